@@ -1,0 +1,120 @@
+# The commands of the project; `make` or `make help` lists them.
+#
+# Everything is installed into .venv, .venv-export and .tools from the locked
+# files in requirements/. Nothing needs root, nothing is looked up in HOME.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
+ARGS ?=
+
+.PHONY: help
+help: ## List the commands
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+# --- setting up -------------------------------------------------------------
+
+.venv/.done: requirements/dev.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "pagesight needs Python 3.11 to 3.13: apt install python3.11 python3.11-venv, or set PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: apt install python3.11-venv" >&2; exit 1; }
+	@echo "installing into .venv (once; about 250 MB)"
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.tools/protos/.done: requirements/protos.txt
+	@$(PYTHON) -m venv --clear .tools/protos
+	.tools/protos/bin/python $(PIP_INSTALL) -r $<
+	touch $@
+
+.tools/uv/bin/uv:
+	@$(PYTHON) -m venv --clear .tools/uv
+	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+
+bundles/encoder/manifest.json: .venv/.done
+	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
+
+bundles/ocr/manifest.json: .venv/.done
+	@$(BIN)/pagesight-export ocr --source rapidocr --out bundles/ocr
+
+BUNDLES := bundles/encoder/manifest.json bundles/ocr/manifest.json
+
+.PHONY: setup
+setup: .venv/.done $(BUNDLES) ## Install everything and export the built-in bundles
+
+# --- using ------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## Set up, then sort sample screenshots with a real server
+	@$(BIN)/python -m tests.demo
+
+.PHONY: serve
+serve: setup ## Serve gallery.db on 127.0.0.1:50051 (ARGS are passed on)
+	@$(BIN)/pagesight-server serve $(ARGS)
+
+# --- checking ---------------------------------------------------------------
+
+.PHONY: test
+test: setup ## Run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: soak
+soak: setup ## Run the long versions of the tests too
+	@$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
+
+.PHONY: lint
+lint: .venv/.done ## Check style, types and the direction of imports
+	@$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+# --- the contract -----------------------------------------------------------
+
+PROTOS := protos/pagesight/v1/classifier.proto protos/pagesight/v1/gallery.proto
+# What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
+generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
+	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \
+	--plugin=protoc-gen-mypy_grpc=.tools/protos/bin/protoc-gen-mypy_grpc \
+	--python_out=$(1) --grpc_python_out=$(1) --mypy_out=quiet:$(1) --mypy_grpc_out=quiet:$(1) $(PROTOS)
+
+.PHONY: protos
+protos: .tools/protos/.done ## Regenerate the committed stubs
+	@$(call generate,client)
+
+.PHONY: proto-check
+proto-check: .tools/protos/.done ## Fail on stale stubs, on style and on changes that break callers
+	@tmp=$$(mktemp -d); trap 'rm -rf "$$tmp"' EXIT
+	$(call generate,$$tmp)
+	diff -r --exclude='__*' "$$tmp/pagesight/v1" client/pagesight/v1
+	.tools/protos/bin/buf lint protos
+	.tools/protos/bin/buf breaking protos --against protos/released.binpb
+	echo "proto-check: stubs fresh, style good, nothing breaks released callers"
+
+.PHONY: proto-release
+proto-release: .tools/protos/.done ## Make the present contract the one proto-check protects
+	@.tools/protos/bin/buf build protos -o protos/released.binpb
+
+# --- locks ------------------------------------------------------------------
+
+COMPILE = .tools/uv/bin/uv pip compile pyproject.toml --quiet --universal --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --python-version 3.11
+
+.PHONY: lock
+lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
+	@export UV_NO_FIND_LINKS=1
+	$(COMPILE) -o requirements/client.txt
+	$(COMPILE) --extra cli -o requirements/cli.txt
+	$(COMPILE) --extra cpu -o requirements/cpu.txt
+	$(COMPILE) --extra gpu -o requirements/gpu.txt
+	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
+	$(COMPILE) --extra builtin -o requirements/builtin.txt
+	$(COMPILE) --extra cli --extra cpu --extra builtin --group dev -o requirements/dev.txt
+	$(COMPILE:pyproject.toml=) --group protos -o requirements/protos.txt
