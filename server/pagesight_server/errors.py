@@ -1,0 +1,123 @@
+"""Every error that pagesight raises on purpose, in one tree.
+
+    PagesightError            something went wrong, and the message says what to do
+    ├── SetupError            the server cannot start, a command cannot run (exit code 1)
+    └── RequestError          one request failed; the message is safe to show its sender
+        ├── ImageError            INVALID_ARGUMENT     the picture cannot be used
+        ├── InvalidRequestError   INVALID_ARGUMENT     another field cannot be used
+        ├── NotFoundError         NOT_FOUND            no such gallery, image or revision
+        ├── AlreadyExistsError    ALREADY_EXISTS       enrolled under another label
+        ├── RevisionError         ABORTED              the gallery has moved on
+        ├── BundleMismatchError   FAILED_PRECONDITION  the gallery was made by other bundles
+        ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
+        ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
+        ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
+        ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
+        └── ShuttingDownError     UNAVAILABLE          another replica can answer
+
+Whatever else escapes is a bug: INTERNAL, everything in the log, nothing in the
+reply. A rejection (`other`) is a result and never appears here.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class PagesightError(Exception):
+    """Something went wrong; the message says what, and what to do about it."""
+
+
+class SetupError(PagesightError):
+    """The server cannot start or a command cannot run as configured."""
+
+
+class RequestError(PagesightError):
+    """One request failed; the message is safe to show its sender."""
+
+    status: ClassVar[str]
+    """Name of the gRPC status code (https://grpc.io/docs/guides/status-codes/)."""
+
+    reason: ClassVar[str]
+    """`reason` of google.rpc.ErrorInfo: stable, for programs."""
+
+
+class ImageError(RequestError):
+    """The picture is unreadable, truncated, of another type or over a limit."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "IMAGE_UNUSABLE"
+
+
+class InvalidRequestError(RequestError):
+    """A field other than the picture cannot be used."""
+
+    status = "INVALID_ARGUMENT"
+    reason = "REQUEST_INVALID"
+
+
+class NotFoundError(RequestError):
+    """There is no such gallery, image or revision."""
+
+    status = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+
+class AlreadyExistsError(RequestError):
+    """The gallery has the same picture under another label."""
+
+    status = "ALREADY_EXISTS"
+    reason = "OTHER_LABEL"
+
+
+class RevisionError(RequestError):
+    """The gallery is not at the revision that the caller expected."""
+
+    status = "ABORTED"
+    reason = "REVISION_MOVED"
+
+
+class BundleMismatchError(RequestError):
+    """The gallery's embeddings or texts were made by other bundles."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "OTHER_BUNDLES"
+
+
+class LimitError(RequestError):
+    """More than one call or one gallery may hold."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "LIMIT_REACHED"
+
+
+class StorageError(RequestError):
+    """The store could not be written; what it held before is unchanged."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "STORAGE_FULL"
+
+
+class OverloadedError(RequestError):
+    """Too much is in flight. Raised before any work, so a retry is always safe."""
+
+    status = "RESOURCE_EXHAUSTED"
+    reason = "OVERLOADED"
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
+class DeadlineError(RequestError):
+    """The budget of the message ran out before an answer was found."""
+
+    status = "DEADLINE_EXCEEDED"
+    reason = "BUDGET_SPENT"
+
+
+class ShuttingDownError(RequestError):
+    """The server is draining; another replica can answer."""
+
+    status = "UNAVAILABLE"
+    reason = "SHUTTING_DOWN"

@@ -1,0 +1,110 @@
+"""From the bytes a caller sent to pixels, with every limit checked before memory is taken.
+
+    bytes -> size limit -> type by content -> header -> pixel limit -> pixels -> upright RGB
+
+Pillow's own decompression-bomb check warns where we must refuse, so the limits
+are ours; they are applied to what the header says, before a single row is decoded.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from pagesight_server.arrays import Pixels
+from pagesight_server.errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLimits:
+    """What a picture may cost."""
+
+    max_bytes: int = 16 * 1024 * 1024
+    """Encoded size. Larger pictures are refused before they are parsed."""
+
+    max_pixels: int = 50_000_000
+    """Width times height as the header says: 150 MB of RGB. A 1080 x 8000 page has 8.6 million."""
+
+    max_side_px: int = 32_767
+    """Longest side. OpenCV's remapping, which cuts out text lines, goes no further."""
+
+    min_side_px: int = 16
+    """Shortest side. Nothing can be recognised on fewer pixels."""
+
+    def __post_init__(self) -> None:
+        if min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px) < 1:
+            raise ValueError("image limits must be positive; write max_bytes, max_pixels, ... >= 1")
+
+
+def decode(data: bytes, limits: ImageLimits) -> Pixels:
+    """Decodes a JPEG, PNG or WebP picture, turned upright, without alpha.
+
+    Args:
+        data: The encoded picture.
+        limits: Checked against the size of `data` and against the header.
+
+    Returns:
+        The first frame: height x width x 3, RGB, uint8. Transparent parts are white.
+
+    Raises:
+        ImageError: empty, too large, of another type, truncated or damaged.
+    """
+    if not data:
+        raise ImageError("the picture is empty: send the bytes of a JPEG, PNG or WebP file")
+    if len(data) > limits.max_bytes:
+        raise ImageError(
+            f"the picture has {len(data):,} bytes, the limit is {limits.max_bytes:,}: "
+            "send it smaller or re-compressed"
+        )
+    try:
+        with warnings.catch_warnings():
+            # Damaged metadata is no reason to refuse a picture that decodes; bombs we refuse below.
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
+                _check_size(picture.width, picture.height, limits)
+                upright = ImageOps.exif_transpose(picture)
+                return np.ascontiguousarray(_to_rgb(upright))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError("the bytes are no JPEG, PNG or WebP picture") from None
+    except Exception as error:
+        # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on
+        # hostile bytes; whatever it is, the picture is at fault and not the server.
+        raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
+
+
+def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
+        raise ImageError(
+            f"the picture has {width} x {height} pixels, the limits are "
+            f"{limits.max_pixels:,} in all and {limits.max_side_px:,} a side"
+        )
+    if min(width, height) < limits.min_side_px:
+        raise ImageError(
+            f"the picture has {width} x {height} pixels, "
+            f"at least {limits.min_side_px} a side are needed"
+        )
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode in {"I", "I;16", "I;16B", "I;16L"}:
+        # Pillow clips 16-bit grey to 8 bits when converting; scale it instead.
+        grey = np.asarray(picture, dtype=np.uint32) >> 8
+        picture = Image.fromarray(grey.astype(np.uint8))
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        picture = Image.alpha_composite(white, rgba)
+    return picture.convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:200] or type(error).__name__

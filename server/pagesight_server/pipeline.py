@@ -1,0 +1,129 @@
+"""The way of one screenshot, from bytes to decision. Read this file first.
+
+    bytes -> decode -> encode ─┐
+                 └───> read   ─┴-> search -> evidence -> decide
+
+The stages know nothing of each other, of gRPC or of batching; whatever is slow
+arrives as an argument, so tests pass fakes. Enrolment takes the first half,
+`perceive`, so what is stored and what is asked are made by the same code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from pagesight_server.arrays import Embedding, Pixels
+from pagesight_server.decision import Decision, Knowledge, decide
+from pagesight_server.evidence import Query
+from pagesight_server.snapshot import DEFAULT_GALLERY
+from pagesight_server.text import Reading
+
+
+class StageTimes(dict[str, float]):
+    """Milliseconds by stage."""
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Adds the time that its block takes."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self[stage] = self.get(stage, 0.0) + 1000 * (time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percept:
+    """A screenshot seen and read."""
+
+    width_px: int
+    height_px: int
+    embedding: Embedding
+    reading: Reading | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A decision and what it rests on."""
+
+    decision: Decision
+    knowledge: Knowledge
+    query: Query
+    stage_ms: StageTimes = field(default_factory=StageTimes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pipeline:
+    """Classifies one screenshot; safe to call from many tasks at once."""
+
+    decode: Callable[[bytes], Pixels]
+    """Runs in a worker thread. Raises ImageError."""
+    encode: Callable[[Pixels], Awaitable[Embedding]]
+    read: Callable[[Pixels], Awaitable[Reading]]
+    knowledge: Callable[[str], Knowledge]
+    """What is known now, by the name of the gallery. Raises NotFoundError."""
+
+    async def classify(
+        self, image: bytes, *, gallery: str = DEFAULT_GALLERY, ocr: bool = True
+    ) -> Answer:
+        """Says which known page a screenshot shows.
+
+        Args:
+            image: A JPEG, PNG or WebP file.
+            gallery: Where to look it up.
+            ocr: Whether to read its text.
+
+        Raises:
+            RequestError: the picture cannot be used or there is no such gallery.
+        """
+        times = StageTimes()
+        with times.measure("total"):
+            knowledge = self.knowledge(gallery)
+            percept = await self.perceive(image, ocr=ocr, times=times)
+            query = Query(embedding=percept.embedding, reading=percept.reading)
+            decision = await asyncio.to_thread(_judge, knowledge, query, times)
+        return Answer(decision=decision, knowledge=knowledge, query=query, stage_ms=times)
+
+    async def perceive(
+        self, image: bytes, *, ocr: bool = True, times: StageTimes | None = None
+    ) -> Percept:
+        """Sees and reads a picture: what both a query and an enrolment need.
+
+        Raises:
+            ImageError: the picture cannot be used.
+        """
+        times = StageTimes() if times is None else times
+        with times.measure("decode"):
+            pixels = await asyncio.to_thread(self.decode, image)
+
+        async def encode() -> Embedding:
+            with times.measure("encode"):
+                return await self.encode(pixels)
+
+        async def read() -> Reading | None:
+            if not ocr:
+                return None
+            with times.measure("read"):
+                return await self.read(pixels)
+
+        embedding, reading = await asyncio.gather(encode(), read())
+        height_px, width_px = pixels.shape[:2]
+        return Percept(
+            width_px=width_px,
+            height_px=height_px,
+            embedding=embedding,
+            reading=reading,
+        )
+
+
+def _judge(knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
+    with times.measure("search"):
+        hits = knowledge.method.search(query.embedding)
+    with times.measure("evidence"):
+        candidates = knowledge.method.weigh(query, hits)
+    with times.measure("decide"):
+        return decide(candidates, knowledge.calibration, with_text=query.reading is not None)

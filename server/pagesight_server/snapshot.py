@@ -1,0 +1,89 @@
+"""What a gallery holds at one revision, as a value: read once, shared by every query."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pagesight_server.arrays import Embeddings
+from pagesight_server.errors import InvalidRequestError
+from pagesight_server.text import Reading
+
+OTHER = "other"
+"""The answer for a screenshot that shows no known page."""
+
+DEFAULT_GALLERY = "default"
+
+_LABEL = re.compile(r"[^/\x00-\x1f\x7f-\x9f]{1,128}")
+
+
+def is_reserved(label: str) -> bool:
+    """Whether a label marks examples of unknown pages: `other` or `other_...`."""
+    return label == OTHER or label.startswith(OTHER + "_")
+
+
+def check_label(label: str) -> str:
+    """Returns the label, or raises.
+
+    Raises:
+        InvalidRequestError: it is not 1 to 128 characters without "/" and control characters.
+    """
+    if not _LABEL.fullmatch(label) or label in {".", ".."} or label != label.strip():
+        raise InvalidRequestError(
+            f"{label!r} cannot be a label: use 1 to 128 characters without '/', "
+            "control characters and surrounding spaces"
+        )
+    return label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFacts:
+    """What the operator knows of one label (a section of `labels.toml`)."""
+
+    brands: tuple[str, ...] = ()
+    """A page of this label normally shows one of these names."""
+
+    outputs: tuple[str, ...] = ()
+    """Business labels of the reply; none means the label itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One labelled picture of a gallery."""
+
+    image_id: str
+    """SHA-256 of its bytes, in hexadecimal."""
+    label: str
+    source: str
+    author: str
+    added_at_ms: int
+    """Unix time, UTC."""
+    added_revision: int
+    reading: Reading
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A gallery at one revision. Pictures are ordered by label, then id."""
+
+    gallery: str
+    revision: int
+    encoder_bundle: str
+    ocr_bundle: str
+    pictures: tuple[Picture, ...]
+    embeddings: Embeddings
+    """Row i belongs to pictures[i]; stored as fp16, so equal to about 1e-3."""
+    facts: Mapping[str, LabelFacts]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that can be an answer, in order."""
+        return tuple(sorted({p.label for p in self.pictures if not is_reserved(p.label)}))
+
+    def outputs(self, label: str) -> tuple[str, ...]:
+        """The business labels of an answer: none for `other`."""
+        if label == OTHER:
+            return ()
+        facts = self.facts.get(label)
+        return facts.outputs if facts and facts.outputs else (label,)

@@ -1,0 +1,63 @@
+"""What was read from a picture: lines of text, where they stand, how sure they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Box(NamedTuple):
+    """An upright rectangle in pixels of the original picture, right and bottom exclusive."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+class TextLine(NamedTuple):
+    """One recognised line."""
+
+    text: str
+    confidence: float
+    """Mean probability of its characters, 0 to 1."""
+    box: Box
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """All text of one picture; no lines means that the picture shows no text."""
+
+    width_px: int
+    height_px: int
+    lines: tuple[TextLine, ...]
+    """In reading order: by top, then left."""
+
+    def joined(self) -> str:
+        """All lines joined by one space, nothing normalised: what the published method compares."""
+        return " ".join(line.text for line in self.lines)
+
+    def to_json(self) -> str:
+        """Serialises for the store; `from_json` is its inverse."""
+        lines = [[line.text, round(line.confidence, 4), *line.box] for line in self.lines]
+        return json.dumps([self.width_px, self.height_px, lines], ensure_ascii=False)
+
+    @staticmethod
+    def from_json(data: str) -> Reading:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        width_px, height_px, lines = json.loads(data)
+        return Reading(
+            width_px=width_px,
+            height_px=height_px,
+            lines=tuple(TextLine(text, conf, Box(*box)) for text, conf, *box in lines),
+        )
+
+
+def in_reading_order(lines: list[TextLine]) -> tuple[TextLine, ...]:
+    """Sorts lines by top, then left."""
+    return tuple(sorted(lines, key=lambda line: (line.box.top, line.box.left, line.text)))
