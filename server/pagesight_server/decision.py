@@ -16,7 +16,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -56,20 +56,12 @@ class Calibration:
 
     def to_json(self) -> str:
         """Serialises for the store; `from_json` is its inverse."""
-        return json.dumps(
-            [self.epsilon, self.pictures, self.threshold_with_text, self.threshold_without_text]
-        )
+        return json.dumps(asdict(self))
 
     @staticmethod
     def from_json(data: str) -> Calibration:
         """Reads what `to_json` wrote."""
-        epsilon, pictures, with_text, without_text = json.loads(data)
-        return Calibration(
-            epsilon=epsilon,
-            pictures=pictures,
-            threshold_with_text=with_text,
-            threshold_without_text=without_text,
-        )
+        return Calibration(**json.loads(data))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -108,3 +109,18 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
+
+
+def read_file(path: Path, limits: ImageLimits) -> bytes:
+    """Reads a picture file, unless it is larger than a picture may be.
+
+    Raises:
+        ImageError: it cannot be read or is too large.
+    """
+    try:
+        size = path.stat().st_size
+        if size > limits.max_bytes:
+            raise ImageError(f"the file has {size:,} bytes, the limit is {limits.max_bytes:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"the file cannot be read: {error.strerror}") from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pagesight_server.arrays import Embeddings
-from pagesight_server.errors import InvalidRequestError
+from pagesight_server.errors import BundleMismatchError, InvalidRequestError
 from pagesight_server.text import Reading
 
 OTHER = "other"
@@ -49,6 +49,27 @@ class LabelFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """Ids of the bundles that make embeddings and texts; both sides must agree."""
+
+    encoder: str
+    ocr: str
+
+
+def check_bundles(gallery: str, made_by: Bundles, running: Bundles) -> None:
+    """Refuses to compare what different bundles made.
+
+    Raises:
+        BundleMismatchError: other bundles made the gallery.
+    """
+    if made_by != running:
+        raise BundleMismatchError(
+            f"gallery {gallery!r} was made with {made_by.encoder} and {made_by.ocr}, not with "
+            f"{running.encoder} and {running.ocr}: use its bundles or index a new store"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
     """One labelled picture of a gallery."""
 
@@ -75,6 +96,11 @@ class Snapshot:
     embeddings: Embeddings
     """Row i belongs to pictures[i]; stored as fp16, so equal to about 1e-3."""
     facts: Mapping[str, LabelFacts]
+
+    @property
+    def bundles(self) -> Bundles:
+        """What made its embeddings and texts."""
+        return Bundles(encoder=self.encoder_bundle, ocr=self.ocr_bundle)
 
     @property
     def labels(self) -> tuple[str, ...]:

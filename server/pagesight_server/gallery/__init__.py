@@ -3,21 +3,21 @@
 from pagesight_server.gallery.store import Gallery, unix_ms
 from pagesight_server.gallery.values import (
     Applied,
-    Bundles,
     Change,
     Content,
     Entry,
+    ListedImage,
     Outcome,
     Revision,
 )
 
 __all__ = [
     "Applied",
-    "Bundles",
     "Change",
     "Content",
     "Entry",
     "Gallery",
+    "ListedImage",
     "Outcome",
     "Revision",
     "unix_ms",

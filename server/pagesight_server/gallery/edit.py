@@ -8,12 +8,11 @@ from collections.abc import Sequence
 
 from pagesight_server.errors import (
     AlreadyExistsError,
-    BundleMismatchError,
     InvalidRequestError,
     NotFoundError,
 )
-from pagesight_server.gallery.values import Bundles, Entry, Outcome
-from pagesight_server.snapshot import LabelFacts, check_label
+from pagesight_server.gallery.values import Entry, Outcome
+from pagesight_server.snapshot import Bundles, LabelFacts, check_bundles, check_label
 
 NOW = "removed_revision IS NULL"
 """SQL: true of what counts now."""
@@ -38,12 +37,8 @@ class Edit:
 
     def check_bundles(self, bundles: Bundles) -> None:
         """Raises BundleMismatchError unless the gallery was made with these."""
-        mine = Bundles(encoder=self._row["encoder_bundle"], ocr=self._row["ocr_bundle"])
-        if mine != bundles:
-            raise BundleMismatchError(
-                f"gallery {self._row['name']!r} was made with {mine.encoder} and {mine.ocr}, not "
-                f"with {bundles.encoder} and {bundles.ocr}: use its bundles or index a new store"
-            )
+        made_by = Bundles(encoder=self._row["encoder_bundle"], ocr=self._row["ocr_bundle"])
+        check_bundles(self._row["name"], made_by, bundles)
 
     def add(self, entry: Entry) -> Outcome:
         """Enrols one picture; what speaks against it is told in the outcome."""

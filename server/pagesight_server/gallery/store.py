@@ -18,8 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
-
 from pagesight_server.errors import (
     InvalidRequestError,
     NotFoundError,
@@ -27,19 +25,18 @@ from pagesight_server.errors import (
     SetupError,
     StorageError,
 )
-from pagesight_server.gallery import schema
-from pagesight_server.gallery.edit import AT, Edit, facts_of, image_key, names
+from pagesight_server.gallery import queries, schema
+from pagesight_server.gallery.edit import Edit, image_key, names
 from pagesight_server.gallery.values import (
     Applied,
-    Bundles,
     Change,
     Content,
     Entry,
+    ListedImage,
     Outcome,
     Revision,
 )
-from pagesight_server.snapshot import DEFAULT_GALLERY, LabelFacts, Picture, Snapshot, check_label
-from pagesight_server.text import Reading
+from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, LabelFacts, Snapshot, check_label
 
 _APPLICATION_ID = 0x50534754
 _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
@@ -336,66 +333,46 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        sql = f"""
-            SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-                   e.vector, r.reading
-            FROM memberships m
-            JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
-            JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
-            WHERE m.gallery_id = :gallery AND {AT} ORDER BY m.label, m.image_id"""
         with self._reading() as db:
-            row = self._gallery_row(name)
-            at = row["revision"] if revision is None else revision
-            if not 0 <= at <= row["revision"]:
-                raise NotFoundError(f"gallery {name!r} has no revision {at}")
-            parameters = {
-                "gallery": row["id"],
-                "at": at,
-                "encoder": row["encoder_bundle"],
-                "ocr": row["ocr_bundle"],
-            }
-            rows = db.execute(sql, parameters).fetchall()
-            facts = db.execute(
-                f"SELECT label, brands, outputs FROM facts WHERE gallery_id = :gallery AND {AT}",
-                {"gallery": row["id"], "at": at},
-            ).fetchall()
-        vectors = [np.frombuffer(r["vector"], dtype="<f2") for r in rows]
-        return Snapshot(
-            gallery=name,
-            revision=at,
-            encoder_bundle=row["encoder_bundle"],
-            ocr_bundle=row["ocr_bundle"],
-            pictures=tuple(
-                Picture(
-                    image_id=r["image_id"].hex(),
-                    label=r["label"],
-                    source=r["source"],
-                    author=r["author"],
-                    added_at_ms=r["added_at_ms"],
-                    added_revision=r["added_revision"],
-                    reading=Reading.from_json(r["reading"]),
-                )
-                for r in rows
-            ),
-            embeddings=np.stack(vectors).astype(np.float32)
-            if vectors
-            else np.empty((0, 0), np.float32),
-            facts={f["label"]: facts_of(f) for f in facts},
-        )
+            return queries.snapshot(db, *self._at(name, revision))
+
+    def images(
+        self,
+        name: str,
+        *,
+        revision: int | None = None,
+        label: str | None = None,
+        after: tuple[str, str] = ("", ""),
+        limit: int = 100,
+    ) -> tuple[int, list[ListedImage]]:
+        """Pictures of a gallery at a revision, by label and id; says which revision that is.
+
+        Args:
+            name: The gallery.
+            revision: The present one when None.
+            label: Only pictures of this label.
+            after: Label and id of the last picture that is known already.
+            limit: At most so many.
+
+        Raises:
+            NotFoundError: no such gallery or revision.
+        """
+        with self._reading() as db:
+            row, at = self._at(name, revision)
+            return at, queries.images(db, row, at, label=label, after=after, limit=limit)
+
+    def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
+        """The revision, how many pictures each label has, and what the operator knows of it."""
+        with self._reading() as db:
+            row, at = self._at(name, None)
+            return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
 
     def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
         """Changes of a gallery, newest first, those before a revision when one is given."""
         with self._reading() as db:
             row = self._gallery_row(name)
-            rows = db.execute(
-                "SELECT * FROM revisions WHERE gallery_id = ? AND revision < ? "
-                "ORDER BY revision DESC LIMIT ?",
-                (row["id"], before if before is not None else row["revision"] + 1, limit),
-            ).fetchall()
-        return [
-            Revision(**{key: r[key] for key in r.keys() if key != "gallery_id"})  # noqa: SIM118
-            for r in rows
-        ]
+            last = row["revision"] + 1 if before is None else before
+            return queries.history(db, row, before=last, limit=limit)
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision, None when there is none."""
@@ -414,6 +391,14 @@ class Gallery:
                 "INSERT OR REPLACE INTO calibrations VALUES (?, ?, ?, ?)",
                 (self._gallery_row(name)["id"], revision, method, calibration),
             )
+
+    def _at(self, name: str, revision: int | None) -> tuple[sqlite3.Row, int]:
+        """The gallery, and the revision that is meant; the present one when None."""
+        row = self._gallery_row(name)
+        at = row["revision"] if revision is None else revision
+        if not 0 <= at <= row["revision"]:
+            raise NotFoundError(f"gallery {name!r} has no revision {at}")
+        return row, at
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:

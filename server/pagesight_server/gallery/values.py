@@ -13,14 +13,6 @@ from pagesight_server.text import Reading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bundles:
-    """Ids of the bundles that make embeddings and texts; both sides must agree."""
-
-    encoder: str
-    ocr: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What every change carries."""
 
@@ -101,3 +93,18 @@ class Revision:
     kind: str
     summary: str
     images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedImage:
+    """One picture of a listing, without what only recognition needs."""
+
+    image_id: str
+    label: str
+    source: str
+    author: str
+    added_at_ms: int
+    added_revision: int
+    width_px: int
+    height_px: int
+    text_lines: int

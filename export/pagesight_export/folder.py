@@ -1,0 +1,126 @@
+"""Writes a bundle so that a folder with a manifest is always a whole one.
+
+    contents -> disk space? -> .<name>.partial-* beside the target -> verify -> rename
+
+The target changes only at the last step, so an export that fails, is killed or fills the disk
+leaves the bundle that was there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pagesight_export.bundle import MANIFEST, Manifest
+from pagesight_export.errors import ExportError
+from pagesight_export.verify import verify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+_SPARE_BYTES = 16 * 2**20
+"""Left free beyond the bundle itself: file systems fail in odd ways when full to the last byte."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A bundle before it is on disk."""
+
+    manifest: Manifest
+    """Complete but for `files`, which the writer fills in from `contents`."""
+    contents: Mapping[str, bytes]
+    """Every file but the manifest, `golden.npz` included."""
+
+
+def write(
+    draft: Draft, target: Path, *, free_bytes: Callable[[Path], int] | None = None
+) -> Manifest:
+    """Write, verify and publish a bundle; replace what bundle was there only when all is well.
+
+    Args:
+        draft: What to write.
+        target: The bundle's folder. Its parents are made.
+        free_bytes: Tells the free space of a folder's disk; the operating system by default.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ExportError: the target is something else than a bundle, the disk is full or read-only,
+            or the bundle does not verify.
+    """
+    target = Path(os.path.abspath(target))
+    hashes = {name: hashlib.sha256(body).hexdigest() for name, body in draft.contents.items()}
+    manifest = replace(draft.manifest, files=dict(sorted(hashes.items())))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_strangers(target)
+        free = (free_bytes or _free_bytes)(target.parent)
+        _need_space(target.parent, free, sum(map(len, draft.contents.values())))
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise ExportError(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
+        partial.chmod(0o755)
+        for name, body in draft.contents.items():
+            _write_through(partial / name, body)
+        text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+        _write_through(partial / MANIFEST, f"{text}\n".encode())
+        verify(partial).raise_if_wrong()
+        _publish(partial, target)
+    except OSError as error:
+        raise ExportError(f"cannot write {target}: {error.strerror}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return manifest
+
+
+def _refuse_strangers(target: Path) -> None:
+    """Replace a bundle or an empty folder, and nothing else that an operator may have there."""
+    if not target.exists() and not target.is_symlink():
+        return
+    if target.is_symlink() or not target.is_dir():
+        raise ExportError(f"{target} is no folder: choose another --out")
+    if any(target.iterdir()) and not (target / MANIFEST).is_file():
+        raise ExportError(f"{target} holds something that is no bundle: choose another --out")
+
+
+def _free_bytes(folder: Path) -> int:
+    return shutil.disk_usage(folder).free
+
+
+def _need_space(folder: Path, free: int, size: int) -> None:
+    if free < size + _SPARE_BYTES:
+        raise ExportError(
+            f"{folder} has {free / 2**20:.0f} MiB free and the bundle needs"
+            f" {(size + _SPARE_BYTES) / 2**20:.0f} MiB: free some space or choose another --out"
+        )
+
+
+def _write_through(path: Path, body: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(body)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _publish(partial: Path, target: Path) -> None:
+    """Put the new folder in the old one's place; on failure put the old one back."""
+    if not target.exists():
+        partial.rename(target)
+        return
+    old = target.with_name(f".{target.name}.replaced-{partial.name.rpartition('-')[2]}")
+    target.rename(old)
+    try:
+        partial.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,199 @@
+"""ONNX surgery shared by all exports that start from an existing graph.
+
+    source graph ──┐
+                   ├─ splice(front -> body -> back) -> prune -> deterministic bytes
+    Writer ────────┘   (front: uint8 pixels -> what the body expects; back: what leaves)
+
+Nothing here runs a graph or knows a particular model. Graphs keep the opset of their source:
+a converter could change results, and no operator used here is newer than opset 11.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper, shape_inference
+
+from pagesight_export.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+OLDEST_OPSET = 11
+"""ArgMax, Clip and the reductions are written the way opsets 11 to 17 spell them."""
+NEWEST_OPSET = 17
+IR_VERSION = 8
+"""Pinned so that the file does not change with the installed onnx; opset 17 needs no more."""
+
+UINT8: int = TensorProto.UINT8
+INT64: int = TensorProto.INT64
+FLOAT: int = TensorProto.FLOAT
+
+
+class Writer:
+    """Collects nodes and constants; each call returns the name of the tensor it makes.
+
+    All names begin with `pagesight.`, so they never meet those of a source graph.
+    """
+
+    def __init__(self, part: str) -> None:
+        """Start with nothing written; `part` tells the names of two writers apart."""
+        self.part = part
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """Add a constant of the array's own shape and dtype."""
+        name = f"pagesight.{self.part}.constant.{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def number(self, value: float) -> str:
+        """Add a float32 scalar."""
+        return self.constant(np.array(value, dtype=np.float32))
+
+    def shape(self, *dims: int) -> str:
+        """Add an int64 vector, as `Reshape`, `Gather` and `Unsqueeze` of shapes want it."""
+        return self.constant(np.array(dims, dtype=np.int64))
+
+    def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
+        """Add one node with one output, named after its type unless `output` says otherwise."""
+        name = output or f"pagesight.{self.part}.{op_type}.{len(self.nodes)}"
+        self.nodes.append(
+            helper.make_node(op_type, list(inputs), [name], name=f"{name}.node", **attributes)
+        )
+        return name
+
+    def unit_length(self, vectors: str, *, output: str | None = None) -> str:
+        """Divide each row of `[N, D]` by its L2 norm; a row of zeros stays zero."""
+        norm = self.op("ReduceL2", vectors, axes=[1], keepdims=1)
+        return self.op("Div", vectors, self.op("Max", norm, self.number(1e-6)), output=output)
+
+
+def load_graph(path: Path) -> onnx.ModelProto:
+    """Read a one-input ONNX graph whose opset this module can extend.
+
+    Raises:
+        SourceError: the file is absent, no ONNX graph, or of an opset not supported here.
+    """
+    try:
+        model = onnx.load(path)
+    except FileNotFoundError:
+        raise SourceError(f"no model at {path}: reinstall the package it belongs to") from None
+    except Exception as error:  # protobuf's parser has no public error class of its own
+        raise SourceError(f"{path.name} is no ONNX graph ({error}): reinstall it") from error
+    if not OLDEST_OPSET <= opset_of(model) <= NEWEST_OPSET or len(model.graph.input) != 1:
+        raise SourceError(
+            f"{path.name} has opset {opset_of(model)} and {len(model.graph.input)} inputs;"
+            f" need one input and opset {OLDEST_OPSET} to {NEWEST_OPSET}"
+        )
+    return model
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """Return the version of the default operator set, 0 if the graph names none."""
+    return max((entry.version for entry in model.opset_import if not entry.domain), default=0)
+
+
+def residual_tap(
+    model: onnx.ModelProto, *, height: int, width: int, channels: int, stride: int
+) -> str:
+    """Name the output of the last backbone stage, found by what it is and not by its name.
+
+    That is the last `Add` of two computed tensors (a residual, not a bias) that has `channels`
+    channels at `stride`; the neck works on fewer channels, so nothing after it matches.
+
+    Raises:
+        SourceError: no tensor of the graph is like that.
+    """
+    sized = onnx.ModelProto()
+    sized.CopyFrom(model)
+    dims = sized.graph.input[0].type.tensor_type.shape.dim
+    for dim, size in zip(dims, (1, 3, height, width), strict=True):
+        dim.dim_value = size
+    del sized.graph.output[0].type.tensor_type.shape.dim[:]
+    inferred = shape_inference.infer_shapes(sized).graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in inferred.value_info
+    }
+    fixed = {tensor.name for tensor in model.graph.initializer}
+    fixed |= {node.output[0] for node in model.graph.node if node.op_type == "Constant"}
+    wanted = [1, channels, height // stride, width // stride]
+    for node in reversed(model.graph.node):
+        residual = node.op_type == "Add" and fixed.isdisjoint(node.input)
+        if residual and shapes.get(node.output[0]) == wanted:
+            return str(node.output[0])
+    raise SourceError(
+        f"no residual sum with {channels} channels at stride {stride}:"
+        " this is not the detection network that the built-in encoder is made from"
+    )
+
+
+def splice(
+    model: onnx.ModelProto,
+    *,
+    name: str,
+    front: Writer,
+    feed: str,
+    back: Writer,
+    inputs: Iterable[onnx.ValueInfoProto],
+    outputs: Iterable[onnx.ValueInfoProto],
+) -> onnx.ModelProto:
+    """Put `front` before and `back` behind a graph and keep only what the outputs need.
+
+    Args:
+        model: The body. It is not changed.
+        name: The name of the new graph.
+        front: Makes `feed` from `inputs`.
+        feed: The tensor that takes the place of the body's only input.
+        back: Makes `outputs` from tensors of the body and of `front`.
+        inputs: What the new graph takes, in order.
+        outputs: What the new graph gives, in order.
+    """
+    body = [onnx.NodeProto.FromString(n.SerializeToString()) for n in model.graph.node]
+    old_input = model.graph.input[0].name
+    for node in body:
+        for position, tensor in enumerate(node.input):
+            if tensor == old_input:
+                node.input[position] = feed
+    wanted = list(outputs)
+    nodes, used = _needed([*front.nodes, *body, *back.nodes], [value.name for value in wanted])
+    constants = [*front.constants, *model.graph.initializer, *back.constants]
+    graph = helper.make_graph(
+        nodes, name, list(inputs), wanted, [tensor for tensor in constants if tensor.name in used]
+    )
+    opset = helper.make_opsetid("", opset_of(model))
+    made = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+    made.producer_name = "pagesight-export"
+    return made
+
+
+def _needed(
+    nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]
+) -> tuple[list[onnx.NodeProto], set[str]]:
+    """Return the nodes that `outputs` depend on, in order, and all tensor names they touch."""
+    used = set(outputs)
+    kept: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if used.isdisjoint(node.output):
+            continue
+        kept.append(node)
+        used.update(node.input)
+    return kept[::-1], used
+
+
+def tensor(name: str, element: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:
+    """Describe a graph input or output; a dimension given as text is dynamic."""
+    return helper.make_tensor_value_info(name, element, shape)
+
+
+def to_bytes(model: onnx.ModelProto) -> bytes:
+    """Check a graph and serialise it; the same graph gives the same bytes everywhere."""
+    onnx.checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString(deterministic=True))

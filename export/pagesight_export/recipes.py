@@ -1,0 +1,203 @@
+"""What each export makes: the one place that names a bundle's files and fills in its manifest.
+
+located source -> graphs (builtin, ocr) -> golden pairs -> Draft, for `folder.write`
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from pagesight_export import builtin, golden, graph, ocr, sources
+from pagesight_export.bundle import GOLDEN, Manifest
+from pagesight_export.errors import SourceError
+from pagesight_export.folder import Draft
+from pagesight_export.runtime import Graph
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pagesight_export.runtime import Tensors
+    from pagesight_export.sources import Located
+
+    Progress = Callable[[str], None]
+
+_TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
+_GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
+TOLERANCE_EMBEDDING = 5e-3
+"""Processors differ by about 1e-6 and a GPU's TF32 by less than this; channels in the wrong
+order differ by ten times this and more (tests/unit/test_export_builtin.py)."""
+TOLERANCE_PROBABILITY = 5e-2
+"""Of probabilities and confidences, from 0 to 1."""
+TOLERANCE_INDICES = 0.05
+"""Share of time steps: one between two letters may go either way on another processor."""
+
+
+def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
+    """Make the built-in encoder from the detection network of an OCR source.
+
+    Raises:
+        SourceError: the source's network is not the one that the encoder is made from.
+    """
+    numbers = located.config["Det"]
+    progress("cutting the detector's backbone out and adding colour")
+    model = builtin.build(
+        graph.load_graph(located.detection), mean=numbers["mean"], std=numbers["std"]
+    )
+    contents = {"model.onnx": graph.to_bytes(model)}
+    progress("running the golden pictures")
+    cases: list[Tensors] = [
+        {"pixels": page[None]} for page in golden.pages(builtin.HEIGHT, builtin.WIDTH)
+    ]
+    contents[GOLDEN] = golden.pack(golden.answer("model", Graph(contents["model.onnx"]), cases))
+    manifest = Manifest(
+        kind="encoder",
+        name="builtin",
+        source={
+            "checkpoint": f"{located.source.package}/{located.detection.name}",
+            "revision": hashlib.sha256(located.detection.read_bytes()).hexdigest(),
+        },
+        dtype="float32",
+        opset=graph.opset_of(model),
+        input={
+            "geometry": "fixed",
+            "height": builtin.HEIGHT,
+            "width": builtin.WIDTH,
+            "layout": "NHWC",
+            "dtype": "uint8",
+            "channels": "RGB",
+        },
+        preprocessing={"resize": {"library": "opencv", "interpolation": "area"}},
+        embedding_dim=builtin.DIMENSION,
+        files={},
+        tolerance={"embedding": TOLERANCE_EMBEDDING},
+        versions=sources.versions(located.source.package, *_TOOLS),
+    )
+    return Draft(manifest=manifest, contents=contents)
+
+
+def ocr_models(located: Located, *, progress: Progress) -> Draft:
+    """Make an OCR bundle from the detection and recognition networks of an OCR source.
+
+    Raises:
+        SourceError: the source's networks or numbers are not of the shape this export knows.
+    """
+    progress("wrapping detection and recognition")
+    detector = graph.load_graph(located.detection)
+    recogniser = graph.load_graph(located.recognition)
+    numbers = _preprocessing(located.config)
+    table = ocr.characters(recogniser)
+    detection = ocr.detection(
+        detector, mean=numbers["detection"]["mean"], std=numbers["detection"]["std"]
+    )
+    recognition = ocr.recognition(recogniser)
+    contents = {
+        "detection.onnx": graph.to_bytes(detection),
+        "recognition.onnx": graph.to_bytes(recognition),
+        "characters.json": ocr.characters_file(table),
+    }
+    progress("running the golden pictures")
+    crops, widths = golden.lines(_GOLDEN_TEXTS, height=ocr.CROP_HEIGHT)
+    pairs = golden.answer(
+        "detection",
+        Graph(contents["detection.onnx"]),
+        [{"pixels": golden.pages(256, 192)[1][None, :, :, ::-1]}],
+    )
+    pairs |= golden.answer(
+        "recognition",
+        Graph(contents["recognition.onnx"]),
+        [{"crops": crops, "widths": widths}, {"crops": crops[:1], "widths": widths[:1]}],
+    )
+    contents[GOLDEN] = golden.pack(pairs)
+    manifest = Manifest(
+        kind="ocr",
+        name=located.source.name,
+        source=_ocr_origin(located),
+        dtype="float32",
+        opset=max(graph.opset_of(detection), graph.opset_of(recognition)),
+        input={
+            "detection": {
+                "file": "detection.onnx",
+                "geometry": "any",
+                "multiple_of": 32,
+                "layout": "NHWC",
+                "dtype": "uint8",
+                "channels": "BGR",
+            },
+            "recognition": {
+                "file": "recognition.onnx",
+                "geometry": "rows",
+                "height": ocr.CROP_HEIGHT,
+                "layout": "NHWC",
+                "dtype": "uint8",
+                "channels": "BGR",
+                "characters": "characters.json",
+                "blank": 0,
+            },
+        },
+        preprocessing=numbers,
+        embedding_dim=None,
+        files={},
+        tolerance={
+            "probability": TOLERANCE_PROBABILITY,
+            "indices": TOLERANCE_INDICES,
+            "confidences": TOLERANCE_PROBABILITY,
+        },
+        versions=sources.versions(located.source.package, *_TOOLS),
+    )
+    return Draft(manifest=manifest, contents=contents)
+
+
+def _ocr_origin(located: Located) -> Mapping[str, Any]:
+    """Name the two files; the revision is the hash of their hashes, as no single file is it."""
+    paths = (located.detection, located.recognition)
+    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+    return {
+        "checkpoint": f"{located.source.package}/{located.source.name}",
+        "revision": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
+        "files": hashes,
+    }
+
+
+def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the numbers that decide what is read, under the library's own names."""
+    return {
+        "picture": _pick(
+            config, "Global", "max_side_len", "min_side_len", "min_height", "width_height_ratio"
+        ),
+        "detection": _pick(
+            config,
+            "Det",
+            "limit_side_len",
+            "limit_type",
+            "mean",
+            "std",
+            "thresh",
+            "box_thresh",
+            "max_candidates",
+            "unclip_ratio",
+            "use_dilation",
+            "score_mode",
+        )
+        | {"resize": {"library": "opencv", "interpolation": "linear"}},
+        "crop": {
+            "library": "opencv",
+            "interpolation": "cubic",
+            "border": "replicate",
+            "turn_from_ratio": 1.5,
+        },
+        "recognition": _pick(config, "Rec", "rec_img_shape", "rec_batch_num")
+        | {"resize": {"library": "opencv", "interpolation": "linear"}},
+        "result": _pick(config, "Global", "text_score"),
+    }
+
+
+def _pick(config: Mapping[str, Any], section: str, *keys: str) -> dict[str, Any]:
+    values: Mapping[str, Any] = config.get(section, {})
+    missing = [key for key in keys if key not in values]
+    if missing:
+        raise SourceError(
+            f"config.yaml has no {section}.{missing[0]}: this release of the OCR package is not"
+            " known here; install the one that pagesight's lock names"
+        )
+    return {key: values[key] for key in keys}

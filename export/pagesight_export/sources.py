@@ -1,0 +1,137 @@
+"""Where the OCR weights and their numbers are: inside two wheels, read without importing them.
+
+    rapidocr               PP-OCRv6 small  ┐
+                                           ├─ package folder -> models/*.onnx + config.yaml
+    rapidocr-onnxruntime   PP-OCRv4 mobile ┘
+
+Importing either package would start its own inference engine, and `rapidocr-onnxruntime` is
+installed without its dependencies, so that its import fails; the folder is all that is needed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pagesight_export.errors import MissingPackageError, SourceError
+
+INSTALL_BUILTIN = "pip install 'pagesight[cpu,builtin]'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcrSource:
+    """A wheel that holds OCR models, and what they are called in it."""
+
+    package: str
+    """The distribution, e.g. `rapidocr-onnxruntime`."""
+    module: str
+    """The folder it installs, e.g. `rapidocr_onnxruntime`."""
+    name: str
+    """The name of the bundle made from it."""
+    detection: str
+    recognition: str
+    install: str
+    """The command that installs it."""
+
+
+OCR_SOURCES = {
+    source.package: source
+    for source in (
+        OcrSource(
+            package="rapidocr",
+            module="rapidocr",
+            name="ppocrv6-small",
+            detection="PP-OCRv6_det_small.onnx",
+            recognition="PP-OCRv6_rec_small.onnx",
+            install=INSTALL_BUILTIN,
+        ),
+        OcrSource(
+            package="rapidocr-onnxruntime",
+            module="rapidocr_onnxruntime",
+            name="ppocrv4-mobile",
+            detection="ch_PP-OCRv4_det_infer.onnx",
+            recognition="ch_PP-OCRv4_rec_infer.onnx",
+            install="pip install --no-deps rapidocr-onnxruntime==1.4.4",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """An OCR source found on this machine."""
+
+    source: OcrSource
+    detection: Path
+    recognition: Path
+    config: dict[str, Any]
+    """The package's `config.yaml`: sections `Global`, `Det`, `Cls` and `Rec`."""
+
+
+def locate(package: str, models: Path | None = None) -> Located:
+    """Find the models and the configuration of an OCR package.
+
+    Args:
+        package: A key of `OCR_SOURCES`.
+        models: The package's unpacked folder, or its `models` folder, where it is not installed.
+
+    Raises:
+        MissingPackageError: the package is not installed and `models` is not given.
+        SourceError: the folder lacks a file that this export needs.
+    """
+    if package not in OCR_SOURCES:
+        raise SourceError(f"--source is one of {', '.join(OCR_SOURCES)}, not {package!r}")
+    source = OCR_SOURCES[package]
+    root = _installed(source) if models is None else _root(models)
+    paths = [root / "models" / name for name in (source.detection, source.recognition)]
+    for path in (*paths, root / "config.yaml"):
+        if not path.is_file():
+            raise SourceError(f"{path} is missing: {source.install}")
+    return Located(
+        source=source, detection=paths[0], recognition=paths[1], config=_yaml(root / "config.yaml")
+    )
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Return the version of each package, leaving out what is not installed."""
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _installed(source: OcrSource) -> Path:
+    spec = importlib.util.find_spec(source.module)
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackageError(f"{source.package} is not installed: {source.install}")
+    return Path(spec.submodule_search_locations[0])
+
+
+def _root(models: Path) -> Path:
+    """Accept the unpacked wheel, the package's folder, or the models folder in it."""
+    candidates = (models, models.parent, *sorted(models.glob("rapidocr*")))
+    for candidate in candidates:
+        if (candidate / "config.yaml").is_file() and (candidate / "models").is_dir():
+            return candidate
+    raise SourceError(
+        f"{models} holds no config.yaml with a models folder beside it:"
+        " point --models at the unpacked package"
+    )
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        yaml = importlib.import_module("yaml")
+    except ImportError:
+        raise MissingPackageError(f"PyYAML is not installed: {INSTALL_BUILTIN}") from None
+    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(loaded, dict):
+        raise SourceError(f"{path} is no mapping: reinstall the package it belongs to")
+    return loaded

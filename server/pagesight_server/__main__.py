@@ -1,0 +1,359 @@
+"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import logging
+import platform
+import signal
+import sys
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pagesight_server import evaluation, wiring
+from pagesight_server.admission import Gate
+from pagesight_server.config import Config, cores, read_config
+from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
+from pagesight_server.errors import PagesightError
+from pagesight_server.live import know
+from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.snapshot import DEFAULT_GALLERY
+
+app = typer.Typer(
+    help="Tells which known page a phone screenshot shows, or that it shows none of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="The gallery's SQLite file.", show_default="gallery.db"),
+]
+BundlesOption = Annotated[
+    Path | None,
+    typer.Option("--bundles", help="Folder with encoder/ and ocr/.", show_default="bundles"),
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MethodOption = Annotated[
+    Literal["seed", "pagesight"] | None,
+    typer.Option("--method", help="`seed` is the published method.", show_default="pagesight"),
+]
+
+
+def _config(
+    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
+) -> Config:
+    overrides: dict[str, Any] = {
+        name: {key: value for key, value in section.items() if value is not None}
+        for name, section in sections.items()
+    }
+    overrides |= {"store": store} if store else {}
+    overrides |= {"bundles": bundles} if bundles else {}
+    return read_config(file, {name: value for name, value in overrides.items() if value})
+
+
+def _progress(what: str) -> Progress:
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+    )
+
+
+@app.command()
+def serve(
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="0 takes a free port.", show_default="50051")
+    ] = None,
+    method: MethodOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer over gRPC until SIGTERM or Ctrl-C.
+
+    Settings come from --config, then PAGESIGHT_... variables, then these options.
+    A missing store is created empty: enrol pages while the server runs.
+
+    Example: pagesight-server serve --store gallery.db --port 50051
+    """
+    settings = _config(
+        config,
+        store=store,
+        bundles=bundles,
+        server={"host": host, "port": port},
+        recognition={"method": method},
+    )
+    logging.basicConfig(
+        level=logging.INFO,
+        stream=sys.stderr,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    asyncio.run(_serve(settings, as_json=as_json))
+
+
+async def _serve(config: Config, *, as_json: bool) -> None:
+    with wiring.models(config) as models, wiring.opened(config.store) as store:
+        live = models.live(store)
+        await live.refresh()
+        pipeline = models.pipeline(live.get)
+        server = config.server
+
+        def ready(port: int) -> None:
+            if as_json:
+                print(json.dumps({"host": server.host, "port": port}), flush=True)
+                return
+            revisions = store.revisions()
+            known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
+            print(
+                f"serving {config.store} ({known or 'empty'}) on {server.host}:{port}", flush=True
+            )
+
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        following = asyncio.create_task(live.follow(server.follow_seconds))
+        try:
+            await serve_grpc(
+                ClassifierService(
+                    pipeline,
+                    Gate(server.max_active, server.max_waiting),
+                    max_in_flight=server.max_in_flight_per_stream,
+                    ocr=config.recognition.ocr,
+                ),
+                GalleryService(store, models.enroller(store, pipeline), live, server),
+                server,
+                max_image_bytes=config.image.max_bytes,
+                stop=stop.wait,
+                ready=ready,
+            )
+        finally:
+            following.cancel()
+
+
+@app.command()
+def index(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Holds <label>/*.jpg, .png, .webp.")
+    ],
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    labels: Annotated[Path | None, typer.Option(help="labels.toml, if not the one in DIR.")] = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Enrol a folder of labelled screenshots; run it again to go on or to add.
+
+    The name of a folder is its label. Folders named other or other_... hold
+    examples of unknown pages. Pictures that are enrolled already are skipped, a
+    broken one is reported and skipped.
+
+    Example: pagesight-server index screenshots/ --store gallery.db
+    """
+    settings = _config(config, store=store, bundles=bundles)
+    report = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
+    if as_json:
+        skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
+        body = {"revision": report.revision, "added": report.added, "present": report.present}
+        print(json.dumps(body | {"skipped": skipped}, ensure_ascii=False))
+        return
+    for path, reason in report.skipped:
+        err.print(f"[yellow]skipped[/] {escape(path)}: {escape(reason)}")
+    out.print(
+        f"gallery {escape(gallery)} is at revision {report.revision}: {report.added} added, "
+        f"{report.present} there already, {len(report.skipped)} skipped"
+    )
+
+
+async def _index(
+    config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
+) -> IndexReport:
+    total = sum(map(len, find_pictures(folder).values()))
+    with (
+        wiring.models(config) as models,
+        wiring.opened(config.store) as store,
+        _progress("indexing") as progress,
+    ):
+        live = models.live(store)
+        task = progress.add_task("", total=total, visible=not quiet)
+        report = await index_folder(
+            models.enroller(store, models.pipeline(live.get)),
+            folder,
+            gallery=gallery,
+            author=getpass.getuser(),
+            limits=config.image,
+            labels=labels,
+            concurrency=models.readers,
+            progress=lambda: progress.advance(task),
+        )
+        # Leaves the calibration of this revision in the store.
+        if report.revision:
+            know(store, gallery, config.recognition.method, config.recognition.epsilon)
+        return report
+
+
+@app.command()
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds <label>/* and other*/*.")],
+    out_folder: Annotated[Path, typer.Option("--out", metavar="R", help="Where the files go.")],
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    method: MethodOption = None,
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no text.")] = False,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the answers on labelled screenshots that the gallery does not hold.
+
+    Writes R/metrics.json, R/predictions.jsonl and R/report.html. Folders named
+    other or other_... hold unknown pages, each its own kind.
+
+    Example: pagesight-server evaluate test/ --store gallery.db --out report/
+    """
+    settings = _config(config, store=store, bundles=bundles, recognition={"method": method})
+    run = asyncio.run(
+        _evaluate(settings, folder, out_folder, gallery, ocr=not no_ocr, quiet=as_json)
+    )
+    if as_json:
+        print(evaluation.metrics_json(run), end="")
+        return
+    out.print(evaluation.summary(run))
+    out.print(f"report: {escape(str(out_folder / 'report.html'))}", soft_wrap=True)
+
+
+async def _evaluate(
+    config: Config, folder: Path, out_folder: Path, gallery: str, *, ocr: bool, quiet: bool
+) -> evaluation.Run:
+    recognition = config.recognition
+    with (
+        wiring.opened(config.store, must_exist=True) as store,
+        wiring.models(config) as models,
+        _progress("evaluating") as progress,
+    ):
+        known = know(store, gallery, recognition.method, recognition.epsilon)
+        models.check(known.snapshot)
+        task = progress.add_task("", visible=not quiet)
+        run = await evaluation.evaluate(
+            models.pipeline(lambda _name: known),
+            folder,
+            gallery=gallery,
+            ocr=ocr,
+            concurrency=models.readers,
+            limits=config.image,
+            progress=lambda done, total: progress.update(task, completed=done, total=total),
+            ran_with=_versions(),
+        )
+        evaluation.write(run, out_folder, store.image_bytes)
+        return run
+
+
+def _versions() -> dict[str, object]:
+    packages = ("pagesight", "onnxruntime", "faiss-cpu", "rapidocr", "opencv-python-headless")
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "cores": cores(),
+    }
+
+
+@app.command()
+def calibrate(
+    store: StoreOption = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    method: MethodOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where `other` begins, calibrating the present revision if that is missing.
+
+    Example: pagesight-server calibrate --store gallery.db
+    """
+    settings = _config(config, store=store, bundles=None, recognition={"method": method})
+    recognition = settings.recognition
+    with wiring.opened(settings.store, must_exist=True) as opened:
+        known = know(opened, gallery, recognition.method, recognition.epsilon)
+    calibration = known.calibration
+    if as_json:
+        print(json.dumps({"revision": known.snapshot.revision} | asdict(calibration)))
+        return
+    out.print(
+        f"gallery {escape(gallery)}, revision {known.snapshot.revision}: a page is known from "
+        f"{calibration.threshold_with_text:.4f} on, without text from "
+        f"{calibration.threshold_without_text:.4f}; from {calibration.pictures} pictures left "
+        f"out in turn, at most {calibration.epsilon:.0%} rejected"
+    )
+
+
+@app.command()
+def doctor(
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check bundles, models and store, and say what would run. Exit code 1 when it would not.
+
+    Example: pagesight-server doctor --store gallery.db
+    """
+    settings = _config(config, store=store, bundles=bundles)
+    with wiring.models(settings) as models:
+        found: dict[str, object] = {
+            "encoder": models.bundles.encoder,
+            "ocr": models.bundles.ocr,
+            "device": settings.compute.device,
+            "cores": cores(),
+            "readers": models.readers,
+        }
+    if settings.store.is_file():
+        with wiring.opened(settings.store) as opened:
+            for name in opened.revisions():
+                snapshot = opened.snapshot(name)
+                models.check(snapshot)
+                found[f"gallery {name}"] = (
+                    f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
+                    f"{len(snapshot.pictures)} pictures"
+                )
+    else:
+        found["store"] = f"{settings.store} does not exist yet: `serve` and `index` make it"
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for what, value in found.items():
+        out.print(f"{what:>12}  {escape(str(value))}", soft_wrap=True)
+
+
+def main() -> None:
+    """Runs the command; an expected failure is one line on stderr and exit code 1."""
+    try:
+        app()
+    except PagesightError as error:
+        print(f"pagesight-server: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""Settings, read once at start: from a TOML file, then the environment, then the command line.
+
+    [server]          [image]         [recognition]      [compute]      [gallery]
+    host, port        limits of a     method, epsilon    device,        keep_images
+    what may be       picture                            threads
+    in flight
+
+The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=50052`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from pagesight_server.errors import SetupError
+from pagesight_server.image import ImageLimits
+from pagesight_server.runtime import Device
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerConfig(_Section):
+    """The gRPC edge."""
+
+    host: str = "127.0.0.1"
+    """Where to listen. Another address than loopback offers the service to the network."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 50051
+    """0 takes a free port, which is printed."""
+
+    max_active: Positive = 4
+    """Screenshots worked on at the same time; each holds its pixels."""
+
+    max_waiting: Annotated[int, Field(ge=0)] = 256
+    """Screenshots waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
+
+    max_in_flight_per_stream: Positive = 32
+    """Requests of one stream without a reply; the server reads no further."""
+
+    max_enrol_items: Positive = 1_000
+    """Pictures of one Enrol call."""
+
+    max_enrol_bytes: Positive = 256 * 1024 * 1024
+    """Encoded bytes of one Enrol call, which holds them until it ends."""
+
+    drain_seconds: Annotated[float, Field(ge=0)] = 20.0
+    """How long SIGTERM lets what is in flight finish."""
+
+    follow_seconds: Annotated[float, Field(gt=0)] = 0.5
+    """How often changes of the gallery by other processes are looked for."""
+
+
+class RecognitionConfig(_Section):
+    """How evidence becomes a decision."""
+
+    method: Literal["pagesight", "seed"] = "pagesight"
+    """`seed` is the published method, for comparison."""
+
+    epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.05
+    """Share of known pages that may be rejected."""
+
+    ocr: bool = True
+    """Whether text is read when a request does not say."""
+
+
+class ComputeConfig(_Section):
+    """Where models run. Zero threads or workers: chosen from the cores of the machine."""
+
+    device: Device = "cpu"
+    encoder_threads: Annotated[int, Field(ge=0)] = 0
+    ocr_threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of one OCR worker."""
+    ocr_workers: Annotated[int, Field(ge=0)] = 0
+    """Screenshots read at the same time."""
+
+
+class GalleryConfig(_Section):
+    """The store."""
+
+    keep_images: Literal["original", "none"] = "original"
+    """Whether pictures are kept as received: reports show them, a new encoder needs them."""
+
+
+class Config(BaseSettings):
+    """All settings."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PAGESIGHT_", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    bundles: Path = Path("bundles")
+    """Folder with `encoder/` and `ocr/`."""
+
+    store: Path = Path("gallery.db")
+    """The SQLite file of the galleries."""
+
+    server: ServerConfig = ServerConfig()
+    image: ImageLimits = ImageLimits()
+    recognition: RecognitionConfig = RecognitionConfig()
+    compute: ComputeConfig = ComputeConfig()
+    gallery: GalleryConfig = GalleryConfig()
+
+
+_SECTIONS = frozenset(Config.model_fields)
+
+
+def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
+    """Reads the settings.
+
+    Args:
+        file: A TOML file, or None.
+        overrides: What the command line says, nested like the file; wins over all.
+
+    Raises:
+        SetupError: a file that cannot be read, an unknown setting, a value out of range.
+    """
+
+    class Layered(Config):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
+            if file is not None:
+                toml = TomlConfigSettingsSource(settings_cls, file)
+                unknown = sorted(set(toml.toml_data) - _SECTIONS)
+                if unknown:
+                    raise SetupError(
+                        f"{file}: unknown setting {unknown[0]!r}; known are {sorted(_SECTIONS)}"
+                    )
+                sources.append(toml)
+            return tuple(sources)
+
+    if file is not None and not file.is_file():
+        raise SetupError(f"no configuration file {file}")
+    try:
+        return Layered(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"setting {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise SetupError(f"{file}: {error}") from None
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))

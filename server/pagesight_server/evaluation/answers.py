@@ -1,0 +1,83 @@
+"""A few answers as one HTML page: what was asked, what was said, and why.
+
+For the demo and for reviewers; unlike `report` it needs no truth and no run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from pagesight_server.evaluation.charts import Scale
+from pagesight_server.evaluation.page import render, thumbnail
+from pagesight_server.snapshot import OTHER, is_reserved
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerRow:
+    """One screenshot and its answer."""
+
+    name: str
+    """What to call the screenshot."""
+    image: bytes
+    truth: str | None
+    """The page that it shows or a kind of `other`; None when nobody knows."""
+    label: str
+    closest_label: str
+    score: float
+    threshold: float
+    reasons: tuple[str, ...]
+    nearest: bytes | None
+    """The gallery picture that spoke for the closest page; None when there is none."""
+    stage_ms: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def right(self) -> bool | None:
+        """Whether the answer is right; None when nobody knows."""
+        if self.truth is None:
+            return None
+        return self.label == (OTHER if is_reserved(self.truth) else self.truth)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Card:
+    row: AnswerRow
+    query: str | None
+    nearest: str | None
+    score_percent: float
+    threshold_percent: float
+    stages: tuple[tuple[str, float], ...]
+    total_ms: float | None
+
+
+def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "") -> str:
+    """The page of some answers, in the order given.
+
+    Args:
+        rows: The answers.
+        title: The page's heading.
+        subtitle: One sentence below it.
+    """
+    scale = Scale.of([value for row in rows for value in (row.score, row.threshold)])
+    judged = [row.right for row in rows if row.right is not None]
+    return render(
+        "answers.html.j2",
+        title=title,
+        subtitle=subtitle,
+        other=OTHER,
+        rejected=sum(row.label == OTHER for row in rows),
+        judged=len(judged),
+        right=sum(judged),
+        cards=[
+            _Card(
+                row=row,
+                query=thumbnail(row.image),
+                nearest=thumbnail(row.nearest),
+                score_percent=scale.percent(row.score),
+                threshold_percent=scale.percent(row.threshold),
+                stages=tuple((k, ms) for k, ms in row.stage_ms.items() if k != "total"),
+                total_ms=row.stage_ms.get("total"),
+            )
+            for row in rows
+        ],
+    )

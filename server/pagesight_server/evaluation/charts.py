@@ -1,0 +1,228 @@
+"""Geometry of the drawings, in SVG user units; the templates only write it down.
+
+confusion ──> heat map: one cell per count that is not zero
+scores ─────> histogram: known pages upwards, unknown ones downwards
+score ──────> bar: score and threshold as percentages of a common scale
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pagesight_server.evaluation.metrics import Confusion
+from pagesight_server.evaluation.names import label_name, shorten, width_cells
+
+MAX_CLASSES = 60
+"""Rows of a heat map that can still be read; of more classes the most confused are drawn."""
+
+CELL = 26
+_CELL_WIDTH = 6.4
+_SLANT = math.radians(60)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """A name at a place along an axis."""
+
+    at: float
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """One count of a heat map."""
+
+    x: float
+    y: float
+    count: int
+    right: bool
+    opacity: float
+    """How much of its row it is, as ink."""
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeatMap:
+    """A confusion matrix, truth downwards, answer to the right."""
+
+    width: float
+    height: float
+    left: float
+    top: float
+    side: float
+    """Of the square of cells."""
+    ticks: tuple[Tick, ...]
+    """Centres, along both axes alike, from the square's corner."""
+    cells: tuple[Cell, ...]
+    omitted: int
+    """Classes left out because there are too many."""
+
+
+def heat_map(confusion: Confusion) -> HeatMap:
+    """Lays out a confusion matrix."""
+    kept = _most_confused(confusion)
+    names = [shorten(label_name(confusion.labels[i])) for i in kept]
+    longest = max(map(width_cells, names), default=0) * _CELL_WIDTH
+    left, top, side = longest + 26, math.sin(_SLANT) * longest + 34, CELL * len(kept)
+    cells = []
+    for y, i in enumerate(kept):
+        row = sum(confusion.matrix[i])
+        truth = label_name(confusion.labels[i])
+        for x, j in enumerate(kept):
+            if count := confusion.matrix[i][j]:
+                answer = label_name(confusion.labels[j])
+                share = f"{count} of {row} images of {truth}"
+                cells.append(
+                    Cell(
+                        x=left + CELL * x,
+                        y=top + CELL * y,
+                        count=count,
+                        right=i == j,
+                        opacity=round(0.18 + 0.82 * count / row, 3),
+                        title=f"{share}: right" if i == j else f"{share} taken for {answer}",
+                    )
+                )
+    return HeatMap(
+        # The last column's slanted name leans out to the right.
+        width=left + side + math.cos(_SLANT) * longest + 8,
+        height=top + side + 4,
+        left=left,
+        top=top,
+        side=side,
+        ticks=tuple(
+            Tick(at=CELL * (k + 0.5), text=name, title=label_name(confusion.labels[i]))
+            for k, (i, name) in enumerate(zip(kept, names, strict=True))
+        ),
+        cells=tuple(cells),
+        omitted=len(confusion.labels) - len(kept),
+    )
+
+
+def _most_confused(confusion: Confusion) -> list[int]:
+    matrix, size = confusion.matrix, len(confusion.labels)
+    if size <= MAX_CLASSES:
+        return list(range(size))
+    mistakes = [sum(matrix[i]) - matrix[i][i] for i in range(size)]
+    for row in range(size):
+        for column in range(size):
+            mistakes[column] += matrix[row][column] * (row != column)
+    return sorted(sorted(range(size), key=lambda i: -mistakes[i])[:MAX_CLASSES])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One bin of a histogram."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """Scores of known pages above the axis, of unknown pages below it."""
+
+    width: float
+    height: float
+    axis: float
+    """Where the axis lies."""
+    known: tuple[Bar, ...]
+    unknown: tuple[Bar, ...]
+    ticks: tuple[Tick, ...]
+    threshold: tuple[float, float]
+    """The least and the greatest threshold; equal where all answers share one."""
+    threshold_text: str
+
+
+WIDTH, HALF, BINS = 760.0, 120.0, 48
+_MARGIN = 18.0
+
+
+def histogram(
+    known: Sequence[float], unknown: Sequence[float], thresholds: Sequence[float]
+) -> Histogram | None:
+    """Lays out the score distributions; None when there is no score."""
+    values = [*known, *unknown, *thresholds]
+    if not known and not unknown:
+        return None
+    scale = Scale.of(values)
+    shares = [_shares(scores, scale) for scores in (known, unknown)]
+    tallest = max((share for side in shares for share, _ in side), default=1.0) or 1.0
+    width = (WIDTH - 2 * _MARGIN) / BINS
+    axis = HALF + 30.0
+    sides: list[tuple[Bar, ...]] = []
+    for name, side, up in (("known", shares[0], True), ("unknown", shares[1], False)):
+        bars = []
+        for b, (share, count) in enumerate(side):
+            if not count:
+                continue
+            height = max(1.0, HALF * share / tallest)
+            low, high = (scale.low + scale.span * edge / BINS for edge in (b, b + 1))
+            bars.append(
+                Bar(
+                    x=_MARGIN + width * b,
+                    y=axis - height if up else axis + 18,
+                    width=width - 1,
+                    height=height,
+                    title=f"{count} {name} ({share:.1%}) at {low:.3f} to {high:.3f}",
+                )
+            )
+        sides.append(tuple(bars))
+    low, high = (min(thresholds), max(thresholds)) if thresholds else (0.0, 0.0)
+    return Histogram(
+        width=WIDTH,
+        height=axis + 18 + HALF + 12,
+        axis=axis,
+        known=sides[0],
+        unknown=sides[1],
+        ticks=tuple(Tick(at=_place(v, scale), text=f"{v:g}") for v in scale.ticks()),
+        threshold=(_place(low, scale), _place(high, scale)),
+        threshold_text=f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}",
+    )
+
+
+def _place(value: float, scale: Scale) -> float:
+    return _MARGIN + (WIDTH - 2 * _MARGIN) * (value - scale.low) / scale.span
+
+
+def _shares(scores: Sequence[float], scale: Scale) -> list[tuple[float, int]]:
+    counts = [0] * BINS
+    for score in scores:
+        counts[min(BINS - 1, int(BINS * (score - scale.low) / scale.span))] += 1
+    return [(count / len(scores), count) for count in counts] if scores else []
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A range of scores shared by several drawings."""
+
+    low: float
+    high: float
+
+    @staticmethod
+    def of(values: Sequence[float]) -> Scale:
+        """The range of the values, a little wider so that none lies on its edge."""
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        spare = 0.03 * (high - low) or 0.05
+        return Scale(low - spare, high + spare)
+
+    @property
+    def span(self) -> float:
+        """Its length, positive."""
+        return self.high - self.low
+
+    def percent(self, value: float) -> float:
+        """Where a value lies, 0 to 100."""
+        return round(100 * min(1.0, max(0.0, (value - self.low) / self.span)), 2)
+
+    def ticks(self) -> list[float]:
+        """Five to ten round numbers within it."""
+        step = 10 ** math.floor(math.log10(self.span / 5))
+        step *= next(m for m in (1, 2, 5, 10) if self.span / (step * m) <= 10)
+        first, last = math.ceil(self.low / step), math.floor(self.high / step)
+        return [round(k * step, 10) for k in range(first, last + 1)]

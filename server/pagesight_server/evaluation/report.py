@@ -1,0 +1,195 @@
+"""A run as one HTML page: first the figures, then the pictures behind the mistakes.
+
+    figures ──> tiles, tables, drawings
+    outcomes ──> confused, accepted, rejected: pairs of screenshot and gallery picture
+
+A figure says how often; only the pair of pictures says why, so each list of mistakes
+begins with the worst and shows what spoke for it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagesight_server.evaluation.charts import Scale, heat_map, histogram
+from pagesight_server.evaluation.page import ImageBytes, percent, rate, render, thumbnail
+from pagesight_server.evaluation.prediction import NO_ANSWER
+from pagesight_server.evaluation.run import Outcome, Run
+from pagesight_server.snapshot import OTHER
+
+MAX_PAIRS = 24
+"""Pairs of pictures in one section; a pair weighs about 20 kB."""
+
+MAX_PER_CONFUSION = 3
+"""Pairs of one truth and answer, so that one bad class does not hide the others."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A figure of the heading."""
+
+    name: str
+    value: str
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pair:
+    """A screenshot beside the gallery picture that spoke for its answer."""
+
+    outcome: Outcome
+    query: str | None
+    nearest: str | None
+    score_percent: float
+    threshold_percent: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """The pairs shown of one kind of mistake."""
+
+    pairs: tuple[Pair, ...]
+    total: int
+    """Mistakes of this kind in the run."""
+
+
+def report(run: Run, image_bytes: ImageBytes) -> str:
+    """The page of a run.
+
+    Args:
+        run: What to show. Its test images are read again from its folder.
+        image_bytes: Gives the gallery's pictures.
+    """
+    readable = [o for o in run.outcomes if not o.prediction.error]
+    accepted = [o for o in readable if not o.prediction.known and o.prediction.label != OTHER]
+    rejected = [o for o in readable if o.prediction.known and o.prediction.label == OTHER]
+    confused = [
+        o
+        for o in readable
+        if o.prediction.known
+        and o.prediction.closed_label not in (o.prediction.truth, NO_ANSWER)
+        and o.prediction.truth in run.gallery_labels
+    ]
+    scores = [o.prediction.score for o in readable]
+    thresholds = [o.prediction.threshold for o in readable]
+    pairs = _PairMaker(run.folder, image_bytes, Scale.of([*scores, *thresholds]))
+    return render(
+        "report.html.j2",
+        run=run,
+        metrics=run.metrics,
+        tiles=_tiles(run),
+        heat_map=heat_map(run.metrics.confusion),
+        histogram=histogram(
+            [o.prediction.score for o in readable if o.prediction.known],
+            [o.prediction.score for o in readable if not o.prediction.known],
+            thresholds,
+        ),
+        confusions=Counter((o.prediction.truth, o.prediction.closed_label) for o in confused),
+        confused=pairs.section(_worst_confusions(confused), len(confused)),
+        accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
+        rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
+        ran_with=list(_flat(run.ran_with)),
+    )
+
+
+class _PairMaker:
+    """Makes pairs, each gallery picture scaled down once."""
+
+    def __init__(self, folder: Path, image_bytes: ImageBytes, scale: Scale) -> None:
+        self._folder = folder
+        self._image_bytes = image_bytes
+        self._scale = scale
+        self._nearest: dict[str, str | None] = {}
+
+    def section(self, outcomes: Iterable[Outcome], total: int) -> Section:
+        shown = itertools.islice(outcomes, MAX_PAIRS)
+        return Section(pairs=tuple(map(self._pair, shown)), total=total)
+
+    def _pair(self, outcome: Outcome) -> Pair:
+        picture_id = outcome.picture_id
+        if picture_id and picture_id not in self._nearest:
+            self._nearest[picture_id] = thumbnail(self._image_bytes(picture_id))
+        return Pair(
+            outcome=outcome,
+            query=thumbnail(_read(self._folder / outcome.prediction.path)),
+            nearest=self._nearest.get(picture_id),
+            score_percent=self._scale.percent(outcome.prediction.score),
+            threshold_percent=self._scale.percent(outcome.prediction.threshold),
+        )
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        # Removed since the run: the report can do without.
+        return None
+
+
+def _margin(outcome: Outcome) -> float:
+    return outcome.prediction.score - outcome.prediction.threshold
+
+
+def _worst_confusions(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """The commonest confusions first, the surest mistakes of each, a few of each."""
+    groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        groups[outcome.prediction.truth, outcome.prediction.closed_label].append(outcome)
+    ranked = sorted(groups.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [
+        outcome
+        for _, group in ranked
+        for outcome in sorted(group, key=_margin, reverse=True)[:MAX_PER_CONFUSION]
+    ]
+
+
+def _tiles(run: Run) -> list[Tile]:
+    metrics, opened = run.metrics, run.metrics.open_set
+    unknown = sum(kind.n for kind in opened.kinds.values())
+    rejected = sum(kind.rejected for kind in opened.kinds.values())
+    seconds = run.seconds_per_image
+    epsilon = run.ran_with.get("epsilon")
+    promised = f", {percent(epsilon)} allowed" if isinstance(epsilon, float) else ""
+    return [
+        Tile(name="micro F1", value=rate(metrics.micro_f1), note=f"{metrics.n} known images"),
+        Tile(name="macro F1", value=rate(metrics.macro_f1), note=f"{len(metrics.per_class)} pages"),
+        Tile(name="AUROC", value=rate(opened.auroc), note="known against unknown"),
+        Tile(
+            name="unknown rejected",
+            value=percent(rejected / unknown if unknown else None),
+            note=f"{rejected} of {unknown} unknown images",
+        ),
+        Tile(
+            name="false rejection",
+            value=percent(opened.false_rejection_rate),
+            note=f"of known images{promised}",
+        ),
+        Tile(
+            name="FPR at 95 % TPR",
+            value=percent(opened.fpr_at_95tpr),
+            note="of unknown images accepted",
+        ),
+        Tile(
+            name="overall accuracy",
+            value=rate(opened.overall_accuracy),
+            note="other counting as an answer",
+        ),
+        Tile(
+            name="time per image",
+            value="–" if seconds is None else f"{seconds:.3f} s",
+            note="decode to decision, mean",
+        ),
+    ]
+
+
+def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Nested conditions as rows of a table."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

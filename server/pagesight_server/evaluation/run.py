@@ -1,0 +1,244 @@
+"""Sends every image of a test folder through a pipeline, alone and in random order.
+
+    DIR/<label>/* ─collect─> shuffled ─classify, one by one─> outcomes, by path ─> figures
+
+The folder's name is a test image's truth and must never reach the answer: the
+pipeline is handed bytes and nothing else, and the name is compared afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagesight_server.decision import Knowledge
+from pagesight_server.errors import ImageError, SetupError
+from pagesight_server.evaluation.metrics import Metrics, measure
+from pagesight_server.evaluation.prediction import Prediction
+from pagesight_server.pipeline import Answer, Pipeline
+from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+CHANCE = 2.33
+"""Standard deviations above epsilon that one honest run in a hundred reaches."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one image, with what a reviewer needs to understand it."""
+
+    prediction: Prediction
+    picture_id: str = ""
+    """The gallery picture that spoke for `closed_label`; empty when none did."""
+    reasons: tuple[str, ...] = ()
+    """Only where something is wrong: a label, a rejection, an acceptance."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A finished evaluation."""
+
+    folder: Path
+    gallery: str
+    gallery_labels: frozenset[str]
+    outcomes: tuple[Outcome, ...]
+    """By path."""
+    metrics: Metrics
+    seconds_per_image: float | None
+    """Mean from decode to decision over readable images; None when there are none."""
+    ran_with: Mapping[str, object]
+    warnings: tuple[str, ...]
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        """The lines of `predictions.jsonl`, by path."""
+        return [outcome.prediction for outcome in self.outcomes]
+
+    @property
+    def unreadable(self) -> list[Prediction]:
+        """Images that could not be used."""
+        return [p for p in self.predictions if p.error]
+
+
+def collect(folder: Path) -> list[tuple[str, str]]:
+    """The images of a test folder as (path relative to it, truth), by path.
+
+    Raises:
+        SetupError: it is no folder, or holds no `<label>/*.png` (or .jpg, .jpeg, .webp).
+        InvalidRequestError: a folder's name cannot be a label.
+    """
+    if not folder.is_dir():
+        raise SetupError(f"{folder} is no folder: give one that holds <label>/*.png")
+    found = []
+    for page in folder.iterdir():
+        if page.name.startswith(".") or not page.is_dir():
+            continue
+        images = [
+            file.name
+            for file in page.iterdir()
+            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+        ]
+        if images:
+            check_label(page.name)
+            found += [(f"{page.name}/{name}", page.name) for name in images]
+    if not found:
+        raise SetupError(
+            f"{folder} holds no test images: put them into one folder per label, "
+            "<label>/*.png (or .jpg, .jpeg, .webp), unknown pages into other/ or other_<kind>/"
+        )
+    return sorted(found)
+
+
+async def evaluate(
+    pipeline: Pipeline,
+    folder: Path,
+    *,
+    gallery: str = DEFAULT_GALLERY,
+    ocr: bool = True,
+    concurrency: int = 1,
+    seed: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    ran_with: Mapping[str, object] | None = None,
+) -> Run:
+    """Answers every image of a test folder and measures the answers.
+
+    Args:
+        pipeline: The one that `serve` uses.
+        folder: Holds `<label>/*`; `other` and `other_<kind>` are unknown pages.
+        gallery: Which gallery to ask.
+        ocr: Whether text is read.
+        concurrency: Images under way at once. Only with 1 is `seconds_per_image` the time
+            that a lone screenshot takes.
+        seed: Of the order; no answer depends on it.
+        progress: Called with images done and images in all.
+        ran_with: What the caller knows of the conditions (versions, machine), for the report.
+
+    Raises:
+        SetupError: there is nothing to test, or the gallery knows no page.
+        InvalidRequestError: a folder's name cannot be a label.
+        NotFoundError: there is no such gallery.
+    """
+    if concurrency < 1:
+        raise SetupError(f"concurrency is {concurrency}: at least one image must be under way")
+    found = await asyncio.to_thread(collect, folder)
+    knowledge = pipeline.knowledge(gallery)
+    if not knowledge.snapshot.labels:
+        raise SetupError(
+            f"gallery {gallery!r} knows no page: enrol pictures with `pagesight-server index DIR`"
+        )
+    shuffled = list(found)
+    random.Random(seed).shuffle(shuffled)
+    outcomes: list[Outcome] = []
+    seconds: list[float] = []
+    revisions = {knowledge.snapshot.revision}
+
+    async def work(images: Iterator[tuple[str, str]]) -> None:
+        for path, truth in images:
+            try:
+                data = await asyncio.to_thread((folder / path).read_bytes)
+                answer = await pipeline.classify(data, gallery=gallery, ocr=ocr)
+            except (ImageError, OSError) as error:
+                outcomes.append(Outcome(prediction=Prediction.unreadable(path, truth, _why(error))))
+            else:
+                outcomes.append(await asyncio.to_thread(_outcome, path, truth, answer))
+                seconds.append(answer.stage_ms["total"] / 1000)
+                revisions.add(answer.knowledge.snapshot.revision)
+            progress(len(outcomes), len(found))
+
+    queue = iter(shuffled)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(concurrency):
+                tasks.create_task(work(queue))
+    except BaseExceptionGroup as group:
+        raise group.exceptions[0] from None
+    outcomes.sort(key=lambda outcome: outcome.prediction.path)
+    metrics = measure([outcome.prediction for outcome in outcomes])
+    return Run(
+        folder=folder,
+        gallery=gallery,
+        gallery_labels=frozenset(knowledge.snapshot.labels),
+        outcomes=tuple(outcomes),
+        metrics=metrics,
+        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds else None,
+        ran_with={
+            **(ran_with or {}),
+            **_facts(knowledge),
+            "ocr": ocr,
+            "concurrency": concurrency,
+            "seed": seed,
+        },
+        warnings=tuple(_warnings(knowledge, metrics, outcomes, revisions)),
+    )
+
+
+def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
+    decision, snapshot = answer.decision, answer.knowledge.snapshot
+    prediction = Prediction(
+        path=path,
+        truth=truth,
+        closed_label=decision.closest_label,
+        score=float(decision.score),
+        label=decision.label,
+        threshold=float(decision.threshold),
+    )
+    # The reasons of right answers are never shown, and cost a comparison of all lines.
+    wrong = not prediction.right or (prediction.known and prediction.closed_label != truth)
+    best = decision.candidates[0] if decision.candidates else None
+    return Outcome(
+        prediction=prediction,
+        picture_id=snapshot.pictures[best.row].image_id if best else "",
+        reasons=answer.knowledge.reasons(answer.query, decision) if wrong else (),
+    )
+
+
+def _facts(knowledge: Knowledge) -> dict[str, object]:
+    snapshot = knowledge.snapshot
+    return {
+        "gallery": snapshot.gallery,
+        "revision": snapshot.revision,
+        "labels": len(snapshot.labels),
+        "pictures": len(snapshot.pictures),
+        "method": knowledge.method_name,
+        "epsilon": knowledge.calibration.epsilon,
+        "bundles": {"encoder": snapshot.encoder_bundle, "ocr": snapshot.ocr_bundle},
+    }
+
+
+def _warnings(
+    knowledge: Knowledge, metrics: Metrics, outcomes: list[Outcome], revisions: set[int]
+) -> Iterator[str]:
+    """What makes the figures mean less than they seem to, or worse than promised."""
+    truths = {o.prediction.truth for o in outcomes if not is_reserved(o.prediction.truth)}
+    if missing := sorted(truths - set(knowledge.snapshot.labels)):
+        yield (
+            f"the gallery has no pictures of {', '.join(missing)}: "
+            "every test image of them counts as wrong"
+        )
+    if unreadable := sum(bool(o.prediction.error) for o in outcomes):
+        yield f"{unreadable} of {len(outcomes)} images could not be read: each counts as wrong"
+    if len(revisions) > 1:
+        yield f"the gallery changed during the run: revisions {sorted(revisions)} answered"
+    epsilon, pictures = knowledge.calibration.epsilon, knowledge.calibration.pictures
+    if pictures < 1 / epsilon - 1:
+        yield (
+            f"the threshold rests on {pictures} left-out pictures; a false rejection rate of "
+            f"{epsilon:.0%} can only be promised from {math.ceil(1 / epsilon - 1)} on"
+        )
+    rate = metrics.open_set.false_rejection_rate
+    if rate is not None and rate > epsilon + CHANCE * math.sqrt(
+        epsilon * (1 - epsilon) / metrics.n
+    ):
+        yield (
+            f"{rate:.1%} of known pages were rejected where {epsilon:.0%} was promised, more than "
+            "chance explains: these screenshots differ from the gallery; enrol newer ones"
+        )
+
+
+def _why(error: ImageError | OSError) -> str:
+    return str(error) if isinstance(error, ImageError) else f"{error.strerror or error}"

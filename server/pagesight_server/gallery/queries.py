@@ -1,0 +1,119 @@
+"""What a gallery held at a revision: the reads of `store.py`, each one statement."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+
+from pagesight_server.gallery.edit import AT, facts_of
+from pagesight_server.gallery.values import ListedImage, Revision
+from pagesight_server.snapshot import LabelFacts, Picture, Snapshot
+from pagesight_server.text import Reading
+
+
+def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> Snapshot:
+    """Everything that recognition needs."""
+    sql = f"""
+        SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+               e.vector, r.reading
+        FROM memberships m
+        JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
+        JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
+        WHERE m.gallery_id = :gallery AND {AT} ORDER BY m.label, m.image_id"""
+    rows = db.execute(
+        sql,
+        {
+            "gallery": gallery["id"],
+            "at": at,
+            "encoder": gallery["encoder_bundle"],
+            "ocr": gallery["ocr_bundle"],
+        },
+    ).fetchall()
+    vectors = [np.frombuffer(row["vector"], dtype="<f2") for row in rows]
+    empty = np.empty((0, 0), np.float32)
+    return Snapshot(
+        gallery=gallery["name"],
+        revision=at,
+        encoder_bundle=gallery["encoder_bundle"],
+        ocr_bundle=gallery["ocr_bundle"],
+        pictures=tuple(
+            Picture(
+                image_id=row["image_id"].hex(),
+                label=row["label"],
+                source=row["source"],
+                author=row["author"],
+                added_at_ms=row["added_at_ms"],
+                added_revision=row["added_revision"],
+                reading=Reading.from_json(row["reading"]),
+            )
+            for row in rows
+        ),
+        embeddings=np.stack(vectors).astype(np.float32) if vectors else empty,
+        facts=facts(db, gallery, at),
+    )
+
+
+def facts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, LabelFacts]:
+    """What the operator knew of each label."""
+    rows = db.execute(
+        f"SELECT label, brands, outputs FROM facts WHERE gallery_id = :gallery AND {AT}",
+        {"gallery": gallery["id"], "at": at},
+    )
+    return {row["label"]: facts_of(row) for row in rows}
+
+
+def label_counts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, int]:
+    """How many pictures each label had."""
+    rows = db.execute(
+        f"SELECT label, count(*) AS n FROM memberships "
+        f"WHERE gallery_id = :gallery AND {AT} GROUP BY label",
+        {"gallery": gallery["id"], "at": at},
+    )
+    return {row["label"]: row["n"] for row in rows}
+
+
+def images(
+    db: sqlite3.Connection,
+    gallery: sqlite3.Row,
+    at: int,
+    *,
+    label: str | None,
+    after: tuple[str, str],
+    limit: int,
+) -> list[ListedImage]:
+    """Pictures by label and id, those after a label and id."""
+    sql = f"""
+        SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+               i.width_px, i.height_px,
+               coalesce(json_array_length(r.reading, '$[2]'), 0) AS text_lines
+        FROM memberships m JOIN images i ON i.id = m.image_id
+        LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
+        WHERE m.gallery_id = :gallery AND {AT} AND (:label IS NULL OR m.label = :label)
+          AND (m.label, m.image_id) > (:after_label, :after_id)
+        ORDER BY m.label, m.image_id LIMIT :limit"""
+    rows = db.execute(
+        sql,
+        {
+            "gallery": gallery["id"],
+            "at": at,
+            "ocr": gallery["ocr_bundle"],
+            "label": label,
+            "after_label": after[0],
+            "after_id": bytes.fromhex(after[1]),
+            "limit": limit,
+        },
+    )
+    return [ListedImage(**{**dict(row), "image_id": row["image_id"].hex()}) for row in rows]
+
+
+def history(
+    db: sqlite3.Connection, gallery: sqlite3.Row, *, before: int, limit: int
+) -> list[Revision]:
+    """Changes before a revision, newest first."""
+    rows = db.execute(
+        "SELECT revision, made_at_ms, author, kind, summary, images FROM revisions "
+        "WHERE gallery_id = ? AND revision < ? ORDER BY revision DESC LIMIT ?",
+        (gallery["id"], before, limit),
+    )
+    return [Revision(**dict(row)) for row in rows]

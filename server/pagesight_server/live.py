@@ -1,0 +1,98 @@
+"""What the server knows right now: one `Knowledge` per gallery, swapped whole.
+
+    store ──> snapshot ──> Knowledge ──swap──> queries
+      ^ own changes: at once         ^ changes by other processes: polled
+
+A query takes the knowledge it began with to its end; a new one is built beside
+the old, in a worker thread, so no query waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pagesight_server.decision import Calibration, Knowledge
+from pagesight_server.errors import NotFoundError
+from pagesight_server.evidence import MethodName
+from pagesight_server.gallery import Gallery
+from pagesight_server.snapshot import Bundles, check_bundles
+
+log = logging.getLogger(__name__)
+
+
+def know(store: Gallery, name: str, method: MethodName, epsilon: float) -> Knowledge:
+    """Reads a gallery and prepares it for queries; calibrates it unless that was stored.
+
+    Raises:
+        NotFoundError: no such gallery.
+    """
+    snapshot = store.snapshot(name)
+    key = f"{method} {epsilon}"
+    stored = store.calibration(name, snapshot.revision, key)
+    knowledge = Knowledge.of(
+        snapshot,
+        method,
+        epsilon=epsilon,
+        calibration=Calibration.from_json(stored) if stored else None,
+    )
+    if not stored:
+        store.put_calibration(name, snapshot.revision, key, knowledge.calibration.to_json())
+    return knowledge
+
+
+class Live:
+    """The knowledge of every gallery of a store; for one event loop.
+
+    Args:
+        store: The truth.
+        bundles: What this server runs; galleries made by others are refused.
+        method: How evidence is weighed.
+        epsilon: Share of known pages that may be rejected.
+    """
+
+    def __init__(
+        self, store: Gallery, bundles: Bundles, *, method: MethodName, epsilon: float
+    ) -> None:
+        self._store = store
+        self._bundles = bundles
+        self._method: MethodName = method
+        self._epsilon = epsilon
+        self._known: dict[str, Knowledge] = {}
+        self._refreshing = asyncio.Lock()
+
+    def get(self, name: str) -> Knowledge:
+        """What is known of a gallery now.
+
+        Raises:
+            NotFoundError: no such gallery.
+            BundleMismatchError: other bundles made it.
+        """
+        knowledge = self._known.get(name)
+        if knowledge is None:
+            raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
+        check_bundles(name, knowledge.snapshot.bundles, self._bundles)
+        return knowledge
+
+    async def refresh(self) -> None:
+        """Brings every gallery to the revision of the store."""
+        async with self._refreshing:
+            revisions = await asyncio.to_thread(self._store.revisions)
+            for name, revision in revisions.items():
+                known = self._known.get(name)
+                if known is not None and known.snapshot.revision == revision:
+                    continue
+                self._known[name] = await asyncio.to_thread(
+                    know, self._store, name, self._method, self._epsilon
+                )
+                log.info("gallery %s is at revision %d", name, self._known[name].snapshot.revision)
+
+    async def follow(self, interval_s: float) -> None:
+        """Refreshes for ever, so that changes by other processes are seen."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.refresh()
+            except Exception:
+                # A store that cannot be read now must not stop what is known from answering.
+                log.exception("cannot follow the store; answering from what is known")

@@ -1,0 +1,143 @@
+"""ClassifierService: streams, deadlines, admission. The work is the pipeline's.
+
+ClassifyStream:  read ──place in the stream──> task per message ──> replies
+                  ^ stops while the stream holds max_in_flight
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, TypeAlias, TypeVar
+
+import grpc
+
+from pagesight.v1 import classifier_pb2 as pb
+from pagesight.v1 import classifier_pb2_grpc
+from pagesight_server.admission import Gate
+from pagesight_server.errors import DeadlineError, InvalidRequestError, ShuttingDownError
+from pagesight_server.pipeline import Pipeline
+from pagesight_server.service import protocol
+
+R = TypeVar("R")
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Reply: TypeAlias = "asyncio.Task[pb.ClassifyStreamResponse]"
+
+
+async def answer(context: Context, work: Awaitable[R]) -> R:
+    """Awaits the work of a unary call; whatever it raises becomes the status of the call."""
+    try:
+        return await work
+    except Exception as error:
+        status = protocol.status_of(error)
+        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+        await context.abort(protocol.code_of(status), status.message)
+        raise  # abort raises; this tells the type checker
+
+
+class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
+    """Sorts screenshots.
+
+    Args:
+        pipeline: Does the work.
+        gate: Shared by all calls.
+        max_in_flight: Requests of one stream without a reply.
+        ocr: Whether text is read when a request does not say.
+    """
+
+    def __init__(self, pipeline: Pipeline, gate: Gate, *, max_in_flight: int, ocr: bool) -> None:
+        self._pipeline = pipeline
+        self._gate = gate
+        self._max_in_flight = max_in_flight
+        self._ocr = ocr
+        self._draining = False
+
+    def drain(self) -> None:
+        """From now on new screenshots are refused with UNAVAILABLE."""
+        self._draining = True
+
+    async def Classify(  # noqa: N802
+        self, request: pb.ClassifyRequest, context: Context
+    ) -> pb.ClassifyResponse:
+        """One screenshot."""
+        classification = await answer(context, self._classify(request.query))
+        return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
+
+    async def ClassifyStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: Context
+    ) -> AsyncIterator[pb.ClassifyStreamResponse]:
+        """Many screenshots; each fails alone.
+
+        A place is free again when its reply is written, so whoever reads replies
+        slowly slows its own sending and nobody else's.
+        """
+        places = asyncio.Semaphore(self._max_in_flight)
+        finished: asyncio.Queue[Reply | None] = asyncio.Queue()
+        tasks: set[Reply] = set()
+
+        async def read() -> None:
+            as_sent: bool | None = None
+            try:
+                async for request in request_iterator:
+                    if as_sent is None:
+                        as_sent = request.reply_order == pb.REPLY_ORDER_AS_SENT
+                    await places.acquire()
+                    task = asyncio.create_task(self._reply(request))
+                    tasks.add(task)
+                    if as_sent:
+                        finished.put_nowait(task)
+                    else:
+                        task.add_done_callback(finished.put_nowait)
+                if tasks:
+                    await asyncio.wait(tasks)
+                # Done callbacks run in the next turn of the loop: let them queue first.
+                await asyncio.sleep(0)
+            finally:
+                finished.put_nowait(None)
+
+        reader = asyncio.create_task(read())
+        try:
+            while (task := await finished.get()) is not None:
+                reply = await task
+                tasks.discard(task)
+                yield reply
+                places.release()
+            await reader
+        finally:
+            for left in (reader, *tasks):
+                left.cancel()
+            await asyncio.gather(reader, *tasks, return_exceptions=True)
+
+    async def _reply(self, request: pb.ClassifyStreamRequest) -> pb.ClassifyStreamResponse:
+        try:
+            if not request.request_id:
+                raise InvalidRequestError(
+                    "request_id is empty: replies of a stream are matched by it"
+                )
+            classification = await self._classify(request.query)
+        except Exception as error:
+            return pb.ClassifyStreamResponse(
+                request_id=request.request_id, error=protocol.status_of(error)
+            )
+        return pb.ClassifyStreamResponse(
+            request_id=request.request_id, classification=classification
+        )
+
+    async def _classify(self, query: pb.Query) -> pb.Classification:
+        if self._draining:
+            raise ShuttingDownError("the server is shutting down: ask another replica")
+        options = protocol.options_of(query, default_ocr=self._ocr)
+        budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
+        try:
+            async with asyncio.timeout(budget_s), self._gate.enter(options.priority):
+                answered = await self._pipeline.classify(
+                    query.image, gallery=options.gallery, ocr=options.ocr
+                )
+        except TimeoutError:
+            raise DeadlineError(
+                f"no answer within the {query.deadline_ms} ms that the request allowed"
+            ) from None
+        if options.explain:
+            # Matching lines and reasons take milliseconds of Python: not on the event loop.
+            return await asyncio.to_thread(protocol.classification, answered, options)
+        return protocol.classification(answered, options)

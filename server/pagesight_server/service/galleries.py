@@ -1,0 +1,188 @@
+"""GalleryService: changes and lists galleries; every change is visible to the next query."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from pagesight.v1 import gallery_pb2 as pb
+from pagesight.v1 import gallery_pb2_grpc
+from pagesight_server.config import ServerConfig
+from pagesight_server.enrolment import Enroller, Item
+from pagesight_server.errors import InvalidRequestError, LimitError
+from pagesight_server.gallery import Applied, Gallery
+from pagesight_server.live import Live
+from pagesight_server.service import protocol
+from pagesight_server.service.classifier import Context, answer
+from pagesight_server.snapshot import DEFAULT_GALLERY
+
+
+class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
+    """Reads and changes galleries while the server runs."""
+
+    def __init__(
+        self, store: Gallery, enroller: Enroller, live: Live, config: ServerConfig
+    ) -> None:
+        self._store = store
+        self._enroller = enroller
+        self._live = live
+        self._config = config
+
+    async def Enrol(  # noqa: N802
+        self, request_iterator: AsyncIterator[pb.EnrolRequest], context: Context
+    ) -> pb.EnrolResponse:
+        """Adds pictures as one revision."""
+
+        async def work() -> pb.EnrolResponse:
+            header, items = await self._receive(request_iterator)
+            applied = await self._enroller.enrol(protocol.change_of(header), items)
+            await self._live.refresh()
+            return protocol.enrolled(applied)
+
+        return await answer(context, work())
+
+    async def _receive(
+        self, requests: AsyncIterator[pb.EnrolRequest]
+    ) -> tuple[pb.Change, list[Item]]:
+        header: pb.Change | None = None
+        items: list[Item] = []
+        size = 0
+        async for request in requests:
+            if request.WhichOneof("message") != ("item" if header else "header"):
+                raise InvalidRequestError(
+                    "the first message, and only it, carries the header; every other one an item"
+                )
+            if header is None:
+                header = request.header
+                continue
+            item = request.item
+            size += len(item.image)
+            if len(items) >= self._config.max_enrol_items or size > self._config.max_enrol_bytes:
+                raise LimitError(
+                    f"one call enrols at most {self._config.max_enrol_items} pictures and "
+                    f"{self._config.max_enrol_bytes:,} bytes: use several calls"
+                )
+            items.append(Item(data=item.image, label=item.label, source=item.source))
+        if header is None:
+            raise InvalidRequestError("no message came: send a header, then the pictures")
+        return header, items
+
+    async def Remove(  # noqa: N802
+        self, request: pb.RemoveRequest, context: Context
+    ) -> pb.RemoveResponse:
+        """Takes pictures out."""
+
+        def work() -> Applied:
+            ids = _some(request.image_ids)
+            return self._store.remove(protocol.change_of(request.change), ids)
+
+        applied = await answer(context, self._change(work))
+        return pb.RemoveResponse(revision=applied.revision, removed=applied.counts["removed"])
+
+    async def Relabel(  # noqa: N802
+        self, request: pb.RelabelRequest, context: Context
+    ) -> pb.RelabelResponse:
+        """Gives pictures another label."""
+
+        def work() -> Applied:
+            ids = _some(request.image_ids)
+            return self._store.relabel(protocol.change_of(request.change), ids, request.label)
+
+        applied = await answer(context, self._change(work))
+        return pb.RelabelResponse(
+            revision=applied.revision, relabelled=applied.counts["relabelled"]
+        )
+
+    async def Rollback(  # noqa: N802
+        self, request: pb.RollbackRequest, context: Context
+    ) -> pb.RollbackResponse:
+        """Goes back to an earlier revision, as a new one."""
+
+        def work() -> Applied:
+            return self._store.rollback(protocol.change_of(request.change), request.to_revision)
+
+        applied = await answer(context, self._change(work))
+        return pb.RollbackResponse(revision=applied.revision, **applied.counts)
+
+    async def SetLabels(  # noqa: N802
+        self, request: pb.SetLabelsRequest, context: Context
+    ) -> pb.SetLabelsResponse:
+        """Replaces what the operator knows of some labels."""
+
+        def work() -> Applied:
+            facts = protocol.facts_of(request.labels)
+            return self._store.set_facts(protocol.change_of(request.change), facts)
+
+        applied = await answer(context, self._change(work))
+        return pb.SetLabelsResponse(revision=applied.revision)
+
+    async def _change(self, work: Callable[[], Applied]) -> Applied:
+        applied = await asyncio.to_thread(work)
+        await self._live.refresh()
+        return applied
+
+    async def ListImages(  # noqa: N802
+        self, request: pb.ListImagesRequest, context: Context
+    ) -> pb.ListImagesResponse:
+        """One page of the images of a gallery."""
+
+        def work() -> pb.ListImagesResponse:
+            size = protocol.page_size(request.page_size)
+            position = protocol.position_of(request.page_token, int, str, str)
+            at, after = (position[0], position[1:]) if position else (None, ("", ""))
+            revision, images = self._store.images(
+                request.gallery or DEFAULT_GALLERY,
+                revision=at,
+                label=request.label or None,
+                after=after,
+                limit=size + 1,
+            )
+            more = len(images) > size
+            last = images[:size][-1] if more else None
+            return pb.ListImagesResponse(
+                revision=revision,
+                images=map(protocol.image, images[:size]),
+                next_page_token=protocol.page_token(revision, last.label, last.image_id)
+                if last
+                else "",
+            )
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def ListHistory(  # noqa: N802
+        self, request: pb.ListHistoryRequest, context: Context
+    ) -> pb.ListHistoryResponse:
+        """One page of the changes of a gallery."""
+
+        def work() -> pb.ListHistoryResponse:
+            size = protocol.page_size(request.page_size)
+            position = protocol.position_of(request.page_token, int)
+            revisions = self._store.history(
+                request.gallery or DEFAULT_GALLERY,
+                before=position[0] if position else None,
+                limit=size + 1,
+            )
+            more = len(revisions) > size
+            return pb.ListHistoryResponse(
+                revisions=map(protocol.revision, revisions[:size]),
+                next_page_token=protocol.page_token(revisions[size - 1].revision) if more else "",
+            )
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def GetLabels(  # noqa: N802
+        self, request: pb.GetLabelsRequest, context: Context
+    ) -> pb.GetLabelsResponse:
+        """What the operator knows of each label."""
+
+        def work() -> pb.GetLabelsResponse:
+            revision, counts, facts = self._store.labels(request.gallery or DEFAULT_GALLERY)
+            return pb.GetLabelsResponse(revision=revision, labels=protocol.labels(counts, facts))
+
+        return await answer(context, asyncio.to_thread(work))
+
+
+def _some(image_ids: Sequence[str]) -> Sequence[str]:
+    if not image_ids:
+        raise InvalidRequestError("image_ids is empty: name at least one image")
+    return image_ids

@@ -1,0 +1,142 @@
+"""Puts the parts together, for every command alike: what `evaluate` measures is what `serve` runs.
+
+bundles ──> encoder, readers (threads) ─┐
+store ──> live knowledge ───────────────┴─> pipeline, enroller
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagesight_server import bundle, image
+from pagesight_server.arrays import Embedding, Pixels
+from pagesight_server.bundle import Bundle
+from pagesight_server.config import Config, cores
+from pagesight_server.decision import Knowledge
+from pagesight_server.encoder import Encoder
+from pagesight_server.enrolment import Enroller
+from pagesight_server.errors import SetupError
+from pagesight_server.gallery import Gallery
+from pagesight_server.live import Live
+from pagesight_server.ocr import Reader
+from pagesight_server.pipeline import Pipeline
+from pagesight_server.runtime import Compute
+from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
+from pagesight_server.text import Reading
+from pagesight_server.workers import Workers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """The models of the two bundles, running; pipelines are made from them."""
+
+    config: Config
+    bundles: Bundles
+    readers: int
+    """Screenshots that can be read at the same time."""
+    encoders: Workers[Encoder]
+    ocr: Workers[Reader]
+
+    def pipeline(self, knowledge: Callable[[str], Knowledge]) -> Pipeline:
+        """The way of one screenshot through these models and this knowledge."""
+        limits = self.config.image
+
+        async def encode(pixels: Pixels) -> Embedding:
+            embedding: Embedding = await self.encoders.run(lambda e: e.encode([pixels])[0])
+            return embedding
+
+        async def read(pixels: Pixels) -> Reading:
+            return await self.ocr.run(lambda reader: reader.read(pixels))
+
+        return Pipeline(
+            decode=lambda data: image.decode(data, limits),
+            encode=encode,
+            read=read,
+            knowledge=knowledge,
+        )
+
+    def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
+        """Teaches a store what these models see and read."""
+        return Enroller(
+            store=store,
+            bundles=self.bundles,
+            perceive=pipeline.perceive,
+            keep_images=self.config.gallery.keep_images == "original",
+        )
+
+    def check(self, snapshot: Snapshot) -> None:
+        """Refuses a gallery that other bundles made.
+
+        Raises:
+            BundleMismatchError: its embeddings or texts cannot be compared with these models'.
+        """
+        check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
+
+    def live(self, store: Gallery) -> Live:
+        """What a store holds, ready for queries."""
+        recognition = self.config.recognition
+        return Live(store, self.bundles, method=recognition.method, epsilon=recognition.epsilon)
+
+
+def load_bundles(folder: Path) -> tuple[Bundle, Bundle]:
+    """The encoder and the OCR bundle of a folder, verified.
+
+    Raises:
+        SetupError: one is missing or not what was exported.
+    """
+    return bundle.load(folder / "encoder", "encoder"), bundle.load(folder / "ocr", "ocr")
+
+
+@contextmanager
+def models(config: Config) -> Iterator[Models]:
+    """Loads the bundles and starts their threads; ends them afterwards.
+
+    Raises:
+        SetupError: a bundle is missing, damaged, or computes something else here.
+    """
+    encoder_bundle, ocr_bundle = load_bundles(config.bundles)
+    compute = config.compute
+    threads = compute.ocr_threads or 1
+    readers = compute.ocr_workers or max(1, cores() // threads)
+
+    def encoder() -> Encoder:
+        return Encoder(
+            encoder_bundle, Compute(device=compute.device, threads=compute.encoder_threads or 1)
+        )
+
+    def reader() -> Reader:
+        return Reader(ocr_bundle, Compute(device=compute.device, threads=threads))
+
+    with ExitStack() as stack:
+        encoders = Workers(encoder, 1, name="encoder")
+        stack.callback(encoders.close)
+        ocr = Workers(reader, readers, name="ocr")
+        stack.callback(ocr.close)
+        yield Models(
+            config=config,
+            bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
+            readers=readers,
+            encoders=encoders,
+            ocr=ocr,
+        )
+
+
+@contextmanager
+def opened(path: Path, *, must_exist: bool = False) -> Iterator[Gallery]:
+    """Opens a store and closes it afterwards.
+
+    Raises:
+        SetupError: it cannot be opened, or is missing where it must exist.
+    """
+    if must_exist and not path.is_file():
+        raise SetupError(
+            f"no store {path}: make it with `pagesight-server index DIR --store {path}`"
+        )
+    store = Gallery(path)
+    try:
+        yield store
+    finally:
+        store.close()
