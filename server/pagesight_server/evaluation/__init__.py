@@ -19,7 +19,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 """
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
-from pagesight_server.evaluation.files import write
+from pagesight_server.evaluation.files import metrics_json, write
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.page import ImageBytes
 from pagesight_server.evaluation.prediction import Prediction
@@ -37,6 +37,7 @@ __all__ = [
     "answers_report",
     "evaluate",
     "measure",
+    "metrics_json",
     "report",
     "summary",
     "write",

@@ -131,6 +131,8 @@ class Histogram:
     height: float
     axis: float
     """Where the axis lies."""
+    images: tuple[int, int]
+    """Known and unknown."""
     known: tuple[Bar, ...]
     unknown: tuple[Bar, ...]
     ticks: tuple[Tick, ...]
@@ -178,6 +180,7 @@ def histogram(
         width=WIDTH,
         height=axis + 18 + HALF + 12,
         axis=axis,
+        images=(len(known), len(unknown)),
         known=sides[0],
         unknown=sides[1],
         ticks=tuple(Tick(at=_place(v, scale), text=f"{v:g}") for v in scale.ticks()),

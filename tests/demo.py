@@ -1,0 +1,158 @@
+"""`make demo`: the main job on real pictures, with nothing faked. Run in the repository root.
+
+    draw screenshots -> pagesight-server index -> pagesight-server serve
+                                 -> stream them through the client -> table, demo/report.html
+
+Every step is a command that a user would type; it is printed before it runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pagesight import OTHER, Classification, Client, PagesightError
+from pagesight_server.evaluation import AnswerRow, answers_report
+from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
+
+DEMO = Path("demo")
+SCREENS, STORE, REPORT = DEMO / "screens", DEMO / "gallery.db", DEMO / "report.html"
+BUNDLES = Path("bundles")
+BIN = Path(sys.executable).parent
+STOP_SECONDS = 60
+
+out = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+
+
+def main() -> int:
+    """Runs the demo; 0 when every screenshot got an answer."""
+    if DEMO.exists():
+        shutil.rmtree(DEMO)
+    out.print("[bold]1  drawing sample screenshots[/] of finance apps that look much alike")
+    write_dataset(SCREENS, labels=DEMO_LABELS, gallery=4, test=2, other=2, jobs=2)
+    out.print("[bold]2  indexing[/] four labelled pictures of each of six pages")
+    _run("pagesight-server", "index", SCREENS / "gallery", "--store", STORE)
+    out.print("[bold]3  serving[/] and streaming other screenshots through the client")
+    with _served() as address:
+        rows = _ask(address)
+    _print(rows)
+    REPORT.write_text(
+        answers_report(
+            rows,
+            "pagesight demo",
+            subtitle=f"{len(rows)} screenshots against a gallery of {len(DEMO_LABELS)} pages",
+        ),
+        encoding="utf-8",
+    )
+    out.print(f"\nthe same with pictures: [bold]{REPORT}[/]")
+    out.print(
+        "next: put screenshots into [bold]mine/<page>/[/], then "
+        "[bold].venv/bin/pagesight-server index mine --store gallery.db[/] (see README.md)"
+    )
+    return 0
+
+
+def _command(program: str, *arguments: object) -> list[str]:
+    command = [program, *map(str, arguments), "--bundles", str(BUNDLES)]
+    out.print(f"   [dim]$ .venv/bin/{escape(shlex.join(command))}[/]", soft_wrap=True)
+    return [str(BIN / program), *command[1:]]
+
+
+def _run(program: str, *arguments: object) -> None:
+    subprocess.run(_command(program, *arguments), check=True)
+
+
+@contextmanager
+def _served() -> Iterator[str]:
+    """Starts a server on a free port and stops it as an init system would."""
+    command = _command("pagesight-server", "serve", "--store", STORE, "--port", 0, "--json")
+    log = DEMO / "server.log"
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
+    ):
+        try:
+            line = server.stdout.readline() if server.stdout else ""
+            if not line:
+                raise SystemExit(f"the server did not start; see {log}")
+            listening = json.loads(line)
+            yield f"{listening['host']}:{listening['port']}"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            code = server.wait(STOP_SECONDS)
+    if code != 0:
+        raise SystemExit(f"the server ended with {code}; see {log}")
+
+
+def _ask(address: str) -> list[AnswerRow]:
+    paths = sorted((SCREENS / "test").glob("*/*"))
+    gallery = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in (SCREENS / "gallery").glob("*/*")
+    }
+    rows = []
+    with Client(address) as client:
+        images = ((path, path.read_bytes()) for path in paths)
+        for result in client.classify_stream(images, ordered=True, top_k=2, explain=True):
+            if result.classification is None:
+                raise SystemExit(f"{result.key}: {result.error}")
+            rows.append(_row(result.key, result.classification, gallery))
+    return rows
+
+
+def _row(path: Path, answer: Classification, gallery: dict[str, Path]) -> AnswerRow:
+    nearest = gallery.get(answer.candidates[0].image_id) if answer.candidates else None
+    return AnswerRow(
+        name=f"{path.parent.name}/{path.name}",
+        image=path.read_bytes(),
+        truth=path.parent.name,
+        label=answer.label,
+        closest_label=answer.closest_label,
+        score=answer.score,
+        threshold=answer.threshold,
+        reasons=answer.reasons,
+        nearest=nearest.read_bytes() if nearest else None,
+        stage_ms=answer.stage_ms,
+    )
+
+
+def _print(rows: list[AnswerRow]) -> None:
+    table = Table(title="what the server answered", title_justify="left", show_lines=True)
+    table.add_column("screenshot shows", overflow="fold", max_width=22)
+    table.add_column("answer", overflow="fold", max_width=22)
+    table.add_column("score", justify="right")
+    table.add_column("why", overflow="fold")
+    for row in rows:
+        mark = "[green]✓[/]" if row.right else "[red]✗[/]"
+        answer = f"[bold yellow]{OTHER}[/]" if row.label == OTHER else escape(row.label)
+        verdict = "≥" if row.score >= row.threshold else "<"
+        table.add_row(
+            escape(str(row.truth)),
+            f"{mark} {answer}",
+            f"{row.score:.3f}\n{verdict} {row.threshold:.3f}",
+            escape("\n".join(row.reasons)),
+        )
+    out.print()
+    out.print(table)
+    right = sum(bool(row.right) for row in rows)
+    rejected = sum(row.label == OTHER for row in rows)
+    out.print(f"{right} of {len(rows)} right; {rejected} answered [bold yellow]{OTHER}[/]")
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except (FontMissingError, PagesightError, subprocess.CalledProcessError) as error:
+        sys.exit(f"demo: {error}")
