@@ -76,13 +76,18 @@ class Gate:
                 retry_after_ms=self._retry_after_ms,
             )
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (priority, next(self._order), future))
+        place = (priority, next(self._order), future)
+        heapq.heappush(self._waiting, place)
         try:
             await future
         except asyncio.CancelledError:
             if not future.cancelled():
                 # The place was handed over in the moment of cancellation: pass it on.
                 self._release()
+            elif place in self._waiting:
+                # Left in the heap, what gave up behind steadier callers would pile up for ever.
+                self._waiting.remove(place)
+                heapq.heapify(self._waiting)
             raise
 
     def _release(self) -> None:

@@ -59,7 +59,13 @@ class Bundle:
         return int(self.manifest["embedding_dim"])
 
     def file(self, name: str) -> Path:
-        """The path of a file that the manifest names."""
+        """The path of a file that the manifest names, so it was verified.
+
+        Raises:
+            SetupError: the manifest does not name it.
+        """
+        if name not in self.manifest["files"]:
+            raise SetupError(f"{self.path}/manifest.json names no file {name!r}")
         return self.path / name
 
     def check_golden(self, run: Run) -> None:
@@ -69,11 +75,13 @@ class Bundle:
             SetupError: this machine computes something else.
         """
         golden = self.manifest["golden"]
-        with np.load(self.path / golden["file"], allow_pickle=False) as pairs:
+        with np.load(self.file(golden["file"]), allow_pickle=False) as pairs:
             cases: dict[tuple[str, str], dict[str, NDArray[Any]]] = {}
             for key in pairs.files:
                 graph, case, tensor = key.split(".", 2)
                 cases.setdefault((graph, case), {})[tensor] = pairs[key]
+        if not cases:
+            raise SetupError(f"bundle {self.id} has no golden pairs: nothing would be checked")
         tolerances: Mapping[str, float] = golden["tolerance"]
         for (graph, case), tensors in cases.items():
             inputs = {name: value for name, value in tensors.items() if name not in tolerances}
@@ -118,6 +126,10 @@ def load(path: Path, kind: Kind) -> Bundle:
         raise SetupError(
             f"{path}/manifest.json lacks {missing}: export again with `{make}`"
         ) from None
+    except (AttributeError, TypeError) as error:
+        raise SetupError(
+            f"{path}/manifest.json is no manifest ({error}): export again with `{make}`"
+        ) from None
     return Bundle(path=path, id=manifest["id"], kind=kind, manifest=manifest)
 
 
@@ -129,6 +141,8 @@ def _check_file(path: Path, name: str, expected: str, make: str) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         raise SetupError(f"{path} lacks {name}: export again with `{make}`") from None
+    except OSError as error:
+        raise SetupError(f"{path}/{name} cannot be read: {error.strerror}") from None
     if digest != expected:
         raise SetupError(
             f"{path}/{name} is not the file that was exported (sha256 {digest[:12]}..., the "

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,7 +161,7 @@ async def index_folder(
 
     async def prepare(path: Path, label: str) -> Entry:
         async with places:
-            source = f"{label}/{path.name}"
+            source = f"{label}/{_printable(path.name)}"
             try:
                 data = await asyncio.to_thread(read_file, path, limits)
             except ImageError as error:
@@ -177,7 +178,7 @@ async def index_folder(
         report.revision = applied.revision
         for path, outcome in zip(paths, applied.outcomes, strict=True):
             if outcome.error is not None:
-                report.skipped.append((f"{label}/{path.name}", outcome.error[2]))
+                report.skipped.append((f"{label}/{_printable(path.name)}", outcome.error[2]))
             elif outcome.added:
                 report.added += 1
             else:
@@ -190,3 +191,8 @@ async def index_folder(
             # A label of the file whose every picture turned out to be unusable.
             raise SetupError(f"{labels}: {error}") from None
     return report
+
+
+def _printable(name: str) -> str:
+    """A file name as UTF-8 can say it: on Linux it may be any bytes, such as GBK."""
+    return os.fsencode(name).decode("utf-8", "replace")

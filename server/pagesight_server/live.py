@@ -13,7 +13,7 @@ import asyncio
 import logging
 
 from pagesight_server.decision import Calibration, Knowledge
-from pagesight_server.errors import NotFoundError
+from pagesight_server.errors import NotFoundError, StorageError
 from pagesight_server.evidence import MethodName
 from pagesight_server.gallery import Gallery
 from pagesight_server.snapshot import Bundles, check_bundles
@@ -37,7 +37,11 @@ def know(store: Gallery, name: str, method: MethodName, epsilon: float) -> Knowl
         calibration=Calibration.from_json(stored) if stored else None,
     )
     if not stored:
-        store.put_calibration(name, snapshot.revision, key, knowledge.calibration.to_json())
+        try:
+            store.put_calibration(name, snapshot.revision, key, knowledge.calibration.to_json())
+        except StorageError as error:
+            # It can be made again; what is enrolled must be found although the disk is full.
+            log.warning("the calibration of gallery %s is not kept: %s", name, error)
     return knowledge
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.main import TextDetector
 from rapidocr.ch_ppocr_det.utils import DBPostProcess, DetPreProcess
 from rapidocr.utils.process_img import (
+    ResizeImgError,
     apply_vertical_padding,
     get_rotate_crop_image,
     map_boxes_to_original,
@@ -82,9 +83,13 @@ class Reader:
         """
         height_px, width_px = pixels.shape[:2]
         bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-        picture, ratio_h, ratio_w = resize_image_within_bounds(
-            bgr, self._picture["min_side_len"], self._picture["max_side_len"]
-        )
+        try:
+            picture, ratio_h, ratio_w = resize_image_within_bounds(
+                bgr, self._picture["min_side_len"], self._picture["max_side_len"]
+            )
+        except ResizeImgError:
+            # So thin that less than a pixel of it is left: nothing can stand there.
+            return Reading(width_px=width_px, height_px=height_px, lines=())
         record: dict[str, Any] = {"preprocess": {"ratio_h": ratio_h, "ratio_w": ratio_w}}
         picture, record = apply_vertical_padding(
             picture, record, self._picture["width_height_ratio"], self._picture["min_height"]

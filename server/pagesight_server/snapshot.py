@@ -15,7 +15,8 @@ OTHER = "other"
 
 DEFAULT_GALLERY = "default"
 
-_LABEL = re.compile(r"[^/\x00-\x1f\x7f-\x9f]{1,128}")
+_LABEL = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+"""Lone surrogates come from folder names that are not UTF-8; nothing can store them."""
 
 
 def is_reserved(label: str) -> bool:

@@ -6,16 +6,16 @@
 Nothing here recognises anything: every image goes alone through the pipeline that
 `serve` uses, and only afterwards is its folder's name looked at.
 
-    prediction what became of one image
-    metrics    predictions -> every figure, pure
-    run        folders -> predictions, through a pipeline
-    names      labels as people read them
-    charts     figures -> geometry of the drawings
-    page       templates and thumbnails
-    report     a run -> one HTML file
-    answers    a few answers -> one HTML file, for the demo and for reviewers
-    summary    a run -> what the terminal shows
-    files      a run -> its folder
+    prediction  what became of one image
+    metrics     predictions -> every figure, pure
+    run         folders -> predictions, through a pipeline
+    names       labels as people read them
+    charts      figures -> geometry of the drawings
+    page        templates and thumbnails
+    report      a run -> one HTML file
+    answers     a few answers -> one HTML file, for the demo and for reviewers
+    summary     a run -> what the terminal shows
+    files       a run -> its folder
 """
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report

@@ -12,6 +12,8 @@ from pagesight_server.evaluation.charts import Scale
 from pagesight_server.evaluation.page import render, thumbnail
 from pagesight_server.snapshot import OTHER, is_reserved
 
+_ORDER = ("decode", "encode", "read", "search", "evidence", "decide")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRow:
@@ -75,9 +77,16 @@ def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "")
                 nearest=thumbnail(row.nearest),
                 score_percent=scale.percent(row.score),
                 threshold_percent=scale.percent(row.threshold),
-                stages=tuple((k, ms) for k, ms in row.stage_ms.items() if k != "total"),
+                stages=_stages(row.stage_ms),
                 total_ms=row.stage_ms.get("total"),
             )
             for row in rows
         ],
     )
+
+
+def _stages(stage_ms: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
+    """Stages in the order of the pipeline: a reply's map has none. Unknown ones come last."""
+    known = [(stage, stage_ms[stage]) for stage in _ORDER if stage in stage_ms]
+    rest = sorted((k, ms) for k, ms in stage_ms.items() if k not in (*_ORDER, "total"))
+    return (*known, *rest)

@@ -20,6 +20,8 @@ from pagesight_server.errors import ImageError
 from pagesight_server.evaluation.names import label_name
 from pagesight_server.image import ImageLimits, decode
 
+DEFAULT_LIMITS = ImageLimits()
+
 ImageBytes: TypeAlias = Callable[[str], bytes | None]
 """The bytes of a gallery picture by its id; None where pictures are not kept."""
 
@@ -30,12 +32,12 @@ is cut below, for a page is known by its head."""
 _QUALITY = 76
 
 
-def thumbnail(data: bytes | None) -> str | None:
+def thumbnail(data: bytes | None, limits: ImageLimits = DEFAULT_LIMITS) -> str | None:
     """A picture as a `data:` address; None when there is none or it cannot be used."""
     if data is None:
         return None
     try:
-        picture = Image.fromarray(decode(data, ImageLimits()))
+        picture = Image.fromarray(decode(data, limits))
     except ImageError:
         return None
     width, height = THUMBNAIL_PX

@@ -13,12 +13,13 @@ import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from pagesight_server.errors import ImageError
 from pagesight_server.evaluation.charts import Scale, heat_map, histogram
 from pagesight_server.evaluation.page import ImageBytes, percent, rate, render, thumbnail
 from pagesight_server.evaluation.prediction import NO_ANSWER
 from pagesight_server.evaluation.run import Outcome, Run
+from pagesight_server.image import read_file
 from pagesight_server.snapshot import OTHER
 
 MAX_PAIRS = 24
@@ -76,7 +77,7 @@ def report(run: Run, image_bytes: ImageBytes) -> str:
     ]
     scores = [o.prediction.score for o in readable]
     thresholds = [o.prediction.threshold for o in readable]
-    pairs = _PairMaker(run.folder, image_bytes, Scale.of([*scores, *thresholds]))
+    pairs = _PairMaker(run, image_bytes, Scale.of([*scores, *thresholds]))
     return render(
         "report.html.j2",
         run=run,
@@ -99,8 +100,8 @@ def report(run: Run, image_bytes: ImageBytes) -> str:
 class _PairMaker:
     """Makes pairs, each gallery picture scaled down once."""
 
-    def __init__(self, folder: Path, image_bytes: ImageBytes, scale: Scale) -> None:
-        self._folder = folder
+    def __init__(self, run: Run, image_bytes: ImageBytes, scale: Scale) -> None:
+        self._run = run
         self._image_bytes = image_bytes
         self._scale = scale
         self._nearest: dict[str, str | None] = {}
@@ -112,22 +113,22 @@ class _PairMaker:
     def _pair(self, outcome: Outcome) -> Pair:
         picture_id = outcome.picture_id
         if picture_id and picture_id not in self._nearest:
-            self._nearest[picture_id] = thumbnail(self._image_bytes(picture_id))
+            self._nearest[picture_id] = thumbnail(self._image_bytes(picture_id), self._run.limits)
         return Pair(
             outcome=outcome,
-            query=thumbnail(_read(self._folder / outcome.prediction.path)),
+            query=self._query(outcome.prediction.path),
             nearest=self._nearest.get(picture_id),
             score_percent=self._scale.percent(outcome.prediction.score),
             threshold_percent=self._scale.percent(outcome.prediction.threshold),
         )
 
-
-def _read(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except OSError:
-        # Removed since the run: the report can do without.
-        return None
+    def _query(self, path: str) -> str | None:
+        try:
+            data = read_file(self._run.folder / path, self._run.limits)
+        except ImageError:
+            # Removed since the run: the report can do without.
+            return None
+        return thumbnail(data, self._run.limits)
 
 
 def _margin(outcome: Outcome) -> float:

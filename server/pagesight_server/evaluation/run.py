@@ -19,10 +19,13 @@ from pagesight_server.decision import Knowledge
 from pagesight_server.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
+from pagesight_server.image import ImageLimits, read_file
 from pagesight_server.pipeline import Answer, Pipeline
 from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+
+DEFAULT_LIMITS = ImageLimits()
 
 CHANCE = 2.33
 """Standard deviations above epsilon that one honest run in a hundred reaches."""
@@ -53,6 +56,8 @@ class Run:
     """Mean from decode to decision over readable images; None when there are none."""
     ran_with: Mapping[str, object]
     warnings: tuple[str, ...]
+    limits: ImageLimits = DEFAULT_LIMITS
+    """Under which the test images were read."""
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -102,6 +107,7 @@ async def evaluate(
     ocr: bool = True,
     concurrency: int = 1,
     seed: int = 0,
+    limits: ImageLimits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] = lambda done, total: None,
     ran_with: Mapping[str, object] | None = None,
 ) -> Run:
@@ -115,6 +121,7 @@ async def evaluate(
         concurrency: Images under way at once. Only with 1 is `seconds_per_image` the time
             that a lone screenshot takes.
         seed: Of the order; no answer depends on it.
+        limits: What a file may cost; a larger one counts as unreadable.
         progress: Called with images done and images in all.
         ran_with: What the caller knows of the conditions (versions, machine), for the report.
 
@@ -140,10 +147,11 @@ async def evaluate(
     async def work(images: Iterator[tuple[str, str]]) -> None:
         for path, truth in images:
             try:
-                data = await asyncio.to_thread((folder / path).read_bytes)
+                data = await asyncio.to_thread(read_file, folder / path, limits)
                 answer = await pipeline.classify(data, gallery=gallery, ocr=ocr)
-            except (ImageError, OSError) as error:
-                outcomes.append(Outcome(prediction=Prediction.unreadable(path, truth, _why(error))))
+            except ImageError as error:
+                unreadable = Prediction.unreadable(path, truth, str(error))
+                outcomes.append(Outcome(prediction=unreadable))
             else:
                 outcomes.append(await asyncio.to_thread(_outcome, path, truth, answer))
                 seconds.append(answer.stage_ms["total"] / 1000)
@@ -174,6 +182,7 @@ async def evaluate(
             "seed": seed,
         },
         warnings=tuple(_warnings(knowledge, metrics, outcomes, revisions)),
+        limits=limits,
     )
 
 
@@ -238,7 +247,3 @@ def _warnings(
             f"{rate:.1%} of known pages were rejected where {epsilon:.0%} was promised, more than "
             "chance explains: these screenshots differ from the gallery; enrol newer ones"
         )
-
-
-def _why(error: ImageError | OSError) -> str:
-    return str(error) if isinstance(error, ImageError) else f"{error.strerror or error}"

@@ -39,6 +39,8 @@ from pagesight_server.gallery.values import (
 from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, LabelFacts, Snapshot, check_label
 
 _APPLICATION_ID = 0x50534754
+_LOCK_TIMEOUT_S = 30.0
+"""How long a change waits for the change of another process."""
 _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
 """Of a change: its summary (None: nothing changed), counts and outcomes."""
 
@@ -65,33 +67,61 @@ class Gallery:
         self._lock = threading.RLock()
         try:
             self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=30
+                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT_S
             )
-            self._prepare()
         except sqlite3.Error as error:
             raise SetupError(f"cannot open the store {path}: {error}") from error
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._db.close()
+            if isinstance(error, sqlite3.Error):
+                raise SetupError(f"cannot open the store {path}: {error}") from error
+            raise
 
     def _prepare(self) -> None:
         self._db.row_factory = sqlite3.Row
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._check_ours()  # before anything is written: the file may be another program's
+        self._write_ahead()
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA foreign_keys = ON")
         with self._transaction():
-            version = self._db.execute("PRAGMA user_version").fetchone()[0]
-            application = self._db.execute("PRAGMA application_id").fetchone()[0]
-            empty = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-            if not empty and application != _APPLICATION_ID:
-                raise SetupError(f"{self.path} is a database of another program")
-            if version > schema.VERSION:
-                raise SetupError(
-                    f"{self.path} was written by a newer pagesight (schema {version}, this one "
-                    f"reads {schema.VERSION}): upgrade pagesight"
-                )
-            if empty:
+            if self._check_ours():
                 for statement in schema.TABLES.split(";\n"):
                     self._db.execute(statement)
                 self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
+
+    def _check_ours(self) -> bool:
+        """Refuses what this code cannot read; says whether the file is still empty."""
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        application = self._db.execute("PRAGMA application_id").fetchone()[0]
+        empty: bool = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and application != _APPLICATION_ID:
+            raise SetupError(f"{self.path} is a database of another program")
+        if version > schema.VERSION:
+            raise SetupError(
+                f"{self.path} was written by a newer pagesight (schema {version}, this one "
+                f"reads {schema.VERSION}): upgrade pagesight"
+            )
+        return empty
+
+    def _write_ahead(self) -> None:
+        """Switches the journal; where two processes make a store at once, one waits here.
+
+        SQLite waits for no lock while it switches: https://sqlite.org/wal.html.
+        """
+        last_try_s = time.monotonic() + _LOCK_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > last_try_s:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def close(self) -> None:
         """Closes the file; the store can be opened again."""

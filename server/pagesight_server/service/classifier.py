@@ -7,6 +7,7 @@ ClassifyStream:  read ──place in the stream──> task per message ──> 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, TypeAlias, TypeVar
 
@@ -128,8 +129,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             raise ShuttingDownError("the server is shutting down: ask another replica")
         options = protocol.options_of(query, default_ocr=self._ocr)
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
+        arrived_s = time.perf_counter()
         try:
             async with asyncio.timeout(budget_s), self._gate.enter(options.priority):
+                waited_ms = 1000 * (time.perf_counter() - arrived_s)
                 answered = await self._pipeline.classify(
                     query.image, gallery=options.gallery, ocr=options.ocr
                 )
@@ -137,6 +140,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             raise DeadlineError(
                 f"no answer within the {query.deadline_ms} ms that the request allowed"
             ) from None
+        answered.stage_ms["total"] += waited_ms
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(protocol.classification, answered, options)

@@ -56,7 +56,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 header = request.header
                 continue
             item = request.item
-            size += len(item.image)
+            size += item.ByteSize()
             if len(items) >= self._config.max_enrol_items or size > self._config.max_enrol_bytes:
                 raise LimitError(
                     f"one call enrols at most {self._config.max_enrol_items} pictures and "

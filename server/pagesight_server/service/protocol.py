@@ -28,6 +28,10 @@ from pagesight_server.snapshot import DEFAULT_GALLERY, LabelFacts
 
 log = logging.getLogger(__name__)
 
+MAX_MESSAGE_CHARS = 400
+"""Of an error. It travels twice in the trailing metadata, of which gRPC takes 8 KiB, and may
+quote what the caller sent."""
+
 DOMAIN = "pagesight"
 """`domain` of google.rpc.ErrorInfo."""
 
@@ -60,6 +64,8 @@ def code_of(status: Status) -> grpc.StatusCode:
 
 
 def _status(code: str, reason: str, message: str, *, retry_after_ms: int | None = None) -> Status:
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = message[: MAX_MESSAGE_CHARS - 3] + "..."
     status = Status(code=_BY_NAME[code].value[0], message=message)
     details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
     if retry_after_ms is not None:
