@@ -52,8 +52,15 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         stdout=subprocess.PIPE,
         text=True,
     ) as server:
-        assert server.stdout is not None
-        listening = json.loads(server.stdout.readline())
-        yield Served(address=f"{listening['host']}:{listening['port']}", screenshots=screenshots)
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
+        try:
+            assert server.stdout is not None
+            listening = json.loads(server.stdout.readline())
+            yield Served(
+                address=f"{listening['host']}:{listening['port']}",
+                store=folder / "gallery.db",
+                screenshots=screenshots,
+            )
+            server.send_signal(signal.SIGTERM)
+            assert server.wait(60) == 0
+        finally:
+            server.kill()

@@ -38,7 +38,7 @@ def test_classify_prints_a_known_page_and_other_as_json_lines(
     known = served.screenshots["zsyh_setting"]
     ran = run("pagesight", "classify", known, unknown, "--json", "--address", served.address)
     assert ran.returncode == 0, ran.stderr
-    answers = {Path(row["path"]).name: row for row in map(json.loads, ran.stdout.splitlines())}
+    answers = {Path(row["file"]).name: row for row in map(json.loads, ran.stdout.splitlines())}
     assert answers[known.name]["label"] == "zsyh_setting"
     assert answers[unknown.name]["label"] == "other"
 
