@@ -1,0 +1,98 @@
+"""pagesight tells which known page a phone screenshot shows, or that it shows none.
+
+This is the client of a pagesight server:
+
+    from pagesight import Client
+
+    with Client("127.0.0.1:50051") as client:
+        answer = client.classify("screenshot.png")
+        print(answer.label, answer.score, answer.threshold)
+
+        for result in client.classify_stream(paths, max_in_flight=16):
+            print(result.key, result.error or result.classification.label)
+
+`AsyncClient` has the same methods for event loops. `pagesight.v1` holds the stubs
+for callers who speak the protocol themselves. Everything else is private.
+"""
+
+from pagesight._aio_client import AsyncClient
+from pagesight._client import Client
+from pagesight._errors import (
+    AbortedError,
+    AlreadyExistsError,
+    CallCancelledError,
+    DeadlineExceededError,
+    FailedPreconditionError,
+    InternalError,
+    InvalidArgumentError,
+    InvalidImageError,
+    NotFoundError,
+    OverloadedError,
+    PagesightError,
+    ResourceExhaustedError,
+    UnavailableError,
+    UnreadableFileError,
+)
+from pagesight._results import (
+    OTHER,
+    Candidate,
+    ChangeOptions,
+    Classification,
+    ClassifyOptions,
+    DefaultKey,
+    EnrolItem,
+    EnrolOutcome,
+    EnrolResult,
+    ImageInfo,
+    ImageSource,
+    LabelInfo,
+    Labels,
+    MatchingLine,
+    Priority,
+    RelabelResult,
+    RemoveResult,
+    RevisionInfo,
+    RollbackResult,
+    SetLabelsResult,
+    StreamResult,
+)
+
+__all__ = [
+    "OTHER",
+    "AbortedError",
+    "AlreadyExistsError",
+    "AsyncClient",
+    "CallCancelledError",
+    "Candidate",
+    "ChangeOptions",
+    "Classification",
+    "ClassifyOptions",
+    "Client",
+    "DeadlineExceededError",
+    "DefaultKey",
+    "EnrolItem",
+    "EnrolOutcome",
+    "EnrolResult",
+    "FailedPreconditionError",
+    "ImageInfo",
+    "ImageSource",
+    "InternalError",
+    "InvalidArgumentError",
+    "InvalidImageError",
+    "LabelInfo",
+    "Labels",
+    "MatchingLine",
+    "NotFoundError",
+    "OverloadedError",
+    "PagesightError",
+    "Priority",
+    "RelabelResult",
+    "RemoveResult",
+    "ResourceExhaustedError",
+    "RevisionInfo",
+    "RollbackResult",
+    "SetLabelsResult",
+    "StreamResult",
+    "UnavailableError",
+    "UnreadableFileError",
+]

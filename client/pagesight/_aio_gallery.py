@@ -1,0 +1,116 @@
+"""The gallery calls of the client for event loops; see `_gallery` for what each does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from typing import Unpack
+
+import grpc
+
+from pagesight import _replies, _requests
+from pagesight._aio_status import Ending
+from pagesight._aio_stream import as_async
+from pagesight._connection import AsyncConnection
+from pagesight._results import (
+    ChangeOptions,
+    EnrolItem,
+    EnrolResult,
+    ImageInfo,
+    LabelInfo,
+    Labels,
+    RelabelResult,
+    RemoveResult,
+    RevisionInfo,
+    RollbackResult,
+    SetLabelsResult,
+)
+from pagesight.v1 import gallery_pb2 as messages
+
+
+class AsyncGalleryCalls(AsyncConnection):
+    """Reads and changes what is known."""
+
+    async def enrol(
+        self,
+        items: Iterable[EnrolItem] | AsyncIterable[EnrolItem],
+        *,
+        timeout_s: float | None = None,
+        **change: Unpack[ChangeOptions],
+    ) -> EnrolResult:
+        """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
+        upload = _requests.Upload(change)
+        call = self._gallery.Enrol(timeout=timeout_s)
+        ending = Ending(call, self._endpoint)
+        try:
+            try:
+                await call.write(upload.header)
+                async for item in as_async(items):
+                    message = await asyncio.to_thread(upload.message, item)
+                    if message is not None:
+                        await call.write(message)
+                await call.done_writing()
+            except asyncio.InvalidStateError:
+                pass  # The call is over already; its result says why.
+            return upload.result(await call)
+        except grpc.RpcError as error:
+            raise await ending.error(error) from error
+        finally:
+            call.cancel()
+
+    async def remove(
+        self, image_ids: Iterable[str], **change: Unpack[ChangeOptions]
+    ) -> RemoveResult:
+        """Takes images out of a gallery; an id that is not in it changes nothing at all."""
+        request = _requests.remove(image_ids, change)
+        return await self._call(self._gallery.Remove, request, _replies.removed)
+
+    async def relabel(
+        self, image_ids: Iterable[str], label: str, **change: Unpack[ChangeOptions]
+    ) -> RelabelResult:
+        """Gives images another label; an id that is not in the gallery changes nothing."""
+        request = _requests.relabel(image_ids, label, change)
+        return await self._call(self._gallery.Relabel, request, _replies.relabelled)
+
+    async def rollback(self, to_revision: int, **change: Unpack[ChangeOptions]) -> RollbackResult:
+        """Makes a new revision with the images and labels of an earlier one."""
+        request = _requests.rollback(to_revision, change)
+        return await self._call(self._gallery.Rollback, request, _replies.rolled_back)
+
+    async def set_labels(
+        self, labels: Iterable[LabelInfo], **change: Unpack[ChangeOptions]
+    ) -> SetLabelsResult:
+        """Replaces what is known of these labels; others stay as they are."""
+        request = _requests.set_labels(labels, change)
+        return await self._call(self._gallery.SetLabels, request, _replies.labels_set)
+
+    async def get_labels(self, *, gallery: str = "") -> Labels:
+        """Reads what the operator knows of every label."""
+        request = messages.GetLabelsRequest(gallery=gallery)
+        return await self._call(self._gallery.GetLabels, request, _replies.labels)
+
+    async def list_images(
+        self, *, gallery: str = "", label: str = "", page_size: int = 0
+    ) -> AsyncGenerator[ImageInfo, None]:
+        """Yields the images of a gallery by label and id, fetching page after page."""
+        request = messages.ListImagesRequest(gallery=gallery, label=label, page_size=page_size)
+        while True:
+            page = await self._call(self._gallery.ListImages, request, _replies.as_it_is)
+            for message in page.images:
+                yield _replies.image(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def history(
+        self, *, gallery: str = "", page_size: int = 0
+    ) -> AsyncGenerator[RevisionInfo, None]:
+        """Yields the changes of a gallery, newest first, fetching page after page."""
+        request = messages.ListHistoryRequest(gallery=gallery, page_size=page_size)
+        while True:
+            page = await self._call(self._gallery.ListHistory, request, _replies.as_it_is)
+            for message in page.revisions:
+                yield _replies.revision(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

@@ -1,0 +1,90 @@
+"""Where the server is and how a channel to it is opened; the same for both clients.
+
+Everything that belongs to the connection and not to one call has its place here:
+limits, keepalive, credentials. Retries belong in the service config of
+`_channel_options`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import grpc
+
+from pagesight._errors import DeadlineExceededError, PagesightError, from_call
+from pagesight._requests import MAX_SEND_BYTES
+
+MAX_RECEIVE_BYTES = 64 * 1024 * 1024
+"""A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
+
+ANSWER_GRACE_S = 1.0
+"""How much longer than a screenshot's own budget the client waits, so that it is the
+server that says where the budget went."""
+
+ChannelOptions = Sequence[tuple[str, object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """A server's address and how to talk to it."""
+
+    address: str
+    """"host:port", or any name that gRPC resolves."""
+    timeout_s: float
+    """Longest wait for the answer to one call, or to one screenshot of a stream."""
+    credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
+    """None: no TLS."""
+    options: ChannelOptions = ()
+    """gRPC channel arguments that override or add to ours."""
+
+    def __post_init__(self) -> None:
+        if not self.address:
+            raise ValueError('address is empty; write "host:port", such as "127.0.0.1:50051"')
+        if not self.timeout_s > 0:
+            raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
+
+    def connect(self) -> grpc.Channel:
+        """Opens a channel; the connection itself is made by the first call."""
+        options = self._channel_options()
+        if self.credentials is None:
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(self.address, self.credentials, options=options)
+
+    def connect_async(self) -> grpc.aio.Channel:
+        """Opens a channel of the running event loop."""
+        options = self._channel_options()
+        if self.credentials is None:
+            return grpc.aio.insecure_channel(self.address, options=options)
+        return grpc.aio.secure_channel(self.address, self.credentials, options=options)
+
+    def answer_timeout_s(self, deadline_ms: int | None) -> float:
+        """Returns how long to wait for a screenshot with such a budget of its own."""
+        if not deadline_ms:
+            return self.timeout_s
+        return min(self.timeout_s, deadline_ms / 1000 + ANSWER_GRACE_S)
+
+    def error(self, error: grpc.RpcError) -> PagesightError:
+        """Turns what a call to this server raised into an error of ours."""
+        return from_call(error, self.address)
+
+    def late(self, waited_s: float) -> DeadlineExceededError:
+        """Returns the error of a screenshot that was waited for in vain."""
+        return DeadlineExceededError(f"no answer from {self.address} within {waited_s:g} s")
+
+    def _channel_options(self) -> list[tuple[str, object]]:
+        ours: dict[str, object] = {
+            "grpc.max_send_message_length": MAX_SEND_BYTES,
+            "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
+            # Finds a peer that vanished without a word. A stock gRPC server takes
+            # pings more often than every five minutes for an attack and hangs up.
+            "grpc.keepalive_time_ms": 300_000,
+            "grpc.keepalive_timeout_ms": 20_000,
+            # Back on the line soon after a server's restart; gRPC's own 2 minutes
+            # are for crowds of clients larger than ours.
+            "grpc.max_reconnect_backoff_ms": 5_000,
+        }
+        if self.address.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}:
+            # A proxy of the environment cannot know this machine's loopback.
+            ours["grpc.enable_http_proxy"] = 0
+        return list((ours | dict(self.options)).items())

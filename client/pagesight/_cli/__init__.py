@@ -1,0 +1,29 @@
+"""The `pagesight` command.
+
+__init__   the commands by name
+classify   `pagesight classify`             ┐ parse arguments, call the client,
+gallery    `pagesight gallery …`            ┘ choose what to print
+session    the server, the terminal, progress, failures: shared by all commands
+files      which pictures a path means, and of which label
+labels     labels.toml
+render     how results look to people       (rich)
+wire       how results look to machines     (JSON, one object per line)
+"""
+
+from __future__ import annotations
+
+import typer
+
+from pagesight._cli import gallery
+from pagesight._cli.classify import classify
+
+app = typer.Typer(
+    name="pagesight",
+    help="Tells which known page a phone screenshot shows, or that it shows none of them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command()(classify)
+app.add_typer(gallery.app, name="gallery")

@@ -1,0 +1,106 @@
+"""`pagesight classify`: which known page each picture shows."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pagesight._cli import files, render, session, wire
+from pagesight._results import StreamResult
+
+
+@session.teaching
+def classify(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="Pictures, or folders that are searched for *.jpg *.jpeg *.png *.webp.",
+        ),
+    ],
+    *,
+    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    gallery: session.GalleryOption = "default",
+    top_k: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Candidates to name.",
+            show_default="2; 3 with --explain",
+        ),
+    ] = None,
+    no_ocr: Annotated[
+        bool, typer.Option("--no-ocr", help="Read no text: faster, blind to words.")
+    ] = False,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Show reasons, candidates and the lines that match."),
+    ] = False,
+    as_json: session.JsonOption = False,
+    in_flight: Annotated[
+        int, typer.Option(min=1, help="Pictures sent and not yet answered, at most.")
+    ] = 16,
+) -> None:
+    """Tell which known page each picture shows, or `other`.
+
+    Examples:
+      pagesight classify screenshot.png
+      pagesight classify screenshots/ --explain
+      pagesight classify screenshots/ --json | jq -r '[.file, .label] | @tsv'
+
+    Exit code 0: every picture has an answer (`other` is one); 1: some failed;
+    2: the command line is wrong.
+    """
+    pictures = files.pictures(paths)
+    results: dict[int, StreamResult[int]] = {}
+    try:
+        with (
+            session.connected(address) as client,
+            session.progress(
+                len(pictures), "classifying", quiet=as_json and sys.stdout.isatty()
+            ) as step,
+        ):
+            for result in client.classify_stream(
+                enumerate(pictures),
+                max_in_flight=in_flight,
+                gallery=gallery,
+                top_k=(3 if explain else 2) if top_k is None else top_k,
+                ocr=False if no_ocr else None,
+                explain=explain,
+            ):
+                results[result.key] = result
+                if as_json:
+                    _print_json(pictures[result.key], result)
+                step()
+    finally:
+        # What was answered before the server went away is shown too.
+        if results and not as_json:
+            _print_table(pictures, results, explain=explain)
+    if any(result.error for result in results.values()):
+        raise typer.Exit(1)
+
+
+def _print_json(picture: Path, result: StreamResult[int]) -> None:
+    if result.error is not None:
+        wire.print_line(file=picture, error=result.error)
+    else:
+        wire.print_line(result.classification, file=picture)
+
+
+def _print_table(
+    pictures: list[Path], results: dict[int, StreamResult[int]], *, explain: bool
+) -> None:
+    answers = [(pictures[at], results[at].classification) for at in sorted(results)]
+    known = [(picture, answer) for picture, answer in answers if answer is not None]
+    console = session.output()
+    if known:
+        console.print(render.explained(known) if explain else render.answers(known))
+    console.print(render.summary([answer for _, answer in known], asked=len(pictures)))
+    for at in sorted(results):
+        error = results[at].error
+        if error is not None:
+            session.warn(render.failure(pictures[at], error))

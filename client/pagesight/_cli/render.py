@@ -1,0 +1,244 @@
+"""How results look to people, made for a terminal of 100 columns.
+
+Everything is built from `Text`, never from markup: labels, file names and the text
+of screenshots come from elsewhere, and must neither colour nor steer a terminal.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pagesight._errors import PagesightError, UnreadableFileError
+from pagesight._results import (
+    Candidate,
+    Classification,
+    ImageInfo,
+    LabelInfo,
+    MatchingLine,
+    RevisionInfo,
+)
+
+MAX_LINES = 6
+"""Matching lines shown of a candidate; --json has them all."""
+
+Answer = tuple[Path, Classification]
+
+
+def shown(value: str | os.PathLike[str]) -> str:
+    """Returns text that leaves the terminal alone: control characters become marks."""
+    return "".join(char if char.isprintable() else "\ufffd" for char in os.fspath(value))
+
+
+def answers(rows: Sequence[Answer]) -> Group:
+    """Draws one line per picture."""
+    folder = _common_folder([picture for picture, _ in rows])
+    table = _answer_table(header=True)
+    for picture, answer in rows:
+        table.add_row(*_answer_cells(picture, answer, folder))
+    return Group(*_heading(folder), table)
+
+
+def explained(rows: Sequence[Answer]) -> Group:
+    """Draws one line per picture and under it why."""
+    folder = _common_folder([picture for picture, _ in rows])
+    parts = _heading(folder)
+    for picture, answer in rows:
+        headline = _answer_table(header=False)
+        headline.add_row(*_answer_cells(picture, answer, folder))
+        parts += [headline, Padding(_evidence(answer), (0, 0, 1, 2))]
+    return Group(*parts)
+
+
+def _common_folder(pictures: Sequence[Path]) -> Path | None:
+    """Returns the folder that need not be said with every picture, if there is one."""
+    if len(pictures) < 2 or len({picture.is_absolute() for picture in pictures}) > 1:
+        return None
+    folder = os.path.commonpath([picture.parent for picture in pictures])
+    return Path(folder) if folder else None
+
+
+def _heading(folder: Path | None) -> list[RenderableType]:
+    return [] if folder is None else [Text(f"in {shown(folder)}", "dim")]
+
+
+def failure(picture: Path, error: PagesightError) -> str:
+    """Returns one line on a picture that has no answer."""
+    if isinstance(error, UnreadableFileError):  # which names the file itself
+        return shown(error.message)
+    return f"{shown(picture)}: {shown(error.message)}"
+
+
+def summary(known: Sequence[Classification], *, asked: int) -> Text:
+    """Says how many pictures had which kind of answer."""
+    others = sum(answer.is_other for answer in known)
+    review = sum(answer.review for answer in known)
+    text = Text(f"{count(asked, 'picture')}: {len(known) - others} known, {others} other")
+    if review:
+        text.append(f", {review} to review", "magenta")
+    if asked > len(known):
+        text.append(f", {asked - len(known)} failed", "red")
+    return text
+
+
+def _answer_table(*, header: bool) -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD if header else None,
+        show_header=header,
+        expand=not header,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+    table.add_column("picture", overflow="fold", ratio=4)
+    table.add_column("answer", overflow="fold", ratio=3)
+    table.add_column("score", no_wrap=True, min_width=13)
+    table.add_column("next best", overflow="fold", ratio=3)
+    table.add_column("ms", justify="right", no_wrap=True, min_width=4)
+    return table
+
+
+def _answer_cells(picture: Path, answer: Classification, folder: Path | None) -> list[Text]:
+    name = Text(shown(answer.label), "bold yellow" if answer.is_other else "bold green")
+    if answer.review:
+        name.append(" (review)", "magenta")
+    sign = "≥" if answer.score >= answer.threshold else "<"
+    total_ms = answer.stage_ms.get("total")
+    return [
+        Text(shown(picture.relative_to(folder) if folder else picture)),
+        name,
+        Text(f"{answer.score:.3f} {sign} {answer.threshold:.3f}"),
+        _next_best(answer),
+        Text("" if total_ms is None else f"{total_ms:.0f}"),
+    ]
+
+
+def _next_best(answer: Classification) -> Text:
+    if answer.is_other:
+        return Text(f"closest {shown(answer.closest_label)}" if answer.closest_label else "", "dim")
+    for candidate in answer.candidates:
+        if candidate.label != answer.closest_label:
+            return Text(f"{shown(candidate.label)} {candidate.score:.3f}", "dim")
+    return Text("")
+
+
+def _evidence(answer: Classification) -> Table:
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    if answer.reasons:
+        grid.add_row("why", Text("\n".join(shown(reason) for reason in answer.reasons)))
+    if answer.candidates:
+        grid.add_row("nearest", _candidates(answer.candidates))
+    for candidate in answer.candidates:
+        if candidate.matching_lines:
+            grid.add_row("lines", _lines(candidate))
+    return grid
+
+
+def _candidates(candidates: Iterable[Candidate]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for name in ("score", "visual", "text"):
+        table.add_column(name, justify="right", no_wrap=True, vertical="top")
+    table.add_column("label, and the gallery picture that speaks for it", overflow="fold")
+    for candidate in candidates:
+        table.add_row(
+            f"{candidate.score:.3f}",
+            f"{candidate.visual:.3f}",
+            f"{candidate.textual:.3f}",
+            Text.assemble(shown(candidate.label), "\n", (shown(candidate.image_id), "dim")),
+        )
+    return table
+
+
+def _lines(candidate: Candidate) -> Text:
+    rows = [
+        f"in common with {shown(candidate.label)}",
+        *map(_line, candidate.matching_lines[:MAX_LINES]),
+    ]
+    left = len(candidate.matching_lines) - MAX_LINES
+    if left > 0:
+        rows.append(f"and {left} more (--json has them all)")
+    return Text("\n".join(rows))
+
+
+def _line(line: MatchingLine) -> str:
+    if line.query_text == line.gallery_text:
+        return f"{line.similarity:.2f}  {shown(line.query_text)}"
+    return f"{line.similarity:.2f}  {shown(line.query_text)}  ~  {shown(line.gallery_text)}"
+
+
+def images(found: Iterable[ImageInfo]) -> Iterator[Text]:
+    """Yields the lines of a listing, under a heading for each label."""
+    label = None
+    for image in found:
+        if image.label != label:
+            label = image.label
+            yield Text(shown(label), "bold")
+        pixels = f"{image.width_px}×{image.height_px}"
+        day = image.added_at.date().isoformat() if image.added_at else ""
+        yield Text(f"  {shown(image.image_id)}  {pixels:>9}  {day:10}  r{image.added_revision}")
+
+
+def revisions(found: Iterable[RevisionInfo]) -> Table:
+    """Draws a history."""
+    table = _table("revision", "when (UTC)", "who", "what", "pictures", "summary")
+    for at in (0, 4):
+        table.columns[at].justify = "right"
+    for made in found:
+        table.add_row(
+            str(made.revision),
+            _minute(made.made_at),
+            Text(shown(made.author)),
+            Text(shown(made.kind)),
+            str(made.images),
+            Text(shown(made.summary)),
+        )
+    return table
+
+
+def labels(found: Iterable[LabelInfo]) -> Table:
+    """Draws what is known of each label."""
+    table = _table("label", "pictures", "brands", "outputs")
+    table.columns[1].justify = "right"
+    for known in found:
+        table.add_row(
+            Text(shown(known.label)),
+            str(known.images),
+            Text(shown(", ".join(known.brands))),
+            Text(shown(", ".join(known.outputs or (known.label,)))),
+        )
+    return table
+
+
+def enrolled(rows: Iterable[tuple[str, int, int, int, int]]) -> Table:
+    """Draws what became of each label: added, known, failed, revision."""
+    table = _table("label", "added", "known before", "failed", "revision")
+    for at in range(1, 5):
+        table.columns[at].justify = "right"
+    for label, *numbers in rows:
+        table.add_row(Text(shown(label)), *map(str, numbers))
+    return table
+
+
+def _table(*names: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
+def _minute(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M") if moment else ""
+
+
+def count(number: int, what: str) -> str:
+    """Returns a number with its noun, in the plural where it belongs."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

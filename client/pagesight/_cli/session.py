@@ -1,0 +1,124 @@
+"""What every command does around its work: reach the server, show progress, fail well.
+
+Results go to stdout, everything said about them to stderr. A failure is one line
+that says what to do next, and exit code 1; a wrong command line is exit code 2.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pagesight._client import Client
+from pagesight._connection import DEFAULT_ADDRESS
+from pagesight._errors import PagesightError, UnavailableError
+
+PROGRESS_AFTER_S = 2.0
+"""Work shorter than this is not worth a progress bar."""
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+AddressOption = Annotated[
+    str, typer.Option(envvar="PAGESIGHT_ADDRESS", help="The server, as host:port.")
+]
+GalleryOption = Annotated[str, typer.Option(help="The gallery.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AddressOption",
+    "GalleryOption",
+    "JsonOption",
+    "connected",
+    "fail",
+    "output",
+    "progress",
+    "teaching",
+    "warn",
+]
+
+
+def output() -> Console:
+    """Returns the console for results."""
+    return Console(highlight=False, markup=False)
+
+
+def _messages() -> Console:
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(message: str) -> None:
+    """Says what one item's matter is, without ending the command."""
+    _messages().print(message, style="red")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with one line."""
+    warn(f"pagesight: {message}")
+    raise typer.Exit(1)
+
+
+def teaching(command: _Command) -> _Command:
+    """Keeps the lines of a command's indented examples apart in its --help."""
+    paragraphs = inspect.cleandoc(command.__doc__ or "").split("\n\n")
+    command.__doc__ = "\n\n".join(
+        f"\b\n{paragraph}" if "\n  " in paragraph else paragraph for paragraph in paragraphs
+    )
+    return command
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Client]:
+    """Gives a client of the server and ends the command when the server cannot answer."""
+    if not address:
+        raise typer.BadParameter("write host:port", param_hint="--address")
+    try:
+        with Client(address) as client:
+            yield client
+    except UnavailableError as error:
+        if error.reason:  # a server did answer
+            fail(error.message)
+        fail(
+            f"no server answers at {address}: "
+            "start one with `pagesight-server serve`, or name another with --address"
+        )
+    except PagesightError as error:
+        fail(error.message)
+
+
+@contextmanager
+def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after each of `total` steps, and shows them if they take long."""
+    messages = _messages()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=messages,
+        transient=True,
+        # Results on stdout are not ours to move to stderr.
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    task = bar.add_task(what, total=total)
+    shown = messages.is_terminal and not quiet
+    starter = threading.Timer(PROGRESS_AFTER_S, bar.start)
+    starter.daemon = True
+    if shown:
+        starter.start()
+    try:
+        yield lambda: bar.advance(task)
+    finally:
+        if shown:
+            starter.cancel()
+            starter.join()
+        if bar.live.is_started:
+            bar.stop()

@@ -1,0 +1,131 @@
+"""The client for callers with threads; `_aio_client` is the same for event loops.
+
+    call -> _requests builds the message -> gRPC -> _replies reads the reply -> value
+                                              └──> _errors: a typed error
+
+Nothing but waiting differs between the two, so that they behave alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from typing import Any, Unpack, overload
+
+from pagesight import _replies, _requests
+from pagesight._gallery import GalleryCalls
+from pagesight._results import (
+    Classification,
+    ClassifyOptions,
+    DefaultKey,
+    ImageSource,
+    K,
+    Priority,
+    StreamResult,
+)
+from pagesight._stream import Stream
+
+
+class Client(GalleryCalls):
+    """Asks a pagesight server which known page a screenshot shows.
+
+    Safe to use from many threads; one is enough for a process. Every method
+    raises a `PagesightError` when the server cannot answer, and never because a
+    screenshot is `other`.
+
+    Example:
+        >>> with Client("127.0.0.1:50051") as client:
+        ...     print(client.classify("screenshot.png").label)
+    """
+
+    def classify(
+        self,
+        image: ImageSource,
+        *,
+        gallery: str = "",
+        top_k: int = 0,
+        ocr: bool | None = None,
+        explain: bool = False,
+        deadline_ms: int | None = None,
+        priority: Priority | None = None,
+        traceparent: str | None = None,
+    ) -> Classification:
+        """Tells which known page one screenshot shows, or `other`.
+
+        Args:
+            image: A path, or the bytes of a JPEG, PNG or WebP picture.
+            gallery: The gallery to look in. Empty: "default".
+            top_k: How many candidates to name.
+            ocr: Whether text is read. None: the server's default.
+            explain: Add reasons and matching lines, which hold text of the screenshot.
+            deadline_ms: Milliseconds the server may take. None: no budget.
+            priority: Who goes first when screenshots wait. None: normal.
+            traceparent: W3C trace context. None: that of the call.
+
+        Raises:
+            InvalidImageError: The picture cannot be read, here or by the server.
+            NotFoundError: There is no such gallery.
+            OverloadedError: The server has no room; see `retry_after_s`.
+            DeadlineExceededError: There was no answer in time.
+            UnavailableError: No server answers.
+        """
+        template = _requests.query(
+            ClassifyOptions(
+                gallery=gallery,
+                top_k=top_k,
+                ocr=ocr,
+                explain=explain,
+                deadline_ms=deadline_ms,
+                priority=priority,
+                traceparent=traceparent,
+            )
+        )
+        request = _requests.classify(template, _requests.read_image(image))
+        timeout_s = self._endpoint.answer_timeout_s(deadline_ms)
+        return self._call(self._classifier.Classify, request, _replies.classified, timeout_s)
+
+    @overload
+    def classify_stream(
+        self,
+        images: Iterable[tuple[K, ImageSource]],
+        *,
+        max_in_flight: int = ...,
+        ordered: bool = ...,
+        **options: Unpack[ClassifyOptions],
+    ) -> Generator[StreamResult[K], None, None]: ...
+    @overload
+    def classify_stream(
+        self,
+        images: Iterable[ImageSource],
+        *,
+        max_in_flight: int = ...,
+        ordered: bool = ...,
+        **options: Unpack[ClassifyOptions],
+    ) -> Generator[StreamResult[DefaultKey], None, None]: ...
+    def classify_stream(
+        self,
+        images: Iterable[Any],
+        *,
+        max_in_flight: int = 16,
+        ordered: bool = False,
+        **options: Unpack[ClassifyOptions],
+    ) -> Generator[StreamResult[Any], None, None]:
+        """Classifies many screenshots over one stream, and yields one result for each.
+
+        A picture that fails, here or at the server, is the `error` of its own
+        result; the others go on. Leaving the loop early gives the stream up.
+
+        Args:
+            images: Pictures as `classify` takes them, or `(key, picture)` pairs. Read
+                in a thread of its own, and never further ahead than `max_in_flight`;
+                what it raises is raised here, after the answers to what it gave.
+            max_in_flight: How many results may be owed at any time.
+            ordered: Yield in the order of the inputs instead of as they finish.
+            **options: As for `classify`, for every picture.
+
+        Raises:
+            PagesightError: The stream itself broke; inputs without a result have none.
+        """
+        stream: Stream[Any] = Stream(
+            self._endpoint, images, options, max_in_flight=max_in_flight, ordered=ordered
+        )
+        return stream.run(self._classifier)

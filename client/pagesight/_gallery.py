@@ -1,0 +1,168 @@
+"""The gallery calls of the client for callers with threads.
+
+    enrol, remove, relabel, rollback, set_labels    each makes one revision
+    list_images, history, get_labels                read
+
+`_aio_gallery` is the same for event loops.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Unpack
+
+import grpc
+
+from pagesight import _replies, _requests
+from pagesight._connection import Connection
+from pagesight._errors import CallCancelledError
+from pagesight._results import (
+    ChangeOptions,
+    EnrolItem,
+    EnrolResult,
+    ImageInfo,
+    LabelInfo,
+    Labels,
+    RelabelResult,
+    RemoveResult,
+    RevisionInfo,
+    RollbackResult,
+    SetLabelsResult,
+)
+from pagesight.v1 import gallery_pb2 as messages
+
+
+class GalleryCalls(Connection):
+    """Reads and changes what is known."""
+
+    def enrol(
+        self,
+        items: Iterable[EnrolItem],
+        *,
+        timeout_s: float | None = None,
+        **change: Unpack[ChangeOptions],
+    ) -> EnrolResult:
+        """Teaches pages: adds labelled screenshots to a gallery, as one revision.
+
+        Args:
+            items: The screenshots, read in a thread of its own as the server takes
+                them. A picture that cannot be used is reported in its outcome and keeps
+                no other from being enrolled; an exception of the iterable enrols none.
+            timeout_s: Longest wait for the whole, in seconds. None: as long as it
+                takes, since the text of every picture is read.
+            **change: gallery, author, request_id, expected_revision.
+
+        Raises:
+            AbortedError: The gallery is not at `expected_revision`.
+            ResourceExhaustedError: More pictures than a call or a gallery may hold.
+        """
+        upload = _requests.Upload(change)
+        source_error: list[Exception] = []
+        begun = threading.Event()
+
+        def requests() -> Iterator[messages.EnrolRequest]:
+            yield upload.header
+            try:
+                for item in items:
+                    if (message := upload.message(item)) is not None:
+                        yield message
+            except Exception as error:  # whatever the caller's iterable raises is the caller's
+                source_error.append(error)
+                begun.wait()
+                call.cancel()
+
+        call = self._gallery.Enrol.future(requests(), timeout=timeout_s)
+        begun.set()
+        try:
+            return upload.result(call.result())
+        except grpc.FutureCancelledError:
+            if source_error:
+                raise source_error[0] from None
+            raise CallCancelledError("the enrolment was cancelled") from None
+        except grpc.RpcError as error:
+            raise self._endpoint.error(error) from error
+        finally:
+            call.cancel()
+
+    def remove(self, image_ids: Iterable[str], **change: Unpack[ChangeOptions]) -> RemoveResult:
+        """Takes images out of a gallery; an id that is not in it changes nothing at all.
+
+        Raises:
+            NotFoundError: One of the ids is not in the gallery.
+        """
+        request = _requests.remove(image_ids, change)
+        return self._call(self._gallery.Remove, request, _replies.removed)
+
+    def relabel(
+        self, image_ids: Iterable[str], label: str, **change: Unpack[ChangeOptions]
+    ) -> RelabelResult:
+        """Gives images another label; an id that is not in the gallery changes nothing.
+
+        Raises:
+            NotFoundError: One of the ids is not in the gallery.
+        """
+        request = _requests.relabel(image_ids, label, change)
+        return self._call(self._gallery.Relabel, request, _replies.relabelled)
+
+    def rollback(self, to_revision: int, **change: Unpack[ChangeOptions]) -> RollbackResult:
+        """Makes a new revision with the images and labels of an earlier one.
+
+        Args:
+            to_revision: 0 is the empty gallery before the first change.
+            **change: gallery, author, request_id, expected_revision.
+
+        Raises:
+            NotFoundError: There is no such revision.
+        """
+        request = _requests.rollback(to_revision, change)
+        return self._call(self._gallery.Rollback, request, _replies.rolled_back)
+
+    def set_labels(
+        self, labels: Iterable[LabelInfo], **change: Unpack[ChangeOptions]
+    ) -> SetLabelsResult:
+        """Replaces what is known of these labels; others stay as they are.
+
+        Raises:
+            NotFoundError: The gallery lacks one of the labels; nothing is changed.
+        """
+        request = _requests.set_labels(labels, change)
+        return self._call(self._gallery.SetLabels, request, _replies.labels_set)
+
+    def get_labels(self, *, gallery: str = "") -> Labels:
+        """Reads what the operator knows of every label."""
+        request = messages.GetLabelsRequest(gallery=gallery)
+        return self._call(self._gallery.GetLabels, request, _replies.labels)
+
+    def list_images(
+        self, *, gallery: str = "", label: str = "", page_size: int = 0
+    ) -> Iterator[ImageInfo]:
+        """Yields the images of a gallery by label and id, fetching page after page.
+
+        Args:
+            gallery: Empty: "default".
+            label: Only images of this label. Empty: all.
+            page_size: Images fetched at a time. 0: the server's choice.
+        """
+        request = messages.ListImagesRequest(gallery=gallery, label=label, page_size=page_size)
+        while True:
+            page = self._call(self._gallery.ListImages, request, _replies.as_it_is)
+            yield from map(_replies.image, page.images)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def history(self, *, gallery: str = "", page_size: int = 0) -> Iterator[RevisionInfo]:
+        """Yields the changes of a gallery, newest first, fetching page after page.
+
+        Args:
+            gallery: Empty: "default".
+            page_size: Revisions fetched at a time. 0: the server's choice.
+        """
+        request = messages.ListHistoryRequest(gallery=gallery, page_size=page_size)
+        while True:
+            page = self._call(self._gallery.ListHistory, request, _replies.as_it_is)
+            yield from map(_replies.revision, page.revisions)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token

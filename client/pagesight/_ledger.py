@@ -1,0 +1,128 @@
+"""Which answers of a stream are still owed, and in which order they are told.
+
+    input ── admit ──> request_id on the wire ── settle ──> StreamResult, now or in order
+                              └── expire: nobody answered in time
+
+The streams of both clients keep their books here and differ in waiting alone.
+Ordering happens on this side of the wire, since inputs that were never sent (a
+file that cannot be read) have their place among the answers too.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Generic, TypeAlias
+
+from pagesight._errors import InternalError, PagesightError, UnavailableError
+from pagesight._results import Classification, ImageSource, K, StreamResult
+
+_LONGEST_WAIT_S = 0.5
+"""Ctrl-C that comes just before a thread falls asleep does not wake it: sleep in naps."""
+
+END_GRACE_S = 1.0
+"""How long a server that owes nothing may take to end the stream of its own accord."""
+
+Outcome: TypeAlias = Classification | PagesightError
+
+
+def split(item: Any, position: int) -> tuple[Any, ImageSource]:
+    """Returns key and image of an input: `(key, image)`, a path or bytes."""
+    if isinstance(item, tuple):
+        key, image = item
+        return key, image
+    return (item if isinstance(item, str | os.PathLike) else position), item
+
+
+class Ledger(Generic[K]):
+    """The open accounts of one stream; admitting and settling may race."""
+
+    def __init__(self, *, ordered: bool, timeout_s: float) -> None:
+        self._ordered = ordered
+        self._timeout_s = timeout_s
+        self._lock = threading.Lock()
+        self._waiting: dict[int, tuple[K, float]] = {}
+        self._held_back: dict[int, StreamResult[K]] = {}
+        self._admitted = 0
+        self._told = 0
+        self._sealed = False
+        self._quiet_since = 0.0
+
+    def admit(self, key: K) -> str:
+        """Opens an account and returns its request_id, unique within the stream."""
+        with self._lock:
+            position = self._admitted
+            self._admitted += 1
+            self._waiting[position] = (key, time.monotonic() + self._timeout_s)
+        return str(position)
+
+    def seal(self) -> None:
+        """Notes that the inputs have ended."""
+        with self._lock:
+            self._sealed = True
+            self._quiet_since = time.monotonic()
+
+    def settle(self, request_id: str, outcome: Outcome) -> Iterator[StreamResult[K]]:
+        """Closes an account and yields what can be told now.
+
+        Raises:
+            InternalError: No such account was ever opened.
+        """
+        with self._lock:
+            if not request_id.isdecimal() or int(request_id) >= self._admitted:
+                raise InternalError(f"the server answered {request_id!r}, which nobody asked")
+            position = int(request_id)
+            account = self._waiting.pop(position, None)
+            self._quiet_since = time.monotonic()
+        if account is None:
+            return  # It expired before; its result is told already.
+        result = StreamResult(key=account[0], **_either(outcome))
+        if not self._ordered:
+            yield result
+            return
+        self._held_back[position] = result
+        while self._told in self._held_back:
+            self._told += 1
+            yield self._held_back.pop(self._told - 1)
+
+    def overdue(self) -> list[str]:
+        """Returns the accounts that nobody answered in time, oldest first."""
+        now = time.monotonic()
+        with self._lock:
+            return [str(at) for at, (_, due) in self._waiting.items() if due <= now]
+
+    def patience_s(self) -> float:
+        """Returns how long to wait for an answer before looking at the clock again."""
+        now = time.monotonic()
+        with self._lock:
+            oldest = next(iter(self._waiting.values()), None)
+            if oldest is not None:
+                wait_s = oldest[1] - now
+            else:
+                wait_s = self._quiet_since + END_GRACE_S - now if self._sealed else _LONGEST_WAIT_S
+        return min(max(wait_s, 0.0), _LONGEST_WAIT_S)
+
+    def is_abandoned(self) -> bool:
+        """Tells whether every answer was told and the server still does not end the stream."""
+        with self._lock:
+            quiet = self._sealed and not self._waiting
+            return quiet and time.monotonic() >= self._quiet_since + END_GRACE_S
+
+    def close(self) -> None:
+        """Checks that nothing is owed, once the server says that it is done.
+
+        Raises:
+            UnavailableError: Something is.
+        """
+        with self._lock:
+            if self._waiting:
+                raise UnavailableError(
+                    f"the server ended the stream; answers still owed: {len(self._waiting)}"
+                )
+
+
+def _either(outcome: Outcome) -> dict[str, Any]:
+    name = "error" if isinstance(outcome, PagesightError) else "classification"
+    return {name: outcome}

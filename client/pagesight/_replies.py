@@ -1,0 +1,174 @@
+"""Messages to values: the only way from a reply to what callers see.
+
+Both clients and the stream share these functions; each takes one message and
+returns one value of `_results`. An absent timestamp is None, never 1970.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from pagesight._errors import InternalError, PagesightError, from_status
+from pagesight._results import (
+    Candidate,
+    Classification,
+    EnrolOutcome,
+    ImageInfo,
+    LabelInfo,
+    Labels,
+    MatchingLine,
+    RelabelResult,
+    RemoveResult,
+    RevisionInfo,
+    RollbackResult,
+    SetLabelsResult,
+)
+from pagesight.v1 import classifier_pb2 as classifier
+from pagesight.v1 import gallery_pb2 as gallery
+
+_Message = TypeVar("_Message")
+
+
+def as_it_is(message: _Message) -> _Message:
+    """Returns a page of a listing, whose parts are read one by one."""
+    return message
+
+
+def classification(message: classifier.Classification) -> Classification:
+    """Reads what a screenshot shows."""
+    return Classification(
+        label=message.label,
+        closest_label=message.closest_label,
+        score=message.score,
+        threshold=message.threshold,
+        outputs=tuple(message.outputs),
+        review=message.review,
+        candidates=tuple(_candidate(candidate) for candidate in message.candidates),
+        reasons=tuple(message.reasons),
+        gallery=message.gallery,
+        revision=message.revision,
+        encoder_bundle=message.encoder_bundle,
+        ocr_bundle=message.ocr_bundle,
+        stage_ms=dict(message.stage_ms),
+    )
+
+
+def _candidate(message: classifier.Candidate) -> Candidate:
+    return Candidate(
+        label=message.label,
+        score=message.score,
+        visual=message.visual,
+        textual=message.textual,
+        image_id=message.image_id,
+        matching_lines=tuple(
+            MatchingLine(
+                query_text=line.query_text,
+                gallery_text=line.gallery_text,
+                similarity=line.similarity,
+            )
+            for line in message.matching_lines
+        ),
+    )
+
+
+def classified(message: classifier.ClassifyResponse) -> Classification:
+    """Reads the reply to Classify.
+
+    Raises:
+        InternalError: It says nothing.
+    """
+    if not message.HasField("classification"):
+        raise InternalError("the server's reply holds no classification")
+    return classification(message.classification)
+
+
+def stream_outcome(message: classifier.ClassifyStreamResponse) -> Classification | PagesightError:
+    """Reads one reply of ClassifyStream; the error is returned, not raised."""
+    match message.WhichOneof("outcome"):
+        case "classification":
+            return classification(message.classification)
+        case "error":
+            return from_status(message.error)
+        case _:
+            return InternalError("the server's reply holds neither classification nor error")
+
+
+def enrol_outcome(message: gallery.EnrolOutcome) -> EnrolOutcome:
+    """Reads what became of one item."""
+    return EnrolOutcome(
+        image_id=message.image_id,
+        added=message.added,
+        error=from_status(message.error) if message.HasField("error") else None,
+    )
+
+
+def removed(message: gallery.RemoveResponse) -> RemoveResult:
+    """Reads the reply to Remove."""
+    return RemoveResult(revision=message.revision, removed=message.removed)
+
+
+def relabelled(message: gallery.RelabelResponse) -> RelabelResult:
+    """Reads the reply to Relabel."""
+    return RelabelResult(revision=message.revision, relabelled=message.relabelled)
+
+
+def rolled_back(message: gallery.RollbackResponse) -> RollbackResult:
+    """Reads the reply to Rollback."""
+    return RollbackResult(
+        revision=message.revision, restored=message.restored, removed=message.removed
+    )
+
+
+def labels_set(message: gallery.SetLabelsResponse) -> SetLabelsResult:
+    """Reads the reply to SetLabels."""
+    return SetLabelsResult(revision=message.revision)
+
+
+def labels(message: gallery.GetLabelsResponse) -> Labels:
+    """Reads the reply to GetLabels."""
+    return Labels(
+        revision=message.revision,
+        labels=tuple(
+            LabelInfo(
+                label=known.label,
+                brands=tuple(known.brands),
+                outputs=tuple(known.outputs),
+                images=known.images,
+            )
+            for known in message.labels
+        ),
+    )
+
+
+def image(message: gallery.Image) -> ImageInfo:
+    """Reads one image of a listing."""
+    return ImageInfo(
+        image_id=message.image_id,
+        label=message.label,
+        source=message.source,
+        author=message.author,
+        added_at=_moment(message.added_at) if message.HasField("added_at") else None,
+        added_revision=message.added_revision,
+        width_px=message.width_px,
+        height_px=message.height_px,
+        text_lines=message.text_lines,
+    )
+
+
+def revision(message: gallery.Revision) -> RevisionInfo:
+    """Reads one change of the history."""
+    return RevisionInfo(
+        revision=message.revision,
+        made_at=_moment(message.made_at) if message.HasField("made_at") else None,
+        author=message.author,
+        kind=message.kind,
+        summary=message.summary,
+        images=message.images,
+    )
+
+
+def _moment(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(tzinfo=UTC)

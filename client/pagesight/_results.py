@@ -1,0 +1,267 @@
+"""What goes into the client and what comes out of it, as plain values.
+
+    classify         -> Classification ── Candidate ── MatchingLine
+    classify_stream  -> StreamResult: a key of the caller's, and a Classification or an error
+    enrol(EnrolItem) -> EnrolResult ── EnrolOutcome
+    remove, relabel, rollback, set_labels -> what changed, and the new revision
+    list_images, history, get_labels      -> ImageInfo, RevisionInfo, LabelInfo
+
+Callers keep, compare and print these; none of them knows protobuf, so the wire
+format can move without breaking a caller.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar
+
+from pagesight._errors import PagesightError
+
+K = TypeVar("K")
+
+OTHER = "other"
+"""The label of a screenshot that shows none of the known pages."""
+
+ImageSource: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str]"
+"""The bytes of a JPEG, PNG or WebP picture, or the path of a file that holds them."""
+
+DefaultKey: TypeAlias = "str | os.PathLike[str] | int"
+"""The key of an input given without one: its path, or for bytes its position from 0."""
+
+Priority: TypeAlias = Literal["low", "normal", "high"]
+"""low: backfills, evaluations; high: a person is waiting."""
+
+
+class ClassifyOptions(TypedDict, total=False):
+    """What to do with each screenshot; everything left out is the server's default."""
+
+    gallery: str
+    """The gallery to look in. Empty: "default"."""
+    top_k: int
+    """How many candidates the reply names. 0: none."""
+    ocr: bool | None
+    """Whether text is read. None: the server's default."""
+    explain: bool
+    """Add reasons and matching lines: the reply then carries text of the screenshot."""
+    deadline_ms: int | None
+    """Milliseconds the server may take, counted from arrival. None: no budget."""
+    priority: Priority | None
+    """Who goes first when screenshots wait. None: normal."""
+    traceparent: str | None
+    """W3C trace context of this screenshot. None: that of the call."""
+
+
+class ChangeOptions(TypedDict, total=False):
+    """What every change of a gallery may carry."""
+
+    gallery: str
+    """The gallery to change. Empty: "default". Enrolling creates it."""
+    author: str
+    """Who makes the change, for the history."""
+    request_id: str
+    """A change repeated under the same id is made once. Empty: a fresh id."""
+    expected_revision: int
+    """Fail with `AbortedError` unless the gallery is at it. 0: whatever it is at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatchingLine:
+    """A line of the screenshot and the line of the gallery image that it matches."""
+
+    query_text: str
+    gallery_text: str
+    similarity: float
+    """0 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One known page that the screenshot might show."""
+
+    label: str
+    score: float
+    """By which candidates are ranked; higher is better."""
+    visual: float
+    """Cosine of the embeddings, -1 to 1."""
+    textual: float
+    """0 to 1; 0 also when no text was read."""
+    image_id: str
+    """The gallery image that speaks for this page: SHA-256 in hexadecimal."""
+    matching_lines: tuple[MatchingLine, ...] = ()
+    """Empty unless asked to explain."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Classification:
+    """What a screenshot shows."""
+
+    label: str
+    """The label of the known page, or `OTHER` when it is none of them."""
+    closest_label: str
+    """The label that came closest, whatever the threshold; empty for an empty gallery."""
+    score: float
+    """How well the screenshot fits `closest_label`; compare it with `threshold` alone."""
+    threshold: float
+    """`closest_label` is the answer exactly when score >= threshold."""
+    outputs: tuple[str, ...] = ()
+    """Business labels of the page; empty for `OTHER`."""
+    review: bool = False
+    """A person should look: more than one page remains possible."""
+    candidates: tuple[Candidate, ...] = ()
+    """Best first, as many as `top_k` asked for."""
+    reasons: tuple[str, ...] = ()
+    """Why, in words, one finding each. Empty unless asked to explain."""
+    gallery: str = ""
+    revision: int = 0
+    """Revision of the gallery that was looked in."""
+    encoder_bundle: str = ""
+    ocr_bundle: str = ""
+    """Empty when no text was read."""
+    stage_ms: Mapping[str, float] = field(default_factory=dict, hash=False)
+    """Milliseconds by stage, and `total` from arrival to answer; stages overlap."""
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the screenshot shows none of the known pages."""
+        return self.label == OTHER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResult(Generic[K]):
+    """The answer to one input of `classify_stream`: exactly one of the two is set."""
+
+    key: K
+    """The caller's own key of the input, or its path or position (`DefaultKey`)."""
+    classification: Classification | None = None
+    error: PagesightError | None = None
+
+    def unwrap(self) -> Classification:
+        """Returns the classification.
+
+        Raises:
+            PagesightError: `error`, when that is what came of this input.
+        """
+        if self.classification is None:
+            raise self.error or PagesightError("a result without classification or error")
+        return self.classification
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolItem:
+    """One labelled screenshot to teach."""
+
+    image: ImageSource
+    label: str
+    """The page it shows: 1 to 128 characters, no "/"."""
+    source: str = ""
+    """Where it came from, for the history."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolOutcome:
+    """What became of one item."""
+
+    image_id: str
+    """SHA-256 of the picture in hexadecimal; empty when it was never known."""
+    added: bool
+    """False when the gallery had it already under this label, or when it failed."""
+    error: PagesightError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnrolResult:
+    """What became of an enrolment."""
+
+    revision: int
+    """After the call; unchanged when nothing was added."""
+    outcomes: tuple[EnrolOutcome, ...]
+    """One per item, in their order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoveResult:
+    """What became of a removal."""
+
+    revision: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelabelResult:
+    """What became of giving images another label."""
+
+    revision: int
+    relabelled: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollbackResult:
+    """What became of going back to an earlier revision."""
+
+    revision: int
+    """The new one; going back is a change like any other."""
+    restored: int
+    removed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetLabelsResult:
+    """What became of setting labels."""
+
+    revision: int
+    """After the call; unchanged when nothing was new."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageInfo:
+    """One image of a gallery."""
+
+    image_id: str
+    label: str
+    source: str
+    author: str
+    added_at: datetime | None
+    """UTC, when it got this label."""
+    added_revision: int
+    width_px: int
+    height_px: int
+    text_lines: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionInfo:
+    """One change that was made."""
+
+    revision: int
+    made_at: datetime | None
+    """UTC."""
+    author: str
+    kind: str
+    """enrol, remove, relabel, rollback or labels."""
+    summary: str
+    images: int
+    """Images in the gallery after it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelInfo:
+    """What the operator knows of one label."""
+
+    label: str
+    brands: tuple[str, ...] = ()
+    """A page of this label normally shows one of these names."""
+    outputs: tuple[str, ...] = ()
+    """Business labels of the reply. Empty: the label itself."""
+    images: int = 0
+    """Images that carry it; ignored by `set_labels`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Labels:
+    """Every label of a gallery at one revision."""
+
+    revision: int
+    labels: tuple[LabelInfo, ...]

@@ -1,0 +1,344 @@
+"""The `pagesight` command against a server on a real socket, as a person at a terminal."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pagesight._cli import app, session
+from tests.fakes import WAIT_S, FakeServer
+
+Run: TypeAlias = Callable[..., Result]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def pagesight(server: FakeServer) -> Run:
+    def run(*arguments: object, **environment: str) -> Result:
+        settings = {
+            "PAGESIGHT_ADDRESS": server.address,
+            "PAGESIGHT_AUTHOR": "mei",
+            "COLUMNS": "100",
+            **environment,
+        }
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], env=settings)
+
+    return run
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    folder = tmp_path / "shots"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "1.png").write_bytes(b"login")
+    (folder / "2.jpg").write_bytes(b"other")
+    (folder / "deep/3.webp").write_bytes(b"unsure")
+    (folder / "notes.txt").write_bytes(b"no picture")
+    return folder
+
+
+def rows(result: Result) -> list[Any]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# --- classify ---
+
+
+def test_a_folder_becomes_a_table_of_answers(pagesight: Run, shots: Path) -> None:
+    result = pagesight("classify", shots)
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert f"in {shots}" in lines
+    assert "1.png login 0.875 ≥ 0.625 zsyh_user_info 0.250 40" in lines
+    assert "2.jpg other 0.500 < 0.625 closest dxm_user_info 40" in lines
+    assert "deep/3.webp unsure (review) 0.875 ≥ 0.625 zsyh_user_info 0.250 40" in lines
+    assert lines[-1] == "3 pictures: 2 known, 1 other, 1 to review"
+    assert max(map(len, result.stdout.splitlines())) <= 100
+    assert result.stderr == ""
+
+
+def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots: Path) -> None:
+    result = pagesight("classify", shots / "1.png", "--explain")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "why brand 度小满: visible" in lines
+    assert "0.875 0.750 0.500 login" in lines
+    assert "0.250 0.750 0.500 zsyh_user_info" in lines
+    assert "a1" * 32 in lines  # in full, to be copied
+    assert "lines in common with login" in lines
+    assert "1.00 个人信息" in lines
+    assert max(map(len, result.stdout.splitlines())) <= 100
+
+
+def test_json_is_one_object_per_picture(pagesight: Run, shots: Path) -> None:
+    (shots / "4.png").write_bytes(b"busy")
+    result = pagesight("classify", shots, "--json", "--top-k", "1")
+    assert result.exit_code == 1
+    found = {Path(row["file"]).name: row for row in rows(result)}
+    assert found["1.png"]["label"] == "login"
+    assert found["1.png"]["threshold"] == 0.625
+    assert [candidate["label"] for candidate in found["1.png"]["candidates"]] == ["login"]
+    assert found["2.jpg"]["label"] == "other"
+    assert found["4.png"] == {
+        "file": str(shots / "4.png"),
+        "error": {
+            "code": "RESOURCE_EXHAUSTED",
+            "reason": "OVERLOADED",
+            "message": "the queue is full",
+            "retry_after_s": 0.25,
+        },
+    }
+    assert len(found) == 4
+
+
+def test_pictures_that_fail_are_one_line_each_and_exit_code_1(pagesight: Run, shots: Path) -> None:
+    (shots / "4.png").write_bytes(b"bad")
+    result = pagesight("classify", shots, shots / "gone.png")
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-1] == ("5 pictures: 2 known, 1 other, 1 to review, 2 failed")
+    assert result.stderr.splitlines() == [
+        f"{shots}/4.png: the picture is neither JPEG, PNG nor WebP",
+        f"cannot read {shots}/gone.png: No such file or directory",
+    ]
+
+
+def test_options_of_the_command_reach_the_server(
+    pagesight: Run, server: FakeServer, shots: Path
+) -> None:
+    pagesight("classify", shots / "1.png", "--gallery", "apps", "--top-k", "7", "--no-ocr")
+    [query] = server.classifier.queries
+    assert query.gallery == "apps"
+    assert query.options.top_k == 7
+    assert query.options.ocr == 2  # OCR_MODE_OFF
+
+
+def test_an_unreachable_server_is_one_line_that_says_how_to_start_one(
+    pagesight: Run, shots: Path
+) -> None:
+    for arguments in (["classify", shots], ["classify", shots, "--json"], ["gallery", "list"]):
+        result = pagesight(*arguments, "--address", "127.0.0.1:1")
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        [line] = result.stderr.splitlines()
+        assert "no server answers at 127.0.0.1:1" in line
+        assert "pagesight-server serve" in line
+
+
+def test_what_was_answered_before_the_server_left_is_shown(pagesight: Run, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"login")
+    (tmp_path / "2.png").write_bytes(b"hang up")
+    result = pagesight("classify", tmp_path, "--in-flight", "1")
+    assert result.exit_code == 1
+    assert "login" in result.stdout
+    assert result.stderr.splitlines() == ["pagesight: the server is shutting down"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["classify"],
+        ["classify", "x.png", "--in-flight", "0"],
+        ["classify", "x.png", "--top-k", "-1"],
+        ["classify", "x.png", "--address", ""],
+        ["gallery", "remove", "abc"],
+        ["gallery", "enrol", "x.png"],
+        ["gallery", "rollback", "-1"],
+        ["nonsense"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_code_2(pagesight: Run, arguments: list[str]) -> None:
+    result = pagesight(*arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
+
+
+def test_every_command_teaches_with_an_example(pagesight: Run) -> None:
+    gallery = "enrol remove relabel list history rollback get-labels set-labels"
+    for command in (["classify"], *(["gallery", name] for name in gallery.split())):
+        shown = pagesight(*command, "--help").stdout
+        example = "[dyfxj_amount]" if command[-1] == "set-labels" else "    pagesight "
+        assert example in shown, command
+        assert "PAGESIGHT_ADDRESS" in shown
+
+
+def test_progress_is_shown_only_after_a_while_and_only_to_a_person(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "PROGRESS_AFTER_S", 0.0)
+    for terminal in ("", "1"):
+        monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
+        with session.progress(2, "working") as step:
+            step()
+            step()
+        shown = capfd.readouterr()
+        assert shown.out == ""
+        assert ("working" in shown.err) == bool(terminal)
+
+
+def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> None:
+    (tmp_path / "1.png").write_bytes(b"mute")
+    command = [
+        sys.executable,
+        "-m",
+        "pagesight",
+        "classify",
+        str(tmp_path),
+        "--address",
+        server.address,
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            server.classifier.wait_until_owed(1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert process.returncode not in (0, -signal.SIGKILL)
+    assert "Traceback" not in said
+    assert server.classifier.stream_ended.wait(WAIT_S)
+
+
+# --- gallery ---
+
+
+@pytest.fixture
+def pages(tmp_path: Path) -> Path:
+    folder = tmp_path / "pages"
+    for label, names in {"dxm_user_info": "ab", "zsyh_amount": "c"}.items():
+        (folder / label).mkdir(parents=True)
+        for name in names:
+            (folder / label / f"{name}.png").write_bytes(name.encode())
+    return folder
+
+
+def image_id(image: bytes) -> str:
+    return hashlib.sha256(image).hexdigest()
+
+
+def test_label_folders_are_enrolled_one_revision_each(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    (pages / "zsyh_amount/x.png").write_bytes(b"bad")
+    (pages / "stray.png").write_bytes(b"stray")
+    result = pagesight("gallery", "enrol", pages, "--gallery", "apps")
+    assert result.exit_code == 1
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert "dxm_user_info 2 0 0 1" in lines
+    assert "zsyh_amount 1 0 1 2" in lines
+    assert result.stderr.splitlines() == [
+        f"1 picture directly in {pages} left out: put them into a label's folder, or give --label",
+        f"{pages}/zsyh_amount/x.png: not a picture",
+    ]
+    assert {(change.gallery, change.author) for change in server.gallery.changes} == {
+        ("apps", "mei")
+    }
+    assert server.gallery.sources[0] == "dxm_user_info/a.png"
+    again = pagesight("gallery", "enrol", pages / "dxm_user_info", "--label", "dxm_user_info")
+    assert again.exit_code == 0
+    assert "dxm_user_info 0 2 0 3" in " ".join(again.stdout.split())
+
+
+def test_an_enrolment_that_may_not_race_does_not(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    assert pagesight("gallery", "enrol", pages).exit_code == 0
+    result = pagesight("gallery", "enrol", pages, "--expected-revision", "1")
+    assert result.exit_code == 1
+    assert result.stderr == "pagesight: the gallery is at revision 2\n"
+    assert pagesight("gallery", "enrol", pages, "--expected-revision", "2").exit_code == 0
+    assert [change.expected_revision for change in server.gallery.changes] == [0, 0, 2, 3]
+
+
+def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: Path) -> None:
+    enrolled = rows(pagesight("gallery", "enrol", pages, "--json"))
+    assert [(row["label"], row["added"], row["revision"]) for row in enrolled] == [
+        ("dxm_user_info", True, 1),
+        ("dxm_user_info", True, 1),
+        ("zsyh_amount", True, 2),
+    ]
+    listed = pagesight("gallery", "list").stdout.splitlines()
+    assert listed[0] == "dxm_user_info"
+    assert listed[-1] == f"  {image_id(b'c')}  1080×2400  2025-11-22  r1"
+    assert max(map(len, listed)) <= 100
+    [row] = rows(pagesight("gallery", "list", "--label", "zsyh_amount", "--json"))
+    assert (row["image_id"], row["author"]) == (image_id(b"c"), "mei")
+    assert row["added_at"] == "2025-11-22T12:01:00+00:00"
+
+    relabelled = pagesight("gallery", "relabel", "zsyh_amount", image_id(b"a"))
+    assert relabelled.stdout == "relabelled 1; the gallery is at revision 3\n"
+    removed = pagesight("gallery", "remove", image_id(b"b"), "--json")
+    assert rows(removed) == [{"revision": 4, "removed": 1}]
+    gone = pagesight("gallery", "remove", image_id(b"b"))
+    assert (gone.exit_code, gone.stdout) == (1, "")
+    assert gone.stderr == f"pagesight: there is no image {image_id(b'b')}\n"
+    back = pagesight("gallery", "rollback", "0")
+    assert back.stdout == "restored 0, removed 2; the gallery is at revision 5\n"
+
+    shown = " ".join(pagesight("gallery", "history", "--limit", "2").stdout.split())
+    assert "5 2025-11-22 12:05 mei enrol 5 enrolled 5 pictures of dxm_user_info" in shown
+    assert "4 2025-11-22 12:04" in shown
+    assert "12:03" not in shown
+    made = rows(pagesight("gallery", "history", "--limit", "0", "--json"))
+    assert [row["revision"] for row in made] == [5, 4, 3, 2, 1]
+
+
+def test_labels_are_edited_as_a_file(pagesight: Run, pages: Path, tmp_path: Path) -> None:
+    pagesight("gallery", "enrol", pages)
+    file = tmp_path / "labels.toml"
+    file.write_text("[dxm_user_info]\nbrands = ['度小满', '有钱花']\noutputs = ['dxm', 'info']\n")
+    done = pagesight("gallery", "set-labels", file)
+    assert done.stdout == "set 1 label; the gallery is at revision 3\n"
+    shown = " ".join(pagesight("gallery", "get-labels").stdout.split())
+    assert "dxm_user_info 2 度小满, 有钱花 dxm, info" in shown
+    assert "zsyh_amount 1 zsyh_amount" in shown
+    file.write_text(pagesight("gallery", "get-labels", "--toml").stdout, "utf-8")
+    assert pagesight("gallery", "set-labels", file).exit_code == 0
+    assert rows(pagesight("gallery", "get-labels", "--json"))[0] == {
+        "label": "dxm_user_info",
+        "brands": ["度小满", "有钱花"],
+        "outputs": ["dxm", "info"],
+        "images": 2,
+    }
+
+
+def test_a_labels_file_with_a_mistake_changes_nothing(
+    pagesight: Run, server: FakeServer, tmp_path: Path
+) -> None:
+    file = tmp_path / "labels.toml"
+    file.write_text("[a]\nbrand = ['x']\n")
+    result = pagesight("gallery", "set-labels", file)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines() == [
+        f"pagesight: {file}, line 2: unknown key 'brand': use brands or outputs"
+    ]
+    file.write_text("[unheard_of]\nbrands = ['x']\n")
+    result = pagesight("gallery", "set-labels", file)
+    assert result.stderr == 'pagesight: the gallery has no label "unheard_of"\n'
+    assert server.gallery.changes == []
+
+
+def test_file_names_that_are_no_text_do_no_harm(pagesight: Run, tmp_path: Path) -> None:
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m.png")
+    Path(name).write_bytes(b"login")
+    table = pagesight("classify", tmp_path)
+    assert table.exit_code == 0
+    assert "\x1b" not in table.stdout
+    [row] = rows(pagesight("classify", tmp_path, "--json"))
+    assert row["label"] == "login"

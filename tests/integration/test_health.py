@@ -1,0 +1,164 @@
+"""Health, reflection and drain over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from pagesight_server.config import ServerConfig
+from pagesight_server.errors import SetupError
+from tests.support import WAIT_S
+from tests.support.pictures import GREEN, RED, solid
+from tests.support.serving import Serving, details, request, serving, until
+
+SERVICES = ["", "pagesight.v1.ClassifierService", "pagesight.v1.GalleryService"]
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def state(served: Serving, service: str) -> Any:
+    stub = health_pb2_grpc.HealthStub(served.channel)
+    reply = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=WAIT_S)
+    return reply.status
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_server_that_answers_is_serving(tmp_path: Path, service: str) -> None:
+    async with serving(tmp_path) as served:
+        assert await state(served, service) == SERVING
+
+
+async def test_an_unknown_service_is_not_found(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await state(served, "none")
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_reflection_lists_the_services(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        stub = reflection_pb2_grpc.ServerReflectionStub(served.channel)
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        replies = [r async for r in stub.ServerReflectionInfo(iter([asked]), timeout=WAIT_S)]
+        (reply,) = replies
+        assert [service.name for service in reply.list_services_response.service] == [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+            "pagesight.v1.ClassifierService",
+            "pagesight.v1.GalleryService",
+        ]
+
+
+async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))
+        health = health_pb2_grpc.HealthStub(served.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+        assert (await watch.read()).status == SERVING
+        served.models.hold(RED)
+        call = asyncio.create_task(served.classify(solid(RED)))
+        stream = served.stream()
+        await stream.write(request("in flight", RED))
+        await served.models.until_active(2)
+
+        served.stopping.set()
+        assert (await watch.read()).status == NOT_SERVING
+        watch.cancel()
+        # A message on a stream that is open is told to go elsewhere; the stream goes on.
+        refused = None
+        for attempt in range(1000):
+            await stream.write(request(f"new {attempt}", GREEN))
+            reply = await asyncio.wait_for(stream.read(), WAIT_S)
+            if reply.WhichOneof("outcome") == "error":
+                refused = reply.error
+                break
+        assert refused is not None
+        assert refused.code == grpc.StatusCode.UNAVAILABLE.value[0]
+        assert details(refused) == ("SHUTTING_DOWN", None)
+        # So is a new call.
+        async with grpc.aio.insecure_channel(served.address) as channel:
+            fresh = type(served.classifier)(channel)
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await fresh.Classify(_query(), timeout=WAIT_S)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert not served.stopped.done()
+
+        await served.models.release()
+        assert (await call).label == "a"
+        reply = await asyncio.wait_for(stream.read(), WAIT_S)
+        assert (reply.request_id, reply.classification.label) == ("in flight", "a")
+        await stream.done_writing()
+        assert await stream.read() is grpc.aio.EOF
+        await asyncio.wait_for(served.stopped, WAIT_S)
+
+
+def _query() -> Any:
+    from pagesight.v1 import classifier_pb2
+
+    return classifier_pb2.ClassifyRequest(query=classifier_pb2.Query(image=solid(GREEN)))
+
+
+async def test_whoever_is_not_done_when_the_drain_ends_is_cut_off(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, drain_seconds=0.1)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)))
+        served.models.hold(RED)
+        call = asyncio.create_task(served.classify(solid(RED)))
+        await served.models.until_active(1)
+        served.stopping.set()
+        await asyncio.wait_for(served.stopped, WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call
+        assert error.value.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}
+        await served.models.until_active(0)
+
+
+async def test_an_idle_server_stops_at_once(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        await served.enrol(("a", solid(RED)))
+        served.stopping.set()
+        # Its drain would take as long as the longest wait.
+        await asyncio.wait_for(served.stopped, WAIT_S / 2)
+
+
+async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        port = int(served.address.rpartition(":")[2])
+        (tmp_path / "second").mkdir()
+        with pytest.raises(SetupError, match=f"cannot listen on 127.0.0.1:{port}"):
+            async with serving(tmp_path / "second", config=ServerConfig(port=port)):
+                pass
+
+
+async def test_a_server_under_load_leaves_no_task_and_no_complaint_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = asyncio.all_tasks()
+    with caplog.at_level(logging.WARNING):
+        async with serving(tmp_path) as served:
+            await served.enrol(("a", solid(RED)))
+            served.models.hold(RED)
+            stream = served.stream()
+            for i in range(4):
+                await stream.write(request(str(i), RED))
+            await served.models.until_active(4)
+            stream.cancel()
+            await served.models.until_active(0)
+            await served.models.release()
+            await served.classify(solid(RED))
+        await until(lambda: not {t for t in asyncio.all_tasks() - before if is_ours(t)})
+    assert caplog.records == []
+
+
+def is_ours(task: asyncio.Task[Any]) -> bool:
+    """GRPC keeps a task of its own for as long as the loop runs: it polls."""
+    return "poller" not in repr(task).lower()

@@ -1,0 +1,102 @@
+"""Which answers a stream owes, and in which order they are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import pagesight
+from pagesight._ledger import END_GRACE_S, Ledger, split
+
+ANSWER = pagesight.Classification(label="a", closest_label="a", score=1.0, threshold=0.5)
+FAILURE = pagesight.InvalidImageError("broken")
+
+
+def keys(results: object) -> list[object]:
+    assert hasattr(results, "__iter__")
+    return [result.key for result in results]
+
+
+def test_answers_are_told_as_they_come() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    first, second = ledger.admit("a"), ledger.admit("b")
+    assert keys(ledger.settle(second, FAILURE)) == ["b"]
+    assert keys(ledger.settle(first, ANSWER)) == ["a"]
+    ledger.close()
+
+
+def test_in_order_an_answer_waits_for_those_before_it() -> None:
+    ledger: Ledger[str] = Ledger(ordered=True, timeout_s=60)
+    ids = [ledger.admit(key) for key in "abcd"]
+    assert keys(ledger.settle(ids[2], ANSWER)) == []
+    assert keys(ledger.settle(ids[0], FAILURE)) == ["a"]
+    assert keys(ledger.settle(ids[1], ANSWER)) == ["b", "c"]
+    assert keys(ledger.settle(ids[3], ANSWER)) == ["d"]
+
+
+def test_keys_need_not_be_unique() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    first, second = ledger.admit("same"), ledger.admit("same")
+    assert first != second
+
+
+def test_an_answer_that_nobody_asked_for_is_a_bug_of_the_server() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    ledger.admit("a")
+    for unknown in ("1", "x", "", "-1"):
+        with pytest.raises(pagesight.InternalError, match="which nobody asked"):
+            list(ledger.settle(unknown, ANSWER))
+
+
+def test_what_was_told_once_is_not_told_again() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    first = ledger.admit("a")
+    assert keys(ledger.settle(first, FAILURE)) == ["a"]
+    assert keys(ledger.settle(first, ANSWER)) == []
+
+
+def test_what_nobody_answered_in_time_is_overdue() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=0)
+    ids = [ledger.admit("a"), ledger.admit("b")]
+    assert ledger.overdue() == ids
+    assert ledger.patience_s() == 0
+    patient: Ledger[str] = Ledger(ordered=False, timeout_s=30)
+    patient.admit("a")
+    assert patient.overdue() == []
+    assert 0 < patient.patience_s() < 30
+
+
+def test_a_server_that_owes_nothing_has_a_while_to_end_the_stream(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr("pagesight._ledger.time", SimpleNamespace(monotonic=lambda: now[0]))
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    first = ledger.admit("a")
+    ledger.seal()
+    now[0] += 30
+    assert not ledger.is_abandoned()  # it owes an answer
+    list(ledger.settle(first, ANSWER))
+    now[0] += END_GRACE_S / 2
+    assert not ledger.is_abandoned()
+    assert ledger.patience_s() == END_GRACE_S / 2
+    now[0] += END_GRACE_S / 2
+    assert ledger.is_abandoned()
+    assert ledger.patience_s() == 0
+
+
+def test_a_stream_that_ends_in_debt_says_how_much_it_owes() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    ledger.admit("a")
+    ledger.admit("b")
+    with pytest.raises(pagesight.UnavailableError, match="still owed: 2"):
+        ledger.close()
+
+
+def test_inputs_without_a_key_are_known_by_path_or_position() -> None:
+    assert split(("key", b"x"), 7) == ("key", b"x")
+    assert split("a.png", 7) == ("a.png", "a.png")
+    assert split(Path("a.png"), 7) == (Path("a.png"), Path("a.png"))
+    assert split(b"x", 7) == (7, b"x")

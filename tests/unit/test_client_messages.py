@@ -1,0 +1,206 @@
+"""Arguments become messages, messages become values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+import pagesight
+from pagesight import _replies, _requests
+from pagesight.v1 import classifier_pb2, gallery_pb2
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_of_any_kind_are_sent_as_they_are(kind: Any) -> None:
+    assert _requests.read_image(kind(b"picture")) == b"picture"
+
+
+def test_a_file_is_read_from_a_path_or_its_name(tmp_path: Path) -> None:
+    file = tmp_path / "1.png"
+    file.write_bytes(b"picture")
+    assert _requests.read_image(file) == _requests.read_image(str(file)) == b"picture"
+
+
+@pytest.mark.parametrize("name", ["gone.png", "", "nul\0byte"], ids=["gone", "a folder", "no name"])
+def test_a_file_that_cannot_be_read_is_its_own_error(tmp_path: Path, name: str) -> None:
+    with pytest.raises(pagesight.UnreadableFileError, match="cannot read") as caught:
+        _requests.read_image(f"{tmp_path}/{name}")
+    assert caught.value.code == "INVALID_ARGUMENT"
+    assert caught.value.reason == "FILE_UNREADABLE"
+    assert caught.value.__cause__ is not None
+
+
+def test_a_picture_that_no_message_can_carry_is_refused_before_sending(tmp_path: Path) -> None:
+    file = tmp_path / "big.png"
+    with file.open("wb") as sparse:
+        sparse.truncate(_requests.MAX_IMAGE_BYTES + 1)
+    with pytest.raises(pagesight.InvalidImageError, match=r"longer than the 19\.9 MiB"):
+        _requests.read_image(file)
+    with pytest.raises(pagesight.InvalidImageError, match="longer"):
+        _requests.read_image(bytes(_requests.MAX_IMAGE_BYTES + 1))
+
+
+def test_what_is_no_picture_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="bytes or the path of a file, not int"):
+        _requests.read_image(3)  # type: ignore[arg-type]
+
+
+def test_options_become_the_fields_of_the_query() -> None:
+    query = _requests.query(
+        {
+            "gallery": "apps",
+            "top_k": 3,
+            "ocr": False,
+            "explain": True,
+            "deadline_ms": 800,
+            "priority": "high",
+            "traceparent": "00-1-2-01",
+        }
+    )
+    assert query == classifier_pb2.Query(
+        gallery="apps",
+        deadline_ms=800,
+        priority=classifier_pb2.PRIORITY_HIGH,
+        traceparent="00-1-2-01",
+        options=classifier_pb2.Options(top_k=3, ocr=classifier_pb2.OCR_MODE_OFF, explain=True),
+    )
+
+
+def test_options_left_out_are_left_to_the_server() -> None:
+    query = _requests.query({"ocr": None, "deadline_ms": None, "priority": None})
+    assert query == classifier_pb2.Query(options=classifier_pb2.Options())
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"galery": "x"}, TypeError, "no such option: galery"),
+        ({"priority": "urgent"}, ValueError, "'low', 'normal' or 'high'"),
+        ({"top_k": -1}, ValueError, "cannot be negative"),
+        ({"deadline_ms": -5}, ValueError, "cannot be negative"),
+    ],
+)
+def test_wrong_options_say_what_to_write_instead(
+    options: Any, kind: type[Exception], says: str
+) -> None:
+    with pytest.raises(kind, match=says):
+        _requests.query(options)
+
+
+def test_every_change_has_a_request_id_of_its_own() -> None:
+    first, second = _requests.change({}), _requests.change({})
+    assert first.request_id
+    assert first.request_id != second.request_id
+    assert _requests.change({"request_id": "mine"}).request_id == "mine"
+
+
+def test_a_single_id_in_place_of_several_is_refused() -> None:
+    with pytest.raises(TypeError, match="put a single one into a list"):
+        _requests.remove("a" * 64, {})
+
+
+def test_a_classification_holds_every_field_of_its_message() -> None:
+    message = classifier_pb2.Classification(
+        label="zsyh_amount",
+        closest_label="zsyh_amount",
+        score=0.75,
+        threshold=0.5,
+        outputs=["zsyh", "amount"],
+        review=True,
+        candidates=[
+            classifier_pb2.Candidate(
+                label="zsyh_amount",
+                score=0.75,
+                visual=0.5,
+                textual=0.25,
+                image_id="ab",
+                matching_lines=[
+                    classifier_pb2.MatchingLine(
+                        query_text="额度", gallery_text="总额度", similarity=0.8
+                    )
+                ],
+            )
+        ],
+        reasons=["brand 招商银行: visible"],
+        gallery="default",
+        revision=3,
+        encoder_bundle="e",
+        ocr_bundle="o",
+        stage_ms={"total": 12.5},
+    )
+    value = _replies.classification(message)
+    assert value == pagesight.Classification(
+        label="zsyh_amount",
+        closest_label="zsyh_amount",
+        score=0.75,
+        threshold=0.5,
+        outputs=("zsyh", "amount"),
+        review=True,
+        candidates=(
+            pagesight.Candidate(
+                label="zsyh_amount",
+                score=0.75,
+                visual=0.5,
+                textual=0.25,
+                image_id="ab",
+                matching_lines=(
+                    pagesight.MatchingLine(
+                        query_text="额度", gallery_text="总额度", similarity=0.8
+                    ),
+                ),
+            ),
+        ),
+        reasons=("brand 招商银行: visible",),
+        gallery="default",
+        revision=3,
+        encoder_bundle="e",
+        ocr_bundle="o",
+        stage_ms={"total": 12.5},
+    )
+    assert not value.is_other
+    assert hash(value) == hash(_replies.classification(message))
+    # A field that the contract gains must be read, or left out on purpose.
+    assert {field.name for field in message.DESCRIPTOR.fields} == set(
+        pagesight.Classification.__dataclass_fields__
+    )
+
+
+def test_a_reply_that_says_nothing_is_an_error_not_an_empty_answer() -> None:
+    with pytest.raises(pagesight.InternalError):
+        _replies.classified(classifier_pb2.ClassifyResponse())
+    outcome = _replies.stream_outcome(classifier_pb2.ClassifyStreamResponse(request_id="0"))
+    assert isinstance(outcome, pagesight.InternalError)
+
+
+def test_times_are_utc_and_an_absent_time_is_none() -> None:
+    stamp = Timestamp(seconds=1_700_000_000)
+    read = _replies.image(gallery_pb2.Image(added_at=stamp)).added_at
+    assert read == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert _replies.image(gallery_pb2.Image()).added_at is None
+    assert _replies.revision(gallery_pb2.Revision()).made_at is None
+
+
+def test_outcomes_of_an_enrolment_keep_the_order_of_its_items() -> None:
+    upload = _requests.Upload({})
+    item = pagesight.EnrolItem(image=b"picture", label="a", source="phone")
+    assert upload.message(pagesight.EnrolItem(image="/gone/1.png", label="a")) is None
+    sent = upload.message(item)
+    assert sent is not None
+    assert sent.item == gallery_pb2.EnrolItem(image=b"picture", label="a", source="phone")
+    reply = gallery_pb2.EnrolResponse(
+        revision=4, outcomes=[gallery_pb2.EnrolOutcome(image_id="ab", added=True)]
+    )
+    first, second = upload.result(reply).outcomes
+    assert isinstance(first.error, pagesight.UnreadableFileError)
+    assert second == pagesight.EnrolOutcome(image_id="ab", added=True)
+
+
+def test_an_enrolment_whose_outcomes_do_not_add_up_is_an_error() -> None:
+    upload = _requests.Upload({})
+    upload.message(pagesight.EnrolItem(image=b"picture", label="a"))
+    with pytest.raises(pagesight.InternalError, match="0 outcomes of 1 items"):
+        upload.result(gallery_pb2.EnrolResponse(revision=4))
