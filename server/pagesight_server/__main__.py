@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import json
 import logging
+import os
 import platform
 import signal
 import sys
@@ -189,6 +190,14 @@ def index(
     )
 
 
+def _user() -> str:
+    """For the history; a container may run under a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"
+
+
 async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
 ) -> IndexReport:
@@ -204,7 +213,7 @@ async def _index(
             models.enroller(store, models.pipeline(live.get)),
             folder,
             gallery=gallery,
-            author=getpass.getuser(),
+            author=_user(),
             limits=config.image,
             labels=labels,
             concurrency=models.readers,

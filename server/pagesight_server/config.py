@@ -19,6 +19,7 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
@@ -158,7 +159,9 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise SetupError(f"setting {where}: {first['msg']}") from None
-    except ValueError as error:
+    except SettingsError as error:
+        raise SetupError(f"environment: {error}") from None
+    except (OSError, ValueError) as error:
         raise SetupError(f"{file}: {error}") from None
 
 

@@ -1,19 +1,29 @@
 """Pixels to embeddings, with an encoder bundle.
 
-pixels -> resize as the manifest says -> model.onnx -> embedding of length 1
+pixels -> resize, or patches, as the manifest says -> model.onnx -> embedding of length 1
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 
 from pagesight_server.arrays import Embeddings, Pixels
-from pagesight_server.bundle import Bundle
+from pagesight_server.bundle import Bundle, Tensors
 from pagesight_server.errors import SetupError
+from pagesight_server.naflex import Naflex, Resize
 from pagesight_server.runtime import Compute, Graph
+
+_OPENCV = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_PILLOW = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
 
 
 class Encoder:
@@ -24,20 +34,10 @@ class Encoder:
     """
 
     def __init__(self, bundle: Bundle, compute: Compute) -> None:
-        geometry = bundle.manifest["input"]
-        resize = bundle.manifest["preprocessing"].get("resize")
-        if geometry["geometry"] != "fixed" or resize != {
-            "library": "opencv",
-            "interpolation": "area",
-        }:
-            raise SetupError(
-                f"bundle {bundle.id} needs preprocessing that this server does not know: "
-                f"geometry {geometry['geometry']!r}, resize {resize}; upgrade pagesight"
-            )
         self.bundle = bundle
-        self._size = (int(geometry["width"]), int(geometry["height"]))
+        self._prepare = _preprocessing(bundle)
         self._graph = Graph(bundle.file("model.onnx"), compute)
-        bundle.check_golden(lambda _graph, inputs: self._graph.run(inputs))
+        bundle.check_golden(lambda _graph, inputs: self._run(inputs))
 
     def encode(self, pictures: Sequence[Pixels]) -> Embeddings:
         """Embeds a batch of pictures of any sizes.
@@ -48,8 +48,46 @@ class Encoder:
         Returns:
             Shape (pictures, embedding_dim), each row of length 1.
         """
-        pixels = np.stack(
-            [cv2.resize(p, self._size, interpolation=cv2.INTER_AREA) for p in pictures]
-        )
-        embeddings: Embeddings = self._graph.run({"pixels": pixels})["embedding"]
+        embeddings: Embeddings = self._run(self._prepare(pictures))["embedding"]
         return embeddings
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        outputs = self._graph.run(inputs)
+        dimension = outputs["embedding"].shape[1]
+        if dimension != self.bundle.embedding_dim:
+            raise SetupError(
+                f"bundle {self.bundle.id} gives embeddings of {dimension} values, its manifest "
+                f"says {self.bundle.embedding_dim}: export it again"
+            )
+        return outputs
+
+
+def _preprocessing(bundle: Bundle) -> Callable[[Sequence[Pixels]], Tensors]:
+    """What the manifest says happens to pictures before the graph."""
+    geometry = bundle.manifest["input"]
+    resize = bundle.manifest["preprocessing"].get("resize")
+    call = _resize(resize)
+    if call is not None and geometry["geometry"] == "naflex":
+        return Naflex.from_manifest(geometry, call)
+    if call is not None and geometry["geometry"] == "fixed":
+        height, width = int(geometry["height"]), int(geometry["width"])
+        return lambda pictures: {"pixels": np.stack([call(p, height, width) for p in pictures])}
+    raise SetupError(
+        f"bundle {bundle.id} needs preprocessing that this server does not know: "
+        f"geometry {geometry['geometry']!r}, resize {resize}; upgrade pagesight"
+    )
+
+
+def _resize(how: Mapping[str, Any] | None) -> Resize | None:
+    library, interpolation = (how or {}).get("library"), str((how or {}).get("interpolation"))
+    if library == "opencv" and interpolation in _OPENCV:
+        flag = _OPENCV[interpolation]
+        return lambda p, height, width: np.asarray(
+            cv2.resize(p, (width, height), interpolation=flag), dtype=np.uint8
+        )
+    if library == "pillow" and interpolation in _PILLOW:
+        kernel = _PILLOW[interpolation]
+        return lambda p, height, width: np.asarray(
+            Image.fromarray(p).resize((width, height), kernel), dtype=np.uint8
+        )
+    return None

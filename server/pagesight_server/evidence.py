@@ -106,14 +106,22 @@ class PagesightMethod:
     hardest set measured; 64 leaves room for labels with many pictures."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        rows = np.arange(len(snapshot.pictures), dtype=np.int64)
+        reserved = np.asarray([is_reserved(p.label) for p in snapshot.pictures], bool)
         self._snapshot = snapshot
-        self._index = FlatIndex(snapshot.embeddings, rows)
+        self._known = FlatIndex(snapshot.embeddings, np.flatnonzero(~reserved))
+        self._unknown = FlatIndex(snapshot.embeddings, np.flatnonzero(reserved))
         self._texts = [folded_text(picture.reading) for picture in snapshot.pictures]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
-        """The 64 nearest pictures."""
-        return self._index.search(embedding, self.K, without=without)
+        """The 64 nearest of known pages, and the 64 nearest examples of unknown ones.
+
+        Searched apart, so that many examples crowd out no known page.
+        """
+        known = self._known.search(embedding, self.K, without=without)
+        unknown = self._unknown.search(embedding, self.K, without=without)
+        cosines = np.concatenate([known.cosines, unknown.cosines])
+        order = np.argsort(-cosines, kind="stable")
+        return Hits(np.concatenate([known.rows, unknown.rows])[order], cosines[order])
 
     def weigh(self, query: Query, hits: Hits) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits; ties go to the greater cosine."""

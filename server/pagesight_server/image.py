@@ -12,8 +12,10 @@ as `ImageError`.
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -28,6 +30,9 @@ Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and what it refuses is calle
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
     """What a picture may cost."""
+
+    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
+    """As the section `[image]` of the settings: a misspelt limit must not pass unseen."""
 
     max_bytes: int = 16 * 1024 * 1024
     """Encoded size. Larger pictures are refused before they are parsed."""
@@ -66,6 +71,9 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             f"the picture has {len(data):,} bytes, the limit is {limits.max_bytes:,}: "
             "send it smaller or re-compressed"
         )
+    if canvas := _webp_canvas(data):
+        # Pillow makes the decoder, and libwebp two canvases, before telling the size.
+        _check_size(*canvas, limits)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
             _check_size(picture.width, picture.height, limits)
@@ -79,6 +87,29 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on
         # hostile bytes; whatever it is, the picture is at fault and not the server.
         raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int] | None:
+    """Width and height of a WebP picture, from its first chunk; None of anything else.
+
+    Layout: RFC 9649, sections 2.5 to 2.7.
+    """
+    head = data[:30].ljust(30, b"\0")
+    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
+        return None
+    match head[12:16]:
+        case b"VP8X":
+            return _uint(head[24:27]) + 1, _uint(head[27:30]) + 1
+        case b"VP8L":
+            return (_uint(head[21:25]) & 0x3FFF) + 1, (_uint(head[21:25]) >> 14 & 0x3FFF) + 1
+        case b"VP8 ":
+            return _uint(head[26:28]) & 0x3FFF, _uint(head[28:30]) & 0x3FFF
+        case _:
+            return None
+
+
+def _uint(data: bytes) -> int:
+    return int.from_bytes(data, "little")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

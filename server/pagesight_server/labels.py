@@ -10,7 +10,6 @@ misspelt label would silently protect nothing.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -32,9 +31,13 @@ def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelFacts]:
         SetupError: it cannot be read, or says something that cannot be; names the line.
     """
     try:
-        text = path.read_text("utf-8")
+        content = path.read_bytes()
+        text = content.decode("utf-8-sig").replace("\r\n", "\n")
         data = tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise SetupError(f"{path}, line {line}: not UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
         raise SetupError(f"{path}: {error}") from None
 
     def fail(section: str, key: str | None, problem: str) -> SetupError:
@@ -63,14 +66,32 @@ def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelFacts]:
     return facts
 
 
-def _line(text: str, section: str, key: str | None) -> int:
-    """The line of a section's header, or of a key in it; 1-based."""
-    name = re.escape(section)
-    header = re.compile(rf"""^\s*(\[\s*(["']?){name}\2\s*\]|(["']?){name}\3\s*[.=])""")
-    lines = text.splitlines()
-    start = next((i for i, line in enumerate(lines) if header.match(line)), 0)
-    if key is None:
-        return start + 1
-    assignment = re.compile(rf"""^\s*(["']?){re.escape(key)}\1\s*=""")
-    inside = (i for i in range(start, len(lines)) if assignment.match(lines[i]))
-    return next(inside, start) + 1
+def _line(text: str, label: str, key: str | None) -> int:
+    """The line that names a label, or a key of it; 1-based."""
+    section: list[str] = []
+    first = 0
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.lstrip().startswith("["):
+            section = path = _names(line) or section
+        else:
+            path = section + _names(line.partition("=")[0] + "= 0")
+        if path[:1] != [label]:
+            continue
+        first = first or number
+        if key is None or path[1:2] == [key]:
+            return number
+    return first or 1
+
+
+def _names(line: str) -> list[str]:
+    """The keys of a header or of an assignment, outermost first: `[a."b"]` is a, b."""
+    try:
+        inner: object = tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return []  # in the midst of a list
+    found: list[str] = []
+    while inner and isinstance(inner, dict | list):
+        if isinstance(inner, dict):
+            found.append(next(iter(inner)))
+        inner = inner[found[-1]] if isinstance(inner, dict) else inner[0]
+    return found

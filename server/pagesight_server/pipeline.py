@@ -110,7 +110,13 @@ class Pipeline:
             with times.measure("read"):
                 return await self.read(pixels)
 
-        embedding, reading = await asyncio.gather(encode(), read())
+        seen, text = asyncio.create_task(encode()), asyncio.create_task(read())
+        try:
+            embedding, reading = await asyncio.gather(seen, text)
+        finally:
+            # When one fails, the other's result is of no use: drop it unless it has begun.
+            seen.cancel()
+            text.cancel()
         height_px, width_px = pixels.shape[:2]
         return Percept(
             width_px=width_px,

@@ -50,12 +50,15 @@ class Reading:
         Raises:
             ValueError: it is something else.
         """
-        width_px, height_px, lines = json.loads(data)
-        return Reading(
-            width_px=width_px,
-            height_px=height_px,
-            lines=tuple(TextLine(text, conf, Box(*box)) for text, conf, *box in lines),
-        )
+        try:
+            width_px, height_px, lines = json.loads(data)
+            return Reading(
+                width_px=width_px,
+                height_px=height_px,
+                lines=tuple(TextLine(text, conf, Box(*box)) for text, conf, *box in lines),
+            )
+        except TypeError as error:
+            raise ValueError(f"no reading: {error}") from None
 
 
 def in_reading_order(lines: list[TextLine]) -> tuple[TextLine, ...]:

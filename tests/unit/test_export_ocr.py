@@ -197,7 +197,9 @@ def test_an_unpacked_package_is_read_where_it_is_not_installed(tmp_path: Path, b
 
     assert draft.manifest.name == "ppocrv4-mobile"
     assert draft.manifest.opset == 12
-    assert json.loads(draft.contents["characters.json"]) == ["", "x", "y", " "]
+    table = draft.contents["characters.json"]
+    assert isinstance(table, bytes)
+    assert json.loads(table) == ["", "x", "y", " "]
 
 
 def test_a_character_table_of_another_length_is_refused(tmp_path: Path) -> None:

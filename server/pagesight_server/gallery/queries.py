@@ -6,7 +6,7 @@ import sqlite3
 
 import numpy as np
 
-from pagesight_server.gallery.edit import AT, facts_of
+from pagesight_server.gallery.edit import AT, facts_of, image_key
 from pagesight_server.gallery.values import ListedImage, Revision
 from pagesight_server.snapshot import LabelFacts, Picture, Snapshot
 from pagesight_server.text import Reading
@@ -100,7 +100,7 @@ def images(
             "ocr": gallery["ocr_bundle"],
             "label": label,
             "after_label": after[0],
-            "after_id": bytes.fromhex(after[1]),
+            "after_id": image_key(after[1]) if after[1] else b"",
             "limit": limit,
         },
     )

@@ -290,8 +290,19 @@ def position_of(token: str, *types: type[int] | type[str]) -> tuple[Any, ...] | 
         return None
     try:
         position = json.loads(base64.urlsafe_b64decode(token.encode()))
-    except (ValueError, binascii.Error):
+    except (ValueError, binascii.Error, RecursionError):
         position = None
-    if not isinstance(position, list) or [type(p) for p in position] != list(types):
+    if (
+        not isinstance(position, list)
+        or [type(part) for part in position] != list(types)
+        or not all(map(_storable, position))
+    ):
         raise InvalidRequestError("page_token is not one that this listing gave out")
     return tuple(position)
+
+
+def _storable(value: int | str) -> bool:
+    """Whether SQLite can compare with it: 64 bits, no lone surrogates."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value.isprintable() or not any("\ud800" <= c <= "\udfff" for c in value)

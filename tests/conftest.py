@@ -1,0 +1,36 @@
+"""Fixtures that more than one folder of tests uses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves the long versions to `make soak`, which asks for them with `-m slow`."""
+    if "slow" in (config.option.markexpr or "") or any("::" in arg for arg in config.args):
+        return
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built-in bundles: those of the checkout, or exported for this run."""
+    folder = ROOT / "bundles"
+    if all((folder / kind / "manifest.json").is_file() for kind in ("encoder", "ocr")):
+        return folder
+    folder = tmp_path_factory.mktemp("bundles")
+    for kind, option in (("encoder", ["--builtin"]), ("ocr", [])):
+        command = [sys.executable, "-m", "pagesight_export", kind, *option]
+        subprocess.run(
+            [*command, "--out", str(folder / kind)], check=True, capture_output=True, timeout=240
+        )
+    return folder

@@ -1,0 +1,35 @@
+"""Pictures of one colour: small enough to make by the hundred, and told apart by eye."""
+
+from __future__ import annotations
+
+import io
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+Colour: TypeAlias = tuple[int, int, int]
+
+RED: Colour = (250, 10, 10)
+GREEN: Colour = (10, 250, 10)
+BLUE: Colour = (10, 10, 250)
+GREY: Colour = (128, 128, 128)
+WHITE: Colour = (255, 255, 255)
+
+
+def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    """A picture as the bytes of a file."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def solid(
+    colour: Colour, *, width: int = 24, height: int = 32, kind: str = "PNG", **options: Any
+) -> bytes:
+    """A file of one colour, 24 pixels wide and 32 high unless told otherwise."""
+    return encoded(Image.new("RGB", (width, height), colour), kind, **options)
+
+
+def shade(number: int) -> Colour:
+    """A colour for each number, all different."""
+    return (number * 7 % 256, number * 29 % 256, number // 256 % 256)

@@ -1,0 +1,178 @@
+"""The real gRPC server on a free loopback port, with fake models behind a real pipeline."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from pagesight.v1 import classifier_pb2 as pb
+from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
+from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server import image
+from pagesight_server.admission import Gate
+from pagesight_server.config import ServerConfig
+from pagesight_server.enrolment import Enroller
+from pagesight_server.gallery import Gallery
+from pagesight_server.image import ImageLimits
+from pagesight_server.live import Live
+from pagesight_server.pipeline import Pipeline
+from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.server import serve
+from tests.support import WAIT_S
+from tests.support.parts import BUNDLES, FakeModels
+from tests.support.pictures import Colour, solid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Serving:
+    """A running server and a channel to it."""
+
+    models: FakeModels
+    store: Gallery
+    live: Live
+    gate: Gate
+    address: str
+    channel: grpc.aio.Channel
+    classifier: Any
+    """An asynchronous stub of ClassifierService."""
+    gallery: Any
+    """An asynchronous stub of GalleryService."""
+    stopping: asyncio.Event
+    """Set: the server drains, as on SIGTERM."""
+    stopped: asyncio.Task[None]
+    """Ends when the server has."""
+
+    async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResponse:
+        """Enrols (label, bytes) in one call."""
+        items = [
+            gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label))
+            for label, data in pictures
+        ]
+        first = gpb.EnrolRequest(header=gpb.Change(**header))
+        answer: gpb.EnrolResponse = await self.gallery.Enrol(iter([first, *items]), timeout=WAIT_S)
+        return answer
+
+    async def classify(self, image: bytes, **query: Any) -> pb.Classification:
+        """Classifies one screenshot in a call of its own."""
+        request = pb.ClassifyRequest(query=pb.Query(image=image, **query))
+        answer: pb.ClassifyResponse = await self.classifier.Classify(request, timeout=WAIT_S)
+        return answer.classification
+
+    def stream(self) -> Any:
+        """A ClassifyStream call to write to and read from."""
+        return self.classifier.ClassifyStream(timeout=WAIT_S)
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    *,
+    config: ServerConfig | None = None,
+    limits: ImageLimits | None = None,
+    epsilon: float = 0.05,
+) -> AsyncIterator[Serving]:
+    """Serves an empty store in `folder` for the time of the block."""
+    settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
+    within = limits or ImageLimits()
+    models = FakeModels()
+    store = Gallery(folder / "gallery.db")
+    live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
+    pipeline = Pipeline(
+        decode=lambda data: image.decode(data, within),
+        encode=models.encode,
+        read=models.read,
+        knowledge=live.get,
+    )
+    gate = Gate(settings.max_active, settings.max_waiting)
+    classifier = ClassifierService(
+        pipeline, gate, max_in_flight=settings.max_in_flight_per_stream, ocr=True
+    )
+    enroller = Enroller(store=store, bundles=BUNDLES, perceive=pipeline.perceive)
+    stopping = asyncio.Event()
+    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    stopped = asyncio.create_task(
+        serve(
+            classifier,
+            GalleryService(store, enroller, live, settings),
+            settings,
+            max_image_bytes=within.max_bytes,
+            stop=stopping.wait,
+            ready=port.set_result,
+        )
+    )
+    either: set[asyncio.Future[Any]] = {stopped, port}
+    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    if stopped.done():
+        stopped.result()
+    address = f"127.0.0.1:{port.result()}"
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield Serving(
+                models=models,
+                store=store,
+                live=live,
+                gate=gate,
+                address=address,
+                channel=channel,
+                classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
+                gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
+                stopping=stopping,
+                stopped=stopped,
+            )
+    finally:
+        stopping.set()
+        await models.release()
+        await stopped
+        store.close()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Gives way to everything else until it is true; for what no event tells."""
+    async with asyncio.timeout(WAIT_S):
+        while not true():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
+def request(request_id: str, image: bytes | Colour, **query: Any) -> pb.ClassifyStreamRequest:
+    """One message of a stream; a colour stands for a picture of it."""
+    data = image if isinstance(image, bytes) else solid(image)
+    return pb.ClassifyStreamRequest(request_id=request_id, query=pb.Query(image=data, **query))
+
+
+def details(status: Status) -> tuple[str, float | None]:
+    """The reason of a status, and after how many seconds to retry if it says so."""
+    reason, retry_s = "", None
+    for packed in status.details:
+        info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+        if packed.Unpack(info):
+            assert info.domain == "pagesight"
+            reason = info.reason
+        elif packed.Unpack(retry):
+            retry_s = retry.retry_delay.ToTimedelta().total_seconds()
+    return reason, retry_s
+
+
+def status_of(error: grpc.aio.AioRpcError) -> Status:
+    """The google.rpc.Status in the trailing metadata of a failed call."""
+    status = Status()
+    metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
+    for key, value in metadata:
+        if key == "grpc-status-details-bin":
+            assert isinstance(value, bytes)
+            status.ParseFromString(value)
+    return status
+
+
+def names(messages: Iterable[Message], field: str) -> list[Any]:
+    """One field of each message."""
+    return [getattr(message, field) for message in messages]

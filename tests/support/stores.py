@@ -1,0 +1,48 @@
+"""Stores with pictures in them, without any model."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
+from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles
+from tests.support.parts import BUNDLES, reading, unit
+
+
+def content(
+    name: str, *, direction: Sequence[float] = (1, 2, 2), texts: Sequence[str] = ("额度", "首页")
+) -> Content:
+    """The content of an imagined picture: its bytes are its name."""
+    data = name.encode()
+    return Content(
+        image_id=hashlib.sha256(data).hexdigest(),
+        width_px=108,
+        height_px=240,
+        data=data,
+        embedding=unit(*direction),
+        reading=reading(*texts),
+    )
+
+
+def put(store: Gallery, name: str, bundles: Bundles = BUNDLES) -> str:
+    """Stores the content of an imagined picture; its id."""
+    made = content(name)
+    store.put_content(made, bundles)
+    return made.image_id
+
+
+def enrol(
+    store: Gallery, pictures: dict[str, str], *, gallery: str = DEFAULT_GALLERY, author: str = "mei"
+) -> Applied:
+    """Enrols imagined pictures as one revision, label by name."""
+    entries = [
+        Entry(image_id=put(store, name), label=label, source=f"{name}.png")
+        for name, label in pictures.items()
+    ]
+    return store.enrol(Change(gallery=gallery, author=author), entries, BUNDLES)
+
+
+def picture_id(name: str) -> str:
+    """The id of an imagined picture."""
+    return hashlib.sha256(name.encode()).hexdigest()

@@ -1,0 +1,151 @@
+"""Settings: who wins, and what is refused."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagesight_server.config import Config, cores, read_config
+from pagesight_server.errors import SetupError
+
+
+@pytest.fixture(autouse=True)
+def _no_variables_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("PAGESIGHT_"):
+            monkeypatch.delenv(name)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "pagesight.toml"
+    file.write_text(text)
+    return file
+
+
+def test_without_anything_the_defaults_hold() -> None:
+    config = read_config(None, {})
+    assert config.model_dump() == Config().model_dump()
+    assert (config.server.host, config.server.port) == ("127.0.0.1", 50051)
+    assert config.bundles == Path("bundles")
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "options", "port"),
+    [
+        ("[server]\nport = 1", {}, {}, 1),
+        ("[server]\nport = 1", {"PAGESIGHT_SERVER__PORT": "2"}, {}, 2),
+        ("[server]\nport = 1", {"PAGESIGHT_SERVER__PORT": "2"}, {"server": {"port": 0}}, 0),
+        ("", {"PAGESIGHT_SERVER__PORT": "2"}, {}, 2),
+        ("", {}, {}, 50051),
+    ],
+)
+def test_options_beat_variables_and_variables_beat_the_file(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    variables: dict[str, str],
+    options: dict[str, Any],
+    port: int,
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert read_config(written(tmp_path, text), options).server.port == port
+
+
+def test_one_section_is_put_together_from_all_three(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, "[server]\nmax_active = 7\nmax_waiting = 8\nport = 9")
+    monkeypatch.setenv("PAGESIGHT_SERVER__MAX_WAITING", "18")
+    server = read_config(file, {"server": {"port": 29}}).server
+    assert (server.max_active, server.max_waiting, server.port) == (7, 18, 29)
+
+
+def test_limits_of_a_picture_are_settings_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAGESIGHT_IMAGE__MAX_PIXELS", "1000")
+    image = read_config(written(tmp_path, "[image]\nmax_bytes = 2000"), {}).image
+    assert (image.max_bytes, image.max_pixels, image.min_side_px) == (2000, 1000, 16)
+
+
+def test_paths_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGESIGHT_BUNDLES", "elsewhere")
+    assert read_config(None, {"store": Path("my.db")}).bundles == Path("elsewhere")
+
+
+def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGESIGHTS", "1")
+    monkeypatch.setenv("STORE", "1")
+    assert read_config(None, {}).model_dump() == Config().model_dump()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[serve]\nport = 1", r"pagesight\.toml: unknown setting 'serve'; known are \["),
+        ("port = 1", "unknown setting 'port'"),
+        ("[server]\nprot = 1", r"setting server\.prot: Extra inputs are not permitted"),
+        ("[image]\nmax_byte = 1", r"setting image\.max_byte: "),
+        ("[server]\nport = 65536", r"setting server\.port: .*less than or equal to 65535"),
+        ("[server]\nport = -1", r"setting server\.port: .*greater than or equal to 0"),
+        ("[server]\nmax_active = 0", r"setting server\.max_active: .*greater than or equal to 1"),
+        ("[server]\nport = 'x'", r"setting server\.port: .*integer"),
+        ("[image]\nmin_side_px = 0", r"setting image: .*>= 1"),
+        ("[recognition]\nepsilon = 1.0", r"setting recognition\.epsilon: .*less than 1"),
+        (
+            "[recognition]\nmethod = 'other'",
+            r"setting recognition\.method: .*'pagesight' or 'seed'",
+        ),
+        ("[compute]\ndevice = 'tpu'", r"setting compute\.device: .*'cpu' or 'cuda'"),
+        ("server = 1", r"setting server: "),
+        ("\n[server]\nport", r"pagesight\.toml: .*\(at "),
+    ],
+)
+def test_a_mistake_in_the_file_is_one_line_that_names_the_setting(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(SetupError, match=message) as failed:
+        read_config(written(tmp_path, text), {})
+    assert "\n" not in str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("PAGESIGHT_SERVER__PROT", "1", r"setting server\.prot: "),
+        ("PAGESIGHT_SERVER__PORT", "-1", r"setting server\.port: "),
+        ("PAGESIGHT_IMAGE__MAX_BYTE", "1", r"setting image\.max_byte: "),
+        ("PAGESIGHT_SERVER", "no json", 'environment: .*"server"'),
+    ],
+)
+def test_a_mistake_in_a_variable_is_told(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SetupError, match=message):
+        read_config(None, {})
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"no configuration file .*none\.toml"):
+        read_config(tmp_path / "none.toml", {})
+
+
+def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "pagesight.toml"
+    file.write_bytes(b"store = '\xff'")
+    with pytest.raises(SetupError, match=r"pagesight\.toml: .*utf-8"):
+        read_config(file, {})
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        read_config(None, {}).server.port = 1
+
+
+def test_there_is_a_core() -> None:
+    assert cores() >= 1
