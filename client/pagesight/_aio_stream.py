@@ -50,8 +50,7 @@ class AsyncStream(Generic[K]):
         self._endpoint = endpoint
         self._images = images
         self._query = _requests.query(options)
-        self._timeout_s = endpoint.answer_timeout_s(options.get("deadline_ms"))
-        self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=self._timeout_s)
+        self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
         self._window = asyncio.Semaphore(max_in_flight)
         self._source_error: BaseException | None = None
         # An answer, what broke the stream, or None: the server has answered all.
@@ -99,7 +98,7 @@ class AsyncStream(Generic[K]):
                 if self._ledger.is_abandoned():
                     return None
                 for request_id in self._ledger.overdue():
-                    self._events.put_nowait((request_id, self._endpoint.late(self._timeout_s)))
+                    self._events.put_nowait((request_id, self._endpoint.late()))
 
     async def _send(self, call: _Call) -> None:
         try:
@@ -135,6 +134,7 @@ class AsyncStream(Generic[K]):
     async def _receive(self, call: _Call, ending: Ending) -> None:
         try:
             async for reply in call:
+                self._ledger.hear()
                 self._events.put_nowait((reply.request_id, _replies.stream_outcome(reply)))
         except grpc.RpcError as error:
             self._events.put_nowait(await ending.error(error))

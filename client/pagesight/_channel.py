@@ -32,7 +32,7 @@ class Endpoint:
     address: str
     """"host:port", or any name that gRPC resolves."""
     timeout_s: float
-    """Longest wait for the answer to one call, or to one screenshot of a stream."""
+    """Longest wait for the answer to one call; on a stream, for the next answer."""
     credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
     """None: no TLS."""
     options: ChannelOptions = ()
@@ -68,9 +68,9 @@ class Endpoint:
         """Turns what a call to this server raised into an error of ours."""
         return from_call(error, self.address)
 
-    def late(self, waited_s: float) -> DeadlineExceededError:
+    def late(self) -> DeadlineExceededError:
         """Returns the error of a screenshot that was waited for in vain."""
-        return DeadlineExceededError(f"no answer from {self.address} within {waited_s:g} s")
+        return DeadlineExceededError(f"no answer from {self.address} for {self.timeout_s:g} s")
 
     def _channel_options(self) -> list[tuple[str, object]]:
         ours: dict[str, object] = {

@@ -48,7 +48,8 @@ class Connection:
 
         Args:
             address: "host:port" of the server.
-            timeout_s: Longest wait for one answer, in seconds.
+            timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
+                one. What is owed then fails with `DeadlineExceededError`.
             credentials: From `grpc.ssl_channel_credentials` and the like. None: no TLS.
             channel_options: gRPC channel arguments that override ours.
         """
@@ -103,7 +104,8 @@ class AsyncConnection:
 
         Args:
             address: "host:port" of the server.
-            timeout_s: Longest wait for one answer, in seconds.
+            timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
+                one. What is owed then fails with `DeadlineExceededError`.
             credentials: From `grpc.ssl_channel_credentials` and the like. None: no TLS.
             channel_options: gRPC channel arguments that override ours.
         """

@@ -1,10 +1,11 @@
 """Which answers of a stream are still owed, and in which order they are told.
 
     input ── admit ──> request_id on the wire ── settle ──> StreamResult, now or in order
-                              └── expire: nobody answered in time
+                              └── overdue: the server has long been silent
 
 The streams of both clients keep their books here and differ in waiting alone.
-Ordering happens on this side of the wire, since inputs that were never sent (a
+A server that is busy may take long for one screenshot, so what counts is how long it
+says nothing at all. Ordering happens on this side of the wire, since inputs that were never sent (a
 file that cannot be read) have their place among the answers too.
 """
 
@@ -49,14 +50,20 @@ class Ledger(Generic[K]):
         self._told = 0
         self._sealed = False
         self._quiet_since = 0.0
+        self._heard_at = 0.0
 
     def admit(self, key: K) -> str:
         """Opens an account and returns its request_id, unique within the stream."""
         with self._lock:
             position = self._admitted
             self._admitted += 1
-            self._waiting[position] = (key, time.monotonic() + self._timeout_s)
+            self._waiting[position] = (key, time.monotonic())
         return str(position)
+
+    def hear(self) -> None:
+        """Notes that the server has answered something."""
+        with self._lock:
+            self._heard_at = time.monotonic()
 
     def seal(self) -> None:
         """Notes that the inputs have ended."""
@@ -88,10 +95,17 @@ class Ledger(Generic[K]):
             yield self._held_back.pop(self._told - 1)
 
     def overdue(self) -> list[str]:
-        """Returns the accounts that nobody answered in time, oldest first."""
+        """Returns the accounts owed for as long as the server may be silent, oldest first."""
         now = time.monotonic()
         with self._lock:
-            return [str(at) for at, (_, due) in self._waiting.items() if due <= now]
+            return [
+                str(position)
+                for position, (_, admitted_at) in self._waiting.items()
+                if self._due(admitted_at) <= now
+            ]
+
+    def _due(self, admitted_at: float) -> float:
+        return max(admitted_at, self._heard_at) + self._timeout_s
 
     def patience_s(self) -> float:
         """Returns how long to wait for an answer before looking at the clock again."""
@@ -99,7 +113,7 @@ class Ledger(Generic[K]):
         with self._lock:
             oldest = next(iter(self._waiting.values()), None)
             if oldest is not None:
-                wait_s = oldest[1] - now
+                wait_s = self._due(oldest[1]) - now
             else:
                 wait_s = self._quiet_since + END_GRACE_S - now if self._sealed else _LONGEST_WAIT_S
         return min(max(wait_s, 0.0), _LONGEST_WAIT_S)

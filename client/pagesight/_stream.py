@@ -47,8 +47,7 @@ class Stream(Generic[K]):
         self._endpoint = endpoint
         self._images = images
         self._query = _requests.query(options)
-        self._timeout_s = endpoint.answer_timeout_s(options.get("deadline_ms"))
-        self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=self._timeout_s)
+        self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
         self._window = threading.Semaphore(max_in_flight)
         self._closed = threading.Event()
         self._source_error: BaseException | None = None
@@ -86,7 +85,7 @@ class Stream(Generic[K]):
                 if self._ledger.is_abandoned():
                     return None
                 for request_id in self._ledger.overdue():
-                    self._events.put((request_id, self._endpoint.late(self._timeout_s)))
+                    self._events.put((request_id, self._endpoint.late()))
 
     def _requests(self) -> Iterator[classifier.ClassifyStreamRequest]:
         try:
@@ -114,6 +113,7 @@ class Stream(Generic[K]):
     def _receive(self, call: Iterable[classifier.ClassifyStreamResponse]) -> None:
         try:
             for reply in call:
+                self._ledger.hear()
                 self._events.put((reply.request_id, _replies.stream_outcome(reply)))
         except grpc.RpcError as error:
             self._events.put(self._endpoint.error(error))

@@ -238,7 +238,7 @@ def test_a_picture_that_nobody_answers_fails_alone(stream: Streamer) -> None:
     results = stream([b"mute", b"a"], timeout_s=0.3)
     assert keys(results) == [1, 0]
     assert isinstance(results[1].error, pagesight.DeadlineExceededError)
-    assert "within 0.3 s" in results[1].error.message
+    assert "for 0.3 s" in results[1].error.message
 
 
 def test_no_server_is_one_error(stream: Streamer, server: FakeServer) -> None:

@@ -16,6 +16,7 @@ from PIL import Image
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight_server.config import ServerConfig
 from pagesight_server.image import ImageLimits
+from pagesight_server.service.server import ENVELOPE_BYTES
 from tests.support import WAIT_S
 from tests.support.parts import mean_colour
 from tests.support.pictures import BLUE, GREEN, RED, WHITE, encoded, solid
@@ -409,13 +410,32 @@ async def test_a_message_larger_than_any_picture_may_be_is_refused(tmp_path: Pat
     async with serving(tmp_path, limits=limits) as served:
         await teach(served)
         with pytest.raises(grpc.aio.AioRpcError) as error:
-            await served.classify(b"x" * 1_000_000)
+            await served.classify(b"x" * (limits.max_bytes + ENVELOPE_BYTES + 1))
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         # One that is but a picture too large is told so.
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.classify(b"x" * 100_001)
         assert failed(error.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "IMAGE_UNUSABLE")
         assert (await served.classify(solid(GREEN))).label == "green_page"
+
+
+async def test_a_message_beyond_the_limit_of_messages_ends_its_own_stream_alone(
+    tmp_path: Path,
+) -> None:
+    # gRPC drops the message before the server sees whose it is, so no reply can name it.
+    limits = ImageLimits(max_bytes=100_000)
+    async with serving(tmp_path, limits=limits) as served:
+        await teach(served)
+        other = served.stream()
+        await other.write(request("before", RED))
+        assert (await read(other)).request_id == "before"
+        stream = served.stream()
+        await stream.write(request("too large", b"x" * (limits.max_bytes + ENVELOPE_BYTES + 1)))
+        assert await stream.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "larger than max" in await stream.details()
+        await other.write(request("after", RED))
+        assert (await read(other)).request_id == "after"
+        await finished(other)
 
 
 async def test_a_bug_is_in_the_log_and_not_in_the_reply(

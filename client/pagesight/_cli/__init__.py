@@ -1,13 +1,16 @@
-"""The `pagesight` command.
+"""The `pagesight` command, from the command line to what is printed.
 
-__init__   the commands by name
-classify   `pagesight classify`             ┐ parse arguments, call the client,
-gallery    `pagesight gallery …`            ┘ choose what to print
-session    the server, the terminal, progress, failures: shared by all commands
-files      which pictures a path means, and of which label
-labels     labels.toml
-render     how results look to people       (rich)
-wire       how results look to machines     (JSON, one object per line)
+    classify   `pagesight classify`             ┐
+    enrol      `pagesight gallery enrol`        │ parse arguments, call the client,
+    gallery    the rest of `pagesight gallery`  ┘ choose what to print
+    changes    the options of all commands that change a gallery
+    session    the server, the terminal, progress, failures: shared by all commands
+    files      which pictures a path means, and of which label
+    labels     labels.toml
+    render     how results look to people       (rich)
+    wire       how results look to machines     (JSON, one object per line)
+
+Only this package needs the extra `cli`; nothing of the client imports it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The generated stubs of `protos/pagesight/v1`: `make protos` writes everything else here."""

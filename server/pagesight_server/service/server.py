@@ -21,8 +21,9 @@ from pagesight_server.service.galleries import GalleryService
 
 log = logging.getLogger(__name__)
 
-ENVELOPE_BYTES = 64 * 1024
-"""Room in a message around the picture, whose own limit is the configuration's."""
+ENVELOPE_BYTES = 4 * 1024 * 1024
+"""Room in a message beyond the limit of a picture. gRPC ends a whole stream over a message
+that is too large, so a picture somewhat over the limit must arrive to fail alone."""
 
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,

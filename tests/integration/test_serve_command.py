@@ -1,0 +1,160 @@
+"""The real `pagesight-server serve`: from an empty store to SIGTERM under load."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import grpc
+import numpy as np
+import pytest
+
+from pagesight.v1 import classifier_pb2 as pb
+from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
+from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server.__main__ import main
+from pagesight_server.gallery import Gallery
+from tests.support import WAIT_S
+
+START_S = 60.0
+"""For loading the models on a busy machine."""
+DRAIN_S = 20.0
+
+
+def screenshot(title: str, *, left: int, shade: int) -> bytes:
+    pixels = np.full((200, 200, 3), 255, np.uint8)
+    pixels[:60] = (shade, 80, 200)
+    cv2.putText(pixels, title, (left, 130), cv2.FONT_HERSHEY_SIMPLEX, 0.8, (0, 0, 0), 2)
+    return bytes(cv2.imencode(".png", pixels)[1])
+
+
+@contextmanager
+def server(store: Path, bundles: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A serving process and its address; killed in the end if it still runs."""
+    with subprocess.Popen(
+        [
+            *(sys.executable, "-W", "error", "-m", "pagesight_server", "serve", "--port", "0"),
+            *("--json", "--store", str(store), "--bundles", str(bundles)),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            listening = json.loads(process.stdout.readline())
+            assert listening["host"] == "127.0.0.1"
+            yield process, f"127.0.0.1:{listening['port']}"
+        finally:
+            process.kill()
+
+
+async def enrol(channel: grpc.aio.Channel, *pictures: tuple[str, bytes]) -> gpb.EnrolResponse:
+    messages = [gpb.EnrolRequest(header=gpb.Change(author="mei"))]
+    messages += [
+        gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label)) for label, data in pictures
+    ]
+    stub: Any = gallery_pb2_grpc.GalleryServiceStub(channel)
+    answer: gpb.EnrolResponse = await stub.Enrol(iter(messages), timeout=START_S)
+    return answer
+
+
+async def classify(channel: grpc.aio.Channel, data: bytes) -> pb.Classification:
+    stub: Any = classifier_pb2_grpc.ClassifierServiceStub(channel)
+    query = pb.Query(image=data, options=pb.Options(explain=True, top_k=1))
+    answer: pb.ClassifyResponse = await stub.Classify(
+        pb.ClassifyRequest(query=query), timeout=START_S
+    )
+    return answer.classification
+
+
+async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_no_reply(
+    tmp_path: Path, bundles: Path
+) -> None:
+    store = tmp_path / "gallery.db"
+    login = screenshot("Login", left=20, shade=0)
+    with server(store, bundles) as (process, address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await classify(channel, login)
+            assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+            pages = [("login", login), ("balance", screenshot("Balance", left=20, shade=250))]
+            assert (await enrol(channel, *pages)).revision == 1
+            found = await classify(channel, screenshot("Login", left=24, shade=0))
+            assert (found.label, found.revision) == ("login", 1)
+            assert [line.query_text for line in found.candidates[0].matching_lines] == ["Login"]
+
+            # SIGTERM with more in flight than is worked on at once.
+            stub: Any = classifier_pb2_grpc.ClassifierServiceStub(channel)
+            in_flight = 6
+
+            async def requests() -> AsyncIterator[pb.ClassifyStreamRequest]:
+                for i in range(in_flight):
+                    yield pb.ClassifyStreamRequest(request_id=str(i), query=pb.Query(image=login))
+
+            stream = stub.ClassifyStream(requests(), timeout=START_S)
+            first = await stream.read()
+            process.send_signal(signal.SIGTERM)
+            stopped_at_s = time.monotonic()
+            replies = [first]
+            while (reply := await stream.read()) is not grpc.aio.EOF:
+                replies.append(reply)
+            assert await stream.code() is grpc.StatusCode.OK
+            # Read or refused, each has its reply.
+            assert sorted(int(reply.request_id) for reply in replies) == list(range(in_flight))
+            for reply in replies:
+                if reply.WhichOneof("outcome") == "error":
+                    assert reply.error.code == grpc.StatusCode.UNAVAILABLE.value[0]
+                else:
+                    assert reply.classification.label == "login"
+        out, err = await asyncio.to_thread(process.communicate, timeout=DRAIN_S + WAIT_S)
+        assert process.returncode == 0, err
+        assert time.monotonic() - stopped_at_s < DRAIN_S
+        assert out == ""
+        assert "draining for at most 20 s" in err
+        assert "Traceback" not in err
+        assert "Warning" not in err
+    kept = Gallery(store)
+    assert kept.snapshot().labels == ("balance", "login")
+    assert [made.author for made in kept.history("default")] == ["mei"]
+    kept.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--bundles", "none"], "no encoder bundle in none/encoder: make it with"),
+        (["--port", "65536"], "setting server.port: "),
+        (["--config", "none.toml"], "no configuration file none.toml"),
+        (["--store", "none/gallery.db"], "cannot open the store none/gallery.db"),
+        (["--host", "256.1.1.1", "--port", "0"], "cannot listen on 256.1.1.1:0"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why_in_one_line(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    problem: str,
+) -> None:
+    defaults = ["--bundles", str(bundles), "--store", str(tmp_path / "gallery.db")]
+    monkeypatch.setattr(sys, "argv", ["pagesight-server", "serve", *defaults, *options])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    (line,) = err.splitlines()
+    assert line.startswith("pagesight-server: ")
+    assert problem in line
