@@ -625,11 +625,10 @@ def killed_midway(folder: Path, rounds: int) -> None:
             revision, i = map(int, line.split())
             acknowledged[picture_id(f"r{number} {i}")] = revision
             if chance.random() < 0.15:
-                break
-        process.kill()
-        for line in process.communicate(timeout=WAIT_S)[0].splitlines():
-            revision, i = map(int, line.split())
-            acknowledged[picture_id(f"r{number} {i}")] = revision
+                process.kill()  # what it had printed before is still read
+        process.wait(WAIT_S)
+        process.stdin.close()
+        process.stdout.close()
         store = Gallery(file)
         added = {p.image_id: p.added_revision for p in store.snapshot().pictures}
         history = store.history("default", limit=100_000)
@@ -663,6 +662,24 @@ sys.stdin.readline()
 for i in range(20):
     Gallery(Path(f"{sys.argv[1]}/{i}.db")).close()
 """
+
+
+def test_a_change_is_on_the_disk_before_it_is_acknowledged(store: Gallery) -> None:
+    # No test can cut the power: https://sqlite.org/pragma.html says what these two mean.
+    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+
+
+def test_whoever_opens_a_store_while_another_makes_it_waits(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "gallery.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as threads:
+        opening = threads.submit(Gallery, tmp_path / "gallery.db")
+        with pytest.raises(TimeoutError):
+            opening.result(0.2)
+        other.execute("ROLLBACK")
+        other.close()
+        opening.result(WAIT_S).close()
 
 
 def test_processes_that_make_the_same_store_at_once_wait_for_each_other(tmp_path: Path) -> None:
