@@ -11,6 +11,7 @@ arrives as an argument, so tests pass fakes. Enrolment takes the first half,
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pagesight_server.arrays import Embedding, Pixels
 from pagesight_server.decision import Decision, Knowledge, decide
 from pagesight_server.evidence import Query
+from pagesight_server.memo import Memo
 from pagesight_server.snapshot import DEFAULT_GALLERY
 from pagesight_server.text import Reading
 
@@ -66,6 +68,9 @@ class Pipeline:
     read: Callable[[Pixels], Awaitable[Reading]]
     knowledge: Callable[[str], Knowledge]
     """What is known now, by the name of the gallery. Raises NotFoundError."""
+    memo: Memo[tuple[bytes, bool], Percept] = field(default_factory=lambda: Memo(0))
+    """What was seen and read lately, by SHA-256 and whether it was read. It outlives a change
+    of the gallery: only what is cheap is computed anew."""
 
     async def classify(
         self, image: bytes, *, gallery: str = DEFAULT_GALLERY, ocr: bool = True
@@ -97,6 +102,10 @@ class Pipeline:
             ImageError: the picture cannot be used.
         """
         times = StageTimes() if times is None else times
+        key = (hashlib.sha256(image).digest(), ocr)
+        return await self.memo.get(key, lambda: self._perceive(image, ocr, times))
+
+    async def _perceive(self, image: bytes, ocr: bool, times: StageTimes) -> Percept:
         with times.measure("decode"):
             pixels = await asyncio.to_thread(self.decode, image)
 

@@ -70,7 +70,7 @@ class Serving:
 
     def stream(self) -> Any:
         """A ClassifyStream call to write to and read from."""
-        return self.classifier.ClassifyStream(timeout=WAIT_S)
+        return self.classifier.ClassifyStream(timeout=3 * WAIT_S)
 
 
 @asynccontextmanager

@@ -210,12 +210,14 @@ def test_a_large_file_is_moved_from_the_scratch_folder_and_nothing_else_stays(
     out = tmp_path / "encoder"
     with scratch(out) as folder:
         (folder / "model.onnx.data").write_bytes(b"weights" * 1000)
+        (folder / "model.onnx.data").chmod(0o600)
         made = draft(**{"model.onnx.data": folder / "model.onnx.data"})
         assert made.size == made.new_bytes + 7000
         write(made, out)
 
     assert [path.name for path in tmp_path.iterdir()] == ["encoder"]
     assert (out / "model.onnx.data").stat().st_size == 7000
+    assert (out / "model.onnx.data").stat().st_mode & 0o777 == 0o644
     assert verify(out).ok
 
 

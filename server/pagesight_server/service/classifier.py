@@ -36,6 +36,15 @@ async def answer(context: Context, work: Awaitable[R]) -> R:
         raise  # abort raises; this tells the type checker
 
 
+async def _write(context: Context, reply: pb.ClassifyStreamResponse) -> None:
+    """Writes a reply; a caller who vanished meanwhile cancels the call."""
+    try:
+        await context.write(reply)
+    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        # Both say that the call is over. gRPC would log them as errors of ours.
+        raise asyncio.CancelledError from error
+
+
 class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     """Sorts screenshots.
 
@@ -64,9 +73,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         classification = await answer(context, self._classify(request.query))
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
-    async def ClassifyStream(  # noqa: N802
+    async def ClassifyStream(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: Context
-    ) -> AsyncIterator[pb.ClassifyStreamResponse]:
+    ) -> None:
         """Many screenshots; each fails alone.
 
         A place is free again when its reply is written, so whoever reads replies
@@ -101,7 +110,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             while (task := await finished.get()) is not None:
                 reply = await task
                 tasks.discard(task)
-                yield reply
+                await _write(context, reply)
                 places.release()
             await reader
         finally:

@@ -1,0 +1,198 @@
+"""Micro-batches: what waits while the model runs goes together in its next run.
+
+    submit ──> waiting, by priority ──take──> batch ──run, one owner thread──> futures
+                  ^ cancelled items leave        ^ when the model is free: never waits idle
+
+Work-conserving: a lone item goes at once when the model is idle, so batching adds
+latency only where it saves some. `max_wait_ms` may hold a batch open for company;
+0, the default, is right wherever a run of two costs about two runs of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CloseReason = Literal["idle", "full", "waited"]
+"""Why a batch went: nothing else was there, it was full, it had waited `max_wait_ms`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchConfig:
+    """How items wait for company."""
+
+    max_batch: int = 16
+    """Items of one run."""
+
+    max_wait_ms: float = 0.0
+    """How long a batch that is not full may wait for company while the model is idle."""
+
+    sizes: tuple[int, ...] = ()
+    """Sizes that the model runs at, ascending: a batch takes the greatest that it fills, so a
+    CUDA session meets only shapes it was warmed with. None: any size up to max_batch."""
+
+    def __post_init__(self) -> None:
+        if self.max_batch < 1 or self.max_wait_ms < 0:
+            raise ValueError(
+                f"need max_batch >= 1 and max_wait_ms >= 0, got {self.max_batch} and "
+                f"{self.max_wait_ms}"
+            )
+        if self.sizes and (list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] != 1):
+            raise ValueError(f"sizes must ascend from 1, got {self.sizes}")
+
+
+class BatchInfo(NamedTuple):
+    """What an item is told of the batch it went in."""
+
+    size: int
+    wait_ms: float
+    """From submission to the start of the run."""
+    closed: CloseReason
+
+
+@dataclass(order=True, slots=True)
+class _Waiting(Generic[Item, Result]):
+    priority: int
+    number: int
+    """First come, first served within a priority."""
+    item: Item = field(compare=False)
+    future: asyncio.Future[tuple[Result, BatchInfo]] = field(compare=False)
+    since: float = field(compare=False)
+
+
+class Batcher(Generic[Item, Result]):
+    """Runs items in batches on a thread of its own; for one event loop.
+
+    Args:
+        run: Takes a batch, gives as many results in order. Called by one thread only.
+        config: How items wait.
+        name: Of the thread.
+        clock: Seconds, monotonic.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Sequence[Item]], Sequence[Result]],
+        config: BatchConfig,
+        *,
+        name: str,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self._run = run
+        self._config = config
+        self._clock = clock
+        self._owner = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._numbers = itertools.count()
+        self._heap: list[_Waiting[Item, Result]] = []
+        self._arrived = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item, *, priority: int = 0) -> tuple[Result, BatchInfo]:
+        """Waits for the result of one item; cancelling it while it waits costs nothing.
+
+        Args:
+            item: What to run.
+            priority: Smaller goes first.
+
+        Raises:
+            RuntimeError: the batcher is closed.
+            Exception: whatever `run` raised for the batch of this item.
+        """
+        if self._loop is None:
+            self._loop = asyncio.create_task(self._work())
+        if self._loop.done():
+            raise RuntimeError("the batcher is closed")
+        future: asyncio.Future[tuple[Result, BatchInfo]] = (
+            asyncio.get_running_loop().create_future()
+        )
+        waiting = _Waiting(priority, next(self._numbers), item, future, self._clock())
+        heapq.heappush(self._heap, waiting)
+        self._arrived.set()
+        return await future
+
+    @property
+    def depth(self) -> int:
+        """Items that wait."""
+        return sum(not waiting.future.done() for waiting in self._heap)
+
+    async def close(self) -> None:
+        """Ends the thread after its present run; whatever waits is cancelled."""
+        if self._loop is not None:
+            self._loop.cancel()
+            await asyncio.gather(self._loop, return_exceptions=True)
+        for waiting in self._heap:
+            waiting.future.cancel()
+        self._heap.clear()
+        await asyncio.to_thread(self._owner.shutdown)
+
+    async def _work(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            batch, closed = await self._form()
+            started = self._clock()
+            items = [waiting.item for waiting in batch]
+            try:
+                results = await loop.run_in_executor(self._owner, self._run, items)
+                if len(results) != len(items):
+                    raise RuntimeError(f"{len(items)} items gave {len(results)} results")
+            except asyncio.CancelledError:
+                for waiting in batch:
+                    waiting.future.cancel()
+                raise
+            except Exception as error:
+                for waiting in batch:
+                    if not waiting.future.done():
+                        waiting.future.set_exception(error)
+                continue
+            for waiting, result in zip(batch, results, strict=True):
+                if not waiting.future.done():
+                    wait_ms = 1000 * (started - waiting.since)
+                    waiting.future.set_result((result, BatchInfo(len(batch), wait_ms, closed)))
+
+    async def _form(self) -> tuple[list[_Waiting[Item, Result]], CloseReason]:
+        """Waits for the first item, then takes what goes with it."""
+        while True:
+            self._drop_cancelled()
+            if self._heap:
+                break
+            self._arrived.clear()
+            await self._arrived.wait()
+        closed: CloseReason = "idle"
+        if self._config.max_wait_ms and len(self._heap) < self._config.max_batch:
+            closed = "waited"
+            deadline = min(w.since for w in self._heap) + self._config.max_wait_ms / 1000
+            while len(self._heap) < self._config.max_batch:
+                self._arrived.clear()
+                try:
+                    async with asyncio.timeout(max(0.0, deadline - self._clock())):
+                        await self._arrived.wait()
+                except TimeoutError:
+                    break
+                self._drop_cancelled()
+            if not self._heap:
+                return await self._form()
+        count = self._size(len(self._heap))
+        if count == self._config.max_batch:
+            closed = "full"
+        return [heapq.heappop(self._heap) for _ in range(count)], closed
+
+    def _drop_cancelled(self) -> None:
+        alive = [waiting for waiting in self._heap if not waiting.future.done()]
+        if len(alive) != len(self._heap):
+            self._heap = alive
+            heapq.heapify(self._heap)
+
+    def _size(self, available: int) -> int:
+        available = min(available, self._config.max_batch)
+        if not self._config.sizes:
+            return available
+        return max(size for size in self._config.sizes if size <= available)
