@@ -25,6 +25,7 @@ from pagesight_server.admission import Gate
 from pagesight_server.config import Config, cores, read_config
 from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
 from pagesight_server.errors import PagesightError
+from pagesight_server.gallery import Gallery
 from pagesight_server.live import know
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
@@ -118,42 +119,46 @@ def serve(
 
 
 async def _serve(config: Config, *, as_json: bool) -> None:
-    with wiring.models(config) as models, wiring.opened(config.store) as store:
-        live = models.live(store)
-        await live.refresh()
-        pipeline = models.pipeline(live.get)
-        server = config.server
+    async with wiring.models(config) as models:
+        with wiring.opened(config.store) as store:
+            await _serve_from(store, models, as_json=as_json)
 
-        def ready(port: int) -> None:
-            if as_json:
-                print(json.dumps({"host": server.host, "port": port}), flush=True)
-                return
-            revisions = store.revisions()
-            known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-            print(
-                f"serving {config.store} ({known or 'empty'}) on {server.host}:{port}", flush=True
-            )
 
-        stop = asyncio.Event()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        following = asyncio.create_task(live.follow(server.follow_seconds))
-        try:
-            await serve_grpc(
-                ClassifierService(
-                    pipeline,
-                    Gate(server.max_active, server.max_waiting),
-                    max_in_flight=server.max_in_flight_per_stream,
-                    ocr=config.recognition.ocr,
-                ),
-                GalleryService(store, models.enroller(store, pipeline), live, server),
-                server,
-                max_image_bytes=config.image.max_bytes,
-                stop=stop.wait,
-                ready=ready,
-            )
-        finally:
-            following.cancel()
+async def _serve_from(store: Gallery, models: wiring.Models, *, as_json: bool) -> None:
+    config = models.config
+    live = models.live(store)
+    await live.refresh()
+    server = config.server
+    pipeline = models.pipeline(live.get, remember=server.remember)
+
+    def ready(port: int) -> None:
+        if as_json:
+            print(json.dumps({"host": server.host, "port": port}), flush=True)
+            return
+        revisions = store.revisions()
+        known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
+        print(f"serving {config.store} ({known or 'empty'}) on {server.host}:{port}", flush=True)
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    following = asyncio.create_task(live.follow(server.follow_seconds))
+    try:
+        await serve_grpc(
+            ClassifierService(
+                pipeline,
+                Gate(server.max_active, server.max_waiting),
+                max_in_flight=server.max_in_flight_per_stream,
+                ocr=config.recognition.ocr,
+            ),
+            GalleryService(store, models.enroller(store, pipeline), live, server),
+            server,
+            max_image_bytes=config.image.max_bytes,
+            stop=stop.wait,
+            ready=ready,
+        )
+    finally:
+        following.cancel()
 
 
 @app.command()
@@ -203,27 +208,24 @@ async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
 ) -> IndexReport:
     total = sum(map(len, find_pictures(folder).values()))
-    with (
-        wiring.models(config) as models,
-        wiring.opened(config.store) as store,
-        _progress("indexing") as progress,
-    ):
-        live = models.live(store)
-        task = progress.add_task("", total=total, visible=not quiet)
-        report = await index_folder(
-            models.enroller(store, models.pipeline(live.get)),
-            folder,
-            gallery=gallery,
-            author=_user(),
-            limits=config.image,
-            labels=labels,
-            concurrency=models.readers,
-            progress=lambda: progress.advance(task),
-        )
-        # Leaves the calibration of this revision in the store.
-        if report.revision:
-            know(store, gallery, config.recognition.method, config.recognition.epsilon)
-        return report
+    async with wiring.models(config) as models:
+        with wiring.opened(config.store) as store, _progress("indexing") as progress:
+            live = models.live(store)
+            task = progress.add_task("", total=total, visible=not quiet)
+            report = await index_folder(
+                models.enroller(store, models.pipeline(live.get)),
+                folder,
+                gallery=gallery,
+                author=_user(),
+                limits=config.image,
+                labels=labels,
+                concurrency=models.readers,
+                progress=lambda: progress.advance(task),
+            )
+            # Leaves the calibration of this revision in the store.
+            if report.revision:
+                know(store, gallery, config.recognition.method, config.recognition.epsilon)
+            return report
 
 
 @app.command()
@@ -260,26 +262,23 @@ async def _evaluate(
     config: Config, folder: Path, out_folder: Path, gallery: str, *, ocr: bool, quiet: bool
 ) -> evaluation.Run:
     recognition = config.recognition
-    with (
-        wiring.opened(config.store, must_exist=True) as store,
-        wiring.models(config) as models,
-        _progress("evaluating") as progress,
-    ):
-        known = know(store, gallery, recognition.method, recognition.epsilon)
-        models.check(known.snapshot)
-        task = progress.add_task("", visible=not quiet)
-        run = await evaluation.evaluate(
-            models.pipeline(lambda _name: known),
-            folder,
-            gallery=gallery,
-            ocr=ocr,
-            concurrency=models.readers,
-            limits=config.image,
-            progress=lambda done, total: progress.update(task, completed=done, total=total),
-            ran_with=_versions(),
-        )
-        evaluation.write(run, out_folder, store.image_bytes)
-        return run
+    with wiring.opened(config.store, must_exist=True) as store, _progress("evaluating") as progress:
+        async with wiring.models(config) as models:
+            known = know(store, gallery, recognition.method, recognition.epsilon)
+            models.check(known.snapshot)
+            task = progress.add_task("", visible=not quiet)
+            run = await evaluation.evaluate(
+                models.pipeline(lambda _name: known),
+                folder,
+                gallery=gallery,
+                ocr=ocr,
+                concurrency=models.readers,
+                limits=config.image,
+                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                ran_with=_versions(),
+            )
+            evaluation.write(run, out_folder, store.image_bytes)
+            return run
 
 
 def _versions() -> dict[str, object]:
@@ -330,7 +329,16 @@ def doctor(
     Example: pagesight-server doctor --store gallery.db
     """
     settings = _config(config, store=store, bundles=bundles)
-    with wiring.models(settings) as models:
+    found = asyncio.run(_examine(settings))
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for what, value in found.items():
+        out.print(f"{what:>12}  {escape(str(value))}", soft_wrap=True)
+
+
+async def _examine(settings: Config) -> dict[str, object]:
+    async with wiring.models(settings) as models:
         found: dict[str, object] = {
             "encoder": models.bundles.encoder,
             "ocr": models.bundles.ocr,
@@ -349,11 +357,7 @@ def doctor(
                 )
     else:
         found["store"] = f"{settings.store} does not exist yet: `serve` and `index` make it"
-    if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    for what, value in found.items():
-        out.print(f"{what:>12}  {escape(str(value))}", soft_wrap=True)
+    return found
 
 
 def main() -> None:

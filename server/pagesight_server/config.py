@@ -49,6 +49,10 @@ class ServerConfig(_Section):
     max_waiting: Annotated[int, Field(ge=0)] = 256
     """Screenshots waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
 
+    remember: Annotated[int, Field(ge=0)] = 1_024
+    """Screenshots whose embedding and text are remembered by content, about 20 KB each: the same
+    one is often uploaded twice. 0 switches it off."""
+
     max_in_flight_per_stream: Positive = 32
     """Requests of one stream without a reply; the server reads no further."""
 
@@ -83,6 +87,10 @@ class ComputeConfig(_Section):
 
     device: Device = "cpu"
     encoder_threads: Annotated[int, Field(ge=0)] = 0
+    max_batch: Positive = 8
+    """Screenshots of one encoder run: what waited while the last one ran."""
+    max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
+    """How long the idle encoder waits for company. On a CPU two take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Threads of one OCR worker."""
     ocr_workers: Annotated[int, Field(ge=0)] = 0

@@ -6,13 +6,14 @@ store ──> live knowledge ───────────────┴─
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pagesight_server import bundle, image
 from pagesight_server.arrays import Embedding, Pixels
+from pagesight_server.batcher import BatchConfig, Batcher
 from pagesight_server.bundle import Bundle
 from pagesight_server.config import Config, cores
 from pagesight_server.decision import Knowledge
@@ -21,6 +22,7 @@ from pagesight_server.enrolment import Enroller
 from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import Live
+from pagesight_server.memo import Memo
 from pagesight_server.ocr import Reader
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.runtime import Compute
@@ -37,15 +39,20 @@ class Models:
     bundles: Bundles
     readers: int
     """Screenshots that can be read at the same time."""
-    encoders: Workers[Encoder]
+    encoder: Batcher[Pixels, Embedding]
     ocr: Workers[Reader]
 
-    def pipeline(self, knowledge: Callable[[str], Knowledge]) -> Pipeline:
-        """The way of one screenshot through these models and this knowledge."""
+    def pipeline(self, knowledge: Callable[[str], Knowledge], *, remember: int = 0) -> Pipeline:
+        """The way of one screenshot through these models and this knowledge.
+
+        Args:
+            knowledge: What is known, by the name of the gallery.
+            remember: How many screenshots' embedding and text are kept for when they come again.
+        """
         limits = self.config.image
 
         async def encode(pixels: Pixels) -> Embedding:
-            embedding: Embedding = await self.encoders.run(lambda e: e.encode([pixels])[0])
+            embedding, _batch = await self.encoder.submit(pixels)
             return embedding
 
         async def read(pixels: Pixels) -> Reading:
@@ -56,6 +63,7 @@ class Models:
             encode=encode,
             read=read,
             knowledge=knowledge,
+            memo=Memo(remember),
         )
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
@@ -90,8 +98,8 @@ def load_bundles(folder: Path) -> tuple[Bundle, Bundle]:
     return bundle.load(folder / "encoder", "encoder"), bundle.load(folder / "ocr", "ocr")
 
 
-@contextmanager
-def models(config: Config) -> Iterator[Models]:
+@asynccontextmanager
+async def models(config: Config) -> AsyncIterator[Models]:
     """Loads the bundles and starts their threads; ends them afterwards.
 
     Raises:
@@ -102,24 +110,26 @@ def models(config: Config) -> Iterator[Models]:
     threads = compute.ocr_threads or 1
     readers = compute.ocr_workers or max(1, cores() // threads)
 
-    def encoder() -> Encoder:
-        return Encoder(
-            encoder_bundle, Compute(device=compute.device, threads=compute.encoder_threads or 1)
-        )
-
     def reader() -> Reader:
         return Reader(ocr_bundle, Compute(device=compute.device, threads=threads))
 
-    with ExitStack() as stack:
-        encoders = Workers(encoder, 1, name="encoder")
-        stack.callback(encoders.close)
+    async with AsyncExitStack() as stack:
+        encoder = Encoder(
+            encoder_bundle, Compute(device=compute.device, threads=compute.encoder_threads or 1)
+        )
+        batcher = Batcher[Pixels, Embedding](
+            lambda pictures: list(encoder.encode(pictures)),
+            BatchConfig(max_batch=compute.max_batch, max_wait_ms=compute.max_wait_ms),
+            name="encoder",
+        )
+        stack.push_async_callback(batcher.close)
         ocr = Workers(reader, readers, name="ocr")
         stack.callback(ocr.close)
         yield Models(
             config=config,
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
             readers=readers,
-            encoders=encoders,
+            encoder=batcher,
             ocr=ocr,
         )
 

@@ -96,9 +96,26 @@ async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_
         assert (await call).label == "a"
         reply = await asyncio.wait_for(stream.read(), WAIT_S)
         assert (reply.request_id, reply.classification.label) == ("in flight", "a")
-        await stream.done_writing()
-        assert await stream.read() is grpc.aio.EOF
+        # With nothing in flight the stream ends, so that its caller goes elsewhere.
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await asyncio.wait_for(stream.read(), WAIT_S)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         await asyncio.wait_for(served.stopped, WAIT_S)
+
+
+async def test_an_open_stream_with_nothing_in_flight_does_not_hold_up_the_end(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))
+        stream = served.stream()
+        await stream.write(request("one", RED))
+        assert (await asyncio.wait_for(stream.read(), WAIT_S)).request_id == "one"
+        served.stopping.set()
+        with pytest.raises(grpc.aio.AioRpcError) as ended:
+            await asyncio.wait_for(stream.read(), WAIT_S)
+        assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        await asyncio.wait_for(served.stopped, WAIT_S / 2)
 
 
 def _query() -> Any:

@@ -338,10 +338,10 @@ async def test_beyond_what_may_wait_screenshots_are_shed_with_a_hint(tmp_path: P
         reply = await read(stream)
         assert reply.request_id == "shed"
         assert reply.error.code == grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
-        assert details(reply.error) == ("OVERLOADED", 0.5)
+        assert details(reply.error) == ("OVERLOADED", 0.1)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.classify(solid(GREEN))
-        assert failed(error.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 0.5)
+        assert failed(error.value) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED", 0.1)
         # Before any work.
         assert served.models.encoded == encoded
         await served.models.release()

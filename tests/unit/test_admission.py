@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pagesight_server.admission import Gate, Priority
+from pagesight_server.admission import MIN_RETRY_MS, Gate, Priority
 from pagesight_server.errors import OverloadedError
 from tests.support import WAIT_S
 
@@ -24,13 +24,23 @@ class Visitors:
         self._go: dict[str, asyncio.Event] = {}
         self.tasks: dict[str, asyncio.Task[None]] = {}
 
-    async def arrive(self, name: str, priority: Priority = Priority.NORMAL) -> None:
+    async def arrive(
+        self,
+        name: str,
+        priority: Priority = Priority.NORMAL,
+        *,
+        caller: str | None = None,
+        budget_s: float | None = None,
+    ) -> None:
         self._go[name] = asyncio.Event()
-        self.tasks[name] = asyncio.create_task(self._visit(name, priority))
+        visit = self._visit(name, priority, caller, budget_s)
+        self.tasks[name] = asyncio.create_task(visit)
         await settle()
 
-    async def _visit(self, name: str, priority: Priority) -> None:
-        async with self.gate.enter(priority):
+    async def _visit(
+        self, name: str, priority: Priority, caller: str | None, budget_s: float | None
+    ) -> None:
+        async with self.gate.enter(priority, caller=caller, budget_s=budget_s):
             self.entered.append(name)
             await self._go[name].wait()
 
@@ -57,7 +67,7 @@ async def settle() -> None:
 
 @asynccontextmanager
 async def visitors(max_active: int, max_waiting: int) -> AsyncIterator[Visitors]:
-    crowd = Visitors(Gate(max_active, max_waiting, retry_after_ms=250))
+    crowd = Visitors(Gate(max_active, max_waiting))
     try:
         yield crowd
     finally:
@@ -84,10 +94,73 @@ async def test_beyond_those_that_may_wait_callers_are_turned_away_with_a_hint() 
         with pytest.raises(OverloadedError, match="1 screenshots are waiting") as turned_away:
             async with crowd.gate.enter(Priority.HIGH):
                 pass
-        assert turned_away.value.retry_after_ms == 250
+        assert turned_away.value.retry_after_ms == MIN_RETRY_MS
         assert crowd.gate.waiting == 1
         await crowd.leave("inside")
         assert crowd.inside() == {"waiting"}
+
+
+async def test_a_greedy_caller_delays_another_by_one_screenshot() -> None:
+    async with visitors(1, 100) as crowd:
+        await crowd.arrive("inside", caller="greedy")
+        for number in range(20):
+            await crowd.arrive(f"greedy {number}", caller="greedy")
+        await crowd.arrive("modest 0", caller="modest")
+        await crowd.arrive("modest 1", caller="modest")
+        order = ["inside", "greedy 0", "modest 0", "greedy 1", "modest 1", "greedy 2"]
+        for name in order:
+            await crowd.leave(name)
+        assert crowd.entered[: len(order)] == order
+
+
+async def timed_gate(work_s: float, max_active: int = 1, max_waiting: int = 100) -> Visitors:
+    """A gate that has seen one screenshot take `work_s`, with every place taken."""
+    now = [0.0]
+    crowd = Visitors(Gate(max_active, max_waiting, clock=lambda: now[0]))
+    await crowd.arrive("first")
+    now[0] += work_s
+    await crowd.leave("first")
+    for number in range(max_active):
+        await crowd.arrive(f"inside {number}")
+    return crowd
+
+
+async def test_who_cannot_be_answered_in_time_is_turned_away_at_once() -> None:
+    crowd = await timed_gate(2.0)
+    # One is inside and one would wait: the answer comes after 2 s of waiting and 2 s of work.
+    await crowd.arrive("patient", budget_s=4.0)
+    assert not crowd.tasks["patient"].done()
+    # Now 2 s more: expected after 6 s, so a retry makes sense in 1 s.
+    await crowd.arrive("hasty", budget_s=5.0)
+    error = crowd.tasks.pop("hasty").exception()
+    assert isinstance(error, OverloadedError)
+    assert error.retry_after_ms == 1000
+    for name in list(crowd.tasks):
+        await crowd.cancel(name)
+
+
+async def test_another_callers_queue_counts_only_as_far_as_its_turns_come_first() -> None:
+    crowd = await timed_gate(1.0)
+    for number in range(50):
+        await crowd.arrive(f"greedy {number}", caller="greedy")
+    # One greedy screenshot goes before it: 1 s inside, 1 s greedy, 1 s of its own.
+    await crowd.arrive("modest", caller="modest", budget_s=3.0)
+    assert not crowd.tasks["modest"].done()
+    for name in list(crowd.tasks):
+        await crowd.cancel(name)
+
+
+async def test_work_that_failed_does_not_count_as_quick() -> None:
+    crowd = await timed_gate(2.0)
+    await crowd.leave("inside 0")
+
+    async def fail() -> None:
+        async with crowd.gate.enter():
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        await fail()
+    assert crowd.gate.work_s == pytest.approx(2.0 * 0.9)
 
 
 async def test_with_no_room_to_wait_the_free_places_are_still_given() -> None:
@@ -155,7 +228,7 @@ async def test_those_that_give_up_behind_steadier_callers_leave_nothing_behind()
         for i in range(100):
             await crowd.arrive(f"{i}", Priority.LOW)
             await crowd.cancel(f"{i}")
-        assert len(crowd.gate._waiting) == 1
+        assert crowd.gate.waiting == 1
 
 
 @pytest.mark.parametrize(("active", "waiting"), [(0, 1), (-1, 1), (1, -1)])

@@ -7,8 +7,9 @@ ClassifyStream:  read ──place in the stream──> task per message ──> 
 from __future__ import annotations
 
 import asyncio
+import enum
 import time
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Hashable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -45,6 +46,19 @@ async def _write(context: Context, reply: pb.ClassifyStreamResponse) -> None:
         raise asyncio.CancelledError from error
 
 
+SHUTTING_DOWN = "the server is shutting down: ask another replica"
+
+LINGER_S = 1.0
+"""How long a draining server leaves a stream open that has nothing in flight."""
+
+
+class _End(enum.Enum):
+    """Why no more replies follow."""
+
+    SENT_ALL = enum.auto()
+    DRAINED = enum.auto()
+
+
 class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     """Sorts screenshots.
 
@@ -60,17 +74,17 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._gate = gate
         self._max_in_flight = max_in_flight
         self._ocr = ocr
-        self._draining = False
+        self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on new screenshots are refused with UNAVAILABLE."""
-        self._draining = True
+        """From now on new screenshots are refused, and streams end once nothing is in flight."""
+        self._draining.set()
 
     async def Classify(  # noqa: N802
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
         """One screenshot."""
-        classification = await answer(context, self._classify(request.query))
+        classification = await answer(context, self._classify(request.query, caller=context.peer()))
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
@@ -82,8 +96,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         slowly slows its own sending and nobody else's.
         """
         places = asyncio.Semaphore(self._max_in_flight)
-        finished: asyncio.Queue[Reply | None] = asyncio.Queue()
+        finished: asyncio.Queue[Reply | _End] = asyncio.Queue()
         tasks: set[Reply] = set()
+        stream = object()
 
         async def read() -> None:
             as_sent: bool | None = None
@@ -92,7 +107,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     if as_sent is None:
                         as_sent = request.reply_order == pb.REPLY_ORDER_AS_SENT
                     await places.acquire()
-                    task = asyncio.create_task(self._reply(request))
+                    task = asyncio.create_task(self._reply(request, caller=stream))
                     tasks.add(task)
                     if as_sent:
                         finished.put_nowait(task)
@@ -103,28 +118,42 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 # Done callbacks run in the next turn of the loop: let them queue first.
                 await asyncio.sleep(0)
             finally:
-                finished.put_nowait(None)
+                finished.put_nowait(_End.SENT_ALL)
+
+        async def drain() -> None:
+            await self._draining.wait()
+            if tasks:
+                await asyncio.wait(tasks)
+            # What is on its way gets a reply, and who has sent all it has ends in peace.
+            await asyncio.wait([reader], timeout=LINGER_S)
+            if not reader.done():
+                finished.put_nowait(_End.DRAINED)
 
         reader = asyncio.create_task(read())
+        drainer = asyncio.create_task(drain())
         try:
-            while (task := await finished.get()) is not None:
+            while not isinstance(task := await finished.get(), _End):
                 reply = await task
                 tasks.discard(task)
                 await _write(context, reply)
                 places.release()
+            if task is _End.DRAINED:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
             await reader
         finally:
-            for left in (reader, *tasks):
+            for left in (reader, drainer, *tasks):
                 left.cancel()
-            await asyncio.gather(reader, *tasks, return_exceptions=True)
+            await asyncio.gather(reader, drainer, *tasks, return_exceptions=True)
 
-    async def _reply(self, request: pb.ClassifyStreamRequest) -> pb.ClassifyStreamResponse:
+    async def _reply(
+        self, request: pb.ClassifyStreamRequest, caller: object
+    ) -> pb.ClassifyStreamResponse:
         try:
             if not request.request_id:
                 raise InvalidRequestError(
                     "request_id is empty: replies of a stream are matched by it"
                 )
-            classification = await self._classify(request.query)
+            classification = await self._classify(request.query, caller=caller)
         except Exception as error:
             return pb.ClassifyStreamResponse(
                 request_id=request.request_id, error=protocol.status_of(error)
@@ -133,14 +162,17 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             request_id=request.request_id, classification=classification
         )
 
-    async def _classify(self, query: pb.Query) -> pb.Classification:
-        if self._draining:
-            raise ShuttingDownError("the server is shutting down: ask another replica")
+    async def _classify(self, query: pb.Query, *, caller: Hashable) -> pb.Classification:
+        if self._draining.is_set():
+            raise ShuttingDownError(SHUTTING_DOWN)
         options = protocol.options_of(query, default_ocr=self._ocr)
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
         arrived_s = time.perf_counter()
         try:
-            async with asyncio.timeout(budget_s), self._gate.enter(options.priority):
+            async with (
+                asyncio.timeout(budget_s),
+                self._gate.enter(options.priority, caller=caller, budget_s=budget_s),
+            ):
                 waited_ms = 1000 * (time.perf_counter() - arrived_s)
                 answered = await self._pipeline.classify(
                     query.image, gallery=options.gallery, ocr=options.ocr
