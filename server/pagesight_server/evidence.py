@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 import numpy as np
@@ -21,6 +22,7 @@ from rapidfuzz import fuzz, process
 from pagesight_server.arrays import Embedding
 from pagesight_server.index import FlatIndex, Hits
 from pagesight_server.snapshot import Snapshot, is_reserved
+from pagesight_server.templates import Templates, TextEvidence
 from pagesight_server.text import Reading
 
 MethodName = Literal["seed", "pagesight"]
@@ -63,8 +65,10 @@ class Method(Protocol):
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """The pictures worth comparing; `without` leaves one out, for calibration."""
 
-    def weigh(self, query: Query, hits: Hits) -> tuple[Candidate, ...]:
-        """One candidate per label among the hits, best first."""
+    def weigh(
+        self, query: Query, hits: Hits, *, without: int | None = None
+    ) -> tuple[Candidate, ...]:
+        """One candidate per label among the hits, best first; `without` as in `search`."""
 
 
 class SeedMethod:
@@ -87,18 +91,29 @@ class SeedMethod:
         """The five nearest pictures."""
         return self._index.search(embedding, self.K, without=without)
 
-    def weigh(self, query: Query, hits: Hits) -> tuple[Candidate, ...]:
+    def weigh(
+        self, query: Query, hits: Hits, *, without: int | None = None
+    ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits; ties go to the greater cosine."""
         text = query.reading.joined() if query.reading is not None else None
         return _best_per_label(self._snapshot, hits, text, self._texts)
 
 
+MAX_TRUST = 0.6
+"""Weight of the templates where the gallery's texts agree with themselves."""
+
+MAX_AGREEMENT_PICTURES = 500
+"""Pictures whose text is compared to learn that; a median needs no more."""
+
+
 class PagesightMethod:
-    """The best picture of every label nearby, text compared without what varies.
+    """The best picture of every label nearby, and what the pages of that label always show.
 
     Digits, masks and case say nothing about the page, so they are folded before
-    comparing. Examples of unknown pages are searched too: `decision.py` lets them
-    forbid an answer.
+    comparing. How much the templates count is the gallery's to say: much where a
+    label's pictures share their text, little where they are in many languages.
+    Examples of unknown pages are searched too: `decision.py` lets them forbid an
+    answer.
     """
 
     K = 64
@@ -111,6 +126,9 @@ class PagesightMethod:
         self._known = FlatIndex(snapshot.embeddings, np.flatnonzero(~reserved))
         self._unknown = FlatIndex(snapshot.embeddings, np.flatnonzero(reserved))
         self._texts = [folded_text(picture.reading) for picture in snapshot.pictures]
+        self._templates = Templates(snapshot)
+        self._place = {label: i for i, label in enumerate(self._templates.labels)}
+        self._trust = min(MAX_TRUST, max(0.0, 1.1 * (self._agreement() - 0.35)))
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """The 64 nearest of known pages, and the 64 nearest examples of unknown ones.
@@ -123,10 +141,54 @@ class PagesightMethod:
         order = np.argsort(-cosines, kind="stable")
         return Hits(np.concatenate([known.rows, unknown.rows])[order], cosines[order])
 
-    def weigh(self, query: Query, hits: Hits) -> tuple[Candidate, ...]:
-        """The best picture of each label among the hits; ties go to the greater cosine."""
-        text = folded_text(query.reading) if query.reading is not None else None
-        return _best_per_label(self._snapshot, hits, text, self._texts)
+    def weigh(
+        self, query: Query, hits: Hits, *, without: int | None = None
+    ) -> tuple[Candidate, ...]:
+        """The best picture of each label among the hits, and what the label always shows."""
+        if query.reading is None:
+            return _best_per_label(self._snapshot, hits, None, self._texts)
+        text = folded_text(query.reading)
+        found = _best_per_label(self._snapshot, hits, text, self._texts)
+        said = self._templates.weigh(query.reading, without=without)
+        weighed = (self._with_templates(candidate, said) for candidate in found)
+        return tuple(sorted(weighed, key=lambda c: (-c.score, -c.visual, c.row)))
+
+    def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
+        """Mixes what the label always shows into the textual evidence of its best picture."""
+        i = self._place[candidate.label]
+        agrees = float(said.stable[i] + said.discriminative[i] + said.explained[i]) / 3
+        trust = self._trust
+        visual_weight = VISUAL_WEIGHT * (1 - trust)
+        textual = (TEXT_WEIGHT * (1 - trust) * candidate.textual + trust * agrees) / (
+            1 - visual_weight
+        )
+        return replace(
+            candidate,
+            textual=textual,
+            score=visual_weight * candidate.visual + (1 - visual_weight) * textual,
+        )
+
+    def _agreement(self) -> float:
+        """How well the gallery's texts agree with themselves, 0 to 1.
+
+        The median, over pictures that are not the only one of their label, of how much of
+        their text the label's other pictures explain.
+        """
+        pictures = self._snapshot.pictures
+        counts = Counter(picture.label for picture in pictures)
+        rows = [
+            row
+            for row, picture in enumerate(pictures)
+            if counts[picture.label] > 1 and not is_reserved(picture.label)
+        ]
+        step = max(1, len(rows) // MAX_AGREEMENT_PICTURES)
+        explained = [
+            self._templates.weigh(pictures[row].reading, without=row).explained[
+                self._place[pictures[row].label]
+            ]
+            for row in rows[::step]
+        ]
+        return float(np.median(explained)) if explained else 0.0
 
 
 METHODS: dict[MethodName, type[SeedMethod | PagesightMethod]] = {

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from pagesight_server.decision import Calibration, Knowledge
+from pagesight_server.decision import CALIBRATION_VERSION, Calibration, Knowledge
 from pagesight_server.errors import NotFoundError, StorageError
 from pagesight_server.evidence import MethodName
 from pagesight_server.gallery import Gallery
@@ -28,7 +28,7 @@ def know(store: Gallery, name: str, method: MethodName, epsilon: float) -> Knowl
         NotFoundError: no such gallery.
     """
     snapshot = store.snapshot(name)
-    key = f"{method} {epsilon}"
+    key = f"{method} {epsilon} v{CALIBRATION_VERSION}"
     stored = store.calibration(name, snapshot.revision, key)
     knowledge = Knowledge.of(
         snapshot,

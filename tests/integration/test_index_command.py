@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.__main__ import main
+from pagesight_server.decision import CALIBRATION_VERSION
 from pagesight_server.gallery import Gallery
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
@@ -138,7 +139,7 @@ def test_a_run_tells_what_it_did_and_what_it_skipped(
     assert "skipped 红/[2].png: the bytes are no JPEG, PNG or WebP" in " ".join(err.split())
     store = Gallery(tmp_path / "gallery.db")
     # It ends with the calibration of this revision.
-    assert store.calibration("default", 2, "pagesight 0.05") is not None
+    assert store.calibration("default", 2, f"pagesight 0.05 v{CALIBRATION_VERSION}") is not None
     assert store.snapshot().facts["红"].brands == ("红",)
     store.close()
 

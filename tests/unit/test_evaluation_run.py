@@ -75,6 +75,7 @@ def knowledge_of(pictures: dict[str, bytes], *, threshold: float = 0.9) -> Knowl
     calibration = Calibration(
         epsilon=0.05,
         pictures=100,
+        guaranteed=True,
         threshold_with_text=threshold,
         threshold_without_text=threshold,
     )

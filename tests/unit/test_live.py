@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from pagesight_server.decision import Knowledge
+from pagesight_server.decision import CALIBRATION_VERSION, Knowledge
 from pagesight_server.errors import BundleMismatchError, NotFoundError, StorageError
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.live import Live, know
@@ -176,12 +176,15 @@ async def test_refreshes_at_the_same_time_end_at_the_newest_revision(store: Stor
 def test_the_calibration_is_made_once_for_each_revision_method_and_epsilon(store: Store) -> None:
     enrol(store, {"one": "a", "two": "a"})
     first = know(store, "default", "pagesight", 0.05)
-    assert store.calibration("default", 1, "pagesight 0.05") == first.calibration.to_json()
-    assert store.calibration("default", 1, "seed 0.05") is None
+    assert (
+        store.calibration("default", 1, f"pagesight 0.05 v{CALIBRATION_VERSION}")
+        == first.calibration.to_json()
+    )
+    assert store.calibration("default", 1, f"seed 0.05 v{CALIBRATION_VERSION}") is None
     store.put_calibration(
         "default",
         1,
-        "pagesight 0.05",
+        f"pagesight 0.05 v{CALIBRATION_VERSION}",
         first.calibration.to_json().replace('"pictures": 2', '"pictures": 7'),
     )
     assert know(store, "default", "pagesight", 0.05).calibration.pictures == 7

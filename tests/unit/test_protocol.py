@@ -134,7 +134,11 @@ def answer(*texts: str, read: bool = True) -> Answer:
             facts={"a": LabelFacts(outputs=("page", "amount"))},
         ),
         calibration=Calibration(
-            epsilon=0.05, pictures=100, threshold_with_text=0.5, threshold_without_text=0.9
+            epsilon=0.05,
+            pictures=100,
+            guaranteed=True,
+            threshold_with_text=0.5,
+            threshold_without_text=0.9,
         ),
     )
     query = Query(embedding=unit(1, 0), reading=reading(*texts) if read else None)

@@ -233,11 +233,11 @@ def _warnings(
         yield f"{unreadable} of {len(outcomes)} images could not be read: each counts as wrong"
     if len(revisions) > 1:
         yield f"the gallery changed during the run: revisions {sorted(revisions)} answered"
-    epsilon, pictures = knowledge.calibration.epsilon, knowledge.calibration.pictures
-    if pictures < 1 / epsilon - 1:
+    epsilon = knowledge.calibration.epsilon
+    if not knowledge.calibration.guaranteed:
         yield (
-            f"the threshold rests on {pictures} left-out pictures; a false rejection rate of "
-            f"{epsilon:.0%} can only be promised from {math.ceil(1 / epsilon - 1)} on"
+            f"the threshold rests on too few pictures of each page: a false rejection rate of "
+            f"{epsilon:.0%} cannot be promised"
         )
     rate = metrics.open_set.false_rejection_rate
     if rate is not None and rate > epsilon + CHANCE * math.sqrt(
