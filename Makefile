@@ -13,10 +13,12 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 ARGS ?=
+# Where torch comes from, if not from pip's own index; README.md says when to set it.
+TORCH_INDEX ?=
 
 .PHONY: help
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 # --- setting up -------------------------------------------------------------
 
@@ -27,6 +29,15 @@ help: ## List the commands
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+
+.venv-export/.done: requirements/export.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "pagesight needs Python 3.11 to 3.13: apt install python3.11 python3.11-venv, or set PYTHON=" >&2; exit 1; }
+	@echo "installing torch and what exports with it into .venv-export (once; about 1.6 GB)"
+	$(PYTHON) -m venv --clear .venv-export
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix --index-url ,$(TORCH_INDEX)) torch==2.13.0
+	.venv-export/bin/python $(PIP_INSTALL) --no-deps -r requirements/export.txt
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
 .tools/protos/.done: requirements/protos.txt
@@ -59,15 +70,26 @@ demo: setup ## Set up, then sort sample screenshots with a real server
 serve: setup ## Serve gallery.db on 127.0.0.1:50051 (ARGS are passed on)
 	@$(BIN)/pagesight-server serve $(ARGS)
 
+.PHONY: export
+export: .venv-export/.done ## Export a checkpoint: ARGS='encoder --model FOLDER --dtype fp16'
+	@.venv-export/bin/pagesight-export $(or $(ARGS),--help)
+
 # --- checking ---------------------------------------------------------------
 
 .PHONY: test
-test: setup ## Run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: setup .venv-export/.done ## Run the whole test suite
+	@echo "tests of exporting checkpoints, in .venv-export"
+	.venv-export/bin/python -m pytest -q tests/export
+	echo "all other tests, in .venv"
+	$(BIN)/python -m pytest -q $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run the long versions of the tests too
 	@$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
+
+.PHONY: bench-export
+bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (half an hour)
+	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
 
 .PHONY: lint
 lint: .venv/.done ## Check style, types and the direction of imports
@@ -117,4 +139,8 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
 	$(COMPILE) --extra cli --extra cpu --extra builtin --group dev -o requirements/dev.txt
+	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
+		--no-emit-package torch --no-emit-package opencv-python --no-emit-package setuptools \
+		--no-emit-package jinja2 --no-emit-package markupsafe --no-emit-package networkx \
+		-o requirements/export.txt
 	$(COMPILE:pyproject.toml=) --group protos -o requirements/protos.txt

@@ -25,6 +25,7 @@
 | `files`         | {file name: sha256} of every file but the manifest                          |
 | `golden`        | `file` (`golden.npz`), `tolerance` {output name: number}                    |
 | `versions`      | {package: version} that took part; for people, never compared               |
+| `report`        | how the export went (size, time, memory, parity); for people; may be absent |
 
 Fields a reader does not know are ignored. The graph's tensors have fixed names:
 
@@ -33,7 +34,9 @@ Fields a reader does not know are ignored. The graph's tensors have fixed names:
   "interpolation": "area"}}`: the decoded RGB picture is resized to height x width with
   `cv2.resize(..., interpolation=cv2.INTER_AREA)`, whatever its shape; where that enlarges,
   OpenCV interpolates linearly. All else is in the graph. Other resizes: docs/bundles.md.
-- encoder, `geometry` `naflex`: docs/bundles.md.
+- encoder, `geometry` `naflex`: `patches` uint8 `[N,P,patch_size*patch_size*3]`, `mask` bool
+  `[N,P]`, `shapes` int64 `[N,2]` -> the same `embedding`. How a picture becomes them:
+  docs/bundles.md.
 - detection: `pixels` uint8 `[N,H,W,3]` BGR, H and W multiples of 32 -> `probability` float32
   `[N,1,H,W]`.
 - recognition: `crops` uint8 `[N,48,W,3]` BGR and `widths` int64 `[N]`; columns at or right of
@@ -56,7 +59,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pagesight_export.errors import BundleError
@@ -97,6 +100,7 @@ class Manifest:
     files: Mapping[str, str]
     tolerance: Mapping[str, float]
     versions: Mapping[str, str]
+    report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what a reader would refuse later."""
@@ -122,6 +126,7 @@ class Manifest:
             **{key: getattr(self, key) for key in IDENTITY},
             "golden": {"file": GOLDEN, "tolerance": dict(self.tolerance)},
             "versions": dict(self.versions),
+            **({"report": dict(self.report)} if self.report else {}),
         }
 
 
@@ -154,6 +159,7 @@ def read_manifest(folder: Path) -> Manifest:
             **{key: raw[key] for key in IDENTITY},
             tolerance=tolerance,
             versions=raw.get("versions", {}),
+            report=raw.get("report", {}),
         )
         made_id = manifest.id
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -1,5 +1,12 @@
 """What can go wrong in an export, said so that the operator knows the next step."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class ExportError(Exception):
     """The command failed; its message is one line and says what to do next."""
@@ -15,3 +22,12 @@ class SourceError(ExportError):
 
 class BundleError(ExportError):
     """A bundle folder is absent, incomplete, changed, or answers wrongly."""
+
+
+class ParityError(ExportError):
+    """An exported encoder answers too differently from its source."""
+
+    def __init__(self, message: str, report: Mapping[str, Any]) -> None:
+        """Keep what was measured, for who wants to see how far off it is."""
+        super().__init__(message)
+        self.report = report

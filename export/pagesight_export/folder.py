@@ -1,6 +1,7 @@
 """Writes a bundle so that a folder with a manifest is always a whole one.
 
     contents -> disk space? -> .<name>.partial-* beside the target -> verify -> rename
+    large files are made in a `scratch` folder beside the target and moved
 
 The target changes only at the last step, so an export that fails, is killed or fills the disk
 leaves the bundle that was there.
@@ -13,16 +14,17 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pagesight_export.bundle import MANIFEST, Manifest
+from pagesight_export.bundle import MANIFEST, Manifest, sha256
 from pagesight_export.errors import ExportError
 from pagesight_export.verify import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _SPARE_BYTES = 16 * 2**20
 """Left free beyond the bundle itself: file systems fail in odd ways when full to the last byte."""
@@ -34,8 +36,47 @@ class Draft:
 
     manifest: Manifest
     """Complete but for `files`, which the writer fills in from `contents`."""
-    contents: Mapping[str, bytes]
-    """Every file but the manifest, `golden.npz` included."""
+    contents: Mapping[str, bytes | Path]
+    """Every file but the manifest, `golden.npz` included. A path is moved, not copied."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(
+            body.stat().st_size if isinstance(body, Path) else len(body)
+            for body in self.contents.values()
+        )
+
+    @property
+    def new_bytes(self) -> int:
+        """Bytes that are not on the disk yet."""
+        return sum(len(body) for body in self.contents.values() if isinstance(body, bytes))
+
+
+@contextmanager
+def scratch(target: Path) -> Iterator[Path]:
+    """Give a folder on the target's disk for files too large for memory; it goes away after.
+
+    Raises:
+        ExportError: the target is something else than a bundle, or its disk is read-only: found
+            out before the long work, not after.
+    """
+    target = Path(os.path.abspath(target))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_strangers(target)
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise ExportError(f"cannot write to {target.parent}: {error.strerror}") from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def need_space(folder: Path, size: int) -> None:
+    """Raise an `ExportError` where the disk of `folder` has not `size` bytes to spare."""
+    _need_space(folder, _free_bytes(folder), size)
 
 
 def write(
@@ -56,20 +97,20 @@ def write(
             or the bundle does not verify.
     """
     target = Path(os.path.abspath(target))
-    hashes = {name: hashlib.sha256(body).hexdigest() for name, body in draft.contents.items()}
+    hashes = {name: _hash(body) for name, body in draft.contents.items()}
     manifest = replace(draft.manifest, files=dict(sorted(hashes.items())))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _refuse_strangers(target)
         free = (free_bytes or _free_bytes)(target.parent)
-        _need_space(target.parent, free, sum(map(len, draft.contents.values())))
+        _need_space(target.parent, free, draft.new_bytes)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
     except OSError as error:
         raise ExportError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
         partial.chmod(0o755)
         for name, body in draft.contents.items():
-            _write_through(partial / name, body)
+            _put(body, partial / name)
         text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
         _write_through(partial / MANIFEST, f"{text}\n".encode())
         verify(partial).raise_if_wrong()
@@ -101,6 +142,21 @@ def _need_space(folder: Path, free: int, size: int) -> None:
             f"{folder} has {free / 2**20:.0f} MiB free and the bundle needs"
             f" {(size + _SPARE_BYTES) / 2**20:.0f} MiB: free some space or choose another --out"
         )
+
+
+def _hash(body: bytes | Path) -> str:
+    return sha256(body) if isinstance(body, Path) else hashlib.sha256(body).hexdigest()
+
+
+def _put(body: bytes | Path, path: Path) -> None:
+    """Bring one file of a draft to the disk, through its cache."""
+    if not isinstance(body, Path):
+        _write_through(path, body)
+        return
+    shutil.move(body, path)
+    path.chmod(0o644)  # some writers make files that only their owner reads
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
 
 
 def _write_through(path: Path, body: bytes) -> None:

@@ -8,14 +8,15 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from pagesight_export import builtin, golden, graph, ocr, sources
+from pagesight_export import builtin, folder, golden, graph, ocr, sources
 from pagesight_export.bundle import GOLDEN, Manifest
-from pagesight_export.errors import SourceError
+from pagesight_export.errors import MissingPackageError, SourceError
 from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from pagesight_export.runtime import Tensors
     from pagesight_export.sources import Located
@@ -74,6 +75,31 @@ def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
         versions=sources.versions(located.source.package, *_TOOLS),
     )
     return Draft(manifest=manifest, contents=contents)
+
+
+def checkpoint(
+    model: str, *, dtype: str, max_num_patches: int | None, scratch: Path, progress: Progress
+) -> Draft:
+    """Make an encoder from a SigLIP 2 NaFlex checkpoint; needs torch, so it is imported here.
+
+    Raises:
+        MissingPackageError: this environment has no torch, transformers or optimum.
+        ExportError: see `encoders.checkpoint_encoder`.
+    """
+    try:
+        from pagesight_export import checkpoints, encoders
+    except ModuleNotFoundError as error:
+        raise MissingPackageError(
+            f"--model needs {error.name}, which is not installed here:"
+            f" make export ARGS='encoder --model {model}'"
+        ) from error
+    return encoders.checkpoint_encoder(
+        lambda: checkpoints.siglip2(model, max_num_patches=max_num_patches),
+        dtype=dtype,
+        scratch=scratch,
+        progress=progress,
+        need_space=lambda size: folder.need_space(scratch, size),
+    )
 
 
 def ocr_models(located: Located, *, progress: Progress) -> Draft:

@@ -1,0 +1,198 @@
+"""Exports a full-size SigLIP 2 tower in every dtype and measures it: `make bench-export`.
+
+    random weights, so400m's own configuration -> checkpoint folder (1.7 GB)
+      -> fp32, fp16, int8 -> parity, size, time, memory -> latency on this machine's processor
+                                                           -> bench/export.json and a table
+
+No weights can be had here, so what is measured is what the export does to the architecture, not
+what a trained model sees. Random weights are enlarged until the parity pictures spread, as the
+checkpoint tests do; how far INT8 is off for trained weights only an export of them can tell.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from transformers import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
+
+from pagesight_export import checkpoints, encoders, feeds, parity, pictures
+from pagesight_export.encoders import Reference
+from pagesight_export.errors import ParityError
+from pagesight_export.folder import need_space, scratch, write
+from pagesight_export.runtime import Graph
+
+SO400M = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+    "num_patches": 256,
+    "patch_size": 16,
+}
+"""The vision configuration of google/siglip2-so400m-patch16-naflex."""
+DISK_BYTES = 8 * 2**30
+"""The checkpoint, one FP32 bundle, and the FP32 and INT8 graphs of the last."""
+PHONE = 0
+"""The parity picture of 1080 x 2400 that latency is measured with."""
+
+
+def checkpoint(folder: Path, gain: float) -> Path:
+    """Save a tower with random weights; those of pictures and positions times `gain`."""
+    torch.manual_seed(0)
+    model = Siglip2VisionModel(Siglip2VisionConfig(**SO400M)).eval()
+    with torch.no_grad():
+        model.vision_model.embeddings.patch_embedding.weight.mul_(gain)
+        model.vision_model.embeddings.position_embedding.weight.mul_(gain)
+    model.save_pretrained(folder)
+    Siglip2ImageProcessor().save_pretrained(folder)
+    return folder
+
+
+def spread(folder: Path, patches: int) -> float:
+    """Return the median cosine of two of a few pictures, before the long measurement."""
+    encoder = checkpoints.siglip2(str(folder), max_num_patches=patches)
+    found = encoder.embed([pictures.picture(number) for number in (2, 3, 10, 11, 26, 34)])
+    return parity.measure(found, found).median_cosine_of_pairs
+
+
+def latency_ms(graph: Graph, manifest: Any, batch: int, runs: int) -> float:
+    """Return the median time of one run, preparation of the pictures not included."""
+    inputs = feeds.prepare(
+        manifest.input, manifest.preprocessing, [pictures.picture(PHONE)] * batch
+    )
+    graph.run(inputs)
+    taken = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        graph.run(inputs)
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
+
+
+def row(
+    dtype: str, folder: Path, patches: int, reference: Reference, work: Path, runs: int
+) -> dict[str, Any]:
+    """Export one dtype and measure it; a refused one has its parity and no latency."""
+    out = work / dtype
+    found: dict[str, Any] = {"dtype": dtype, "max_num_patches": patches}
+    try:
+        with scratch(out) as made:
+            draft = encoders.checkpoint_encoder(
+                lambda: checkpoints.siglip2(str(folder), max_num_patches=patches),
+                dtype=dtype,
+                scratch=made,
+                progress=say,
+                need_space=lambda size: need_space(made, size),
+                reference=reference,
+            )
+            manifest = write(draft, out)
+    except ParityError as error:
+        say(str(error))
+        return found | flat(error.report) | {"accepted": False}
+    graph = Graph(out / "model.onnx")
+    found |= flat(manifest.report) | {"accepted": True}
+    for batch in (1, 4):
+        say(f"{dtype}: latency of {batch}")
+        found[f"latency_ms_batch_{batch}"] = round(latency_ms(graph, manifest, batch, runs), 1)
+    del graph
+    shutil.rmtree(out)
+    return found
+
+
+def flat(report: Any) -> dict[str, Any]:
+    """Return a bundle's report as columns."""
+    return {**{key: value for key, value in report.items() if key != "parity"}, **report["parity"]}
+
+
+def say(step: str) -> None:
+    """Tell how far it is."""
+    print(f"{time.strftime('%H:%M:%S')} {step}", file=sys.stderr, flush=True)
+
+
+def machine() -> str:
+    """Name the processor and how many of its cores this may use."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
+
+
+def table(rows: list[dict[str, Any]]) -> Table:
+    """Show the rows, a column to a dtype."""
+    shown = Table(title=f"so400m, random weights, {rows[0]['max_num_patches']} patches")
+    shown.add_column("measured")
+    for found in rows:
+        shown.add_column(found["dtype"], justify="right")
+    for key in dict.fromkeys(key for found in rows for key in found):
+        if key not in {"dtype", "max_num_patches", "machine", "conditions"}:
+            shown.add_row(key, *(_text(found.get(key)) for found in rows))
+    return shown
+
+
+def _text(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--patches", type=int, default=256)
+    parser.add_argument("--runs", type=int, default=5, help="timed runs for each latency")
+    parser.add_argument("--out", type=Path, default=Path("bench/export.json"))
+    options = parser.parse_args()
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=options.out.parent) as temporary:
+        work = Path(temporary)
+        need_space(work, DISK_BYTES)
+        gain = 1.0
+        say("making a checkpoint of 1.7 GB with random weights")
+        folder = checkpoint(work / "so400m-random", gain)
+        while (median := spread(folder, options.patches)) > parity.SPREAD_MEDIAN_COSINE:
+            if gain >= 16:
+                sys.exit(f"random weights do not spread: median cosine {median:.3f}")
+            gain *= 2
+            say(f"median cosine {median:.3f}: enlarging the weights {gain:g} times")
+            folder = checkpoint(folder, gain)
+        source = checkpoints.siglip2(str(folder), max_num_patches=options.patches)
+        parameters = source.parameters
+        started = time.monotonic()
+        reference = encoders.refer(source, say)
+        source_seconds = (time.monotonic() - started) / len(reference.embeddings)
+        del source
+        gc.collect()
+        rows = [
+            row(dtype, folder, options.patches, reference, work, options.runs)
+            for dtype in ("fp32", "fp16", "int8")
+        ]
+    conditions = (
+        f"random weights x {gain:g}, {parameters / 1e6:.0f} million parameters,"
+        f" CPU, load {load:.1f} at start, {os.getloadavg()[0]:.1f} at end,"
+        f" torch {torch.__version__} takes {source_seconds:.2f} s a picture, numpy {np.__version__}"
+    )
+    for found in rows:
+        found |= {"machine": machine(), "conditions": conditions}
+    options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+    Console().print(table(rows))
+    print(f"{machine()}; {conditions}\n{options.out}")
+
+
+if __name__ == "__main__":
+    main()
