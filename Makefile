@@ -87,6 +87,10 @@ test: setup .venv-export/.done ## Run the whole test suite
 soak: setup ## Run the long versions of the tests too
 	@$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
 
+.PHONY: bench
+bench: setup ## Measure what a screenshot costs: SCREENS=DIR with gallery/ and test/
+	@$(BIN)/python -m tests.bench.bench_runtime --screens $(or $(SCREENS),$(error say where screenshots are: make bench SCREENS=DIR)) $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (half an hour)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
