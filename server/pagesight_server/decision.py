@@ -290,7 +290,6 @@ class Knowledge:
             )
         if not self.calibration.guaranteed:
             reasons.append(
-                "few pictures of each page: the threshold is an estimate; "
-                f"{GUARANTEE_PICTURES} of each make it sure"
+                f"threshold estimated: fewer than {GUARANTEE_PICTURES} pictures of the typical page"
             )
         return tuple(reasons)

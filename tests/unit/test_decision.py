@@ -334,5 +334,5 @@ def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> 
     knowledge = Knowledge.of(snapshot(("a", (1, 0), [])), calibration=calibration)
     query = Query(embedding=unit(1, 0), reading=None)
     reasons = knowledge.reasons(query, asked(knowledge, query))
-    told = any("the threshold is an estimate" in reason for reason in reasons)
+    told = any("threshold estimated" in reason for reason in reasons)
     assert told is not guaranteed
