@@ -178,7 +178,7 @@ def calibrate(
             for candidates in others
             if any(not is_reserved(c.label) for c in candidates)
         ]
-        thresholds.append(_placed(own, pseudo, epsilon, guaranteed=guaranteed))
+        thresholds.append(_placed(own, pseudo, epsilon, labels=len(counts), guaranteed=guaranteed))
     return Calibration(
         epsilon=epsilon,
         pictures=len(known),
@@ -198,7 +198,12 @@ def _left_out(
 
 
 def _placed(
-    own: Sequence[float], pseudo: Sequence[float], epsilon: float, *, guaranteed: bool
+    own: Sequence[float],
+    pseudo: Sequence[float],
+    epsilon: float,
+    *,
+    labels: int,
+    guaranteed: bool,
 ) -> float:
     """Where `other` begins, seen from both sides.
 
@@ -207,12 +212,19 @@ def _placed(
         pseudo: Scores that the same pictures reach against other pages: what an unknown page
             of a like kind would score.
         epsilon: Share of `own` that may be rejected.
+        labels: How many known pages there are.
         guaranteed: Whether the labels have pictures enough for `own` to speak for traffic.
     """
     if not pseudo:
         return _conformal(own, epsilon)
     between = float(np.quantile(pseudo, PSEUDO_QUANTILE))
-    return min(between, _conformal(own, epsilon)) if guaranteed and own else between
+    if not own:
+        return between
+    highest = _conformal(own, epsilon)
+    if highest <= between:
+        return highest if guaranteed else between
+    # The fewer kinds of page stand for the unknown, the less they tell of it.
+    return between + (highest - between) / math.sqrt(labels)
 
 
 def _quantile(scores: Sequence[float], epsilon: float) -> float:
