@@ -121,7 +121,8 @@ proto-check: .tools/protos/.done ## Fail on stale stubs, on style and on changes
 	$(call generate,$$tmp)
 	diff -r --exclude='__*' "$$tmp/pagesight/v1" client/pagesight/v1
 	.tools/protos/bin/buf lint protos
-	.tools/protos/bin/buf breaking protos --against protos/released.binpb
+	.tools/protos/bin/buf build protos -o "$$tmp/now.binpb"
+	.tools/protos/bin/buf breaking "$$tmp/now.binpb" --against protos/released.binpb
 	echo "proto-check: stubs fresh, style good, nothing breaks released callers"
 
 .PHONY: proto-release
