@@ -91,6 +91,10 @@ soak: setup ## Run the long versions of the tests too
 bench: setup ## Measure what a screenshot costs: SCREENS=DIR with gallery/ and test/
 	@$(BIN)/python -m tests.bench.bench_runtime --screens $(or $(SCREENS),$(error say where screenshots are: make bench SCREENS=DIR)) $(ARGS)
 
+.PHONY: bench-ocr
+bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
+	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (half an hour)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)

@@ -92,9 +92,7 @@ class ComputeConfig(_Section):
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the idle encoder waits for company. On a CPU two take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads of one OCR worker."""
-    ocr_workers: Annotated[int, Field(ge=0)] = 0
-    """Screenshots read at the same time."""
+    """Threads that find text, and as many more that recognise it; half of the cores each."""
 
 
 class GalleryConfig(_Section):

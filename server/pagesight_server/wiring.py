@@ -23,12 +23,11 @@ from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import Live
 from pagesight_server.memo import Memo
-from pagesight_server.ocr import Reader
+from pagesight_server.ocr import OcrEngine, OcrSettings
+from pagesight_server.ocr import load as load_ocr
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.runtime import Compute
 from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.text import Reading
-from pagesight_server.workers import Workers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +39,7 @@ class Models:
     readers: int
     """Screenshots that can be read at the same time."""
     encoder: Batcher[Pixels, Embedding]
-    ocr: Workers[Reader]
+    ocr: OcrEngine
 
     def pipeline(self, knowledge: Callable[[str], Knowledge], *, remember: int = 0) -> Pipeline:
         """The way of one screenshot through these models and this knowledge.
@@ -55,13 +54,10 @@ class Models:
             embedding, _batch = await self.encoder.submit(pixels)
             return embedding
 
-        async def read(pixels: Pixels) -> Reading:
-            return await self.ocr.run(lambda reader: reader.read(pixels))
-
         return Pipeline(
             decode=lambda data: image.decode(data, limits),
             encode=encode,
-            read=read,
+            read=self.ocr.read,
             knowledge=knowledge,
             memo=Memo(remember),
         )
@@ -107,11 +103,9 @@ async def models(config: Config) -> AsyncIterator[Models]:
     """
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
-    threads = compute.ocr_threads or 1
-    readers = compute.ocr_workers or max(1, cores() // threads)
-
-    def reader() -> Reader:
-        return Reader(ocr_bundle, Compute(device=compute.device, threads=threads))
+    # Finding text takes about two fifths of reading it, so each half gets half of the cores.
+    half = compute.ocr_threads or max(1, cores() // 2)
+    settings = OcrSettings(detectors=half, recognisers=half)
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
@@ -123,12 +117,12 @@ async def models(config: Config) -> AsyncIterator[Models]:
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = Workers(reader, readers, name="ocr")
-        stack.callback(ocr.close)
+        ocr = load_ocr(ocr_bundle, Compute(device=compute.device), settings)
+        stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
-            readers=readers,
+            readers=2 * half,
             encoder=batcher,
             ocr=ocr,
         )

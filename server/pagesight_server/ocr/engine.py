@@ -1,0 +1,172 @@
+"""Reads many screenshots at once: found one by one, recognised together.
+
+    read ──> parts ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
+                                                                  │  ^
+                             seen before or under way? ──yes──────┼──┘
+                                      no ──> pool, narrow ──sure?─┤
+                                                 no ──> pool, padded as in the library
+
+Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Coroutine, Iterable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from pagesight_server.arrays import Pixels
+from pagesight_server.bundle import Bundle
+from pagesight_server.memo import Memo
+from pagesight_server.ocr.detector import Detector
+from pagesight_server.ocr.parts import Region, cut, join
+from pagesight_server.ocr.pool import Pool, Recognise
+from pagesight_server.ocr.recogniser import Recogniser, Text
+from pagesight_server.ocr.settings import LibraryNumbers, OcrSettings
+from pagesight_server.runtime import Compute
+from pagesight_server.text import Reading, TextLine, in_reading_order
+from pagesight_server.workers import Workers
+
+T = TypeVar("T")
+
+
+class Detect(Protocol):
+    """What the engine needs of a detector."""
+
+    def find(self, pixels: Pixels) -> list[Region]:
+        """The text regions of a picture, in any order."""
+
+
+class OcrEngine:
+    """Reads pictures; for many tasks of one event loop.
+
+    Args:
+        detectors: Threads that find text.
+        recognisers: Threads that recognise it, each with one resource.
+        settings: How.
+        library: The library's own numbers.
+    """
+
+    def __init__(
+        self,
+        detectors: Workers[Detect],
+        recognisers: Sequence[Workers[Recognise]],
+        settings: OcrSettings,
+        library: LibraryNumbers,
+    ) -> None:
+        self._detectors = detectors
+        self._settings = settings
+        self._library = library
+        self._turns = itertools.count()
+        self.pool = Pool(recognisers, settings)
+        """Batches and what waits for them."""
+        self.cache: Memo[bytes, Text] = Memo(settings.cache_entries)
+        """Recognised lines by their pixels; its `hits` and `misses` tell what it saves."""
+        self.reread = 0
+        """Lines that were read twice."""
+
+    async def read(self, pixels: Pixels) -> Reading:
+        """Reads all text of a picture; a picture without text has no lines.
+
+        Cancelling it takes whatever of it waits out of the queues.
+
+        Args:
+            pixels: Height x width x 3, RGB.
+
+        Raises:
+            RuntimeError: the engine is closed.
+            Exception: whatever a session raises.
+        """
+        turn = next(self._turns)
+        height_px, width_px = pixels.shape[:2]
+        bands = cut(
+            height_px,
+            width_px,
+            longest_px=self._library.longest_px,
+            narrowest_px=self._settings.narrowest_px,
+        )
+        parts = [pixels[band.top : band.bottom] for band in bands]
+        found = await _together(self._find(part) for part in parts)
+        regions = join(list(zip(bands, found, strict=True)))
+        texts = await _together(self._text(region.strip, turn) for region in regions)
+        lines = [
+            TextLine(text, confidence, region.box)
+            for region, (text, confidence) in zip(regions, texts, strict=True)
+            if text.strip() and confidence >= self._library.min_confidence
+        ]
+        return Reading(width_px=width_px, height_px=height_px, lines=in_reading_order(lines))
+
+    async def close(self) -> None:
+        """Ends the threads after their present runs; whatever waits is cancelled."""
+        await asyncio.gather(asyncio.to_thread(self._detectors.close), self.pool.close())
+
+    async def _find(self, part: Pixels) -> list[Region]:
+        return await self._detectors.run(lambda detector: detector.find(part))
+
+    async def _text(self, strip: Pixels, turn: int) -> Text:
+        key = strip.shape[1].to_bytes(4) + hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
+        return await self.cache.get(key, lambda: self._recognise(strip, turn))
+
+    async def _recognise(self, strip: Pixels, turn: int) -> Text:
+        width = self._settings.width(strip.shape[1])
+        text = await self.pool.submit(strip, width, turn=turn)
+        padded = self._settings.width(self._library.padded_px)
+        if width >= padded or text.confidence >= self._settings.reread_below:
+            return text
+        self.reread += 1
+        return await self.pool.submit(strip, padded, turn=turn)
+
+
+def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
+    """Starts the threads of an OCR bundle.
+
+    Args:
+        bundle: Of kind `ocr`.
+        compute: Of each session.
+        settings: How many threads there are, and how they read.
+
+    Raises:
+        SetupError: the bundle cannot be loaded or fails its golden pairs.
+    """
+    detectors = [
+        Detector(bundle, compute, max_enlarged_px=settings.max_enlarged_px)
+        for _ in range(settings.detectors)
+    ]
+    recognisers = [Recogniser(bundle, compute) for _ in range(settings.recognisers)]
+    graphs = {"detection": detectors[0].graph, "recognition": recognisers[0].graph}
+    bundle.check_golden(lambda graph, inputs: graphs[graph].run(inputs))
+    for recogniser in recognisers:
+        recogniser.warm(settings.shapes())
+    return OcrEngine(
+        owned(detectors, name="detector"),
+        [owned([recogniser], name="recogniser") for recogniser in recognisers],
+        settings,
+        library_numbers(bundle),
+    )
+
+
+def owned(resources: Sequence[T], *, name: str) -> Workers[T]:
+    """Threads for resources that are made already, one for each."""
+    return Workers(iter(resources).__next__, len(resources), name=name)
+
+
+def library_numbers(bundle: Bundle) -> LibraryNumbers:
+    """Reads them from a manifest."""
+    numbers = bundle.manifest["preprocessing"]
+    return LibraryNumbers(
+        longest_px=numbers["picture"]["max_side_len"],
+        padded_px=numbers["recognition"]["rec_img_shape"][2],
+        min_confidence=numbers["result"]["text_score"],
+    )
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; when one fails, or all are cancelled, the others end as well."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -1,0 +1,125 @@
+"""What reading may cost and how close it keeps to the library: measured choices, one place.
+
+Figures are those of `make bench-ocr SCREENS=DIR`, which prints the table again on any machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+WIDTHS = (
+    *range(64, 257, 32),
+    *range(320, 641, 32),
+    *range(704, 1281, 64),
+    *range(1408, 2049, 128),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OcrSettings:
+    """How text is found and read."""
+
+    detectors: int = 1
+    """Threads that find text, each with a session of its own. On a CPU finding takes about two
+    fifths of the time, so as many as recognisers, and together as many as there are cores."""
+
+    recognisers: int = 1
+    """Threads that recognise lines, each with a session of its own. One for each GPU."""
+
+    widths: tuple[int, ...] = WIDTHS
+    """Widths in pixels that lines of 48 pixels height are padded to, ascending; past the last, its
+    multiples. Of the columns that the library computes for 64 real screenshots (every line padded
+    to 320 or to the widest of six) these leave 55 %, 29 % of them for lines up to 256; steps of 16
+    would leave 2 % less in batches half as full. None lies from 257 to 319, since what is saved
+    there is lost again by what is read twice. A GPU wants fewer."""
+
+    reread_below: float = 0.97
+    """Confidence below which a line is read again, padded as the library does (to 320 pixels). The
+    network sees the padding, and what it is unsure of depends on it. Of 11,384 characters on 64
+    real screenshots, and of 5,290 on 33 generated pages, these differ from the library's:
+
+    | read again below | real lines | edits  | generated lines | edits  |
+    |------------------|------------|--------|-----------------|--------|
+    | never            |            | 0.93 % |                 | 1.66 % |
+    | 0.90             | 10 %       | 0.33 % | 7 %             | 0.83 % |
+    | 0.95             | 13 %       | 0.21 % | 11 %            | 0.42 % |
+    | 0.97             | 14 %       | 0.20 % | 13 %            | 0.23 % |
+    | always           |            | 0.18 % |                 | 0.17 % |
+
+    0 never reads again."""
+
+    max_columns: int = 640
+    """Padded pixels of width in one batch, the measure of what a run costs. A CPU's time for a
+    column is flat from 160 to 640 and a tenth higher at 1920, the library's batch; a GPU wants
+    thousands."""
+
+    sizes: tuple[int, ...] = ()
+    """Batch sizes that recognition runs at, ascending from 1, so that a CUDA session meets few
+    shapes; all are run before the first request. None: any size, nothing is run ahead."""
+
+    cache_entries: int = 4096
+    """Recognised lines remembered by their pixels, about 300 bytes each: icons, status bars and
+    labels come again in every screenshot of an app. 0 switches it off."""
+
+    max_enlarged_px: int = 3_000_000
+    """Pixels that a small picture is at most enlarged to before text is looked for; of a usual
+    screenshot 1 to 1.8 million are. The library has no limit: of a strip of 16 x 2000 pixels it
+    makes 63 million, which take 20 s and 15 GB."""
+
+    narrowest_px: int = 640
+    """Width below which a tall picture is not shrunk but looked at in overlapping parts. The
+    library shrinks 1080 x 8000 to 270 pixels of width, where nothing can be read; phones end at
+    625 to 900."""
+
+    def __post_init__(self) -> None:
+        counts = (self.detectors, self.recognisers, self.max_enlarged_px, self.narrowest_px)
+        if min(counts) < 1 or self.cache_entries < 0 or not 0 <= self.reread_below <= 1:
+            raise ValueError(
+                "need detectors, recognisers, max_enlarged_px and narrowest_px of at least 1, "
+                f"cache_entries of at least 0 and reread_below from 0 to 1, got {self}"
+            )
+        if not self.widths or self.widths[0] < 8 or not _ascend(self.widths):
+            raise ValueError(f"widths must ascend from 8 or more, got {self.widths}")
+        if self.sizes and (self.sizes[0] != 1 or not _ascend(self.sizes)):
+            raise ValueError(f"sizes must ascend from 1, got {self.sizes}")
+        if self.max_columns < self.widths[0]:
+            raise ValueError(f"max_columns must be at least {self.widths[0]}, the least width")
+
+    def width(self, pixels: int) -> int:
+        """The width that a line of so many pixels is padded to."""
+        at = bisect_left(self.widths, pixels)
+        if at < len(self.widths):
+            return self.widths[at]
+        return -(-pixels // self.widths[-1]) * self.widths[-1]
+
+    def count(self, width: int, waiting: int) -> int:
+        """How many of so many waiting lines of a width go in one batch; 1 always may."""
+        most = max(1, min(waiting, self.max_columns // width))
+        return max((size for size in self.sizes if size <= most), default=most)
+
+    def shapes(self) -> Iterator[tuple[int, int]]:
+        """Every batch size with every width that it comes in."""
+        for width, size in itertools.product(self.widths, self.sizes):
+            if size == self.count(width, size):
+                yield size, width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryNumbers:
+    """Of the library's own numbers, which a bundle repeats, those that the engine needs."""
+
+    longest_px: int = 2000
+    """Side that larger pictures are shrunk to."""
+
+    padded_px: int = 320
+    """Width that narrower lines are padded to."""
+
+    min_confidence: float = 0.5
+    """Lines that are less sure are dropped."""
+
+
+def _ascend(numbers: tuple[int, ...]) -> bool:
+    return all(a < b for a, b in itertools.pairwise(numbers))
