@@ -1,6 +1,6 @@
 """What reading may cost and how close it keeps to the library: measured choices, one place.
 
-Figures are those of `make bench-ocr SCREENS=DIR`, which prints the table again on any machine.
+`make bench-ocr SCREENS=DIR` measures them; `ARGS='--reread-below 0.9 --max-columns 1920'` others.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class OcrSettings:
     widths: tuple[int, ...] = WIDTHS
     """Widths in pixels that lines of 48 pixels height are padded to, ascending; past the last, its
     multiples. Of the columns that the library computes for 64 real screenshots (every line padded
-    to 320 or to the widest of six) these leave 55 %, 29 % of them for lines up to 256; steps of 16
-    would leave 2 % less in batches half as full. None lies from 257 to 319, since what is saved
-    there is lost again by what is read twice. A GPU wants fewer."""
+    to 320 or to the widest of six) 29 % are left for lines up to 256 and 25 % for wider ones; what
+    is read twice adds 12 %. Steps of 16 would save 2 %, in batches half as full. None lies from
+    257 to 319: what is saved there is lost again by what is read twice. A GPU wants fewer."""
 
     reread_below: float = 0.97
     """Confidence below which a line is read again, padded as the library does (to 320 pixels). The
@@ -67,7 +67,7 @@ class OcrSettings:
     max_enlarged_px: int = 3_000_000
     """Pixels that a small picture is at most enlarged to before text is looked for; of a usual
     screenshot 1 to 1.8 million are. The library has no limit: of a strip of 16 x 2000 pixels it
-    makes 63 million, which take 20 s and 15 GB."""
+    makes 63 million: some 20 s and 15 GB, at what a usual one takes for each."""
 
     narrowest_px: int = 640
     """Width below which a tall picture is not shrunk but looked at in overlapping parts. The
