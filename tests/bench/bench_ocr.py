@@ -245,7 +245,7 @@ def measure(
     rows = [side.row(full, plain) for side in (full, plain, cold, warm, busy)]
     rows[2] |= {
         "cache_hit_ratio": round(hits / max(1, hits + misses), 4),
-        "reread_ratio": round(reread / max(1, misses), 4),
+        "reread_ratio": round(reread / max(1, hits + misses - reread), 4),
         **{f"share_{name}": round(s / sum(cold.cpu_s), 4) for name, s in _ranked(spent)},
     }
     rows[4] |= {

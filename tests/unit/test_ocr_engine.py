@@ -18,7 +18,7 @@ from pagesight_server.ocr import OcrEngine, OcrSettings
 from pagesight_server.ocr.engine import Detect, owned
 from pagesight_server.ocr.parts import Region
 from pagesight_server.ocr.recogniser import Text
-from pagesight_server.ocr.settings import LibraryNumbers
+from pagesight_server.ocr.settings import LibraryNumbers, library_widths
 from pagesight_server.text import Box
 from pagesight_server.workers import Workers
 from tests.support import WAIT_S
@@ -162,6 +162,29 @@ async def test_a_narrow_line_is_read_again_when_unsure(
     assert found == ([f"{value}@{widths[-1]}"] if confidence >= 0.5 else [])
     assert ours.reread == len(widths) - 1
     await ours.close()
+
+
+async def test_an_unsure_line_is_padded_like_the_widest_of_its_six() -> None:
+    recogniser = Recogniser(unsure={20: 0.8, 27: 0.8})
+    ours = engine(recogniser=recogniser)
+    # Sorted by width, 20 to 25 are the first six; 27 is with 250, which is 500 pixels wide.
+    assert await texts(ours, 250, 27, 25, 24, 23, 22, 21, 20) == [
+        "250@640", "27@640", "25@64", "24@64", "23@64", "22@64", "21@64", "20@320",
+    ]  # fmt: skip
+    await ours.close()
+
+
+@pytest.mark.parametrize(
+    ("widths", "padded"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([50, 400, 60], [400, 400, 400], id="one batch"),
+        pytest.param([50, 60], [320, 320], id="never less than 320"),
+        pytest.param([500, 90, 10, 20, 30, 40, 400], [500, *[400] * 6], id="batches of six"),
+    ],
+)
+def test_the_library_pads_sorted_lines_six_by_six(widths: list[int], padded: list[int]) -> None:
+    assert library_widths(widths, LibraryNumbers()) == padded
 
 
 async def test_what_is_too_unsure_or_blank_is_no_line() -> None:

@@ -2,9 +2,9 @@
 
     read ──> parts ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
                                                                   │  ^
-                             seen before or under way? ──yes──────┼──┘
-                                      no ──> pool, narrow ──sure?─┤
-                                                 no ──> pool, padded as in the library
+           narrow, then where unsure again as the library pads ───┘  │
+             └──> seen before or under way? ──yes──> ────────────────┤
+                                └──no──> pool of all pictures ───────┘
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
@@ -24,7 +24,7 @@ from pagesight_server.ocr.detector import Detector
 from pagesight_server.ocr.parts import Region, cut, join
 from pagesight_server.ocr.pool import Pool, Recognise
 from pagesight_server.ocr.recogniser import Recogniser, Text
-from pagesight_server.ocr.settings import LibraryNumbers, OcrSettings
+from pagesight_server.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.runtime import Compute
 from pagesight_server.text import Reading, TextLine, in_reading_order
 from pagesight_server.workers import Workers
@@ -63,7 +63,7 @@ class OcrEngine:
         self.pool = Pool(recognisers, settings)
         """Batches and what waits for them."""
         self.cache: Memo[bytes, Text] = Memo(settings.cache_entries)
-        """Recognised lines by their pixels; its `hits` and `misses` tell what it saves."""
+        """Texts by the pixels of a line and its padding; `hits` and `misses` tell what it saves."""
         self.reread = 0
         """Lines that were read twice."""
 
@@ -90,7 +90,11 @@ class OcrEngine:
         parts = [pixels[band.top : band.bottom] for band in bands]
         found = await _together(self._find(part) for part in parts)
         regions = join(list(zip(bands, found, strict=True)))
-        texts = await _together(self._text(region.strip, turn) for region in regions)
+        padded = library_widths([region.strip.shape[1] for region in regions], self._library)
+        texts = await _together(
+            self._text(region.strip, self._settings.width(width), turn)
+            for region, width in zip(regions, padded, strict=True)
+        )
         lines = [
             TextLine(text, confidence, region.box)
             for region, (text, confidence) in zip(regions, texts, strict=True)
@@ -105,18 +109,18 @@ class OcrEngine:
     async def _find(self, part: Pixels) -> list[Region]:
         return await self._detectors.run(lambda detector: detector.find(part))
 
-    async def _text(self, strip: Pixels, turn: int) -> Text:
-        key = strip.shape[1].to_bytes(4) + hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
-        return await self.cache.get(key, lambda: self._recognise(strip, turn))
-
-    async def _recognise(self, strip: Pixels, turn: int) -> Text:
+    async def _text(self, strip: Pixels, padded: int, turn: int) -> Text:
         width = self._settings.width(strip.shape[1])
-        text = await self.pool.submit(strip, width, turn=turn)
-        padded = self._settings.width(self._library.padded_px)
-        if width >= padded or text.confidence >= self._settings.reread_below:
+        digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
+        text = await self._read(strip, digest, width, turn)
+        if width == padded or text.confidence >= self._settings.reread_below:
             return text
         self.reread += 1
-        return await self.pool.submit(strip, padded, turn=turn)
+        return await self._read(strip, digest, padded, turn)
+
+    async def _read(self, strip: Pixels, digest: bytes, width: int, turn: int) -> Text:
+        key = strip.shape[1].to_bytes(4) + width.to_bytes(4) + digest
+        return await self.cache.get(key, lambda: self.pool.submit(strip, width, turn=turn))
 
 
 def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
@@ -157,6 +161,7 @@ def library_numbers(bundle: Bundle) -> LibraryNumbers:
     numbers = bundle.manifest["preprocessing"]
     return LibraryNumbers(
         longest_px=numbers["picture"]["max_side_len"],
+        batch=numbers["recognition"]["rec_batch_num"],
         padded_px=numbers["recognition"]["rec_img_shape"][2],
         min_confidence=numbers["result"]["text_score"],
     )

@@ -4,9 +4,9 @@
                  ^ cancelled strips leave      ^ the width of the strip whose turn it is
 
 Work-conserving: whoever is idle takes what is there; while all are busy the next batches
-form. The padding of a strip depends on its own width alone, never on its company, so a
-screenshot reads the same whatever else is in flight. (In the library it depends on the batch:
-the same lines read one by one instead of six at a time differ in 0.4 % of the characters.)
+form. A strip is padded as its own picture says, never as its company needs, so a screenshot
+reads the same whatever else is in flight. (The network sees the padding: lines that the library
+reads one by one instead of six at a time differ in 0.4 % of the characters.)
 
 The strip whose turn it is goes first, its width decides, and others of that width go along:
 none waits for longer than everything that came before it takes.
