@@ -1,8 +1,11 @@
 """Exports a full-size SigLIP 2 tower in every dtype and measures it: `make bench-export`.
 
     random weights, so400m's own configuration -> checkpoint folder (1.7 GB)
-      -> fp32, fp16, int8 -> parity, size, time, memory -> latency on this machine's processor
-                                                           -> bench/export.json and a table
+      -> fp32, fp16, int8 -> parity, size, time, memory
+                          -> latency of all, in turns   -> bench/export.json and a table
+
+Latencies taken in turns share what else the machine did, so their ratios hold on a busy one.
+With `--keep DIR` the bundles stay there, and the next run measures their latency alone.
 
 No weights can be had here, so what is measured is what the export does to the architecture, not
 what a trained model sees. Random weights are enlarged until the parity pictures spread, as the
@@ -31,6 +34,7 @@ from rich.table import Table
 from transformers import Siglip2ImageProcessor, Siglip2VisionConfig, Siglip2VisionModel
 
 from pagesight_export import checkpoints, encoders, feeds, parity, pictures
+from pagesight_export.bundle import read_manifest
 from pagesight_export.encoders import Reference
 from pagesight_export.errors import ParityError
 from pagesight_export.folder import need_space, scratch, write
@@ -47,6 +51,8 @@ SO400M = {
 """The vision configuration of google/siglip2-so400m-patch16-naflex."""
 DISK_BYTES = 8 * 2**30
 """The checkpoint, one FP32 bundle, and the FP32 and INT8 graphs of the last."""
+ROWS = "rows.json"
+"""Beside kept bundles: what their export measured."""
 PHONE = 0
 """The parity picture of 1080 x 2400 that latency is measured with."""
 
@@ -70,24 +76,41 @@ def spread(folder: Path, patches: int) -> float:
     return parity.measure(found, found).median_cosine_of_pairs
 
 
-def latency_ms(graph: Graph, manifest: Any, batch: int, runs: int) -> float:
-    """Return the median time of one run, preparation of the pictures not included."""
-    inputs = feeds.prepare(
-        manifest.input, manifest.preprocessing, [pictures.picture(PHONE)] * batch
-    )
-    graph.run(inputs)
-    taken = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        graph.run(inputs)
-        taken.append((time.perf_counter() - started) * 1000)
-    return statistics.median(taken)
+def latencies(work: Path, rows: list[dict[str, Any]], runs: int) -> None:
+    """Add the median time of one run to each accepted row; preparation of pictures not included.
+
+    Every round runs each dtype once.
+    """
+    loaded = {
+        found["dtype"]: (
+            Graph(work / found["dtype"] / "model.onnx"),
+            read_manifest(work / found["dtype"]),
+        )
+        for found in rows
+        if found["accepted"]
+    }
+    for batch in (1, 4):
+        say(f"latency of {batch}, {runs} rounds")
+        inputs = {
+            dtype: feeds.prepare(
+                manifest.input, manifest.preprocessing, [pictures.picture(PHONE)] * batch
+            )
+            for dtype, (_, manifest) in loaded.items()
+        }
+        taken: dict[str, list[float]] = {dtype: [] for dtype in loaded}
+        for round_ in range(-1, runs):
+            for dtype, (graph, _) in loaded.items():
+                started = time.perf_counter()
+                graph.run(inputs[dtype])
+                if round_ >= 0:  # the first warms up
+                    taken[dtype].append((time.perf_counter() - started) * 1000)
+        for found in rows:
+            if times := taken.get(found["dtype"]):
+                found[f"latency_ms_batch_{batch}"] = round(statistics.median(times), 1)
 
 
-def row(
-    dtype: str, folder: Path, patches: int, reference: Reference, work: Path, runs: int
-) -> dict[str, Any]:
-    """Export one dtype and measure it; a refused one has its parity and no latency."""
+def row(dtype: str, folder: Path, patches: int, reference: Reference, work: Path) -> dict[str, Any]:
+    """Export one dtype and measure it; a refused one has its parity alone."""
     out = work / dtype
     found: dict[str, Any] = {"dtype": dtype, "max_num_patches": patches}
     try:
@@ -104,14 +127,7 @@ def row(
     except ParityError as error:
         say(str(error))
         return found | flat(error.report) | {"accepted": False}
-    graph = Graph(out / "model.onnx")
-    found |= flat(manifest.report) | {"accepted": True}
-    for batch in (1, 4):
-        say(f"{dtype}: latency of {batch}")
-        found[f"latency_ms_batch_{batch}"] = round(latency_ms(graph, manifest, batch, runs), 1)
-    del graph
-    shutil.rmtree(out)
-    return found
+    return found | flat(manifest.report) | {"accepted": True}
 
 
 def flat(report: Any) -> dict[str, Any]:
@@ -150,45 +166,62 @@ def _text(value: object) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def export(work: Path, patches: int) -> list[dict[str, Any]]:
+    """Export every dtype into `work` and measure each; one row a dtype."""
+    need_space(work, DISK_BYTES)
+    load = os.getloadavg()[0]
+    gain = 1.0
+    say("making a checkpoint of 1.7 GB with random weights")
+    folder = checkpoint(work / "so400m-random", gain)
+    while (median := spread(folder, patches)) > parity.SPREAD_MEDIAN_COSINE:
+        if gain >= 16:
+            sys.exit(f"random weights do not spread: median cosine {median:.3f}")
+        gain *= 2
+        say(f"median cosine {median:.3f}: enlarging the weights {gain:g} times")
+        folder = checkpoint(folder, gain)
+    source = checkpoints.siglip2(str(folder), max_num_patches=patches)
+    parameters = source.parameters
+    started = time.monotonic()
+    reference = encoders.refer(source, say)
+    source_seconds = (time.monotonic() - started) / len(reference.embeddings)
+    del source
+    gc.collect()
+    rows = [row(dtype, folder, patches, reference, work) for dtype in ("fp32", "fp16", "int8")]
+    shutil.rmtree(folder)
+    conditions = (
+        f"random weights x {gain:g}, {parameters / 1e6:.0f} million parameters, CPU,"
+        f" load {load:.1f} before the export and {os.getloadavg()[0]:.1f} after,"
+        f" torch {torch.__version__} takes {source_seconds:.2f} s a picture, numpy {np.__version__}"
+    )
+    return [found | {"machine": machine(), "conditions": conditions} for found in rows]
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--patches", type=int, default=256)
-    parser.add_argument("--runs", type=int, default=5, help="timed runs for each latency")
+    parser.add_argument("--runs", type=int, default=5, help="timed rounds for each latency")
+    parser.add_argument("--keep", type=Path, help="leave the bundles here, or take them from here")
     parser.add_argument("--out", type=Path, default=Path("bench/export.json"))
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory(prefix=".export-", dir=options.out.parent) as temporary:
-        work = Path(temporary)
-        need_space(work, DISK_BYTES)
-        gain = 1.0
-        say("making a checkpoint of 1.7 GB with random weights")
-        folder = checkpoint(work / "so400m-random", gain)
-        while (median := spread(folder, options.patches)) > parity.SPREAD_MEDIAN_COSINE:
-            if gain >= 16:
-                sys.exit(f"random weights do not spread: median cosine {median:.3f}")
-            gain *= 2
-            say(f"median cosine {median:.3f}: enlarging the weights {gain:g} times")
-            folder = checkpoint(folder, gain)
-        source = checkpoints.siglip2(str(folder), max_num_patches=options.patches)
-        parameters = source.parameters
-        started = time.monotonic()
-        reference = encoders.refer(source, say)
-        source_seconds = (time.monotonic() - started) / len(reference.embeddings)
-        del source
-        gc.collect()
-        rows = [
-            row(dtype, folder, options.patches, reference, work, options.runs)
-            for dtype in ("fp32", "fp16", "int8")
-        ]
-    conditions = (
-        f"random weights x {gain:g}, {parameters / 1e6:.0f} million parameters,"
-        f" CPU, load {load:.1f} at start, {os.getloadavg()[0]:.1f} at end,"
-        f" torch {torch.__version__} takes {source_seconds:.2f} s a picture, numpy {np.__version__}"
-    )
+        work = options.keep or Path(temporary)
+        work.mkdir(parents=True, exist_ok=True)
+        kept = work / ROWS
+        if kept.is_file():
+            rows = json.loads(kept.read_text(encoding="utf-8"))
+        else:
+            rows = export(work, options.patches)
+            kept.write_text(json.dumps(rows), encoding="utf-8")
+        load = os.getloadavg()[0]
+        latencies(work, rows, options.runs)
+        conditions = (
+            f"{rows[0]['conditions']}; latency: {options.runs} rounds in turns, medians,"
+            f" load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
+        )
     for found in rows:
-        found |= {"machine": machine(), "conditions": conditions}
+        found["conditions"] = conditions
     options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     Console().print(table(rows))
     print(f"{machine()}; {conditions}\n{options.out}")
