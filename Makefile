@@ -25,7 +25,7 @@ help: ## List the commands
 .venv/.done: requirements/dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "pagesight needs Python 3.11 to 3.13: apt install python3.11 python3.11-venv, or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: apt install python3.11-venv" >&2; exit 1; }
-	@echo "installing into .venv (once; about 250 MB)"
+	@echo "installing into .venv (once; 1.4 GB on the disk)"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -96,7 +96,7 @@ bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
 
 .PHONY: bench-export
-bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (half an hour)
+bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
 
 .PHONY: lint
