@@ -19,6 +19,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -35,7 +36,7 @@ from pagesight_server.snapshot import OTHER, Snapshot, is_reserved
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 2
+CALIBRATION_VERSION = 3
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -68,6 +69,14 @@ class Calibration:
     gallery. Not so with few pictures of each page: then only `pseudo-unknown` pages place it."""
     threshold_with_text: float
     threshold_without_text: float
+    scores_with_text: tuple[float, ...] = ()
+    """What known pages scored here, at most 101 quantiles in order: what traffic is held against.
+    Empty where no picture could be left out."""
+    scores_without_text: tuple[float, ...] = ()
+    source: Literal["gallery", "validation"] = "gallery"
+    """Whether the gallery's own pictures placed the threshold, or labelled traffic."""
+    revision: int = 0
+    """Of the gallery when labelled traffic placed the threshold; 0 where the gallery did."""
 
     def threshold(self, *, with_text: bool) -> float:
         """The least acceptance score of a known page."""
@@ -80,7 +89,10 @@ class Calibration:
     @staticmethod
     def from_json(data: str) -> Calibration:
         """Reads what `to_json` wrote."""
-        return Calibration(**json.loads(data))
+        fields = json.loads(data)
+        for name in ("scores_with_text", "scores_without_text"):
+            fields[name] = tuple(fields.get(name, ()))
+        return Calibration(**fields)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,10 +175,11 @@ def calibrate(
     known = [row for row in rows if counts[snapshot.pictures[row].label] > 1]
     typical = float(np.median(list(counts.values()))) if counts else 0.0
     guaranteed = typical >= GUARANTEE_PICTURES
-    thresholds = []
+    thresholds, scores = [], []
     for with_text in (True, False):
         found = {row: _left_out(snapshot, method, row, with_text=with_text) for row in rows}
         own = [acceptance(found[row]) for row in known]
+        scores.append(quantiles(own))
         if name == "seed":
             thresholds.append(_quantile(own, epsilon))
             continue
@@ -185,6 +198,8 @@ def calibrate(
         guaranteed=len(known) >= 1 / epsilon - 1 and (guaranteed or name == "seed"),
         threshold_with_text=thresholds[0],
         threshold_without_text=thresholds[1],
+        scores_with_text=scores[0],
+        scores_without_text=scores[1],
     )
 
 
@@ -216,11 +231,11 @@ def _placed(
         guaranteed: Whether the labels have pictures enough for `own` to speak for traffic.
     """
     if not pseudo:
-        return _conformal(own, epsilon)
+        return conformal(own, epsilon)
     between = float(np.quantile(pseudo, PSEUDO_QUANTILE))
     if not own:
         return between
-    highest = _conformal(own, epsilon)
+    highest = conformal(own, epsilon)
     if highest <= between:
         return highest if guaranteed else between
     # The fewer kinds of page stand for the unknown, the less they tell of it.
@@ -232,7 +247,7 @@ def _quantile(scores: Sequence[float], epsilon: float) -> float:
     return float(np.quantile(scores, epsilon)) if scores else EMPTY_THRESHOLD
 
 
-def _conformal(scores: Sequence[float], epsilon: float) -> float:
+def conformal(scores: Sequence[float], epsilon: float) -> float:
     """The greatest threshold that rejects an exchangeable score with probability <= epsilon.
 
     That is the k-th smallest of n scores with k = floor(epsilon (n + 1)). With too few
@@ -242,6 +257,14 @@ def _conformal(scores: Sequence[float], epsilon: float) -> float:
         return EMPTY_THRESHOLD
     k = max(1, math.floor(epsilon * (len(scores) + 1)))
     return sorted(scores)[k - 1]
+
+
+def quantiles(scores: Sequence[float], most: int = 101) -> tuple[float, ...]:
+    """The scores in order, thinned out evenly to at most `most`, the ends among them."""
+    ordered = sorted(scores)
+    if len(ordered) > most:
+        ordered = np.quantile(ordered, np.linspace(0, 1, most)).tolist()
+    return tuple(ordered)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,9 +12,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import numpy as np
 from rapidfuzz import fuzz, process
@@ -81,7 +81,8 @@ class SeedMethod:
 
     K = 5
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(self, snapshot: Snapshot, *, visual_weight: float = VISUAL_WEIGHT) -> None:
+        self._visual_weight = visual_weight
         known = [i for i, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
         self._snapshot = snapshot
         self._index = FlatIndex(snapshot.embeddings, np.asarray(known, np.int64))
@@ -96,8 +97,13 @@ class SeedMethod:
     ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits; ties go to the greater cosine."""
         text = query.reading.joined() if query.reading is not None else None
-        return _best_per_label(self._snapshot, hits, text, self._texts)
+        return _best_per_label(
+            self._snapshot, hits, text, self._texts, visual_weight=self._visual_weight
+        )
 
+
+Piece = Literal["visual", "ratio", "stable", "discriminative", "explained", "examples"]
+"""A piece of evidence of `PagesightMethod` that can be left out, to measure what it is worth."""
 
 MAX_TRUST = 0.6
 """Weight of the templates where the gallery's texts agree with themselves."""
@@ -120,7 +126,17 @@ class PagesightMethod:
     """Pictures compared by text. Recall of the right label within 20 was 0.995 on the
     hardest set measured; 64 leaves room for labels with many pictures."""
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    PIECES: ClassVar[Mapping[Piece, str]] = {
+        "visual": "how alike the pictures look",
+        "ratio": "how alike all text reads",
+        "stable": "what the label always shows",
+        "discriminative": "what only this label shows",
+        "explained": "how much of the text the label has ever shown",
+        "examples": "enrolled examples of unknown pages",
+    }
+
+    def __init__(self, snapshot: Snapshot, *, without: Collection[Piece] = ()) -> None:
+        self._without = frozenset(without)
         reserved = np.asarray([is_reserved(p.label) for p in snapshot.pictures], bool)
         self._snapshot = snapshot
         self._known = FlatIndex(snapshot.embeddings, np.flatnonzero(~reserved))
@@ -136,6 +152,8 @@ class PagesightMethod:
         Searched apart, so that many examples crowd out no known page.
         """
         known = self._known.search(embedding, self.K, without=without)
+        if "examples" in self._without:
+            return known
         unknown = self._unknown.search(embedding, self.K, without=without)
         cosines = np.concatenate([known.cosines, unknown.cosines])
         order = np.argsort(-cosines, kind="stable")
@@ -156,16 +174,26 @@ class PagesightMethod:
     def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
         """Mixes what the label always shows into the textual evidence of its best picture."""
         i = self._place[candidate.label]
-        agrees = float(said.stable[i] + said.discriminative[i] + said.explained[i]) / 3
+        pieces: dict[Piece, float] = {
+            "stable": float(said.stable[i]),
+            "discriminative": float(said.discriminative[i]),
+            "explained": float(said.explained[i]),
+        }
+        kept = [value for piece, value in pieces.items() if piece not in self._without]
         trust = self._trust
         visual_weight = VISUAL_WEIGHT * (1 - trust)
-        textual = (TEXT_WEIGHT * (1 - trust) * candidate.textual + trust * agrees) / (
-            1 - visual_weight
+        ratio_weight = 0.0 if "ratio" in self._without else TEXT_WEIGHT * (1 - trust)
+        trust = trust if kept else 0.0
+        agrees = sum(kept) / len(kept) if kept else 0.0
+        textual = (ratio_weight * candidate.textual + trust * agrees) / max(
+            1e-9, ratio_weight + trust
         )
         return replace(
             candidate,
             textual=textual,
-            score=visual_weight * candidate.visual + (1 - visual_weight) * textual,
+            score=textual
+            if "visual" in self._without
+            else visual_weight * candidate.visual + (1 - visual_weight) * textual,
         )
 
     def _agreement(self) -> float:
@@ -198,13 +226,18 @@ METHODS: dict[MethodName, type[SeedMethod | PagesightMethod]] = {
 
 
 def _best_per_label(
-    snapshot: Snapshot, hits: Hits, text: str | None, texts: Sequence[str]
+    snapshot: Snapshot,
+    hits: Hits,
+    text: str | None,
+    texts: Sequence[str],
+    *,
+    visual_weight: float = VISUAL_WEIGHT,
 ) -> tuple[Candidate, ...]:
     found: list[Candidate] = []
     for row, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
         other = texts[row]
         textual = fuzz.ratio(text, other) / 100 if text and other else 0.0
-        score = cosine if text is None else VISUAL_WEIGHT * cosine + TEXT_WEIGHT * textual
+        score = cosine if text is None else visual_weight * cosine + (1 - visual_weight) * textual
         label = snapshot.pictures[row].label
         found.append(Candidate(label=label, row=row, visual=cosine, textual=textual, score=score))
     found.sort(key=lambda c: (-c.score, -c.visual, c.row))

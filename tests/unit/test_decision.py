@@ -16,6 +16,7 @@ from pagesight_server.decision import (
     acceptance,
     calibrate,
     decide,
+    quantiles,
 )
 from pagesight_server.evidence import METHODS, Candidate, MethodName, Query
 from pagesight_server.snapshot import Snapshot, is_reserved
@@ -282,6 +283,29 @@ def test_a_large_gallery_is_calibrated_on_a_fixed_sample(monkeypatch: pytest.Mon
 
 def test_a_calibration_survives_the_store() -> None:
     assert Calibration.from_json(HALF.to_json()) == HALF
+
+
+def test_a_calibration_without_scores_can_still_be_read() -> None:
+    older = (
+        '{"epsilon": 0.05, "pictures": 100, "guaranteed": true, '
+        '"threshold_with_text": 0.5, "threshold_without_text": 0.25}'
+    )
+    assert Calibration.from_json(older) == HALF
+
+
+def test_a_calibration_keeps_what_left_out_pictures_scored() -> None:
+    found = calibrate("pagesight", fan(4), METHODS["pagesight"](fan(4)))
+    # Two pairs of twins, at cosines 0.99 and 0.98.
+    assert found.scores_without_text == pytest.approx([0.98, 0.98, 0.99, 0.99], abs=1e-3)
+    assert Calibration.from_json(found.to_json()) == found
+
+
+def test_many_scores_are_kept_as_evenly_spaced_quantiles() -> None:
+    kept = quantiles([float(score) for score in range(1001)])
+    assert len(kept) == 101
+    assert kept[:3] == (0.0, 10.0, 20.0)
+    assert kept[-1] == 1000.0
+    assert quantiles([2.0, 1.0]) == (1.0, 2.0)
 
 
 def test_an_empty_gallery_answers_other_and_says_why() -> None:

@@ -193,3 +193,33 @@ def test_matching_lines_are_those_that_are_four_fifths_alike() -> None:
 def test_nothing_matches_a_picture_without_text() -> None:
     assert matching_lines(reading("a"), reading()) == ()
     assert matching_lines(reading(), reading("a")) == ()
+
+
+def test_the_weight_of_the_picture_can_be_swept_in_the_published_method() -> None:
+    # With 0.25: a 0.25 * 0.8 + 0.75 * 0.75 = 0.7625;  b 0.25 * 0.6 + 0.75 * 1 = 0.90
+    assert weigh(SeedMethod(TWO, visual_weight=0.25), query("abcf")) == [
+        ("b", 0.6, 1.0, 0.9),
+        ("a", 0.8, 0.75, 0.7625),
+    ]
+
+
+def test_without_the_picture_text_alone_decides() -> None:
+    # Single pictures: nothing to learn agreement from, so the templates count nothing.
+    assert weigh(PagesightMethod(TWO, without={"visual"}), query("abcf")) == [
+        ("b", 0.6, 1.0, 1.0),
+        ("a", 0.8, 0.75, 0.75),
+    ]
+
+
+def test_without_every_text_the_picture_alone_decides() -> None:
+    pieces = {"ratio", "stable", "discriminative", "explained"}
+    found = PagesightMethod(TWO, without={p for p in PagesightMethod.PIECES if p in pieces})
+    assert [label for label, *_ in weigh(found, query("abcf"))] == ["a", "b"]
+
+
+def test_without_examples_of_unknown_pages_none_is_searched() -> None:
+    gallery = snapshot(("a", (1, 0), []), ("other", (1, 0), []))
+    assert [row[0] for row in weigh(PagesightMethod(gallery), query())] == ["a", "other"]
+    assert [row[0] for row in weigh(PagesightMethod(gallery, without={"examples"}), query())] == [
+        "a"
+    ]
