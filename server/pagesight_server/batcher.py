@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
+from pagesight_server.stages import Observe, Run, Share, StageTimes, current, ignore
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -67,6 +69,8 @@ class _Waiting(Generic[Item, Result]):
     item: Item = field(compare=False)
     future: asyncio.Future[tuple[Result, BatchInfo]] = field(compare=False)
     since: float = field(compare=False)
+    owner: StageTimes | None = field(compare=False)
+    """The record of the screenshot that it belongs to."""
 
 
 class Batcher(Generic[Item, Result]):
@@ -95,6 +99,8 @@ class Batcher(Generic[Item, Result]):
         self._heap: list[_Waiting[Item, Result]] = []
         self._arrived = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self.observe: Observe = ignore
+        """Told of each run."""
 
     async def submit(self, item: Item, *, priority: int = 0) -> tuple[Result, BatchInfo]:
         """Waits for the result of one item; cancelling it while it waits costs nothing.
@@ -114,7 +120,7 @@ class Batcher(Generic[Item, Result]):
         future: asyncio.Future[tuple[Result, BatchInfo]] = (
             asyncio.get_running_loop().create_future()
         )
-        waiting = _Waiting(priority, next(self._numbers), item, future, self._clock())
+        waiting = _Waiting(priority, next(self._numbers), item, future, self._clock(), current())
         heapq.heappush(self._heap, waiting)
         self._arrived.set()
         return await future
@@ -149,14 +155,35 @@ class Batcher(Generic[Item, Result]):
                     waiting.future.cancel()
                 raise
             except Exception as error:
+                self._tell(batch, started, closed, failed=type(error).__name__)
                 for waiting in batch:
                     if not waiting.future.done():
                         waiting.future.set_exception(error)
                 continue
+            self._tell(batch, started, closed)
             for waiting, result in zip(batch, results, strict=True):
                 if not waiting.future.done():
                     wait_ms = 1000 * (started - waiting.since)
                     waiting.future.set_result((result, BatchInfo(len(batch), wait_ms, closed)))
+
+    def _tell(
+        self,
+        batch: Sequence[_Waiting[Item, Result]],
+        started_s: float,
+        closed: CloseReason,
+        failed: str = "",
+    ) -> None:
+        shares = tuple(Share(waiting.owner, waiting.since) for waiting in batch)
+        self.observe(
+            Run(
+                stage="encode",
+                start_s=started_s,
+                end_s=self._clock(),
+                shares=shares,
+                closed=closed,
+                failed=failed,
+            )
+        )
 
     async def _form(self) -> tuple[list[_Waiting[Item, Result]], CloseReason]:
         """Waits for the first item, then takes what goes with it."""

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pagesight_server.arrays import Embedding, Pixels
@@ -22,20 +20,8 @@ from pagesight_server.decision import Decision, Knowledge, decide
 from pagesight_server.evidence import Query
 from pagesight_server.memo import Memo
 from pagesight_server.snapshot import DEFAULT_GALLERY
+from pagesight_server.stages import StageTimes, recording
 from pagesight_server.text import Reading
-
-
-class StageTimes(dict[str, float]):
-    """Milliseconds by stage."""
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Adds the time that its block takes."""
-        start = time.perf_counter()
-        try:
-            yield
-        finally:
-            self[stage] = self.get(stage, 0.0) + 1000 * (time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +71,7 @@ class Pipeline:
         Raises:
             RequestError: the picture cannot be used or there is no such gallery.
         """
-        times = StageTimes()
-        with times.measure("total"):
+        with recording() as times, times.measure("total"):
             knowledge = self.knowledge(gallery)
             percept = await self.perceive(image, ocr=ocr, times=times)
             query = Query(embedding=percept.embedding, reading=percept.reading)

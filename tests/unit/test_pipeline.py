@@ -10,7 +10,8 @@ import pytest
 from pagesight_server.arrays import Embedding, Pixels
 from pagesight_server.decision import Knowledge
 from pagesight_server.errors import ImageError, NotFoundError
-from pagesight_server.pipeline import Pipeline, StageTimes
+from pagesight_server.pipeline import Pipeline
+from pagesight_server.stages import StageTimes
 from pagesight_server.text import Reading
 from tests.support import WAIT_S
 from tests.support.parts import FakeModels, reading, snapshot, unit

@@ -20,9 +20,10 @@ from pagesight_server.decision import Calibration, Knowledge, decide
 from pagesight_server.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.evidence import Query
 from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision
-from pagesight_server.pipeline import Answer, StageTimes
+from pagesight_server.pipeline import Answer
 from pagesight_server.service import protocol
 from pagesight_server.snapshot import LabelFacts
+from pagesight_server.stages import StageTimes
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit
 from tests.support.serving import details
 

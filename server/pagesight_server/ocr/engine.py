@@ -26,6 +26,7 @@ from pagesight_server.ocr.pool import Pool, Recognise
 from pagesight_server.ocr.recogniser import Recogniser, Text
 from pagesight_server.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.runtime import Compute
+from pagesight_server.stages import measure
 from pagesight_server.text import Reading, TextLine, in_reading_order
 from pagesight_server.workers import Workers
 
@@ -88,13 +89,15 @@ class OcrEngine:
             narrowest_px=self._settings.narrowest_px,
         )
         parts = [pixels[band.top : band.bottom] for band in bands]
-        found = await _together(self._find(part) for part in parts)
+        with measure("detect"):
+            found = await _together(self._find(part) for part in parts)
         regions = join(list(zip(bands, found, strict=True)))
         padded = library_widths([region.strip.shape[1] for region in regions], self._library)
-        texts = await _together(
-            self._text(region.strip, self._settings.width(width), turn)
-            for region, width in zip(regions, padded, strict=True)
-        )
+        with measure("recognise"):
+            texts = await _together(
+                self._text(region.strip, self._settings.width(width), turn)
+                for region, width in zip(regions, padded, strict=True)
+            )
         lines = [
             TextLine(text, confidence, region.box)
             for region, (text, confidence) in zip(regions, texts, strict=True)

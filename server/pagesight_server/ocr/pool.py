@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import time
 from bisect import insort
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from typing import Protocol
 from pagesight_server.arrays import Pixels
 from pagesight_server.ocr.recogniser import Text
 from pagesight_server.ocr.settings import OcrSettings
+from pagesight_server.stages import Observe, Run, Share, current, ignore
 from pagesight_server.workers import Workers
 
 
@@ -41,6 +43,7 @@ class _Job:
     """Within a turn, as they came."""
     strip: Pixels = field(compare=False)
     future: asyncio.Future[Text] = field(compare=False)
+    share: Share = field(compare=False)
 
 
 class Pool:
@@ -59,6 +62,8 @@ class Pool:
         self._waiting: dict[int, list[_Job]] = {}
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+        self.observe: Observe = ignore
+        """Told of each run."""
         self.batches = 0
         """Runs so far."""
         self.strips = 0
@@ -85,7 +90,8 @@ class Pool:
         if self._closed:
             raise RuntimeError("the reader is closed")
         loop = asyncio.get_running_loop()
-        job = _Job(turn, next(self._numbers), strip, loop.create_future())
+        share = Share(current(), time.perf_counter())
+        job = _Job(turn, next(self._numbers), strip, loop.create_future(), share)
         insort(self._waiting.setdefault(width, []), job)
         # Not now: the other strips of the screenshot are submitted in this turn of the loop.
         loop.call_soon(self._dispatch)
@@ -128,6 +134,7 @@ class Pool:
         self.batches += 1
         self.strips += len(strips)
         self.columns += width * len(strips)
+        started_s = time.perf_counter()
         try:
             texts = await recogniser.run(lambda one: one.read(strips, width))
             if len(texts) != len(jobs):
@@ -137,10 +144,12 @@ class Pool:
                 job.future.cancel()
             raise
         except Exception as error:
+            self._tell(jobs, started_s, failed=type(error).__name__)
             for job in jobs:
                 if not job.future.done():
                     job.future.set_exception(error)
         else:
+            self._tell(jobs, started_s)
             for job, text in zip(jobs, texts, strict=True):
                 if not job.future.done():
                     job.future.set_result(text)
@@ -148,3 +157,15 @@ class Pool:
             self._idle.append(recogniser)
             if not self._closed:
                 self._dispatch()
+
+    def _tell(self, jobs: Sequence[_Job], started_s: float, failed: str = "") -> None:
+        run = Run(
+            stage="recognise",
+            start_s=started_s,
+            end_s=time.perf_counter(),
+            shares=tuple(job.share for job in jobs),
+            # Whoever is idle takes what is there: no batch waits for company.
+            closed="idle",
+            failed=failed,
+        )
+        self.observe(run)
