@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from pagesight_server.errors import ImageError
 from pagesight_server.image import ImageLimits, decode, read_file
@@ -92,6 +92,89 @@ def test_a_picture_is_turned_upright(
     red, _, blue = pixels[row, column].tolist()
     assert red > 200
     assert blue < 60
+
+
+def by_pillow(data: bytes) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """What Pillow alone makes of a file."""
+    with Image.open(io.BytesIO(data)) as picture:
+        return np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+
+
+def noise(width: int = 61, height: int = 83) -> Image.Image:
+    """A picture without a plain area, of odd sides: every transform shows."""
+    values = np.random.default_rng(1).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3))
+    return Image.fromarray(values.astype(np.uint8)).resize((width, height))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"subsampling": 0}, id="4:4:4"),
+        pytest.param({"subsampling": 1}, id="4:2:2"),
+        pytest.param({"subsampling": 2}, id="4:2:0"),
+        pytest.param({"progressive": True}, id="progressive"),
+        pytest.param({"keep_rgb": True}, id="stored as RGB"),
+        pytest.param({"restart_marker_rows": 1}, id="with restart markers"),
+        pytest.param({"icc_profile": b"not a profile"}, id="with a colour profile"),
+        pytest.param({"comment": b"a comment"}, id="with a comment"),
+        pytest.param({"quality": 30}, id="coarse"),
+    ],
+)
+def test_a_jpeg_has_the_pixels_that_pillow_gives_it(options: dict[str, object]) -> None:
+    data = encoded(noise(), "JPEG", **options)
+    np.testing.assert_array_equal(decode(data, LIMITS), by_pillow(data))
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_a_jpeg_has_pillows_pixels_however_it_lies(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    data = encoded(noise(), "JPEG", exif=exif)
+    np.testing.assert_array_equal(decode(data, LIMITS), by_pillow(data))
+
+
+def test_a_jpeg_with_a_second_header_takes_no_more_than_the_first_says() -> None:
+    # What stands behind the first header of the frame says 65,500 x 65,500: 12 GB of RGB.
+    data = bytearray(encoded(noise(), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    frame = data[at : at + 2 + int.from_bytes(data[at + 2 : at + 4])]
+    larger = frame[:5] + (65_500).to_bytes(2) * 2 + frame[9:]
+    tracemalloc.start()
+    try:
+        with pytest.raises(ImageError, match=r"damaged|limits are"):
+            decode(bytes(data[:at] + larger + data[at:]), LIMITS)
+        with pytest.raises(ImageError, match=r"damaged|limits are"):
+            decode(bytes(data[:at] + frame + larger + data[at + len(frame) :]), LIMITS)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 1_000_000
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from([{"quality": 90}, {"progressive": True}, {"restart_marker_rows": 1}]),
+    st.lists(st.tuples(st.integers(0, 5000), st.binary(min_size=1, max_size=3)), max_size=3),
+    st.integers(0, 3000),
+)
+def test_a_damaged_jpeg_is_refused_or_shown_as_pillow_does(
+    options: dict[str, object], changes: list[tuple[int, bytes]], cut: int
+) -> None:
+    data = bytearray(encoded(noise(), "JPEG", **options))
+    for at, put in changes:
+        start = at % len(data)
+        data[start : start + len(put)] = put
+    damaged = bytes(data[: len(data) - cut % len(data)])
+    try:
+        expected = by_pillow(damaged)
+    except Exception:
+        expected = None
+    small = ImageLimits(max_pixels=100_000, min_side_px=1)
+    if expected is not None and expected.shape[0] * expected.shape[1] <= small.max_pixels:
+        np.testing.assert_array_equal(decode(damaged, small), expected)
+    else:
+        with pytest.raises(ImageError):
+            decode(damaged, small)
 
 
 def test_transparent_parts_are_white() -> None:
