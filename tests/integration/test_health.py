@@ -72,7 +72,10 @@ async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_
 
         served.stopping.set()
         assert (await watch.read()).status == NOT_SERVING
-        watch.cancel()
+        # Whoever watches is let go, and does not hold up the end.
+        with pytest.raises(grpc.aio.AioRpcError) as let_go:
+            await asyncio.wait_for(watch.read(), WAIT_S)
+        assert let_go.value.code() is grpc.StatusCode.UNAVAILABLE
         # A message on a stream that is open is told to go elsewhere; the stream goes on.
         refused = None
         for attempt in range(1000):
@@ -116,6 +119,23 @@ async def test_an_open_stream_with_nothing_in_flight_does_not_hold_up_the_end(
             await asyncio.wait_for(stream.read(), WAIT_S)
         assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         await asyncio.wait_for(served.stopped, WAIT_S / 2)
+
+
+async def test_those_who_watch_do_not_hold_up_the_end(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        health = health_pb2_grpc.HealthStub(served.channel)
+        watches = [
+            health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=3 * WAIT_S)
+            for name in (*SERVICES, "none")
+        ]
+        first = [(await asyncio.wait_for(watch.read(), WAIT_S)).status for watch in watches]
+        unknown = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+        assert first == [SERVING, SERVING, SERVING, unknown]
+        served.stopping.set()
+        # The drain may take WAIT_S.
+        await asyncio.wait_for(served.stopped, WAIT_S / 2)
+        last = [await asyncio.wait_for(watch.read(), WAIT_S) for watch in watches[:3]]
+        assert [reply.status for reply in last] == [NOT_SERVING] * 3
 
 
 def _query() -> Any:

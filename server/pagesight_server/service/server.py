@@ -10,7 +10,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pagesight.v1 import classifier_pb2, classifier_pb2_grpc, gallery_pb2, gallery_pb2_grpc
@@ -18,6 +18,7 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.errors import SetupError
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.health import Health
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +65,10 @@ async def serve(
     )
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(classifier, server)
     gallery_pb2_grpc.add_GalleryServiceServicer_to_server(galleries, server)
-    health_service = health.aio.HealthServicer()
+    health_service = Health(SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-
-    async def tell(status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for name in ("", *SERVICES):
-            await health_service.set(name, status)
 
     address = f"{config.host}:{config.port}"
     try:
@@ -79,12 +76,11 @@ async def serve(
     except RuntimeError as error:
         raise SetupError(f"cannot listen on {address}: is another server running?") from error
     await server.start()
-    await tell(health_pb2.HealthCheckResponse.SERVING)
     ready(port)
     try:
         await stop()
     finally:
         log.info("draining for at most %g s", config.drain_seconds)
-        await health_service.enter_graceful_shutdown()
+        health_service.drain()
         classifier.drain()
         await asyncio.shield(server.stop(config.drain_seconds))
