@@ -10,7 +10,9 @@ import os
 import platform
 import signal
 import sys
-from dataclasses import asdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +22,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pagesight_server import evaluation, wiring
+from pagesight_server import detectors, evaluation, wiring
 from pagesight_server.admission import Gate
 from pagesight_server.config import Config, cores, read_config
+from pagesight_server.decision import Knowledge
 from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
-from pagesight_server.errors import PagesightError
+from pagesight_server.errors import PagesightError, SetupError
+from pagesight_server.evidence import Query
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import know
+from pagesight_server.pipeline import Pipeline
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve as serve_grpc
@@ -52,6 +57,14 @@ BundlesOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+PerceptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--percepts",
+        metavar="FILE",
+        help="Keep what is seen and read of each image here, and never do it twice.",
+    ),
+]
 MethodOption = Annotated[
     Literal["seed", "pagesight"] | None,
     typer.Option("--method", help="`seed` is the published method.", show_default="pagesight"),
@@ -236,6 +249,10 @@ def evaluate(
     bundles: BundlesOption = None,
     method: MethodOption = None,
     no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no text.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also measure every other way to say `other`.")
+    ] = False,
+    percepts: PerceptsOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -243,42 +260,101 @@ def evaluate(
     """Measure the answers on labelled screenshots that the gallery does not hold.
 
     Writes R/metrics.json, R/predictions.jsonl and R/report.html. Folders named
-    other or other_... hold unknown pages, each its own kind.
+    other or other_... hold unknown pages, each its own kind. With --compare the
+    same images also go through other detectors, through the default less each of
+    its pieces of evidence, and through the published method with other weights:
+    one table, in the terminal, in R/compare.json and in the report.
 
     Example: pagesight-server evaluate test/ --store gallery.db --out report/
     """
+    if compare and no_ocr:
+        raise SetupError("--compare reads text, which some of its rows need: leave out --no-ocr")
     settings = _config(config, store=store, bundles=bundles, recognition={"method": method})
-    run = asyncio.run(
-        _evaluate(settings, folder, out_folder, gallery, ocr=not no_ocr, quiet=as_json)
+    run, comparison = asyncio.run(
+        _evaluate(
+            settings,
+            folder,
+            out_folder,
+            gallery,
+            ocr=not no_ocr,
+            comparing=compare,
+            percepts=percepts,
+            quiet=as_json,
+        )
     )
     if as_json:
         print(evaluation.metrics_json(run), end="")
         return
     out.print(evaluation.summary(run))
+    if comparison is not None:
+        out.print(evaluation.compared(comparison))
     out.print(f"report: {escape(str(out_folder / 'report.html'))}", soft_wrap=True)
 
 
 async def _evaluate(
-    config: Config, folder: Path, out_folder: Path, gallery: str, *, ocr: bool, quiet: bool
-) -> evaluation.Run:
+    config: Config,
+    folder: Path,
+    out_folder: Path,
+    gallery: str,
+    *,
+    ocr: bool,
+    comparing: bool,
+    percepts: Path | None,
+    quiet: bool,
+) -> tuple[evaluation.Run, evaluation.Comparison | None]:
     recognition = config.recognition
+    if comparing:
+        detectors.check()
+    observations: list[evaluation.Observation] = []
+
+    def observe(truth: str, query: Query) -> None:
+        if comparing:
+            observations.append(evaluation.Observation(truth=truth, query=query))
+
     with wiring.opened(config.store, must_exist=True) as store, _progress("evaluating") as progress:
         async with wiring.models(config) as models:
             known = know(store, gallery, recognition.method, recognition.epsilon)
             models.check(known.snapshot)
             task = progress.add_task("", visible=not quiet)
-            run = await evaluation.evaluate(
-                models.pipeline(lambda _name: known),
-                folder,
-                gallery=gallery,
-                ocr=ocr,
-                concurrency=models.readers,
-                limits=config.image,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
-                ran_with=_versions(),
+
+            def advance(done: int, total: int) -> None:
+                progress.update(task, completed=done, total=total)
+
+            with _remembering(models, known, percepts) as pipeline:
+                run = await evaluation.evaluate(
+                    pipeline,
+                    folder,
+                    gallery=gallery,
+                    ocr=ocr,
+                    concurrency=models.readers,
+                    limits=config.image,
+                    progress=advance,
+                    ran_with=_versions(),
+                    observe=observe,
+                )
+        comparison = None
+        if observations:
+            comparison = evaluation.compare(
+                known.snapshot, observations, epsilon=recognition.epsilon, progress=advance
             )
-            evaluation.write(run, out_folder, store.image_bytes)
-            return run
+        evaluation.write(run, out_folder, store.image_bytes, comparison)
+        return run, comparison
+
+
+@contextmanager
+def _remembering(
+    models: wiring.Models, known: Knowledge, percepts: Path | None
+) -> Iterator[Pipeline]:
+    """The pipeline over one gallery; with a file, what it sees and reads is kept there."""
+    pipeline = models.pipeline(lambda _name: known)
+    if percepts is None:
+        yield pipeline
+        return
+    kept = evaluation.PerceptFile(percepts, models.bundles)
+    try:
+        yield replace(pipeline, memo=kept)
+    finally:
+        kept.close()
 
 
 def _versions() -> dict[str, object]:

@@ -9,6 +9,8 @@ Nothing here recognises anything: every image goes alone through the pipeline th
     prediction  what became of one image
     metrics     predictions -> every figure, pure
     run         folders -> predictions, through a pipeline
+    compare     every way to say `other` over the same images
+    percepts    what was seen and read, kept between runs
     names       labels as people read them
     charts      figures -> geometry of the drawings
     page        templates and thumbnails
@@ -19,22 +21,30 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 """
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
-from pagesight_server.evaluation.files import metrics_json, write
+from pagesight_server.evaluation.compare import Comparison, Observation, compare
+from pagesight_server.evaluation.files import compare_json, metrics_json, write
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.page import ImageBytes
+from pagesight_server.evaluation.percepts import PerceptFile
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evaluation.report import report
 from pagesight_server.evaluation.run import Outcome, Run, evaluate
-from pagesight_server.evaluation.summary import summary
+from pagesight_server.evaluation.summary import compared, summary
 
 __all__ = [
     "AnswerRow",
+    "Comparison",
     "ImageBytes",
     "Metrics",
+    "Observation",
     "Outcome",
+    "PerceptFile",
     "Prediction",
     "Run",
     "answers_report",
+    "compare",
+    "compare_json",
+    "compared",
     "evaluate",
     "measure",
     "metrics_json",

@@ -1,6 +1,7 @@
 """Geometry of the drawings, in SVG user units; the templates only write it down.
 
 confusion ──> heat map: one cell per count that is not zero
+comparison ─> trade-offs: one dot per row, known pages lost against unknown ones kept out
 scores ─────> histogram: known pages upwards, unknown ones downwards
 score ──────> bar: score and threshold as percentages of a common scale
 """
@@ -11,6 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pagesight_server.evaluation.compare import Comparison, rejected_share
 from pagesight_server.evaluation.metrics import Confusion
 from pagesight_server.evaluation.names import label_name, shorten, width_cells
 
@@ -229,3 +231,76 @@ class Scale:
         step *= next(m for m in (1, 2, 5, 10) if self.span / (step * m) <= 10)
         first, last = math.ceil(self.low / step), math.floor(self.high / step)
         return [round(k * step, 10) for k in range(first, last + 1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dot:
+    """One row of a comparison."""
+
+    x: float
+    y: float
+    number: int
+    """Of the row, 1 first."""
+    family: str
+    title: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TradeOffs:
+    """Unknown pages rejected (upwards) against known pages rejected (to the right)."""
+
+    width: float
+    height: float
+    left: float
+    bottom: float
+    side: tuple[float, float]
+    """Width and height of the square of dots."""
+    x_ticks: tuple[Tick, ...]
+    y_ticks: tuple[Tick, ...]
+    promised: float
+    """Where epsilon lies."""
+    dots: tuple[Dot, ...]
+
+
+MOST_REJECTED = 0.3
+"""Share of known pages at the right edge; whoever rejects more stands there."""
+
+
+def trade_offs(comparison: Comparison) -> TradeOffs | None:
+    """Lays out the rows by what their own threshold does; None when none has both figures."""
+    left, top, width, height = 52.0, 14.0, 690.0, 300.0
+    dots = []
+    for number, row in enumerate(comparison.rows, start=1):
+        rule = row.both_sides
+        kept_out = rejected_share(rule, comparison.unknown) if rule else None
+        lost = rule.false_rejection_rate if rule else None
+        if lost is None or kept_out is None:
+            continue
+        dots.append(
+            Dot(
+                x=left + width * min(1.0, lost / MOST_REJECTED),
+                y=top + height * (1 - kept_out),
+                number=number,
+                family=row.family,
+                title=f"{row.name}: {lost:.1%} of known, {kept_out:.1%} of unknown pages rejected",
+            )
+        )
+    if not dots:
+        return None
+    marks = [0.0, 0.25, 0.5, 0.75, 1.0]
+    steps = range(round(MOST_REJECTED / 0.05) + 1)
+    return TradeOffs(
+        width=left + width + 18,
+        height=top + height + 40,
+        left=left,
+        bottom=top + height,
+        side=(width, height),
+        x_ticks=tuple(
+            Tick(at=left + width * 0.05 * k / MOST_REJECTED, text=f"{5 * k} %") for k in steps
+        ),
+        y_ticks=tuple(
+            Tick(at=top + height * (1 - mark), text=f"{100 * mark:.0f} %") for mark in marks
+        ),
+        promised=left + width * min(1.0, comparison.epsilon / MOST_REJECTED),
+        dots=tuple(dots),
+    )

@@ -10,9 +10,11 @@ import json
 from pathlib import Path
 
 from pagesight_server.errors import SetupError
+from pagesight_server.evaluation.compare import Comparison
 from pagesight_server.evaluation.page import ImageBytes
 from pagesight_server.evaluation.report import report
 from pagesight_server.evaluation.run import Run
+from pagesight_server.evaluation.summary import comparison_markdown
 
 
 def metrics_json(run: Run) -> str:
@@ -32,13 +34,21 @@ def predictions_jsonl(run: Run) -> str:
     )
 
 
-def write(run: Run, out: Path, image_bytes: ImageBytes) -> None:
-    """Writes the three files of a run into a folder, made if missing.
+def compare_json(comparison: Comparison) -> str:
+    """The text of `compare.json`."""
+    return json.dumps(comparison.to_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+
+
+def write(
+    run: Run, out: Path, image_bytes: ImageBytes, comparison: Comparison | None = None
+) -> None:
+    """Writes the files of a run into a folder, made if missing.
 
     Args:
         run: What to write.
         out: The folder. Other files in it are left alone.
         image_bytes: Gives the gallery's pictures for the report.
+        comparison: Of the same images, for `compare.json`, `compare.md` and the report.
 
     Raises:
         SetupError: the folder cannot be written.
@@ -46,8 +56,11 @@ def write(run: Run, out: Path, image_bytes: ImageBytes) -> None:
     texts = {
         "metrics.json": metrics_json(run),
         "predictions.jsonl": predictions_jsonl(run),
-        "report.html": report(run, image_bytes),
+        "report.html": report(run, image_bytes, comparison),
     }
+    if comparison is not None:
+        texts["compare.json"] = compare_json(comparison)
+        texts["compare.md"] = comparison_markdown(comparison)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():

@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pagesight_server.errors import ImageError
-from pagesight_server.evaluation.charts import Scale, heat_map, histogram
+from pagesight_server.evaluation.charts import Scale, heat_map, histogram, trade_offs
+from pagesight_server.evaluation.compare import Comparison
 from pagesight_server.evaluation.page import ImageBytes, percent, rate, render, thumbnail
 from pagesight_server.evaluation.prediction import NO_ANSWER
 from pagesight_server.evaluation.run import Outcome, Run
@@ -58,12 +59,13 @@ class Section:
     """Mistakes of this kind in the run."""
 
 
-def report(run: Run, image_bytes: ImageBytes) -> str:
+def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = None) -> str:
     """The page of a run.
 
     Args:
         run: What to show. Its test images are read again from its folder.
         image_bytes: Gives the gallery's pictures.
+        comparison: Of the same images, when there is one.
     """
     readable = [o for o in run.outcomes if not o.prediction.error]
     accepted = [o for o in readable if not o.prediction.known and o.prediction.label != OTHER]
@@ -94,6 +96,8 @@ def report(run: Run, image_bytes: ImageBytes) -> str:
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
         ran_with=list(_flat(run.ran_with)),
+        comparison=comparison,
+        trade_offs=trade_offs(comparison) if comparison else None,
     )
 
 

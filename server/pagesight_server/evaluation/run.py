@@ -19,6 +19,7 @@ from pagesight_server.decision import Knowledge
 from pagesight_server.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
+from pagesight_server.evidence import Query
 from pagesight_server.image import ImageLimits, read_file
 from pagesight_server.pipeline import Answer, Pipeline
 from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
@@ -53,7 +54,8 @@ class Run:
     """By path."""
     metrics: Metrics
     seconds_per_image: float | None
-    """Mean from decode to decision over readable images; None when there are none."""
+    """Mean from decode to decision over readable images; None when there are none, and when some
+    were seen and read in an earlier run."""
     ran_with: Mapping[str, object]
     warnings: tuple[str, ...]
     limits: ImageLimits = DEFAULT_LIMITS
@@ -110,6 +112,7 @@ async def evaluate(
     limits: ImageLimits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] = lambda done, total: None,
     ran_with: Mapping[str, object] | None = None,
+    observe: Callable[[str, Query], None] = lambda truth, query: None,
 ) -> Run:
     """Answers every image of a test folder and measures the answers.
 
@@ -124,6 +127,7 @@ async def evaluate(
         limits: What a file may cost; a larger one counts as unreadable.
         progress: Called with images done and images in all.
         ran_with: What the caller knows of the conditions (versions, machine), for the report.
+        observe: Told of every image that could be read: its truth, and what was seen and read.
 
     Raises:
         SetupError: there is nothing to test, or the gallery knows no page.
@@ -155,6 +159,7 @@ async def evaluate(
             else:
                 outcomes.append(await asyncio.to_thread(_outcome, path, truth, answer))
                 seconds.append(answer.stage_ms["total"] / 1000)
+                observe(truth, answer.query)
                 revisions.add(answer.knowledge.snapshot.revision)
             progress(len(outcomes), len(found))
 
@@ -167,13 +172,14 @@ async def evaluate(
         raise group.exceptions[0] from None
     outcomes.sort(key=lambda outcome: outcome.prediction.path)
     metrics = measure([outcome.prediction for outcome in outcomes])
+    remembered = pipeline.memo.hits > 0
     return Run(
         folder=folder,
         gallery=gallery,
         gallery_labels=frozenset(knowledge.snapshot.labels),
         outcomes=tuple(outcomes),
         metrics=metrics,
-        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds else None,
+        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds and not remembered else None,
         ran_with={
             **(ran_with or {}),
             **_facts(knowledge),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pagesight_server.evaluation.compare import Comparison, rejected_share
 from pagesight_server.evaluation.run import Run
 
 WORST = 5
@@ -21,6 +23,59 @@ def summary(run: Run) -> Group:
         parts.append(_worst(run))
     parts += [Text(f"warning: {warning}", style="yellow") for warning in run.warnings]
     return Group(*parts)
+
+
+def compared(comparison: Comparison) -> Group:
+    """What `evaluate --compare` prints besides: one row for each way to say `other`."""
+    table = Table(
+        title="ways to say other, on the same images; shares rejected in %",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+    )
+    header, rows = comparison_cells(comparison)
+    table.add_column(header[0], overflow="fold", min_width=16)
+    for name in header[1:]:
+        # One word a line, so that the figures decide how wide a column is.
+        table.add_column(escape(name.replace(" ", "\n")), justify="right", no_wrap=True)
+    last = comparison.rows[0].family if comparison.rows else ""
+    for row, cells in zip(comparison.rows, rows, strict=True):
+        if row.family != last:
+            table.add_section()
+        last = row.family
+        table.add_row(*map(escape, cells))
+    note = (
+        f"left out: threshold at the {comparison.epsilon:.0%} quantile of left-out gallery "
+        "pictures; both sides: as decision 0005 places it, or as served"
+    )
+    return Group(table, Text(note, style="dim"))
+
+
+def comparison_markdown(comparison: Comparison) -> str:
+    """The same as a table for documents: `compare.md`."""
+    header, rows = comparison_cells(comparison)
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
+
+
+def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of the table, as text; shares in per cent."""
+    kinds = list(comparison.unknown)
+    header = ["way", "micro F1", "AUROC", "FPR95", "left out: known", "left out: unknown"]
+    header += ["both sides: known", *(f"both sides: {kind}" for kind in kinds)]
+    rows = []
+    for row in comparison.rows:
+        cells = [row.name, *map(_short, (row.micro_f1, row.auroc, row.fpr_at_95tpr))]
+        cut, served = row.left_out, row.both_sides
+        cells += [
+            _share(cut.false_rejection_rate if cut else None),
+            _share(rejected_share(cut, comparison.unknown) if cut else None),
+            _share(served.false_rejection_rate if served else None),
+            *(_share(served.rejected[kind] if served else None) for kind in kinds),
+        ]
+        rows.append(cells)
+    return header, rows
 
 
 def _figures(run: Run) -> Table:
@@ -68,6 +123,14 @@ def _worst(run: Run) -> Table:
             rates = (figures.precision, figures.recall, figures.f1)
             table.add_row(escape(label), *map(_rate, rates), str(figures.support))
     return table
+
+
+def _short(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def _rate(value: float | None) -> str:
