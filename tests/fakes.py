@@ -372,6 +372,63 @@ class FakeGallery(GalleryServiceServicer):
         self.labels |= {row.label: row for row in request.labels}
         return gallery_pb2.SetLabelsResponse(revision=len(self.changes))
 
+    def Diagnose(  # noqa: N802
+        self, request: gallery_pb2.DiagnoseRequest, context: Any
+    ) -> gallery_pb2.DiagnoseResponse:
+        """Doubts the first image, holds all for the same, and finds every label thin."""
+        ids = sorted(self.images)
+        suspects = [
+            gallery_pb2.Suspect(
+                image_id=image_id,
+                label=self.images[image_id],
+                suggested_label="<other page>",
+                own_score=0.25,
+                suggested_score=0.75,
+                suggested_image_id=ids[-1],
+                neighbours=2,
+                foreign_neighbours=2,
+                likely=True,
+            )
+            for image_id in ids[:1]
+        ]
+        alike = [gallery_pb2.LabelledImage(image_id=i, label=self.images[i]) for i in ids]
+        return gallery_pb2.DiagnoseResponse(
+            revision=len(self.changes),
+            images=len(ids),
+            examined=min(len(ids), request.max_images or 2000),
+            suspects=suspects,
+            duplicates=[gallery_pb2.DuplicateGroup(images=alike)] if len(alike) > 1 else [],
+            labels=[
+                gallery_pb2.LabelHealth(
+                    label=label, images=1, distinct_images=1, unseen_bound=0.95, few=True
+                )
+                for label in sorted(set(self.images.values()))
+            ],
+            rejection_bound=0.5,
+        )
+
+    def SuggestBrands(  # noqa: N802
+        self, request: gallery_pb2.SuggestBrandsRequest, context: Any
+    ) -> gallery_pb2.SuggestBrandsResponse:
+        """Proposes 度小满 for every label."""
+        labels = self.GetLabels(gallery_pb2.GetLabelsRequest(), context)
+        name = gallery_pb2.BrandSuggestion(text="度小满", reason="a title", images=1)
+        return gallery_pb2.SuggestBrandsResponse(
+            revision=labels.revision,
+            labels=[
+                gallery_pb2.LabelSuggestions(label=row.label, known=row, suggestions=[name])
+                for row in labels.labels
+            ],
+        )
+
+    def GetImage(  # noqa: N802
+        self, request: gallery_pb2.GetImageRequest, context: Any
+    ) -> gallery_pb2.GetImageResponse:
+        """Says which picture of which size it would be."""
+        self._check([request.image_id], context)
+        data = f"{request.image_id} at {request.max_side_px}".encode()
+        return gallery_pb2.GetImageResponse(image=data)
+
     def _begin(self, change: gallery_pb2.Change, context: Any) -> None:
         if change.expected_revision not in (0, len(self.changes)):
             why = f"the gallery is at revision {len(self.changes)}"

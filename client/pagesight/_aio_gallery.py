@@ -14,11 +14,13 @@ from pagesight._aio_stream import as_async
 from pagesight._connection import AsyncConnection
 from pagesight._results import (
     ChangeOptions,
+    Diagnosis,
     EnrolItem,
     EnrolResult,
     ImageInfo,
     LabelInfo,
     Labels,
+    LabelSuggestions,
     RelabelResult,
     RemoveResult,
     RevisionInfo,
@@ -114,3 +116,20 @@ class AsyncGalleryCalls(AsyncConnection):
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    async def diagnose(self, *, gallery: str = "", max_images: int = 0) -> Diagnosis:
+        """Looks for what may be wrong with a gallery, and changes nothing."""
+        request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
+        return await self._call(self._gallery.Diagnose, request, _replies.diagnosis)
+
+    async def suggest_brands(self, *, gallery: str = "") -> tuple[LabelSuggestions, ...]:
+        """Proposes brands for every label; `set_labels` sets those that a person confirms."""
+        request = messages.SuggestBrandsRequest(gallery=gallery)
+        return await self._call(self._gallery.SuggestBrands, request, _replies.suggestions)
+
+    async def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:
+        """Reads a picture back: the bytes as received, or a smaller JPEG of them."""
+        request = messages.GetImageRequest(
+            gallery=gallery, image_id=image_id, max_side_px=max_side_px
+        )
+        return await self._call(self._gallery.GetImage, request, _replies.picture)

@@ -1,7 +1,8 @@
 """The gallery calls of the client for callers with threads.
 
     enrol, remove, relabel, rollback, set_labels    each makes one revision
-    list_images, history, get_labels                read
+    list_images, history, get_labels, get_image     read
+    diagnose, suggest_brands                        what a person should look at
 
 `_aio_gallery` is the same for event loops.
 """
@@ -19,11 +20,13 @@ from pagesight._connection import Connection
 from pagesight._errors import CallCancelledError
 from pagesight._results import (
     ChangeOptions,
+    Diagnosis,
     EnrolItem,
     EnrolResult,
     ImageInfo,
     LabelInfo,
     Labels,
+    LabelSuggestions,
     RelabelResult,
     RemoveResult,
     RevisionInfo,
@@ -166,3 +169,35 @@ class GalleryCalls(Connection):
             if not page.next_page_token:
                 return
             request.page_token = page.next_page_token
+
+    def diagnose(self, *, gallery: str = "", max_images: int = 0) -> Diagnosis:
+        """Looks for what may be wrong with a gallery, and changes nothing.
+
+        Args:
+            gallery: Empty: "default".
+            max_images: Pictures to examine, drawn at random from a larger gallery. 0: 2000,
+                which is the most.
+        """
+        request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
+        return self._call(self._gallery.Diagnose, request, _replies.diagnosis)
+
+    def suggest_brands(self, *, gallery: str = "") -> tuple[LabelSuggestions, ...]:
+        """Proposes brands for every label; `set_labels` sets those that a person confirms."""
+        request = messages.SuggestBrandsRequest(gallery=gallery)
+        return self._call(self._gallery.SuggestBrands, request, _replies.suggestions)
+
+    def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:
+        """Reads a picture back: the bytes as received, or a smaller JPEG of them.
+
+        Args:
+            image_id: SHA-256 of its bytes, in hexadecimal.
+            gallery: Empty: "default".
+            max_side_px: Longest side wanted, in pixels. 0: as received.
+
+        Raises:
+            NotFoundError: The gallery lacks it, or the server keeps no pictures.
+        """
+        request = messages.GetImageRequest(
+            gallery=gallery, image_id=image_id, max_side_px=max_side_px
+        )
+        return self._call(self._gallery.GetImage, request, _replies.picture)

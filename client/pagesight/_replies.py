@@ -13,18 +13,25 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pagesight._errors import InternalError, PagesightError, from_status
 from pagesight._results import (
+    BrandSuggestion,
     Candidate,
     Classification,
+    Diagnosis,
     EnrolOutcome,
     ImageInfo,
+    ImageLabel,
+    LabelHealth,
     LabelInfo,
     Labels,
+    LabelSuggestions,
     MatchingLine,
+    NearDuplicate,
     RelabelResult,
     RemoveResult,
     RevisionInfo,
     RollbackResult,
     SetLabelsResult,
+    Suspect,
 )
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1 import gallery_pb2 as gallery
@@ -102,6 +109,12 @@ def enrol_outcome(message: gallery.EnrolOutcome) -> EnrolOutcome:
         image_id=message.image_id,
         added=message.added,
         error=from_status(message.error) if message.HasField("error") else None,
+        near_duplicates=tuple(
+            NearDuplicate(
+                image_id=near.image_id, label=near.label, visual=near.visual, textual=near.textual
+            )
+            for near in message.near_duplicates
+        ),
     )
 
 
@@ -131,16 +144,76 @@ def labels(message: gallery.GetLabelsResponse) -> Labels:
     """Reads the reply to GetLabels."""
     return Labels(
         revision=message.revision,
-        labels=tuple(
-            LabelInfo(
-                label=known.label,
-                brands=tuple(known.brands),
-                outputs=tuple(known.outputs),
-                images=known.images,
-            )
-            for known in message.labels
-        ),
+        labels=tuple(map(_label, message.labels)),
     )
+
+
+def _label(message: gallery.Label) -> LabelInfo:
+    return LabelInfo(
+        label=message.label,
+        brands=tuple(message.brands),
+        outputs=tuple(message.outputs),
+        images=message.images,
+    )
+
+
+def diagnosis(message: gallery.DiagnoseResponse) -> Diagnosis:
+    """Reads the reply to Diagnose."""
+    return Diagnosis(
+        revision=message.revision,
+        images=message.images,
+        examined=message.examined,
+        suspects=tuple(map(_suspect, message.suspects)),
+        duplicates=tuple(
+            tuple(ImageLabel(image_id=image.image_id, label=image.label) for image in group.images)
+            for group in message.duplicates
+        ),
+        labels=tuple(
+            LabelHealth(
+                label=label.label,
+                images=label.images,
+                distinct_images=label.distinct_images,
+                unseen_bound=label.unseen_bound,
+                few=label.few,
+            )
+            for label in message.labels
+        ),
+        rejection_bound=message.rejection_bound,
+    )
+
+
+def _suspect(message: gallery.Suspect) -> Suspect:
+    return Suspect(
+        image_id=message.image_id,
+        label=message.label,
+        suggested_label=message.suggested_label,
+        own_score=message.own_score,
+        suggested_score=message.suggested_score,
+        suggested_image_id=message.suggested_image_id,
+        own_image_id=message.own_image_id,
+        neighbours=message.neighbours,
+        foreign_neighbours=message.foreign_neighbours,
+        likely=message.likely,
+    )
+
+
+def suggestions(message: gallery.SuggestBrandsResponse) -> tuple[LabelSuggestions, ...]:
+    """Reads the reply to SuggestBrands."""
+    return tuple(
+        LabelSuggestions(
+            known=_label(label.known),
+            suggestions=tuple(
+                BrandSuggestion(text=found.text, reason=found.reason, images=found.images)
+                for found in label.suggestions
+            ),
+        )
+        for label in message.labels
+    )
+
+
+def picture(message: gallery.GetImageResponse) -> bytes:
+    """Reads the reply to GetImage."""
+    return message.image
 
 
 def image(message: gallery.Image) -> ImageInfo:

@@ -5,6 +5,7 @@
     enrol(EnrolItem) -> EnrolResult ── EnrolOutcome
     remove, relabel, rollback, set_labels -> what changed, and the new revision
     list_images, history, get_labels      -> ImageInfo, RevisionInfo, LabelInfo
+    diagnose, suggest_brands              -> Diagnosis, LabelSuggestions
 
 Callers keep, compare and print these; none of them knows protobuf, so the wire
 format can move without breaking a caller.
@@ -161,6 +162,18 @@ class EnrolItem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NearDuplicate:
+    """A picture of the gallery that is almost the same as another."""
+
+    image_id: str
+    label: str
+    visual: float
+    """How alike the two look: cosine of the embeddings, -1 to 1."""
+    textual: float
+    """How alike the two read, 0 to 1; 0 also when neither shows text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolOutcome:
     """What became of one item."""
 
@@ -169,6 +182,9 @@ class EnrolOutcome:
     added: bool
     """False when the gallery had it already under this label, or when it failed."""
     error: PagesightError | None = None
+    near_duplicates: tuple[NearDuplicate, ...] = ()
+    """Pictures that were almost there already, under this label or another: they teach
+    nothing new. The most alike first, at most 5; empty unless added."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,3 +281,89 @@ class Labels:
 
     revision: int
     labels: tuple[LabelInfo, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A picture that fits another label better than its own."""
+
+    image_id: str
+    label: str
+    suggested_label: str
+    """What it would be answered with, or come closest to, if it were not enrolled."""
+    own_score: float
+    """How well it fits its own label's other pictures; compare with `suggested_score` alone."""
+    suggested_score: float
+    suggested_image_id: str
+    """The picture that speaks for `suggested_label`."""
+    own_image_id: str
+    """The picture of its own label that speaks for that; empty when none is near."""
+    neighbours: int
+    """Nearest pictures that were asked for their label."""
+    foreign_neighbours: int
+    """How many of them carry another one."""
+    likely: bool
+    """Most likely a mistake; otherwise it may just be unlike the rest of its label."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelHealth:
+    """How much can be said of one label."""
+
+    label: str
+    images: int
+    distinct_images: int
+    """Pictures, those that are almost the same counted once."""
+    unseen_bound: float
+    """With confidence 0.95, at most this share of its screenshots fits worse than its worst
+    picture does."""
+    few: bool
+    """More pictures should be enrolled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What may be wrong with a gallery, for a person to put right."""
+
+    revision: int
+    images: int
+    examined: int
+    """Pictures that were looked at: drawn at random from a large gallery."""
+    suspects: tuple[Suspect, ...]
+    """Likely mistakes first, the most doubtful first."""
+    duplicates: tuple[tuple[ImageLabel, ...], ...]
+    """Groups of pictures that are almost the same; groups of several labels first."""
+    labels: tuple[LabelHealth, ...]
+    """Those with fewest pictures first."""
+    rejection_bound: float
+    """With confidence 0.95, at most this share of known pages is rejected, where traffic
+    looks like the gallery. 1 where nothing can be said."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageLabel:
+    """A picture and the label it carries."""
+
+    image_id: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrandSuggestion:
+    """A string that may be a brand."""
+
+    text: str
+    reason: str
+    """Why, in words for a person."""
+    images: int
+    """Pictures of the label that show it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSuggestions:
+    """The brands proposed for one label; none is used until a person sets it."""
+
+    known: LabelInfo
+    """The label and what is set already."""
+    suggestions: tuple[BrandSuggestion, ...]
+    """The most likely first."""

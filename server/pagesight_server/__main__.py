@@ -24,6 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pagesight_server import detectors, evaluation, wiring
 from pagesight_server.admission import Gate
+from pagesight_server.care import NearDuplicate, near_duplicates
 from pagesight_server.config import Config, cores, read_config
 from pagesight_server.decision import Knowledge
 from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
@@ -164,7 +165,7 @@ async def _serve_from(store: Gallery, models: wiring.Models, *, as_json: bool) -
                 max_in_flight=server.max_in_flight_per_stream,
                 ocr=config.recognition.ocr,
             ),
-            GalleryService(store, models.enroller(store, pipeline), live, server),
+            GalleryService(store, models.enroller(store, pipeline), live, server, config.image),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
@@ -195,12 +196,23 @@ def index(
     Example: pagesight-server index screenshots/ --store gallery.db
     """
     settings = _config(config, store=store, bundles=bundles)
-    report = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
+    report, near = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
     if as_json:
         skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
         body = {"revision": report.revision, "added": report.added, "present": report.present}
-        print(json.dumps(body | {"skipped": skipped}, ensure_ascii=False))
+        same = [
+            {"path": report.added_ids[i], "image_id": p.picture.image_id, "label": p.picture.label}
+            for i, found in near.items()
+            for p in found
+        ]
+        print(json.dumps(body | {"skipped": skipped, "near_duplicates": same}, ensure_ascii=False))
         return
+    for image_id, found in near.items():
+        first = found[0].picture
+        err.print(
+            f"[yellow]almost the same[/] {escape(report.added_ids[image_id])} and "
+            f"{escape(first.source or first.image_id)}, {escape(first.label)}: teaches nothing new"
+        )
     for path, reason in report.skipped:
         err.print(f"[yellow]skipped[/] {escape(path)}: {escape(reason)}")
     out.print(
@@ -219,7 +231,7 @@ def _user() -> str:
 
 async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
-) -> IndexReport:
+) -> tuple[IndexReport, dict[str, list[NearDuplicate]]]:
     total = sum(map(len, find_pictures(folder).values()))
     async with wiring.models(config) as models:
         with wiring.opened(config.store) as store, _progress("indexing") as progress:
@@ -235,10 +247,11 @@ async def _index(
                 concurrency=models.readers,
                 progress=lambda: progress.advance(task),
             )
+            if not report.revision:
+                return report, {}
             # Leaves the calibration of this revision in the store.
-            if report.revision:
-                know(store, gallery, config.recognition.method, config.recognition.epsilon)
-            return report
+            known = know(store, gallery, config.recognition.method, config.recognition.epsilon)
+            return report, near_duplicates(known, report.added_ids)
 
 
 @app.command()

@@ -94,6 +94,8 @@ class IndexReport:
     present: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Files that could not be used, with the reason."""
+    added_ids: dict[str, str] = field(default_factory=dict)
+    """Of what was added: the file of each image id."""
 
 
 def find_pictures(folder: Path) -> dict[str, list[Path]]:
@@ -181,6 +183,7 @@ async def index_folder(
                 report.skipped.append((f"{label}/{_printable(path.name)}", outcome.error[2]))
             elif outcome.added:
                 report.added += 1
+                report.added_ids[outcome.image_id] = f"{label}/{_printable(path.name)}"
             else:
                 report.present += 1
     if facts:

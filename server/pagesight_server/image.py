@@ -175,6 +175,22 @@ def _one_line(error: Exception) -> str:
     return text[:200] or type(error).__name__
 
 
+def shrink(data: bytes, max_side_px: int, limits: ImageLimits) -> bytes:
+    """A picture no larger than `max_side_px`: the same bytes where it is, else a smaller JPEG.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    pixels = decode(data, limits)
+    if max(pixels.shape[:2]) <= max_side_px:
+        return data
+    picture = Image.fromarray(pixels)
+    picture.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=85)
+    return buffer.getvalue()
+
+
 def read_file(path: Path, limits: ImageLimits) -> bytes:
     """Reads a picture file, unless it is larger than a picture may be.
 

@@ -206,6 +206,30 @@ async def test_a_gallery_is_the_same_from_an_event_loop(
     assert (await aclient.enrol([])).outcomes == ()
 
 
+async def test_what_a_person_should_look_at_is_the_same_from_both_clients(
+    client: Client, aclient: AsyncClient
+) -> None:
+    client.enrol([EnrolItem(image=b"a1", label="a"), EnrolItem(image=b"b1", label="b")])
+    found = client.diagnose(max_images=1)
+    assert (found.revision, found.images, found.examined) == (1, 2, 1)
+    first, last = sorted([image_id(b"a1"), image_id(b"b1")])
+    [suspect] = found.suspects
+    assert (suspect.image_id, suspect.suggested_image_id, suspect.likely) == (first, last, True)
+    assert [[image.image_id for image in group] for group in found.duplicates] == [[first, last]]
+    assert [(health.label, health.few) for health in found.labels] == [("a", True), ("b", True)]
+    assert await aclient.diagnose(max_images=1) == found
+
+    suggested = client.suggest_brands()
+    assert [row.known.label for row in suggested] == ["a", "b"]
+    assert [row.suggestions[0].text for row in suggested] == ["度小满", "度小满"]
+    assert await aclient.suggest_brands() == suggested
+
+    assert client.get_image(first, max_side_px=64) == f"{first} at 64".encode()
+    assert await aclient.get_image(first) == f"{first} at 0".encode()
+    with pytest.raises(pagesight.NotFoundError):
+        client.get_image("f" * 64)
+
+
 def test_a_gallery_that_moved_on_refuses_the_change(client: Client) -> None:
     client.enrol([EnrolItem(image=b"a1", label="a")])
     with pytest.raises(pagesight.AbortedError, match="at revision 1") as moved:

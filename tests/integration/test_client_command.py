@@ -170,7 +170,9 @@ def test_a_wrong_command_line_is_exit_code_2(pagesight: Run, arguments: list[str
 
 
 def test_every_command_teaches_with_an_example(pagesight: Run) -> None:
-    gallery = "enrol remove relabel list history rollback get-labels set-labels"
+    gallery = (
+        "enrol remove relabel list history rollback get-labels set-labels doctor suggest-brands"
+    )
     for command in (["classify"], *(["gallery", name] for name in gallery.split())):
         shown = pagesight(*command, "--help").stdout
         example = "[dyfxj_amount]" if command[-1] == "set-labels" else "    pagesight "
@@ -332,6 +334,56 @@ def test_a_labels_file_with_a_mistake_changes_nothing(
     result = pagesight("gallery", "set-labels", file)
     assert result.stderr == 'pagesight: the gallery has no label "unheard_of"\n'
     assert server.gallery.changes == []
+
+
+def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
+    pagesight: Run, pages: Path, tmp_path: Path
+) -> None:
+    pagesight("gallery", "enrol", pages)
+    page = tmp_path / "doctor.html"
+    shown = pagesight("gallery", "doctor", "--html", page)
+    assert shown.exit_code == 0, shown.stderr
+    first = min(map(image_id, (b"a", b"b", b"c")))
+    assert "revision 2, 3 of 3 pictures examined: 1 likely wrong labels" in shown.stdout
+    assert first[:12] in shown.stdout
+    assert "under several labels" in shown.stdout
+    assert "up to 95% of its screenshots" in shown.stdout
+    [found] = rows(pagesight("gallery", "doctor", "--json"))
+    assert found["suspects"][0]["suggested_label"] == "<other page>"
+    assert [image["label"] for image in found["duplicates"][0]].count("dxm_user_info") == 2
+    html = page.read_text("utf-8")
+    assert html.count("data:image/jpeg;base64,") == 5  # two of the suspect, three of the group
+    assert "&lt;other page&gt;" in html
+    assert "<other page>" not in html
+    assert f"pagesight gallery relabel &#x27;&lt;other page&gt;&#x27; {first}" in html
+
+
+def test_suggested_brands_are_comments_until_a_person_confirms_them(
+    pagesight: Run, server: FakeServer, pages: Path, tmp_path: Path
+) -> None:
+    pagesight("gallery", "enrol", pages)
+    known = tmp_path / "known.toml"
+    known.write_text("[zsyh_amount]\nbrands = ['闪电贷']\noutputs = ['zs']\n", "utf-8")
+    pagesight("gallery", "set-labels", known)
+    file = tmp_path / "labels.toml"
+    done = pagesight("gallery", "suggest-brands", "--out", file)
+    assert done.exit_code == 0
+    assert "names for 2 of 2 labels" in done.stdout
+    before = dict(server.gallery.labels)
+    assert pagesight("gallery", "set-labels", file).exit_code == 0
+    # As it comes, the file sets what was set.
+    after = server.gallery.labels
+    assert list(after["zsyh_amount"].brands) == list(before["zsyh_amount"].brands) == ["闪电贷"]
+    assert list(after["zsyh_amount"].outputs) == ["zs"]
+    assert not after["dxm_user_info"].brands
+    file.write_text(file.read_text("utf-8").replace('# "度小满"', '"度小满"'), "utf-8")
+    assert pagesight("gallery", "set-labels", file).exit_code == 0
+    assert list(server.gallery.labels["dxm_user_info"].brands) == ["度小满"]
+    again = pagesight("gallery", "suggest-brands", "--out", file)
+    assert again.exit_code == 1
+    assert "is there already" in again.stderr
+    printed = rows(pagesight("gallery", "suggest-brands", "--json"))
+    assert printed[1]["suggestions"] == [{"text": "度小满", "reason": "a title", "images": 1}]
 
 
 def test_file_names_that_are_no_text_do_no_harm(pagesight: Run, tmp_path: Path) -> None:

@@ -111,6 +111,7 @@ def test_a_run_that_is_killed_and_run_again_loses_and_repeats_nothing(
         "added": PICTURES - enrolled,
         "present": enrolled,
         "skipped": [],
+        "near_duplicates": [],
     }
     opened = Gallery(store)
     snapshot = opened.snapshot()

@@ -18,6 +18,7 @@ API = """
     ImageSource DefaultKey Priority ClassifyOptions ChangeOptions EnrolItem
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
     RelabelResult RemoveResult RevisionInfo RollbackResult SetLabelsResult StreamResult
+    BrandSuggestion Diagnosis ImageLabel LabelHealth LabelSuggestions NearDuplicate Suspect
 
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
@@ -25,8 +26,8 @@ API = """
 """
 
 CALLS = """
-    classify classify_stream close enrol get_labels history list_images relabel remove
-    rollback set_labels
+    classify classify_stream close diagnose enrol get_image get_labels history list_images
+    relabel remove rollback set_labels suggest_brands
 """
 
 

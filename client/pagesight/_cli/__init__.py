@@ -1,8 +1,11 @@
 """The `pagesight` command, from the command line to what is printed.
 
     classify   `pagesight classify`             ┐
-    enrol      `pagesight gallery enrol`        │ parse arguments, call the client,
+    enrol      `pagesight gallery enrol`        │
+    doctor     `pagesight gallery doctor`       │ parse arguments, call the client,
+    brands     `pagesight gallery suggest-brands`
     gallery    the rest of `pagesight gallery`  ┘ choose what to print
+    care_page  what doctor finds, as an HTML page
     changes    the options of all commands that change a gallery
     session    the server, the terminal, progress, failures: shared by all commands
     files      which pictures a path means, and of which label

@@ -49,6 +49,7 @@ def enrol(
         )
     rows: list[tuple[str, int, int, int, int]] = []
     failures: list[str] = []
+    same: list[str] = []
     try:
         with (
             session.connected(address) as client,
@@ -74,11 +75,13 @@ def enrol(
                         )
                     elif outcome.error is not None:
                         failures.append(render.failure(file.path, outcome.error))
+                    elif outcome.near_duplicates:
+                        same.append(render.near_duplicate(file.path, label=name, of=outcome))
     finally:
         if rows and not as_json:
             session.output().print(render.enrolled(rows))
-            for failure in failures:
-                session.warn(failure)
+            for line in (*same, *failures):
+                session.warn(line)
     if any(failed for _, _, _, failed, _ in rows):
         raise typer.Exit(1)
 

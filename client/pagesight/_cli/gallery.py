@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from pagesight._cli import changes, labels, render, session, wire
+from pagesight._cli.brands import suggest_brands
+from pagesight._cli.doctor import doctor
 from pagesight._cli.enrol import enrol
 
 app = typer.Typer(
@@ -19,6 +21,8 @@ app = typer.Typer(
 
 
 app.command()(enrol)
+app.command()(doctor)
+app.command("suggest-brands")(suggest_brands)
 
 IdsArgument = Annotated[
     list[str],

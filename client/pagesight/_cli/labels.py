@@ -71,14 +71,15 @@ def read(path: Path) -> list[LabelInfo]:
 def write(labels: Iterable[LabelInfo]) -> str:
     """Returns the text of a file that `read` reads as these labels."""
     return "\n".join(
-        f"[{_quoted(known.label)}]  # {known.images} pictures\n"
-        f"brands = [{', '.join(map(_quoted, known.brands))}]\n"
-        f"outputs = [{', '.join(map(_quoted, known.outputs))}]\n"
+        f"[{quoted(known.label)}]  # {known.images} pictures\n"
+        f"brands = [{', '.join(map(quoted, known.brands))}]\n"
+        f"outputs = [{', '.join(map(quoted, known.outputs))}]\n"
         for known in labels
     )
 
 
-def _quoted(name: str) -> str:
+def quoted(name: str) -> str:
+    """Returns a name as TOML writes it."""
     # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
     return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
 

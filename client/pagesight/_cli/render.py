@@ -21,6 +21,8 @@ from pagesight._errors import PagesightError, UnreadableFileError
 from pagesight._results import (
     Candidate,
     Classification,
+    Diagnosis,
+    EnrolOutcome,
     ImageInfo,
     LabelInfo,
     MatchingLine,
@@ -75,6 +77,16 @@ def failure(picture: Path, error: PagesightError) -> str:
     if isinstance(error, UnreadableFileError):  # which names the file itself
         return shown(error.message)
     return f"{shown(picture)}: {shown(error.message)}"
+
+
+def near_duplicate(picture: Path, *, label: str, of: EnrolOutcome) -> str:
+    """Returns one line on a picture that was almost in the gallery already."""
+    near = of.near_duplicates[0]
+    where = "" if near.label == label else f", but under {shown(near.label)}"
+    return (
+        f"{shown(picture)}: almost the same as {near.image_id[:12]}{where}; "
+        "it teaches nothing new (see `pagesight gallery doctor`)"
+    )
 
 
 def summary(known: Sequence[Classification], *, asked: int) -> Text:
@@ -216,6 +228,62 @@ def labels(found: Iterable[LabelInfo]) -> Table:
             Text(shown(", ".join(known.outputs or (known.label,)))),
         )
     return table
+
+
+def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
+    """Yields what may be wrong with a gallery, the first `limit` of each kind."""
+    likely = sum(suspect.likely for suspect in found.suspects)
+    yield Text(
+        f"revision {found.revision}, {found.examined} of {count(found.images, 'picture')} "
+        f"examined: {likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
+        f"{count(len(found.duplicates), 'group')} of near duplicates"
+    )
+    if found.suspects:
+        table = _table("picture", "label, and the one that fits better", "by", "neighbours", "")
+        table.columns[0].no_wrap = True
+        for one in found.suspects[:limit]:
+            table.add_row(
+                Text(shown(one.image_id)[:12]),
+                Text(f"{shown(one.label)}\n{shown(one.suggested_label)}"),
+                f"{one.suggested_score - one.own_score:.3f}",
+                f"{one.foreign_neighbours} of {one.neighbours} foreign",
+                Text("likely wrong", "red") if one.likely else Text("odd", "dim"),
+            )
+        yield table
+    for group in found.duplicates[:limit]:
+        names = dict.fromkeys(image.label for image in group)
+        yield Text.assemble(
+            "almost the same: ",
+            ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4]),
+            ("  under several labels", "red") if len(names) > 1 else "",
+        )
+    few = [label for label in found.labels if label.few]
+    if few:
+        table = _table("label", "distinct pictures", "may fit worse than its worst picture")
+        for label in few[:limit]:
+            table.add_row(
+                Text(shown(label.label)),
+                f"{label.distinct_images} of {label.images}",
+                f"up to {label.unseen_bound:.0%} of its screenshots",
+            )
+        yield Text(f"{count(len(few), 'label')} with few pictures: enrol more", "yellow")
+        yield table
+    yield Text(rejection(found))
+    if max(len(found.suspects), len(found.duplicates), len(few)) > limit:
+        yield Text("there is more: --json and --html have it", "dim")
+
+
+def rejection(found: Diagnosis) -> str:
+    """Says how many known pages may be rejected."""
+    if found.rejection_bound >= 1:
+        return (
+            "How many known pages are rejected cannot be told from so few pictures of each: "
+            "measure it with `pagesight-server evaluate`."
+        )
+    return (
+        f"Of all known pages at most {found.rejection_bound:.0%} are rejected (95 % confidence), "
+        "where traffic looks like the gallery."
+    )
 
 
 def enrolled(rows: Iterable[tuple[str, int, int, int, int]]) -> Table:

@@ -143,6 +143,7 @@ class EnrolOutcome(google.protobuf.message.Message):
     IMAGE_ID_FIELD_NUMBER: builtins.int
     ADDED_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
+    NEAR_DUPLICATES_FIELD_NUMBER: builtins.int
     image_id: builtins.str
     """The id of the image: the SHA-256 of its bytes, in hexadecimal. Empty when
     there is an error before it was known.
@@ -158,17 +159,55 @@ class EnrolOutcome(google.protobuf.message.Message):
         picture under another label.
         """
 
+    @property
+    def near_duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NearDuplicate]:
+        """Pictures of the gallery that are almost the same, under this label or
+        another, the most alike first; at most 5. They teach nothing new, and make
+        the gallery look surer of itself than it is. Empty unless added.
+        """
+
     def __init__(
         self,
         *,
         image_id: builtins.str = ...,
         added: builtins.bool = ...,
         error: google.rpc.status_pb2.Status | None = ...,
+        near_duplicates: collections.abc.Iterable[global___NearDuplicate] | None = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["error", b"error"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["added", b"added", "error", b"error", "image_id", b"image_id"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["added", b"added", "error", b"error", "image_id", b"image_id", "near_duplicates", b"near_duplicates"]) -> None: ...
 
 global___EnrolOutcome = EnrolOutcome
+
+@typing.final
+class NearDuplicate(google.protobuf.message.Message):
+    """A picture of the gallery that is almost the same as another one."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    VISUAL_FIELD_NUMBER: builtins.int
+    TEXTUAL_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """The id of that picture: SHA-256 in hexadecimal."""
+    label: builtins.str
+    """Its label."""
+    visual: builtins.float
+    """How alike the two look: cosine of the embeddings, -1 to 1."""
+    textual: builtins.float
+    """How alike the two read, 0 to 1. Zero also when neither shows text."""
+    def __init__(
+        self,
+        *,
+        image_id: builtins.str = ...,
+        label: builtins.str = ...,
+        visual: builtins.float = ...,
+        textual: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["image_id", b"image_id", "label", b"label", "textual", b"textual", "visual", b"visual"]) -> None: ...
+
+global___NearDuplicate = NearDuplicate
 
 @typing.final
 class RemoveRequest(google.protobuf.message.Message):
@@ -651,3 +690,366 @@ class SetLabelsResponse(google.protobuf.message.Message):
     def ClearField(self, field_name: typing.Literal["revision", b"revision"]) -> None: ...
 
 global___SetLabelsResponse = SetLabelsResponse
+
+@typing.final
+class DiagnoseRequest(google.protobuf.message.Message):
+    """Which gallery to examine."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    MAX_IMAGES_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    max_images: builtins.int
+    """Pictures to examine at most, drawn at random from a larger gallery. Zero
+    means 2000, which is also the most.
+    """
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        max_images: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "max_images", b"max_images"]) -> None: ...
+
+global___DiagnoseRequest = DiagnoseRequest
+
+@typing.final
+class DiagnoseResponse(google.protobuf.message.Message):
+    """What is wrong with a gallery."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    EXAMINED_FIELD_NUMBER: builtins.int
+    SUSPECTS_FIELD_NUMBER: builtins.int
+    DUPLICATES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    REJECTION_BOUND_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """The revision that was examined."""
+    images: builtins.int
+    """Pictures that the gallery holds."""
+    examined: builtins.int
+    """Pictures that were examined."""
+    rejection_bound: builtins.float
+    """With confidence 0.95, at most this share of known pages is rejected where
+    traffic looks like the gallery and almost-equal pictures count once. One where
+    nothing can be said.
+    """
+    @property
+    def suspects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Suspect]:
+        """Pictures that fit another label better than their own: likely mistakes
+        first, the most doubtful first.
+        """
+
+    @property
+    def duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___DuplicateGroup]:
+        """Pictures that are almost the same, in groups of two or more; groups that
+        carry several labels first.
+        """
+
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LabelHealth]:
+        """Every label and how much can be said of it, those with fewest pictures first."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        images: builtins.int = ...,
+        examined: builtins.int = ...,
+        suspects: collections.abc.Iterable[global___Suspect] | None = ...,
+        duplicates: collections.abc.Iterable[global___DuplicateGroup] | None = ...,
+        labels: collections.abc.Iterable[global___LabelHealth] | None = ...,
+        rejection_bound: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "images", b"images", "labels", b"labels", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
+
+global___DiagnoseResponse = DiagnoseResponse
+
+@typing.final
+class Suspect(google.protobuf.message.Message):
+    """A picture whose label is doubtful."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    SUGGESTED_LABEL_FIELD_NUMBER: builtins.int
+    OWN_SCORE_FIELD_NUMBER: builtins.int
+    SUGGESTED_SCORE_FIELD_NUMBER: builtins.int
+    SUGGESTED_IMAGE_ID_FIELD_NUMBER: builtins.int
+    OWN_IMAGE_ID_FIELD_NUMBER: builtins.int
+    NEIGHBOURS_FIELD_NUMBER: builtins.int
+    FOREIGN_NEIGHBOURS_FIELD_NUMBER: builtins.int
+    LIKELY_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """The picture: SHA-256 in hexadecimal."""
+    label: builtins.str
+    """The label it carries."""
+    suggested_label: builtins.str
+    """The label it would have been given if it were a query and not in the gallery."""
+    own_score: builtins.float
+    """How well it fits the pages of its own label without it. Comparable with
+    suggested_score alone.
+    """
+    suggested_score: builtins.float
+    """How well it fits suggested_label."""
+    suggested_image_id: builtins.str
+    """The picture that speaks for suggested_label: SHA-256 in hexadecimal."""
+    own_image_id: builtins.str
+    """The most alike picture of its own label: SHA-256 in hexadecimal."""
+    neighbours: builtins.int
+    """Of the pictures that look most alike, how many were asked: as many as the
+    label has others, at most 5.
+    """
+    foreign_neighbours: builtins.int
+    """How many of them carry another label than this picture."""
+    likely: builtins.bool
+    """Whether it would be answered with suggested_label and at least half of its
+    neighbours are foreign: most likely a mistake. Otherwise it may just be unlike
+    the other pictures of its label.
+    """
+    def __init__(
+        self,
+        *,
+        image_id: builtins.str = ...,
+        label: builtins.str = ...,
+        suggested_label: builtins.str = ...,
+        own_score: builtins.float = ...,
+        suggested_score: builtins.float = ...,
+        suggested_image_id: builtins.str = ...,
+        own_image_id: builtins.str = ...,
+        neighbours: builtins.int = ...,
+        foreign_neighbours: builtins.int = ...,
+        likely: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["foreign_neighbours", b"foreign_neighbours", "image_id", b"image_id", "label", b"label", "likely", b"likely", "neighbours", b"neighbours", "own_image_id", b"own_image_id", "own_score", b"own_score", "suggested_image_id", b"suggested_image_id", "suggested_label", b"suggested_label", "suggested_score", b"suggested_score"]) -> None: ...
+
+global___Suspect = Suspect
+
+@typing.final
+class DuplicateGroup(google.protobuf.message.Message):
+    """Pictures that are almost the same."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGES_FIELD_NUMBER: builtins.int
+    @property
+    def images(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LabelledImage]:
+        """Two pictures or more, ordered by label and id."""
+
+    def __init__(
+        self,
+        *,
+        images: collections.abc.Iterable[global___LabelledImage] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images"]) -> None: ...
+
+global___DuplicateGroup = DuplicateGroup
+
+@typing.final
+class LabelledImage(google.protobuf.message.Message):
+    """A picture and its label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """SHA-256 of its bytes, in hexadecimal."""
+    label: builtins.str
+    """The page it shows."""
+    def __init__(
+        self,
+        *,
+        image_id: builtins.str = ...,
+        label: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["image_id", b"image_id", "label", b"label"]) -> None: ...
+
+global___LabelledImage = LabelledImage
+
+@typing.final
+class LabelHealth(google.protobuf.message.Message):
+    """How much can be said of one label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    DISTINCT_IMAGES_FIELD_NUMBER: builtins.int
+    UNSEEN_BOUND_FIELD_NUMBER: builtins.int
+    FEW_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """The label."""
+    images: builtins.int
+    """Pictures that carry it."""
+    distinct_images: builtins.int
+    """The same, almost-equal pictures counted once."""
+    unseen_bound: builtins.float
+    """With confidence 0.95, at most this share of its screenshots fits worse than
+    its worst picture does. One where that is unknown.
+    """
+    few: builtins.bool
+    """So few pictures that more should be enrolled."""
+    def __init__(
+        self,
+        *,
+        label: builtins.str = ...,
+        images: builtins.int = ...,
+        distinct_images: builtins.int = ...,
+        unseen_bound: builtins.float = ...,
+        few: builtins.bool = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distinct_images", b"distinct_images", "few", b"few", "images", b"images", "label", b"label", "unseen_bound", b"unseen_bound"]) -> None: ...
+
+global___LabelHealth = LabelHealth
+
+@typing.final
+class SuggestBrandsRequest(google.protobuf.message.Message):
+    """Which gallery to mine."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+global___SuggestBrandsRequest = SuggestBrandsRequest
+
+@typing.final
+class SuggestBrandsResponse(google.protobuf.message.Message):
+    """Brand names for a person to confirm."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """The revision that was read."""
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LabelSuggestions]:
+        """Every label of the gallery that can be an answer, in order."""
+
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        labels: collections.abc.Iterable[global___LabelSuggestions] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["labels", b"labels", "revision", b"revision"]) -> None: ...
+
+global___SuggestBrandsResponse = SuggestBrandsResponse
+
+@typing.final
+class LabelSuggestions(google.protobuf.message.Message):
+    """The brand names proposed for one label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: builtins.int
+    KNOWN_FIELD_NUMBER: builtins.int
+    SUGGESTIONS_FIELD_NUMBER: builtins.int
+    label: builtins.str
+    """The label."""
+    @property
+    def known(self) -> global___Label:
+        """What is set already, with its outputs."""
+
+    @property
+    def suggestions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___BrandSuggestion]:
+        """The most likely first. Empty when nothing was found."""
+
+    def __init__(
+        self,
+        *,
+        label: builtins.str = ...,
+        known: global___Label | None = ...,
+        suggestions: collections.abc.Iterable[global___BrandSuggestion] | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["known", b"known"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["known", b"known", "label", b"label", "suggestions", b"suggestions"]) -> None: ...
+
+global___LabelSuggestions = LabelSuggestions
+
+@typing.final
+class BrandSuggestion(google.protobuf.message.Message):
+    """A string that may be a brand of a label."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    text: builtins.str
+    """As the pages show it."""
+    reason: builtins.str
+    """Why, in words for a person."""
+    images: builtins.int
+    """Pictures of the label that show it."""
+    def __init__(
+        self,
+        *,
+        text: builtins.str = ...,
+        reason: builtins.str = ...,
+        images: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["images", b"images", "reason", b"reason", "text", b"text"]) -> None: ...
+
+global___BrandSuggestion = BrandSuggestion
+
+@typing.final
+class GetImageRequest(google.protobuf.message.Message):
+    """Which picture to read."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    MAX_SIDE_PX_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery that holds it. Empty means "default"."""
+    image_id: builtins.str
+    """SHA-256 of its bytes, in hexadecimal."""
+    max_side_px: builtins.int
+    """Longest side in pixels of what is wanted: a smaller JPEG is made where the
+    picture is larger. Zero means the bytes as they were received; at most 4096.
+    """
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        image_id: builtins.str = ...,
+        max_side_px: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "image_id", b"image_id", "max_side_px", b"max_side_px"]) -> None: ...
+
+global___GetImageRequest = GetImageRequest
+
+@typing.final
+class GetImageResponse(google.protobuf.message.Message):
+    """A picture of the gallery."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_FIELD_NUMBER: builtins.int
+    image: builtins.bytes
+    """The encoded picture."""
+    def __init__(
+        self,
+        *,
+        image: builtins.bytes = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["image", b"image"]) -> None: ...
+
+global___GetImageResponse = GetImageResponse

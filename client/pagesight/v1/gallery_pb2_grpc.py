@@ -80,6 +80,21 @@ class GalleryServiceStub(object):
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsResponse.FromString,
                 _registered_method=True)
+        self.Diagnose = channel.unary_unary(
+                '/pagesight.v1.GalleryService/Diagnose',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.FromString,
+                _registered_method=True)
+        self.SuggestBrands = channel.unary_unary(
+                '/pagesight.v1.GalleryService/SuggestBrands',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsResponse.FromString,
+                _registered_method=True)
+        self.GetImage = channel.unary_unary(
+                '/pagesight.v1.GalleryService/GetImage',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.GetImageRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.GetImageResponse.FromString,
+                _registered_method=True)
 
 
 class GalleryServiceServicer(object):
@@ -150,6 +165,31 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Diagnose(self, request, context):
+        """Looks for what is wrong with a gallery and changes nothing: pictures whose
+        label is doubtful, pictures that are almost the same, labels with few
+        pictures. Takes milliseconds for each picture it examines.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuggestBrands(self, request, context):
+        """Proposes brand names for a person to confirm with SetLabels. Nothing is used
+        until then.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetImage(self, request, context):
+        """Reads a picture of the gallery back, as received or smaller. NOT_FOUND also
+        where the store keeps no pictures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -192,6 +232,21 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.SetLabels,
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsResponse.SerializeToString,
+            ),
+            'Diagnose': grpc.unary_unary_rpc_method_handler(
+                    servicer.Diagnose,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'SuggestBrands': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuggestBrands,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsResponse.SerializeToString,
+            ),
+            'GetImage': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetImage,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.GetImageRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.GetImageResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -416,6 +471,87 @@ class GalleryService(object):
             '/pagesight.v1.GalleryService/SetLabels',
             pagesight_dot_v1_dot_gallery__pb2.SetLabelsRequest.SerializeToString,
             pagesight_dot_v1_dot_gallery__pb2.SetLabelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Diagnose(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/Diagnose',
+            pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuggestBrands(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/SuggestBrands',
+            pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetImage(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/GetImage',
+            pagesight_dot_v1_dot_gallery__pb2.GetImageRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.GetImageResponse.FromString,
             options,
             channel_credentials,
             insecure,

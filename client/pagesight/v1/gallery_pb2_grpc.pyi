@@ -85,6 +85,31 @@ class GalleryServiceStub:
     ]
     """Replaces what the operator knows of the labels it names."""
 
+    Diagnose: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.DiagnoseRequest,
+        pagesight.v1.gallery_pb2.DiagnoseResponse,
+    ]
+    """Looks for what is wrong with a gallery and changes nothing: pictures whose
+    label is doubtful, pictures that are almost the same, labels with few
+    pictures. Takes milliseconds for each picture it examines.
+    """
+
+    SuggestBrands: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.SuggestBrandsRequest,
+        pagesight.v1.gallery_pb2.SuggestBrandsResponse,
+    ]
+    """Proposes brand names for a person to confirm with SetLabels. Nothing is used
+    until then.
+    """
+
+    GetImage: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.GetImageRequest,
+        pagesight.v1.gallery_pb2.GetImageResponse,
+    ]
+    """Reads a picture of the gallery back, as received or smaller. NOT_FOUND also
+    where the store keeps no pictures.
+    """
+
 class GalleryServiceAsyncStub:
     """Reads and changes galleries while the server runs. Calls fail with
       INVALID_ARGUMENT    a label, an id or a revision that cannot be
@@ -146,6 +171,31 @@ class GalleryServiceAsyncStub:
         pagesight.v1.gallery_pb2.SetLabelsResponse,
     ]
     """Replaces what the operator knows of the labels it names."""
+
+    Diagnose: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.DiagnoseRequest,
+        pagesight.v1.gallery_pb2.DiagnoseResponse,
+    ]
+    """Looks for what is wrong with a gallery and changes nothing: pictures whose
+    label is doubtful, pictures that are almost the same, labels with few
+    pictures. Takes milliseconds for each picture it examines.
+    """
+
+    SuggestBrands: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.SuggestBrandsRequest,
+        pagesight.v1.gallery_pb2.SuggestBrandsResponse,
+    ]
+    """Proposes brand names for a person to confirm with SetLabels. Nothing is used
+    until then.
+    """
+
+    GetImage: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.GetImageRequest,
+        pagesight.v1.gallery_pb2.GetImageResponse,
+    ]
+    """Reads a picture of the gallery back, as received or smaller. NOT_FOUND also
+    where the store keeps no pictures.
+    """
 
 class GalleryServiceServicer(metaclass=abc.ABCMeta):
     """Reads and changes galleries while the server runs. Calls fail with
@@ -224,5 +274,36 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pagesight.v1.gallery_pb2.SetLabelsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.SetLabelsResponse]]:
         """Replaces what the operator knows of the labels it names."""
+
+    @abc.abstractmethod
+    def Diagnose(
+        self,
+        request: pagesight.v1.gallery_pb2.DiagnoseRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.DiagnoseResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.DiagnoseResponse]]:
+        """Looks for what is wrong with a gallery and changes nothing: pictures whose
+        label is doubtful, pictures that are almost the same, labels with few
+        pictures. Takes milliseconds for each picture it examines.
+        """
+
+    @abc.abstractmethod
+    def SuggestBrands(
+        self,
+        request: pagesight.v1.gallery_pb2.SuggestBrandsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.SuggestBrandsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.SuggestBrandsResponse]]:
+        """Proposes brand names for a person to confirm with SetLabels. Nothing is used
+        until then.
+        """
+
+    @abc.abstractmethod
+    def GetImage(
+        self,
+        request: pagesight.v1.gallery_pb2.GetImageRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.GetImageResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.GetImageResponse]]:
+        """Reads a picture of the gallery back, as received or smaller. NOT_FOUND also
+        where the store keeps no pictures.
+        """
 
 def add_GalleryServiceServicer_to_server(servicer: GalleryServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -107,6 +107,15 @@ def images(
     return [ListedImage(**{**dict(row), "image_id": row["image_id"].hex()}) for row in rows]
 
 
+def has_image(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, image_id: str) -> bool:
+    """Whether a picture was a member."""
+    row = db.execute(
+        f"SELECT 1 FROM memberships WHERE gallery_id = :gallery AND image_id = :image AND {AT}",
+        {"gallery": gallery["id"], "at": at, "image": image_key(image_id)},
+    ).fetchone()
+    return row is not None
+
+
 def history(
     db: sqlite3.Connection, gallery: sqlite3.Row, *, before: int, limit: int
 ) -> list[Revision]:

@@ -187,6 +187,16 @@ class Gallery:
         data: bytes | None = row["bytes"]
         return data
 
+    def has_image(self, name: str, image_id: str) -> bool:
+        """Whether a gallery holds a picture now; one gallery's pictures are not another's.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self._reading() as db:
+            row, at = self._at(name, None)
+            return queries.has_image(db, row, at, image_id)
+
     # --- changes ----------------------------------------------------------------------
 
     def enrol(self, change: Change, entries: Sequence[Entry], bundles: Bundles) -> Applied:

@@ -7,12 +7,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
+from pagesight_server.care import diagnose, near_duplicates
 from pagesight_server.config import ServerConfig
 from pagesight_server.enrolment import Enroller, Item
 from pagesight_server.errors import InvalidRequestError, LimitError
 from pagesight_server.gallery import Applied, Gallery
+from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
-from pagesight_server.service import protocol
+from pagesight_server.service import care, protocol
 from pagesight_server.service.classifier import Context, answer
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
@@ -21,8 +23,14 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     """Reads and changes galleries while the server runs."""
 
     def __init__(
-        self, store: Gallery, enroller: Enroller, live: Live, config: ServerConfig
+        self,
+        store: Gallery,
+        enroller: Enroller,
+        live: Live,
+        config: ServerConfig,
+        limits: ImageLimits | None = None,
     ) -> None:
+        self._limits = limits or ImageLimits()
         self._store = store
         self._enroller = enroller
         self._live = live
@@ -35,9 +43,16 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         async def work() -> pb.EnrolResponse:
             header, items = await self._receive(request_iterator)
-            applied = await self._enroller.enrol(protocol.change_of(header), items)
+            change = protocol.change_of(header)
+            applied = await self._enroller.enrol(change, items)
             await self._live.refresh()
-            return protocol.enrolled(applied)
+            response = protocol.enrolled(applied)
+            added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
+            if not added:
+                return response
+            known = self._live.get(change.gallery)
+            found = await asyncio.to_thread(near_duplicates, known, added)
+            return care.with_near_duplicates(response, found)
 
         return await answer(context, work())
 
@@ -178,6 +193,38 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         def work() -> pb.GetLabelsResponse:
             revision, counts, facts = self._store.labels(request.gallery or DEFAULT_GALLERY)
             return pb.GetLabelsResponse(revision=revision, labels=protocol.labels(counts, facts))
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def Diagnose(  # noqa: N802
+        self, request: pb.DiagnoseRequest, context: Context
+    ) -> pb.DiagnoseResponse:
+        """What may be wrong with a gallery."""
+
+        def work() -> pb.DiagnoseResponse:
+            limit = care.max_images(request.max_images)
+            known = self._live.get(request.gallery or DEFAULT_GALLERY)
+            return care.diagnosis(diagnose(known, max_images=limit))
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def SuggestBrands(  # noqa: N802
+        self, request: pb.SuggestBrandsRequest, context: Context
+    ) -> pb.SuggestBrandsResponse:
+        """Brand names for a person to confirm."""
+
+        def work() -> pb.SuggestBrandsResponse:
+            return care.suggestions(self._live.get(request.gallery or DEFAULT_GALLERY))
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def GetImage(  # noqa: N802
+        self, request: pb.GetImageRequest, context: Context
+    ) -> pb.GetImageResponse:
+        """A picture of a gallery."""
+
+        def work() -> pb.GetImageResponse:
+            return pb.GetImageResponse(image=care.picture(self._store, request, self._limits))
 
         return await answer(context, asyncio.to_thread(work))
 

@@ -1,0 +1,174 @@
+"""What is doubtful in a gallery, as one HTML page with the pictures side by side.
+
+    suspects     its own label's picture | the picture | the other label's picture
+    duplicates   all pictures of a group
+    labels       how many pictures, and what can be said of pages not seen yet
+
+The page needs nothing else: pictures and styles are inside, there are no scripts, and
+nothing is fetched. All text is escaped; it comes from folder names and people.
+"""
+
+from __future__ import annotations
+
+import base64
+import shlex
+from collections.abc import Mapping
+from html import escape
+
+from pagesight._cli import render
+from pagesight._results import Diagnosis, ImageLabel, LabelHealth, Suspect
+
+MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP = 60, 40, 8
+"""Shown at most: a person works through the first and asks again."""
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --dim: #5b6570; --ground: #fff;
+  --card: #f5f6f8; --line: #d8dce1; --bad: #b3261e; --good: #1a6b3c }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6e8eb; --dim: #9aa4af; --ground: #14171a;
+  --card: #1e2327; --line: #343b42; --bad: #ff8a80; --good: #7ad69b } }
+body { margin: 0 auto; padding: 2rem 1.25rem 4rem; max-width: 68rem; color: var(--ink);
+  background: var(--ground); font: 15px/1.5 system-ui, sans-serif }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2.5rem 0 .5rem }
+p { margin: .25rem 0; max-width: 46rem } .dim { color: var(--dim) }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
+  padding: 1rem; margin: 1rem 0 }
+.card h3 { font-size: 1rem; margin: 0 0 .25rem; overflow-wrap: anywhere }
+.row { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0 0 }
+figure { margin: 0; width: 190px }
+figcaption { margin-top: .4rem; font-size: .85rem; overflow-wrap: anywhere }
+figcaption b { display: block }
+figure img, .none { width: 100%; height: 330px; object-fit: cover; object-position: top;
+  border: 1px solid var(--line); border-radius: 6px; box-sizing: border-box; display: block }
+.this img { outline: 3px solid var(--bad); outline-offset: 1px }
+.none { display: flex; align-items: center; justify-content: center; color: var(--dim) }
+.bad { color: var(--bad) } .good { color: var(--good) }
+code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display: block;
+  margin-top: .75rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
+table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
+  border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
+  overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
+"""
+
+
+def pictures(found: Diagnosis) -> list[str]:
+    """The ids of the pictures that the page shows, each once."""
+    ids: list[str] = []
+    for suspect in found.suspects[:MAX_SUSPECTS]:
+        ids += [suspect.image_id, suspect.suggested_image_id, suspect.own_image_id]
+    for group in found.duplicates[:MAX_GROUPS]:
+        ids += [image.image_id for image in group[:MAX_OF_GROUP]]
+    return [image_id for image_id in dict.fromkeys(ids) if image_id]
+
+
+def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> str:
+    """The whole page.
+
+    Args:
+        found: What the server found.
+        thumbnails: Encoded pictures by id; those that are missing are told as missing.
+        gallery: Named in the heading and in the commands.
+    """
+    option = "" if gallery == "default" else f" --gallery {shlex.quote(gallery)}"
+    likely = sum(suspect.likely for suspect in found.suspects)
+    few = sum(label.few for label in found.labels)
+    parts = [
+        f"<h1>Gallery {escape(gallery)}, revision {found.revision}</h1>",
+        f'<p class="dim">{found.examined} of {found.images} pictures examined: '
+        f"{likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
+        f"{len(found.duplicates)} groups of near duplicates, {few} labels with few pictures.</p>",
+        "<h2>Labels to doubt</h2>",
+        "<p>Each picture as if it were a query and not enrolled: another label fits it better "
+        "than its own. A likely mistake would be answered with that label; an odd one is "
+        "perhaps only unlike the other pictures of its label.</p>",
+        *(_suspect(one, thumbnails, option) for one in found.suspects[:MAX_SUSPECTS]),
+        _left(len(found.suspects), MAX_SUSPECTS, "none"),
+        "<h2>Almost the same</h2>",
+        "<p>They teach nothing new and make the gallery look surer of itself than it is: keep "
+        "one of each group.</p>",
+        *(_group(group, thumbnails, option) for group in found.duplicates[:MAX_GROUPS]),
+        _left(len(found.duplicates), MAX_GROUPS, "none"),
+        "<h2>How much each label's pictures say</h2>",
+        f"<p>{escape(render.rejection(found))}</p>",
+        _labels(found.labels),
+    ]
+    title = escape(f"pagesight gallery doctor: {gallery}")
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>\n'
+        + "\n".join(parts)
+        + "\n</html>\n"
+    )
+
+
+def _suspect(one: Suspect, thumbnails: Mapping[str, bytes], option: str) -> str:
+    sure = '<span class="bad">likely wrong</span>' if one.likely else "odd"
+    return (
+        f'<div class="card"><h3>{escape(one.label)} or {escape(one.suggested_label)}? {sure}</h3>'
+        f'<p class="dim">fits {escape(one.suggested_label)} {one.suggested_score:.3f}, its own '
+        f"label {one.own_score:.3f}; {one.foreign_neighbours} of {one.neighbours} nearest "
+        'pictures carry another label</p><div class="row">'
+        + _figure(one.own_image_id, one.label, "closest of its own label", thumbnails)
+        + _figure(one.image_id, one.label, "the picture in doubt", thumbnails, "this")
+        + _figure(one.suggested_image_id, one.suggested_label, "closest of the other", thumbnails)
+        + f"</div><code>pagesight gallery relabel{escape(option)} "
+        f"{escape(shlex.quote(one.suggested_label))} {escape(one.image_id)}</code></div>"
+    )
+
+
+def _group(group: tuple[ImageLabel, ...], thumbnails: Mapping[str, bytes], option: str) -> str:
+    labels = list(dict.fromkeys(image.label for image in group))
+    mixed = ' <span class="bad">under several labels</span>' if len(labels) > 1 else ""
+    shown = "".join(
+        _figure(image.image_id, image.label, image.image_id[:12], thumbnails)
+        for image in group[:MAX_OF_GROUP]
+    )
+    rest = " ".join(image.image_id for image in group[1:])
+    command = (
+        f"<code>pagesight gallery remove{escape(option)} {escape(rest)}</code>"
+        if len(labels) == 1
+        else ""
+    )
+    return (
+        f'<div class="card"><h3>{escape(", ".join(labels))}: {len(group)} pictures{mixed}</h3>'
+        f'<div class="row">{shown}</div>{_left(len(group), MAX_OF_GROUP, "")}{command}</div>'
+    )
+
+
+def _figure(
+    image_id: str, label: str, what: str, thumbnails: Mapping[str, bytes], kind: str = ""
+) -> str:
+    data = thumbnails.get(image_id)
+    if data is None:
+        inside = f'<div class="none">{"not kept" if image_id else "none is near"}</div>'
+    else:
+        address = f"data:{_type(data)};base64,{base64.b64encode(data).decode('ascii')}"
+        inside = f'<img src="{address}" alt="{escape(what, quote=True)}">'
+    return (
+        f'<figure class="{kind}">{inside}<figcaption><b>{escape(label)}</b>'
+        f'<span class="dim">{escape(what)}</span></figcaption></figure>'
+    )
+
+
+def _type(data: bytes) -> str:
+    if data.startswith(b"\x89PNG"):
+        return "image/png"
+    return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
+
+
+def _labels(labels: tuple[LabelHealth, ...]) -> str:
+    rows = "".join(
+        f"<tr><td>{escape(label.label)}<td>{label.images}<td>{label.distinct_images}"
+        f"<td>{label.unseen_bound:.0%}"
+        f"<td>{'<span class=bad>enrol more</span>' if label.few else ''}"
+        for label in labels
+    )
+    return (
+        "<table><tr><th>label<th>pictures<th>distinct<th>may fit worse than<br>its worst picture"
+        f"<th></tr>{rows}</table>"
+    )
+
+
+def _left(found: int, shown: int, nothing: str) -> str:
+    if found > shown:
+        return f'<p class="dim">and {found - shown} more</p>'
+    return "" if found or not nothing else f'<p class="good">{nothing}</p>'
