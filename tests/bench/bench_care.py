@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import io
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -45,7 +46,8 @@ def main() -> None:
     for line in _pairs(snapshot)[:8]:
         print(line)
     if options.copies is not None:
-        asyncio.run(_copies(options.copies))
+        files = sorted(f for f in options.copies.glob("*/*") if f.suffix != ".toml")
+        asyncio.run(_copies([file.read_bytes() for file in files[::11][:8]]))
 
 
 def _planted(snapshot: Snapshot, seed: int) -> str:
@@ -88,13 +90,11 @@ def _pairs(snapshot: Snapshot) -> list[str]:
     return [f"cosine {c:.4f} text {t:.3f}  {a}  {b}" for c, t, a, b in found]
 
 
-async def _copies(folder: Path) -> None:
-    files = sorted(f for f in folder.glob("*/*") if f.suffix != ".toml")[::11][:8]
+async def _copies(pictures: Sequence[bytes]) -> None:
     found = total = 0
     async with wiring.models(read_config(None, {})) as models:
         pipeline = models.pipeline(_nothing)
-        for file in files:
-            data = file.read_bytes()
+        for data in pictures:
             mine = await pipeline.perceive(data)
             for scale, quality in COPIES:
                 theirs = await pipeline.perceive(_copy(data, scale, quality))
