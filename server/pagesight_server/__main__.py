@@ -44,6 +44,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+log = logging.getLogger(__name__)
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
@@ -173,6 +174,8 @@ async def _serve_from(store: Gallery, models: wiring.Models, *, as_json: bool) -
         )
     finally:
         following.cancel()
+        for name, cache in models.caches(pipeline).items():
+            log.info("%s that had been seen before: %s", name, cache)
 
 
 @app.command()

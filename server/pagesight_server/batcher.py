@@ -11,15 +11,19 @@ latency only where it saves some. `max_wait_ms` may hold a batch open for compan
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import itertools
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
 from pagesight_server.stages import Observe, Run, Share, StageTimes, current, ignore
+
+_MOMENT_S = 1e-6
+"""No timer is set for less: its rounding might be more."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -38,18 +42,12 @@ class BatchConfig:
     max_wait_ms: float = 0.0
     """How long a batch that is not full may wait for company while the model is idle."""
 
-    sizes: tuple[int, ...] = ()
-    """Sizes that the model runs at, ascending: a batch takes the greatest that it fills, so a
-    CUDA session meets only shapes it was warmed with. None: any size up to max_batch."""
-
     def __post_init__(self) -> None:
         if self.max_batch < 1 or self.max_wait_ms < 0:
             raise ValueError(
                 f"need max_batch >= 1 and max_wait_ms >= 0, got {self.max_batch} and "
                 f"{self.max_wait_ms}"
             )
-        if self.sizes and (list(self.sizes) != sorted(set(self.sizes)) or self.sizes[0] != 1):
-            raise ValueError(f"sizes must ascend from 1, got {self.sizes}")
 
 
 class BatchInfo(NamedTuple):
@@ -81,6 +79,7 @@ class Batcher(Generic[Item, Result]):
         config: How items wait.
         name: Of the thread.
         clock: Seconds, monotonic.
+        owner: Runs the batches, one at a time. None: a thread.
     """
 
     def __init__(
@@ -90,11 +89,12 @@ class Batcher(Generic[Item, Result]):
         *,
         name: str,
         clock: Callable[[], float] = time.perf_counter,
+        owner: Executor | None = None,
     ) -> None:
         self._run = run
         self._config = config
         self._clock = clock
-        self._owner = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._owner = owner or ThreadPoolExecutor(1, thread_name_prefix=name)
         self._numbers = itertools.count()
         self._heap: list[_Waiting[Item, Result]] = []
         self._arrived = asyncio.Event()
@@ -187,27 +187,26 @@ class Batcher(Generic[Item, Result]):
 
     async def _form(self) -> tuple[list[_Waiting[Item, Result]], CloseReason]:
         """Waits for the first item, then takes what goes with it."""
+        closed: CloseReason = "idle"
         while True:
+            # After every wait: whoever gave up meanwhile must not be run.
             self._drop_cancelled()
-            if self._heap:
+            if not self._heap:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            if not self._config.max_wait_ms or len(self._heap) >= self._config.max_batch:
+                break
+            since = min(waiting.since for waiting in self._heap)
+            left_s = since + self._config.max_wait_ms / 1000 - self._clock()
+            if left_s < _MOMENT_S:
+                closed = "waited"
                 break
             self._arrived.clear()
-            await self._arrived.wait()
-        closed: CloseReason = "idle"
-        if self._config.max_wait_ms and len(self._heap) < self._config.max_batch:
-            closed = "waited"
-            deadline = min(w.since for w in self._heap) + self._config.max_wait_ms / 1000
-            while len(self._heap) < self._config.max_batch:
-                self._arrived.clear()
-                try:
-                    async with asyncio.timeout(max(0.0, deadline - self._clock())):
-                        await self._arrived.wait()
-                except TimeoutError:
-                    break
-                self._drop_cancelled()
-            if not self._heap:
-                return await self._form()
-        count = self._size(len(self._heap))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left_s):
+                    await self._arrived.wait()
+        count = min(len(self._heap), self._config.max_batch)
         if count == self._config.max_batch:
             closed = "full"
         return [heapq.heappop(self._heap) for _ in range(count)], closed
@@ -217,9 +216,3 @@ class Batcher(Generic[Item, Result]):
         if len(alive) != len(self._heap):
             self._heap = alive
             heapq.heapify(self._heap)
-
-    def _size(self, available: int) -> int:
-        available = min(available, self._config.max_batch)
-        if not self._config.sizes:
-            return available
-        return max(size for size in self._config.sizes if size <= available)

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +26,9 @@ from pydantic_settings import (
 from pagesight_server.errors import SetupError
 from pagesight_server.image import ImageLimits
 from pagesight_server.runtime import Device
+
+CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+CPU_BATCH_LIMIT = 8
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -87,12 +90,43 @@ class ComputeConfig(_Section):
 
     device: Device = "cpu"
     encoder_threads: Annotated[int, Field(ge=0)] = 0
-    max_batch: Positive = 8
-    """Screenshots of one encoder run: what waited while the last one ran."""
+    batch_sizes: tuple[int, ...] = ()
+    """Sizes that the encoder runs at, ascending; all are run before the server is ready, and a
+    batch is padded to the next. Empty: 1, 2, 4, 8, 16 and 32 on CUDA, which prepares for every
+    shape it meets, and any size on a CPU, which pays for padding."""
+    max_batch: Annotated[int, Field(ge=0)] = 0
+    """Screenshots of one encoder run: what waited while the last one ran. 0: the largest of the
+    batch sizes, or 8 where any size runs."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the idle encoder waits for company. On a CPU two take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads that find text, and as many more that recognise it; half of the cores each."""
+    """Threads that find text, and as many more that recognise it; half of the cores each, or one
+    each on CUDA."""
+    gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
+    """Most that one session may take of the GPU; there are at least three: encoder, detection,
+    recognition. Checked against what is free at start. 0: no limit."""
+
+    @model_validator(mode="after")
+    def _sizes_ascend(self) -> ComputeConfig:
+        sizes = self.batch_sizes
+        if sizes and (sizes[0] < 1 or list(sizes) != sorted(set(sizes))):
+            raise ValueError(f"batch_sizes must ascend from 1 or more, got {list(sizes)}")
+        if self.sizes and self.max_batch > self.sizes[-1]:
+            raise ValueError(
+                f"max_batch = {self.max_batch} is more than the largest batch size, "
+                f"{self.sizes[-1]}: write 0, or add it to batch_sizes"
+            )
+        return self
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Sizes that the encoder runs at; empty: any."""
+        return self.batch_sizes or (CUDA_BATCH_SIZES if self.device == "cuda" else ())
+
+    @property
+    def batch_limit(self) -> int:
+        """Screenshots of one encoder run at most."""
+        return self.max_batch or (self.sizes[-1] if self.sizes else CPU_BATCH_LIMIT)
 
 
 class GalleryConfig(_Section):

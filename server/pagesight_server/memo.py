@@ -14,10 +14,30 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+class CacheStats(NamedTuple):
+    """What a cache has saved so far."""
+
+    hits: int
+    """Answers that were remembered or under way."""
+    misses: int
+    """Answers that were computed."""
+    entries: int
+    """Values remembered now."""
+
+    @property
+    def hit_ratio(self) -> float:
+        """Share of the answers that cost nothing; 0 before the first."""
+        asked = self.hits + self.misses
+        return self.hits / asked if asked else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.hits} of {self.hits + self.misses} ({self.hit_ratio:.1%})"
 
 
 @dataclass(slots=True)
@@ -45,6 +65,10 @@ class Memo(Generic[K, V]):
 
     def __len__(self) -> int:
         return len(self._values)
+
+    def stats(self) -> CacheStats:
+        """Hits and misses so far."""
+        return CacheStats(self.hits, self.misses, len(self._values))
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         """The value of a key, computed unless it is remembered or under way.

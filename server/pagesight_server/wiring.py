@@ -8,25 +8,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagesight_server import bundle, image
 from pagesight_server.arrays import Embedding, Pixels
 from pagesight_server.batcher import BatchConfig, Batcher
 from pagesight_server.bundle import Bundle
-from pagesight_server.config import Config, cores
+from pagesight_server.config import CUDA_BATCH_SIZES, ComputeConfig, Config, cores
 from pagesight_server.decision import Knowledge
 from pagesight_server.encoder import Encoder
 from pagesight_server.enrolment import Enroller
 from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import Live
-from pagesight_server.memo import Memo
+from pagesight_server.memo import CacheStats, Memo
 from pagesight_server.ocr import OcrEngine, OcrSettings
 from pagesight_server.ocr import load as load_ocr
 from pagesight_server.pipeline import Pipeline
-from pagesight_server.runtime import Compute
+from pagesight_server.runtime import Compute, check_device
 from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
 
 
@@ -61,6 +61,10 @@ class Models:
             knowledge=knowledge,
             memo=Memo(remember),
         )
+
+    def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
+        """What the caches have saved so far: `screenshots` that came again, `lines` read before."""
+        return {"screenshots": pipeline.memo.stats(), "lines": self.ocr.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
         """Teaches a store what these models see and read."""
@@ -103,29 +107,48 @@ async def models(config: Config) -> AsyncIterator[Models]:
     """
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
-    # Finding text takes about two fifths of reading it, so each half gets half of the cores.
-    half = compute.ocr_threads or max(1, cores() // 2)
-    settings = OcrSettings(detectors=half, recognisers=half)
+    settings = _ocr_settings(compute)
+    of_each = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
+    check_device(of_each, sessions=1 + settings.detectors + settings.recognisers)
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
-            encoder_bundle, Compute(device=compute.device, threads=compute.encoder_threads or 1)
+            encoder_bundle,
+            replace(of_each, threads=compute.encoder_threads or 1),
+            sizes=compute.sizes,
         )
         batcher = Batcher[Pixels, Embedding](
             lambda pictures: list(encoder.encode(pictures)),
-            BatchConfig(max_batch=compute.max_batch, max_wait_ms=compute.max_wait_ms),
+            BatchConfig(max_batch=compute.batch_limit, max_wait_ms=compute.max_wait_ms),
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = load_ocr(ocr_bundle, Compute(device=compute.device), settings)
+        ocr = load_ocr(ocr_bundle, of_each, settings)
         stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
-            readers=2 * half,
+            readers=settings.detectors + settings.recognisers,
             encoder=batcher,
             ocr=ocr,
         )
+
+
+def _ocr_settings(compute: ComputeConfig) -> OcrSettings:
+    if compute.device == "cuda":
+        # One session of each kind fills a GPU. Few shapes, all of them warmed; how many columns
+        # a run should have there is not measured yet.
+        each = compute.ocr_threads or 1
+        return OcrSettings(
+            detectors=each,
+            recognisers=each,
+            widths=(160, 320, 480, 640, 960, 1280, 2048),
+            sizes=CUDA_BATCH_SIZES,
+            max_columns=32 * 320,
+        )
+    # Finding text takes about two fifths of reading it, so each half gets half of the cores.
+    each = compute.ocr_threads or max(1, cores() // 2)
+    return OcrSettings(detectors=each, recognisers=each)
 
 
 @contextmanager

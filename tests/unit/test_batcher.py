@@ -107,19 +107,6 @@ async def test_a_failing_run_fails_its_own_batch_and_no_other() -> None:
     await batcher.close()
 
 
-async def test_a_batch_takes_the_greatest_warmed_size_that_it_fills() -> None:
-    model = Model(free=False)
-    batcher = Batcher(model, BatchConfig(max_batch=8, sizes=(1, 2, 4, 8)), name="test")
-    tasks = [asyncio.create_task(batcher.submit(0))]
-    await model.running()
-    tasks += [asyncio.create_task(batcher.submit(i)) for i in range(1, 8)]
-    await settle()
-    model.let(10)
-    await asyncio.gather(*tasks)
-    assert [len(batch) for batch in model.batches] == [1, 4, 2, 1]
-    await batcher.close()
-
-
 async def test_a_batch_waits_for_company_as_long_as_it_may() -> None:
     model = Model()
     batcher = Batcher(model, BatchConfig(max_batch=2, max_wait_ms=60_000), name="test")
@@ -217,8 +204,8 @@ async def _storm(steps: list[tuple[str, int]], max_batch: int) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"max_batch": 0}, {"max_wait_ms": -1}, {"sizes": (2, 4)}, {"sizes": (1, 4, 2)}],
+    [{"max_batch": 0}, {"max_wait_ms": -1}],
 )
 def test_a_setting_that_cannot_be_says_so(settings: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match=r"need|ascend"):
-        BatchConfig(**settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="need"):
+        BatchConfig(**settings)

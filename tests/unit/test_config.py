@@ -149,3 +149,34 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
 def test_there_is_a_core() -> None:
     assert cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "sizes", "limit"),
+    [
+        pytest.param("", (), 8, id="a CPU takes any size up to 8"),
+        pytest.param("max_batch = 3", (), 3, id="or fewer"),
+        pytest.param("batch_sizes = [1, 4]", (1, 4), 4, id="or those it is told"),
+        pytest.param('device = "cuda"', (1, 2, 4, 8, 16, 32), 32, id="CUDA takes fixed sizes"),
+        pytest.param('device = "cuda"\nmax_batch = 20', (1, 2, 4, 8, 16, 32), 20, id="fewer"),
+    ],
+)
+def test_the_device_decides_which_batches_run(
+    tmp_path: Path, text: str, sizes: tuple[int, ...], limit: int
+) -> None:
+    compute = read_config(written(tmp_path, f"[compute]\n{text}"), {}).compute
+    assert (compute.sizes, compute.batch_limit) == (sizes, limit)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("batch_sizes = [4, 2]", "must ascend from 1"),
+        ("batch_sizes = [0, 2]", "must ascend from 1"),
+        ("batch_sizes = [1, 2]\nmax_batch = 3", "more than the largest batch size, 2"),
+        ("gpu_memory_mb = -1", "greater than or equal to 0"),
+    ],
+)
+def test_batches_that_cannot_be_are_refused(tmp_path: Path, text: str, why: str) -> None:
+    with pytest.raises(SetupError, match=f"setting compute.*{why}"):
+        read_config(written(tmp_path, f"[compute]\n{text}"), {})

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from pagesight_server.arrays import Pixels
-from pagesight_server.bundle import load
-from pagesight_server.encoder import Encoder
+from pagesight_server.bundle import Tensors, load
+from pagesight_server.encoder import Encoder, padded
 from pagesight_server.runtime import Compute
 
 
@@ -51,3 +51,32 @@ def test_odd_shapes_can_be_encoded(encoder: Encoder) -> None:
     shapes = [(16, 16), (16, 3000), (3000, 16)]
     pictures = [np.full((*shape, 3), 200, np.uint8) for shape in shapes]
     assert np.isfinite(encoder.encode(pictures)).all()
+
+
+def test_a_batch_is_padded_to_a_size_that_was_run_before(bundles: Path) -> None:
+    fixed = Encoder(load(bundles / "encoder", "encoder"), Compute(), sizes=(1, 2, 4))
+    seen: list[int] = []
+    plain_run = fixed._run
+
+    def run(inputs: Tensors) -> Tensors:
+        seen.append(len(inputs["pixels"]))
+        return plain_run(inputs)
+
+    fixed._run = run  # type: ignore[method-assign]
+    pages = [page(seed) for seed in range(4)]
+    for count in (1, 2, 3, 4):
+        embeddings = fixed.encode(pages[:count])
+        assert embeddings.shape == (count, 384)
+        alone = [fixed.encode([picture])[0] for picture in pages[:count]]
+        np.testing.assert_allclose(embeddings, alone, atol=1e-4)
+    assert [size for size in seen if size > 1] == [2, 4, 4]
+    with pytest.raises(ValueError, match="5 pictures are more than the largest size"):
+        fixed.encode([*pages, page(9)])
+
+
+def test_padding_repeats_the_last_item() -> None:
+    inputs = {"a": np.array([[1, 2], [3, 4]]), "b": np.array([True, False])}
+    made = padded(inputs, 4)
+    assert made["a"].tolist() == [[1, 2], [3, 4], [3, 4], [3, 4]]
+    assert made["b"].tolist() == [True, False, False, False]
+    assert padded(inputs, 2) is inputs

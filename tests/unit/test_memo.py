@@ -114,3 +114,15 @@ async def test_switched_off_it_computes_every_time() -> None:
 def test_a_negative_size_says_so() -> None:
     with pytest.raises(ValueError, match="max_entries"):
         Memo[str, int](-1)
+
+
+async def test_what_it_has_saved_can_be_told() -> None:
+    memo, work = Memo[str, int](2), Work()
+    assert memo.stats().hit_ratio == 0.0
+    work.go.set()
+    for key in ("a", "a", "a", "b", "c"):
+        await memo.get(key, work)
+    stats = memo.stats()
+    assert (stats.hits, stats.misses, stats.entries) == (2, 3, 2)
+    assert stats.hit_ratio == 0.4
+    assert str(stats) == "2 of 5 (40.0%)"

@@ -1,0 +1,53 @@
+"""The parts put together, with the built-in bundles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+import pytest
+
+from pagesight_server import wiring
+from pagesight_server.config import Config, read_config
+from pagesight_server.errors import SetupError
+from tests.support.pictures import GREEN, RED, solid
+
+
+def settings(bundles: Path, **compute: object) -> Config:
+    return read_config(None, {"bundles": bundles, "compute": compute})
+
+
+async def test_a_screenshot_that_comes_again_is_counted(bundles: Path) -> None:
+    async with wiring.models(settings(bundles)) as models:
+        pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"), remember=8)
+        for colour in (RED, GREEN, RED, RED):
+            await pipeline.perceive(solid(colour))
+        caches = models.caches(pipeline)
+    assert caches["screenshots"] == (2, 2, 2)
+    assert caches["lines"].hits == 0
+
+
+async def test_switched_off_nothing_is_remembered(bundles: Path) -> None:
+    async with wiring.models(settings(bundles)) as models:
+        pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
+        for _ in range(2):
+            await pipeline.perceive(solid(RED), ocr=False)
+        assert models.caches(pipeline)["screenshots"] == (0, 2, 0)
+
+
+async def test_fixed_batch_sizes_change_no_embedding(bundles: Path) -> None:
+    seen = []
+    for sizes in ([], [2, 4]):
+        async with wiring.models(settings(bundles, batch_sizes=sizes)) as models:
+            pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
+            seen.append((await pipeline.perceive(solid(RED), ocr=False)).embedding)
+    assert float(seen[0] @ seen[1]) > 0.9999
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="CUDA is installed"
+)
+async def test_a_gpu_that_was_asked_for_and_is_not_there_ends_the_start(bundles: Path) -> None:
+    with pytest.raises(SetupError, match="CUDAExecutionProvider is not in this onnxruntime"):
+        async with wiring.models(settings(bundles, device="cuda")):
+            pass
