@@ -94,7 +94,7 @@ class IndexReport:
     present: int = 0
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Files that could not be used, with the reason."""
-    added_ids: dict[str, str] = field(default_factory=dict)
+    added_ids: dict[str, str] = field(default_factory=dict, compare=False)
     """Of what was added: the file of each image id."""
 
 

@@ -205,6 +205,7 @@ async def test_a_folder_becomes_one_revision_a_label(store: Gallery, tmp_path: P
         progress=lambda: done.append(None),
     )
     assert report == IndexReport(revision=2, added=3, present=0, skipped=[])
+    assert sorted(report.added_ids.values()) == ["a/1.png", "a/2.png", "other_ads/1.png"]
     assert len(done) == 3
     assert sources(store) == {"a/1.png": "a", "a/2.png": "a", "other_ads/1.png": "other_ads"}
     # Examples of unknown pages are never an answer.
