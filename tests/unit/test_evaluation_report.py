@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,8 +14,11 @@ from pagesight_server.evaluation import AnswerRow, Outcome, Prediction, Run, ans
 from pagesight_server.evaluation.charts import MAX_CLASSES, Scale, heat_map, histogram
 from pagesight_server.evaluation.metrics import Confusion, measure
 from pagesight_server.evaluation.names import LABEL_CELLS, shorten, width_cells
-from pagesight_server.evaluation.page import thumbnail
+from pagesight_server.evaluation.page import by_kind, gallery_marks, query_marks, thumbnail
 from pagesight_server.evaluation.report import MAX_PAIRS, MAX_PER_CONFUSION
+from pagesight_server.explanation import Explanation
+from pagesight_server.findings import Finding
+from pagesight_server.text import Box
 
 NASTY = "<script>alert('x')</script>&\"额度"
 
@@ -248,11 +252,74 @@ def test_a_long_label_loses_its_middle(label: str) -> None:
 
 
 def test_a_thumbnail_is_a_small_jpeg_of_the_head_of_the_page() -> None:
-    address = thumbnail(png("red", (1080, 8000)))
-    assert address is not None
-    data = base64.b64decode(address.removeprefix("data:image/jpeg;base64,"))
+    shot = thumbnail(png("red", (1080, 8000)))
+    assert shot is not None
+    data = base64.b64decode(shot.address.removeprefix("data:image/jpeg;base64,"))
     with Image.open(io.BytesIO(data)) as small:
-        assert (small.format, small.size) == ("JPEG", (180, 380))
+        assert (small.format, small.size) == ("JPEG", (360, 800))
+    # A third of the size, so 2400 pixels of the original are to be seen.
+    assert (shot.width_px, shot.height_px) == (1080, 2400)
+
+
+AGREES = Finding(
+    kind="agrees",
+    text="首页",
+    query_box=Box(10, 20, 30, 40),
+    gallery_box=Box(11, 21, 31, 41),
+    note="2 of 2 pictures of this page show it",
+)
+NEW = Finding(kind="forbids", text=NASTY, query_box=Box(0, 100, 50, 120))
+GONE = Finding(kind="missing", text="额度", gallery_box=Box(0, 60, 50, 80))
+BELOW = Finding(kind="agrees", text="foot", query_box=Box(0, 7000, 50, 7020))
+
+
+def test_boxes_stand_where_the_text_stands_and_none_below_what_is_shown() -> None:
+    shot = thumbnail(png("red", (1080, 8000)))
+    assert shot is not None
+    marks = shot.marked(query_marks([AGREES, NEW, GONE, BELOW])).marks
+    # Grown by 1080 // 120 + 1 = 10 pixels on each side, cut at the edge.
+    assert [(m.x, m.y, m.width, m.height, m.style) for m in marks] == [
+        (0, 10, 40, 40, "good"),
+        (0, 90, 70, 40, "bad"),
+    ]
+    assert marks[0].title == "首页: 2 of 2 pictures of this page show it"
+    assert [m.style for m in shot.marked(gallery_marks([AGREES, NEW, GONE])).marks] == [
+        "good",
+        "warn",
+    ]
+
+
+def test_findings_are_listed_by_kind_the_weightiest_first_and_counted() -> None:
+    many = [replace(AGREES, text=f"tab {n}") for n in range(8)]
+    lists = by_kind([*many, AGREES, AGREES, NEW, GONE])
+    assert [(heading, len(shown), total) for _, heading, shown, total in lists] == [
+        ("new to this page", 1, 1),
+        ("missing in the screenshot", 1, 1),
+        ("agrees", 6, 9),
+    ]
+
+
+def test_a_mistake_is_shown_with_the_deciding_texts_boxed_and_quoted(tmp_path: Path) -> None:
+    explained = replace(
+        outcome("a", "b", 0.8),
+        explanation=Explanation(
+            findings=(AGREES, NEW, GONE), why_not="Why not c? It lacks “额度”."
+        ),
+    )
+    both = [explained, outcome("a", "a", 0.9, name="2.png"), outcome("b", "b", 0.9)]
+    html = report(run_of(both, tmp_path), lambda image_id: png())
+    assert_stands_alone(html)
+    assert "<script" not in html
+    page = Page(html)
+    assert page.tags.count("rect") >= 4
+    for text in ("new to this page 1", "missing in the screenshot 1", "Why not c?", NASTY):
+        assert text in words(page)
+
+
+def test_doubtful_answers_have_their_section(tmp_path: Path) -> None:
+    near = replace(outcome("a", "a", 0.51), doubtful=True)
+    page = Page(report(run_of([near, outcome("b", "b", 0.9)], tmp_path), lambda image_id: png()))
+    assert page.tags.count("article") == 1
 
 
 def answer(truth: str | None, label: str, name: str = "1.png") -> AnswerRow:

@@ -215,10 +215,19 @@ async def test_without_ocr_no_text_is_read(tmp_path: Path) -> None:
     assert run.ran_with["ocr"] is False
 
 
-async def test_only_wrong_answers_carry_reasons(tmp_path: Path) -> None:
+async def test_only_wrong_answers_and_the_nearest_to_being_wrong_carry_reasons(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.evaluation.run.MAX_DOUBTFUL", 2)
     run = await evaluate(pipeline_over(), put(tmp_path, FILES))
+    wrong = {"green/taken for red.png", "other_red/brick.png"}
+    right = [p for p in run.predictions if p.path not in wrong]
+    right.sort(key=lambda p: abs(p.score - p.threshold))
+    assert {o.prediction.path for o in run.outcomes if o.doubtful} == {p.path for p in right[:2]}
     explained = {o.prediction.path for o in run.outcomes if o.reasons}
-    assert explained == {"green/taken for red.png", "other_red/brick.png"}
+    assert explained == wrong | {p.path for p in right[:2]}
+    for outcome in run.outcomes:
+        assert bool(outcome.explanation.findings) == bool(outcome.reasons)
 
 
 async def test_the_picture_that_spoke_for_the_answer_is_named(tmp_path: Path) -> None:

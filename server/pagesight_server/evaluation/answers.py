@@ -9,8 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pagesight_server.evaluation.charts import Scale
-from pagesight_server.evaluation.page import render, thumbnail
+from pagesight_server.evaluation.page import Shot, gallery_marks, query_marks, render, thumbnail
+from pagesight_server.explanation import Explanation
+from pagesight_server.findings import Finding
 from pagesight_server.snapshot import OTHER, is_reserved
+from pagesight_server.text import Box
+
+NOTHING = Explanation()
 
 _ORDER = ("decode", "encode", "read", "search", "evidence", "decide")
 
@@ -32,6 +37,7 @@ class AnswerRow:
     nearest: bytes | None
     """The gallery picture that spoke for the closest page; None when there is none."""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    explanation: Explanation = NOTHING
 
     @property
     def right(self) -> bool | None:
@@ -44,8 +50,8 @@ class AnswerRow:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Card:
     row: AnswerRow
-    query: str | None
-    nearest: str | None
+    query: Shot | None
+    nearest: Shot | None
     score_percent: float
     threshold_percent: float
     stages: tuple[tuple[str, float], ...]
@@ -73,8 +79,8 @@ def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "")
         cards=[
             _Card(
                 row=row,
-                query=thumbnail(row.image),
-                nearest=thumbnail(row.nearest),
+                query=_shot(row.image, query_marks(row.explanation.findings)),
+                nearest=_shot(row.nearest, gallery_marks(row.explanation.findings)),
                 score_percent=scale.percent(row.score),
                 threshold_percent=scale.percent(row.threshold),
                 stages=_stages(row.stage_ms),
@@ -83,6 +89,11 @@ def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "")
             for row in rows
         ],
     )
+
+
+def _shot(image: bytes | None, boxes: Sequence[tuple[Box, Finding]]) -> Shot | None:
+    shot = thumbnail(image)
+    return shot.marked(boxes) if shot else None
 
 
 def _stages(stage_ms: Mapping[str, float]) -> tuple[tuple[str, float], ...]:

@@ -1,7 +1,7 @@
 """A run as one HTML page: first the figures, then the pictures behind the mistakes.
 
     figures ──> tiles, tables, drawings
-    outcomes ──> confused, accepted, rejected: pairs of screenshot and gallery picture
+    outcomes ──> confused, accepted, rejected, doubtful: pairs of screenshot and gallery picture
 
 A figure says how often; only the pair of pictures says why, so each list of mistakes
 begins with the worst and shows what spoke for it.
@@ -17,14 +17,23 @@ from dataclasses import dataclass
 from pagesight_server.errors import ImageError
 from pagesight_server.evaluation.charts import Scale, heat_map, histogram, trade_offs
 from pagesight_server.evaluation.compare import Comparison
-from pagesight_server.evaluation.page import ImageBytes, percent, rate, render, thumbnail
+from pagesight_server.evaluation.page import (
+    ImageBytes,
+    Shot,
+    gallery_marks,
+    percent,
+    query_marks,
+    rate,
+    render,
+    thumbnail,
+)
 from pagesight_server.evaluation.prediction import NO_ANSWER
 from pagesight_server.evaluation.run import Outcome, Run
 from pagesight_server.image import read_file
 from pagesight_server.snapshot import OTHER
 
 MAX_PAIRS = 24
-"""Pairs of pictures in one section; a pair weighs about 20 kB."""
+"""Pairs of pictures in one section; a pair weighs about 60 kB."""
 
 MAX_PER_CONFUSION = 3
 """Pairs of one truth and answer, so that one bad class does not hide the others."""
@@ -44,8 +53,8 @@ class Pair:
     """A screenshot beside the gallery picture that spoke for its answer."""
 
     outcome: Outcome
-    query: str | None
-    nearest: str | None
+    query: Shot | None
+    nearest: Shot | None
     score_percent: float
     threshold_percent: float
 
@@ -77,6 +86,7 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
         and o.prediction.closed_label not in (o.prediction.truth, NO_ANSWER)
         and o.prediction.truth in run.gallery_labels
     ]
+    doubtful = [o for o in readable if o.doubtful]
     scores = [o.prediction.score for o in readable]
     thresholds = [o.prediction.threshold for o in readable]
     pairs = _PairMaker(run, image_bytes, Scale.of([*scores, *thresholds]))
@@ -95,6 +105,7 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
         confused=pairs.section(_worst_confusions(confused), len(confused)),
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
+        doubtful=pairs.section(sorted(doubtful, key=_margin), len(doubtful)),
         ran_with=list(_flat(run.ran_with)),
         comparison=comparison,
         trade_offs=trade_offs(comparison) if comparison else None,
@@ -108,7 +119,7 @@ class _PairMaker:
         self._run = run
         self._image_bytes = image_bytes
         self._scale = scale
-        self._nearest: dict[str, str | None] = {}
+        self._nearest: dict[str, Shot | None] = {}
 
     def section(self, outcomes: Iterable[Outcome], total: int) -> Section:
         shown = itertools.islice(outcomes, MAX_PAIRS)
@@ -118,15 +129,17 @@ class _PairMaker:
         picture_id = outcome.picture_id
         if picture_id and picture_id not in self._nearest:
             self._nearest[picture_id] = thumbnail(self._image_bytes(picture_id), self._run.limits)
+        findings = outcome.explanation.findings
+        query, nearest = self._query(outcome.prediction.path), self._nearest.get(picture_id)
         return Pair(
             outcome=outcome,
-            query=self._query(outcome.prediction.path),
-            nearest=self._nearest.get(picture_id),
+            query=query.marked(query_marks(findings)) if query else None,
+            nearest=nearest.marked(gallery_marks(findings)) if nearest else None,
             score_percent=self._scale.percent(outcome.prediction.score),
             threshold_percent=self._scale.percent(outcome.prediction.threshold),
         )
 
-    def _query(self, path: str) -> str | None:
+    def _query(self, path: str) -> Shot | None:
         try:
             data = read_file(self._run.folder / path, self._run.limits)
         except ImageError:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagesight_server.decision import Knowledge
@@ -20,6 +21,7 @@ from pagesight_server.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evidence import Query
+from pagesight_server.explanation import Explanation, explain
 from pagesight_server.image import ImageLimits, read_file
 from pagesight_server.pipeline import Answer, Pipeline
 from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
@@ -27,6 +29,11 @@ from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 DEFAULT_LIMITS = ImageLimits()
+
+MAX_DOUBTFUL = 12
+"""Right answers nearest to the threshold that are explained too: the next to go wrong."""
+
+NOTHING = Explanation()
 
 CHANCE = 2.33
 """Standard deviations above epsilon that one honest run in a hundred reaches."""
@@ -40,7 +47,11 @@ class Outcome:
     picture_id: str = ""
     """The gallery picture that spoke for `closed_label`; empty when none did."""
     reasons: tuple[str, ...] = ()
-    """Only where something is wrong: a label, a rejection, an acceptance."""
+    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
+    explanation: Explanation = NOTHING
+    """As the reasons."""
+    doubtful: bool = False
+    """Right, but among the nearest to the threshold or marked for review."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,6 +156,7 @@ async def evaluate(
     shuffled = list(found)
     random.Random(seed).shuffle(shuffled)
     outcomes: list[Outcome] = []
+    doubtful = _Doubtful()
     seconds: list[float] = []
     revisions = {knowledge.snapshot.revision}
 
@@ -157,7 +169,9 @@ async def evaluate(
                 unreadable = Prediction.unreadable(path, truth, str(error))
                 outcomes.append(Outcome(prediction=unreadable))
             else:
-                outcomes.append(await asyncio.to_thread(_outcome, path, truth, answer))
+                outcome = await asyncio.to_thread(_outcome, path, truth, answer)
+                outcomes.append(outcome)
+                doubtful.add(outcome, answer)
                 seconds.append(answer.stage_ms["total"] / 1000)
                 observe(truth, answer.query)
                 revisions.add(answer.knowledge.snapshot.revision)
@@ -170,6 +184,7 @@ async def evaluate(
                 tasks.create_task(work(queue))
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
+    outcomes = await asyncio.to_thread(doubtful.explained, outcomes)
     outcomes.sort(key=lambda outcome: outcome.prediction.path)
     metrics = measure([outcome.prediction for outcome in outcomes])
     remembered = pipeline.memo.hits > 0
@@ -202,14 +217,51 @@ def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
         label=decision.label,
         threshold=float(decision.threshold),
     )
-    # The reasons of right answers are never shown, and cost a comparison of all lines.
-    wrong = not prediction.right or (prediction.known and prediction.closed_label != truth)
     best = decision.candidates[0] if decision.candidates else None
-    return Outcome(
+    outcome = Outcome(
         prediction=prediction,
         picture_id=snapshot.pictures[best.row].image_id if best else "",
-        reasons=answer.knowledge.reasons(answer.query, decision) if wrong else (),
     )
+    # The reasons of most right answers are never shown, and cost a comparison of all lines.
+    wrong = not prediction.right or (prediction.known and prediction.closed_label != truth)
+    return _explained(outcome, answer) if wrong else outcome
+
+
+def _explained(outcome: Outcome, answer: Answer) -> Outcome:
+    knowledge, decision = answer.knowledge, answer.decision
+    return replace(
+        outcome,
+        reasons=knowledge.reasons(answer.query, decision),
+        explanation=explain(knowledge.snapshot, answer.query.reading, decision),
+    )
+
+
+class _Doubtful:
+    """The right answers that came nearest to being wrong, found as answers come in."""
+
+    def __init__(self) -> None:
+        self._nearest: list[tuple[float, str, Answer]] = []
+
+    def add(self, outcome: Outcome, answer: Answer) -> None:
+        """Keeps the answer while fewer than `MAX_DOUBTFUL` are nearer to the threshold."""
+        prediction = outcome.prediction
+        if outcome.reasons:
+            return
+        margin = abs(prediction.score - prediction.threshold)
+        if answer.decision.review:
+            margin = 0.0
+        insort(self._nearest, (margin, prediction.path, answer), key=lambda entry: entry[:2])
+        del self._nearest[MAX_DOUBTFUL:]
+
+    def explained(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
+        """The outcomes, the doubtful ones with their reasons."""
+        answers = {path: answer for _, path, answer in self._nearest}
+        return [
+            replace(_explained(outcome, answers[outcome.prediction.path]), doubtful=True)
+            if outcome.prediction.path in answers
+            else outcome
+            for outcome in outcomes
+        ]
 
 
 def _facts(knowledge: Knowledge) -> dict[str, object]:
