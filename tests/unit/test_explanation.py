@@ -84,7 +84,8 @@ def test_the_runner_up_is_told_with_what_it_lacks() -> None:
     told = explain(GALLERY, asked, answered(GALLERY, asked))
     assert told.why_not.startswith("Why not settings (000000000000)? It scores 0.")
     assert told.why_not.endswith(
-        "less than limit; it shows 1 of the screenshot's 3 texts; the screenshot lacks its “关于我们”."
+        "less than limit; it shows 1 of the screenshot's 3 texts; "
+        "the screenshot lacks its “关于我们”."
     )
     assert len(told.findings) >= 3
 
