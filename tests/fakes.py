@@ -78,6 +78,7 @@ class FakeClassifier(ClassifierServiceServicer):
         self.release_after: int | None = None
         """Queries after which it releases by itself."""
         self.stream_ended = threading.Event()
+        self.asked = threading.Event()
         self._changed = threading.Condition()
         self._held: list[tuple[_Replies, classifier_pb2.ClassifyStreamRequest]] = []
         self._released = False
@@ -109,6 +110,7 @@ class FakeClassifier(ClassifierServiceServicer):
     ) -> classifier_pb2.ClassifyResponse:
         """Answers one screenshot."""
         self.queries.append(request.query)
+        self.asked.set()
         if request.query.image.startswith((b"mute", b"hold")):
             with self._changed:
                 self._changed.wait_for(lambda: self._released, WAIT_S)
@@ -237,6 +239,9 @@ class FakeGallery(GalleryServiceServicer):
         self.sources: list[str] = []
         self.labels: dict[str, gallery_pb2.Label] = {}
         self.page_size = 2
+        self.refuse_next = 0
+        """Changes to answer with UNAVAILABLE before one is made."""
+        self.refused: list[gallery_pb2.Change] = []
 
     def Enrol(  # noqa: N802
         self, request_iterator: Iterator[gallery_pb2.EnrolRequest], context: Any
@@ -430,6 +435,10 @@ class FakeGallery(GalleryServiceServicer):
         return gallery_pb2.GetImageResponse(image=data)
 
     def _begin(self, change: gallery_pb2.Change, context: Any) -> None:
+        if self.refuse_next:
+            self.refuse_next -= 1
+            self.refused.append(change)
+            abort(context, status(grpc.StatusCode.UNAVAILABLE, "not now", "SHUTTING_DOWN"))
         if change.expected_revision not in (0, len(self.changes)):
             why = f"the gallery is at revision {len(self.changes)}"
             abort(context, status(grpc.StatusCode.ABORTED, why, "REVISION_MOVED"))

@@ -63,6 +63,8 @@ from pagesight._results import (
     StreamResult,
     Suspect,
 )
+from pagesight._retry import RetryPolicy
+from pagesight._security import TlsConfig
 
 __all__ = [
     "OTHER",
@@ -102,11 +104,13 @@ __all__ = [
     "RelabelResult",
     "RemoveResult",
     "ResourceExhaustedError",
+    "RetryPolicy",
     "RevisionInfo",
     "RollbackResult",
     "SetLabelsResult",
     "StreamResult",
     "Suspect",
+    "TlsConfig",
     "UnavailableError",
     "UnreadableFileError",
 ]

@@ -42,7 +42,7 @@ class AsyncGalleryCalls(AsyncConnection):
     ) -> EnrolResult:
         """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
         upload = _requests.Upload(change)
-        call = self._gallery.Enrol(timeout=timeout_s)
+        call = self._gallery.Enrol(timeout=timeout_s, metadata=self._endpoint.metadata())
         ending = Ending(call, self._endpoint)
         try:
             try:

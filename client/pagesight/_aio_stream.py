@@ -10,7 +10,6 @@ give an async iterable where reading takes time. Files are read in a thread.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -65,7 +64,7 @@ class AsyncStream(Generic[K]):
             stub: Makes the call.
             calls: Where the call is noted while it lasts, for whoever closes the client.
         """
-        call = stub.ClassifyStream()
+        call = stub.ClassifyStream(metadata=self._endpoint.metadata())
         calls.add(call)
         ending = Ending(call, self._endpoint)
         tasks = [
@@ -159,6 +158,6 @@ async def as_async(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]
 
 async def read_image(image: ImageSource) -> bytes:
     """Returns the bytes of a picture without blocking the event loop."""
-    if isinstance(image, str | os.PathLike):
+    if not isinstance(image, bytes | bytearray | memoryview):
         return await asyncio.to_thread(_requests.read_image, image)
     return _requests.read_image(image)

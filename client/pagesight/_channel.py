@@ -1,8 +1,8 @@
 """Where the server is and how a channel to it is opened; the same for both clients.
 
 Everything that belongs to the connection and not to one call has its place here:
-limits, keepalive, credentials. Retries belong in the service config of
-`_channel_options`.
+limits, keepalive, credentials, and what every call carries. Retries are `_retry`'s: gRPC's
+own know nothing of google.rpc.RetryInfo.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from pagesight import _trace
 from pagesight._errors import DeadlineExceededError, PagesightError, from_call
 from pagesight._requests import MAX_SEND_BYTES
+from pagesight._retry import DEFAULT_RETRY, RetryPolicy
+from pagesight._security import TlsConfig, check_token, is_loopback
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
@@ -34,7 +37,13 @@ class Endpoint:
     timeout_s: float
     """Longest wait for the answer to one call; on a stream, for the next answer."""
     credentials: grpc.ChannelCredentials | None = field(default=None, repr=False)
-    """None: no TLS."""
+    """None: no TLS, unless `tls` is given."""
+    tls: TlsConfig | None = None
+    token: str | None = field(default=None, repr=False)
+    """Sent with every call."""
+    retry: RetryPolicy = DEFAULT_RETRY
+    keepalive_s: float = 300.0
+    """How often a silent connection with calls on it is probed."""
     options: ChannelOptions = ()
     """gRPC channel arguments that override or add to ours."""
 
@@ -43,20 +52,39 @@ class Endpoint:
             raise ValueError('address is empty; write "host:port", such as "127.0.0.1:50051"')
         if not self.timeout_s > 0:
             raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
+        if not self.keepalive_s > 0:
+            raise ValueError(f"keepalive_s must be above 0, got {self.keepalive_s}")
+        if self.tls is not None and self.credentials is not None:
+            raise ValueError("give tls or credentials, not both")
+        if self.token is not None:
+            encrypted = self.tls is not None or self.credentials is not None
+            check_token(self.token, self.address, encrypted=encrypted)
 
     def connect(self) -> grpc.Channel:
         """Opens a channel; the connection itself is made by the first call."""
-        options = self._channel_options()
-        if self.credentials is None:
+        options, credentials = self._channel_options(), self._credentials()
+        if credentials is None:
             return grpc.insecure_channel(self.address, options=options)
-        return grpc.secure_channel(self.address, self.credentials, options=options)
+        return grpc.secure_channel(self.address, credentials, options=options)
 
     def connect_async(self) -> grpc.aio.Channel:
         """Opens a channel of the running event loop."""
-        options = self._channel_options()
-        if self.credentials is None:
+        options, credentials = self._channel_options(), self._credentials()
+        if credentials is None:
             return grpc.aio.insecure_channel(self.address, options=options)
-        return grpc.aio.secure_channel(self.address, self.credentials, options=options)
+        return grpc.aio.secure_channel(self.address, credentials, options=options)
+
+    def _credentials(self) -> grpc.ChannelCredentials | None:
+        return self.credentials if self.tls is None else self.tls.credentials()
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Returns what a call carries beside its messages: who asks, and in which trace."""
+        sent = []
+        if self.token is not None:
+            sent.append(("authorization", f"Bearer {self.token}"))
+        if traceparent := _trace.traceparent():
+            sent.append(("traceparent", traceparent))
+        return tuple(sent)
 
     def answer_timeout_s(self, deadline_ms: int | None) -> float:
         """Returns how long to wait for a screenshot with such a budget of its own."""
@@ -78,13 +106,15 @@ class Endpoint:
             "grpc.max_receive_message_length": MAX_RECEIVE_BYTES,
             # Finds a peer that vanished without a word. A stock gRPC server takes
             # pings more often than every five minutes for an attack and hangs up.
-            "grpc.keepalive_time_ms": 300_000,
+            "grpc.keepalive_time_ms": round(1000 * self.keepalive_s),
             "grpc.keepalive_timeout_ms": 20_000,
             # Back on the line soon after a server's restart; gRPC's own 2 minutes
             # are for crowds of clients larger than ours.
             "grpc.max_reconnect_backoff_ms": 5_000,
         }
-        if self.address.rpartition(":")[0] in {"127.0.0.1", "localhost", "[::1]"}:
+        if self.tls is not None and self.tls.server_name:
+            ours["grpc.ssl_target_name_override"] = self.tls.server_name
+        if is_loopback(self.address):
             # A proxy of the environment cannot know this machine's loopback.
             ours["grpc.enable_http_proxy"] = 0
         return list((ours | dict(self.options)).items())

@@ -52,14 +52,14 @@ class Client(GalleryCalls):
         """Tells which known page one screenshot shows, or `other`.
 
         Args:
-            image: A path, or the bytes of a JPEG, PNG or WebP picture.
+            image: A path, the bytes of a JPEG, PNG or WebP picture, a PIL image or a numpy array.
             gallery: The gallery to look in. Empty: "default".
             top_k: How many candidates to name.
             ocr: Whether text is read. None: the server's default.
             explain: Add reasons and matching lines, which hold text of the screenshot.
             deadline_ms: Milliseconds the server may take. None: no budget.
             priority: Who goes first when screenshots wait. None: normal.
-            traceparent: W3C trace context. None: that of the call.
+            traceparent: W3C trace context. None: the current OpenTelemetry span, if there is one.
 
         Raises:
             InvalidImageError: The picture cannot be read, here or by the server.

@@ -3,19 +3,26 @@
     Connection      <── GalleryCalls      <── Client
     AsyncConnection <── AsyncGalleryCalls <── AsyncClient
 
-What happens to every call (the timeout, errors becoming ours) happens here, once
+What happens to every call (the timeout, retries, errors becoming ours) happens here, once
 for threads and once for event loops.
 """
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Callable
+from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
 
 from pagesight._channel import ChannelOptions, Endpoint
+from pagesight._errors import CallCancelledError
+from pagesight._retry import DEFAULT_RETRY, RetryPolicy
+from pagesight._security import TlsConfig
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
 
@@ -41,6 +48,10 @@ class Connection:
         address: str = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: TlsConfig | None = None,
+        token: str | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        keepalive_s: float = 300.0,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
     ) -> None:
@@ -50,12 +61,26 @@ class Connection:
             address: "host:port" of the server.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
-            credentials: From `grpc.ssl_channel_credentials` and the like. None: no TLS.
+            tls: How the two sides prove who they are. None: no TLS.
+            token: Bearer token, sent with every call; without TLS to this machine alone.
+            retry: How often a call is repeated that failed on a server that is away or has
+                no room. `RetryPolicy(attempts=1)`: never.
+            keepalive_s: How often a silent connection is probed while calls wait on it. A
+                stock server takes less than 300 for an attack.
+            credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
         """
         self._endpoint = Endpoint(
-            address=address, timeout_s=timeout_s, credentials=credentials, options=channel_options
+            address=address,
+            timeout_s=timeout_s,
+            tls=tls,
+            token=token,
+            retry=retry,
+            keepalive_s=keepalive_s,
+            credentials=credentials,
+            options=channel_options,
         )
+        self._closed = threading.Event()
         self._channel = self._endpoint.connect()
         self._classifier = ClassifierServiceStub(self._channel)
         self._gallery = GalleryServiceStub(self._channel)
@@ -73,6 +98,7 @@ class Connection:
 
     def close(self) -> None:
         """Closes the channel; calls under way end with `CallCancelledError`."""
+        self._closed.set()
         self._channel.close()
 
     def _call(
@@ -82,11 +108,21 @@ class Connection:
         read: Callable[[_Reply], _Value],
         timeout_s: float | None = None,
     ) -> _Value:
-        try:
-            reply = method(request, timeout=timeout_s or self._endpoint.timeout_s)
-        except grpc.RpcError as error:
-            raise self._endpoint.error(error) from error
-        return read(reply)
+        endpoint = self._endpoint
+        give_up_s = time.monotonic() + (timeout_s or endpoint.timeout_s)
+        metadata = endpoint.metadata()
+        for failures in count(1):
+            try:
+                left_s = max(0.0, give_up_s - time.monotonic())
+                return read(method(request, timeout=left_s, metadata=metadata))
+            except grpc.RpcError as error:
+                failure = endpoint.error(error)
+                wait_s = endpoint.retry.delay_s(failure, failures)
+                if wait_s is None or time.monotonic() + wait_s >= give_up_s:
+                    raise failure from error
+            if self._closed.wait(wait_s):
+                raise CallCancelledError("the client was closed")
+        raise AssertionError("count never ends")
 
 
 class AsyncConnection:
@@ -97,6 +133,10 @@ class AsyncConnection:
         address: str = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        tls: TlsConfig | None = None,
+        token: str | None = None,
+        retry: RetryPolicy = DEFAULT_RETRY,
+        keepalive_s: float = 300.0,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
     ) -> None:
@@ -106,11 +146,24 @@ class AsyncConnection:
             address: "host:port" of the server.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
-            credentials: From `grpc.ssl_channel_credentials` and the like. None: no TLS.
+            tls: How the two sides prove who they are. None: no TLS.
+            token: Bearer token, sent with every call; without TLS to this machine alone.
+            retry: How often a call is repeated that failed on a server that is away or has
+                no room. `RetryPolicy(attempts=1)`: never.
+            keepalive_s: How often a silent connection is probed while calls wait on it. A
+                stock server takes less than 300 for an attack.
+            credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
         """
         self._endpoint = Endpoint(
-            address=address, timeout_s=timeout_s, credentials=credentials, options=channel_options
+            address=address,
+            timeout_s=timeout_s,
+            tls=tls,
+            token=token,
+            retry=retry,
+            keepalive_s=keepalive_s,
+            credentials=credentials,
+            options=channel_options,
         )
         self._opened: grpc.aio.Channel | None = None
         self._streams: set[grpc.aio.Call] = set()
@@ -156,8 +209,17 @@ class AsyncConnection:
         read: Callable[[_Reply], _Value],
         timeout_s: float | None = None,
     ) -> _Value:
-        try:
-            reply = await method(request, timeout=timeout_s or self._endpoint.timeout_s)
-        except grpc.RpcError as error:
-            raise self._endpoint.error(error) from error
-        return read(reply)
+        endpoint = self._endpoint
+        give_up_s = time.monotonic() + (timeout_s or endpoint.timeout_s)
+        metadata = endpoint.metadata()
+        for failures in count(1):
+            try:
+                left_s = max(0.0, give_up_s - time.monotonic())
+                return read(await method(request, timeout=left_s, metadata=metadata))
+            except grpc.RpcError as error:
+                failure = endpoint.error(error)
+                wait_s = endpoint.retry.delay_s(failure, failures)
+                if wait_s is None or time.monotonic() + wait_s >= give_up_s:
+                    raise failure from error
+            await asyncio.sleep(wait_s)
+        raise AssertionError("count never ends")

@@ -75,7 +75,9 @@ class GalleryCalls(Connection):
                 begun.wait()
                 call.cancel()
 
-        call = self._gallery.Enrol.future(requests(), timeout=timeout_s)
+        call = self._gallery.Enrol.future(
+            requests(), timeout=timeout_s, metadata=self._endpoint.metadata()
+        )
         begun.set()
         try:
             return upload.result(call.result())

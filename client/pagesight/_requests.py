@@ -14,6 +14,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping
 
+from pagesight import _pixels, _trace
 from pagesight._errors import InternalError, InvalidImageError, PagesightError, UnreadableFileError
 from pagesight._replies import enrol_outcome
 from pagesight._results import (
@@ -54,14 +55,21 @@ def read_image(image: ImageSource) -> bytes:
     Raises:
         UnreadableFileError: The file cannot be read.
         InvalidImageError: It is longer than a message may be.
-        TypeError: It is neither bytes nor a path.
+        TypeError: It is neither bytes nor a path nor pixels.
     """
     if isinstance(image, bytes | bytearray | memoryview):
         data = bytes(image)
         _check_length(len(data), "the picture")
         return data
     if not isinstance(image, str | os.PathLike):
-        raise TypeError(f"an image is bytes or the path of a file, not {type(image).__name__}")
+        if not _pixels.is_pixels(image):
+            raise TypeError(
+                "an image is bytes or the path of a file, not "
+                f"{type(image).__name__}; PIL images and numpy arrays will do, too"
+            )
+        data = _pixels.encode(image)
+        _check_length(len(data), "the picture as PNG")
+        return data
     path = os.fspath(image)
     try:
         with open(path, "rb") as file:
@@ -103,7 +111,7 @@ def query(options: ClassifyOptions) -> classifier.Query:
         gallery=options.get("gallery", ""),
         deadline_ms=deadline_ms,
         priority=_PRIORITIES[priority],
-        traceparent=options.get("traceparent") or "",
+        traceparent=options.get("traceparent") or _trace.traceparent(),
         options=classifier.Options(
             top_k=top_k,
             ocr=_OCR_MODES[options.get("ocr")],

@@ -20,14 +20,18 @@ from datetime import datetime
 from typing import Generic, Literal, TypeAlias, TypedDict, TypeVar
 
 from pagesight._errors import PagesightError
+from pagesight._pixels import PilImage, PixelArray
 
 K = TypeVar("K")
 
 OTHER = "other"
 """The label of a screenshot that shows none of the known pages."""
 
-ImageSource: TypeAlias = "bytes | bytearray | memoryview | str | os.PathLike[str]"
-"""The bytes of a JPEG, PNG or WebP picture, or the path of a file that holds them."""
+ImageSource: TypeAlias = (
+    "bytes | bytearray | memoryview | str | os.PathLike[str] | PilImage | PixelArray"
+)
+"""The bytes of a JPEG, PNG or WebP picture, the path of a file that holds them, or pixels: a PIL
+image or a numpy array (uint8, height x width, or x 3 RGB, or x 4 RGBA), sent as PNG."""
 
 DefaultKey: TypeAlias = "str | os.PathLike[str] | int"
 """The key of an input given without one: its path, or for bytes its position from 0."""
@@ -52,7 +56,8 @@ class ClassifyOptions(TypedDict, total=False):
     priority: Priority | None
     """Who goes first when screenshots wait. None: normal."""
     traceparent: str | None
-    """W3C trace context of this screenshot. None: that of the call."""
+    """W3C trace context of this screenshot. None: the current OpenTelemetry span,
+    if the program has loaded OpenTelemetry; else that of the call."""
 
 
 class ChangeOptions(TypedDict, total=False):

@@ -57,7 +57,7 @@ class Stream(Generic[K]):
 
     def run(self, stub: ClassifierServiceStub) -> Generator[StreamResult[K], None, None]:
         """Yields one result per input; the call begins with the first `next`."""
-        call = stub.ClassifyStream(self._requests())
+        call = stub.ClassifyStream(self._requests(), metadata=self._endpoint.metadata())
         receiver = threading.Thread(
             target=self._receive, args=(call,), name="pagesight-stream", daemon=True
         )

@@ -13,7 +13,7 @@ import pagesight
 ROOT = Path(__file__).parents[2]
 
 API = """
-    OTHER AsyncClient Client
+    OTHER AsyncClient Client RetryPolicy TlsConfig
 
     ImageSource DefaultKey Priority ClassifyOptions ChangeOptions EnrolItem
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
