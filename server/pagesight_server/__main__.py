@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pagesight_server import detectors, evaluation, wiring
+from pagesight_server import detectors, evaluation, telemetry, wiring
 from pagesight_server.admission import Gate
 from pagesight_server.care import NearDuplicate, near_duplicates
 from pagesight_server.config import Config, cores, read_config
@@ -37,6 +37,8 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve as serve_grpc
 from pagesight_server.snapshot import DEFAULT_GALLERY
+
+log = logging.getLogger(__name__)
 
 app = typer.Typer(
     help="Tells which known page a phone screenshot shows, or that it shows none of them.",
@@ -125,30 +127,46 @@ def serve(
         server={"host": host, "port": port},
         recognition={"method": method},
     )
-    logging.basicConfig(
-        level=logging.INFO,
-        stream=sys.stderr,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    telemetry.configure_logs(settings.telemetry.logs, sys.stderr, telemetry.trace_of_now)
     asyncio.run(_serve(settings, as_json=as_json))
 
 
 async def _serve(config: Config, *, as_json: bool) -> None:
-    async with wiring.models(config) as models:
-        with wiring.opened(config.store) as store:
-            await _serve_from(store, models, as_json=as_json)
+    exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
+    try:
+        async with wiring.models(config) as models:
+            with wiring.opened(config.store) as store:
+                await _serve_from(store, models, exporting, as_json=as_json)
+    finally:
+        await asyncio.to_thread(exporting.close)
 
 
-async def _serve_from(store: Gallery, models: wiring.Models, *, as_json: bool) -> None:
+async def _serve_from(
+    store: Gallery, models: wiring.Models, exporting: telemetry.Exporting, *, as_json: bool
+) -> None:
     config = models.config
     live = models.live(store)
     await live.refresh()
     server = config.server
     pipeline = models.pipeline(live.get, remember=server.remember)
+    models.observe(exporting.telemetry.ran)
+    telemetry.watch(
+        exporting.meter,
+        exporting.telemetry,
+        queues=models.queues(),
+        memories={"screenshots": pipeline.memo, "lines": models.ocr.cache},
+        known=live.known,
+    )
+    for signal_name, where in (("traces", exporting.traces), ("metrics", exporting.metrics)):
+        if where:
+            log.info("%s: %s", signal_name, ", ".join(where))
 
     def ready(port: int) -> None:
         if as_json:
-            print(json.dumps({"host": server.host, "port": port}), flush=True)
+            listening: dict[str, object] = {"host": server.host, "port": port}
+            if exporting.metrics_address:
+                listening["metrics"] = exporting.metrics_address
+            print(json.dumps(listening), flush=True)
             return
         revisions = store.revisions()
         known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
@@ -165,12 +183,14 @@ async def _serve_from(store: Gallery, models: wiring.Models, *, as_json: bool) -
                 Gate(server.max_active, server.max_waiting),
                 max_in_flight=server.max_in_flight_per_stream,
                 ocr=config.recognition.ocr,
+                telemetry=exporting.telemetry,
             ),
             GalleryService(store, models.enroller(store, pipeline), live, server, config.image),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
             ready=ready,
+            interceptors=[telemetry.WatchCalls(exporting.telemetry)],
         )
     finally:
         following.cancel()

@@ -136,6 +136,17 @@ class GalleryConfig(_Section):
     """Whether pictures are kept as received: reports show them, a new encoder needs them."""
 
 
+class TelemetryConfig(_Section):
+    """What the standard OTEL_* variables do not say; exporters are theirs (docs/operations.md)."""
+
+    logs: Literal["text", "json"] = "text"
+    """Log lines on standard error, for people or for machines with the ids of their trace."""
+
+    record_text: bool = False
+    """Whether sampled spans carry the text read from screenshots, its digits masked. It is
+    personal data: leave this off wherever spans leave your hands."""
+
+
 class Config(BaseSettings):
     """All settings."""
 
@@ -154,6 +165,7 @@ class Config(BaseSettings):
     recognition: RecognitionConfig = RecognitionConfig()
     compute: ComputeConfig = ComputeConfig()
     gallery: GalleryConfig = GalleryConfig()
+    telemetry: TelemetryConfig = TelemetryConfig()
 
 
 _SECTIONS = frozenset(Config.model_fields)

@@ -65,6 +65,10 @@ class Live:
         self._known: dict[str, Knowledge] = {}
         self._refreshing = asyncio.Lock()
 
+    def known(self) -> dict[str, Knowledge]:
+        """What is known now, by gallery."""
+        return dict(self._known)
+
     def get(self, name: str) -> Knowledge:
         """What is known of a gallery now.
 

@@ -28,6 +28,7 @@ from pagesight_server.ocr import load as load_ocr
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.runtime import Compute, check_device
 from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
+from pagesight_server.stages import Observe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,14 @@ class Models:
             perceive=pipeline.perceive,
             keep_images=self.config.gallery.keep_images == "original",
         )
+
+    def observe(self, observe: Observe) -> None:
+        """Has each run of a model told from now on."""
+        self.encoder.observe = self.ocr.pool.observe = observe
+
+    def queues(self) -> dict[str, Callable[[], int]]:
+        """What waits for a model: how many, by the stage that runs it."""
+        return {"encode": lambda: self.encoder.depth, "recognise": lambda: self.ocr.pool.depth}
 
     def check(self, snapshot: Snapshot) -> None:
         """Refuses a gallery that other bundles made.

@@ -76,6 +76,7 @@ async def test_a_screenshot_is_sorted_into_its_page(served: Serving) -> None:
     assert len(found.candidates) == 2
     assert found.reasons
     assert set(found.stage_ms) == {
+        "queue",
         "decode",
         "encode",
         "read",

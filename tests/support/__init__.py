@@ -4,6 +4,7 @@ pictures.py   pictures of one colour, as bytes
 parts.py      readings, snapshots, models that see a colour and read what the test wrote
 stores.py     stores with pictures in them
 serving.py    the real gRPC server on a free port, with fake models
+watching.py   telemetry into memory
 """
 
 WAIT_S = 20.0

@@ -28,6 +28,7 @@ from pagesight_server.pipeline import Pipeline
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve
+from pagesight_server.telemetry import Telemetry, WatchCalls
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, FakeModels
 from tests.support.pictures import Colour, solid
@@ -80,11 +81,14 @@ async def serving(
     config: ServerConfig | None = None,
     limits: ImageLimits | None = None,
     epsilon: float = 0.05,
+    models: FakeModels | None = None,
+    telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Serving]:
     """Serves an empty store in `folder` for the time of the block."""
     settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
     within = limits or ImageLimits()
-    models = FakeModels()
+    models = models or FakeModels()
+    telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
     live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
@@ -95,7 +99,11 @@ async def serving(
     )
     gate = Gate(settings.max_active, settings.max_waiting)
     classifier = ClassifierService(
-        pipeline, gate, max_in_flight=settings.max_in_flight_per_stream, ocr=True
+        pipeline,
+        gate,
+        max_in_flight=settings.max_in_flight_per_stream,
+        ocr=True,
+        telemetry=telemetry,
     )
     enroller = Enroller(store=store, bundles=BUNDLES, perceive=pipeline.perceive)
     stopping = asyncio.Event()
@@ -108,6 +116,7 @@ async def serving(
             max_image_bytes=within.max_bytes,
             stop=stopping.wait,
             ready=port.set_result,
+            interceptors=[WatchCalls(telemetry)],
         )
     )
     either: set[asyncio.Future[Any]] = {stopped, port}

@@ -366,9 +366,10 @@ class Classification(google.protobuf.message.Message):
 
     @property
     def stage_ms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Milliseconds by stage: decode, encode, read, search, evidence, decide, and
-        total from arrival to answer. Stages overlap: encode and read run at the
-        same time.
+        """Milliseconds by stage: queue (waiting for a place), decode, encode, read
+        (and of it detect and recognise), search, evidence, decide, and total from
+        arrival to answer. Stages overlap: encode and read run at the same time. A
+        screenshot that was seen lately is not decoded, encoded or read again.
         """
 
     def __init__(

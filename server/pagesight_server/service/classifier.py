@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import time
 from collections.abc import AsyncIterator, Awaitable, Hashable
+from contextlib import AbstractContextManager
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -20,6 +20,7 @@ from pagesight_server.admission import Gate
 from pagesight_server.errors import DeadlineError, InvalidRequestError, ShuttingDownError
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.service import protocol
+from pagesight_server.telemetry import Message, Telemetry
 
 R = TypeVar("R")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -48,6 +49,12 @@ async def _write(context: Context, reply: pb.ClassifyStreamResponse) -> None:
 
 SHUTTING_DOWN = "the server is shutting down: ask another replica"
 
+CLASSIFY, CLASSIFY_STREAM = (
+    f"{pb.DESCRIPTOR.services_by_name['ClassifierService'].full_name}/{name}"
+    for name in ("Classify", "ClassifyStream")
+)
+"""The two ways in, as telemetry names them."""
+
 LINGER_S = 1.0
 """How long a draining server leaves a stream open that has nothing in flight."""
 
@@ -67,13 +74,23 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         gate: Shared by all calls.
         max_in_flight: Requests of one stream without a reply.
         ocr: Whether text is read when a request does not say.
+        telemetry: Told of each screenshot.
     """
 
-    def __init__(self, pipeline: Pipeline, gate: Gate, *, max_in_flight: int, ocr: bool) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        gate: Gate,
+        *,
+        max_in_flight: int,
+        ocr: bool,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self._pipeline = pipeline
         self._gate = gate
         self._max_in_flight = max_in_flight
         self._ocr = ocr
+        self._telemetry = telemetry or Telemetry()
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -84,7 +101,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
         """One screenshot."""
-        classification = await answer(context, self._classify(request.query, caller=context.peer()))
+        with self._watched(CLASSIFY, request) as message:
+            classification = await answer(
+                context, self._classify(request.query, message, caller=context.peer())
+            )
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
@@ -148,32 +168,55 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     async def _reply(
         self, request: pb.ClassifyStreamRequest, caller: object
     ) -> pb.ClassifyStreamResponse:
-        try:
-            if not request.request_id:
-                raise InvalidRequestError(
-                    "request_id is empty: replies of a stream are matched by it"
+        with self._watched(CLASSIFY_STREAM, request) as message:
+            try:
+                if not request.request_id:
+                    raise InvalidRequestError(
+                        "request_id is empty: replies of a stream are matched by it"
+                    )
+                classification = await self._classify(request.query, message, caller=caller)
+            except Exception as error:
+                message.failed(error)
+                return pb.ClassifyStreamResponse(
+                    request_id=request.request_id, error=protocol.status_of(error)
                 )
-            classification = await self._classify(request.query, caller=caller)
-        except Exception as error:
-            return pb.ClassifyStreamResponse(
-                request_id=request.request_id, error=protocol.status_of(error)
-            )
         return pb.ClassifyStreamResponse(
             request_id=request.request_id, classification=classification
         )
 
-    async def _classify(self, query: pb.Query, *, caller: Hashable) -> pb.Classification:
+    def _watched(
+        self, method: str, request: pb.ClassifyRequest | pb.ClassifyStreamRequest
+    ) -> AbstractContextManager[Message]:
+        return self._telemetry.message(
+            method,
+            traceparent=request.query.traceparent,
+            request_id=request.request_id,
+            image_bytes=len(request.query.image),
+        )
+
+    async def _classify(
+        self, query: pb.Query, message: Message, *, caller: Hashable
+    ) -> pb.Classification:
+        try:
+            return await self._answer(query, message, caller=caller)
+        except BaseException as error:
+            # Here, while it is what was raised and not yet a status.
+            message.failed(error)
+            raise
+
+    async def _answer(
+        self, query: pb.Query, message: Message, *, caller: Hashable
+    ) -> pb.Classification:
         if self._draining.is_set():
             raise ShuttingDownError(SHUTTING_DOWN)
         options = protocol.options_of(query, default_ocr=self._ocr)
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
-        arrived_s = time.perf_counter()
         try:
             async with (
                 asyncio.timeout(budget_s),
                 self._gate.enter(options.priority, caller=caller, budget_s=budget_s),
             ):
-                waited_ms = 1000 * (time.perf_counter() - arrived_s)
+                message.admitted()
                 answered = await self._pipeline.classify(
                     query.image, gallery=options.gallery, ocr=options.ocr
                 )
@@ -181,7 +224,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             raise DeadlineError(
                 f"no answer within the {query.deadline_ms} ms that the request allowed"
             ) from None
-        answered.stage_ms["total"] += waited_ms
+        answered.stage_ms["total"] += answered.stage_ms["queue"]
+        message.answered(answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(protocol.classification, answered, options)

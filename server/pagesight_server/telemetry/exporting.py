@@ -1,0 +1,237 @@
+"""From the standard OTEL_* variables to exporters; nothing is on, nor listens, unless asked.
+
+    OTEL_TRACES_EXPORTER   otlp, console, none      or an OTLP endpoint is set: otlp
+    OTEL_METRICS_EXPORTER  otlp, prometheus, console, none; several with commas
+    OTEL_SDK_DISABLED      true: nothing at all
+
+What is not read here the SDK reads itself: OTEL_TRACES_SAMPLER[_ARG], OTEL_EXPORTER_OTLP_*,
+OTEL_BSP_*, OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRICS_EXEMPLAR_FILTER, OTEL_*_LIMIT. Trace
+context is W3C `traceparent` whatever OTEL_PROPAGATORS says, as the contract's is.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import (
+    ConsoleMetricExporter,
+    MetricReader,
+    PeriodicExportingMetricReader,
+)
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from pagesight_server.errors import SetupError
+from pagesight_server.telemetry.instruments import Instruments
+from pagesight_server.telemetry.messages import Telemetry
+
+log = logging.getLogger(__name__)
+
+SCOPE = "pagesight"
+CLOSE_S = 5.0
+"""What the last flush may add to a shutdown: a collector that is gone must not hold up the end."""
+
+PROMETHEUS_PORT = 9464
+"""OpenTelemetry's default port for the endpoint that Prometheus scrapes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exporting:
+    """What is exported where, and the telemetry that feeds it."""
+
+    telemetry: Telemetry
+    meter: Meter = field(default_factory=lambda: NoOpMeter(SCOPE))
+    traces: tuple[str, ...] = ()
+    """Where spans go, in words; nothing: they are not made."""
+    metrics: tuple[str, ...] = ()
+    metrics_address: str = ""
+    """host:port that Prometheus scrapes; empty when it does not."""
+    closers: tuple[Callable[[], object], ...] = ()
+
+    def close(self) -> None:
+        """Sends what is not sent yet and stops, within `CLOSE_S`. Blocks: not for event loops."""
+
+        def all_of_them() -> None:
+            for close in self.closers:
+                try:
+                    close()
+                except Exception:
+                    log.exception("telemetry did not end cleanly")
+
+        # A daemon: what is stuck in a network is left behind.
+        closing = threading.Thread(target=all_of_them, name="telemetry-close", daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            log.warning("telemetry did not end within %g s; its last signals are lost", CLOSE_S)
+
+
+def exporters_of(env: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which exporters of traces and of metrics the environment asks for.
+
+    Raises:
+        SetupError: an exporter or protocol that this server does not have.
+    """
+    if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return (), ()
+    traces = _asked(env, "TRACES", ("otlp", "console"))
+    metrics = _asked(env, "METRICS", ("otlp", "prometheus", "console"))
+    for signal, names in (("TRACES", traces), ("METRICS", metrics)):
+        variables = (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+        found = next(((name, env[name]) for name in variables if env.get(name)), None)
+        if "otlp" in names and found is not None and found[1] != "grpc":
+            raise SetupError(
+                f"{found[0]} is {found[1]!r}, and this server sends OTLP over gRPC alone: set it "
+                "to grpc, and the endpoint to the collector's gRPC port (4317 by default)"
+            )
+    return traces, metrics
+
+
+def _asked(env: Mapping[str, str], signal: str, known: tuple[str, ...]) -> tuple[str, ...]:
+    variable = f"OTEL_{signal}_EXPORTER"
+    value = env.get(variable, "").strip()
+    if not value:
+        endpoints = ("OTEL_EXPORTER_OTLP_ENDPOINT", f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")
+        return ("otlp",) if any(env.get(name) for name in endpoints) else ()
+    names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
+    for name in names:
+        if name not in (*known, "none"):
+            raise SetupError(
+                f"{variable} is {value!r}: use one of {', '.join(known)} or none, "
+                "several with commas between"
+            )
+    return tuple(name for name in names if name != "none")
+
+
+def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
+    """Starts the exporters that the environment asks for.
+
+    Args:
+        env: The environment; the SDK reads the process's own, which must be the same.
+        record_text: Whether spans carry the text of screenshots, digits masked.
+
+    Raises:
+        SetupError: a value that cannot be used, or a port that cannot be listened on.
+    """
+    traces, metrics = exporters_of(env)
+    if env.get("OTEL_LOGS_EXPORTER", "none").strip() not in ("", "none"):
+        log.warning(
+            "OTEL_LOGS_EXPORTER is ignored: logs go to standard error, as JSON with "
+            "PAGESIGHT_TELEMETRY__LOGS=json; a collector reads them from there"
+        )
+    if not traces and not metrics:
+        return Exporting(telemetry=Telemetry())
+    resource = _resource()
+    closers: list[Callable[[], object]] = []
+    tracer = always = None
+    if traces:
+        processors = [_span_processor(name) for name in traces]
+        deciding = TracerProvider(resource=resource, shutdown_on_exit=False)
+        # What is sampled already needs no second opinion; nor do batches, which have no parent.
+        agreeing = TracerProvider(ALWAYS_ON, resource=resource, shutdown_on_exit=False)
+        for processor in processors:
+            deciding.add_span_processor(processor)
+            agreeing.add_span_processor(processor)
+        tracer, always = deciding.get_tracer(SCOPE), agreeing.get_tracer(SCOPE)
+        closers += [processor.shutdown for processor in processors]
+    meter: Meter = NoOpMeter(SCOPE)
+    address = ""
+    if metrics:
+        readers = [_metric_reader(name) for name in metrics if name != "prometheus"]
+        if "prometheus" in metrics:
+            reader, address, stop = _prometheus(env)
+            readers.append(reader)
+            closers.append(stop)
+        meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
+        meter = meters.get_meter(SCOPE)
+        closers.append(meters.shutdown)
+    endpoint = env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
+    return Exporting(
+        telemetry=Telemetry(
+            tracer=tracer,
+            always=always,
+            instruments=Instruments(meter) if metrics else None,
+            record_text=record_text,
+        ),
+        meter=meter,
+        traces=tuple(_described(env, "TRACES", name, endpoint) for name in traces),
+        metrics=tuple(
+            f"http://{address}/metrics"
+            if name == "prometheus"
+            else _described(env, "METRICS", name, endpoint)
+            for name in metrics
+        ),
+        metrics_address=address,
+        closers=tuple(closers),
+    )
+
+
+def _described(env: Mapping[str, str], signal: str, name: str, endpoint: str) -> str:
+    if name != "otlp":
+        return name
+    return f"otlp to {env.get(f'OTEL_EXPORTER_OTLP_{signal}_ENDPOINT') or endpoint}"
+
+
+def _resource() -> Resource:
+    """Who sends: what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES do not say has a default."""
+    said = OTELResourceDetector().detect().attributes
+    ours = {
+        "service.name": "pagesight-server",
+        "service.version": version("pagesight"),
+        "service.instance.id": str(uuid.uuid4()),
+    }
+    return Resource.create({**ours, **said})
+
+
+def _span_processor(name: str) -> SpanProcessor:
+    if name == "console":
+        return SimpleSpanProcessor(ConsoleSpanExporter())
+    # Imported late: it takes a tenth of a second, and most commands send nothing.
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+    return BatchSpanProcessor(OTLPSpanExporter())
+
+
+def _metric_reader(name: str) -> MetricReader:
+    if name == "console":
+        return PeriodicExportingMetricReader(ConsoleMetricExporter())
+    from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+
+    return PeriodicExportingMetricReader(OTLPMetricExporter())
+
+
+def _prometheus(env: Mapping[str, str]) -> tuple[MetricReader, str, Callable[[], None]]:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from prometheus_client import CollectorRegistry, start_http_server
+
+    host = env.get("OTEL_EXPORTER_PROMETHEUS_HOST") or "localhost"
+    port = env.get("OTEL_EXPORTER_PROMETHEUS_PORT") or str(PROMETHEUS_PORT)
+    registry = CollectorRegistry()
+    reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
+    try:
+        server, thread = start_http_server(int(port), host, registry)
+    except (OSError, ValueError, OverflowError) as error:
+        raise SetupError(
+            f"cannot offer metrics on {host}:{port} ({error}): set OTEL_EXPORTER_PROMETHEUS_HOST "
+            "and OTEL_EXPORTER_PROMETHEUS_PORT to a free address"
+        ) from None
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return reader, f"{host}:{server.server_port}", stop

@@ -1,0 +1,401 @@
+"""One screenshot as telemetry sees it: begun, admitted, answered or failed, ended.
+
+    call span ──┐
+    traceparent ┴> message span ──> queue.wait, decode, encode, detect, recognise, search, ...
+                                              │ linked
+                        batch span <──────────┘  one per run, if one of its messages is sampled
+
+A message's span is begun when it arrives, as that is when sampling is decided. The spans of its
+stages are made from their timestamps when it ends, and only for what is sampled: a message that
+is not costs a few histogram entries and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from opentelemetry.context import Context
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Link,
+    NoOpTracer,
+    Span,
+    SpanContext,
+    SpanKind,
+    StatusCode,
+    Tracer,
+    set_span_in_context,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from pagesight_server.errors import DeadlineError, OverloadedError, RequestError
+from pagesight_server.pipeline import Answer
+from pagesight_server.snapshot import OTHER
+from pagesight_server.stages import Interval, Run, StageTimes, current, recording
+from pagesight_server.telemetry.instruments import (
+    GALLERY,
+    METHOD,
+    OUTCOME,
+    QUEUE,
+    REASON,
+    STAGE,
+    Instruments,
+    Outcome,
+)
+from pagesight_server.telemetry.logs import masked
+
+SHARE_WINDOW = 1_000
+"""Answers of a gallery that the share of `other` is taken from."""
+
+MAX_ID_CHARS = 128
+"""Of a request id in a span: the caller chose it."""
+
+_W3C = TraceContextTextMapPropagator()
+_NOWHERE = Context()
+_SPAN_NAMES = {"queue": "queue.wait"}
+_BATCHED = ("encode", "recognise")
+
+Metadata = Mapping[str, str]
+_call: ContextVar[Span] = ContextVar("call_span", default=INVALID_SPAN)
+
+
+class Watched(StageTimes):
+    """The record of a message, with the span that it belongs to."""
+
+    def __init__(self, span: Span, began_s: float, began_ns: int) -> None:
+        super().__init__()
+        self.span = span
+        self.context = set_span_in_context(span, _NOWHERE)
+        self.runs: list[tuple[Run, SpanContext]] = []
+        """The model runs that it was part of, each with the span of the batch."""
+        self._began_s = began_s
+        self._began_ns = began_ns
+
+    @property
+    def sampled(self) -> bool:
+        """Whether its spans are recorded."""
+        return self.span.get_span_context().trace_flags.sampled
+
+    def unix_ns(self, at_s: float) -> int:
+        """The time of day of a `time.perf_counter`; clocks that jump meanwhile change nothing."""
+        return self._began_ns + int(1e9 * (at_s - self._began_s))
+
+
+def trace_of_now() -> SpanContext | None:
+    """The trace that whatever happens now belongs to, if any."""
+    times = current()
+    span = times.span if isinstance(times, Watched) else _call.get()
+    context = span.get_span_context()
+    return context if context.is_valid else None
+
+
+class Message:
+    """One screenshot from its arrival to its end; the gRPC edge tells it what happens."""
+
+    def __init__(self, telemetry: Telemetry, method: str, times: Watched, began_s: float) -> None:
+        self.method = method
+        self.times = times
+        self.began_s = began_s
+        self.outcome: Outcome = "error"
+        self.reason = ""
+        """Why it has no answer: `reason` of google.rpc.ErrorInfo, or the type of a bug."""
+        self.answer: Answer | None = None
+        self._telemetry = telemetry
+
+    def admitted(self) -> None:
+        """Work on it begins."""
+        self.times.add("queue", self.began_s, time.perf_counter())
+        self._telemetry.admitted(self)
+
+    def answered(self, answer: Answer) -> None:
+        """It has its answer."""
+        self.outcome = "other" if answer.decision.label == OTHER else "known"
+        self.answer = answer
+        self._telemetry.answered(answer)
+
+    def failed(self, error: BaseException) -> None:
+        """It has none; the first reason counts."""
+        if not self.reason:
+            self.outcome, self.reason = _outcome_of(error)
+
+
+class Telemetry:
+    """Records what happens to calls and messages; without arguments, nothing.
+
+    For one event loop. `ran` is called by the batchers, the rest by the gRPC edge.
+
+    Args:
+        tracer: Decides what is sampled.
+        always: Makes the spans of what is sampled already, and of batches.
+        instruments: Where metrics go. None: nowhere.
+        record_text: Whether spans carry the text of screenshots, digits masked.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer: Tracer | None = None,
+        always: Tracer | None = None,
+        instruments: Instruments | None = None,
+        record_text: bool = False,
+    ) -> None:
+        self._tracer = tracer or NoOpTracer()
+        self._always = always or NoOpTracer()
+        self._to = instruments
+        self._record_text = record_text
+        self._waiting: dict[int, float] = {}
+        """Since when those wait that have no place yet, longest first."""
+        self._answers: dict[str, deque[bool]] = {}
+
+    # --- what happens -------------------------------------------------------------------
+
+    @contextmanager
+    def call(self, method: str, metadata: Metadata) -> Iterator[Span]:
+        """Watches a gRPC call while its block runs.
+
+        Args:
+            method: Fully qualified, without the leading slash.
+            metadata: Of the call; its `traceparent` is the parent.
+        """
+        parent = _W3C.extract(metadata, _NOWHERE)
+        attributes = {"rpc.system.name": "grpc", METHOD: method}
+        span = self._tracer.start_span(method, parent, SpanKind.SERVER, attributes)
+        token = _call.set(span)
+        try:
+            yield span
+        finally:
+            _call.reset(token)
+            span.end()
+
+    def called(self, span: Span, method: str, code: str, seconds: float) -> None:
+        """Notes how a call ended."""
+        failed = code in _SERVER_FAULTS
+        if span.is_recording():
+            span.set_attribute("rpc.response.status_code", code)
+            if failed:
+                span.set_attribute(REASON, code)
+                span.set_status(StatusCode.ERROR)
+        if self._to is not None:
+            attributes = {
+                "rpc.system.name": "grpc",
+                METHOD: method,
+                "rpc.response.status_code": code,
+            }
+            context = set_span_in_context(span, _NOWHERE)
+            self._to.call_duration.record(seconds, attributes, context)
+
+    @contextmanager
+    def message(
+        self, method: str, *, traceparent: str = "", request_id: str = "", image_bytes: int = 0
+    ) -> Iterator[Message]:
+        """Watches one screenshot while its block runs; whatever the block raises is its outcome.
+
+        Args:
+            method: `Classify` or `ClassifyStream`.
+            traceparent: W3C trace context of the message; empty means that of the call.
+            request_id: As the caller chose it.
+            image_bytes: Encoded size.
+        """
+        began_s, began_ns = time.perf_counter(), time.time_ns()
+        span = self._begin(method, traceparent, began_ns)
+        if span.is_recording():
+            span.set_attribute("pagesight.request_id", request_id[:MAX_ID_CHARS])
+            span.set_attribute("pagesight.image.bytes", image_bytes)
+        times = Watched(span, began_s, began_ns)
+        message = Message(self, method, times, began_s)
+        self._waiting[id(message)] = began_s
+        try:
+            with recording(times):
+                yield message
+        except BaseException as error:
+            message.failed(error)
+            raise
+        finally:
+            self._waiting.pop(id(message), None)
+            self._end(message)
+
+    def admitted(self, message: Message) -> None:
+        """A message waits no more."""
+        self._waiting.pop(id(message), None)
+
+    def answered(self, answer: Answer) -> None:
+        """Counts an answer towards the share of `other`."""
+        last = self._answers.setdefault(
+            answer.knowledge.snapshot.gallery, deque(maxlen=SHARE_WINDOW)
+        )
+        last.append(answer.decision.label == OTHER)
+
+    def ran(self, run: Run) -> None:
+        """Notes a run of a model over a batch."""
+        owners = {id(s.owner): s.owner for s in run.shares if isinstance(s.owner, Watched)}
+        sampled = [owner for owner in owners.values() if owner.sampled]
+        batch = self._batch(run, sampled) if sampled else None
+        for owner in sampled:
+            if batch is not None:
+                owner.runs.append((run, batch))
+        if self._to is not None:
+            context = sampled[0].context if sampled else _NOWHERE
+            self._to.batch_size.record(len(run.shares), {STAGE: run.stage}, context)
+            longest_s = max((run.start_s - share.since_s for share in run.shares), default=0.0)
+            self._to.queue_wait.record(max(0.0, longest_s), {QUEUE: run.stage}, context)
+
+    # --- what can be asked --------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Messages that wait for a place."""
+        return len(self._waiting)
+
+    def oldest_s(self) -> float:
+        """How long the one has waited that waits longest; 0 when none does."""
+        since_s = next(iter(list(self._waiting.values())), None)
+        return 0.0 if since_s is None else time.perf_counter() - since_s
+
+    def other_shares(self) -> dict[str, float]:
+        """By gallery: the share of `other` among its last answers, at most `SHARE_WINDOW`."""
+        answers = {name: list(last) for name, last in list(self._answers.items())}
+        return {name: sum(last) / len(last) for name, last in answers.items()}
+
+    # --- how it is told -----------------------------------------------------------------
+
+    def _begin(self, method: str, traceparent: str, began_ns: int) -> Span:
+        call = _call.get()
+        parent, kind = set_span_in_context(call, _NOWHERE), SpanKind.INTERNAL
+        links: list[Link] = []
+        if traceparent:
+            own = _W3C.extract({"traceparent": traceparent}, _NOWHERE)
+            if own:  # What is no trace context is none: the message belongs to the call's.
+                parent, kind = own, SpanKind.SERVER
+                links += [Link(call.get_span_context())] if call is not INVALID_SPAN else []
+        attributes = {METHOD: method}
+        return self._tracer.start_span(
+            "pagesight.classify", parent, kind, attributes, links, began_ns
+        )
+
+    def _end(self, message: Message) -> None:
+        times = message.times
+        end_s = time.perf_counter()
+        if "queue" not in times:
+            times.add("queue", message.began_s, end_s)
+        if self._to is not None:
+            self._measure(message, self._to, end_s)
+        if times.span.is_recording():
+            for interval in times.intervals:
+                self._stage(times, interval)
+            self._describe(message)
+        times.span.end(times.unix_ns(end_s))
+
+    def _measure(self, message: Message, to: Instruments, end_s: float) -> None:
+        times, context = message.times, message.times.context
+        to.request_duration.record(
+            end_s - message.began_s, {METHOD: message.method, OUTCOME: message.outcome}, context
+        )
+        counted = {METHOD: message.method, OUTCOME: message.outcome}
+        if message.answer is not None:
+            # Only of galleries that exist: what callers make up must not become a series.
+            counted[GALLERY] = message.answer.knowledge.snapshot.gallery
+        if message.reason:
+            counted[REASON] = message.reason
+        to.outcome.add(1, counted, context)
+        to.queue_wait.record(times["queue"] / 1000, {QUEUE: "admission"}, context)
+        for stage, stage_ms in times.items():
+            if stage not in ("total", "queue"):
+                to.stage_duration.record(stage_ms / 1000, {STAGE: stage}, context)
+
+    def _stage(self, times: Watched, interval: Interval) -> None:
+        stage = interval.stage
+        if stage == "total" or (stage == "read" and "detect" in times):
+            return  # The message's own span, and what detect and recognise tell in detail.
+        runs = [(run, batch) for run, batch in times.runs if run.stage == stage]
+        span = self._always.start_span(
+            _SPAN_NAMES.get(stage, stage),
+            times.context,
+            attributes=_batched(times, [run for run, _ in runs]),
+            links=[Link(batch) for _, batch in runs],
+            start_time=times.unix_ns(interval.start_s),
+        )
+        span.end(times.unix_ns(interval.end_s))
+
+    def _describe(self, message: Message) -> None:
+        span, answer = message.times.span, message.answer
+        span.set_attribute(OUTCOME, message.outcome)
+        if message.reason:
+            span.set_attribute(REASON, message.reason)
+        if message.outcome == "error" and message.reason not in _CALLER_FAULTS:
+            span.set_status(StatusCode.ERROR)
+        if answer is None:
+            return
+        decision, snapshot = answer.decision, answer.knowledge.snapshot
+        span.set_attributes(
+            {
+                GALLERY: snapshot.gallery,
+                "pagesight.gallery.revision": snapshot.revision,
+                "pagesight.label": decision.label,
+                "pagesight.closest_label": decision.closest_label,
+                "pagesight.score": decision.score,
+                "pagesight.threshold": decision.threshold,
+                # Neither decoded nor encoded here: it was seen before, or is being seen now.
+                "pagesight.remembered": "decode" not in message.times,
+            }
+        )
+        if self._record_text and answer.query.reading is not None:
+            lines = [masked(line.text) for line in answer.query.reading.lines]
+            span.set_attribute("pagesight.text", lines)
+
+    def _batch(self, run: Run, sampled: list[Watched]) -> SpanContext:
+        """The span of a batch, in a trace of its own: it belongs to several."""
+        clock = sampled[0]
+        span = self._always.start_span(
+            f"{run.stage} batch",
+            _NOWHERE,
+            attributes={
+                "pagesight.batch.size": len(run.shares),
+                "pagesight.batch.closed": run.closed,
+            },
+            links=[Link(owner.span.get_span_context()) for owner in sampled],
+            start_time=clock.unix_ns(run.start_s),
+        )
+        if run.failed:
+            span.set_attribute(REASON, run.failed)
+            span.set_status(StatusCode.ERROR)
+        span.end(clock.unix_ns(run.end_s))
+        return span.get_span_context()
+
+
+_SERVER_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
+"""Codes that an operator should look into (OpenTelemetry's conventions for gRPC servers)."""
+
+_CALLER_FAULTS = frozenset({"IMAGE_UNUSABLE", "REQUEST_INVALID", "NOT_FOUND", "OTHER_BUNDLES"})
+"""Reasons that say nothing about this server."""
+
+
+def _batched(times: Watched, runs: list[Run]) -> dict[str, str | int | float]:
+    """What a stage's span tells of its batches: of the last to end, and the longest wait."""
+    if not runs:
+        return {}
+    since_s = [
+        run.start_s - share.since_s for run in runs for share in run.shares if share.owner is times
+    ]
+    return {
+        "pagesight.batch.size": len(runs[-1].shares),
+        "pagesight.batch.closed": runs[-1].closed,
+        "pagesight.batch.wait_ms": 1000 * max(since_s),
+        "pagesight.batch.runs": len(runs),
+    }
+
+
+def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    if isinstance(error, OverloadedError):
+        return "shed", error.reason
+    if isinstance(error, DeadlineError):
+        return "expired", error.reason
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled", "CANCELLED"
+    if isinstance(error, RequestError):
+        return "error", error.reason
+    return "error", type(error).__name__
