@@ -66,7 +66,7 @@ def run_of(outcomes: list[Outcome], folder: Path, *, warnings: tuple[str, ...] =
 class Page(HTMLParser):
     """Collects what a page holds, and fails on tags that do not match."""
 
-    VOID = frozenset({"meta", "img", "br", "wbr", "line", "rect"})
+    VOID = frozenset({"meta", "img", "br", "wbr", "line", "rect", "circle", "polyline"})
 
     def __init__(self, html: str) -> None:
         super().__init__()

@@ -386,6 +386,8 @@ async def test_the_files_hold_every_field_and_agree_with_each_other(tmp_path: Pa
         "per_class",
         "confusion",
         "open_set",
+        "outputs",
+        "drift",
         "seconds_per_image",
         "ran_with",
     ]

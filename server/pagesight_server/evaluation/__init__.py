@@ -8,6 +8,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 
     prediction  what became of one image
     metrics     predictions -> every figure, pure
+    outputs     the same of business labels
     run         folders -> predictions, through a pipeline
     compare     every way to say `other` over the same images
     percepts    what was seen and read, kept between runs

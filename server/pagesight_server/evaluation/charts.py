@@ -1,6 +1,7 @@
 """Geometry of the drawings, in SVG user units; the templates only write it down.
 
 confusion ──> heat map: one cell per count that is not zero
+calibration > distributions: what known pages scored then, and score now
 comparison ─> trade-offs: one dot per row, known pages lost against unknown ones kept out
 scores ─────> histogram: known pages upwards, unknown ones downwards
 score ──────> bar: score and threshold as percentages of a common scale
@@ -303,4 +304,59 @@ def trade_offs(comparison: Comparison) -> TradeOffs | None:
         ),
         promised=left + width * min(1.0, comparison.epsilon / MOST_REJECTED),
         dots=tuple(dots),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Distributions:
+    """Shares of scores at or below each score: of the calibration, and of known test images."""
+
+    width: float
+    height: float
+    left: float
+    bottom: float
+    side: tuple[float, float]
+    calibrated: str
+    """Points of a line."""
+    tested: str
+    ticks: tuple[Tick, ...]
+    shares: tuple[Tick, ...]
+    threshold: float
+    """The least of them."""
+
+
+def distributions(
+    calibrated: Sequence[float], tested: Sequence[float], thresholds: Sequence[float]
+) -> Distributions | None:
+    """Lays out both distributions; None when there is nothing to compare."""
+    if len(calibrated) < 2 or len(tested) < 2:
+        return None
+    left, top, width, height = 52.0, 12.0, 690.0, 220.0
+    scale = Scale.of([*calibrated, *tested, *thresholds])
+
+    def place(value: float) -> float:
+        return left + width * (value - scale.low) / scale.span
+
+    def line(values: Sequence[float]) -> str:
+        ordered = sorted(values)
+        last = len(ordered) - 1
+        return " ".join(
+            f"{place(value):.1f},{top + height * (1 - rank / last):.1f}"
+            for rank, value in enumerate(ordered)
+        )
+
+    return Distributions(
+        width=left + width + 18,
+        height=top + height + 24,
+        left=left,
+        bottom=top + height,
+        side=(width, height),
+        calibrated=line(calibrated),
+        tested=line(tested),
+        ticks=tuple(Tick(at=place(value), text=f"{value:g}") for value in scale.ticks()),
+        shares=tuple(
+            Tick(at=top + height * (1 - share), text=f"{100 * share:.0f} %")
+            for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+        ),
+        threshold=place(min(thresholds)),
     )

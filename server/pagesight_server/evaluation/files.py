@@ -7,6 +7,7 @@ one, and a run that fails leaves the last one's files whole.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from pagesight_server.errors import SetupError
@@ -21,6 +22,8 @@ def metrics_json(run: Run) -> str:
     """The text of `metrics.json`."""
     figures = {
         **run.metrics.to_json(),
+        "outputs": asdict(run.outputs),
+        "drift": asdict(run.drift) if run.drift else None,
         "seconds_per_image": run.seconds_per_image,
         "ran_with": dict(run.ran_with),
     }

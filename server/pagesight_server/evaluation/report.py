@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pagesight_server.errors import ImageError
-from pagesight_server.evaluation.charts import Scale, heat_map, histogram, trade_offs
+from pagesight_server.evaluation.charts import Scale, distributions, heat_map, histogram, trade_offs
 from pagesight_server.evaluation.compare import Comparison
 from pagesight_server.evaluation.page import (
     ImageBytes,
@@ -105,6 +105,11 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
         confused=pairs.section(_worst_confusions(confused), len(confused)),
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
+        distributions=distributions(
+            run.calibrated,
+            [o.prediction.score for o in readable if o.prediction.known],
+            thresholds,
+        ),
         doubtful=pairs.section(sorted(doubtful, key=_margin), len(doubtful)),
         ran_with=list(_flat(run.ran_with)),
         comparison=comparison,

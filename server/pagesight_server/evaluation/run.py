@@ -17,8 +17,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagesight_server.decision import Knowledge
+from pagesight_server.drift import Drift, DriftFigures
 from pagesight_server.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
+from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evidence import Query
 from pagesight_server.explanation import Explanation, explain
@@ -71,6 +73,12 @@ class Run:
     warnings: tuple[str, ...]
     limits: ImageLimits = DEFAULT_LIMITS
     """Under which the test images were read."""
+    outputs: OutputMetrics = NO_OUTPUTS
+    """Of business labels."""
+    drift: DriftFigures | None = None
+    """All answers against the calibration, as a server would see them; None without answers."""
+    calibrated: tuple[float, ...] = ()
+    """Quantiles of what known pages scored when the threshold was placed."""
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -157,6 +165,7 @@ async def evaluate(
     random.Random(seed).shuffle(shuffled)
     outcomes: list[Outcome] = []
     doubtful = _Doubtful()
+    drift = Drift(knowledge.calibration)
     seconds: list[float] = []
     revisions = {knowledge.snapshot.revision}
 
@@ -172,6 +181,7 @@ async def evaluate(
                 outcome = await asyncio.to_thread(_outcome, path, truth, answer)
                 outcomes.append(outcome)
                 doubtful.add(outcome, answer)
+                drift.add(answer.decision, with_text=ocr)
                 seconds.append(answer.stage_ms["total"] / 1000)
                 observe(truth, answer.query)
                 revisions.add(answer.knowledge.snapshot.revision)
@@ -186,7 +196,9 @@ async def evaluate(
         raise group.exceptions[0] from None
     outcomes = await asyncio.to_thread(doubtful.explained, outcomes)
     outcomes.sort(key=lambda outcome: outcome.prediction.path)
-    metrics = measure([outcome.prediction for outcome in outcomes])
+    predictions = [outcome.prediction for outcome in outcomes]
+    metrics = measure(predictions)
+    calibration = knowledge.calibration
     remembered = pipeline.memo.hits > 0
     return Run(
         folder=folder,
@@ -202,8 +214,14 @@ async def evaluate(
             "concurrency": concurrency,
             "seed": seed,
         },
-        warnings=tuple(_warnings(knowledge, metrics, outcomes, revisions)),
+        warnings=(
+            *_warnings(knowledge, metrics, outcomes, revisions),
+            *filter(None, (drift.figures().warning,)),
+        ),
         limits=limits,
+        outputs=measure_outputs(predictions, knowledge.snapshot.outputs),
+        drift=drift.figures() if seconds else None,
+        calibrated=calibration.scores_with_text if ocr else calibration.scores_without_text,
     )
 
 

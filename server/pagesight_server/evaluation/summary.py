@@ -96,6 +96,11 @@ def _figures(run: Run) -> Table:
         ("overall accuracy, with other", opened.overall_accuracy),
     ):
         table.add_row(name, _rate(value))
+    if run.outputs.per_class.keys() != metrics.per_class.keys():
+        table.add_row("business labels, micro F1", _rate(run.outputs.micro_f1))
+        table.add_row("business labels, macro F1", _rate(run.outputs.macro_f1))
+    if run.drift is not None:
+        table.add_row("scores lower than calibrated by", _rate(run.drift.score_shift))
     if run.seconds_per_image is not None:
         table.add_row("seconds per image", f"{run.seconds_per_image:.3f}")
     return table
