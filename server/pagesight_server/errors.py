@@ -9,6 +9,7 @@
         ├── AlreadyExistsError    ALREADY_EXISTS       enrolled under another label
         ├── RevisionError         ABORTED              the gallery has moved on
         ├── BundleMismatchError   FAILED_PRECONDITION  the gallery was made by other bundles
+        ├── PurgedError           FAILED_PRECONDITION  the picture was purged, which is final
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
@@ -82,6 +83,13 @@ class BundleMismatchError(RequestError):
 
     status = "FAILED_PRECONDITION"
     reason = "OTHER_BUNDLES"
+
+
+class PurgedError(RequestError):
+    """The picture was purged from the store and cannot come back."""
+
+    status = "FAILED_PRECONDITION"
+    reason = "PURGED"
 
 
 class LimitError(RequestError):

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 
 from pagesight_server.errors import NotFoundError, RevisionError
 from pagesight_server.gallery import Change, Entry, Gallery
+from pagesight_server.gallery.check import findings
 from pagesight_server.snapshot import LabelFacts
 from tests.support.parts import BUNDLES
 from tests.support.stores import picture_id, put
@@ -53,8 +54,14 @@ class Galleries(RuleBasedStateMachine):
         self.hurry()
         for name in NAMES:
             put(self.store, name)
-        self.store.enrol(Change(), [], BUNDLES)
-        self.past: list[State] = [({}, {})]
+        first = picture_id(NAMES[0])
+        self.store.enrol(Change(), [Entry(image_id=first, label="a")], BUNDLES)
+        self.past: list[State] = [({}, {}), ({first: "a"}, {})]
+        self.counted = [0, 1]
+        """Pictures of each revision when it was made: a purge does not change that."""
+        self.purged: set[str] = set()
+        self.had: list[set[str]] = []
+        """Members of the revisions before the last purge, with those that it purged."""
         self.told: dict[str, tuple[str, int]] = {}
 
     def hurry(self) -> None:
@@ -70,9 +77,13 @@ class Galleries(RuleBasedStateMachine):
         members, known = self.past[-1]
         return dict(members), dict(known)
 
+    def append(self, state: State) -> None:
+        self.past.append(state)
+        self.counted.append(len(state[0]))
+
     def changed(self, revision: int, state: State) -> None:
         if state != self.past[-1] or revision == len(self.past):
-            self.past.append(state)
+            self.append(state)
         assert revision == len(self.past) - 1
 
     @rule(chosen=names, label=labels)
@@ -81,6 +92,10 @@ class Galleries(RuleBasedStateMachine):
         applied = self.store.enrol(Change(), entries, BUNDLES)
         members, known = self.now
         for entry, outcome in zip(entries, applied.outcomes, strict=True):
+            if entry.image_id in self.purged:
+                assert outcome.error is not None
+                assert outcome.error[1] == "PURGED"
+                continue
             present = members.setdefault(entry.image_id, label)
             assert (outcome.error is None) == (present == label)
         assert sum(outcome.added for outcome in applied.outcomes) == len(members) - len(
@@ -131,7 +146,8 @@ class Galleries(RuleBasedStateMachine):
     def rollback(self, data: st.DataObject) -> None:
         to = data.draw(st.integers(0, len(self.past) - 1))
         applied = self.store.rollback(Change(), to)
-        self.past.append(self.past[to])
+        assert {outcome.image_id for outcome in applied.outcomes} == self.lost[to]
+        self.append(self.past[to])
         assert applied.revision == len(self.past) - 1
 
     @rule(request_id=st.sampled_from(["r1", "r2"]), name=st.sampled_from(NAMES), label=labels)
@@ -143,7 +159,8 @@ class Galleries(RuleBasedStateMachine):
             return
         self.told[request_id] = (applied.to_json(), applied.revision)
         members, known = self.now
-        members.setdefault(picture_id(name), label)
+        if picture_id(name) not in self.purged:
+            members.setdefault(picture_id(name), label)
         self.changed(applied.revision, (members, known))
 
     @precondition(lambda self: len(self.past) > 1)
@@ -153,10 +170,39 @@ class Galleries(RuleBasedStateMachine):
         change = Change(expected_revision=expected)
         if expected == len(self.past) - 1:
             self.store.rollback(change, expected)
-            self.past.append(self.past[-1])
+            self.append(self.past[-1])
         else:
             with pytest.raises(RevisionError):
                 self.store.rollback(change, 0)
+
+    @property
+    def lost(self) -> list[set[str]]:
+        """Of each revision: the pictures that it had and that were purged."""
+        had = self.had + [set(members) for members, _ in self.past[len(self.had) :]]
+        return [members & self.purged for members in had]
+
+    @rule(chosen=names)
+    def purge(self, chosen: list[str]) -> None:
+        ids = {picture_id(name) for name in chosen}
+        # What each revision had, before it is taken out of all of them.
+        self.had += [set(members) for members, _ in self.past[len(self.had) :]]
+        new = ids - self.purged
+        touches = any(new & members for members in self.had)
+        revisions = self.store.purge(sorted(ids), author="li").revisions
+        assert revisions == ({"default": len(self.past)} if touches else {})
+        self.purged |= ids
+        self.past = [
+            ({i: label for i, label in members.items() if i not in ids}, known)
+            for members, known in self.past
+        ]
+        # An answer that quotes a purged picture is forgotten with it.
+        self.told = {
+            request_id: told
+            for request_id, told in self.told.items()
+            if not any(image_id in told[0] for image_id in new)
+        }
+        if touches:
+            self.append(self.past[-1])
 
     @rule()
     def reopen(self) -> None:
@@ -173,9 +219,8 @@ class Galleries(RuleBasedStateMachine):
             assert dict(snapshot.facts) == known
             assert len(snapshot.embeddings) == len(members)
         history = self.store.history("default", limit=1000)
-        assert [made.images for made in reversed(history)] == [
-            len(members) for members, _ in self.past[1:]
-        ]
+        assert [made.images for made in reversed(history)] == [*self.counted[1:]]
+        assert list(findings(self.store._db)) == []
 
 
 def run(examples: int) -> None:

@@ -6,8 +6,12 @@ from pagesight_server.gallery.values import (
     Change,
     Content,
     Entry,
+    Expired,
+    Form,
+    Limits,
     ListedImage,
     Outcome,
+    Purged,
     Revision,
 )
 
@@ -16,9 +20,13 @@ __all__ = [
     "Change",
     "Content",
     "Entry",
+    "Expired",
+    "Form",
     "Gallery",
+    "Limits",
     "ListedImage",
     "Outcome",
+    "Purged",
     "Revision",
     "unix_ms",
 ]

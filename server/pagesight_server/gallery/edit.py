@@ -9,9 +9,12 @@ from collections.abc import Sequence
 from pagesight_server.errors import (
     AlreadyExistsError,
     InvalidRequestError,
+    LimitError,
     NotFoundError,
+    PurgedError,
+    RequestError,
 )
-from pagesight_server.gallery.values import Entry, Outcome
+from pagesight_server.gallery.values import Entry, Limits, Outcome
 from pagesight_server.snapshot import Bundles, LabelFacts, check_bundles, check_label
 
 NOW = "removed_revision IS NULL"
@@ -25,20 +28,31 @@ class Edit:
     """One change of one gallery, inside a transaction."""
 
     def __init__(
-        self, db: sqlite3.Connection, gallery: sqlite3.Row, author: str, now_ms: int
+        self,
+        db: sqlite3.Connection,
+        gallery: sqlite3.Row,
+        author: str,
+        now_ms: int,
+        limits: Limits,
     ) -> None:
         self._db = db
         self._row = gallery
-        self._id = gallery["id"]
+        self._id = self.gallery_id = int(gallery["id"])
         self._author = author
         self._now_ms = now_ms
+        self._limits = limits
+        self._size_before = self._size() if limits != Limits() else (0, 0)
         self.revision: int = gallery["revision"]
         self._next = self.revision + 1
 
+    @property
+    def made_by(self) -> Bundles:
+        """What made the content that counts."""
+        return Bundles(encoder=self._row["encoder_bundle"], ocr=self._row["ocr_bundle"])
+
     def check_bundles(self, bundles: Bundles) -> None:
         """Raises BundleMismatchError unless the gallery was made with these."""
-        made_by = Bundles(encoder=self._row["encoder_bundle"], ocr=self._row["ocr_bundle"])
-        check_bundles(self._row["name"], made_by, bundles)
+        check_bundles(self._row["name"], self.made_by, bundles)
 
     def add(self, entry: Entry) -> Outcome:
         """Enrols one picture; what speaks against it is told in the outcome."""
@@ -46,15 +60,33 @@ class Edit:
         if error is None:
             present = self._find(entry.image_id)
             if present is None:
-                self.open(entry.image_id, check_label(entry.label), entry.source)
-                return Outcome(image_id=entry.image_id, added=True)
-            if present["label"] == entry.label:
+                label, key = check_label(entry.label), image_key(entry.image_id)
+                if self.has_content(key):
+                    self.open(entry.image_id, label, entry.source)
+                    return Outcome(image_id=entry.image_id, added=True)
+                error = self._gone(key)
+            elif present["label"] == entry.label:
                 return Outcome(image_id=entry.image_id, added=False)
-            error = AlreadyExistsError(
-                f"the same picture is enrolled as {present['label']!r}: relabel it instead"
-            )
-        told = (error.status, error.reason, str(error))
-        return Outcome(image_id=entry.image_id, added=False, error=told)
+            else:
+                error = AlreadyExistsError(
+                    f"the same picture is enrolled as {present['label']!r}: relabel it instead"
+                )
+        return _failed(entry.image_id, error)
+
+    def has_content(self, key: bytes) -> bool:
+        """Whether embedding and text of a picture are stored, by the gallery's bundles."""
+        sql = """SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
+                 WHERE image_id = ? AND e.bundle = ? AND r.bundle = ?"""
+        made_by = (self._row["encoder_bundle"], self._row["ocr_bundle"])
+        return self._db.execute(sql, (key, *made_by)).fetchone() is not None
+
+    def _gone(self, key: bytes) -> RequestError:
+        """Why a picture cannot be a member."""
+        if self._db.execute("SELECT 1 FROM purged WHERE image_id = ?", (key,)).fetchone():
+            return PurgedError("the picture was purged from this store, which is final")
+        return NotFoundError(
+            "what was seen and read of the picture is no longer kept: enrol it again from its file"
+        )
 
     def member(self, image_id: str) -> sqlite3.Row:
         """The membership of a picture; raises NotFoundError when there is none."""
@@ -73,7 +105,8 @@ class Edit:
     def open(self, image_id: str, label: str, source: str) -> None:
         """Makes a picture a member from the new revision on."""
         self._db.execute(
-            "INSERT INTO memberships VALUES (?, ?, ?, ?, ?, ?, ?, NULL)",
+            "INSERT INTO memberships (gallery_id, image_id, label, source, author, added_at_ms, "
+            "added_revision) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 self._id,
                 image_key(image_id),
@@ -112,7 +145,8 @@ class Edit:
         self._close_facts(label)
         if facts != LabelFacts():
             self._db.execute(
-                "INSERT INTO facts VALUES (?, ?, ?, ?, ?, NULL)",
+                "INSERT INTO facts (gallery_id, label, brands, outputs, added_revision) "
+                "VALUES (?, ?, ?, ?, ?)",
                 (
                     self._id,
                     label,
@@ -129,8 +163,13 @@ class Edit:
             (self._next, self._id, label),
         )
 
-    def restore(self, revision: int) -> tuple[int, int]:
-        """Brings back members and facts of a revision; says how many came and how many went."""
+    def restore(self, revision: int) -> tuple[int, int, tuple[Outcome, ...]]:
+        """Brings back members and facts of a revision.
+
+        Returns:
+            How many pictures came, how many went, and those that could not come back: purged,
+            expired, or never seen by the bundles that the gallery has now.
+        """
 
         def members(at: int) -> dict[bytes, sqlite3.Row]:
             rows = self._db.execute(
@@ -147,8 +186,16 @@ class Edit:
             return {row["label"]: facts_of(row) for row in rows}
 
         then, now = members(revision), members(self.revision)
+        purged = self._db.execute(
+            f"SELECT image_id FROM purged_memberships WHERE gallery_id = :gallery AND {AT}",
+            {"gallery": self._id, "at": revision},
+        )
+        lost = [key for key in then if key not in now and not self.has_content(key)]
+        lost = sorted([*lost, *(row["image_id"] for row in purged)])
         back = [
-            key for key, row in then.items() if key not in now or now[key]["label"] != row["label"]
+            key
+            for key, row in then.items()
+            if key not in lost and (key not in now or now[key]["label"] != row["label"])
         ]
         gone = [key for key in now if key not in then]
         for key in [*gone, *(key for key in back if key in now)]:
@@ -158,18 +205,77 @@ class Edit:
         old_facts, new_facts = facts(revision), facts(self.revision)
         for label in old_facts.keys() | new_facts.keys():
             self.set_facts(label, old_facts.get(label, LabelFacts()))
-        return len(back), len(gone)
+        return len(back), len(gone), tuple(_failed(key.hex(), self._gone(key)) for key in lost)
+
+    def move(self, bundles: Bundles) -> None:
+        """Makes the gallery one of other bundles."""
+        self._db.execute(
+            "UPDATE galleries SET encoder_bundle = ?, ocr_bundle = ? WHERE id = ?",
+            (bundles.encoder, bundles.ocr, self._id),
+        )
 
     def commit(self, kind: str, summary: str) -> None:
-        """Writes the new revision down."""
-        images = self._db.execute(
-            f"SELECT count(*) FROM memberships WHERE gallery_id = ? AND {NOW}", (self._id,)
-        ).fetchone()[0]
+        """Writes the new revision down; raises LimitError when the gallery grew too large."""
+        images, size_bytes = self._size()
+        # A gallery that is over a limit that was lowered may shrink, and be edited otherwise.
+        if images > self._size_before[0] or size_bytes > self._size_before[1]:
+            self._check_limits(images, size_bytes)
         self._db.execute(
-            "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO revisions (gallery_id, revision, made_at_ms, author, kind, summary, "
+            "images) VALUES (?, ?, ?, ?, ?, ?, ?)",
             (self._id, self._next, self._now_ms, self._author, kind, summary, images),
         )
         self._db.execute("UPDATE galleries SET revision = ? WHERE id = ?", (self._next, self._id))
+
+    def remember(self, request_id: str, kind: str, answer: str, *, keep: int) -> None:
+        """Keeps what a change was told, for its repeat; forgets the oldest answers beyond `keep`.
+
+        A repeat of a forgotten change is made again.
+        """
+        self._db.execute(
+            "INSERT INTO answers (gallery_id, request_id, kind, answer) VALUES (?, ?, ?, ?)",
+            (self._id, request_id, kind, answer),
+        )
+        self._db.execute(
+            "DELETE FROM answers WHERE gallery_id = :gallery AND number <= (SELECT number FROM "
+            "answers WHERE gallery_id = :gallery ORDER BY number DESC LIMIT 1 OFFSET :keep)",
+            {"gallery": self._id, "keep": keep},
+        )
+
+    def check_full(self) -> None:
+        """Raises LimitError when not one more picture fits."""
+        images, size_bytes = self._size_before
+        self._check_limits(images + 1, size_bytes + 1)
+
+    def _size(self) -> tuple[int, int]:
+        """Pictures, and bytes kept of them; bytes are 0 where no limit asks for them."""
+        size = "0"
+        if self._limits.max_bytes is not None:
+            size = "(SELECT size_bytes FROM kept WHERE kept.image_id = memberships.image_id)"
+        row = self._db.execute(
+            f"SELECT count(*), coalesce(sum({size}), 0) FROM memberships "
+            f"WHERE gallery_id = ? AND {NOW}",
+            (self._id,),
+        ).fetchone()
+        return row[0], row[1]
+
+    def _check_limits(self, images: int, size_bytes: int) -> None:
+        name, limits = self._row["name"], self._limits
+        if limits.max_pictures is not None and images > limits.max_pictures:
+            raise LimitError(
+                f"gallery {name!r} may hold {limits.max_pictures:,} pictures and this would make "
+                f"{images:,}: remove some, or raise gallery.max_pictures; nothing was changed"
+            )
+        if limits.max_bytes is not None and size_bytes > limits.max_bytes:
+            raise LimitError(
+                f"gallery {name!r} may keep {limits.max_bytes:,} bytes of pictures and this would "
+                f"make {size_bytes:,}: remove some, keep thumbnails, or raise gallery.max_bytes; "
+                "nothing was changed"
+            )
+
+
+def _failed(image_id: str, error: RequestError) -> Outcome:
+    return Outcome(image_id=image_id, added=False, error=(error.status, error.reason, str(error)))
 
 
 def image_key(image_id: str) -> bytes:

@@ -126,3 +126,19 @@ def history(
         (gallery["id"], before, limit),
     )
     return [Revision(**dict(row)) for row in rows]
+
+
+def has_revision(db: sqlite3.Connection, gallery_id: int, revision: int) -> bool:
+    """Whether a change made this revision. After a restore some numbers are left out."""
+    sql = "SELECT 1 FROM revisions WHERE gallery_id = ? AND revision = ?"
+    return db.execute(sql, (gallery_id, revision)).fetchone() is not None
+
+
+def answer(db: sqlite3.Connection, gallery: str, request_id: str) -> sqlite3.Row | None:
+    """What a change was told: kind and answer."""
+    row: sqlite3.Row | None = db.execute(
+        "SELECT a.kind, a.answer FROM answers a JOIN galleries g ON g.id = a.gallery_id "
+        "WHERE g.name = ? AND a.request_id = ?",
+        (gallery, request_id),
+    ).fetchone()
+    return row

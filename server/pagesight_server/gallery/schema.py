@@ -1,23 +1,25 @@
-"""The tables of the store, as text: `store.py` and `edit.py` speak to SQLite.
+"""The tables of the store, as text: the modules beside this one speak to SQLite.
 
     galleries ──< revisions            append-only history; the newest is what counts
-        │    ──< memberships >── images ──< embeddings (per bundle)
-        │    ──< facts                         └──< readings (per bundle)
-        │    ──< answers               what a repeated request_id is told
-        └────< calibrations            derived, per revision and method
+        │    ──< memberships >── images ──  kept (in what form, since when)
+        │    ──< facts                  ├──< embeddings (per bundle)
+        │    ──< answers                └──< readings (per bundle)
+        ├────< calibrations            derived, per revision and method
+        └────< purged_memberships >── purged       all that is left of a purged picture
+    backups                            copies that a purge must reach too
 
 What a picture *is* (bytes, embedding, text) follows from its bytes alone and is
 kept once per SHA-256. Where it *belongs* is a membership with the revision that
 added it and the revision that removed it, so every revision can be read back and
 rolling back is a change like any other.
+
+A store of an earlier version is brought forward when it is opened: a step is never
+edited once released, the next one is added below it.
 """
 
 from __future__ import annotations
 
-VERSION = 1
-"""`PRAGMA user_version` of a store that this code reads and writes."""
-
-TABLES = """
+_FIRST = """
 CREATE TABLE images (
     id BLOB PRIMARY KEY,                  -- SHA-256 of the bytes as received
     width_px INTEGER NOT NULL,
@@ -90,3 +92,62 @@ CREATE TABLE calibrations (
     PRIMARY KEY (gallery_id, revision, method)
 ) WITHOUT ROWID;
 """
+
+# `kept` stands beside `images` because SQLite reads a row up to the wanted column, and a
+# picture's bytes would stand before it. Answers are numbered so that the oldest can go.
+_SECOND = """
+CREATE TABLE kept (
+    image_id BLOB PRIMARY KEY REFERENCES images(id),
+    form TEXT NOT NULL,                   -- original, thumbnail, none, or expired: all of it went
+    size_bytes INTEGER NOT NULL,          -- of images.bytes
+    thumbnail_sha256 BLOB,                -- of images.bytes where these are not the original
+    stored_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO kept
+    SELECT id, iif(bytes IS NULL, 'none', 'original'), coalesce(length(bytes), 0), NULL, 0
+    FROM images;
+CREATE INDEX memberships_by_image ON memberships (image_id);
+CREATE TABLE purged (
+    image_id BLOB PRIMARY KEY,
+    purged_at_ms INTEGER NOT NULL,
+    author TEXT NOT NULL,
+    scrubbed INTEGER NOT NULL             -- 0 until the file was rewritten without it
+) WITHOUT ROWID;
+CREATE TABLE purged_memberships (
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL REFERENCES purged(image_id),
+    author TEXT NOT NULL,
+    added_at_ms INTEGER NOT NULL,
+    added_revision INTEGER NOT NULL,
+    removed_revision INTEGER NOT NULL
+);
+CREATE TABLE backups (
+    path TEXT PRIMARY KEY,                -- absolute
+    made_at_ms INTEGER NOT NULL
+) WITHOUT ROWID;
+ALTER TABLE answers RENAME TO answers_without_number;
+CREATE TABLE answers (
+    number INTEGER PRIMARY KEY,           -- rises: the oldest go first
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    request_id TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    answer TEXT NOT NULL,                 -- JSON
+    UNIQUE (gallery_id, request_id)
+);
+INSERT INTO answers (gallery_id, request_id, kind, answer)
+    SELECT gallery_id, request_id, kind, answer FROM answers_without_number;
+DROP TABLE answers_without_number;
+CREATE INDEX answers_by_age ON answers (gallery_id, number);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND)
+"""Step i makes version i + 1 of version i; an empty file has version 0."""
+
+VERSION = len(MIGRATIONS)
+"""`PRAGMA user_version` of a store that this code reads and writes."""
+
+
+def statements(version: int) -> list[str]:
+    """What makes the present version of a store of `version`."""
+    steps = "".join(MIGRATIONS[version:])
+    return [statement for statement in steps.split(";\n") if statement.strip()]

@@ -1,46 +1,47 @@
 """What is known, kept in SQLite: the truth that indexes and thresholds are derived from.
 
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
-    enrol, remove, relabel, rollback, set_facts               (one revision each)
+    enrol, remove, relabel, rollback, set_facts, move         (one revision each)
+    purge, expire                                             (what is let go of)
     snapshot, images, history                                 (read any revision)
 
 A change is one transaction, synced to disk before it returns: what was
 acknowledged survives a kill at any moment. Calls block; servers make them from
-a worker thread. One `Gallery` may be used from many threads.
+a worker thread. One `Gallery` may be used from many threads. This module says what
+a change is; the statements are in the modules beside it.
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.errors import (
-    InvalidRequestError,
-    NotFoundError,
-    RevisionError,
-    SetupError,
-    StorageError,
-)
-from pagesight_server.gallery import queries, schema
-from pagesight_server.gallery.edit import Edit, image_key, names
+from pagesight_server.errors import InvalidRequestError, NotFoundError, RevisionError
+from pagesight_server.gallery import contents, purge, queries
+from pagesight_server.gallery.edit import Edit, names
+from pagesight_server.gallery.file import StoreFile
 from pagesight_server.gallery.values import (
     Applied,
     Change,
     Content,
     Entry,
+    Expired,
+    Form,
+    Limits,
     ListedImage,
     Outcome,
+    Purged,
     Revision,
 )
 from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, LabelFacts, Snapshot, check_label
 
-_APPLICATION_ID = 0x50534754
-_LOCK_TIMEOUT_S = 30.0
-"""How long a change waits for the change of another process."""
+KEPT_ANSWERS = 1_000
+"""Answers to changes with a request_id that each gallery remembers, the newest. A repeat comes
+within seconds of the first; an answer to an enrolment of 1 000 pictures takes about 80 KB."""
+
+_DAY_MS = 24 * 60 * 60 * 1000
 _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
 """Of a change: its summary (None: nothing changed), counts and outcomes."""
 
@@ -56,136 +57,61 @@ class Gallery:
     Args:
         path: The file; made when missing.
         now_ms: The clock of the history.
+        limits: What each gallery may hold.
 
     Raises:
         SetupError: the file is no store, or one of a newer pagesight.
     """
 
-    def __init__(self, path: Path, *, now_ms: Callable[[], int] = unix_ms) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        now_ms: Callable[[], int] = unix_ms,
+        limits: Limits = Limits(),  # noqa: B008 - a frozen value
+    ) -> None:
         self.path = path
         self._now_ms = now_ms
-        self._lock = threading.RLock()
-        try:
-            self._db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT_S
-            )
-        except sqlite3.Error as error:
-            raise SetupError(f"cannot open the store {path}: {error}") from error
-        try:
-            self._prepare()
-        except BaseException as error:
-            self._db.close()
-            if isinstance(error, sqlite3.Error):
-                raise SetupError(f"cannot open the store {path}: {error}") from error
-            raise
-
-    def _prepare(self) -> None:
-        self._db.row_factory = sqlite3.Row
-        self._check_ours()  # before anything is written: the file may be another program's
-        self._write_ahead()
-        self._db.execute("PRAGMA synchronous = FULL")
-        self._db.execute("PRAGMA foreign_keys = ON")
-        with self._transaction():
-            if self._check_ours():
-                for statement in schema.TABLES.split(";\n"):
-                    self._db.execute(statement)
-                self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-                self._db.execute(f"PRAGMA user_version = {schema.VERSION}")
-
-    def _check_ours(self) -> bool:
-        """Refuses what this code cannot read; says whether the file is still empty."""
-        version = self._db.execute("PRAGMA user_version").fetchone()[0]
-        application = self._db.execute("PRAGMA application_id").fetchone()[0]
-        empty: bool = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        if not empty and application != _APPLICATION_ID:
-            raise SetupError(f"{self.path} is a database of another program")
-        if version > schema.VERSION:
-            raise SetupError(
-                f"{self.path} was written by a newer pagesight (schema {version}, this one "
-                f"reads {schema.VERSION}): upgrade pagesight"
-            )
-        return empty
-
-    def _write_ahead(self) -> None:
-        """Switches the journal; where two processes make a store at once, one waits here.
-
-        SQLite waits for no lock while it switches: https://sqlite.org/wal.html.
-        """
-        last_try_s = time.monotonic() + _LOCK_TIMEOUT_S
-        while True:
-            try:
-                self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError as error:
-                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
-                if not busy or time.monotonic() > last_try_s:
-                    raise
-                time.sleep(0.02)
-            else:
-                return
+        self._limits = limits
+        self._file = StoreFile(path)
+        self._db = self._file.db
 
     def close(self) -> None:
         """Closes the file; the store can be opened again."""
-        with self._lock:
-            self._db.close()
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
-
-    # --- what pictures are ------------------------------------------------------------
+        self._file.close()
 
     def has_content(self, image_id: str, bundles: Bundles) -> bool:
-        """Whether embedding and text of a picture are stored for these bundles."""
-        sql = """SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
-                 WHERE image_id = ? AND e.bundle = ? AND r.bundle = ?"""
-        with self._lock:
-            key = (bytes.fromhex(image_id), bundles.encoder, bundles.ocr)
-            return self._db.execute(sql, key).fetchone() is not None
+        """Whether embedding and text of a picture are stored for these bundles.
+
+        Raises:
+            PurgedError: the picture was purged.
+        """
+        with self._file.reading() as db:
+            return contents.has(db, image_id, bundles)
 
     def put_content(self, content: Content, bundles: Bundles) -> None:
         """Stores what a picture is; it belongs to no gallery until it is enrolled.
 
         Raises:
+            PurgedError: the picture was purged.
             StorageError: the disk is full.
         """
-        key = bytes.fromhex(content.image_id)
-        vector = content.embedding.astype("<f2").tobytes()
-        with _storage_errors(), self._transaction():
-            self._db.execute(
-                "INSERT INTO images VALUES (?, ?, ?, ?) "
-                "ON CONFLICT (id) DO UPDATE SET bytes = coalesce(bytes, excluded.bytes)",
-                (key, content.width_px, content.height_px, content.data),
-            )
-            self._db.execute(
-                "INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", (key, bundles.encoder, vector)
-            )
-            self._db.execute(
-                "INSERT OR REPLACE INTO readings VALUES (?, ?, ?)",
-                (key, bundles.ocr, content.reading.to_json()),
-            )
+        with self._file.writing():
+            contents.put(self._db, content, bundles, unix_ms())
+
+    def drop_unused(self, image_ids: Sequence[str]) -> None:
+        """Forgets those of these pictures that were never in a gallery."""
+        with self._file.writing():
+            contents.delete_unused(self._db, image_ids)
 
     def image_bytes(self, image_id: str) -> bytes | None:
-        """The bytes of a picture as received; None where they are not kept.
+        """The bytes of a picture as they are kept; None where they are not.
 
         Raises:
             NotFoundError: no such picture.
         """
-        with self._lock:
-            row = self._db.execute(
-                "SELECT bytes FROM images WHERE id = ?", (image_key(image_id),)
-            ).fetchone()
-        if row is None:
-            raise NotFoundError(f"no image {image_id}")
-        data: bytes | None = row["bytes"]
-        return data
+        with self._file.reading() as db:
+            return contents.kept_bytes(db, image_id)
 
     def has_image(self, name: str, image_id: str) -> bool:
         """Whether a gallery holds a picture now; one gallery's pictures are not another's.
@@ -193,7 +119,7 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self._reading() as db:
+        with self._file.reading() as db:
             row, at = self._at(name, None)
             return queries.has_image(db, row, at, image_id)
 
@@ -272,23 +198,65 @@ class Gallery:
     def rollback(self, change: Change, to_revision: int) -> Applied:
         """Makes a new revision with the pictures and facts of an earlier one.
 
+        Pictures that cannot come back, because they were purged or their content is no longer
+        kept, are listed in the outcomes.
+
         Raises:
             NotFoundError: the gallery never had that revision.
         """
 
         def work(edit: Edit) -> _Work:
-            if not 0 <= to_revision <= edit.revision:
+            if to_revision and not queries.has_revision(self._db, edit.gallery_id, to_revision):
                 raise NotFoundError(
                     f"no revision {to_revision}: gallery {change.gallery!r} is at {edit.revision}"
                 )
-            restored, removed = edit.restore(to_revision)
-            return (
-                f"rolled back to revision {to_revision}",
-                {"restored": restored, "removed": removed},
-                (),
-            )
+            restored, removed, lost = edit.restore(to_revision)
+            summary = f"rolled back to revision {to_revision}"
+            if lost:
+                summary += f" without {names([outcome.image_id for outcome in lost])}"
+            return summary, {"restored": restored, "removed": removed}, lost
 
         return self._apply(change, "rollback", work)
+
+    def move(self, change: Change, bundles: Bundles, *, drop: Sequence[str] = ()) -> Applied:
+        """Makes a gallery one of other bundles, which have seen and read its pictures before.
+
+        Args:
+            change: Which gallery, and by whom.
+            bundles: What made the content that counts from now on.
+            drop: Pictures to leave behind.
+
+        Raises:
+            NotFoundError: another picture has no content of these bundles; nothing is changed.
+        """
+
+        def work(edit: Edit) -> _Work:
+            missing = contents.without(self._db, edit.gallery_id, bundles, now_only=True)
+            left = {image_id for image_id, _ in missing} - set(drop)
+            if left:
+                raise NotFoundError(f"{len(left)} pictures are not seen by {bundles.encoder} yet")
+            if edit.made_by == bundles:
+                return None, {"dropped": 0}, ()
+            for image_id, _ in missing:
+                edit.close(image_id)
+            edit.move(bundles)
+            summary = f"moved to {bundles.encoder} and {bundles.ocr}"
+            if missing:
+                summary += f" without {names([image_id for image_id, _ in missing])}"
+            return summary, {"dropped": len(missing)}, ()
+
+        return self._apply(change, "reindex", work)
+
+    def check_full(self, name: str) -> None:
+        """Refuses before any work what cannot be enrolled.
+
+        Raises:
+            LimitError: the gallery cannot take one picture more.
+        """
+        with self._file.reading() as db:
+            row = self._find(name)
+            if row is not None:
+                Edit(db, row, "", 0, self._limits).check_full()
 
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.
@@ -298,10 +266,8 @@ class Gallery:
         """
         if not change.request_id:
             return None
-        sql = """SELECT a.kind, a.answer FROM answers a JOIN galleries g ON g.id = a.gallery_id
-                 WHERE g.name = ? AND a.request_id = ?"""
-        with self._lock:
-            row = self._db.execute(sql, (change.gallery, change.request_id)).fetchone()
+        with self._file.reading() as db:
+            row = queries.answer(db, change.gallery, change.request_id)
         if row is None:
             return None
         if row["kind"] != kind:
@@ -319,52 +285,112 @@ class Gallery:
         create: Bundles | None = None,
     ) -> Applied:
         """Runs `work` in one transaction; a summary of None means that nothing changed."""
-        with _storage_errors(), self._transaction():
+        with self._file.writing():
             answered = self.answered(change, kind)
             if answered is not None:
                 return answered
-            row = self._gallery_row(change.gallery, create=create)
+            there = self._find(change.gallery)
+            if there is None and create is not None:
+                self._create(change.gallery, create)
+            row = self._gallery_row(change.gallery)
             if change.expected_revision not in {0, row["revision"]}:
                 raise RevisionError(
                     f"gallery {change.gallery!r} is at revision {row['revision']}, "
                     f"not {change.expected_revision}: list it again and repeat the change"
                 )
-            edit = Edit(self._db, row, change.author, self._now_ms())
+            edit = Edit(self._db, row, change.author, self._now_ms(), self._limits)
             summary, counts, outcomes = work(edit)
             if summary is not None:
                 edit.commit(kind, summary)
             applied = Applied(
                 revision=row["revision"] + (summary is not None), counts=counts, outcomes=outcomes
             )
-            if change.request_id:
-                self._db.execute(
-                    "INSERT INTO answers VALUES (?, ?, ?, ?)",
-                    (row["id"], change.request_id, kind, applied.to_json()),
-                )
+            if summary is None and there is None:
+                # Nothing could be enrolled: a gallery that holds nothing must not come of it.
+                self._db.execute("DELETE FROM galleries WHERE id = ?", (row["id"],))
+            elif change.request_id:
+                edit.remember(change.request_id, kind, applied.to_json(), keep=KEPT_ANSWERS)
             return applied
 
-    def _gallery_row(self, name: str, *, create: Bundles | None = None) -> sqlite3.Row:
-        sql = "SELECT * FROM galleries WHERE name = ?"
-        row = self._db.execute(sql, (name,)).fetchone()
-        if row is None and create is not None:
-            check_label(name)
-            self._db.execute(
-                "INSERT INTO galleries (name, revision, encoder_bundle, ocr_bundle) "
-                "VALUES (?, 0, ?, ?)",
-                (name, create.encoder, create.ocr),
-            )
-            row = self._db.execute(sql, (name,)).fetchone()
+    def _find(self, name: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._db.execute(
+            "SELECT * FROM galleries WHERE name = ?", (name,)
+        ).fetchone()
+        return row
+
+    def _create(self, name: str, bundles: Bundles) -> None:
+        self._db.execute(
+            "INSERT INTO galleries (name, revision, encoder_bundle, ocr_bundle) "
+            "VALUES (?, 0, ?, ?)",
+            (check_label(name), bundles.encoder, bundles.ocr),
+        )
+
+    def _gallery_row(self, name: str) -> sqlite3.Row:
+        row = self._find(name)
         if row is None:
             raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
-        found: sqlite3.Row = row
-        return found
+        return row
+
+    # --- letting go -------------------------------------------------------------------
+
+    def purge(self, image_ids: Sequence[str], *, author: str) -> Purged:
+        """Deletes pictures for ever, from the present and the past of every gallery.
+
+        The history keeps revision, time, who and content hash; the file is rewritten, so that
+        none of their bytes are left in it. May be repeated, which ends a purge that was killed.
+
+        Raises:
+            NotFoundError: the store never had one of them; nothing is changed.
+            StorageError: the file could not be rewritten: run it again.
+        """
+        with self._file.writing():
+            revisions = purge.purge(self._db, image_ids, author, self._now_ms())
+        self._file.scrub()
+        with self._file.writing():
+            self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
+        return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
+
+    def purged(self) -> list[str]:
+        """The pictures that were purged."""
+        with self._file.reading() as db:
+            rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
+        return [row["image_id"].hex() for row in rows]
+
+    def expire(self, keep_removed_days: int) -> Expired:
+        """Forgets the content of pictures that were removed long ago, and what was never enrolled.
+
+        Args:
+            keep_removed_days: Days after which a removed picture cannot be rolled back to; 0
+                keeps them all.
+        """
+        now_ms = self._now_ms()
+        before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
+        with self._file.writing():
+            removed, unused = purge.expire(self._db, before_ms, now_ms)
+        if removed or unused:
+            self._file.scrub()
+        return Expired(removed=removed, unused=unused)
+
+    def unseen(
+        self, name: str, bundles: Bundles, *, now_only: bool = False
+    ) -> list[tuple[str, Form]]:
+        """Pictures that other bundles have not seen or read, and in what form they are kept.
+
+        Args:
+            name: The gallery.
+            bundles: What is asked for.
+            now_only: Without those that were removed.
+        """
+        with self._file.reading() as db:
+            row = self._gallery_row(name)
+            return contents.without(db, row["id"], bundles, now_only=now_only)
 
     # --- reading ----------------------------------------------------------------------
 
     def revisions(self) -> dict[str, int]:
         """The revision of each gallery, by name. Cheap: meant to be polled."""
-        with self._lock:
-            rows = self._db.execute("SELECT name, revision FROM galleries").fetchall()
+        with self._file.reading() as db:
+            rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
 
     def snapshot(self, name: str = DEFAULT_GALLERY, revision: int | None = None) -> Snapshot:
@@ -373,7 +399,7 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self._reading() as db:
+        with self._file.reading() as db:
             return queries.snapshot(db, *self._at(name, revision))
 
     def images(
@@ -397,26 +423,26 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self._reading() as db:
+        with self._file.reading() as db:
             row, at = self._at(name, revision)
             return at, queries.images(db, row, at, label=label, after=after, limit=limit)
 
     def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
         """The revision, how many pictures each label has, and what the operator knows of it."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             row, at = self._at(name, None)
             return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
 
     def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
         """Changes of a gallery, newest first, those before a revision when one is given."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             row = self._gallery_row(name)
             last = row["revision"] + 1 if before is None else before
             return queries.history(db, row, before=last, limit=limit)
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision, None when there is none."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             row = db.execute(
                 "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision = ? "
                 "AND method = ?",
@@ -426,9 +452,10 @@ class Gallery:
 
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
-        with _storage_errors(), self._transaction():
+        with self._file.writing():
             self._db.execute(
-                "INSERT OR REPLACE INTO calibrations VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO calibrations "
+                "(gallery_id, revision, method, calibration) VALUES (?, ?, ?, ?)",
                 (self._gallery_row(name)["id"], revision, method, calibration),
             )
 
@@ -436,27 +463,6 @@ class Gallery:
         """The gallery, and the revision that is meant; the present one when None."""
         row = self._gallery_row(name)
         at = row["revision"] if revision is None else revision
-        if not 0 <= at <= row["revision"]:
+        if at and not queries.has_revision(self._db, row["id"], at):
             raise NotFoundError(f"gallery {name!r} has no revision {at}")
         return row, at
-
-    @contextmanager
-    def _reading(self) -> Iterator[sqlite3.Connection]:
-        """All reads inside see one state of the file, whatever other processes write."""
-        with self._lock:
-            nested = self._db.in_transaction
-            if not nested:
-                self._db.execute("BEGIN")
-            try:
-                yield self._db
-            finally:
-                if not nested:
-                    self._db.execute("COMMIT")
-
-
-@contextmanager
-def _storage_errors() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.OperationalError as error:
-        raise StorageError(f"the store could not be written and is unchanged: {error}") from error

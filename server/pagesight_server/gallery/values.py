@@ -5,11 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from pagesight_server.arrays import Embedding
 from pagesight_server.errors import RequestError
 from pagesight_server.snapshot import DEFAULT_GALLERY
 from pagesight_server.text import Reading
+
+Form: TypeAlias = Literal["original", "thumbnail", "none", "expired"]
+"""In what form a picture is kept; of an expired one neither embedding nor text is either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What each gallery of a store may hold; None: as much as the disk."""
+
+    max_pictures: int | None = None
+    max_bytes: int | None = None
+    """Of the pictures as they are kept; embeddings and text come on top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +45,17 @@ class Content:
     width_px: int
     height_px: int
     data: bytes | None
-    """The bytes as received; None where pictures are not kept."""
+    """The bytes as received, or of a thumbnail; None where pictures are not kept."""
     embedding: Embedding
     reading: Reading
+    is_thumbnail: bool = False
+
+    @property
+    def form(self) -> Form:
+        """In what form the picture is kept."""
+        if self.data is None:
+            return "none"
+        return "thumbnail" if self.is_thumbnail else "original"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,3 +129,22 @@ class ListedImage:
     width_px: int
     height_px: int
     text_lines: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a purge did."""
+
+    image_ids: tuple[str, ...]
+    revisions: Mapping[str, int]
+    """The new revision of each gallery that had ever held one of them, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """How many pictures lost their content."""
+
+    removed: int
+    """Removed from every gallery long enough ago."""
+    unused: int
+    """Never enrolled, such as those of a run that was killed."""
