@@ -6,7 +6,8 @@
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
 b"hold ..." waits until the test calls `release()`; b"mute ..." is never answered.
-b"hang up" ends the stream with an error, b"leave" without one.
+b"hang up" ends the stream with an error, b"leave" without one. b"break ..." does the first
+`breaks` times that it comes, b"shed ..." is shed the first `sheds` times; then they are answered.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import contextlib
 import hashlib
 import queue
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -79,6 +81,10 @@ class FakeClassifier(ClassifierServiceServicer):
         """Queries after which it releases by itself."""
         self.stream_ended = threading.Event()
         self.asked = threading.Event()
+        self.breaks = 0
+        self.sheds = 0
+        self.request_ids: list[str] = []
+        self._broken: Counter[bytes] = Counter()
         self._changed = threading.Condition()
         self._held: list[tuple[_Replies, classifier_pb2.ClassifyStreamRequest]] = []
         self._released = False
@@ -145,6 +151,8 @@ class FakeClassifier(ClassifierServiceServicer):
                         abort(context, status(grpc.StatusCode.UNAVAILABLE, why, "SHUTTING_DOWN"))
                     if request.query.image == b"leave":
                         return
+                    if self._breaks(request.query.image):
+                        abort(context, status(grpc.StatusCode.UNAVAILABLE, "away", "AWAY"))
                     yield self._answer(request)
 
     def _read(
@@ -154,6 +162,7 @@ class FakeClassifier(ClassifierServiceServicer):
         with contextlib.suppress(Exception):
             for request in requests:
                 self.queries.append(request.query)
+                self.request_ids.append(request.request_id)
                 self._owe(1)
                 with self._changed:
                     held = b"mute" if self._released else (b"mute", b"hold")
@@ -169,11 +178,19 @@ class FakeClassifier(ClassifierServiceServicer):
         with self._changed:
             return any(held[0] is replies for held in self._held)
 
+    def _breaks(self, image: bytes) -> bool:
+        self._broken[image] += 1
+        return image.startswith(b"break") and self._broken[image] <= self.breaks
+
     def _answer(
         self, request: classifier_pb2.ClassifyStreamRequest
     ) -> classifier_pb2.ClassifyStreamResponse:
         self._owe(-1)
         outcome = _outcome(request.query)
+        if request.query.image.startswith(b"shed") and self.sheds:
+            self.sheds -= 1
+            why = "the queue is full"
+            outcome = status(grpc.StatusCode.RESOURCE_EXHAUSTED, why, "OVERLOADED", 20)
         if isinstance(outcome, classifier_pb2.Classification):
             return classifier_pb2.ClassifyStreamResponse(
                 request_id=request.request_id, classification=outcome

@@ -1,7 +1,8 @@
-"""ClassifyStream for event loops: what `_stream` is for threads, with two tasks.
+"""ClassifyStream for event loops: what `_stream` is for threads, with three tasks.
 
-    images ─ window ─> _send ──> gRPC ──> _receive ─┐
-                         └── unreadable file ───────┴─> events ─> run ─> results
+    images ─ window ─> _feed ──> outbox ─> _send ──> gRPC ──> _receive ─┐
+                         │         ^─── again ─────────────────────────┤
+                         └── unreadable file ──────────────────────────┴─> events ─> run
 
 A plain iterable is read on the event loop: one that blocks blocks everything, so
 give an async iterable where reading takes time. Files are read in a thread.
@@ -10,7 +11,8 @@ give an async iterable where reading takes time. Files are read in a thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 import grpc
@@ -20,7 +22,9 @@ from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
 from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._ledger import Ledger, Outcome, split
+from pagesight._resend import Resends
 from pagesight._results import ClassifyOptions, ImageSource, K, StreamResult
+from pagesight._stream import Answer, Event, Fed, Over
 from pagesight.v1 import classifier_pb2 as classifier
 
 if TYPE_CHECKING:
@@ -33,7 +37,7 @@ _Call: TypeAlias = (
 
 
 class AsyncStream(Generic[K]):
-    """One ClassifyStream call and the two tasks that serve it."""
+    """One stream of screenshots, over as many connections as it takes."""
 
     def __init__(
         self,
@@ -52,8 +56,14 @@ class AsyncStream(Generic[K]):
         self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
         self._window = asyncio.Semaphore(max_in_flight)
         self._source_error: BaseException | None = None
-        # An answer, what broke the stream, or None: the server has answered all.
-        self._events: asyncio.Queue[tuple[str, Outcome] | Exception | None] = asyncio.Queue()
+        self._resends = Resends(endpoint.retry, endpoint.timeout_s)
+        self._metadata = endpoint.metadata()
+        self._outbox: deque[classifier.ClassifyStreamRequest] = deque()
+        self._changed = asyncio.Event()
+        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._connection = 0
+        self._call: _Call | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def run(
         self, stub: ClassifierServiceAsyncStub, calls: set[grpc.aio.Call]
@@ -61,45 +71,84 @@ class AsyncStream(Generic[K]):
         """Yields one result per input; the call begins with the first `anext`.
 
         Args:
-            stub: Makes the call.
-            calls: Where the call is noted while it lasts, for whoever closes the client.
+            stub: Makes the calls.
+            calls: Where the present call is noted, for whoever closes the client.
         """
-        call = stub.ClassifyStream(metadata=self._endpoint.metadata())
-        calls.add(call)
-        ending = Ending(call, self._endpoint)
-        tasks = [
-            asyncio.create_task(self._send(call)),
-            asyncio.create_task(self._receive(call, ending)),
-        ]
+        feeder = asyncio.create_task(self._feed())
         try:
+            self._connect(stub, calls)
             while (event := await self._next_event()) is not None:
-                if isinstance(event, Exception):
-                    raise event
-                for result in self._ledger.settle(*event):
-                    self._window.release()
-                    yield result
+                match event:
+                    case Answer(request_id, outcome):
+                        for result in self._answered(request_id, outcome):
+                            self._window.release()
+                            yield result
+                    case Over(connection, error) if connection == self._connection:
+                        if self._ledger.is_done():
+                            break
+                        await self._wait_to_reconnect(error or self._ledger.owed())
+                        await self._disconnect(calls)
+                        self._connect(stub, calls)
+                if self._ledger.is_done():
+                    self._changed.set()
             if self._source_error is not None:
                 raise self._source_error
-            self._ledger.close()
         finally:
-            calls.discard(call)
-            call.cancel()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            feeder.cancel()
+            await self._disconnect(calls)
+            await asyncio.gather(feeder, return_exceptions=True)
 
-    async def _next_event(self) -> tuple[str, Outcome] | Exception | None:
+    def _connect(self, stub: ClassifierServiceAsyncStub, calls: set[grpc.aio.Call]) -> None:
+        self._connection += 1
+        self._outbox = deque(self._ledger.unanswered(but=self._resends.waiting()))
+        call = stub.ClassifyStream(metadata=self._metadata)
+        calls.add(call)
+        self._call = call
+        ending = Ending(call, self._endpoint)
+        self._tasks = [
+            asyncio.create_task(self._send(call)),
+            asyncio.create_task(self._receive(call, ending, self._connection)),
+        ]
+
+    async def _disconnect(self, calls: set[grpc.aio.Call]) -> None:
+        if self._call is not None:
+            calls.discard(self._call)
+            self._call.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _wait_to_reconnect(self, error: Exception) -> None:
+        wait_s = None
+        if isinstance(error, PagesightError):
+            wait_s = self._resends.reconnect_s(error)
+        if wait_s is None:
+            raise error
+        await asyncio.sleep(wait_s)
+
+    def _answered(self, request_id: str, outcome: Outcome) -> Iterator[StreamResult[K]]:
+        if self._ledger.message(request_id) is not None:
+            if isinstance(outcome, PagesightError) and self._resends.again(request_id, outcome):
+                return
+            self._resends.settled(request_id)
+        yield from self._ledger.settle(request_id, outcome)
+
+    async def _next_event(self) -> Event | None:
         while True:
+            for request_id in self._resends.due():
+                if (message := self._ledger.message(request_id)) is not None:
+                    self._outbox.append(message)
+                    self._changed.set()
             try:
-                async with asyncio.timeout(self._ledger.patience_s()):
+                async with asyncio.timeout(self._resends.wait_s(self._ledger.patience_s())):
                     return await self._events.get()
             except TimeoutError:
                 if self._ledger.is_abandoned():
                     return None
                 for request_id in self._ledger.overdue():
-                    self._events.put_nowait((request_id, self._endpoint.late()))
+                    self._events.put_nowait(Answer(request_id, self._endpoint.late()))
 
-    async def _send(self, call: _Call) -> None:
+    async def _feed(self) -> None:
         try:
             async for item, position in self._inputs():
                 key, image = split(item, position)
@@ -107,17 +156,19 @@ class AsyncStream(Generic[K]):
                 try:
                     data = await read_image(image)
                 except PagesightError as error:
-                    self._events.put_nowait((request_id, error))
+                    self._events.put_nowait(Answer(request_id, error))
                     continue
+                except Exception:
+                    self._ledger.drop(request_id)
+                    raise
                 message = _requests.classify_stream(self._query, request_id, data)
-                try:
-                    await call.write(message)
-                except (grpc.RpcError, asyncio.InvalidStateError):
-                    return  # The call is over; `_receive` learns why.
+                self._ledger.keep(request_id, message)
+                self._outbox.append(message)
+                self._changed.set()
         except Exception as error:  # whatever the caller's iterable raises is the caller's
             self._source_error = error
         self._ledger.seal()
-        await call.done_writing()
+        self._events.put_nowait(Fed())
 
     async def _inputs(self) -> AsyncIterator[tuple[Any, int]]:
         source, position = as_async(self._images), 0
@@ -130,20 +181,34 @@ class AsyncStream(Generic[K]):
             yield item, position
             position += 1
 
-    async def _receive(self, call: _Call, ending: Ending) -> None:
+    async def _send(self, call: _Call) -> None:
+        while True:
+            while self._outbox:
+                try:
+                    await call.write(self._outbox.popleft())
+                except (grpc.RpcError, asyncio.InvalidStateError):
+                    return  # The call is over; `_receive` learns why.
+            if self._ledger.is_done():
+                await call.done_writing()
+                return
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _receive(self, call: _Call, ending: Ending, connection: int) -> None:
         try:
             async for reply in call:
                 self._ledger.hear()
-                self._events.put_nowait((reply.request_id, _replies.stream_outcome(reply)))
+                self._events.put_nowait(Answer(reply.request_id, _replies.stream_outcome(reply)))
         except grpc.RpcError as error:
-            self._events.put_nowait(await ending.error(error))
+            self._events.put_nowait(Over(connection, await ending.error(error)))
         except asyncio.CancelledError:
-            self._events.put_nowait(CallCancelledError("the stream was cancelled"))
+            cancelled = CallCancelledError("the stream was cancelled")
+            self._events.put_nowait(Over(connection, cancelled))
             raise
         except Exception as error:  # a bug must not leave `run` waiting
-            self._events.put_nowait(error)
+            self._events.put_nowait(Over(connection, error))
         else:
-            self._events.put_nowait(None)
+            self._events.put_nowait(Over(connection, None))
 
 
 async def as_async(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:

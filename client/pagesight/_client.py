@@ -112,7 +112,9 @@ class Client(GalleryCalls):
         """Classifies many screenshots over one stream, and yields one result for each.
 
         A picture that fails, here or at the server, is the `error` of its own
-        result; the others go on. Leaving the loop early gives the stream up.
+        result; the others go on. A stream that breaks is opened anew, and what has no
+        answer is sent again, as `retry` of the client allows. Leaving the loop early
+        gives the stream up.
 
         Args:
             images: Pictures as `classify` takes them, or `(key, picture)` pairs. Read
@@ -128,4 +130,4 @@ class Client(GalleryCalls):
         stream: Stream[Any] = Stream(
             self._endpoint, images, options, max_in_flight=max_in_flight, ordered=ordered
         )
-        return stream.run(self._classifier)
+        return stream.run(self._classifier, self._closed)

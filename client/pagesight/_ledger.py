@@ -1,7 +1,8 @@
 """Which answers of a stream are still owed, and in which order they are told.
 
     input ── admit ──> request_id on the wire ── settle ──> StreamResult, now or in order
-                              └── overdue: the server has long been silent
+                              │── overdue: the server has long been silent
+                              └── unanswered: what a new connection begins with
 
 The streams of both clients keep their books here and differ in waiting alone.
 A server that is busy may take long for one screenshot, so what counts is how long it
@@ -45,6 +46,7 @@ class Ledger(Generic[K]):
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
         self._waiting: dict[int, tuple[K, float]] = {}
+        self._messages: dict[int, Any] = {}
         self._held_back: dict[int, StreamResult[K]] = {}
         self._admitted = 0
         self._told = 0
@@ -59,6 +61,36 @@ class Ledger(Generic[K]):
             self._admitted += 1
             self._waiting[position] = (key, time.monotonic())
         return str(position)
+
+    def drop(self, request_id: str) -> None:
+        """Forgets the newest account: what was to be sent was the caller's mistake."""
+        with self._lock:
+            self._waiting.pop(int(request_id), None)
+
+    def keep(self, request_id: str, message: Any) -> None:
+        """Keeps what was sent for an account until it is closed, to be sent again."""
+        with self._lock:
+            if int(request_id) in self._waiting:
+                self._messages[int(request_id)] = message
+
+    def message(self, request_id: str) -> Any | None:
+        """Returns what was kept for an account; None when it is closed."""
+        with self._lock:
+            return self._messages.get(int(request_id))
+
+    def unanswered(self, *, but: set[str]) -> list[Any]:
+        """Returns all that was kept, oldest first, but that of some accounts."""
+        with self._lock:
+            return [
+                message
+                for position, message in sorted(self._messages.items())
+                if str(position) not in but
+            ]
+
+    def is_done(self) -> bool:
+        """Tells whether the inputs have ended and every account is closed."""
+        with self._lock:
+            return self._sealed and not self._waiting
 
     def hear(self) -> None:
         """Notes that the server has answered something."""
@@ -82,6 +114,7 @@ class Ledger(Generic[K]):
                 raise InternalError(f"the server answered {request_id!r}, which nobody asked")
             position = int(request_id)
             account = self._waiting.pop(position, None)
+            self._messages.pop(position, None)
             self._quiet_since = time.monotonic()
         if account is None:
             return  # It expired before; its result is told already.
@@ -124,17 +157,12 @@ class Ledger(Generic[K]):
             quiet = self._sealed and not self._waiting
             return quiet and time.monotonic() >= self._quiet_since + END_GRACE_S
 
-    def close(self) -> None:
-        """Checks that nothing is owed, once the server says that it is done.
-
-        Raises:
-            UnavailableError: Something is.
-        """
+    def owed(self) -> UnavailableError:
+        """Returns the error of a server that ended the stream before it had answered all."""
         with self._lock:
-            if self._waiting:
-                raise UnavailableError(
-                    f"the server ended the stream; answers still owed: {len(self._waiting)}"
-                )
+            return UnavailableError(
+                f"the server ended the stream; answers still owed: {len(self._waiting)}"
+            )
 
 
 def _either(outcome: Outcome) -> dict[str, Any]:

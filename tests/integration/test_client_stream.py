@@ -17,10 +17,12 @@ from typing import Any, Protocol
 import pytest
 
 import pagesight
-from pagesight import AsyncClient, Client, StreamResult, _requests
+from pagesight import AsyncClient, Client, RetryPolicy, StreamResult, _requests
 from tests.fakes import WAIT_S, FakeServer
 
 Results = list[StreamResult[Any]]
+
+QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, longest_delay_s=0.05)
 
 
 class Streamer(Protocol):
@@ -54,7 +56,7 @@ def stream(request: pytest.FixtureRequest, server: FakeServer) -> Streamer:
         **options: Any,
     ) -> Results:
         results: Results = []
-        with Client(server.address, timeout_s=timeout_s) as client:
+        with Client(server.address, timeout_s=timeout_s, retry=QUICK) as client:
             for result in client.classify_stream(images, **options):
                 results.append(result)
                 seen(result)
@@ -73,7 +75,7 @@ def stream(request: pytest.FixtureRequest, server: FakeServer) -> Streamer:
         async def run() -> Results:
             results: Results = []
             async with (
-                AsyncClient(server.address, timeout_s=timeout_s) as client,
+                AsyncClient(server.address, timeout_s=timeout_s, retry=QUICK) as client,
                 aclosing(client.classify_stream(images, **options)) as answers,
             ):
                 async for result in answers:
@@ -232,6 +234,55 @@ def test_a_server_that_hangs_up_ends_the_stream_with_its_reason(stream: Streamer
 def test_a_server_that_leaves_without_a_word_is_noticed(stream: Streamer) -> None:
     with pytest.raises(pagesight.UnavailableError, match=r"answers still owed|ended the call"):
         stream([b"leave", b"hold"])
+
+
+def test_a_broken_stream_goes_on_with_what_has_no_answer(
+    stream: Streamer, server: FakeServer
+) -> None:
+    server.classifier.breaks = 2
+
+    def seen(result: StreamResult[Any]) -> None:
+        if result.key == 3:
+            server.classifier.release()
+
+    results = stream([b"a", b"hold 1", b"break 2", b"b"], seen=seen)
+    assert sorted(keys(results)) == [0, 1, 2, 3]
+    assert {result.key: result.unwrap().label for result in results}[2] == "break 2"
+    ids = server.classifier.request_ids
+    assert ids.count("0") == 1  # it was answered before
+    # On each of the three connections, in their order and never twice.
+    assert [request_id for request_id in ids if request_id in "12"] == ["1", "2"] * 3
+
+
+def test_a_stream_may_break_as_often_as_it_makes_progress(
+    stream: Streamer, server: FakeServer
+) -> None:
+    server.classifier.breaks = 1
+    # Twelve times in all; three attempts in a row are made without an answer between.
+    results = stream([b"break %d" % n if n % 2 else b"a" for n in range(24)], max_in_flight=1)
+    assert keys(results) == list(range(24))
+    assert all(result.error is None for result in results)
+
+
+def test_in_order_also_over_several_connections(stream: Streamer, server: FakeServer) -> None:
+    server.classifier.breaks = 1
+    results = stream([b"a", b"b", b"break", b"c", b"d"], ordered=True)
+    assert keys(results) == [0, 1, 2, 3, 4]
+
+
+def test_a_picture_without_a_place_is_sent_again_on_the_same_stream(
+    stream: Streamer, server: FakeServer
+) -> None:
+    server.classifier.sheds = 2
+    results = stream([b"shed", b"a"])
+    assert {result.key: result.unwrap().label for result in results} == {0: "shed", 1: "a"}
+    assert server.classifier.request_ids.count("0") == 3
+
+
+def test_a_picture_that_cannot_be_used_is_sent_once(stream: Streamer, server: FakeServer) -> None:
+    [result] = stream([b"bad"])
+    assert isinstance(result.error, pagesight.InvalidImageError)
+    assert server.classifier.request_ids == ["0"]
 
 
 def test_a_picture_that_nobody_answers_fails_alone(stream: Streamer) -> None:

@@ -30,8 +30,10 @@ def test_answers_are_told_as_they_come() -> None:
     ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
     first, second = ledger.admit("a"), ledger.admit("b")
     assert keys(ledger.settle(second, FAILURE)) == ["b"]
+    ledger.seal()
+    assert not ledger.is_done()
     assert keys(ledger.settle(first, ANSWER)) == ["a"]
-    ledger.close()
+    assert ledger.is_done()
 
 
 def test_in_order_an_answer_waits_for_those_before_it() -> None:
@@ -110,8 +112,23 @@ def test_a_stream_that_ends_in_debt_says_how_much_it_owes() -> None:
     ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
     ledger.admit("a")
     ledger.admit("b")
-    with pytest.raises(pagesight.UnavailableError, match="still owed: 2"):
-        ledger.close()
+    error = ledger.owed()
+    assert isinstance(error, pagesight.UnavailableError)
+    assert "still owed: 2" in error.message
+
+
+def test_what_has_no_answer_is_sent_again_in_its_order() -> None:
+    ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
+    ids = [ledger.admit(key) for key in "abcd"]
+    for request_id in reversed(ids[:3]):
+        ledger.keep(request_id, f"message {request_id}")
+    list(ledger.settle(ids[1], ANSWER))
+    # "d" was never read: there is nothing to send of it yet.
+    assert ledger.unanswered(but=set()) == ["message 0", "message 2"]
+    assert ledger.unanswered(but={"0"}) == ["message 2"]
+    assert (ledger.message(ids[0]), ledger.message(ids[1])) == ("message 0", None)
+    ledger.keep(ids[1], "too late")
+    assert ledger.message(ids[1]) is None
 
 
 def test_inputs_without_a_key_are_known_by_path_or_position() -> None:

@@ -1,0 +1,69 @@
+"""What a stream sends again, and when: broken streams and screenshots that were turned away.
+
+    stream broke ──> reconnect after a while, with everything that has no answer
+    one answer "no room" ──> that screenshot again, after what RetryInfo asks for
+
+Sending again is safe because a screenshot keeps its request_id and asking changes nothing.
+Pure books: waiting and sending are the streams'.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+
+from pagesight._errors import PagesightError
+from pagesight._retry import RetryPolicy
+
+
+class Resends:
+    """The failures of one stream so far; for one thread or task."""
+
+    def __init__(self, policy: RetryPolicy, timeout_s: float) -> None:
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._failures: dict[str, int] = {}
+        self._waiting: list[tuple[float, str]] = []
+        self._broken = 0
+
+    def again(self, request_id: str, error: PagesightError) -> bool:
+        """Notes what a screenshot was answered; tells whether it will be sent again."""
+        failures = self._failures.get(request_id, 0) + 1
+        wait_s = self._policy.delay_s(error, failures)
+        if wait_s is None or wait_s >= self._timeout_s:
+            self._failures.pop(request_id, None)
+            return False
+        self._failures[request_id] = failures
+        heapq.heappush(self._waiting, (time.monotonic() + wait_s, request_id))
+        return True
+
+    def settled(self, request_id: str) -> None:
+        """Notes that the server answered for good: the connection works."""
+        self._broken = 0
+        self._failures.pop(request_id, None)
+
+    def due(self) -> list[str]:
+        """Returns the screenshots to send now, and forgets them."""
+        now, found = time.monotonic(), []
+        while self._waiting and self._waiting[0][0] <= now:
+            found.append(heapq.heappop(self._waiting)[1])
+        return found
+
+    def waiting(self) -> set[str]:
+        """Returns the screenshots whose time has not come."""
+        return {request_id for _, request_id in self._waiting}
+
+    def wait_s(self, at_most_s: float) -> float:
+        """Returns how long until the next one is due."""
+        if not self._waiting:
+            return at_most_s
+        return min(at_most_s, max(0.0, self._waiting[0][0] - time.monotonic()))
+
+    def reconnect_s(self, error: PagesightError) -> float | None:
+        """Returns how long to wait before connecting anew; None to give up.
+
+        Args:
+            error: What broke the stream. Answers since the last time start the count anew.
+        """
+        self._broken += 1
+        return self._policy.delay_s(error, self._broken)
