@@ -20,7 +20,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from pagesight_server.arrays import Embedding
-from pagesight_server.index import FlatIndex, Hits
+from pagesight_server.index import Hits, nearest
 from pagesight_server.snapshot import Snapshot, is_reserved
 from pagesight_server.templates import Templates, TextEvidence
 from pagesight_server.text import Reading
@@ -85,7 +85,7 @@ class SeedMethod:
         self._visual_weight = visual_weight
         known = [i for i, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
         self._snapshot = snapshot
-        self._index = FlatIndex(snapshot.embeddings, np.asarray(known, np.int64))
+        self._index = nearest(snapshot.embeddings, np.asarray(known, np.int64))
         self._texts = [picture.reading.joined() for picture in snapshot.pictures]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
@@ -139,8 +139,8 @@ class PagesightMethod:
         self._without = frozenset(without)
         reserved = np.asarray([is_reserved(p.label) for p in snapshot.pictures], bool)
         self._snapshot = snapshot
-        self._known = FlatIndex(snapshot.embeddings, np.flatnonzero(~reserved))
-        self._unknown = FlatIndex(snapshot.embeddings, np.flatnonzero(reserved))
+        self._known = nearest(snapshot.embeddings, np.flatnonzero(~reserved))
+        self._unknown = nearest(snapshot.embeddings, np.flatnonzero(reserved))
         self._texts = [folded_text(picture.reading) for picture in snapshot.pictures]
         self._templates = Templates(snapshot)
         self._place = {label: i for i, label in enumerate(self._templates.labels)}

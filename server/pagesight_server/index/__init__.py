@@ -1,0 +1,28 @@
+"""Nearest pictures by embedding: derived from what the store says, and rebuilt from it at will.
+
+    exact.py     cosines; the exact index of one matrix
+    plan.py      when an index stops being exact, and what it is then
+    ivfpq.py     the base of a large one: trained, measured, kept only when it finds enough
+    vectors.py   the vectors themselves: a generation on disk, and what came since
+    layered.py   base + exact delta, less what was removed; scores always exact
+
+This package alone imports faiss. Whatever a base approximates, only *which* pictures are
+compared depends on it: every cosine that leaves here is the true one, so nothing an index
+rounds away can reach the threshold that decides `other`.
+"""
+
+from pagesight_server.index.exact import FlatIndex, Hits
+from pagesight_server.index.layered import LayeredIndex, Neighbours, nearest
+from pagesight_server.index.plan import IndexSettings
+from pagesight_server.index.vectors import Generation, Vectors
+
+__all__ = [
+    "FlatIndex",
+    "Generation",
+    "Hits",
+    "IndexSettings",
+    "LayeredIndex",
+    "Neighbours",
+    "Vectors",
+    "nearest",
+]
