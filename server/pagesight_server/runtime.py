@@ -130,10 +130,9 @@ def _options(compute: Compute) -> Any:
     options.intra_op_num_threads = compute.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Screenshots come in any size. ONNX Runtime keeps a plan per shape it has seen and an
-    # arena for the largest: 440 screenshots took a reader to 1.4 GB. Without: under 0.7 GB
-    # and flat, for 7 % more CPU time.
-    options.enable_cpu_mem_arena = False
+    # Screenshots come in any size, and ONNX Runtime keeps a plan per shape it has seen: 440
+    # screenshots took a reader to 1.4 GB. Without plans the arena alone stays flat (docs/
+    # benchmarks.md, Memory); without the arena, page faults are a ninth of detection's time.
     options.enable_mem_pattern = False
     # A spinning thread burns the core that the other model needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -3,10 +3,8 @@
     pixels -> within bounds -> canvas -> network -> probability -> quads
                     └──────────────────────────────> crops <──────┘ -> strips of 48 pixels height
 
-Steps and numbers are the library's, the graph is the bundle's. The canvas too: on 64 real
-screenshots of 720 pixels width a canvas of 608 instead of 736 costs a third less and changes
-3.6 % of the characters (480: 5.2 %); on generated pages of 1080 pixels, 800 instead of 896 changes
-2.6 %. Boxes move by a pixel, and with them spaces and icons. So the canvas stays.
+Steps and numbers are the library's, the graph is the bundle's. The canvas too: of a smaller one
+boxes move by a pixel, and lines are lost with it (docs/decisions/0006).
 """
 
 from __future__ import annotations
