@@ -24,6 +24,7 @@ from pydantic_settings import (
 )
 
 from pagesight_server.errors import SetupError
+from pagesight_server.gallery import Limits
 from pagesight_server.image import ImageLimits
 from pagesight_server.runtime import Device
 
@@ -132,8 +133,24 @@ class ComputeConfig(_Section):
 class GalleryConfig(_Section):
     """The store."""
 
-    keep_images: Literal["original", "none"] = "original"
-    """Whether pictures are kept as received: reports show them, a new encoder needs them."""
+    keep_images: Literal["original", "thumbnail", "none"] = "original"
+    """Whether pictures are kept as received, as a JPEG of at most 640 pixels a side, or not at
+    all. Reports show what is kept; `gallery reindex` needs originals."""
+
+    max_pictures: Positive | None = None
+    """Pictures that each gallery may hold; no limit unless written."""
+
+    max_bytes: Positive | None = None
+    """Bytes of pictures that each gallery may keep; embeddings and text come on top."""
+
+    keep_removed_days: Annotated[int, Field(ge=0)] = 0
+    """Days after which `gallery purge --expired` forgets what a removed picture was, so that no
+    rollback brings it back. 0 keeps it for ever."""
+
+    @property
+    def limits(self) -> Limits:
+        """What each gallery may hold."""
+        return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 
 class TelemetryConfig(_Section):

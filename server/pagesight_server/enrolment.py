@@ -16,16 +16,26 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
-from pagesight_server.errors import ImageError, InvalidRequestError, RequestError, SetupError
+from pagesight_server.errors import (
+    ImageError,
+    InvalidRequestError,
+    LimitError,
+    PurgedError,
+    RequestError,
+    SetupError,
+)
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
-from pagesight_server.image import ImageLimits, read_file
+from pagesight_server.image import ImageLimits, read_file, shrink
 from pagesight_server.labels import read_labels
 from pagesight_server.pipeline import Percept
 from pagesight_server.snapshot import Bundles, check_label
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 LABELS_FILE = "labels.toml"
+THUMBNAIL_SIDE_PX = 640
+"""Long side of a kept thumbnail: page and buttons can be told, small text cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,8 +54,10 @@ class Enroller:
     store: Gallery
     bundles: Bundles
     perceive: Callable[[bytes], Awaitable[Percept]]
-    keep_images: bool = True
-    """Whether the bytes are kept, for reports and for moving to another encoder."""
+    keep_images: Literal["original", "thumbnail", "none"] = "original"
+    """What is kept of the bytes, for reports and, the original alone, for another encoder."""
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    """What decoding a picture may cost when its thumbnail is made."""
 
     async def enrol(self, change: Change, items: Sequence[Item]) -> Applied:
         """Enrols pictures as one revision; those that cannot be used are told in their outcome.
@@ -56,8 +68,15 @@ class Enroller:
         answered = await asyncio.to_thread(self.store.answered, change, "enrol")
         if answered is not None:
             return answered
+        ids = [hashlib.sha256(item.data).hexdigest() for item in items]
+        await asyncio.to_thread(self.store.check_full, change.gallery, ids)
         entries = [await self.prepare(item) for item in items]
-        return await asyncio.to_thread(self.store.enrol, change, entries, self.bundles)
+        try:
+            return await asyncio.to_thread(self.store.enrol, change, entries, self.bundles)
+        except LimitError:
+            # Whoever tries again and again must not fill the disk with what no gallery takes.
+            await asyncio.to_thread(self.store.drop_unused, ids)
+            raise
 
     async def prepare(self, item: Item) -> Entry:
         """Stores what a picture is, unless the store has it already."""
@@ -67,7 +86,7 @@ class Enroller:
             if not await asyncio.to_thread(self.store.has_content, image_id, self.bundles):
                 content = await self._content(image_id, item.data)
                 await asyncio.to_thread(self.store.put_content, content, self.bundles)
-        except (ImageError, InvalidRequestError) as error:
+        except (ImageError, InvalidRequestError, PurgedError) as error:
             return Entry(image_id=image_id, label=item.label, source=item.source, error=error)
         return Entry(image_id=image_id, label=item.label, source=item.source)
 
@@ -75,11 +94,18 @@ class Enroller:
         percept = await self.perceive(data)
         if percept.reading is None:
             raise AssertionError("gallery pictures are always read")
+        kept: bytes | None = data
+        if self.keep_images == "thumbnail":
+            kept = await asyncio.to_thread(shrink, data, THUMBNAIL_SIDE_PX, self.limits)
+        elif self.keep_images == "none":
+            kept = None
         return Content(
             image_id=image_id,
             width_px=percept.width_px,
             height_px=percept.height_px,
-            data=data if self.keep_images else None,
+            data=kept,
+            # A picture that is small already is kept as it came.
+            is_thumbnail=kept != data,
             embedding=percept.embedding,
             reading=percept.reading,
         )

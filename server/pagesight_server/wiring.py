@@ -20,7 +20,7 @@ from pagesight_server.decision import Knowledge
 from pagesight_server.encoder import Encoder
 from pagesight_server.enrolment import Enroller
 from pagesight_server.errors import SetupError
-from pagesight_server.gallery import Gallery
+from pagesight_server.gallery import Gallery, Limits
 from pagesight_server.live import Live
 from pagesight_server.memo import CacheStats, Memo
 from pagesight_server.ocr import OcrEngine, OcrSettings
@@ -73,7 +73,8 @@ class Models:
             store=store,
             bundles=self.bundles,
             perceive=pipeline.perceive,
-            keep_images=self.config.gallery.keep_images == "original",
+            keep_images=self.config.gallery.keep_images,
+            limits=self.config.image,
         )
 
     def observe(self, observe: Observe) -> None:
@@ -161,7 +162,12 @@ def _ocr_settings(compute: ComputeConfig) -> OcrSettings:
 
 
 @contextmanager
-def opened(path: Path, *, must_exist: bool = False) -> Iterator[Gallery]:
+def opened(
+    path: Path,
+    *,
+    must_exist: bool = False,
+    limits: Limits = Limits(),  # noqa: B008 - a frozen value
+) -> Iterator[Gallery]:
     """Opens a store and closes it afterwards.
 
     Raises:
@@ -171,7 +177,7 @@ def opened(path: Path, *, must_exist: bool = False) -> Iterator[Gallery]:
         raise SetupError(
             f"no store {path}: make it with `pagesight-server index DIR --store {path}`"
         )
-    store = Gallery(path)
+    store = Gallery(path, limits=limits)
     try:
         yield store
     finally:

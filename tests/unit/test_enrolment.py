@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,10 +15,11 @@ from pagesight_server.enrolment import Enroller, IndexReport, Item, find_picture
 from pagesight_server.errors import (
     BundleMismatchError,
     InvalidRequestError,
+    LimitError,
     SetupError,
 )
-from pagesight_server.gallery import Change, Gallery
-from pagesight_server.image import ImageLimits
+from pagesight_server.gallery import Change, Gallery, Limits, backup
+from pagesight_server.image import ImageLimits, decode
 from pagesight_server.pipeline import Percept
 from pagesight_server.snapshot import LabelFacts
 from tests.support import WAIT_S
@@ -50,7 +53,12 @@ class Eyes:
         return percept
 
 
-def enroller(store: Gallery, eyes: Eyes, *, keep_images: bool = True) -> Enroller:
+def enroller(
+    store: Gallery,
+    eyes: Eyes,
+    *,
+    keep_images: Literal["original", "thumbnail", "none"] = "original",
+) -> Enroller:
     return Enroller(store=store, bundles=BUNDLES, perceive=eyes.perceive, keep_images=keep_images)
 
 
@@ -105,10 +113,47 @@ async def test_a_picture_is_looked_at_once_for_all_galleries(store: Gallery) -> 
 
 
 async def test_pictures_need_not_be_kept(store: Gallery) -> None:
-    applied = await enroller(store, Eyes(), keep_images=False).enrol(
+    applied = await enroller(store, Eyes(), keep_images="none").enrol(
         Change(), [Item(data=solid(RED), label="a")]
     )
     assert store.image_bytes(applied.outcomes[0].image_id) is None
+
+
+async def test_a_thumbnail_has_640_pixels_on_its_long_side(store: Gallery) -> None:
+    tall, small = solid(RED, width=400, height=1280), solid(BLUE)
+    applied = await enroller(store, Eyes(), keep_images="thumbnail").enrol(
+        Change(), [Item(data=tall, label="a"), Item(data=small, label="a")]
+    )
+    kept = [store.image_bytes(outcome.image_id) for outcome in applied.outcomes]
+    assert kept[0] is not None
+    assert decode(kept[0], ImageLimits()).shape == (640, 200, 3)
+    assert kept[1] == small  # as it came
+    assert backup.check(store) == []
+
+
+async def test_what_a_full_gallery_does_not_take_is_not_kept(tmp_path: Path) -> None:
+    full = Gallery(tmp_path / "full.db", limits=Limits(max_pictures=1))
+    eyes = Eyes()
+    pictures = [Item(data=solid(colour), label="a") for colour in (RED, BLUE)]
+    with pytest.raises(LimitError, match="may hold 1 pictures"):
+        await enroller(full, eyes).enrol(Change(), pictures)
+    assert not full.has_content(hashlib.sha256(solid(RED)).hexdigest(), BUNDLES)
+    await enroller(full, eyes).enrol(Change(), pictures[:1])
+    looked = len(eyes.seen)
+    with pytest.raises(LimitError):
+        await enroller(full, eyes).enrol(Change(), pictures[1:])
+    assert len(eyes.seen) == looked
+    full.close()
+
+
+async def test_a_purged_picture_is_told_and_keeps_no_other_out(store: Gallery) -> None:
+    red, blue = Item(data=solid(RED), label="a"), Item(data=solid(BLUE), label="a")
+    first = await enroller(store, Eyes()).enrol(Change(), [red])
+    store.purge([first.outcomes[0].image_id], author="li")
+    refused, added = (await enroller(store, Eyes()).enrol(Change(), [red, blue])).outcomes
+    assert refused.error is not None
+    assert refused.error[1] == "PURGED"
+    assert added.added
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,14 @@ def test_a_gallery_over_a_lowered_limit_still_shrinks_and_is_relabelled(path: Pa
 
 
 def test_a_full_gallery_says_so_before_any_work(small: Gallery) -> None:
-    small.check_full("none yet")
+    one, two, new = (picture_id(name) for name in ("a", "b", "new"))
+    small.check_full("none yet", [new])
     enrol(small, {"a": "x"})
-    small.check_full("default")
+    small.check_full("default", [new])
     enrol(small, {"b": "x"})
+    small.check_full("default", [one, two])  # it has them already
     with pytest.raises(LimitError):
-        small.check_full("default")
+        small.check_full("default", [one, new])
 
 
 def test_the_newest_answers_are_remembered_and_older_ones_forgotten(path: Path) -> None:

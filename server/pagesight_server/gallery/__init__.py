@@ -1,5 +1,6 @@
 """What is known: labelled pictures, kept in SQLite. The only package that speaks to it."""
 
+from pagesight_server.gallery import backup
 from pagesight_server.gallery.store import Gallery, unix_ms
 from pagesight_server.gallery.values import (
     Applied,
@@ -28,5 +29,6 @@ __all__ = [
     "Outcome",
     "Purged",
     "Revision",
+    "backup",
     "unix_ms",
 ]

@@ -46,7 +46,7 @@ def findings(db: sqlite3.Connection) -> Iterator[str]:
 
 def _pictures(db: sqlite3.Connection) -> Iterator[str]:
     rows = db.execute(
-        "SELECT i.id, i.bytes, k.form, k.size_bytes, k.thumbnail_sha256 "
+        "SELECT i.id, CAST(i.bytes AS BLOB) AS bytes, k.form, k.size_bytes, k.thumbnail_sha256 "
         "FROM images i LEFT JOIN kept k ON k.image_id = i.id"
     )
     for row in rows:
@@ -67,7 +67,9 @@ def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
     for row in lengths:
         counted.setdefault(row["bundle"], Counter())[row["n"]] += 1
     usual = {bundle: counts.most_common(1)[0][0] for bundle, counts in counted.items()}
-    for row in db.execute("SELECT image_id, bundle, vector FROM embeddings"):
+    for row in db.execute(
+        "SELECT image_id, bundle, CAST(vector AS BLOB) AS vector FROM embeddings"
+    ):
         name, data = row["image_id"].hex(), row["vector"]
         problem = None
         if len(data) != usual[row["bundle"]] or len(data) % 2:

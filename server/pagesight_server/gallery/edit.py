@@ -34,6 +34,8 @@ class Edit:
         author: str,
         now_ms: int,
         limits: Limits,
+        *,
+        revision: int | None = None,
     ) -> None:
         self._db = db
         self._row = gallery
@@ -42,7 +44,7 @@ class Edit:
         self._now_ms = now_ms
         self._limits = limits
         self._size_before = self._size() if limits != Limits() else (0, 0)
-        self.revision: int = gallery["revision"]
+        self.revision: int = gallery["revision"] if revision is None else revision
         self._next = self.revision + 1
 
     @property
@@ -94,6 +96,10 @@ class Edit:
         if row is None:
             raise NotFoundError(f"gallery {self._row['name']!r} has no image {image_id}")
         return row
+
+    def holds(self, image_id: str) -> bool:
+        """Whether a picture is a member now."""
+        return self._find(image_id) is not None
 
     def _find(self, image_id: str) -> sqlite3.Row | None:
         row: sqlite3.Row | None = self._db.execute(

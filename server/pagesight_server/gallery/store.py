@@ -71,14 +71,14 @@ class Gallery:
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
         self.path = path
-        self._now_ms = now_ms
+        self.now_ms = now_ms
         self._limits = limits
-        self._file = StoreFile(path)
-        self._db = self._file.db
+        self.file = StoreFile(path)
+        self._db = self.file.db
 
     def close(self) -> None:
         """Closes the file; the store can be opened again."""
-        self._file.close()
+        self.file.close()
 
     def has_content(self, image_id: str, bundles: Bundles) -> bool:
         """Whether embedding and text of a picture are stored for these bundles.
@@ -86,7 +86,7 @@ class Gallery:
         Raises:
             PurgedError: the picture was purged.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             return contents.has(db, image_id, bundles)
 
     def put_content(self, content: Content, bundles: Bundles) -> None:
@@ -96,12 +96,12 @@ class Gallery:
             PurgedError: the picture was purged.
             StorageError: the disk is full.
         """
-        with self._file.writing():
+        with self.file.writing():
             contents.put(self._db, content, bundles, unix_ms())
 
     def drop_unused(self, image_ids: Sequence[str]) -> None:
         """Forgets those of these pictures that were never in a gallery."""
-        with self._file.writing():
+        with self.file.writing():
             contents.delete_unused(self._db, image_ids)
 
     def image_bytes(self, image_id: str) -> bytes | None:
@@ -110,7 +110,7 @@ class Gallery:
         Raises:
             NotFoundError: no such picture.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             return contents.kept_bytes(db, image_id)
 
     def has_image(self, name: str, image_id: str) -> bool:
@@ -119,7 +119,7 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row, at = self._at(name, None)
             return queries.has_image(db, row, at, image_id)
 
@@ -247,16 +247,18 @@ class Gallery:
 
         return self._apply(change, "reindex", work)
 
-    def check_full(self, name: str) -> None:
+    def check_full(self, name: str, image_ids: Sequence[str]) -> None:
         """Refuses before any work what cannot be enrolled.
 
         Raises:
-            LimitError: the gallery cannot take one picture more.
+            LimitError: one of the pictures is new and the gallery cannot take one more.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row = self._find(name)
             if row is not None:
-                Edit(db, row, "", 0, self._limits).check_full()
+                edit = Edit(db, row, "", 0, self._limits)
+                if not all(edit.holds(image_id) for image_id in image_ids):
+                    edit.check_full()
 
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.
@@ -266,7 +268,7 @@ class Gallery:
         """
         if not change.request_id:
             return None
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row = queries.answer(db, change.gallery, change.request_id)
         if row is None:
             return None
@@ -285,7 +287,7 @@ class Gallery:
         create: Bundles | None = None,
     ) -> Applied:
         """Runs `work` in one transaction; a summary of None means that nothing changed."""
-        with self._file.writing():
+        with self.file.writing():
             answered = self.answered(change, kind)
             if answered is not None:
                 return answered
@@ -298,7 +300,7 @@ class Gallery:
                     f"gallery {change.gallery!r} is at revision {row['revision']}, "
                     f"not {change.expected_revision}: list it again and repeat the change"
                 )
-            edit = Edit(self._db, row, change.author, self._now_ms(), self._limits)
+            edit = Edit(self._db, row, change.author, self.now_ms(), self._limits)
             summary, counts, outcomes = work(edit)
             if summary is not None:
                 edit.commit(kind, summary)
@@ -343,16 +345,16 @@ class Gallery:
             NotFoundError: the store never had one of them; nothing is changed.
             StorageError: the file could not be rewritten: run it again.
         """
-        with self._file.writing():
-            revisions = purge.purge(self._db, image_ids, author, self._now_ms())
-        self._file.scrub()
-        with self._file.writing():
+        with self.file.writing():
+            revisions = purge.purge(self._db, image_ids, author, self.now_ms())
+        self.file.scrub()
+        with self.file.writing():
             self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
 
     def purged(self) -> list[str]:
         """The pictures that were purged."""
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]
 
@@ -363,12 +365,12 @@ class Gallery:
             keep_removed_days: Days after which a removed picture cannot be rolled back to; 0
                 keeps them all.
         """
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
-        with self._file.writing():
+        with self.file.writing():
             removed, unused = purge.expire(self._db, before_ms, now_ms)
         if removed or unused:
-            self._file.scrub()
+            self.file.scrub()
         return Expired(removed=removed, unused=unused)
 
     def unseen(
@@ -381,7 +383,7 @@ class Gallery:
             bundles: What is asked for.
             now_only: Without those that were removed.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row = self._gallery_row(name)
             return contents.without(db, row["id"], bundles, now_only=now_only)
 
@@ -389,7 +391,7 @@ class Gallery:
 
     def revisions(self) -> dict[str, int]:
         """The revision of each gallery, by name. Cheap: meant to be polled."""
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
 
@@ -399,7 +401,7 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             return queries.snapshot(db, *self._at(name, revision))
 
     def images(
@@ -423,26 +425,26 @@ class Gallery:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row, at = self._at(name, revision)
             return at, queries.images(db, row, at, label=label, after=after, limit=limit)
 
     def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
         """The revision, how many pictures each label has, and what the operator knows of it."""
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row, at = self._at(name, None)
             return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
 
     def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
         """Changes of a gallery, newest first, those before a revision when one is given."""
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row = self._gallery_row(name)
             last = row["revision"] + 1 if before is None else before
             return queries.history(db, row, before=last, limit=limit)
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision, None when there is none."""
-        with self._file.reading() as db:
+        with self.file.reading() as db:
             row = db.execute(
                 "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision = ? "
                 "AND method = ?",
@@ -452,7 +454,7 @@ class Gallery:
 
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
-        with self._file.writing():
+        with self.file.writing():
             self._db.execute(
                 "INSERT OR REPLACE INTO calibrations "
                 "(gallery_id, revision, method, calibration) VALUES (?, ?, ?, ?)",
