@@ -106,6 +106,10 @@ lint: .venv/.done ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+.PHONY: docs
+docs: .venv/.done ## Write docs/client.md from the docstrings of the client
+	@$(BIN)/python -m tests.reference
+
 # --- the contract -----------------------------------------------------------
 
 PROTOS := protos/pagesight/v1/classifier.proto protos/pagesight/v1/gallery.proto

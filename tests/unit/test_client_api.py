@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pagesight
+from tests.reference import TARGET, reference
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +84,12 @@ def test_the_command_without_its_extra_says_what_to_install() -> None:
         assert done.stderr == (
             "the pagesight command needs its extra: pip install 'pagesight[cli]'\n"
         )
+
+
+def test_the_reference_is_what_the_docstrings_say() -> None:
+    stale = "docs/client.md is stale: make docs"
+    assert TARGET.read_text("utf-8") == reference(), stale
+    assert all(f"`{name}`" in reference() or f"### {name}" in reference() for name in API.split())
 
 
 USES = """

@@ -1,0 +1,122 @@
+"""The examples do what they say, against a server on a real socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import WAIT_S, FakeServer
+
+ROOT = Path(__file__).parents[2]
+NODE = ROOT / ".tools" / "node"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    files = {"login.png": b"login", "a/other.jpg": b"other", "a/broken.png": b"bad"}
+    for name, data in files.items():
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+    return [tmp_path / name for name in files]
+
+
+def test_the_service_is_short_and_answers_over_http(server: FakeServer) -> None:
+    source = (ROOT / "examples/http_service.py").read_text("utf-8")
+    body = source[source.index("class Pages") :]
+    assert len([line for line in body.splitlines() if line.strip()]) <= 15
+    environment = os.environ | {"PAGESIGHT_ADDRESS": server.address, "PORT": "0"}
+    with subprocess.Popen(
+        [sys.executable, "examples/http_service.py"],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as service:
+        try:
+            assert service.stdout is not None
+            address = service.stdout.readline().strip()
+            assert address.startswith("http://127.0.0.1:")
+            with urllib.request.urlopen(address, b"login", timeout=WAIT_S) as reply:
+                assert reply.read() == b"login\n"
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(address, b"bad", timeout=WAIT_S)
+            with refused.value as reply:
+                assert (reply.code, reply.read()) == (
+                    422,
+                    b"the picture is neither JPEG, PNG nor WebP\n",
+                )
+        finally:
+            service.terminate()
+
+
+def test_the_pipeline_sorts_a_folder_and_tells_what_is_broken(
+    server: FakeServer, pictures: list[Path]
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "examples/async_folder.py", str(pictures[0].parent)],
+        cwd=ROOT,
+        env=os.environ | {"PAGESIGHT_ADDRESS": server.address},
+        capture_output=True,
+        text=True,
+        timeout=6 * WAIT_S,
+    )
+    assert done.stdout.splitlines() == ["     1 login", "     1 other"]
+    assert done.stderr == f"{pictures[2]}: the picture is neither JPEG, PNG nor WebP\n"
+
+
+@pytest.fixture
+def node() -> str:
+    """Node with @grpc/grpc-js in .tools/node, which is made where that is possible."""
+    program, npm = shutil.which("node"), shutil.which("npm")
+    if program is None:
+        pytest.skip("no node on the PATH: apt install nodejs npm")
+    if not (NODE / "node_modules/@grpc/grpc-js").is_dir():
+        if npm is None:
+            pytest.skip("no npm on the PATH: apt install npm")
+        NODE.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / "examples/node/package.json", NODE)
+        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+        done = subprocess.run(
+            command, cwd=NODE, capture_output=True, text=True, timeout=180, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"npm cannot install @grpc/grpc-js: {done.stderr.strip()[-200:]}")
+    return program
+
+
+def test_node_streams_pictures_with_nothing_but_the_contract(
+    server: FakeServer, pictures: list[Path], node: str
+) -> None:
+    command = [node, "examples/node/classify.mjs", "protos", server.address, *map(str, pictures)]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | {"NODE_MODULES": str(NODE)},
+        capture_output=True,
+        text=True,
+        timeout=6 * WAIT_S,
+    )
+    assert done.stderr == ""
+    said = {Path(row["file"]).name: row for row in map(json.loads, done.stdout.splitlines())}
+    assert said["login.png"]["label"] == "login"
+    assert said["login.png"]["score"] == 0.875
+    assert said["other.jpg"]["label"] == "other"
+    assert said["broken.png"]["error"] == "the picture is neither JPEG, PNG nor WebP"
+    assert said["broken.png"]["code"] == 3  # INVALID_ARGUMENT
