@@ -49,6 +49,23 @@ help: ## List the commands
 	@$(PYTHON) -m venv --clear .tools/uv
 	.tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 
+# Debian's prometheus and promtool, with package lists of our own: neither needs root.
+APT := apt-get -qq -o Dir::State=$(CURDIR)/.tools/apt/state -o Dir::State::status=/var/lib/dpkg/status \
+	-o Dir::Cache=$(CURDIR)/.tools/apt/cache -o Dir::Log=$(CURDIR)/.tools/apt -o APT::Sandbox::User= \
+	-o APT::Update::Post-Invoke-Success::=
+
+.tools/prometheus/usr/bin/promtool:
+	@command -v apt-get dpkg-deb >/dev/null || { echo "prometheus comes from Debian's packages here: put prometheus and promtool on PATH instead" >&2; exit 1; }
+	@mkdir -p .tools/apt/state/lists/partial .tools/apt/cache/archives/partial .tools/prometheus
+	$(APT) update
+	cd .tools/apt && $(APT) download prometheus
+	dpkg-deb -x prometheus_*.deb ../prometheus
+	rm -f prometheus_*.deb
+	touch ../prometheus/usr/bin/promtool
+
+.PHONY: prometheus
+prometheus: .tools/prometheus/usr/bin/promtool ## Unpack Debian's prometheus into .tools, for the tests that use it
+
 bundles/encoder/manifest.json: .venv/.done
 	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
 

@@ -5,6 +5,7 @@ parts.py      readings, snapshots, models that see a colour and read what the te
 stores.py     stores with pictures in them
 serving.py    the real gRPC server on a free port, with fake models
 watching.py   telemetry into memory
+collector.py  an OTLP collector
 """
 
 WAIT_S = 20.0

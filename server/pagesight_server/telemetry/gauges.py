@@ -15,6 +15,7 @@ from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from pagesight_server.decision import Knowledge
 from pagesight_server.telemetry.instruments import GALLERY, QUEUE
 from pagesight_server.telemetry.messages import Telemetry
+from pagesight_server.telemetry.recent import Recent
 
 MEMORY = "pagesight.memory"
 RESULT = "pagesight.result"
@@ -60,6 +61,11 @@ def watch(
     def snapshots() -> Iterable[tuple[str, Knowledge]]:
         return known().items()
 
+    def of_galleries(value: Callable[[Recent], float | None]) -> Iterable[Value]:
+        for name, recent in telemetry.recent().items():
+            if (number := value(recent)) is not None:
+                yield number, {GALLERY: name}
+
     meter.create_observable_gauge(
         "pagesight.queue.depth",
         [_read(depths)],
@@ -83,11 +89,17 @@ def watch(
         unit="{picture}",
         description="Pictures of the gallery",
     )
+    # No unit: with "1" a collector's Prometheus exporter says `_ratio`, and ours does not.
     meter.create_observable_gauge(
         "pagesight.other.share",
-        [_read(lambda: [(v, {GALLERY: name}) for name, v in telemetry.other_shares().items()])],
-        unit="1",
+        [_read(lambda: of_galleries(lambda recent: recent.other_share))],
         description="Share of `other` among the last answers, at most 1000",
+    )
+    meter.create_observable_gauge(
+        "pagesight.score.drift",
+        [_read(lambda: of_galleries(lambda recent: recent.score_drift))],
+        description="How far the scores of accepted screenshots have moved from those of the "
+        "calibration: 0 not at all, 1 entirely; from 50 of them on, over the last 1000 answers",
     )
     meter.create_observable_counter(
         "pagesight.memory.lookups",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -48,9 +47,7 @@ from pagesight_server.telemetry.instruments import (
     Outcome,
 )
 from pagesight_server.telemetry.logs import masked
-
-SHARE_WINDOW = 1_000
-"""Answers of a gallery that the share of `other` is taken from."""
+from pagesight_server.telemetry.recent import Recent
 
 MAX_ID_CHARS = 128
 """Of a request id in a span: the caller chose it."""
@@ -150,7 +147,7 @@ class Telemetry:
         self._record_text = record_text
         self._waiting: dict[int, float] = {}
         """Since when those wait that have no place yet, longest first."""
-        self._answers: dict[str, deque[bool]] = {}
+        self._recent: dict[str, Recent] = {}
 
     # --- what happens -------------------------------------------------------------------
 
@@ -224,11 +221,8 @@ class Telemetry:
         self._waiting.pop(id(message), None)
 
     def answered(self, answer: Answer) -> None:
-        """Counts an answer towards the share of `other`."""
-        last = self._answers.setdefault(
-            answer.knowledge.snapshot.gallery, deque(maxlen=SHARE_WINDOW)
-        )
-        last.append(answer.decision.label == OTHER)
+        """Counts an answer towards the share of `other` and the drift of scores."""
+        self._recent.setdefault(answer.knowledge.snapshot.gallery, Recent()).add(answer)
 
     def ran(self, run: Run) -> None:
         """Notes a run of a model over a batch."""
@@ -256,10 +250,9 @@ class Telemetry:
         since_s = next(iter(list(self._waiting.values())), None)
         return 0.0 if since_s is None else time.perf_counter() - since_s
 
-    def other_shares(self) -> dict[str, float]:
-        """By gallery: the share of `other` among its last answers, at most `SHARE_WINDOW`."""
-        answers = {name: list(last) for name, last in list(self._answers.items())}
-        return {name: sum(last) / len(last) for name, last in answers.items()}
+    def recent(self) -> dict[str, Recent]:
+        """The last answers, by gallery."""
+        return dict(self._recent)
 
     # --- how it is told -----------------------------------------------------------------
 

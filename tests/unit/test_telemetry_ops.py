@@ -1,0 +1,157 @@
+"""What ops/ and the runbook speak of is what a server exports; promtool agrees with the rules."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pagesight_server.decision import Knowledge
+from pagesight_server.memo import Memo
+from pagesight_server.pipeline import Answer
+from pagesight_server.stages import Run
+from pagesight_server.telemetry import Telemetry, setup, watch
+from pagesight_server.telemetry.instruments import REQUEST_S
+from pagesight_server.telemetry.recent import MIN_SCORES
+from tests.support.parts import snapshot
+from tests.unit.test_telemetry_recent import answer
+
+ROOT = Path(__file__).parents[2]
+OPS = ROOT / "ops"
+RULES = OPS / "prometheus" / "rules.yml"
+DASHBOARD = OPS / "grafana" / "dashboards" / "pagesight.json"
+
+
+def rules() -> list[dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def queries(node: Any) -> list[str]:
+    """All expressions of a dashboard, wherever they stand."""
+    if isinstance(node, dict):
+        own = [node["expr"]] if isinstance(node.get("expr"), str) else []
+        return own + [q for value in node.values() for q in queries(value)]
+    return [q for value in node for q in queries(value)] if isinstance(node, list) else []
+
+
+@pytest.fixture(scope="module")
+def exported() -> str:
+    """The Prometheus endpoint once everything has happened that is measured."""
+    env = {
+        "OTEL_METRICS_EXPORTER": "prometheus",
+        "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
+        "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+    }
+    exporting = setup(env)
+    told: Telemetry = exporting.telemetry
+    known = Knowledge.of(snapshot(("a", (1, 0), ())))
+    watch(
+        exporting.meter,
+        told,
+        queues={"encode": lambda: 0},
+        memories={"lines": Memo[str, str](1)},
+        known=lambda: {"default": known},
+    )
+    found: Answer = answer("a", 0.6, expected=(0.6, 0.9))
+    for _ in range(MIN_SCORES):
+        with told.message("m") as message:
+            message.admitted()
+            message.times.add("decode", 0.0, 1.0)
+            message.answered(found)
+    with pytest.raises(KeyError), told.message("m"):
+        raise KeyError
+    with told.call("m", {}) as span:
+        told.called(span, "m", "OK", 1.0)
+    told.ran(Run(stage="encode", start_s=0, end_s=1, shares=(), closed="idle"))
+    with urllib.request.urlopen(f"http://{exporting.metrics_address}/metrics", timeout=10) as page:
+        text: str = page.read().decode()
+    exporting.close()
+    return text
+
+
+def test_every_metric_and_label_of_rules_and_dashboard_is_one_that_a_server_exports(
+    exported: str,
+) -> None:
+    series = set(re.findall(r"^(\w+)(?:\{| )", exported, re.MULTILINE))
+    labels = set(re.findall(r'[{,](\w+)="', exported))
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    expressions = [rule["expr"] for rule in rules()] + queries(json.loads(DASHBOARD.read_text()))
+    used = {
+        name
+        for text in expressions
+        for name in re.findall(r"\b(?:pagesight|rpc_server)[\w:]*\b", text)
+    } - {"pagesight"}
+    assert len(used) > 20
+    assert {n for n in used if ":" in n} <= recorded
+    plain = {n for n in used if ":" not in n}
+    assert plain <= series | labels, plain - series - labels
+    matched = {m for text in expressions for m in re.findall(r'(\w+)\s*(?:=|!=|=~|!~)"', text)}
+    assert matched <= labels | {"instance", "job", "le"}
+
+
+def test_the_latency_objective_lies_on_a_bucket(exported: str) -> None:
+    (bound,) = {b for rule in rules() for b in re.findall(r'le="([^"]+)"', rule["expr"])}
+    assert float(bound) in REQUEST_S
+    assert f'le="{bound}"' in exported
+
+
+def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
+    alerts = {rule["alert"]: rule for rule in rules() if "alert" in rule}
+    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert set(re.findall(r"^### (Pagesight\w+)$", manual, re.MULTILINE)) == set(alerts)
+    for name, rule in alerts.items():
+        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+
+
+def test_every_metric_is_in_the_manual(exported: str) -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    for name in re.findall(r"^# TYPE (\w+)", exported, re.MULTILINE):
+        if name != "target_info":
+            assert f"`{name}`" in manual, name
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "rules", str(RULES)],
+        ["test", "rules", str(OPS / "prometheus" / "rules_test.yml")],
+        ["check", "config", str(OPS / "prometheus" / "prometheus.yml")],
+    ],
+    ids=lambda arguments: " ".join(arguments[:2]),
+)
+def test_promtool_agrees(arguments: list[str]) -> None:
+    tools = ROOT / ".tools" / "prometheus" / "usr" / "bin"
+    program = shutil.which("promtool") or shutil.which("promtool", path=str(tools))
+    if program is None:
+        reason = "no promtool: `make prometheus` unpacks it where Debian's packages can be had"
+        if os.environ.get("REQUIRE_PROMETHEUS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_unit_test() -> None:
+    tested = yaml.safe_load((OPS / "prometheus" / "rules_test.yml").read_text("utf-8"))
+    fired = {
+        case["alertname"]
+        for test in tested["tests"]
+        for case in test.get("alert_rule_test", ())
+        if case["exp_alerts"]
+    }
+    assert fired == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
+@pytest.mark.parametrize("path", sorted(OPS.rglob("*.yml")), ids=lambda path: path.name)
+def test_every_configuration_can_be_parsed(path: Path) -> None:
+    assert yaml.safe_load(path.read_text("utf-8"))
