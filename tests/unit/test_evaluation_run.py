@@ -411,6 +411,7 @@ async def test_the_files_hold_every_field_and_agree_with_each_other(tmp_path: Pa
         "pictures": 3,
         "method": "pagesight",
         "epsilon": 0.05,
+        "calibrated_by": "gallery",
         "bundles": {"encoder": "encoder-1", "ocr": "ocr-1"},
         "ocr": True,
         "concurrency": 1,

@@ -11,6 +11,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
     outputs     the same of business labels
     run         folders -> predictions, through a pipeline
     compare     every way to say `other` over the same images
+    validation  the threshold from labelled traffic
     percepts    what was seen and read, kept between runs
     names       labels as people read them
     charts      figures -> geometry of the drawings
@@ -31,6 +32,7 @@ from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evaluation.report import report
 from pagesight_server.evaluation.run import Outcome, Run, evaluate
 from pagesight_server.evaluation.summary import compared, summary
+from pagesight_server.evaluation.validation import Validation, validate
 
 __all__ = [
     "AnswerRow",
@@ -42,6 +44,7 @@ __all__ = [
     "PerceptFile",
     "Prediction",
     "Run",
+    "Validation",
     "answers_report",
     "compare",
     "compare_json",
@@ -51,5 +54,6 @@ __all__ = [
     "metrics_json",
     "report",
     "summary",
+    "validate",
     "write",
 ]

@@ -25,6 +25,7 @@ from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evidence import Query
 from pagesight_server.explanation import Explanation, explain
 from pagesight_server.image import ImageLimits, read_file
+from pagesight_server.live import outdated
 from pagesight_server.pipeline import Answer, Pipeline
 from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
 
@@ -291,6 +292,7 @@ def _facts(knowledge: Knowledge) -> dict[str, object]:
         "pictures": len(snapshot.pictures),
         "method": knowledge.method_name,
         "epsilon": knowledge.calibration.epsilon,
+        "calibrated_by": knowledge.calibration.source,
         "bundles": {"encoder": snapshot.encoder_bundle, "ocr": snapshot.ocr_bundle},
     }
 
@@ -310,6 +312,8 @@ def _warnings(
     if len(revisions) > 1:
         yield f"the gallery changed during the run: revisions {sorted(revisions)} answered"
     epsilon = knowledge.calibration.epsilon
+    if warning := outdated(knowledge):
+        yield warning
     if not knowledge.calibration.guaranteed:
         yield (
             f"the threshold rests on too few pictures of each page: a false rejection rate of "

@@ -452,6 +452,24 @@ class Gallery:
             ).fetchone()
         return None if row is None else str(row["calibration"])
 
+    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
+        """The newest calibration of a revision or an earlier one, None when there is none."""
+        with self._reading() as db:
+            row = db.execute(
+                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision <= ? "
+                "AND method = ? ORDER BY revision DESC LIMIT 1",
+                (self._gallery_row(name)["id"], revision, method),
+            ).fetchone()
+        return None if row is None else str(row["calibration"])
+
+    def drop_calibrations(self, name: str, method: str) -> int:
+        """Forgets the calibrations of all revisions; how many there were."""
+        with _storage_errors(), self._transaction():
+            return self._db.execute(
+                "DELETE FROM calibrations WHERE gallery_id = ? AND method = ?",
+                (self._gallery_row(name)["id"], method),
+            ).rowcount
+
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
         with self.file.writing():
