@@ -454,7 +454,7 @@ class Gallery:
 
     def last_calibration(self, name: str, revision: int, method: str) -> str | None:
         """The newest calibration of a revision or an earlier one, None when there is none."""
-        with self._reading() as db:
+        with self.file.reading() as db:
             row = db.execute(
                 "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision <= ? "
                 "AND method = ? ORDER BY revision DESC LIMIT 1",
@@ -464,7 +464,7 @@ class Gallery:
 
     def drop_calibrations(self, name: str, method: str) -> int:
         """Forgets the calibrations of all revisions; how many there were."""
-        with _storage_errors(), self._transaction():
+        with self.file.writing():
             return self._db.execute(
                 "DELETE FROM calibrations WHERE gallery_id = ? AND method = ?",
                 (self._gallery_row(name)["id"], method),
