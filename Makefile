@@ -112,6 +112,10 @@ bench: setup ## Measure what a screenshot costs: SCREENS=DIR with gallery/ and t
 bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
 
+.PHONY: bench-index
+bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors
+	@$(BIN)/python -m tests.bench.bench_index $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)

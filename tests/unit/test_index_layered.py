@@ -20,6 +20,7 @@ from pagesight_server.index import FlatIndex, Generation, IndexSettings, Layered
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.plan import code_bytes, list_count
+from pagesight_server.index.vectors import Layout, halves_at
 from tests.support.parts import unit
 
 DIMENSION = 8
@@ -58,7 +59,7 @@ class Changes(RuleBasedStateMachine):
         self.pictures: dict[tuple[str, int], NDArray[np.float16]] = {}
         self.next_id = 0
         self.vectors = Vectors.fresh(flat_generation(np.empty((0, DIMENSION), np.float16)))
-        self.building: Vectors | None = None
+        self.building: Layout | None = None
 
     def move(self, pictures: dict[tuple[str, int], NDArray[np.float16]]) -> None:
         """Takes the model and the vectors to the next revision; slots follow the id."""
@@ -68,7 +69,7 @@ class Changes(RuleBasedStateMachine):
         places = np.flatnonzero(kept < 0)
         added = [pictures[keys[place]] for place in places.tolist()]
         halves = np.asarray(added, np.float16).reshape(len(added), DIMENSION)
-        self.vectors = self.vectors.after(kept, places, halves)
+        self.vectors = self.vectors.after(kept, halves)
         self.pictures = pictures
 
     @rule(label=st.sampled_from("abc"), count=st.integers(1, 6), twin=st.booleans())
@@ -98,16 +99,16 @@ class Changes(RuleBasedStateMachine):
     @precondition(lambda self: self.building is None)
     @rule()
     def begin_a_rebuild(self) -> None:
-        self.building = self.vectors
+        self.building = self.vectors.layout
 
     @precondition(lambda self: self.building is not None)
     @rule()
     def end_the_rebuild(self) -> None:
         built_from, self.building = self.building, None
         assert built_from is not None
-        halves = built_from.halves_at(built_from.slots)
-        self.vectors = self.vectors.rebased(flat_generation(halves), built_from)
-        assert self.vectors.changed <= len(self.pictures) + len(built_from)
+        halves = halves_at(built_from, built_from.slots)
+        assert self.vectors.adopt(flat_generation(halves), built_from)
+        assert not self.vectors.adopt(flat_generation(halves), built_from)
 
     @invariant()
     def it_answers_like_sorting_all_cosines(self) -> None:

@@ -5,6 +5,7 @@
     ivfpq.py     the base of a large one: trained, measured, kept only when it finds enough
     vectors.py   the vectors themselves: a generation on disk, and what came since
     layered.py   base + exact delta, less what was removed; scores always exact
+    shelf.py     generations on disk: checksummed, written beside and renamed
 
 This package alone imports faiss. Whatever a base approximates, only *which* pictures are
 compared depends on it: every cosine that leaves here is the true one, so nothing an index
@@ -14,6 +15,7 @@ rounds away can reach the threshold that decides `other`.
 from pagesight_server.index.exact import FlatIndex, Hits
 from pagesight_server.index.layered import LayeredIndex, Neighbours, nearest
 from pagesight_server.index.plan import IndexSettings
+from pagesight_server.index.shelf import Shelf
 from pagesight_server.index.vectors import Generation, Vectors
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "IndexSettings",
     "LayeredIndex",
     "Neighbours",
+    "Shelf",
     "Vectors",
     "nearest",
 ]

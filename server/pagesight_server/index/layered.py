@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 
 from pagesight_server.arrays import Embedding, Embeddings
 from pagesight_server.index.exact import NOTHING, TIE, FlatIndex, Hits, Rows, ranked, unit
-from pagesight_server.index.vectors import Vectors
+from pagesight_server.index.vectors import Halves, Layout, Vectors, halves_at
+
+BLOCK = 4_096
+"""Vectors that are turned to fp32 at once: a build must not hold the others up."""
 
 
 class Neighbours(Protocol):
@@ -39,10 +42,10 @@ class FlatBase:
     kind = "flat"
     exact = True
 
-    def __init__(self, vectors: Embeddings) -> None:
+    def __init__(self, vectors: Embeddings | Halves) -> None:
         self._index = faiss.IndexFlatIP(max(1, vectors.shape[1]))
-        if len(vectors):
-            self._index.add(unit(vectors))
+        for start in range(0, len(vectors), BLOCK):
+            self._index.add(unit(np.asarray(vectors[start : start + BLOCK], np.float32)))
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: NDArray[np.uint8] | None
@@ -70,19 +73,9 @@ class LayeredIndex:
     """
 
     def __init__(self, vectors: Vectors, rows: Rows) -> None:
-        self._vectors = vectors
+        self.vectors = vectors
         self._rows = rows
-        self._base = vectors.generation.base
-        based = len(vectors.generation)
-        slots = vectors.slots[rows]
-        in_base = slots < based
-        self._row_of = np.full(based, -1, np.int32)
-        self._row_of[slots[in_base]] = rows[in_base]
-        self._based = int(np.count_nonzero(in_base))
-        allowed = self._row_of >= 0
-        self._allowed = None if allowed.all() else np.packbits(allowed, bitorder="little")
-        self._delta_rows = rows[~in_base]
-        self._delta = unit(vectors[self._delta_rows])
+        self._laid = _Laid(vectors.layout, rows)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -105,11 +98,14 @@ class LayeredIndex:
         wanted = min(k + (without is not None), len(self._rows))
         if wanted <= 0:
             return [NOTHING] * len(queries)
+        laid = self._laid
+        if laid.layout is not self.vectors.layout:  # a new generation was adopted
+            laid = self._laid = _Laid(self.vectors.layout, self._rows)
         queries = np.ascontiguousarray(queries, np.float32)
-        based = self._from_base(queries, wanted)
-        since = self._from_delta(queries, wanted)
-        found = np.concatenate([based, since], axis=1)
-        scores = self._cosines(queries, found)
+        found = np.concatenate(
+            [laid.from_base(queries, wanted), laid.from_delta(queries, wanted)], axis=1
+        )
+        scores = laid.cosines(queries, found)
         hits = []
         for i in range(len(queries)):
             usable = found[i] >= 0
@@ -118,7 +114,25 @@ class LayeredIndex:
             hits.append(ranked(found[i][usable], scores[i][usable], k))
         return hits
 
-    def _from_base(self, queries: Embeddings, wanted: int) -> Rows:
+
+class _Laid:
+    """The rows of an index over one layout."""
+
+    def __init__(self, layout: Layout, rows: Rows) -> None:
+        self.layout = layout
+        self._base = layout.generation.base
+        based = len(layout.generation)
+        slots = layout.slots[rows]
+        in_base = slots < based
+        self._row_of = np.full(based, -1, np.int32)
+        self._row_of[slots[in_base]] = rows[in_base]
+        self._based = int(np.count_nonzero(in_base))
+        allowed = self._row_of >= 0
+        self._allowed = None if allowed.all() else np.packbits(allowed, bitorder="little")
+        self._delta_rows = rows[~in_base]
+        self._delta = unit(halves_at(layout, slots[~in_base]).astype(np.float32))
+
+    def from_base(self, queries: Embeddings, wanted: int) -> Rows:
         """Rows of candidates, -1 where there is none: more than wanted, or all that tie."""
         fetched = min(wanted + 8, self._based) if self._base.exact else wanted
         if not self._based:
@@ -132,7 +146,8 @@ class LayeredIndex:
             fetched = min(2 * fetched, self._based)
         return np.where(slots >= 0, self._row_of[np.maximum(slots, 0)], -1).astype(np.int64)
 
-    def _from_delta(self, queries: Embeddings, wanted: int) -> Rows:
+    def from_delta(self, queries: Embeddings, wanted: int) -> Rows:
+        """Rows of the nearest that came since, and of all that tie."""
         count = len(self._delta_rows)
         fetched = min(wanted + 8, count)
         if not fetched:
@@ -146,9 +161,10 @@ class LayeredIndex:
                 return np.asarray(self._delta_rows[places], np.int64)
             fetched = min(2 * fetched, count)
 
-    def _cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
+    def cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
         """The true cosines of candidates, shape of `rows`; anything where a row is -1."""
-        vectors = self._vectors[np.maximum(rows, 0).ravel()].reshape(*rows.shape, -1)
+        slots = self.layout.slots[np.maximum(rows, 0).ravel()]
+        vectors = halves_at(self.layout, slots).astype(np.float32).reshape(*rows.shape, -1)
         dots = np.einsum("qcd,qd->qc", vectors, queries)
         squares = np.einsum("qcd,qcd->qc", vectors, vectors)
         return np.asarray(dots / np.sqrt(np.maximum(squares, 1e-12)), np.float32)

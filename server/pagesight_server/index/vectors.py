@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,94 +52,129 @@ class Generation:
         return len(self.halves)
 
 
-class Vectors:
-    """The vectors of a snapshot, one for each row; immutable.
+class Layout(NamedTuple):
+    """Where the vectors of each row lie."""
 
-    Args:
-        generation: What the slots below its length are.
-        tail: The slots above.
-        slots: Of each row.
+    generation: Generation
+    """What the slots below its length are."""
+    tail: Halves
+    """The slots above."""
+    slots: NDArray[np.int32]
+    """Of each row."""
+
+
+class Vectors:
+    """The vectors of a snapshot, one for each row.
+
+    What they are never changes; where they lie does, whole, when a new generation is adopted.
     """
 
-    def __init__(self, generation: Generation, tail: Halves, slots: NDArray[np.int32]) -> None:
-        self.generation = generation
-        self.tail = tail
-        self.slots = slots
+    def __init__(self, layout: Layout) -> None:
+        self.layout = layout
 
     @staticmethod
     def fresh(generation: Generation) -> Vectors:
         """The vectors of a generation, in its order."""
-        halves = generation.halves
-        return Vectors(
-            generation,
-            np.empty((0, halves.shape[1]), np.float16),
-            np.arange(len(halves), dtype=np.int32),
-        )
+        return Vectors(_fresh(generation))
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and dimension."""
-        return len(self.slots), self.tail.shape[1]
+        return len(self.layout.slots), self.layout.tail.shape[1]
 
     def __len__(self) -> int:
-        return len(self.slots)
+        return len(self.layout.slots)
 
     def __getitem__(self, rows: Any) -> Embeddings:
         """The vectors of a row, some rows or a slice of them, as fp32."""
-        slots = self.slots[rows]
-        if np.ndim(slots) == 0:
-            one: Embeddings = self.at(np.asarray([slots]))[0]
-            return one
-        return self.at(slots)
-
-    def at(self, slots: NDArray[Any]) -> Embeddings:
-        """The vectors of some slots, as fp32."""
-        return self.halves_at(slots).astype(np.float32)
-
-    def halves_at(self, slots: NDArray[Any]) -> Halves:
-        """The vectors of some slots as they are stored."""
-        based = len(self.generation)
-        if not len(self.tail) or (len(slots) and int(np.max(slots)) < based):
-            return np.asarray(self.generation.halves[slots])
-        found = np.empty((len(slots), self.tail.shape[1]), np.float16)
-        old = slots < based
-        found[old] = self.generation.halves[slots[old]]
-        found[~old] = self.tail[slots[~old] - based]
-        return found
+        layout = self.layout
+        slots = layout.slots[rows]
+        found = halves_at(layout, np.atleast_1d(slots)).astype(np.float32)
+        return found if np.ndim(slots) else np.asarray(found[0], np.float32)
 
     @property
     def changed(self) -> int:
         """How many came or went since the generation was made."""
-        present = int(np.count_nonzero(self.slots < len(self.generation)))
-        return len(self.tail) + len(self.generation) - present
+        generation, tail, slots = self.layout
+        present = int(np.count_nonzero(slots < len(generation)))
+        return len(tail) + len(generation) - present
 
-    def after(self, kept: Rows, places: Sequence[int] | Rows, added: Halves) -> Vectors:
+    def after(self, kept: Rows, added: Halves) -> Vectors:
         """The vectors of the next snapshot.
 
         Args:
             kept: For each row of the next snapshot, its row in this one; -1 where it is new.
-            places: Rows of the next snapshot that are new, in the order of `added`.
-            added: Their vectors.
+            added: The vectors of the new ones, in their order.
         """
-        end = len(self.generation) + len(self.tail)
+        generation, tail, before = self.layout
+        end = len(generation) + len(tail)
         slots = np.full(len(kept), -1, np.int32)
         old = kept >= 0
-        slots[old] = self.slots[kept[old]]
-        slots[np.asarray(places, np.int64)] = np.arange(end, end + len(added))
-        tail = np.concatenate([self.tail, added]) if len(added) else self.tail
-        return Vectors(self.generation, tail, slots)
+        slots[old] = before[kept[old]]
+        slots[~old] = np.arange(end, end + len(added))
+        tail = np.concatenate([tail, added]) if len(added) else tail
+        return Vectors(Layout(generation, tail, slots))
 
-    def rebased(self, generation: Generation, built_from: Vectors) -> Vectors:
-        """The same vectors over a generation made of an earlier state of them.
+    def adopt(self, generation: Generation, built_from: Layout) -> bool:
+        """Moves to a generation made of an earlier layout; says whether that was possible.
 
         Args:
             generation: Its slot i is row i of `built_from`.
-            built_from: An ancestor of this one, over the same older generation.
+            built_from: The layout of this or of an earlier revision.
         """
-        renamed = np.full(len(self.generation) + len(self.tail), -1, np.int32)
-        renamed[built_from.slots] = np.arange(len(built_from), dtype=np.int32)
-        slots = renamed[self.slots]
+        now = self.layout
+        if now.generation is not built_from.generation:
+            return False  # Read anew from the store meanwhile: nothing tells whose slots those are.
+        renamed = np.full(len(now.generation) + len(now.tail), -1, np.int32)
+        renamed[built_from.slots] = np.arange(len(built_from.slots), dtype=np.int32)
+        slots = renamed[now.slots]
         missing = np.flatnonzero(slots < 0)
-        tail = self.halves_at(self.slots[missing])
+        tail = halves_at(now, now.slots[missing])
         slots[missing] = np.arange(len(generation), len(generation) + len(missing))
-        return Vectors(generation, tail, slots)
+        self.layout = Layout(generation, tail, slots)
+        return True
+
+
+def halves_at(layout: Layout, slots: NDArray[Any]) -> Halves:
+    """The vectors of some slots as they are stored."""
+    generation, tail, _ = layout
+    based = len(generation)
+    if not len(tail) or (len(slots) and int(np.max(slots)) < based):
+        return np.asarray(generation.halves[slots])
+    found = np.empty((len(slots), tail.shape[1]), np.float16)
+    old = slots < based
+    found[old] = generation.halves[slots[old]]
+    found[~old] = tail[slots[~old] - based]
+    return found
+
+
+def laid_out(
+    generation: Generation, ids: NDArray[np.uint8], wanted: Halves, of: Sequence[str]
+) -> Vectors:
+    """The vectors of a snapshot over a generation that was kept: what it lacks becomes the tail.
+
+    Args:
+        generation: With the vectors of `ids`, in their order.
+        ids: Image ids, (pictures, 32).
+        wanted: What the store says, by row.
+        of: The image id of each row, in hexadecimal.
+    """
+    place = {bytes(key).hex(): slot for slot, key in enumerate(np.asarray(ids))}
+    slots = np.asarray([place.get(image_id, -1) for image_id in of], np.int32)
+    for start in range(0, len(slots), 4_096):
+        part = slice(start, start + 4_096)
+        stored = generation.halves[np.maximum(slots[part], 0)]
+        same = (stored.view(np.uint16) == wanted[part].view(np.uint16)).all(axis=1)
+        slots[part] = np.where(same, slots[part], -1)
+    missing = np.flatnonzero(slots < 0)
+    slots[missing] = np.arange(len(generation), len(generation) + len(missing))
+    return Vectors(Layout(generation, np.asarray(wanted[missing]), slots))
+
+
+def _fresh(generation: Generation) -> Layout:
+    halves = generation.halves
+    return Layout(
+        generation,
+        np.empty((0, halves.shape[1]), np.float16),
+        np.arange(len(halves), dtype=np.int32),
+    )

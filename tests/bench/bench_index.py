@@ -1,0 +1,419 @@
+"""What the index costs and finds, against plain faiss and usearch, and while it changes.
+
+    vectors around centres ──> flat | IVF-Flat | IVF-PQ | usearch | ours ──> recall, speed, bytes
+    one more picture ──> visible after
+    50 000 pictures, searched without pause ──> a new generation is built and swapped ──> p99
+
+The vectors are of 1152 values and length 1: centres drawn from N(0, I) and normalised, one for
+every 50 vectors, noise of norm 0.5, seed 7. Half of the queries are stored vectors with noise of
+norm 0.1, half fresh draws around the same centres. All sides get the same vectors, rounded to
+fp16 as they are stored, and the same threads; ours reads the vectors that it rescores from a
+mapped file, and the time of that is in its figures.
+
+Run: make bench-index    (ARGS='--sizes 10000 100000 1000000 --threads 2')
+With real embeddings too: ARGS='--screens DIR --bundles bundles', DIR/<label>/*.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+from usearch.index import Index as Usearch
+
+from pagesight_server import wiring
+from pagesight_server.config import cores, read_config
+from pagesight_server.decision import Knowledge
+from pagesight_server.image import read_file
+from pagesight_server.index import Generation, IndexSettings, LayeredIndex, Shelf, Vectors
+from pagesight_server.index.exact import unit
+from pagesight_server.index.ivfpq import IvfPqBase, build
+from pagesight_server.index.layered import FlatBase
+from pagesight_server.index.plan import code_bytes, list_count
+from pagesight_server.index.vectors import Layout, halves_at
+
+DIMENSION = 1152
+QUERIES = 512
+K = 5
+PATIENCE_S = 6.0
+"""How long one latency is measured at most."""
+
+Floats = NDArray[np.float32]
+Search = Callable[[Floats], NDArray[np.int64]]
+"""Rows of the five nearest of each query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One engine over one set of vectors."""
+
+    data: str
+    vectors: int
+    engine: str
+    build_s: float
+    resident_bytes_per_vector: float
+    """Codes, ids and graph, or vectors; without the centres of lists."""
+    centre_bytes: int
+    disk_bytes_per_vector: float
+    recall_at_5: float
+    batch_1_ms: float
+    """Median."""
+    batch_32_ms: float
+    queries_per_s: float
+    """At batch 32."""
+    times_flat: float
+    settings: str
+
+
+def main() -> None:
+    """Measures and writes `bench/index.json`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--threads", type=int, default=cores())
+    parser.add_argument("--swap-size", type=int, default=50_000)
+    parser.add_argument("--screens", type=Path, metavar="DIR")
+    parser.add_argument("--bundles", type=Path, default=Path("bundles"))
+    parser.add_argument("--out", type=Path, default=Path("bench"))
+    arguments = parser.parse_args()
+    faiss.omp_set_num_threads(arguments.threads)
+    rows: list[Row] = []
+    changes: list[dict[str, float]] = []
+    for size in arguments.sizes:
+        stored, queries = draw(size)
+        with tempfile.TemporaryDirectory() as folder:
+            found, index_of = compare("synthetic", stored, queries, Path(folder))
+            rows += found
+            changes.append(change(index_of, queries))
+    if arguments.screens is not None:
+        stored, queries = real(arguments.screens, arguments.bundles)
+        with tempfile.TemporaryDirectory() as folder:
+            rows += compare("real screenshots", stored, queries, Path(folder))[0]
+    swaps = swap(arguments.swap_size) if arguments.swap_size else {}
+    conditions = {
+        "processor": _processor(),
+        "cores": cores(),
+        "threads": arguments.threads,
+        "load_average_at_the_end": os.getloadavg()[0],
+        "faiss": faiss.__version__,
+        "compiled_for": faiss.get_compile_options().strip(),
+        "python": platform.python_version(),
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    result = {
+        "conditions": conditions,
+        "rows": [asdict(row) for row in rows],
+        "changes": changes,
+        "swap": swaps,
+    }
+    (arguments.out / "index.json").write_text(json.dumps(result, indent=1))
+    _show(rows, changes, swaps, conditions)
+
+
+def draw(count: int) -> tuple[NDArray[np.float16], Floats]:
+    """Stored vectors and queries."""
+    random = np.random.Generator(np.random.PCG64(7))
+    centres = unit(random.standard_normal((max(1, count // 50), DIMENSION), np.float32))
+    stored = np.empty((count, DIMENSION), np.float16)
+
+    def noise(rows: int, norm: float) -> Floats:
+        return norm * unit(random.standard_normal((rows, DIMENSION), np.float32))
+
+    for start in range(0, count, 10_000):
+        owner = np.arange(start, min(count, start + 10_000)) // 50 % len(centres)
+        stored[start : start + len(owner)] = unit(centres[owner] + noise(len(owner), 0.5))
+    half = QUERIES // 2
+    near = stored[random.choice(count, half, replace=False)].astype(np.float32) + noise(half, 0.1)
+    fresh = centres[random.integers(0, len(centres), half)] + noise(half, 0.5)
+    queries = unit(np.concatenate([near, fresh]))
+    return stored, queries[random.permutation(len(queries))]
+
+
+def real(screens: Path, bundles: Path) -> tuple[NDArray[np.float16], Floats]:
+    """The embeddings of real screenshots: every fourth is a query."""
+    config = read_config(None, {"bundles": bundles})
+
+    files = sorted(path for path in screens.glob("*/*") if path.is_file())
+
+    nothing: dict[str, Knowledge] = {}
+
+    async def see() -> list[Floats]:
+        found = []
+        async with wiring.models(config) as models:
+            pipeline = models.pipeline(nothing.__getitem__)
+            for path in files:
+                data = await asyncio.to_thread(read_file, path, config.image)
+                found.append((await pipeline.perceive(data, ocr=False)).embedding)
+        return found
+
+    embeddings = np.stack(asyncio.run(see()))
+    asked = np.arange(len(embeddings)) % 4 == 0
+    return embeddings[~asked].astype(np.float16), unit(embeddings[asked])
+
+
+def compare(
+    data: str, stored: NDArray[np.float16], queries: Floats, folder: Path
+) -> tuple[list[Row], Callable[[Vectors | None], LayeredIndex]]:
+    """Every engine over the same vectors; also how ours is made from its vectors."""
+    count, dimension = stored.shape
+    nlist, m = list_count(count), code_bytes(dimension)
+    rows: list[Row] = []
+    flat_rate = 0.0
+    truth: NDArray[np.int64] | None = None
+    kept: list[Vectors] = []
+
+    def flat() -> tuple[Search, dict[str, float], str]:
+        index = faiss.IndexFlatIP(dimension)
+        _fill(index, stored)
+        return lambda q: index.search(q, K)[1], {"resident": 4 * dimension}, "fp32"
+
+    def ivf_flat() -> tuple[Search, dict[str, float], str]:
+        index = faiss.IndexIVFFlat(
+            faiss.IndexFlatIP(dimension), dimension, nlist, faiss.METRIC_INNER_PRODUCT
+        )
+        index.cp.max_points_per_centroid, index.cp.niter, index.nprobe = 48, 8, 16
+        index.train(_sample(stored, 48 * nlist))
+        _fill(index, stored)
+        cost = {"resident": 4 * dimension + 8, "centres": 4 * dimension * nlist}
+        return lambda q: index.search(q, K)[1], cost, f"nlist {nlist}, nprobe 16"
+
+    def ivf_pq() -> tuple[Search, dict[str, float], str]:
+        index = faiss.IndexIVFPQ(
+            faiss.IndexFlatIP(dimension), dimension, nlist, m, 8, faiss.METRIC_INNER_PRODUCT
+        )
+        index.cp.max_points_per_centroid, index.cp.niter, index.nprobe = 48, 8, 16
+        index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 128, 12
+        index.train(_sample(stored, max(32_768, 48 * nlist)))
+        _fill(index, stored)
+        cost = {"resident": m + 8, "centres": 4 * dimension * nlist}
+        return lambda q: index.search(q, K)[1], cost, f"nlist {nlist}, m {m}, nprobe 16"
+
+    def usearch() -> tuple[Search, dict[str, float], str]:
+        index = Usearch(ndim=dimension, metric="ip", dtype="f16")
+        threads = faiss.omp_get_max_threads()
+        for start in range(0, count, 16_384):
+            block = unit(stored[start : start + 16_384].astype(np.float32))
+            index.add(np.arange(start, start + len(block)), block, threads=threads)
+
+        def search(q: Floats) -> NDArray[np.int64]:
+            found = index.search(q, K, threads=threads)
+            return np.asarray(found.keys, np.int64).reshape(len(q), -1)
+
+        cost = {"resident": index.memory_usage / count}
+        return search, cost, "fp16, defaults"
+
+    def ours() -> tuple[Search, dict[str, float], str]:
+        ids = np.zeros((count, 32), np.uint8)
+        shelf = Shelf(folder)
+        settings = IndexSettings(kind="ivfpq", device="cpu")
+        generation = shelf.put("bench", "bench", ids, stored, lambda h: build(h, settings))
+        kept.append(Vectors.fresh(generation))
+        index = LayeredIndex(kept[0], np.arange(count, dtype=np.int64))
+        base = generation.base
+        assert isinstance(base, IvfPqBase)
+        found = base.measured
+        cost = {
+            # The rows of slots and the slots of rows, 4 bytes each, are ours as well.
+            "resident": found.code_bytes + 8 + 4 + 4,
+            "centres": 4 * dimension * found.nlist,
+            "disk": sum(f.stat().st_size for f in folder.iterdir()) / count,
+        }
+        text = (
+            f"nlist {found.nlist}, m {found.code_bytes}, nprobe {found.nprobe}, "
+            f"k_factor {found.k_factor}, held-out {found.recall:.3f}"
+        )
+
+        def search(q: Floats) -> NDArray[np.int64]:
+            return np.stack([hits.rows for hits in index.search_many(q, K)])
+
+        return search, cost, text
+
+    engines = {
+        "faiss Flat": flat,
+        "faiss IVF-Flat": ivf_flat,
+        "faiss IVF-PQ": ivf_pq,
+        "usearch HNSW": usearch,
+        "pagesight": ours,
+    }
+    for name, make in engines.items():
+        start = time.perf_counter()
+        search, cost, text = make()
+        build_s = time.perf_counter() - start
+        found = np.concatenate([search(queries[i : i + 32]) for i in range(0, len(queries), 32)])
+        truth = found if truth is None else truth
+        one, many = _median_ms(search, queries, 1), _median_ms(search, queries, 32)
+        rate = 32_000 / many
+        flat_rate = flat_rate or rate
+        rows.append(
+            Row(
+                data=data,
+                vectors=count,
+                engine=name,
+                build_s=build_s,
+                resident_bytes_per_vector=cost["resident"],
+                centre_bytes=int(cost.get("centres", 0)),
+                disk_bytes_per_vector=cost.get("disk", 0.0),
+                recall_at_5=_recall(found, truth),
+                batch_1_ms=one,
+                batch_32_ms=many,
+                queries_per_s=rate,
+                times_flat=rate / flat_rate,
+                settings=text,
+            )
+        )
+        print(rows[-1], flush=True)
+
+    def index_of(vectors: Vectors | None) -> LayeredIndex:
+        vectors = vectors or kept[0]
+        return LayeredIndex(vectors, np.arange(len(vectors), dtype=np.int64))
+
+    return rows, index_of
+
+
+def change(
+    index_of: Callable[[Vectors | None], LayeredIndex], queries: Floats, rounds: int = 20
+) -> dict[str, float]:
+    """How long after it is known a picture is found: a new index beside the old, and one search."""
+    vectors = index_of(None).vectors
+    count = len(vectors)
+    took = []
+    for query in queries[:rounds]:
+        start = time.perf_counter()
+        kept = np.insert(np.arange(len(vectors), dtype=np.int64), 0, -1)
+        vectors = vectors.after(kept, query[None].astype(np.float16))
+        hits = index_of(vectors).search(query, K)
+        took.append(1000 * (time.perf_counter() - start))
+        assert hits.rows[0] == 0
+        assert hits.cosines[0] > 0.999
+    return {
+        "vectors": count,
+        "enrolled_visible_ms_median": statistics.median(took),
+        "enrolled_visible_ms_max": max(took),
+    }
+
+
+def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
+    """What searches take while a new generation of a flat gallery is built and swapped in."""
+    stored, queries = draw(count)
+    halves = stored
+    built = Generation(halves=halves, base=FlatBase(halves))
+    everything = np.arange(count, dtype=np.int64)
+    now = LayeredIndex(Vectors.fresh(built), everything)
+    swapping, done = threading.Event(), threading.Event()
+    before: list[float] = []
+    during: list[float] = []
+
+    def ask() -> None:
+        turn = 0
+        while not done.is_set():
+            start = time.perf_counter()
+            now.search(queries[turn % len(queries)], K)
+            took = 1000 * (time.perf_counter() - start)
+            (during if swapping.is_set() else before).append(took)
+            turn += 1
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    time.sleep(seconds)
+    swapping.set()
+    start = time.perf_counter()
+    swaps = 0
+    while time.perf_counter() - start < seconds:
+        built_from = now.vectors.layout
+        adopted = now.vectors.adopt(rebuilt(built_from), built_from)
+        assert adopted
+        swaps += 1
+    done.set()
+    asker.join()
+    p99_before, p99_during = (float(np.percentile(t, 99)) for t in (before, during))
+    return {
+        "vectors": count,
+        "searches_before": len(before),
+        "searches_during": len(during),
+        "swaps": swaps,
+        "p50_before_ms": statistics.median(before),
+        "p99_before_ms": p99_before,
+        "p50_during_ms": statistics.median(during),
+        "p99_during_ms": p99_during,
+        "ratio_of_p99": p99_during / p99_before,
+    }
+
+
+def rebuilt(layout: Layout) -> Generation:
+    """A flat generation of what there is, as a background thread makes it."""
+    halves = halves_at(layout, layout.slots)
+    return Generation(halves=halves, base=FlatBase(halves))
+
+
+def _fill(index: faiss.Index, stored: NDArray[np.float16]) -> None:
+    for start in range(0, len(stored), 16_384):
+        index.add(unit(stored[start : start + 16_384].astype(np.float32)))
+
+
+def _sample(stored: NDArray[np.float16], count: int) -> Floats:
+    random = np.random.Generator(np.random.PCG64(7))
+    rows = np.sort(random.permutation(len(stored))[:count])
+    return unit(stored[rows].astype(np.float32))
+
+
+def _median_ms(search: Search, queries: Floats, batch: int) -> float:
+    took: list[float] = []
+    begun = time.perf_counter()
+    for turn in range(200):
+        start = turn * batch % (len(queries) - batch + 1)
+        began = time.perf_counter()
+        search(queries[start : start + batch])
+        took.append(1000 * (time.perf_counter() - began))
+        if turn >= 2 and time.perf_counter() - begun > PATIENCE_S:
+            break
+    return statistics.median(took)
+
+
+def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
+    hits = [len(set(f) & set(t)) / len(t) for f, t in zip(found, truth, strict=True)]
+    return float(np.mean(hits))
+
+
+def _processor() -> str:
+    names = [
+        line.split(":", 1)[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.processor()
+
+
+def _show(
+    rows: list[Row],
+    changes: list[dict[str, float]],
+    swaps: dict[str, float],
+    conditions: dict[str, object],
+) -> None:
+    console = Console(width=180)
+    table = Table(title=str(conditions))
+    for name in Row.__dataclass_fields__:
+        table.add_column(name.replace("_", " "))
+    for row in rows:
+        cells = asdict(row).values()
+        table.add_row(*(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells))
+    console.print(table)
+    for found in [*changes, swaps]:
+        console.print({name: round(value, 3) for name, value in found.items()})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Generations on disk: whole or not used at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pagesight_server.index import IndexSettings, Shelf
+from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
+
+
+def made(halves: NDArray[np.float16]) -> IvfPqBase:
+    return build(halves, IndexSettings(min_recall=0.01), threads=1)
+
+
+@pytest.fixture
+def halves() -> NDArray[np.float16]:
+    return np.random.default_rng(1).standard_normal((600, 16)).astype(np.float16)
+
+
+@pytest.fixture
+def ids() -> NDArray[np.uint8]:
+    return np.random.default_rng(2).integers(0, 256, (600, 32)).astype(np.uint8)
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, halves: NDArray[np.float16], ids: NDArray[np.uint8]) -> Shelf:
+    shelf = Shelf(tmp_path / "g.db.index")
+    shelf.put("default", "encoder@1", ids, halves, made)
+    return shelf
+
+
+def test_what_was_put_is_taken(
+    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    taken = shelf.take("default", "encoder@1")
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0], ids)
+    np.testing.assert_array_equal(taken[1].halves, halves)
+    queries = halves[:3].astype(np.float32)
+    _, slots = taken[1].base.candidates(queries, 5, None)
+    assert slots[:, 0].tolist() == [0, 1, 2]
+
+
+def test_another_gallery_or_bundle_has_none(shelf: Shelf) -> None:
+    assert shelf.take("second", "encoder@1") is None
+    assert shelf.take("default", "encoder@2") is None
+
+
+@pytest.mark.parametrize("suffix", ["vectors", "codes"])
+def test_a_flipped_byte_is_noticed(
+    shelf: Shelf, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = shelf.folder.glob(f"*.{suffix}")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    assert shelf.take("default", "encoder@1") is None
+    assert f"{path.name} is damaged" in caplog.text
+
+
+@pytest.mark.parametrize("suffix", ["vectors", "codes"])
+def test_a_missing_file_is_noticed(shelf: Shelf, suffix: str) -> None:
+    (path,) = shelf.folder.glob(f"*.{suffix}")
+    path.unlink()
+    assert shelf.take("default", "encoder@1") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"version": 0}', '{"version": 1}'])
+def test_a_manifest_that_makes_no_sense_is_not_used(shelf: Shelf, text: str) -> None:
+    (path,) = shelf.folder.glob("*.json")
+    path.write_text(text)
+    assert shelf.take("default", "encoder@1") is None
+
+
+def test_a_generation_that_fails_leaves_the_old_one(
+    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    def refuse(halves: NDArray[np.float16]) -> IvfPqBase:
+        raise RecallError("too little")
+
+    with pytest.raises(RecallError):
+        shelf.put("default", "encoder@1", ids[:300], halves[:300], refuse)
+    taken = shelf.take("default", "encoder@1")
+    assert taken is not None
+    assert len(taken[1]) == 600
+    assert not list(shelf.folder.glob("*.part"))
+
+
+def test_a_new_generation_replaces_the_files_of_the_old(
+    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    before = shelf.take("default", "encoder@1")
+    shelf.put("default", "encoder@1", ids[:400], halves[:400], made)
+    assert len(list(shelf.folder.iterdir())) == 3
+    assert before is not None
+    np.testing.assert_array_equal(before[1].halves, halves)  # still mapped
+
+
+def test_erasing_leaves_no_file(shelf: Shelf) -> None:
+    shelf.erase("default", "encoder@1")
+    assert list(shelf.folder.iterdir()) == []
+    shelf.erase("default", "encoder@1")
