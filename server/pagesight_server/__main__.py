@@ -27,6 +27,7 @@ from pagesight_server.admission import Gate
 from pagesight_server.care import NearDuplicate, near_duplicates
 from pagesight_server.config import Config, cores, read_config
 from pagesight_server.decision import Knowledge
+from pagesight_server.doctor import examine
 from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
 from pagesight_server.errors import PagesightError, SetupError
 from pagesight_server.evidence import Query
@@ -498,38 +499,22 @@ def doctor(
 ) -> None:
     """Check bundles, models and store, and say what would run. Exit code 1 when it would not.
 
+    Goes on after a problem, so that one run names them all; changes nothing.
+
     Example: pagesight-server doctor --store gallery.db
     """
-    settings = _config(config, store=store, bundles=bundles)
-    found = asyncio.run(_examine(settings))
+    found = asyncio.run(examine(_config(config, store=store, bundles=bundles), os.environ))
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
-        return
-    for what, value in found.items():
-        out.print(f"{what:>12}  {escape(str(value))}", soft_wrap=True)
-
-
-async def _examine(settings: Config) -> dict[str, object]:
-    async with wiring.models(settings) as models:
-        found: dict[str, object] = {
-            "encoder": models.bundles.encoder,
-            "ocr": models.bundles.ocr,
-            "device": settings.compute.device,
-            "cores": cores(),
-            "readers": models.readers,
-        }
-    if settings.store.is_file():
-        with wiring.opened(settings.store) as opened:
-            for name in opened.revisions():
-                snapshot = opened.snapshot(name)
-                models.check(snapshot)
-                found[f"gallery {name}"] = (
-                    f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
-                    f"{len(snapshot.pictures)} pictures"
-                )
+        ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
+        print(json.dumps(ok | found.facts, ensure_ascii=False))
     else:
-        found["store"] = f"{settings.store} does not exist yet: `serve` and `index` make it"
-    return found
+        for what, value in found.facts.items():
+            told = value if isinstance(value, str | int) else json.dumps(value)
+            out.print(f"{what:>12}  {escape(str(told))}", soft_wrap=True)
+    for problem in found.problems:
+        print(f"pagesight-server: {problem}", file=sys.stderr)
+    if found.problems:
+        raise typer.Exit(1)
 
 
 def main() -> None:

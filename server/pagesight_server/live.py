@@ -80,6 +80,16 @@ def outdated(knowledge: Knowledge) -> str:
     )
 
 
+def stored_calibration(
+    store: Gallery, snapshot: Snapshot, method: MethodName, epsilon: float
+) -> Calibration | None:
+    """The calibration that a revision would be answered with, None where it is still to be made."""
+    if validated := _validated(store, snapshot, method, epsilon):
+        return validated
+    stored = store.calibration(snapshot.gallery, snapshot.revision, _key(method, epsilon))
+    return Calibration.from_json(stored) if stored else None
+
+
 class Live:
     """The knowledge of every gallery of a store; for one event loop.
 

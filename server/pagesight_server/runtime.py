@@ -52,6 +52,11 @@ class Compute:
             )
 
 
+def providers() -> tuple[str, ...]:
+    """What this ONNX Runtime can run on, by its names."""
+    return tuple(ort.get_available_providers())
+
+
 def check_device(
     compute: Compute, sessions: int, *, load: Callable[[], cuda.Cuda] = cuda.load
 ) -> None:

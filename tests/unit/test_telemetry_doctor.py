@@ -1,0 +1,87 @@
+"""`pagesight-server doctor`: what would run, what would not, and an exit code for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pagesight_server.__main__ import main
+from pagesight_server.gallery import Gallery
+from tests.support.stores import enrol
+
+
+def doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
+) -> tuple[int, dict[str, Any], list[str]]:
+    """Exit code, what was found, and the lines on stderr."""
+    command = ["pagesight-server", "doctor", "--json", *map(str, arguments)]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    out, err = capsys.readouterr()
+    code = ended.value.code
+    assert isinstance(code, int)
+    return code, json.loads(out), err.splitlines()
+
+
+def test_all_is_well(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
+    monkeypatch.setenv("PAGESIGHT_SERVER__MAX_ACTIVE", "2")
+    store = tmp_path / "none.db"
+    code, found, err = doctor(monkeypatch, capsys, "--bundles", bundles, "--store", store)
+    assert (code, err, found["ok"], found["problems"]) == (0, [], True, [])
+    assert found["device"] == "cpu"
+    assert "CPUExecutionProvider" in found["providers"]
+    assert found["encoder"].startswith("builtin@")
+    # Two screenshots of 50 megapixels, 3 bytes each.
+    assert found["memory"]["pixels_mb"] == 2 * 3 * 50_000_000 // 2**20
+    assert found["memory"]["machine_mb"] > found["memory"]["process_now_mb"] > 0
+    assert found["limits"]["max_waiting"] == 256
+    assert found["telemetry"]["traces"] == ["otlp"]
+    assert found["telemetry"]["otlp"] == "http://collector:4317"
+    assert "does not exist yet" in found["store"]
+    assert not store.exists()
+
+
+def test_every_problem_is_named_in_one_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "statsd")
+    (tmp_path / "gallery.db").write_bytes(b"no database, but long enough to be looked at" * 99)
+    code, found, err = doctor(
+        monkeypatch, capsys, "--bundles", tmp_path, "--store", tmp_path / "gallery.db"
+    )
+    assert (code, found["ok"]) == (1, False)
+    assert len(found["problems"]) == len(err) == 3
+    assert "no encoder bundle in" in err[0]
+    assert "gallery.db" in err[1]
+    assert "OTEL_METRICS_EXPORTER is 'statsd'" in err[2]
+
+
+def test_a_gallery_that_other_bundles_made_is_a_problem(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a": "login"})
+    store.close()
+    code, found, err = doctor(
+        monkeypatch, capsys, "--bundles", bundles, "--store", tmp_path / "gallery.db"
+    )
+    assert code == 1
+    assert found["gallery default"] == (
+        "revision 1, 1 labels, 1 pictures, not calibrated yet: `serve` does it at its start"
+    )
+    assert len(err) == 1
+    assert "gallery 'default' was made with colour@" in err[0]
