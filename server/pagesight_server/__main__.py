@@ -1,9 +1,8 @@
-"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor."""
+"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor, gallery."""
 
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import logging
 import os
@@ -15,17 +14,27 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pagesight_server import detectors, evaluation, telemetry, wiring
+from pagesight_server import detectors, evaluation, gallery_commands, telemetry, wiring
 from pagesight_server.admission import Gate
 from pagesight_server.care import NearDuplicate, near_duplicates
-from pagesight_server.config import Config, cores, read_config
+from pagesight_server.command_line import (
+    BundlesOption,
+    ConfigOption,
+    GalleryOption,
+    JsonOption,
+    StoreOption,
+    err,
+    out,
+    progress,
+    settings_of,
+    user,
+)
+from pagesight_server.config import Config, cores
 from pagesight_server.decision import Knowledge
 from pagesight_server.doctor import examine
 from pagesight_server.enrolment import IndexReport, find_pictures, index_folder
@@ -39,29 +48,14 @@ from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve as serve_grpc
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
-log = logging.getLogger(__name__)
-
 app = typer.Typer(
     help="Tells which known page a phone screenshot shows, or that it shows none of them.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.add_typer(gallery_commands.app, name="gallery")
 log = logging.getLogger(__name__)
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
-
-StoreOption = Annotated[
-    Path | None,
-    typer.Option("--store", help="The gallery's SQLite file.", show_default="gallery.db"),
-]
-BundlesOption = Annotated[
-    Path | None,
-    typer.Option("--bundles", help="Folder with encoder/ and ocr/.", show_default="bundles"),
-]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
-GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 PerceptsOption = Annotated[
     Path | None,
     typer.Option(
@@ -74,30 +68,6 @@ MethodOption = Annotated[
     Literal["seed", "pagesight"] | None,
     typer.Option("--method", help="`seed` is the published method.", show_default="pagesight"),
 ]
-
-
-def _config(
-    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
-) -> Config:
-    overrides: dict[str, Any] = {
-        name: {key: value for key, value in section.items() if value is not None}
-        for name, section in sections.items()
-    }
-    overrides |= {"store": store} if store else {}
-    overrides |= {"bundles": bundles} if bundles else {}
-    return read_config(file, {name: value for name, value in overrides.items() if value})
-
-
-def _progress(what: str) -> Progress:
-    return Progress(
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
 
 
 @app.command()
@@ -121,7 +91,7 @@ def serve(
 
     Example: pagesight-server serve --store gallery.db --port 50051
     """
-    settings = _config(
+    settings = settings_of(
         config,
         store=store,
         bundles=bundles,
@@ -136,7 +106,7 @@ async def _serve(config: Config, *, as_json: bool) -> None:
     exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
     try:
         async with wiring.models(config) as models:
-            with wiring.opened(config.store) as store:
+            with wiring.opened(config.store, limits=config.gallery.limits) as store:
                 await _serve_from(store, models, exporting, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)
@@ -219,7 +189,7 @@ def index(
 
     Example: pagesight-server index screenshots/ --store gallery.db
     """
-    settings = _config(config, store=store, bundles=bundles)
+    settings = settings_of(config, store=store, bundles=bundles)
     report, near = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
     if as_json:
         skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
@@ -245,31 +215,26 @@ def index(
     )
 
 
-def _user() -> str:
-    """For the history; a container may run under a number that has no name."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return f"uid {os.getuid()}"
-
-
 async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
 ) -> tuple[IndexReport, dict[str, list[NearDuplicate]]]:
     total = sum(map(len, find_pictures(folder).values()))
     async with wiring.models(config) as models:
-        with wiring.opened(config.store) as store, _progress("indexing") as progress:
+        with (
+            wiring.opened(config.store, limits=config.gallery.limits) as store,
+            progress("indexing") as bar,
+        ):
             live = models.live(store)
-            task = progress.add_task("", total=total, visible=not quiet)
+            task = bar.add_task("", total=total, visible=not quiet)
             report = await index_folder(
                 models.enroller(store, models.pipeline(live.get)),
                 folder,
                 gallery=gallery,
-                author=_user(),
+                author=user(),
                 limits=config.image,
                 labels=labels,
                 concurrency=models.readers,
-                progress=lambda: progress.advance(task),
+                progress=lambda: bar.advance(task),
             )
             if not report.revision:
                 return report, {}
@@ -306,7 +271,7 @@ def evaluate(
     """
     if compare and no_ocr:
         raise SetupError("--compare reads text, which some of its rows need: leave out --no-ocr")
-    settings = _config(config, store=store, bundles=bundles, recognition={"method": method})
+    settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
     run, comparison = asyncio.run(
         _evaluate(
             settings,
@@ -348,14 +313,14 @@ async def _evaluate(
         if comparing:
             observations.append(evaluation.Observation(truth=truth, query=query))
 
-    with wiring.opened(config.store, must_exist=True) as store, _progress("evaluating") as progress:
+    with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
         async with wiring.models(config) as models:
             known = know(store, gallery, recognition.method, recognition.epsilon)
             models.check(known.snapshot)
-            task = progress.add_task("", visible=not quiet)
+            task = bar.add_task("", visible=not quiet)
 
             def advance(done: int, total: int) -> None:
-                progress.update(task, completed=done, total=total)
+                bar.update(task, completed=done, total=total)
 
             with _remembering(models, known, percepts) as pipeline:
                 run = await evaluation.evaluate(
@@ -430,7 +395,7 @@ def calibrate(
     """
     if validation and forget_validation:
         raise SetupError("--validation and --forget-validation exclude each other")
-    settings = _config(config, store=store, bundles=bundles, recognition={"method": method})
+    settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
     recognition = settings.recognition
     found = None
     with wiring.opened(settings.store, must_exist=True) as opened:
@@ -477,8 +442,8 @@ async def _validate(
 ) -> evaluation.Validation:
     async with wiring.models(config) as models:
         models.check(known.snapshot)
-        with _progress("calibrating") as progress, _remembering(models, known, percepts) as eyes:
-            task = progress.add_task("", visible=not quiet)
+        with progress("calibrating") as bar, _remembering(models, known, percepts) as eyes:
+            task = bar.add_task("", visible=not quiet)
             return await evaluation.validate(
                 eyes,
                 known,
@@ -486,7 +451,7 @@ async def _validate(
                 epsilon=config.recognition.epsilon,
                 concurrency=models.readers,
                 limits=config.image,
-                progress=lambda done, total: progress.update(task, completed=done, total=total),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
 
 
@@ -503,7 +468,7 @@ def doctor(
 
     Example: pagesight-server doctor --store gallery.db
     """
-    found = asyncio.run(examine(_config(config, store=store, bundles=bundles), os.environ))
+    found = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
     if as_json:
         ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
         print(json.dumps(ok | found.facts, ensure_ascii=False))

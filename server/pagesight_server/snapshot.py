@@ -66,7 +66,8 @@ def check_bundles(gallery: str, made_by: Bundles, running: Bundles) -> None:
     if made_by != running:
         raise BundleMismatchError(
             f"gallery {gallery!r} was made with {made_by.encoder} and {made_by.ocr}, not with "
-            f"{running.encoder} and {running.ocr}: use its bundles or index a new store"
+            f"{running.encoder} and {running.ocr}: use its bundles, or move it to these with "
+            "`pagesight-server gallery reindex`"
         )
 
 

@@ -491,7 +491,7 @@ class Revision(google.protobuf.message.Message):
     author: builtins.str
     """Who made it. May be empty."""
     kind: builtins.str
-    """What was done: enrol, remove, relabel, rollback or labels."""
+    """What was done: enrol, remove, relabel, rollback, labels, purge, restore or reindex."""
     summary: builtins.str
     """What was done, in words."""
     images: builtins.int
@@ -551,20 +551,28 @@ class RollbackResponse(google.protobuf.message.Message):
     REVISION_FIELD_NUMBER: builtins.int
     RESTORED_FIELD_NUMBER: builtins.int
     REMOVED_FIELD_NUMBER: builtins.int
+    LOST_IMAGE_IDS_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision after the call: a new one."""
     restored: builtins.int
     """How many images came back or got their old label."""
     removed: builtins.int
     """How many images went."""
+    @property
+    def lost_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Images of that revision that cannot come back: they were purged, or what was
+        seen and read of them is no longer kept. Empty when all are back.
+        """
+
     def __init__(
         self,
         *,
         revision: builtins.int = ...,
         restored: builtins.int = ...,
         removed: builtins.int = ...,
+        lost_image_ids: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["removed", b"removed", "restored", b"restored", "revision", b"revision"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["lost_image_ids", b"lost_image_ids", "removed", b"removed", "restored", b"restored", "revision", b"revision"]) -> None: ...
 
 global___RollbackResponse = RollbackResponse
 

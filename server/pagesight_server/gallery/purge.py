@@ -85,7 +85,12 @@ def _leave(db: sqlite3.Connection, gallery_id: int, key: bytes, revision: int) -
             (_WITHHELD, gallery_id, row["added_revision"], removed),
         )
     db.execute("DELETE FROM memberships WHERE gallery_id = ? AND image_id = ?", of_it)
-    db.execute("DELETE FROM calibrations WHERE gallery_id = ?", (gallery_id,))
+    # Thresholds from the gallery's own pictures are made again; one that labelled traffic placed
+    # has nothing of them (live.validation_key).
+    db.execute(
+        "DELETE FROM calibrations WHERE gallery_id = ? AND instr(method, ' validation ') = 0",
+        (gallery_id,),
+    )
     return bool(rows)
 
 

@@ -117,7 +117,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             return self._store.rollback(protocol.change_of(request.change), request.to_revision)
 
         applied = await answer(context, self._change(work))
-        return pb.RollbackResponse(revision=applied.revision, **applied.counts)
+        lost = [outcome.image_id for outcome in applied.outcomes]
+        return pb.RollbackResponse(revision=applied.revision, lost_image_ids=lost, **applied.counts)
 
     async def SetLabels(  # noqa: N802
         self, request: pb.SetLabelsRequest, context: Context

@@ -1,0 +1,63 @@
+"""What every command line of the server shares: options, settings, progress and where it prints."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pagesight_server.config import Config, read_config
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+StoreOption = Annotated[
+    Path | None,
+    typer.Option("--store", help="The gallery's SQLite file.", show_default="gallery.db"),
+]
+BundlesOption = Annotated[
+    Path | None,
+    typer.Option("--bundles", help="Folder with encoder/ and ocr/.", show_default="bundles"),
+]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
+GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def settings_of(
+    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
+) -> Config:
+    """The settings, as the command line overrules them; None overrules nothing."""
+    overrides: dict[str, Any] = {
+        name: {key: value for key, value in section.items() if value is not None}
+        for name, section in sections.items()
+    }
+    overrides |= {"store": store} if store else {}
+    overrides |= {"bundles": bundles} if bundles else {}
+    return read_config(file, {name: value for name, value in overrides.items() if value})
+
+
+def progress(what: str) -> Progress:
+    """A bar on stderr, where that is a terminal."""
+    return Progress(
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def user() -> str:
+    """For the history; a container may run under a number that has no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

@@ -1,0 +1,168 @@
+"""The `pagesight-server gallery` commands: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pagesight_server.__main__ import main
+from pagesight_server.decision import CALIBRATION_VERSION
+from pagesight_server.gallery import Change, Gallery
+from tests.support.pictures import BLUE, RED, solid
+from tests.support.stores import enrol, picture_id
+
+ONE = picture_id("one")
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `pagesight-server gallery ...` here: exit code, stdout, stderr."""
+
+    def run(*argv: object, group: tuple[str, ...] = ("gallery",)) -> tuple[int, str, str]:
+        words = ["pagesight-server", *group, *map(str, argv)]
+        monkeypatch.setattr(sys, "argv", [*words, "--store", str(tmp_path / "gallery.db")])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    return run
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A store with two pictures."""
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"one": "a", "two": "b"})
+    store.close()
+    return store.path
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def test_check_says_that_a_store_is_sound(command: Run, path: Path) -> None:
+    assert command("check") == (0, f"{path} is sound: default at revision 1\n", "")
+    code, out, _ = command("check", "--json")
+    assert (code, json.loads(out)) == (0, {"galleries": {"default": 1}, "findings": []})
+
+
+def test_check_fails_with_each_fault_on_a_line(command: Run, path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("UPDATE embeddings SET vector = zeroblob(6)")
+    database.commit()
+    database.close()
+    code, out, err = command("check")
+    assert (code, out, len(err.splitlines())) == (1, "", 2)
+    code, out, _ = command("check", "--json")
+    assert code == 1
+    assert "has length 0, not 1" in json.loads(out)["findings"][0]
+
+
+def test_a_backup_is_restored_into_a_new_store_and_over_the_old(
+    command: Run, path: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "it.db"
+    code, out, _ = command("backup", file)
+    assert code == 0
+    assert out.startswith(f"backed up {path} to {file}, ")
+    code, _, err = command("restore", file)
+    assert (code, "replace it with --force" in err, len(err.splitlines())) == (1, True, 1)
+    assert command("restore", file, "--force")[0] == 0
+    path.unlink()
+    code, out, _ = command("restore", file, "--json")
+    assert (code, json.loads(out)) == (0, {"store": str(path), "purged_again": []})
+    assert command("check")[0] == 0
+
+
+def test_a_purge_reaches_the_managed_backups_and_says_so(
+    command: Run, path: Path, tmp_path: Path
+) -> None:
+    code, out, _ = command("backup", tmp_path / "copies", "--keep", 2, "--json")
+    assert code == 0
+    file = json.loads(out)["file"]
+    code, out, _ = command("purge", ONE, "--json")
+    assert (code, json.loads(out)) == (0, {"revisions": {"default": 2}, "backups": [file]})
+    code, _, err = command("purge", "00" * 32)
+    assert code == 1
+    assert "nothing was purged" in err
+    Path(file).unlink()
+    code, _, err = command("purge", picture_id("two"))
+    assert (code, f"the backups {file} are not there" in err) == (1, True)
+    assert command("purge", picture_id("two"), "--forget-missing")[0] == 0
+
+
+def test_expired_content_goes_by_the_setting(command: Run, path: Path, tmp_path: Path) -> None:
+    store = Gallery(path, now_ms=lambda: 1000)  # long ago
+    store.remove(Change(), [ONE])
+    store.close()
+    code, out, _ = command("purge", "--expired")
+    assert code == 0
+    assert out.startswith("forgot 0 pictures removed (gallery.keep_removed_days=0) and 0 that")
+    settings = tmp_path / "pagesight.toml"
+    settings.write_text("[gallery]\nkeep_removed_days = 30\n")
+    code, out, _ = command("purge", "--expired", "--config", settings)
+    assert (code, out.startswith("forgot 1 pictures removed more than 30 days ago")) == (0, True)
+
+
+@pytest.mark.parametrize("words", [["purge"], ["purge", ONE, "--expired"]])
+def test_a_purge_is_of_pictures_or_of_what_expired(
+    command: Run, path: Path, words: list[str]
+) -> None:
+    code, _, err = command(*words)
+    assert (code, err) == (1, "pagesight-server: name the pictures to purge, or say --expired\n")
+
+
+@pytest.mark.parametrize("words", [["check"], ["backup", "it.db"], ["purge", ONE], ["reindex"]])
+def test_a_store_that_is_not_there_is_not_made(
+    command: Run, tmp_path: Path, words: list[str]
+) -> None:
+    code, _, err = command(*words)
+    assert (code, "no store" in err, len(err.splitlines())) == (1, True, 1)
+    assert not (tmp_path / "gallery.db").exists()
+
+
+def test_a_gallery_moves_to_real_bundles(
+    command: Run, path: Path, tmp_path: Path, bundles: Path
+) -> None:
+    path.unlink()
+    for name, colour in (("a", RED), ("b", BLUE)):
+        file = tmp_path / "DIR" / name / "1.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(solid(colour, width=96, height=96))
+    assert command("index", tmp_path / "DIR", "--bundles", bundles, group=())[0] == 0
+    # As if other bundles had made it.
+    database = sqlite3.connect(path)
+    database.execute("UPDATE galleries SET encoder_bundle = 'old@000000000000'")
+    database.execute("UPDATE embeddings SET bundle = 'old@000000000000'")
+    database.commit()
+    database.close()
+    code, out, _ = command("reindex", "--bundles", bundles, "--prepare", "--json")
+    assert (code, json.loads(out)) == (
+        0,
+        {"revision": 2, "computed": 2, "switched": False, "missing": []},
+    )
+    code, out, _ = command("reindex", "--bundles", bundles)
+    assert (code, out) == (0, "gallery default is at revision 3: 0 pictures computed\n")
+    store = Gallery(path)
+    assert store.snapshot().encoder_bundle.startswith("builtin@")
+    # It ends with the calibration of this revision.
+    assert store.calibration("default", 3, f"pagesight 0.05 v{CALIBRATION_VERSION}") is not None
+    store.close()
+    assert command("check")[0] == 0
+
+
+def test_a_move_that_would_lose_pictures_lists_them_and_fails(
+    command: Run, path: Path, bundles: Path
+) -> None:
+    code, _, err = command("reindex", "--bundles", bundles)  # what is stored is no picture
+    assert code == 1
+    assert err.count("the bytes are no JPEG, PNG or WebP") == 2
+    assert "was not switched: 2 pictures cannot move." in err
