@@ -80,6 +80,32 @@ def test_evaluate_answers_what_classify_answers_and_writes_every_file(
             assert answer.score == pytest.approx(row["score"], abs=1e-5)
 
 
+def test_compare_and_validation_use_what_was_read_once(
+    served: Served, unknown: Path, tmp_path: Path
+) -> None:
+    test = tmp_path / "test"
+    for label, path in served.screenshots.items():
+        (test / label).mkdir(parents=True)
+        shutil.copy(path, test / label / path.name)
+    (test / "other").mkdir()
+    shutil.copy(unknown, test / "other" / unknown.name)
+    percepts, out = tmp_path / "percepts.jsonl", tmp_path / "report"
+    common = ["--store", served.store, "--percepts", percepts]
+    ran = run("pagesight-server", "evaluate", test, "--out", out, "--compare", *common)
+    assert ran.returncode == 0, ran.stderr
+    compared = json.loads((out / "compare.json").read_text("utf-8"))
+    names = [row["name"] for row in compared["rows"]]
+    assert {"pagesight", "without OCR", "seed", "top-1 cosine", "diffusion: score"} <= set(names)
+    assert (out / "compare.md").read_text("utf-8").startswith("| way | micro F1 |")
+    assert 'id="comparison"' in (out / "report.html").read_text("utf-8")
+    assert len(percepts.read_text("utf-8").splitlines()) == 3
+    ran = run("pagesight-server", "calibrate", "--validation", test, *common)
+    assert ran.returncode == 1
+    assert "2 usable pictures of known pages, 19 are needed" in ran.stderr
+    assert len(ran.stderr.splitlines()) == 1
+    assert len(percepts.read_text("utf-8").splitlines()) == 3
+
+
 def test_a_page_enrolled_while_the_server_runs_is_known_to_the_next_query(
     served: Served, tmp_path: Path
 ) -> None:
