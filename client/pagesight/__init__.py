@@ -29,7 +29,9 @@ from pagesight._errors import (
     NotFoundError,
     OverloadedError,
     PagesightError,
+    PermissionDeniedError,
     ResourceExhaustedError,
+    UnauthenticatedError,
     UnavailableError,
     UnreadableFileError,
 )
@@ -100,6 +102,7 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "PagesightError",
+    "PermissionDeniedError",
     "Priority",
     "RelabelResult",
     "RemoveResult",
@@ -111,6 +114,7 @@ __all__ = [
     "StreamResult",
     "Suspect",
     "TlsConfig",
+    "UnauthenticatedError",
     "UnavailableError",
     "UnreadableFileError",
 ]

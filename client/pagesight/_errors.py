@@ -13,6 +13,8 @@
     ├── DeadlineExceededError     DEADLINE_EXCEEDED    no answer in time
     ├── UnavailableError          UNAVAILABLE          no server, or it is shutting down
     ├── CallCancelledError        CANCELLED            the call was given up
+    ├── UnauthenticatedError      UNAUTHENTICATED      the server asks for a token it knows
+    ├── PermissionDeniedError     PERMISSION_DENIED    the token may not do this
     └── InternalError             every other code     a bug, or not a pagesight server
 
 A unary call carries its google.rpc.Status in the trailing metadata, a streamed
@@ -131,6 +133,18 @@ class CallCancelledError(PagesightError):
     default_code = "CANCELLED"
 
 
+class UnauthenticatedError(PagesightError):
+    """The server asks for a token, and got none that it knows."""
+
+    default_code = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(PagesightError):
+    """The token has no role that may make this call."""
+
+    default_code = "PERMISSION_DENIED"
+
+
 class InternalError(PagesightError):
     """A bug in the server, or the address belongs to something else."""
 
@@ -149,6 +163,8 @@ _BY_CODE: dict[str, type[PagesightError]] = {
         DeadlineExceededError,
         UnavailableError,
         CallCancelledError,
+        UnauthenticatedError,
+        PermissionDeniedError,
     )
 }
 _BY_REASON: dict[str, type[PagesightError]] = {

@@ -43,6 +43,7 @@ from pagesight_server.evidence import Query
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import know, outdated, validation_key
 from pagesight_server.pipeline import Pipeline
+from pagesight_server.service import security
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve as serve_grpc
@@ -81,6 +82,12 @@ def serve(
         int | None, typer.Option(help="0 takes a free port.", show_default="50051")
     ] = None,
     method: MethodOption = None,
+    allow_plaintext: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-plaintext", help="Listen beyond loopback although security.cert is not set."
+        ),
+    ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -97,23 +104,30 @@ def serve(
         bundles=bundles,
         server={"host": host, "port": port},
         recognition={"method": method},
+        security={"allow_plaintext": allow_plaintext},
     )
     telemetry.configure_logs(settings.telemetry.logs, sys.stderr, telemetry.trace_of_now)
     asyncio.run(_serve(settings, as_json=as_json))
 
 
 async def _serve(config: Config, *, as_json: bool) -> None:
+    edge = security.edge(config.server.host, config.security)
     exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
     try:
         async with wiring.models(config) as models:
             with wiring.opened(config.store, limits=config.gallery.limits) as store:
-                await _serve_from(store, models, exporting, as_json=as_json)
+                await _serve_from(store, models, exporting, edge, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)
 
 
 async def _serve_from(
-    store: Gallery, models: wiring.Models, exporting: telemetry.Exporting, *, as_json: bool
+    store: Gallery,
+    models: wiring.Models,
+    exporting: telemetry.Exporting,
+    edge: security.Edge,
+    *,
+    as_json: bool,
 ) -> None:
     config = models.config
     live = models.live(store)
@@ -161,7 +175,8 @@ async def _serve_from(
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
             ready=ready,
-            interceptors=[telemetry.WatchCalls(exporting.telemetry)],
+            interceptors=[telemetry.WatchCalls(exporting.telemetry), *edge.interceptors],
+            credentials=edge.credentials,
         )
     finally:
         following.cancel()

@@ -73,6 +73,20 @@ class ServerConfig(_Section):
     """How often changes of the gallery by other processes are looked for."""
 
 
+class SecurityConfig(_Section):
+    """Who may call; nothing is asked of callers from this machine unless set."""
+
+    cert: Path | None = None
+    """The server's certificate chain, PEM. With `key`: TLS."""
+    key: Path | None = None
+    client_ca: Path | None = None
+    """Authorities of callers' certificates, PEM: mutual TLS."""
+    tokens: Path | None = None
+    """File of bearer tokens and their roles (service/security.py)."""
+    allow_plaintext: bool = False
+    """Listen on another address than loopback without TLS."""
+
+
 class RecognitionConfig(_Section):
     """How evidence becomes a decision."""
 
@@ -178,6 +192,7 @@ class Config(BaseSettings):
     """The SQLite file of the galleries."""
 
     server: ServerConfig = ServerConfig()
+    security: SecurityConfig = SecurityConfig()
     image: ImageLimits = ImageLimits()
     recognition: RecognitionConfig = RecognitionConfig()
     compute: ComputeConfig = ComputeConfig()

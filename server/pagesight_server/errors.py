@@ -14,6 +14,8 @@
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
         ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
+        ├── UnauthenticatedError  UNAUTHENTICATED      no token, or none that is known
+        ├── PermissionDeniedError PERMISSION_DENIED    the token may not do this
         └── ShuttingDownError     UNAVAILABLE          another replica can answer
 
 Whatever else escapes is a bug: INTERNAL, everything in the log, nothing in the
@@ -122,6 +124,20 @@ class DeadlineError(RequestError):
 
     status = "DEADLINE_EXCEEDED"
     reason = "BUDGET_SPENT"
+
+
+class UnauthenticatedError(RequestError):
+    """The call carries no token, or none that the server knows."""
+
+    status = "UNAUTHENTICATED"
+    reason = "TOKEN_MISSING"
+
+
+class PermissionDeniedError(RequestError):
+    """The token has no role that may make this call."""
+
+    status = "PERMISSION_DENIED"
+    reason = "ROLE_MISSING"
 
 
 class ShuttingDownError(RequestError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +81,7 @@ async def serving(
     config: ServerConfig | None = None,
     limits: ImageLimits | None = None,
     epsilon: float = 0.05,
+    guards: Sequence[grpc.aio.ServerInterceptor] = (),
     models: FakeModels | None = None,
     telemetry: Telemetry | None = None,
 ) -> AsyncIterator[Serving]:
@@ -116,7 +117,7 @@ async def serving(
             max_image_bytes=within.max_bytes,
             stop=stopping.wait,
             ready=port.set_result,
-            interceptors=[WatchCalls(telemetry)],
+            interceptors=[WatchCalls(telemetry), *guards],
         )
     )
     either: set[asyncio.Future[Any]] = {stopped, port}

@@ -24,6 +24,7 @@ API = """
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
     OverloadedError ResourceExhaustedError UnavailableError UnreadableFileError
+    PermissionDeniedError UnauthenticatedError
 """
 
 CALLS = """

@@ -11,10 +11,10 @@ from pagesight_server.care import diagnose, near_duplicates
 from pagesight_server.config import ServerConfig
 from pagesight_server.enrolment import Enroller, Item
 from pagesight_server.errors import InvalidRequestError, LimitError
-from pagesight_server.gallery import Applied, Gallery
+from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
-from pagesight_server.service import care, protocol
+from pagesight_server.service import care, protocol, security
 from pagesight_server.service.classifier import Context, answer
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
@@ -45,6 +45,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             header, items = await self._receive(request_iterator)
             change = protocol.change_of(header)
             applied = await self._enroller.enrol(change, items)
+            security.audit("enrol", change, applied, context.peer())
             await self._live.refresh()
             response = protocol.enrolled(applied)
             added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
@@ -87,11 +88,11 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> pb.RemoveResponse:
         """Takes pictures out."""
 
-        def work() -> Applied:
+        def work(change: Change) -> Applied:
             ids = _some(request.image_ids)
-            return self._store.remove(protocol.change_of(request.change), ids)
+            return self._store.remove(change, ids)
 
-        applied = await answer(context, self._change(work))
+        applied = await answer(context, self._change(context, "remove", request.change, work))
         return pb.RemoveResponse(revision=applied.revision, removed=applied.counts["removed"])
 
     async def Relabel(  # noqa: N802
@@ -99,11 +100,11 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> pb.RelabelResponse:
         """Gives pictures another label."""
 
-        def work() -> Applied:
+        def work(change: Change) -> Applied:
             ids = _some(request.image_ids)
-            return self._store.relabel(protocol.change_of(request.change), ids, request.label)
+            return self._store.relabel(change, ids, request.label)
 
-        applied = await answer(context, self._change(work))
+        applied = await answer(context, self._change(context, "relabel", request.change, work))
         return pb.RelabelResponse(
             revision=applied.revision, relabelled=applied.counts["relabelled"]
         )
@@ -113,10 +114,10 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> pb.RollbackResponse:
         """Goes back to an earlier revision, as a new one."""
 
-        def work() -> Applied:
-            return self._store.rollback(protocol.change_of(request.change), request.to_revision)
+        def work(change: Change) -> Applied:
+            return self._store.rollback(change, request.to_revision)
 
-        applied = await answer(context, self._change(work))
+        applied = await answer(context, self._change(context, "rollback", request.change, work))
         lost = [outcome.image_id for outcome in applied.outcomes]
         return pb.RollbackResponse(revision=applied.revision, lost_image_ids=lost, **applied.counts)
 
@@ -125,15 +126,23 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> pb.SetLabelsResponse:
         """Replaces what the operator knows of some labels."""
 
-        def work() -> Applied:
+        def work(change: Change) -> Applied:
             facts = protocol.facts_of(request.labels)
-            return self._store.set_facts(protocol.change_of(request.change), facts)
+            return self._store.set_facts(change, facts)
 
-        applied = await answer(context, self._change(work))
+        applied = await answer(context, self._change(context, "labels", request.change, work))
         return pb.SetLabelsResponse(revision=applied.revision)
 
-    async def _change(self, work: Callable[[], Applied]) -> Applied:
-        applied = await asyncio.to_thread(work)
+    async def _change(
+        self,
+        context: Context,
+        kind: str,
+        message: pb.Change,
+        work: Callable[[Change], Applied],
+    ) -> Applied:
+        change = protocol.change_of(message)
+        applied = await asyncio.to_thread(work, change)
+        security.audit(kind, change, applied, context.peer())
         await self._live.refresh()
         return applied
 

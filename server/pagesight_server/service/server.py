@@ -41,6 +41,7 @@ async def serve(
     stop: Callable[[], Awaitable[object]],
     ready: Callable[[int], None],
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    credentials: grpc.ServerCredentials | None = None,
 ) -> None:
     """Serves until `stop` returns, then drains.
 
@@ -52,6 +53,7 @@ async def serve(
         stop: Returns when the server should stop.
         ready: Called with the port once requests are answered.
         interceptors: See every call, outermost first.
+        credentials: For TLS; None listens in the clear.
 
     Raises:
         SetupError: the address cannot be listened on.
@@ -75,7 +77,11 @@ async def serve(
 
     address = f"{config.host}:{config.port}"
     try:
-        port = server.add_insecure_port(address)
+        port = (
+            server.add_insecure_port(address)
+            if credentials is None
+            else server.add_secure_port(address, credentials)
+        )
     except RuntimeError as error:
         raise SetupError(f"cannot listen on {address}: is another server running?") from error
     await server.start()
