@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
+import os
 import re
 import signal
 import subprocess
@@ -18,6 +20,7 @@ import cv2
 import grpc
 import numpy as np
 import pytest
+import trustme
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
@@ -39,12 +42,12 @@ def screenshot(title: str, *, left: int, shade: int) -> bytes:
 
 
 @contextmanager
-def server(store: Path, bundles: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(store: Path, bundles: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address; killed in the end if it still runs."""
     with subprocess.Popen(
         [
             *(sys.executable, "-W", "error", "-m", "pagesight_server", "serve", "--port", "0"),
-            *("--json", "--store", str(store), "--bundles", str(bundles)),
+            *("--json", "--store", str(store), "--bundles", str(bundles), *more),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -162,3 +165,59 @@ def test_a_server_that_cannot_start_says_why_in_one_line(
     (line,) = err.splitlines()
     assert line.startswith("pagesight-server: ")
     assert problem in line
+
+
+def test_with_certificates_and_tokens_it_serves_those_who_can_show_them(
+    tmp_path: Path, bundles: Path
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    issued.private_key_pem.write_to_path(tmp_path / "key.pem")
+    (tmp_path / "cert.pem").write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    digest = hashlib.sha256(b"s3cret").hexdigest()
+    (tmp_path / "tokens.toml").write_text(
+        f"[[token]]\nname = 'mei'\nsha256 = '{digest}'\nroles = ['gallery-write']\n", "utf-8"
+    )
+    config = tmp_path / "pagesight.toml"
+    config.write_text(
+        "[security]\n"
+        f"cert = '{tmp_path}/cert.pem'\nkey = '{tmp_path}/key.pem'\n"
+        f"tokens = '{tmp_path}/tokens.toml'\n",
+        "utf-8",
+    )
+    (tmp_path / "shot.png").write_bytes(screenshot("Login", left=20, shade=0))
+    with server(tmp_path / "gallery.db", bundles, "--config", str(config)) as (_, address):
+
+        def pagesight(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [sys.executable, "-m", "pagesight", *arguments, "--address", address],
+                env=os.environ | environment,
+                capture_output=True,
+                text=True,
+                timeout=START_S,
+            )
+
+        shown = {"PAGESIGHT_TOKEN": "s3cret", "PAGESIGHT_TLS_CA": str(tmp_path / "ca.pem")}
+        shot = str(tmp_path / "shot.png")
+        enrolled = pagesight("gallery", "enrol", shot, "--label", "login", **shown)
+        assert enrolled.returncode == 0, enrolled.stderr
+        refused = pagesight("classify", shot, **shown)
+        assert refused.returncode == 1
+        assert "'mei' has the roles gallery-write" in refused.stderr
+        unknown = pagesight("gallery", "list", **shown | {"PAGESIGHT_TOKEN": "guessed"})
+        assert (unknown.returncode, unknown.stderr) == (1, "pagesight: no such token\n")
+        assert pagesight("gallery", "list").returncode == 1  # in the clear
+
+
+def test_beyond_this_machine_it_does_not_start_in_the_clear(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = str(tmp_path / "gallery.db")
+    monkeypatch.setattr(
+        sys, "argv", ["pagesight-server", "serve", "--host", "0.0.0.0", "--store", store]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "--allow-plaintext" in capsys.readouterr().err

@@ -25,7 +25,9 @@ from pagesight._cli.classify import classify
 
 app = typer.Typer(
     name="pagesight",
-    help="Tells which known page a phone screenshot shows, or that it shows none of them.",
+    help="Tells which known page a phone screenshot shows, or that it shows none of them.\n\n"
+    "PAGESIGHT_TOKEN is sent as bearer token; PAGESIGHT_TLS_CA, the file of the authorities that "
+    "are trusted, or empty for the public ones, asks for TLS.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -7,6 +7,7 @@ that says what to do next, and exit code 1; a wrong command line is exit code 2.
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from pagesight._client import Client
 from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError, UnavailableError
+from pagesight._security import TlsConfig
 
 PROGRESS_AFTER_S = 2.0
 """Work shorter than this is not worth a progress bar."""
@@ -76,11 +78,22 @@ def teaching(command: _Command) -> _Command:
 
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """Gives a client of the server and ends the command when the server cannot answer."""
+    """Gives a client of the server and ends the command when the server cannot answer.
+
+    What proves who asks comes from the environment, where it is in no list of processes.
+    """
     if not address:
         raise typer.BadParameter("write host:port", param_hint="--address")
+    authority = os.environ.get("PAGESIGHT_TLS_CA")
+    tls = TlsConfig(ca=authority or None) if authority is not None else None
     try:
-        with Client(address) as client:
+        client_of_ours = Client(address, tls=tls, token=os.environ.get("PAGESIGHT_TOKEN") or None)
+    except OSError as error:
+        fail(f"PAGESIGHT_TLS_CA: cannot read {error.filename}: {error.strerror}")
+    except ValueError as error:
+        fail(str(error))
+    try:
+        with client_of_ours as client:
             yield client
     except UnavailableError as error:
         if error.reason:  # a server did answer
