@@ -26,6 +26,7 @@ from pydantic_settings import (
 from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Limits
 from pagesight_server.image import ImageLimits
+from pagesight_server.index.plan import IndexSettings
 from pagesight_server.runtime import Device
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -197,6 +198,7 @@ class Config(BaseSettings):
     recognition: RecognitionConfig = RecognitionConfig()
     compute: ComputeConfig = ComputeConfig()
     gallery: GalleryConfig = GalleryConfig()
+    index: IndexSettings = IndexSettings()
     telemetry: TelemetryConfig = TelemetryConfig()
 
 

@@ -1,6 +1,7 @@
 """What the server knows right now: one `Knowledge` per gallery, swapped whole.
 
     store ──> snapshot ──> Knowledge ──swap──> queries
+        └─what changed─> next snapshot   └──due?──> another generation of its index, beside
       ^ own changes: at once         ^ changes by other processes: polled
 
 A query takes the knowledge it began with to its end; a new one is built beside
@@ -17,6 +18,7 @@ from pagesight_server.decision import CALIBRATION_VERSION, Calibration, Knowledg
 from pagesight_server.errors import NotFoundError, StorageError
 from pagesight_server.evidence import MethodName
 from pagesight_server.gallery import Gallery
+from pagesight_server.index import Keeper, Vectors
 from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
 
 log = logging.getLogger(__name__)
@@ -32,7 +34,14 @@ def _key(method: MethodName, epsilon: float) -> str:
     return f"{method} {epsilon} v{CALIBRATION_VERSION}"
 
 
-def know(store: Gallery, name: str, method: MethodName, epsilon: float) -> Knowledge:
+def know(
+    store: Gallery,
+    name: str,
+    method: MethodName,
+    epsilon: float,
+    *,
+    snapshot: Snapshot | None = None,
+) -> Knowledge:
     """Reads a gallery and prepares it for queries; calibrates it unless that was stored.
 
     A threshold that labelled traffic placed is preferred, also when the gallery has changed since:
@@ -41,7 +50,7 @@ def know(store: Gallery, name: str, method: MethodName, epsilon: float) -> Knowl
     Raises:
         NotFoundError: no such gallery.
     """
-    snapshot = store.snapshot(name)
+    snapshot = store.snapshot(name) if snapshot is None else snapshot
     key = _key(method, epsilon)
     stored = store.calibration(name, snapshot.revision, key)
     knowledge = Knowledge.of(
@@ -98,11 +107,20 @@ class Live:
         bundles: What this server runs; galleries made by others are refused.
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
+        keeper: How vectors are searched; exactly, when None.
     """
 
     def __init__(
-        self, store: Gallery, bundles: Bundles, *, method: MethodName, epsilon: float
+        self,
+        store: Gallery,
+        bundles: Bundles,
+        *,
+        method: MethodName,
+        epsilon: float,
+        keeper: Keeper | None = None,
     ) -> None:
+        self._keeper = keeper or Keeper()
+        self._building: dict[str, asyncio.Task[None]] = {}
         self._store = store
         self._bundles = bundles
         self._method: MethodName = method
@@ -139,12 +157,66 @@ class Live:
                     and not await asyncio.to_thread(self._recalibrated, known)
                 ):
                     continue
-                self._known[name] = await asyncio.to_thread(
-                    know, self._store, name, self._method, self._epsilon
-                )
+                self._known[name] = await asyncio.to_thread(self._know, name, known)
+                self._rebuild_when_due(self._known[name].snapshot)
                 log.info("gallery %s is at revision %d", name, self._known[name].snapshot.revision)
                 if warning := outdated(self._known[name]):
                     log.warning("gallery %s: %s", name, warning)
+
+    def _know(self, name: str, known: Knowledge | None) -> Knowledge:
+        snapshot = self._snapshot(name, known.snapshot if known else None)
+        return know(self._store, name, self._method, self._epsilon, snapshot=snapshot)
+
+    def _snapshot(self, name: str, before: Snapshot | None) -> Snapshot:
+        """The present revision: what changed since the one before, or all of it."""
+        if before is not None and before.pictures:
+            changes = self._store.changes(name, before.revision)
+            if changes is None:
+                self._keeper.forget(name, before.encoder_bundle)
+            elif changes.bundles == before.bundles:
+                after = before.after(changes)
+                if after.pictures:  # Of nothing, not even the dimension is known.
+                    return after
+        snapshot = self._store.snapshot(name)
+        vectors = self._keeper.vectors(
+            name,
+            snapshot.encoder_bundle,
+            [picture.image_id for picture in snapshot.pictures],
+            snapshot.embeddings[:],
+        )
+        return replace(snapshot, embeddings=vectors)
+
+    def _rebuild_when_due(self, snapshot: Snapshot) -> None:
+        """Begins another generation beside; searches move to it when it is done."""
+        name, vectors = snapshot.gallery, snapshot.embeddings
+        if name in self._building or not isinstance(vectors, Vectors):
+            return
+        if self._keeper.is_due(name, vectors):
+            self._building[name] = asyncio.create_task(self._rebuild(snapshot, vectors))
+
+    async def _rebuild(self, snapshot: Snapshot, vectors: Vectors) -> None:
+        name, bundle, built_from = snapshot.gallery, snapshot.encoder_bundle, vectors.layout
+        ids = [picture.image_id for picture in snapshot.pictures]
+        try:
+            if not await asyncio.to_thread(self._keeper.rebuild, name, bundle, ids, vectors):
+                return
+            generation = vectors.layout.generation
+            async with self._refreshing:
+                now = self._known[name].snapshot.embeddings
+                if not isinstance(now, Vectors) or now.layout.generation is generation:
+                    return
+                if not now.adopt(generation, built_from):
+                    # Read whole meanwhile, perhaps for a purge: nothing may be left of it.
+                    await asyncio.to_thread(self._keeper.forget, name, bundle)
+        except Exception:
+            log.exception("gallery %s stays on its old index", name)
+        finally:
+            del self._building[name]
+
+    async def settled(self) -> None:
+        """Waits until no generation is being built."""
+        while self._building:
+            await asyncio.gather(*self._building.values())
 
     def _recalibrated(self, known: Knowledge) -> bool:
         """Whether labelled traffic has placed, or no longer places, another threshold."""

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from pagesight_server.arrays import Embeddings
 from pagesight_server.errors import BundleMismatchError, InvalidRequestError
+from pagesight_server.index.vectors import Halves, Vectors
 from pagesight_server.text import Reading
 
 OTHER = "other"
@@ -86,6 +90,23 @@ class Picture:
     reading: Reading
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Changes:
+    """What became of a gallery between two revisions."""
+
+    revision: int
+    """The later one."""
+    bundles: Bundles
+    left: tuple[tuple[str, str], ...]
+    """Label and id of pictures that are no longer there, or there under another label."""
+    joined: tuple[Picture, ...]
+    """Pictures that were not there, or there under another label; by label, then id."""
+    halves: Halves
+    """Of each that joined."""
+    facts: Mapping[str, LabelFacts]
+    """All of the later revision."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """A gallery at one revision. Pictures are ordered by label, then id."""
@@ -95,7 +116,7 @@ class Snapshot:
     encoder_bundle: str
     ocr_bundle: str
     pictures: tuple[Picture, ...]
-    embeddings: Embeddings
+    embeddings: Embeddings | Vectors
     """Row i belongs to pictures[i]; stored as fp16, so equal to about 1e-3."""
     facts: Mapping[str, LabelFacts]
 
@@ -103,6 +124,47 @@ class Snapshot:
     def bundles(self) -> Bundles:
         """What made its embeddings and texts."""
         return Bundles(encoder=self.encoder_bundle, ocr=self.ocr_bundle)
+
+    def after(self, changes: Changes) -> Snapshot:
+        """The snapshot that changes lead to; it shares with this one what did not change.
+
+        Raises:
+            ValueError: the embeddings are not `Vectors`, or what left was never there.
+        """
+        if not isinstance(self.embeddings, Vectors):
+            raise ValueError("only a snapshot over Vectors can be continued")
+
+        def key(picture: Picture) -> tuple[str, str]:
+            return picture.label, picture.image_id
+
+        was: dict[str, int] = {}
+        for label, image_id in changes.left:
+            row = bisect_left(self.pictures, (label, image_id), key=key)
+            if row == len(self.pictures) or key(self.pictures[row]) != (label, image_id):
+                raise ValueError(f"{image_id} was not in revision {self.revision}")
+            was[image_id] = row
+        gone = sorted(was.values())
+        stayed = list(self.pictures)
+        for row in reversed(gone):
+            del stayed[row]
+        places = [bisect_left(stayed, key(picture), key=key) for picture in changes.joined]
+        pictures: list[Picture] = []
+        begin = 0
+        for place, picture in zip(places, changes.joined, strict=True):
+            pictures += stayed[begin:place]
+            pictures.append(picture)
+            begin = place
+        pictures += stayed[begin:]
+        kept = np.delete(np.arange(len(self.pictures), dtype=np.int64), gone)
+        before = [was.get(picture.image_id, -1) for picture in changes.joined]
+        new = np.asarray(before, np.int64) < 0
+        return replace(
+            self,
+            revision=changes.revision,
+            pictures=tuple(pictures),
+            embeddings=self.embeddings.after(np.insert(kept, places, before), changes.halves[new]),
+            facts=changes.facts,
+        )
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from pagesight_server.encoder import Encoder
 from pagesight_server.enrolment import Enroller
 from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Gallery, Limits
+from pagesight_server.index import Keeper
 from pagesight_server.live import Live
 from pagesight_server.memo import CacheStats, Memo
 from pagesight_server.ocr import OcrEngine, OcrSettings
@@ -96,7 +97,13 @@ class Models:
     def live(self, store: Gallery) -> Live:
         """What a store holds, ready for queries."""
         recognition = self.config.recognition
-        return Live(store, self.bundles, method=recognition.method, epsilon=recognition.epsilon)
+        return Live(
+            store,
+            self.bundles,
+            method=recognition.method,
+            epsilon=recognition.epsilon,
+            keeper=Keeper(self.config.index, Path(f"{store.path}.index")),
+        )
 
 
 def load_bundles(folder: Path) -> tuple[Bundle, Bundle]:

@@ -76,7 +76,7 @@ def _planted(snapshot: Snapshot, seed: int) -> str:
 
 
 def _pairs(snapshot: Snapshot) -> list[str]:
-    lengths = np.linalg.norm(snapshot.embeddings, axis=1, keepdims=True)
+    lengths = np.linalg.norm(snapshot.embeddings[:], axis=1, keepdims=True)
     cosines = (snapshot.embeddings / lengths) @ (snapshot.embeddings / lengths).T
     texts = [page_text(p.reading) for p in snapshot.pictures]
     names = [p.source for p in snapshot.pictures]

@@ -67,7 +67,7 @@ def test_enrolled_pictures_are_in_the_snapshot_with_all_that_is_known_of_them(
     assert first.reading == reading("额度", "首页")
     # fp16 keeps 11 bits: 1/3 is off by at most 2^-13.
     np.testing.assert_allclose(snapshot.embeddings[0], unit(1, 2, 2), atol=2**-12)
-    assert snapshot.embeddings.dtype == np.float32
+    assert snapshot.embeddings[:].dtype == np.float32
     assert store.image_bytes(ONE) == b"one"
 
 

@@ -217,8 +217,8 @@ def test_a_base_that_finds_too_little_is_refused(monkeypatch: pytest.MonkeyPatch
         ("auto", 50_000, 1152, "flat"),
         ("auto", 50_001, 1152, "ivfpq"),
         ("flat", 10_000_000, 1152, "flat"),
-        ("ivfpq", 256, 1152, "ivfpq"),
-        ("ivfpq", 255, 1152, "flat"),
+        ("ivfpq", 512, 1152, "ivfpq"),
+        ("ivfpq", 511, 1152, "flat"),
         ("auto", 60_000, 7, "flat"),
     ],
 )

@@ -16,7 +16,7 @@ from pagesight_server.decision import CALIBRATION_VERSION, Knowledge
 from pagesight_server.errors import BundleMismatchError, NotFoundError, StorageError
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.live import Live, know
-from pagesight_server.snapshot import Snapshot
+from pagesight_server.snapshot import Changes, Snapshot
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES
 from tests.support.stores import enrol, put
@@ -43,6 +43,11 @@ class Store(Gallery):
         taken = super().snapshot(name, revision)
         self.read.set()
         return taken
+
+    def changes(self, name: str, revision: int) -> Changes | None:
+        found = super().changes(name, revision)
+        self.read.set()
+        return found
 
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         if self.full:

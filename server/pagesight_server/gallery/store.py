@@ -13,13 +13,14 @@ a change is; the statements are in the modules beside it.
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries
+from pagesight_server.gallery import contents, purge, queries, since
 from pagesight_server.gallery.edit import Edit, names
 from pagesight_server.gallery.file import StoreFile
 from pagesight_server.gallery.values import (
@@ -35,7 +36,14 @@ from pagesight_server.gallery.values import (
     Purged,
     Revision,
 )
-from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, LabelFacts, Snapshot, check_label
+from pagesight_server.snapshot import (
+    DEFAULT_GALLERY,
+    Bundles,
+    Changes,
+    LabelFacts,
+    Snapshot,
+    check_label,
+)
 
 KEPT_ANSWERS = 1_000
 """Answers to changes with a request_id that each gallery remembers, the newest. A repeat comes
@@ -348,6 +356,8 @@ class Gallery:
         with self.file.writing():
             revisions = purge.purge(self._db, image_ids, author, self.now_ms())
         self.file.scrub()
+        # What is derived holds vectors of every picture; it is made again without these.
+        shutil.rmtree(f"{self.path}.index", ignore_errors=True)
         with self.file.writing():
             self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
@@ -403,6 +413,18 @@ class Gallery:
         """
         with self.file.reading() as db:
             return queries.snapshot(db, *self._at(name, revision))
+
+    def changes(self, name: str, revision: int) -> Changes | None:
+        """What became of a gallery since a revision; None when it must be read whole.
+
+        Raises:
+            NotFoundError: no such gallery or revision.
+        """
+        with self.file.reading() as db:
+            gallery, at = self._at(name, None)
+            if at < revision:
+                return None
+            return since.changes(db, gallery, revision, at)
 
     def images(
         self,

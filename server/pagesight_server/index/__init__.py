@@ -6,6 +6,7 @@
     vectors.py   the vectors themselves: a generation on disk, and what came since
     layered.py   base + exact delta, less what was removed; scores always exact
     shelf.py     generations on disk: checksummed, written beside and renamed
+    keeper.py    which generation is searched, and when it gets another
 
 This package alone imports faiss. Whatever a base approximates, only *which* pictures are
 compared depends on it: every cosine that leaves here is the true one, so nothing an index
@@ -13,6 +14,7 @@ rounds away can reach the threshold that decides `other`.
 """
 
 from pagesight_server.index.exact import FlatIndex, Hits
+from pagesight_server.index.keeper import Keeper
 from pagesight_server.index.layered import LayeredIndex, Neighbours, nearest
 from pagesight_server.index.plan import IndexSettings
 from pagesight_server.index.shelf import Shelf
@@ -23,6 +25,7 @@ __all__ = [
     "Generation",
     "Hits",
     "IndexSettings",
+    "Keeper",
     "LayeredIndex",
     "Neighbours",
     "Shelf",

@@ -161,7 +161,7 @@ def build(
     count, dimension = halves.shape
     random = np.random.Generator(np.random.PCG64(7))
     shuffled = random.permutation(count)
-    held_out = np.sort(shuffled[: min(HELD_OUT, count // 4)])
+    held_out = np.sort(shuffled[: min(HELD_OUT, count // 8)])
     nlist, m = list_count(count), code_bytes(dimension)
     sample = np.sort(shuffled[len(held_out) :][: max(MAX_CODE_TRAINING, TRAINING_PER_LIST * nlist)])
 

@@ -15,8 +15,8 @@ Kind = Literal["flat", "ivfpq"]
 SUBQUANTIZERS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8)
 """Sizes of code that faiss has GPU kernels for, largest first."""
 
-MIN_TRAINING = 256
-"""Vectors without which 8-bit codes cannot be trained."""
+MIN_TRAINING = 512
+"""Pictures without which 8-bit codes cannot be trained and measured: 256 values need as many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

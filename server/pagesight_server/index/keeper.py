@@ -1,0 +1,111 @@
+"""Which generation each gallery is searched over, and when it gets another.
+
+    snapshot read whole ──> a kept generation that still fits, else every vector in memory, exact
+    after each change ──due?──> built in one slow thread beside ──adopted──> searched from then on
+
+A base that finds too little is said and not used: the gallery stays on what it has until it
+has grown by a tenth.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from pagesight_server.arrays import Embeddings
+from pagesight_server.index.ivfpq import RecallError, build, usable_device
+from pagesight_server.index.layered import FlatBase
+from pagesight_server.index.plan import IndexSettings
+from pagesight_server.index.shelf import Shelf
+from pagesight_server.index.vectors import Generation, Vectors, halves_at, laid_out
+
+log = logging.getLogger(__name__)
+
+GROWN = 1.1
+"""How much more a gallery must hold before a base that was refused is tried again."""
+
+
+class Keeper:
+    """Makes and replaces generations.
+
+    Args:
+        settings: What an index is, and when.
+        folder: Where large ones are kept; None keeps none, and none is large.
+
+    Raises:
+        SetupError: CUDA was asked for and faiss has none.
+    """
+
+    def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
+        self.settings = settings or IndexSettings()
+        self._device = usable_device(self.settings.device)
+        self._shelf = None if folder is None else Shelf(folder)
+        self._refused: dict[str, int] = {}
+        """Pictures that a gallery had when its base found too little."""
+        self._builder = ThreadPoolExecutor(1, "index-builder", initializer=_step_back)
+
+    def vectors(
+        self, gallery: str, bundle: str, ids: Sequence[str], embeddings: Embeddings
+    ) -> Vectors:
+        """The vectors of a snapshot that was read whole; equal to what the store says."""
+        halves = embeddings.astype(np.float16)
+        if self._shelf is not None and self._kind(*halves.shape) == "ivfpq":
+            taken = self._shelf.take(gallery, bundle, self._device)
+            if taken is not None and taken[1].halves.shape[1] == halves.shape[1]:
+                return laid_out(taken[1], taken[0], halves, ids)
+        return Vectors.fresh(Generation(halves=halves, base=FlatBase(halves)))
+
+    def is_due(self, gallery: str, vectors: Vectors) -> bool:
+        """Whether a gallery should get another generation."""
+        kind = self._kind(*vectors.shape)
+        generation = vectors.layout.generation
+        if kind != generation.base.kind:
+            return len(vectors) > GROWN * self._refused.get(gallery, 0)
+        return self.settings.is_due(len(generation), vectors.changed)
+
+    def rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
+        """Builds a generation and has the vectors adopt it; says whether they did.
+
+        Blocks; what is searched meanwhile is the old one.
+        """
+        return self._builder.submit(self._rebuild, gallery, bundle, ids, vectors).result()
+
+    def forget(self, gallery: str, bundle: str) -> None:
+        """Deletes what is kept of a gallery, after a purge."""
+        if self._shelf is not None:
+            self._shelf.erase(gallery, bundle)
+
+    def _kind(self, pictures: int, dimension: int) -> str:
+        return "flat" if self._shelf is None else self.settings.kind_for(pictures, dimension)
+
+    def _rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
+        layout = vectors.layout
+        halves = halves_at(layout, layout.slots)
+        if self._shelf is None or self._kind(*halves.shape) == "flat":
+            return vectors.adopt(Generation(halves=halves, base=FlatBase(halves)), layout)
+        keys = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 32)
+        try:
+            generation = self._shelf.put(
+                gallery,
+                bundle,
+                keys,
+                halves,
+                lambda mapped: build(mapped, self.settings, device=self._device, threads=1),
+            )
+        except (RecallError, OSError) as error:
+            self._refused[gallery] = len(ids)
+            log.warning("gallery %s stays on its old index: %s", gallery, error)
+            return False
+        log.info("gallery %s is searched over %d pictures by codes", gallery, len(generation))
+        return vectors.adopt(generation, layout)
+
+
+def _step_back() -> None:
+    """On Linux a thread has a niceness of its own: queries come first."""
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
