@@ -116,6 +116,10 @@ bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors
 	@$(BIN)/python -m tests.bench.bench_index $(ARGS)
 
+.PHONY: bench-telemetry
+bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
+	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
