@@ -154,6 +154,45 @@ def test_a_disk_without_room_is_told_and_keeps_the_old_state(tmp_path: Path) -> 
     store.close()
 
 
+RESTORE = """
+import sys
+from pathlib import Path
+from pagesight_server.gallery import backup
+print("begin", flush=True)
+backup.restore(Path(sys.argv[1]), Path(sys.argv[2]), author="li", force=True)
+print("end", flush=True)
+"""
+
+
+def test_a_restore_that_is_killed_leaves_the_old_state_or_the_new(tmp_path: Path) -> None:
+    path, file = tmp_path / "gallery.db", tmp_path / "it.db"
+    store = Gallery(path)  # open all the time, as a server has it
+    enrol(store, {f"{i} " * 20_000: "a" for i in range(40)})
+    backup.backup(store, file)
+    chance = random.Random(5)
+    for number in range(6):
+        revision = enrol(store, {f"late {number}": "b"}).revision
+        process = subprocess.Popen(
+            [sys.executable, "-c", RESTORE, str(file), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == "begin\n"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.random() * 0.4)
+        process.kill()
+        ended = process.stdout.read() == "end\n"
+        process.wait(WAIT_S)
+        process.stdout.close()
+        at, labels = store.revisions()["default"], store.snapshot().labels
+        assert (at, labels) in [(revision, ("a", "b")), (revision + 1, ("a",))]
+        assert at == revision + 1 or not ended
+        assert backup.check(store) == []
+    store.close()
+
+
 async def test_a_second_server_knows_within_a_second_what_the_first_was_taught(
     tmp_path: Path,
 ) -> None:
