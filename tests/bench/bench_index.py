@@ -80,6 +80,9 @@ class Row:
     queries_per_s: float
     """At batch 32."""
     times_flat: float
+    cpu_ms_per_query: float
+    """At batch 32, of the whole process: what other work on the machine does not change."""
+    times_flat_by_cpu: float
     settings: str
 
 
@@ -181,7 +184,7 @@ def compare(
     count, dimension = stored.shape
     nlist, m = list_count(count), code_bytes(dimension)
     rows: list[Row] = []
-    flat_rate = 0.0
+    flat_rate = flat_cpu = 0.0
     truth: NDArray[np.int64] | None = None
     kept: list[Vectors] = []
 
@@ -266,9 +269,10 @@ def compare(
         build_s = time.perf_counter() - start
         found = np.concatenate([search(queries[i : i + 32]) for i in range(0, len(queries), 32)])
         truth = found if truth is None else truth
-        one, many = _median_ms(search, queries, 1), _median_ms(search, queries, 32)
-        rate = 32_000 / many
-        flat_rate = flat_rate or rate
+        one, _ = _median_ms(search, queries, 1)
+        many, cpu = _median_ms(search, queries, 32)
+        rate, cpu = 32_000 / many, cpu / 32
+        flat_rate, flat_cpu = flat_rate or rate, flat_cpu or cpu
         rows.append(
             Row(
                 data=data,
@@ -283,6 +287,8 @@ def compare(
                 batch_32_ms=many,
                 queries_per_s=rate,
                 times_flat=rate / flat_rate,
+                cpu_ms_per_query=cpu,
+                times_flat_by_cpu=flat_cpu / cpu,
                 settings=text,
             )
         )
@@ -376,17 +382,20 @@ def _sample(stored: NDArray[np.float16], count: int) -> Floats:
     return unit(stored[rows].astype(np.float32))
 
 
-def _median_ms(search: Search, queries: Floats, batch: int) -> float:
+def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, float]:
+    """Of one call: by the clock, and of processor."""
     took: list[float] = []
+    cpu: list[float] = []
     begun = time.perf_counter()
     for turn in range(200):
         start = turn * batch % (len(queries) - batch + 1)
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         search(queries[start : start + batch])
         took.append(1000 * (time.perf_counter() - began))
+        cpu.append(1000 * (time.process_time() - worked))
         if turn >= 2 and time.perf_counter() - begun > PATIENCE_S:
             break
-    return statistics.median(took)
+    return statistics.median(took), statistics.median(cpu)
 
 
 def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
