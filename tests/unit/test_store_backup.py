@@ -12,7 +12,9 @@ import pytest
 
 from pagesight_server.errors import NotFoundError, SetupError
 from pagesight_server.gallery import Change, Gallery, backup
+from pagesight_server.live import Live
 from tests.support import WAIT_S
+from tests.support.parts import BUNDLES
 from tests.support.stores import enrol, picture_id
 
 ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
@@ -258,3 +260,20 @@ def test_a_purge_refuses_while_a_managed_backup_is_out_of_reach(
     file.unlink()
     backup.purge(store, [ONE], author="li", forget_missing=True)
     assert backup.managed(store) == []
+
+
+async def test_a_server_follows_a_restore_and_what_comes_after(
+    store: Gallery, tmp_path: Path
+) -> None:
+    live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
+    enrol(store, {"one": "a"})
+    backup.backup(store, tmp_path / "it.db")
+    enrol(store, {"two": "b"})
+    await live.refresh()
+    assert live.get("default").snapshot.labels == ("a", "b")
+    backup.restore(tmp_path / "it.db", store.path, author="li", force=True)
+    await live.refresh()
+    assert live.get("default").snapshot.labels == ("a",)
+    enrol(store, {"three": "c"})
+    await live.refresh()
+    assert live.get("default").snapshot.labels == ("a", "c")

@@ -16,13 +16,13 @@ from pagesight_server.text import Reading
 
 
 def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -> Changes | None:
-    """What lies between two revisions; None where a purge did, which rewrites the past."""
-    purged = db.execute(
+    """What lies between two revisions; None where a purge or restore did: they rewrite the past."""
+    rewritten = db.execute(
         "SELECT 1 FROM revisions WHERE gallery_id = ? AND revision > ? AND revision <= ? "
-        "AND kind = 'purge'",
+        "AND kind IN ('purge', 'restore')",
         (gallery["id"], since, at),
     ).fetchone()
-    if purged is not None:
+    if rewritten is not None:
         return None
     values = {
         "gallery": gallery["id"],
