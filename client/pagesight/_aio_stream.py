@@ -101,7 +101,10 @@ class AsyncStream(Generic[K]):
     def _connect(self, stub: ClassifierServiceAsyncStub, calls: set[grpc.aio.Call]) -> None:
         self._connection += 1
         self._outbox = deque(self._ledger.unanswered(but=self._resends.waiting()))
-        call = stub.ClassifyStream(metadata=self._metadata)
+        try:
+            call = stub.ClassifyStream(metadata=self._metadata)
+        except grpc.aio.UsageError as error:  # closed while we waited to connect anew
+            raise CallCancelledError("the client was closed") from error
         calls.add(call)
         self._call = call
         ending = Ending(call, self._endpoint)

@@ -165,6 +165,7 @@ class AsyncConnection:
             credentials=credentials,
             options=channel_options,
         )
+        self._closed = False
         self._opened: grpc.aio.Channel | None = None
         self._streams: set[grpc.aio.Call] = set()
 
@@ -181,6 +182,7 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Closes the channel; calls under way end with `CallCancelledError`."""
+        self._closed = True
         # Older channels do not find all of their own streams when they close.
         for stream in tuple(self._streams):
             stream.cancel()
@@ -221,5 +223,13 @@ class AsyncConnection:
                 wait_s = endpoint.retry.delay_s(failure, failures)
                 if wait_s is None or time.monotonic() + wait_s >= give_up_s:
                     raise failure from error
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if self._closed and task is not None and not task.cancelling():
+                    # Not our caller's: grpc.aio's, of a call whose channel was closed.
+                    raise CallCancelledError("the client was closed") from None
+                raise
             await asyncio.sleep(wait_s)
+            if self._closed:
+                raise CallCancelledError("the client was closed")
         raise AssertionError("count never ends")

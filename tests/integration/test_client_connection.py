@@ -263,3 +263,17 @@ def test_closing_the_client_ends_a_wait_for_the_next_attempt(server: FakeServer)
         client.classify(b"busy")
     closer.join()
     assert asked.is_set()
+
+
+async def test_closing_the_client_ends_repeats_on_an_event_loop_too(server: FakeServer) -> None:
+    policy = RetryPolicy(attempts=2, first_delay_s=0.2, longest_delay_s=0.2)
+    client = AsyncClient(server.address, retry=policy)
+    asking = asyncio.create_task(client.classify(b"busy"))
+    server.classifier.breaks = 5
+    streaming = asyncio.create_task(anext(client.classify_stream([b"break"])))
+    await asyncio.to_thread(server.classifier.asked.wait, WAIT_S)
+    await asyncio.to_thread(server.classifier.stream_ended.wait, WAIT_S)
+    await client.close()
+    for task in (asking, streaming):
+        with pytest.raises(pagesight.CallCancelledError):
+            await task
