@@ -118,6 +118,10 @@ class ComputeConfig(_Section):
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Threads that find text, and as many more that recognise it; half of the cores each, or one
     each on CUDA."""
+    reading: Literal["full", "on_demand"] = "full"
+    """`on_demand` reads a query's lines until no unread one seems able to change the decision; what
+    is enrolled is always read in full. Scores are then what is certain, not what full reading
+    would say, and screenshots that come again are read again."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
     """Most that one session may take of the GPU; there are at least three: encoder, detection,
     recognition. Checked against what is free at start. 0: no limit."""

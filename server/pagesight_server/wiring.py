@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pagesight_server import bundle, image
@@ -17,6 +18,7 @@ from pagesight_server.batcher import BatchConfig, Batcher
 from pagesight_server.bundle import Bundle
 from pagesight_server.config import CUDA_BATCH_SIZES, ComputeConfig, Config, cores
 from pagesight_server.decision import Knowledge
+from pagesight_server.demand import Found, Outline
 from pagesight_server.encoder import Encoder
 from pagesight_server.enrolment import Enroller
 from pagesight_server.errors import SetupError
@@ -56,10 +58,20 @@ class Models:
             embedding, _batch = await self.encoder.submit(pixels)
             return embedding
 
+        async def find(pixels: Pixels) -> Found:
+            page = await self.ocr.find(pixels)
+            outline = Outline(
+                width_px=page.width_px,
+                height_px=page.height_px,
+                boxes=tuple(region.box for region in page.regions),
+            )
+            return Found(outline=outline, read=partial(self.ocr.recognise, page))
+
         return Pipeline(
             decode=lambda data: image.decode(data, limits),
             encode=encode,
             read=self.ocr.read,
+            find=find if self.config.compute.reading == "on_demand" else None,
             knowledge=knowledge,
             memo=Memo(remember),
         )

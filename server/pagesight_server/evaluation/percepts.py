@@ -63,6 +63,10 @@ class PerceptFile(Memo[Key, Percept]):
     def __len__(self) -> int:
         return len(self._kept)
 
+    def values(self) -> list[Percept]:
+        """All that is kept, in the order of the file."""
+        return list(self._kept.values())
+
     async def get(self, key: Key, compute: Callable[[], Awaitable[Percept]]) -> Percept:
         """The percept of an image: from the file, else computed and kept.
 
