@@ -116,8 +116,9 @@ class Pipeline:
         finally:
             seen.cancel()
             text.cancel()
-        hits = knowledge.method.search(embedding)
-        looks = knowledge.method.weigh(Query(embedding=embedding, reading=None), hits)[:RIVALS]
+        hits = await asyncio.to_thread(knowledge.method.search, embedding)
+        seen_alone = Query(embedding=embedding, reading=None)
+        looks = (await asyncio.to_thread(knowledge.method.weigh, seen_alone, hits))[:RIVALS]
 
         async def judge(reading: Reading) -> Decision:
             query = Query(embedding=embedding, reading=reading)
