@@ -105,8 +105,15 @@ soak: setup ## Run the long versions of the tests too
 	@$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
 
 .PHONY: bench
-bench: setup ## Measure what a screenshot costs: SCREENS=DIR with gallery/ and test/
-	@$(BIN)/python -m tests.bench.bench_runtime --screens $(or $(SCREENS),$(error say where screenshots are: make bench SCREENS=DIR)) $(ARGS)
+bench: setup ## Measure costs, latencies and the gRPC edge, with real screenshots too: SCREENS=DIR
+	@$(BIN)/python -m tests.bench.bench_runtime $(if $(SCREENS),--screens $(SCREENS)) $(ARGS)
+
+# Needs the extra `gpu` or `gpu-cu13` and torch, which .venv lacks.
+GPU_PYTHON ?= $(firstword $(wildcard .venv-gpu/bin/python) $(BIN)/python)
+
+.PHONY: gpu-check
+gpu-check: ## Check on a GPU what is promised of one; GPU_PYTHON=... if not .venv-gpu/bin/python
+	@$(GPU_PYTHON) -m tests.bench.gpu_check $(ARGS)
 
 .PHONY: bench-ocr
 bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR

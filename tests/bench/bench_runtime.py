@@ -1,229 +1,309 @@
-"""What a screenshot costs: a plain script, the pipeline in this process, and the service.
+"""What a screenshot costs and how long it takes: `make bench SCREENS=DIR`.
 
-    rounds of distinct screenshots ──> script | pipeline | service, interleaved ──> medians
+    rounds of distinct screenshots ──> script | pipeline | service, in turns ──> medians, ratios
+    one at a time, and at random at half of the rate ──> service ──> latencies
+    messages of 300 KB ──> the gRPC edge alone ──> CPU milliseconds
 
-The script is what one would write first: Pillow, the encoder alone, `rapidocr` with its
-defaults, faiss, one after the other. All sides use the same bundles, every screenshot is new
-to every side, and no side remembers any. CPU seconds are user + system of the processes that
-do the work, so the service's include gRPC on both ends.
+All sides use the same bundles. Every screenshot is new to every side, and all caches are empty at
+the start of each round; "again" sends the same screenshots once more, as users do. Real screenshots
+(DIR/gallery/<label>/*, DIR/test/*/*) and generated pages of 1080 pixels width are kept apart.
 
-Run: make bench SCREENS=DIR    (DIR/gallery/<label>/*, DIR/test/*/*)
+Writes `bench/runtime.json`: a list of rows, and beside each the conditions.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import io
 import json
-import os
-import platform
-import resource
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from rapidocr import RapidOCR
+from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from pagesight import Client
-from pagesight_server import image, wiring
-from pagesight_server.config import Config, cores, read_config
-from pagesight_server.encoder import Encoder
-from pagesight_server.index import FlatIndex
-from pagesight_server.live import know
-from pagesight_server.runtime import Compute
+from pagesight_server import image
+from pagesight_server.config import Config, read_config
+from tests.bench import sides
+from tests.bench.arrivals import alone, at_random
+from tests.bench.measure import Cost, machine, quantile, timed
+from tests.bench.streaming import overhead
 
-CONCURRENCY = 8
+Row = dict[str, Any]
+SIDES = ("script", "pipeline", "service")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
-    """One side over one round."""
+class Screens:
+    """Distinct screenshots of one origin and a gallery to look them up in."""
 
-    side: str
-    screenshots: int
-    cpu_s: float
-    wall_s: float
+    name: str
+    config: Config
+    pictures: Sequence[bytes]
+    """Enough for the rounds, and then for the latencies."""
 
 
 def main() -> None:
-    """Measures and writes `bench/runtime.json`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--screens", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--store", type=Path, default=Path("bench/gallery.db"))
-    parser.add_argument("--out", type=Path, default=Path("bench/runtime.json"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--each", type=int, default=16, help="screenshots of one round")
-    asked = parser.parse_args()
-    asked.store.parent.mkdir(parents=True, exist_ok=True)
-    pictures = [
-        path.read_bytes()
-        for path in _spread(sorted((asked.screens / "test").glob("*/*")), asked.rounds * asked.each)
-    ]
-    common = ["--store", str(asked.store), "--bundles", str(asked.bundles)]
-    _server("index", str(asked.screens / "gallery"), *common)
-    config = read_config(None, {"store": asked.store, "bundles": asked.bundles})
-    costs = asyncio.run(_measure(config, pictures, asked.rounds, common))
-    rows = _rows(costs)
-    conditions = {
-        "machine": platform.machine(),
-        "cores": cores(),
-        "screenshots": len(pictures),
+    """Measures, prints and writes."""
+    asked = _parser().parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    before = machine()
+    started_s = time.perf_counter()
+    rows: list[Row] = []
+    for screens in _sets(asked):
+        costs = asyncio.run(compare(screens, asked.rounds, asked.each))
+        of_set = cost_rows(screens.name, costs)
+        rate = next(row["per_s"] for row in of_set if row["side"] == "service")
+        rows += of_set
+        rows += asyncio.run(_latencies(screens, asked, rate))
+        rows.append(_decoding(screens))
+    rows.append(streaming_row(overhead(asked.messages, asked.rounds)))
+    rows += target_rows(rows)
+    conditions = before | {
+        "load_1_min_after": machine()["load_1_min"],
         "rounds": asked.rounds,
-        "concurrency": CONCURRENCY,
-        "load_before": os.getloadavg()[0],
+        "screenshots_each": asked.each,
+        "concurrency": sides.CONCURRENCY,
+        "models": "built-in encoder, OCR bundle of the checkout; text is read",
+        "minutes": round((time.perf_counter() - started_s) / 60, 1),
     }
     body = [row | {"conditions": conditions} for row in rows]
-    asked.out.write_text(json.dumps(body, indent=2), "utf-8")
-    _print(rows)
+    (asked.out / "runtime.json").write_text(json.dumps(body, indent=2), "utf-8")
+    show(rows, conditions)
 
 
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=__doc__, prog="make bench")
+    parser.add_argument("--screens", type=Path, metavar="DIR", help="real screenshots, if any")
+    parser.add_argument("--bundles", type=Path, default=Path("bundles"))
+    parser.add_argument("--out", type=Path, default=Path("bench"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--each", type=int, default=10, help="screenshots of one round")
+    parser.add_argument("--alone", type=int, default=20, help="screenshots sent one at a time")
+    parser.add_argument("--arrivals", type=int, default=40, help="screenshots sent at random")
+    parser.add_argument("--messages", type=int, default=2000, help="of 300 KB, in one round")
+    parser.add_argument("--no-generated", action="store_true", help="real screenshots alone")
+    return parser
+
+
+def _sets(asked: argparse.Namespace) -> list[Screens]:
+    count = asked.rounds * asked.each + asked.alone + asked.arrivals
+    folders = [("real", asked.screens)] if asked.screens else []
+    if not asked.no_generated:
+        drawn = asked.out / "generated"
+        # 5 labels and 6 kinds of unknown pages.
+        each = str(-(-count // 5))
+        _run("tests.samples", str(drawn), "--labels", "demo", "--gallery", "3", "--test", each,
+             "--other", "1", "--width", "1080")  # fmt: skip
+        folders.append(("generated", drawn))
+    if not folders:
+        raise SystemExit("nothing to measure: give --screens DIR, or leave out --no-generated")
+    return [_set(name, folder, asked, count) for name, folder in folders]
+
+
+def _set(name: str, folder: Path, asked: argparse.Namespace, count: int) -> Screens:
+    paths = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
     if len(paths) < count:
-        raise SystemExit(f"{count} distinct screenshots are needed, there are {len(paths)}")
-    return [paths[i * len(paths) // count] for i in range(count)]
+        raise SystemExit(f"{count} distinct screenshots are needed, {folder} has {len(paths)}")
+    chosen = [paths[i * len(paths) // count] for i in range(count)]
+    # Neighbours show the same page: spread them over the rounds.
+    np.random.default_rng(0).shuffle(chosen)
+    store = asked.out / f"{name}.db"
+    common = ("--store", str(store), "--bundles", str(asked.bundles))
+    _run("pagesight_server", "index", str(folder / "gallery"), *common)
+    config = read_config(None, {"store": store, "bundles": asked.bundles})
+    return Screens(name=name, config=config, pictures=[path.read_bytes() for path in chosen])
 
 
-def _server(*arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", "pagesight_server", *arguments], check=True)
+def _run(module: str, *arguments: str) -> None:
+    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
 
 
-async def _measure(
-    config: Config, pictures: Sequence[bytes], rounds: int, common: Sequence[str]
-) -> list[Cost]:
-    script = _script(config)
+async def compare(screens: Screens, rounds: int, each: int) -> list[Cost]:
+    """Costs of every side in every round, and of the same screenshots again."""
+    script = sides.script(screens.config)
     costs: list[Cost] = []
-    with wiring.opened(config.store) as store:
-        known = know(store, "default", "pagesight", 0.05)
-        async with wiring.models(config) as models:
-            pipeline = models.pipeline(lambda _name: known)
-
-            async def in_process(batch: Sequence[bytes]) -> None:
-                places = asyncio.Semaphore(CONCURRENCY)
-
-                async def one(data: bytes) -> None:
-                    async with places:
-                        await pipeline.classify(data)
-
-                await asyncio.gather(*(one(data) for data in batch))
-
-            with _served(common) as (address, pid):
-                for part in range(rounds):
-                    batch = pictures[part::rounds]
-                    with _timed(costs, "script", len(batch)):
-                        for data in batch:
-                            script(data)
-                    with _timed(costs, "pipeline", len(batch)):
-                        await in_process(batch)
-                    with _timed(costs, "service", len(batch), pid):
-                        await asyncio.to_thread(_stream, address, batch)
+    for number in range(rounds):
+        batch = screens.pictures[number * each : (number + 1) * each]
+        for turn in range(len(SIDES)):
+            side = SIDES[(turn + number) % len(SIDES)]
+            if side == "script":
+                with timed(side, each) as cost:
+                    for data in batch:
+                        script(data)
+                costs.append(cost)
+            elif side == "pipeline":
+                async with sides.pipeline(screens.config) as classify:
+                    for name in ("pipeline", "pipeline again"):
+                        with timed(name, each) as cost:
+                            await classify(batch)
+                        costs.append(cost)
+            else:
+                with sides.service(screens.config) as (address, pid):
+                    for name in ("service", "service again"):
+                        with timed(name, each, pid) as cost:
+                            await asyncio.to_thread(sides.stream, address, batch)
+                        costs.append(cost)
     return costs
 
 
-def _script(config: Config) -> Callable[[bytes], None]:
-    """What one would write first, with every library's defaults."""
-    bundle, _ = wiring.load_bundles(config.bundles)
-    encoder = Encoder(bundle, Compute(threads=cores()))
-    reader = RapidOCR(params={"Global.log_level": "error"})
-    index = FlatIndex(np.eye(1, bundle.embedding_dim, dtype=np.float32), np.zeros(1, np.int64))
-
-    def classify(data: bytes) -> None:
-        pixels = image.decode(data, config.image)
-        embedding = encoder.encode([pixels])[0]
-        reader(np.ascontiguousarray(pixels[:, :, ::-1]))
-        index.search(embedding, 5)
-
-    return classify
-
-
-def _stream(address: str, batch: Sequence[bytes]) -> None:
-    with Client(address) as client:
-        for result in client.classify_stream(batch, max_in_flight=CONCURRENCY):
-            result.unwrap()
-
-
-@contextmanager
-def _served(common: Sequence[str]) -> Iterator[tuple[str, int]]:
-    command = [sys.executable, "-m", "pagesight_server", "serve", *common, "--port", "0", "--json"]
-    environment = os.environ | {"PAGESIGHT_SERVER__REMEMBER": "0"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
-        try:
-            assert server.stdout is not None
-            listening = json.loads(server.stdout.readline())
-            yield f"{listening['host']}:{listening['port']}", server.pid
-        finally:
-            server.terminate()
-
-
-@contextmanager
-def _timed(
-    costs: list[Cost], side: str, screenshots: int, pid: int | None = None
-) -> Iterator[None]:
-    wall, cpu = time.perf_counter(), _cpu_s(pid)
-    yield  # What fails is not measured: the bench ends with its error.
-    costs.append(
-        Cost(
-            side=side,
-            screenshots=screenshots,
-            cpu_s=_cpu_s(pid) - cpu,
-            wall_s=time.perf_counter() - wall,
-        )
-    )
-
-
-def _cpu_s(pid: int | None) -> float:
-    """User and system seconds of this process, and of another one when it is given."""
-    own = resource.getrusage(resource.RUSAGE_SELF)
-    total = own.ru_utime + own.ru_stime
-    if pid is not None:
-        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-        total += (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    return total
-
-
-def _rows(costs: Sequence[Cost]) -> list[dict[str, object]]:
+def cost_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
     """Medians over the rounds, and the ratios that the targets speak of."""
 
-    def median(side: str, value: Callable[[Cost], float]) -> float:
-        return statistics.median(value(cost) for cost in costs if cost.side == side)
+    def median(side: str, value: str) -> float:
+        values: list[float] = [getattr(cost, value) for cost in costs if cost.side == side]
+        return statistics.median(values)
 
-    rows: list[dict[str, object]] = []
-    for side in ("script", "pipeline", "service"):
-        cpu = median(side, lambda c: c.cpu_s / c.screenshots)
-        rate = median(side, lambda c: c.screenshots / c.wall_s)
+    rows = []
+    for side in dict.fromkeys(cost.side for cost in costs):
+        of_side = [cost for cost in costs if cost.side == side]
         rows.append(
             {
+                "table": "cost",
+                "set": name,
                 "side": side,
-                "cpu_s_per_screenshot": round(cpu, 3),
-                "screenshots_per_s": round(rate, 3),
+                "cpu_s": round(median(side, "cpu_each_s"), 4),
+                "caller_cpu_s": round(
+                    statistics.median(c.caller_cpu_s / c.screenshots for c in of_side), 4
+                ),
+                "per_s": round(median(side, "per_s"), 3),
                 "cpu_to_pipeline": round(
-                    cpu / median("pipeline", lambda c: c.cpu_s / c.screenshots), 3
+                    median(side, "cpu_each_s") / median("pipeline", "cpu_each_s"), 3
                 ),
-                "rate_to_script": round(
-                    rate / median("script", lambda c: c.screenshots / c.wall_s), 3
-                ),
-                "rounds": [asdict(cost) for cost in costs if cost.side == side],
+                "rate_to_script": round(median(side, "per_s") / median("script", "per_s"), 3),
+                "rounds_cpu_s": [round(cost.cpu_each_s, 4) for cost in of_side],
+                "rounds_per_s": [round(cost.per_s, 3) for cost in of_side],
             }
         )
-    return rows
+    return sorted(rows, key=lambda row: (not row["side"].startswith(SIDES), row["side"]))
 
 
-def _print(rows: Sequence[dict[str, object]]) -> None:
-    table = Table(title="what a screenshot costs (medians of the rounds)", title_justify="left")
-    for column in ("side", "CPU s", "screenshots/s", "CPU ÷ pipeline", "rate ÷ script"):
-        table.add_column(column, justify="left" if column == "side" else "right")
-    for row in rows:
-        keys = ("cpu_s_per_screenshot", "screenshots_per_s", "cpu_to_pipeline", "rate_to_script")
-        table.add_row(str(row["side"]), *(f"{row[key]:.3f}" for key in keys))
-    Console().print(table)
+async def _latencies(screens: Screens, asked: argparse.Namespace, per_s: float) -> list[Row]:
+    rest = screens.pictures[asked.rounds * asked.each :]
+    lone, random = rest[: asked.alone], rest[asked.alone :]
+    if not lone or not random:
+        return []
+    with sides.service(screens.config) as (address, _pid):
+        quiet = await alone(address, lone)
+        busy = await at_random(address, random, per_s / 2)
+    return [
+        latency_row(screens.name, "alone", quiet, 0.0),
+        latency_row(screens.name, "at random", busy, per_s / 2),
+    ]
+
+
+def latency_row(name: str, load: str, waits_ms: Sequence[float], per_s: float) -> Row:
+    """Quantiles of what callers waited."""
+    return {
+        "table": "latency",
+        "set": name,
+        "load": load,
+        "per_s": round(per_s, 3),
+        "sent": len(waits_ms),
+        **{
+            f"p{round(100 * share)}_ms": round(quantile(waits_ms, share), 1)
+            for share in (0.5, 0.9, 0.99)
+        },
+    }
+
+
+def _decoding(screens: Screens) -> Row:
+    def by_pillow(data: bytes) -> None:
+        with Image.open(io.BytesIO(data)) as picture:
+            np.ascontiguousarray(picture.convert("RGB"))
+
+    def by_us(data: bytes) -> None:
+        image.decode(data, screens.config.image)
+
+    def cpu_ms(data: bytes, decode: Any) -> float:
+        start_s = time.thread_time()
+        decode(data)
+        return 1000 * (time.thread_time() - start_s)
+
+    of_each = [(cpu_ms(data, by_pillow), cpu_ms(data, by_us)) for data in screens.pictures]
+    pillow, ours = (statistics.median(column) for column in zip(*of_each, strict=True))
+    return {
+        "table": "decoding",
+        "set": screens.name,
+        "pillow_ms": round(pillow, 2),
+        "ours_ms": round(ours, 2),
+        "ours_to_pillow": round(ours / pillow, 2),
+    }
+
+
+def streaming_row(costs: Sequence[Cost]) -> Row:
+    """The gRPC edge alone."""
+    return {
+        "table": "streaming",
+        "server_cpu_ms": round(statistics.median(1000 * cost.cpu_each_s for cost in costs), 3),
+        "caller_cpu_ms": round(
+            statistics.median(1000 * cost.caller_cpu_s / cost.screenshots for cost in costs), 3
+        ),
+        "messages_per_s": round(statistics.median(cost.per_s for cost in costs)),
+    }
+
+
+def target_rows(rows: Sequence[Row]) -> list[Row]:
+    """What was asked for beside what was found."""
+
+    def find(**wanted: str) -> Row:
+        return next(
+            (row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {}
+        )
+
+    found: list[tuple[str, str, float, float, bool]] = []
+    for name in dict.fromkeys(row["set"] for row in rows if "set" in row):
+        service = find(table="cost", set=name, side="service")
+        if service:
+            cpu, rate = service["cpu_to_pipeline"], service["rate_to_script"]
+            found.append((name, "service CPU ÷ pipeline CPU, at most", 1.10, cpu, cpu <= 1.10))
+            found.append((name, "service rate ÷ script rate, at least", 2.5, rate, rate >= 2.5))
+        quiet = find(table="latency", set=name, load="alone")
+        busy = find(table="latency", set=name, load="at random")
+        if quiet and busy:
+            for share in ("p50_ms", "p99_ms"):
+                ratio = round(busy["p99_ms"] / quiet[share], 2)
+                what = f"p99 at half load ÷ {share[:3]} alone, at most"
+                found.append((name, what, 2.0, ratio, ratio <= 2.0))
+    edge = find(table="streaming")
+    if edge:
+        cost = edge["server_cpu_ms"]
+        found.append(("-", "CPU ms for each message of 300 KB, at most", 1.5, cost, cost <= 1.5))
+    return [
+        {
+            "table": "targets",
+            "set": name,
+            "target": what,
+            "limit": limit,
+            "found": value,
+            "met": met,
+        }
+        for name, what, limit, value, met in found
+    ]
+
+
+def show(rows: Sequence[Row], conditions: Row) -> None:
+    """Prints every table."""
+    console = Console()
+    for name in dict.fromkeys(row["table"] for row in rows):
+        of_table = [row for row in rows if row["table"] == name]
+        columns = [key for key in of_table[0] if key != "table" and not key.startswith("rounds_")]
+        table = Table(title=name, title_justify="left")
+        for column in columns:
+            table.add_column(column, justify="left" if column in {"set", "side"} else "right")
+        for row in of_table:
+            table.add_row(*(str(row[column]) for column in columns))
+        console.print(table)
+    console.print(", ".join(f"{key} {value}" for key, value in conditions.items()))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,95 @@
+"""What a process cost: seconds of its cores and of the clock, and what a share of waits took."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pagesight_server.config import cores
+
+
+@dataclass(slots=True)
+class Cost:
+    """Of some screenshots; filled in when they are done."""
+
+    side: str
+    screenshots: int
+    cpu_s: float = 0.0
+    """User and system seconds of the process that does the work."""
+    caller_cpu_s: float = 0.0
+    """Of this process, where another one does the work."""
+    wall_s: float = 0.0
+
+    @property
+    def cpu_each_s(self) -> float:
+        """CPU seconds for each screenshot."""
+        return self.cpu_s / self.screenshots
+
+    @property
+    def per_s(self) -> float:
+        """Screenshots in a second."""
+        return self.screenshots / self.wall_s
+
+
+@contextmanager
+def timed(side: str, screenshots: int, pid: int | None = None) -> Iterator[Cost]:
+    """Measures its block. What fails is not measured: the bench ends with its error.
+
+    Args:
+        side: Whose cost it is.
+        screenshots: How many the block handles.
+        pid: The process that does the work, if it is not this one.
+    """
+    cost = Cost(side, screenshots)
+    wall_s, own_s, its_s = time.perf_counter(), own_cpu_s(), cpu_s(pid) if pid else 0.0
+    yield cost
+    cost.wall_s = time.perf_counter() - wall_s
+    cost.cpu_s = own_cpu_s() - own_s
+    if pid:
+        cost.cpu_s, cost.caller_cpu_s = cpu_s(pid) - its_s, cost.cpu_s
+
+
+def own_cpu_s() -> float:
+    """User and system seconds of this process."""
+    own = resource.getrusage(resource.RUSAGE_SELF)
+    return own.ru_utime + own.ru_stime
+
+
+def cpu_s(pid: int) -> float:
+    """User and system seconds of another process (proc(5), stat)."""
+    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def rss_mb(pid: int) -> float:
+    """Resident memory of a process (proc(5), statm)."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The value that a share of all does not exceed: the nearest rank, nothing interpolated."""
+    if not values or not 0 < share <= 1:
+        raise ValueError(f"need values and a share in (0, 1], got {len(values)} and {share}")
+    ranked = sorted(values)
+    return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
+
+
+def machine() -> dict[str, object]:
+    """Where this ran, and how busy it was with other things."""
+    model = "unknown"
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        if line.startswith("model name"):
+            model = line.partition(":")[2].strip()
+            break
+    return {
+        "machine": f"{platform.machine()}, {model}",
+        "cores": cores(),
+        "load_1_min": round(os.getloadavg()[0], 2),
+    }

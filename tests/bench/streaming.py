@@ -1,0 +1,123 @@
+"""What the gRPC edge costs without the work behind it: messages in, ready answers out.
+
+    messages of 300 KB ──> stream ──> ClassifierService ──> a pipeline that only answers
+                            └── the real server, its limits, admission and replies ──┘
+
+`python -m tests.bench.streaming` is the server: it prints its port and serves until SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pagesight_server.admission import Gate
+from pagesight_server.config import ServerConfig
+from pagesight_server.decision import Knowledge, decide
+from pagesight_server.enrolment import Enroller
+from pagesight_server.evidence import Query
+from pagesight_server.gallery import Gallery
+from pagesight_server.live import Live
+from pagesight_server.pipeline import Answer, Pipeline
+from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.server import serve
+from pagesight_server.stages import StageTimes
+from tests.bench.measure import Cost, timed
+from tests.bench.sides import started, stream
+from tests.support.parts import BUNDLES, FakeModels, reading, snapshot, unit
+
+MESSAGE_BYTES = 300_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answering(Pipeline):
+    """Has every answer ready: one of five candidates, with all stages timed."""
+
+    ready: Answer
+
+    async def classify(self, image: bytes, *, gallery: str = "default", ocr: bool = True) -> Answer:
+        """Gives a copy of the answer, as times are written into it."""
+        answer = self.ready
+        return Answer(
+            decision=answer.decision,
+            knowledge=answer.knowledge,
+            query=answer.query,
+            stage_ms=StageTimes(**answer.stage_ms),
+        )
+
+
+def ready_answer() -> Answer:
+    """An answer as a real gallery gives it: five candidates, eight stages."""
+    known = Knowledge.of(
+        snapshot(*((f"page_{i}", np.eye(5)[i].tolist(), [f"page {i}", "back"]) for i in range(5)))
+    )
+    query = Query(embedding=unit(5, 4, 3, 2, 1), reading=reading("page 0", "back"))
+    candidates = known.method.weigh(query, known.method.search(query.embedding))
+    stages = ("decode", "encode", "detect", "recognise", "read", "search", "evidence", "decide")
+    return Answer(
+        decision=decide(candidates, known.calibration, with_text=True),
+        knowledge=known,
+        query=query,
+        stage_ms=StageTimes(**dict.fromkeys((*stages, "total"), 1.5)),
+    )
+
+
+async def _serve() -> None:
+    models = FakeModels()
+    pipeline = models.pipeline()
+    answering = Answering(
+        decode=pipeline.decode,
+        encode=pipeline.encode,
+        read=pipeline.read,
+        knowledge=pipeline.knowledge,
+        ready=ready_answer(),
+    )
+    config = ServerConfig(port=0)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Gallery(Path(folder) / "gallery.db")
+        live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
+        gate = Gate(config.max_active, config.max_waiting)
+        await serve(
+            ClassifierService(
+                answering, gate, max_in_flight=config.max_in_flight_per_stream, ocr=True
+            ),
+            GalleryService(
+                store,
+                Enroller(store=store, bundles=BUNDLES, perceive=answering.perceive),
+                live,
+                config,
+            ),
+            config,
+            max_image_bytes=16 << 20,
+            stop=stop.wait,
+            ready=lambda port: print(json.dumps({"address": f"127.0.0.1:{port}"}), flush=True),
+        )
+        store.close()
+
+
+def overhead(messages: int, rounds: int) -> list[Cost]:
+    """Streams so many messages, several times; the first time is not counted."""
+    message = np.random.default_rng(0).bytes(MESSAGE_BYTES)
+    costs = []
+    with started(["-m", "tests.bench.streaming"]) as (listening, pid):
+        address = str(listening["address"])
+        stream(address, [message] * (messages // 4), in_flight=32)
+        for _ in range(rounds):
+            with timed("streaming", messages, pid) as cost:
+                stream(address, [message] * messages, in_flight=32)
+            costs.append(cost)
+    return costs
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve())
