@@ -24,8 +24,6 @@ import pytest
 from pagesight import AsyncClient, EnrolItem
 from tests.bench.measure import rss_mb
 
-GROWTH = 1.10
-"""Most that the end may have of the middle: of some 500 MB, less than 0.02 MB a request."""
 IN_FLIGHT = 8
 
 
@@ -82,19 +80,21 @@ async def memory_mb(folder: Path, bundles: Path, requests: int) -> tuple[float, 
 
 
 @pytest.mark.parametrize(
-    "requests",
+    ("requests", "growth"),
     [
-        pytest.param(60, id="60 requests"),
+        # malloc's holes make a young server swing between 530 and 700 MB; a leak of a picture's
+        # pixels and tensors for each request would pass even this.
+        pytest.param(60, 1.5, id="60 requests"),
         pytest.param(
-            5_000, id="5000 requests", marks=[pytest.mark.slow, pytest.mark.timeout(3_600)]
+            5_000, 1.1, id="5000 requests", marks=[pytest.mark.slow, pytest.mark.timeout(3_600)]
         ),
     ],
 )
 async def test_the_memory_of_a_server_stays_flat(
-    tmp_path: Path, bundles: Path, requests: int, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, bundles: Path, requests: int, growth: float, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start, middle, end = await memory_mb(tmp_path, bundles, requests)
     told = f"resident: warm {start:.0f} MB, halfway {middle:.0f} MB, in the end {end:.0f} MB"
     with capsys.disabled():
         sys.stdout.write(f"\n{requests:,} requests, {told}\n")
-    assert end <= GROWTH * middle, told
+    assert end <= growth * middle, told
