@@ -3,8 +3,8 @@
     a real server, caches bounded and small ──> warm-up ──> start ──> middle ──> end
                                                             resident memory at each
 
-ONNX Runtime plans per shape, decoders, gRPC buffers and caches all could grow; so the pictures are
-distinct, of many sizes, in two formats, and each says something else.
+ONNX Runtime plans per shape, decoders, gRPC buffers and caches all could grow; so the pictures
+are distinct, of many sizes, in two formats, and each says something else.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ async def memory_mb(folder: Path, bundles: Path, requests: int) -> tuple[float, 
 @pytest.mark.parametrize(
     ("requests", "growth"),
     [
-        # malloc's holes make a young server swing between 530 and 700 MB; a leak of a picture's
-        # pixels and tensors for each request would pass even this.
+        # malloc's holes make a young server swing between 530 and 700 MB; tensors that were kept
+        # for each request, tens of MB, would exceed even this.
         pytest.param(60, 1.5, id="60 requests"),
         pytest.param(
             5_000, 1.1, id="5000 requests", marks=[pytest.mark.slow, pytest.mark.timeout(3_600)]
