@@ -161,8 +161,9 @@ class StoreFile:
         """
         try:
             with self._lock:
-                shutil.rmtree(derived_folder(self.path), ignore_errors=True)
                 self.db.execute("VACUUM")
+                # What is derived holds vectors of every picture; it is made again without these.
+                shutil.rmtree(derived_folder(self.path), ignore_errors=True)
                 busy, _, _ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise StorageError(f"the store could not be rewritten: {error}") from error

@@ -3,7 +3,7 @@
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
     enrol, remove, relabel, rollback, set_facts, move         (one revision each)
     purge, expire                                             (what is let go of)
-    snapshot, images, history                                 (read any revision)
+    snapshot, images, history                                 (read any revision: reader.py)
 
 A change is one transaction, synced to disk before it returns: what was
 acknowledged survives a kill at any moment. Calls block; servers make them from
@@ -13,35 +13,27 @@ a change is; the statements are in the modules beside it.
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries, since
+from pagesight_server.errors import NotFoundError, RevisionError
+from pagesight_server.gallery import contents, purge, queries
 from pagesight_server.gallery.edit import Edit, names
-from pagesight_server.gallery.file import StoreFile
+from pagesight_server.gallery.reader import Reader
 from pagesight_server.gallery.values import (
     Applied,
     Change,
     Content,
     Entry,
     Expired,
-    Form,
     Limits,
-    ListedImage,
     Outcome,
     Purged,
-    Revision,
 )
 from pagesight_server.snapshot import (
-    DEFAULT_GALLERY,
     Bundles,
-    Changes,
     LabelFacts,
-    Snapshot,
     check_label,
 )
 
@@ -59,7 +51,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Gallery:
+class Gallery(Reader):
     """The store: every gallery in one SQLite file.
 
     Args:
@@ -78,24 +70,9 @@ class Gallery:
         now_ms: Callable[[], int] = unix_ms,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self.now_ms = now_ms
         self._limits = limits
-        self.file = StoreFile(path)
-        self._db = self.file.db
-
-    def close(self) -> None:
-        """Closes the file; the store can be opened again."""
-        self.file.close()
-
-    def has_content(self, image_id: str, bundles: Bundles) -> bool:
-        """Whether embedding and text of a picture are stored for these bundles.
-
-        Raises:
-            PurgedError: the picture was purged.
-        """
-        with self.file.reading() as db:
-            return contents.has(db, image_id, bundles)
 
     def put_content(self, content: Content, bundles: Bundles) -> None:
         """Stores what a picture is; it belongs to no gallery until it is enrolled.
@@ -111,25 +88,6 @@ class Gallery:
         """Forgets those of these pictures that were never in a gallery."""
         with self.file.writing():
             contents.delete_unused(self._db, image_ids)
-
-    def image_bytes(self, image_id: str) -> bytes | None:
-        """The bytes of a picture as they are kept; None where they are not.
-
-        Raises:
-            NotFoundError: no such picture.
-        """
-        with self.file.reading() as db:
-            return contents.kept_bytes(db, image_id)
-
-    def has_image(self, name: str, image_id: str) -> bool:
-        """Whether a gallery holds a picture now; one gallery's pictures are not another's.
-
-        Raises:
-            NotFoundError: no such gallery.
-        """
-        with self.file.reading() as db:
-            row, at = self._at(name, None)
-            return queries.has_image(db, row, at, image_id)
 
     # --- changes ----------------------------------------------------------------------
 
@@ -268,24 +226,6 @@ class Gallery:
                 if not all(edit.holds(image_id) for image_id in image_ids):
                     edit.check_full()
 
-    def answered(self, change: Change, kind: str) -> Applied | None:
-        """What a change with this request_id was told before; None when it is new.
-
-        Raises:
-            InvalidRequestError: the request_id was used for another kind of change.
-        """
-        if not change.request_id:
-            return None
-        with self.file.reading() as db:
-            row = queries.answer(db, change.gallery, change.request_id)
-        if row is None:
-            return None
-        if row["kind"] != kind:
-            raise InvalidRequestError(
-                f"request_id {change.request_id!r} was used for a change of kind {row['kind']}"
-            )
-        return Applied.from_json(row["answer"])
-
     def _apply(
         self,
         change: Change,
@@ -322,24 +262,12 @@ class Gallery:
                 edit.remember(change.request_id, kind, applied.to_json(), keep=KEPT_ANSWERS)
             return applied
 
-    def _find(self, name: str) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.execute(
-            "SELECT * FROM galleries WHERE name = ?", (name,)
-        ).fetchone()
-        return row
-
     def _create(self, name: str, bundles: Bundles) -> None:
         self._db.execute(
             "INSERT INTO galleries (name, revision, encoder_bundle, ocr_bundle) "
             "VALUES (?, 0, ?, ?)",
             (check_label(name), bundles.encoder, bundles.ocr),
         )
-
-    def _gallery_row(self, name: str) -> sqlite3.Row:
-        row = self._find(name)
-        if row is None:
-            raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
-        return row
 
     # --- letting go -------------------------------------------------------------------
 
@@ -356,17 +284,9 @@ class Gallery:
         with self.file.writing():
             revisions = purge.purge(self._db, image_ids, author, self.now_ms())
         self.file.scrub()
-        # What is derived holds vectors of every picture; it is made again without these.
-        shutil.rmtree(f"{self.path}.index", ignore_errors=True)
         with self.file.writing():
             self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
-
-    def purged(self) -> list[str]:
-        """The pictures that were purged."""
-        with self.file.reading() as db:
-            rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
-        return [row["image_id"].hex() for row in rows]
 
     def expire(self, keep_removed_days: int) -> Expired:
         """Forgets the content of pictures that were removed long ago, and what was never enrolled.
@@ -383,106 +303,7 @@ class Gallery:
             self.file.scrub()
         return Expired(removed=removed, unused=unused)
 
-    def unseen(
-        self, name: str, bundles: Bundles, *, now_only: bool = False
-    ) -> list[tuple[str, Form]]:
-        """Pictures that other bundles have not seen or read, and in what form they are kept.
-
-        Args:
-            name: The gallery.
-            bundles: What is asked for.
-            now_only: Without those that were removed.
-        """
-        with self.file.reading() as db:
-            row = self._gallery_row(name)
-            return contents.without(db, row["id"], bundles, now_only=now_only)
-
-    # --- reading ----------------------------------------------------------------------
-
-    def revisions(self) -> dict[str, int]:
-        """The revision of each gallery, by name. Cheap: meant to be polled."""
-        with self.file.reading() as db:
-            rows = db.execute("SELECT name, revision FROM galleries").fetchall()
-        return {row["name"]: row["revision"] for row in rows}
-
-    def snapshot(self, name: str = DEFAULT_GALLERY, revision: int | None = None) -> Snapshot:
-        """A gallery at a revision, the present one unless told otherwise.
-
-        Raises:
-            NotFoundError: no such gallery or revision.
-        """
-        with self.file.reading() as db:
-            return queries.snapshot(db, *self._at(name, revision))
-
-    def changes(self, name: str, revision: int) -> Changes | None:
-        """What became of a gallery since a revision; None when it must be read whole.
-
-        Raises:
-            NotFoundError: no such gallery or revision.
-        """
-        with self.file.reading() as db:
-            gallery, at = self._at(name, None)
-            if at < revision:
-                return None
-            return since.changes(db, gallery, revision, at)
-
-    def images(
-        self,
-        name: str,
-        *,
-        revision: int | None = None,
-        label: str | None = None,
-        after: tuple[str, str] = ("", ""),
-        limit: int = 100,
-    ) -> tuple[int, list[ListedImage]]:
-        """Pictures of a gallery at a revision, by label and id; says which revision that is.
-
-        Args:
-            name: The gallery.
-            revision: The present one when None.
-            label: Only pictures of this label.
-            after: Label and id of the last picture that is known already.
-            limit: At most so many.
-
-        Raises:
-            NotFoundError: no such gallery or revision.
-        """
-        with self.file.reading() as db:
-            row, at = self._at(name, revision)
-            return at, queries.images(db, row, at, label=label, after=after, limit=limit)
-
-    def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
-        """The revision, how many pictures each label has, and what the operator knows of it."""
-        with self.file.reading() as db:
-            row, at = self._at(name, None)
-            return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
-
-    def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
-        """Changes of a gallery, newest first, those before a revision when one is given."""
-        with self.file.reading() as db:
-            row = self._gallery_row(name)
-            last = row["revision"] + 1 if before is None else before
-            return queries.history(db, row, before=last, limit=limit)
-
-    def calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The stored calibration of a revision, None when there is none."""
-        with self.file.reading() as db:
-            row = db.execute(
-                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision = ? "
-                "AND method = ?",
-                (self._gallery_row(name)["id"], revision, method),
-            ).fetchone()
-        return None if row is None else str(row["calibration"])
-
-    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The newest calibration of a revision or an earlier one, None when there is none."""
-        with self.file.reading() as db:
-            row = db.execute(
-                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision <= ? "
-                "AND method = ? ORDER BY revision DESC LIMIT 1",
-                (self._gallery_row(name)["id"], revision, method),
-            ).fetchone()
-        return None if row is None else str(row["calibration"])
+    # --- calibrations ---------------------------------------------------------------
 
     def drop_calibrations(self, name: str, method: str) -> int:
         """Forgets the calibrations of all revisions; how many there were."""
@@ -500,11 +321,3 @@ class Gallery:
                 "(gallery_id, revision, method, calibration) VALUES (?, ?, ?, ?)",
                 (self._gallery_row(name)["id"], revision, method, calibration),
             )
-
-    def _at(self, name: str, revision: int | None) -> tuple[sqlite3.Row, int]:
-        """The gallery, and the revision that is meant; the present one when None."""
-        row = self._gallery_row(name)
-        at = row["revision"] if revision is None else revision
-        if at and not queries.has_revision(self._db, row["id"], at):
-            raise NotFoundError(f"gallery {name!r} has no revision {at}")
-        return row, at

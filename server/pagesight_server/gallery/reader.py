@@ -1,0 +1,206 @@
+"""Reading a store: any gallery at any revision, and what is kept of its pictures.
+
+Every method sees one state of the file, whatever other threads and processes write.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from pagesight_server.errors import InvalidRequestError, NotFoundError
+from pagesight_server.gallery import contents, queries, since
+from pagesight_server.gallery.file import StoreFile
+from pagesight_server.gallery.values import Applied, Change, Form, ListedImage, Revision
+from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, Changes, LabelFacts, Snapshot
+
+
+class Reader:
+    """The part of `Gallery` that changes nothing.
+
+    Args:
+        path: The file; made when missing.
+
+    Raises:
+        SetupError: the file is no store, or one of a newer pagesight.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.file = StoreFile(path)
+        self._db = self.file.db
+
+    def close(self) -> None:
+        """Closes the file; the store can be opened again."""
+        self.file.close()
+
+    def revisions(self) -> dict[str, int]:
+        """The revision of each gallery, by name. Cheap: meant to be polled."""
+        with self.file.reading() as db:
+            rows = db.execute("SELECT name, revision FROM galleries").fetchall()
+        return {row["name"]: row["revision"] for row in rows}
+
+    def snapshot(self, name: str = DEFAULT_GALLERY, revision: int | None = None) -> Snapshot:
+        """A gallery at a revision, the present one unless told otherwise.
+
+        Raises:
+            NotFoundError: no such gallery or revision.
+        """
+        with self.file.reading() as db:
+            return queries.snapshot(db, *self._at(name, revision))
+
+    def changes(self, name: str, revision: int) -> Changes | None:
+        """What became of a gallery since a revision; None when it must be read whole.
+
+        Raises:
+            NotFoundError: no such gallery or revision.
+        """
+        with self.file.reading() as db:
+            gallery, at = self._at(name, None)
+            if at < revision:
+                return None
+            return since.changes(db, gallery, revision, at)
+
+    def images(
+        self,
+        name: str,
+        *,
+        revision: int | None = None,
+        label: str | None = None,
+        after: tuple[str, str] = ("", ""),
+        limit: int = 100,
+    ) -> tuple[int, list[ListedImage]]:
+        """Pictures of a gallery at a revision, by label and id; says which revision that is.
+
+        Args:
+            name: The gallery.
+            revision: The present one when None.
+            label: Only pictures of this label.
+            after: Label and id of the last picture that is known already.
+            limit: At most so many.
+
+        Raises:
+            NotFoundError: no such gallery or revision.
+        """
+        with self.file.reading() as db:
+            row, at = self._at(name, revision)
+            return at, queries.images(db, row, at, label=label, after=after, limit=limit)
+
+    def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
+        """The revision, how many pictures each label has, and what the operator knows of it."""
+        with self.file.reading() as db:
+            row, at = self._at(name, None)
+            return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
+
+    def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
+        """Changes of a gallery, newest first, those before a revision when one is given."""
+        with self.file.reading() as db:
+            row = self._gallery_row(name)
+            last = row["revision"] + 1 if before is None else before
+            return queries.history(db, row, before=last, limit=limit)
+
+    def calibration(self, name: str, revision: int, method: str) -> str | None:
+        """The stored calibration of a revision, None when there is none."""
+        with self.file.reading() as db:
+            row = db.execute(
+                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision = ? "
+                "AND method = ?",
+                (self._gallery_row(name)["id"], revision, method),
+            ).fetchone()
+        return None if row is None else str(row["calibration"])
+
+    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
+        """The newest calibration of a revision or an earlier one, None when there is none."""
+        with self.file.reading() as db:
+            row = db.execute(
+                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision <= ? "
+                "AND method = ? ORDER BY revision DESC LIMIT 1",
+                (self._gallery_row(name)["id"], revision, method),
+            ).fetchone()
+        return None if row is None else str(row["calibration"])
+
+    def _at(self, name: str, revision: int | None) -> tuple[sqlite3.Row, int]:
+        """The gallery, and the revision that is meant; the present one when None."""
+        row = self._gallery_row(name)
+        at = row["revision"] if revision is None else revision
+        if at and not queries.has_revision(self._db, row["id"], at):
+            raise NotFoundError(f"gallery {name!r} has no revision {at}")
+        return row, at
+
+    def answered(self, change: Change, kind: str) -> Applied | None:
+        """What a change with this request_id was told before; None when it is new.
+
+        Raises:
+            InvalidRequestError: the request_id was used for another kind of change.
+        """
+        if not change.request_id:
+            return None
+        with self.file.reading() as db:
+            row = queries.answer(db, change.gallery, change.request_id)
+        if row is None:
+            return None
+        if row["kind"] != kind:
+            raise InvalidRequestError(
+                f"request_id {change.request_id!r} was used for a change of kind {row['kind']}"
+            )
+        return Applied.from_json(row["answer"])
+
+    def has_content(self, image_id: str, bundles: Bundles) -> bool:
+        """Whether embedding and text of a picture are stored for these bundles.
+
+        Raises:
+            PurgedError: the picture was purged.
+        """
+        with self.file.reading() as db:
+            return contents.has(db, image_id, bundles)
+
+    def image_bytes(self, image_id: str) -> bytes | None:
+        """The bytes of a picture as they are kept; None where they are not.
+
+        Raises:
+            NotFoundError: no such picture.
+        """
+        with self.file.reading() as db:
+            return contents.kept_bytes(db, image_id)
+
+    def has_image(self, name: str, image_id: str) -> bool:
+        """Whether a gallery holds a picture now; one gallery's pictures are not another's.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.file.reading() as db:
+            row, at = self._at(name, None)
+            return queries.has_image(db, row, at, image_id)
+
+    def purged(self) -> list[str]:
+        """The pictures that were purged."""
+        with self.file.reading() as db:
+            rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
+        return [row["image_id"].hex() for row in rows]
+
+    def unseen(
+        self, name: str, bundles: Bundles, *, now_only: bool = False
+    ) -> list[tuple[str, Form]]:
+        """Pictures that other bundles have not seen or read, and in what form they are kept.
+
+        Args:
+            name: The gallery.
+            bundles: What is asked for.
+            now_only: Without those that were removed.
+        """
+        with self.file.reading() as db:
+            row = self._gallery_row(name)
+            return contents.without(db, row["id"], bundles, now_only=now_only)
+
+    def _find(self, name: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._db.execute(
+            "SELECT * FROM galleries WHERE name = ?", (name,)
+        ).fetchone()
+        return row
+
+    def _gallery_row(self, name: str) -> sqlite3.Row:
+        row = self._find(name)
+        if row is None:
+            raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
+        return row
