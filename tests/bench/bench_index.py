@@ -40,12 +40,11 @@ from pagesight_server import wiring
 from pagesight_server.config import cores, read_config
 from pagesight_server.decision import Knowledge
 from pagesight_server.image import read_file
-from pagesight_server.index import Generation, IndexSettings, LayeredIndex, Shelf, Vectors
+from pagesight_server.index import Generation, IndexSettings, Keeper, LayeredIndex, Shelf, Vectors
 from pagesight_server.index.exact import unit
 from pagesight_server.index.ivfpq import IvfPqBase, build
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.plan import code_bytes, list_count
-from pagesight_server.index.vectors import Layout, halves_at
 
 DIMENSION = 1152
 QUERIES = 512
@@ -325,6 +324,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     built = Generation(halves=halves, base=FlatBase(halves))
     everything = np.arange(count, dtype=np.int64)
     now = LayeredIndex(Vectors.fresh(built), everything)
+    keeper = Keeper()
     swapping, done = threading.Event(), threading.Event()
     before: list[float] = []
     during: list[float] = []
@@ -345,8 +345,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     start = time.perf_counter()
     swaps = 0
     while time.perf_counter() - start < seconds:
-        built_from = now.vectors.layout
-        adopted = now.vectors.adopt(rebuilt(built_from), built_from)
+        adopted = keeper.rebuild("bench", "bench", [], now.vectors)
         assert adopted
         swaps += 1
     done.set()
@@ -363,12 +362,6 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
         "p99_during_ms": p99_during,
         "ratio_of_p99": p99_during / p99_before,
     }
-
-
-def rebuilt(layout: Layout) -> Generation:
-    """A flat generation of what there is, as a background thread makes it."""
-    halves = halves_at(layout, layout.slots)
-    return Generation(halves=halves, base=FlatBase(halves))
 
 
 def _fill(index: faiss.Index, stored: NDArray[np.float16]) -> None:
