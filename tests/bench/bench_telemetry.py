@@ -5,9 +5,9 @@
 
 `real` is `pagesight-server serve`. `no-op` has models that answer at once, so what is left is
 gRPC, the event loop and telemetry: the worst that the share can be. One message in ten carries a
-sampled `traceparent`, the others one that is not; metrics go over OTLP and to an endpoint for
-Prometheus. Each round sends the same screenshots to both sides, the first side alternating.
-CPU seconds are those of the server's process.
+sampled `traceparent`, the others one that is not; metrics go over OTLP every 15 s and to an
+endpoint for Prometheus. Each round sends the same screenshots to both sides, the first side
+alternating. CPU seconds are those of the server's process.
 
 Run: make bench-telemetry SCREENS=DIR    (DIR/gallery/<label>/*, DIR/test/*/*)
 """
@@ -145,10 +145,14 @@ def _compare(
 def _sender(channel: grpc.Channel, pid: int) -> Callable[[Sequence[bytes]], Cost]:
     stub: Any = classifier_pb2_grpc.ClassifierServiceStub(channel)
 
+    sent = 0
+
     def send(batch: Sequence[bytes]) -> Cost:
+        nonlocal sent
+        sent += len(batch)
         cpu_s, wall_s = _cpu_s(pid), time.perf_counter()
         answered = 0
-        for reply in stub.ClassifyStream(_messages(batch), timeout=600):
+        for reply in stub.ClassifyStream(_messages(batch, sent), timeout=600):
             if reply.WhichOneof("outcome") != "classification":
                 raise SystemExit(f"a screenshot failed: {reply.error}")
             answered += 1
@@ -159,8 +163,8 @@ def _sender(channel: grpc.Channel, pid: int) -> Callable[[Sequence[bytes]], Cost
     return send
 
 
-def _messages(batch: Sequence[bytes]) -> Iterator[pb.ClassifyStreamRequest]:
-    for number, image in enumerate(batch):
+def _messages(batch: Sequence[bytes], first: int) -> Iterator[pb.ClassifyStreamRequest]:
+    for number, image in enumerate(batch, first):
         flag = "01" if number % 10 < SAMPLED_OF_TEN else "00"
         trace = os.urandom(16).hex()
         query = pb.Query(image=image, traceparent=f"00-{trace}-00f067aa0ba902b7-{flag}")
@@ -178,7 +182,7 @@ def _server(command: list[str], side: str, endpoint: str) -> Iterator[tuple[str,
             "OTEL_METRICS_EXPORTER": "otlp,prometheus",
             "OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1",
             "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
-            "OTEL_METRIC_EXPORT_INTERVAL": "5000",
+            "OTEL_METRIC_EXPORT_INTERVAL": "15000",
         }
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment

@@ -124,7 +124,7 @@ def test_every_metric_is_in_the_manual(exported: str) -> None:
     "arguments",
     [
         ["check", "rules", str(RULES)],
-        ["test", "rules", str(OPS / "prometheus" / "rules_test.yml")],
+        ["test", "rules", *map(str, sorted(OPS.glob("prometheus/rules*_test.yml")))],
         ["check", "config", str(OPS / "prometheus" / "prometheus.yml")],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),
@@ -142,10 +142,11 @@ def test_promtool_agrees(arguments: list[str]) -> None:
 
 
 def test_every_alert_has_a_unit_test() -> None:
-    tested = yaml.safe_load((OPS / "prometheus" / "rules_test.yml").read_text("utf-8"))
+    files = OPS.glob("prometheus/rules*_test.yml")
     fired = {
         case["alertname"]
-        for test in tested["tests"]
+        for file in files
+        for test in yaml.safe_load(file.read_text("utf-8"))["tests"]
         for case in test.get("alert_rule_test", ())
         if case["exp_alerts"]
     }
