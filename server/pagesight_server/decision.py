@@ -18,7 +18,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -123,7 +123,7 @@ def acceptance(candidates: Sequence[Candidate]) -> float:
         return EMPTY_SCORE
     against = next((c for c in candidates if is_reserved(c.label)), None)
     lead = max(0.0, against.score - known.score) if against else 0.0
-    return known.score - lead
+    return known.acceptance - lead
 
 
 def decide(
@@ -183,8 +183,14 @@ def calibrate(
         if name == "seed":
             thresholds.append(_quantile(own, epsilon))
             continue
+        # An unknown page of a like kind may bear the name: what names forbid must not count here.
         others = (
-            [c for c in found[row] if c.label != snapshot.pictures[row].label] for row in rows
+            [
+                replace(c, acceptance=c.fit)
+                for c in found[row]
+                if c.label != snapshot.pictures[row].label
+            ]
+            for row in rows
         )
         pseudo = [
             acceptance(candidates)

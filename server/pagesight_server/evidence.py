@@ -21,9 +21,12 @@ from rapidfuzz import fuzz, process
 
 from pagesight_server.arrays import Embedding
 from pagesight_server.index import Hits, nearest
+from pagesight_server.lines import PageLine, page
+from pagesight_server.names import NameEvidence, Names
 from pagesight_server.snapshot import Snapshot, is_reserved
 from pagesight_server.templates import Templates, TextEvidence
 from pagesight_server.text import Reading
+from pagesight_server.whitening import Whitening
 
 MethodName = Literal["seed", "pagesight"]
 
@@ -52,11 +55,17 @@ class Candidate:
     row: int
     """The picture that speaks for it: a row of the snapshot."""
     visual: float
-    """Cosine, -1 to 1."""
+    """How alike query and picture look, -1 to 1: cosine, whitened or plain as the method says."""
     textual: float
     """0 to 1; 0 also when no text was read."""
+    fit: float
+    """How well all that looks and reads alike speaks for the label."""
+    names: NameEvidence
+    """What its name, or another in its place, speaks against it."""
     score: float
-    """What candidates are ranked by."""
+    """What candidates are ranked by: the fit, less a part of what the names forbid."""
+    acceptance: float
+    """What is held against the threshold: the fit, less all that the names forbid."""
 
 
 class Method(Protocol):
@@ -102,11 +111,34 @@ class SeedMethod:
         )
 
 
-Piece = Literal["visual", "ratio", "stable", "discriminative", "explained", "examples"]
+Piece = Literal[
+    "visual",
+    "whitening",
+    "ratio",
+    "stable",
+    "discriminative",
+    "explained",
+    "brands",
+    "names",
+    "examples",
+]
 """A piece of evidence of `PagesightMethod` that can be left out, to measure what it is worth."""
 
 MAX_TRUST = 0.6
 """Weight of the templates where the gallery's texts agree with themselves."""
+
+MISSING_WEIGHT = 0.15
+"""Score that one nat of a missing brand name costs. Ten pictures that all show it make 3.1 nats."""
+
+REPLACED_WEIGHT, MAX_REPLACED = 0.5, 1.5
+"""Score that one replaced name costs, and how many count."""
+
+RANKED_SHARE = 0.1
+"""Part of what names forbid that counts in ranking: a name that is scrolled away says little about
+which of the known pages this is, and much about whether it is any."""
+
+NO_NAMES = NameEvidence()
+"""Of candidates whose names were not looked at."""
 
 MAX_AGREEMENT_PICTURES = 500
 """Pictures whose text is compared to learn that; a median needs no more."""
@@ -128,10 +160,13 @@ class PagesightMethod:
 
     PIECES: ClassVar[Mapping[Piece, str]] = {
         "visual": "how alike the pictures look",
+        "whitening": "looking alike beyond what varies between pictures of one page",
         "ratio": "how alike all text reads",
         "stable": "what the label always shows",
         "discriminative": "what only this label shows",
         "explained": "how much of the text the label has ever shown",
+        "brands": "the operator's brand names, visible or not",
+        "names": "other names where the label's own should stand",
         "examples": "enrolled examples of unknown pages",
     }
 
@@ -143,6 +178,10 @@ class PagesightMethod:
         self._unknown = nearest(snapshot.embeddings, np.flatnonzero(reserved))
         self._texts = [folded_text(picture.reading) for picture in snapshot.pictures]
         self._templates = Templates(snapshot)
+        self._names = Names(snapshot)
+        self._whitening = Whitening(
+            snapshot.embeddings, [p.label for p in snapshot.pictures], np.flatnonzero(~reserved)
+        )
         self._place = {label: i for i, label in enumerate(self._templates.labels)}
         self._trust = min(MAX_TRUST, max(0.0, 1.1 * (self._agreement() - 0.35)))
 
@@ -163,13 +202,16 @@ class PagesightMethod:
         self, query: Query, hits: Hits, *, without: int | None = None
     ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits, and what the label always shows."""
+        if "whitening" not in self._without:
+            cosines = self._whitening.cosines(query.embedding, hits.rows, without=without)
+            hits = Hits(hits.rows, cosines)
         if query.reading is None:
             return _best_per_label(self._snapshot, hits, None, self._texts)
         text = folded_text(query.reading)
         found = _best_per_label(self._snapshot, hits, text, self._texts)
         said = self._templates.weigh(query.reading, without=without)
-        weighed = (self._with_templates(candidate, said) for candidate in found)
-        return tuple(sorted(weighed, key=lambda c: (-c.score, -c.visual, c.row)))
+        fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
+        return self._with_names(fits, page(query.reading), without=without)
 
     def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
         """Mixes what the label always shows into the textual evidence of its best picture."""
@@ -188,13 +230,36 @@ class PagesightMethod:
         textual = (ratio_weight * candidate.textual + trust * agrees) / max(
             1e-9, ratio_weight + trust
         )
-        return replace(
-            candidate,
-            textual=textual,
-            score=textual
-            if "visual" in self._without
-            else visual_weight * candidate.visual + (1 - visual_weight) * textual,
-        )
+        seen = 0.0 if "visual" in self._without else visual_weight
+        fit = seen * candidate.visual + (1 - seen) * textual
+        return replace(candidate, textual=textual, fit=fit, score=fit, acceptance=fit)
+
+    def _with_names(
+        self, fits: Sequence[Candidate], lines: Sequence[PageLine], *, without: int | None
+    ) -> tuple[Candidate, ...]:
+        """Subtracts what names forbid, from as many of the best as may still come first."""
+        weighed: list[Candidate] = []
+        best = -np.inf
+        for candidate in fits:
+            if candidate.fit < best:
+                break
+            if not is_reserved(candidate.label):
+                found = self._names.weigh(candidate.label, lines, without=without)
+                forbidden = self._forbidden(found)
+                candidate = replace(
+                    candidate,
+                    names=found,
+                    score=candidate.fit - RANKED_SHARE * forbidden,
+                    acceptance=candidate.fit - forbidden,
+                )
+                best = max(best, candidate.score)
+            weighed.append(candidate)
+        return tuple(sorted((*weighed, *fits[len(weighed) :]), key=_by_score))
+
+    def _forbidden(self, found: NameEvidence) -> float:
+        missing = 0.0 if "brands" in self._without else MISSING_WEIGHT * found.missing
+        replaced = 0.0 if "names" in self._without else min(MAX_REPLACED, found.replaced)
+        return missing + REPLACED_WEIGHT * replaced
 
     def _agreement(self) -> float:
         """How well the gallery's texts agree with themselves, 0 to 1.
@@ -225,6 +290,11 @@ METHODS: dict[MethodName, type[SeedMethod | PagesightMethod]] = {
 }
 
 
+def _by_score(candidate: Candidate) -> tuple[float, float, int]:
+    """Sorts the best first; ties go to the greater cosine."""
+    return -candidate.score, -candidate.visual, candidate.row
+
+
 def _best_per_label(
     snapshot: Snapshot,
     hits: Hits,
@@ -239,8 +309,19 @@ def _best_per_label(
         textual = fuzz.ratio(text, other) / 100 if text and other else 0.0
         score = cosine if text is None else visual_weight * cosine + (1 - visual_weight) * textual
         label = snapshot.pictures[row].label
-        found.append(Candidate(label=label, row=row, visual=cosine, textual=textual, score=score))
-    found.sort(key=lambda c: (-c.score, -c.visual, c.row))
+        found.append(
+            Candidate(
+                label=label,
+                row=row,
+                visual=cosine,
+                textual=textual,
+                fit=score,
+                names=NO_NAMES,
+                score=score,
+                acceptance=score,
+            )
+        )
+    found.sort(key=_by_score)
     best: dict[str, Candidate] = {}
     for candidate in found:
         best.setdefault(candidate.label, candidate)
