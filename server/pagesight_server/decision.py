@@ -245,7 +245,7 @@ def _placed(
     if highest <= between:
         return highest if guaranteed else between
     # The fewer kinds of page stand for the unknown, the less they tell of it.
-    return between + (highest - between) / math.sqrt(labels)
+    return between + (highest - between) / labels
 
 
 def _quantile(scores: Sequence[float], epsilon: float) -> float:

@@ -130,8 +130,12 @@ MAX_TRUST = 0.6
 MISSING_WEIGHT = 0.15
 """Score that one nat of a missing brand name costs. Ten pictures that all show it make 3.1 nats."""
 
-REPLACED_WEIGHT, MAX_REPLACED = 0.5, 1.5
+REPLACED_WEIGHT, MAX_REPLACED = 0.65, 1.5
 """Score that one replaced name costs, and how many count."""
+
+SIBLING_WEIGHT, MAX_SIBLING_NATS = 0.01, 5.0
+"""Score that one nat of `TextEvidence.odds` moves a label past the one ranked first, and how many
+count: enough to turn round what is nearly a tie."""
 
 RANKED_SHARE = 0.1
 """Part of what names forbid that counts in ranking: a name that is scrolled away says little about
@@ -167,6 +171,7 @@ class PagesightMethod:
         "explained": "how much of the text the label has ever shown",
         "brands": "the operator's brand names, visible or not",
         "names": "other names where the label's own should stand",
+        "siblings": "comparing the best labels on the words in which they differ",
         "examples": "enrolled examples of unknown pages",
     }
 
@@ -211,7 +216,8 @@ class PagesightMethod:
         found = _best_per_label(self._snapshot, hits, text, self._texts)
         said = self._templates.weigh(query.reading, without=without)
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
-        return self._with_names(fits, page(query.reading), without=without)
+        named = self._with_names(fits, page(query.reading), without=without)
+        return named if "siblings" in self._without else self._siblings(named, said)
 
     def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
         """Mixes what the label always shows into the textual evidence of its best picture."""
@@ -255,6 +261,22 @@ class PagesightMethod:
                 best = max(best, candidate.score)
             weighed.append(candidate)
         return tuple(sorted((*weighed, *fits[len(weighed) :]), key=_by_score))
+
+    def _siblings(self, ranked: Sequence[Candidate], said: TextEvidence) -> tuple[Candidate, ...]:
+        """Lets labels pass the first where the words in which the two differ say so."""
+        first = ranked[0] if ranked else None
+        if first is None or is_reserved(first.label):
+            return tuple(ranked)
+        compared = []
+        for candidate in ranked:
+            behind = first.score - candidate.score
+            if candidate is not first and behind < SIBLING_WEIGHT * MAX_SIBLING_NATS:
+                nats, _ = said.odds(self._place[candidate.label], self._place[first.label])
+                ahead = SIBLING_WEIGHT * min(MAX_SIBLING_NATS, nats) - behind
+                if ahead > 0 and not is_reserved(candidate.label):
+                    candidate = replace(candidate, score=first.score + ahead)
+            compared.append(candidate)
+        return tuple(sorted(compared, key=_by_score))
 
     def _forbidden(self, found: NameEvidence) -> float:
         missing = 0.0 if "brands" in self._without else MISSING_WEIGHT * found.missing

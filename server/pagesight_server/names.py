@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -39,9 +39,9 @@ MAX_NAME, MAX_TITLE = 10, 8
 ELSEWHERE = 4.0
 """A block that one in `ELSEWHERE` of the other labels shows is a word and names no page."""
 
-IN_ONE_LINE, IN_PLACE_ONLY = 0.6, 0.3
-"""What an exchanged block counts that no second line confirms, and a whole line that merely stands
-where another always stood: redesigned pages have those too."""
+IN_ONE_LINE = 0.6
+"""What an exchanged block counts that no second line confirms. A whole line that merely stands where
+another always stood counts nothing then: redesigned pages have those too."""
 
 _CJK = re.compile(r"[㐀-鿿]")
 
@@ -180,7 +180,7 @@ class Names:
         showing = sum(block in known.texts[row] for row in rows)
         others = [block in said for name, said in self._said.items() if name != label]
         rare = max(0.0, 1 - ELSEWHERE * sum(others) / len(others)) if others else 1.0
-        return rare * max(0.0, showing - 0.5) / len(rows)
+        return rare * (max(0.0, showing - 0.5) / len(rows)) ** 2
 
 
 def _joined(lines: Iterable[PageLine]) -> str:
@@ -229,7 +229,7 @@ def _in_place(line: PageLine, absent: dict[str, Place]) -> list[tuple[str, str]]
 
 
 def _names_like(block: str) -> bool:
-    return 2 <= len(_CJK.findall(block)) and len(block) <= MAX_NAME
+    return len(_CJK.findall(block)) >= 2 and len(block) <= MAX_NAME
 
 
 def _surest(
@@ -254,5 +254,5 @@ def _confirmed(
         and (one.new in other.new or other.new in one.new or one.old in other.old)
         for other in found
     )
-    share = 1.0 if twice else IN_PLACE_ONLY if one.whole else IN_ONE_LINE
+    share = 1.0 if twice else 0.0 if one.whole else IN_ONE_LINE
     return replace(one, weight=share * one.weight)

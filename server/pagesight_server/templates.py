@@ -34,6 +34,9 @@ STATUS_BAR = 0.035
 STABLE = 0.5
 """A string that this share of a label's pictures show is part of the page."""
 
+SIBLINGS_DIFFER = 0.3
+"""Difference of two labels' rates from which a string tells them apart."""
+
 MAX_LINE_WEIGHT = 12
 """Characters for which a line counts at most: one long paragraph is still one line."""
 
@@ -87,6 +90,28 @@ class TextEvidence:
     """The same, over strings that this label shows more often than any other."""
     explained: NDArray[np.float64]
     """How much of the query's text the label has ever shown."""
+    shown: NDArray[np.bool_]
+    """Which strings of the table the query shows, shape (strings,)."""
+    rates: Rates
+    """Shares of the labels' pictures that show each string, drawn in to half a picture."""
+
+    def odds(self, label: int, other: int) -> tuple[float, list[int]]:
+        """How much more likely one label shows what the query shows than another does.
+
+        Only strings count that the two show unequally often, and only those that the query
+        shows: what it lacks may be scrolled away.
+
+        Args:
+            label: Place of the label in `Templates.labels`.
+            other: Of the other.
+
+        Returns:
+            Logarithm of the likelihood ratio, in nats; and the strings, weightiest first.
+        """
+        differ = self.shown & (np.abs(self.rates[label] - self.rates[other]) > SIBLINGS_DIFFER)
+        strings = np.flatnonzero(differ)
+        ratios = np.log(self.rates[label, strings] / self.rates[other, strings])
+        return float(ratios.sum()), strings[np.argsort(-np.abs(ratios))].tolist()
 
 
 class Templates:
@@ -112,7 +137,7 @@ class Templates:
             reading: The text of the query.
             without: A row of the snapshot to leave out.
         """
-        counts, (stable, telling) = self._counts, self._weights
+        counts, pictures, (stable, telling) = self._counts, self._pictures, self._weights
         if without is not None:
             counts = counts.copy()
             counts[self._owner[without], self._shown[without]] -= 1
@@ -133,7 +158,13 @@ class Templates:
             # A label without a string of its own is judged by all its strings.
             discriminative=_mean(shown, telling, agrees),
             explained=explained,
+            shown=shown > 0,
+            rates=(counts + 0.5) / (pictures + 1)[:, None],
         )
+
+    def string(self, place: int) -> str:
+        """A string of the table, as essence."""
+        return self._strings[place]
 
     def _match(self, lines: Sequence[str]) -> NDArray[np.float64]:
         """How alike each line and each string are, 0 to 1; 0 where they are not the same."""
