@@ -31,12 +31,16 @@ from pagesight_server.evidence import (
     Query,
     matching_lines,
 )
+from pagesight_server.names import NameEvidence
 from pagesight_server.snapshot import OTHER, Snapshot, is_reserved
 
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 3
+MAX_REASONS, WORTH_TELLING = 3, 0.05
+"""Replaced names that a reviewer is told of, and the weight of one worth telling."""
+
+CALIBRATION_VERSION = 4
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -52,6 +56,10 @@ PSEUDO_QUANTILE = 0.8
 0.8 rejected 94 % of unknown and 2 % of known screenshots, 0.5 rejected 86 % and 1 %, 0.95
 rejected 96 % and 9 %; on drawn finance pages, 10 each, 0.8 rejected all unknown pages but white
 labels and 1 % of known ones. Hard to be wrong by: the plateau is wide."""
+
+EXPECTED_NATS = math.log(2)
+"""Surprise at a missing brand name from which an accepted answer asks for review: most pictures of
+the label show one. Scrolled away or another bank's page: that cannot be told."""
 
 EMPTY_SCORE, EMPTY_THRESHOLD = -1.0, 0.0
 """Of an answer from a gallery that holds no known page."""
@@ -69,6 +77,9 @@ class Calibration:
     gallery. Not so with few pictures of each page: then only `pseudo-unknown` pages place it."""
     threshold_with_text: float
     threshold_without_text: float
+    lead: float = 0.0
+    """Lead over the runner-up that all but a share epsilon of the left-out pictures had; a smaller
+    one asks for review."""
     scores_with_text: tuple[float, ...] = ()
     """What known pages scored here, at most 101 quantiles in order: what traffic is held against.
     Empty where no picture could be left out."""
@@ -111,6 +122,7 @@ class Decision:
     against: Candidate | None
     """The example of an unknown page that fits best, if any was near."""
     review: bool = False
+    """A person should look: the runner-up is as good, or the page's brand name is not visible."""
 
 
 def acceptance(candidates: Sequence[Candidate]) -> float:
@@ -143,6 +155,12 @@ def decide(
         )
     score = acceptance(candidates)
     threshold = calibration.threshold(with_text=with_text)
+    second = known[1] if len(known) > 1 else None
+    tie = (
+        second is not None
+        and second.acceptance >= threshold
+        and (known[0].score - second.score < calibration.lead)
+    )
     if against is not None and against.score > known[0].score:
         # The page looks most like one that an operator said is unknown.
         score = min(score, math.nextafter(threshold, -math.inf))
@@ -153,6 +171,7 @@ def decide(
         threshold=threshold,
         candidates=known,
         against=against,
+        review=score >= threshold and (tie or known[0].names.missing > EXPECTED_NATS),
     )
 
 
@@ -176,10 +195,15 @@ def calibrate(
     typical = float(np.median(list(counts.values()))) if counts else 0.0
     guaranteed = typical >= GUARANTEE_PICTURES
     thresholds, scores = [], []
+    leads: list[float] = []
     for with_text in (True, False):
         found = {row: _left_out(snapshot, method, row, with_text=with_text) for row in rows}
         own = [acceptance(found[row]) for row in known]
         scores.append(quantiles(own))
+        if with_text:
+            leads = [
+                lead for row in known if 0 < (lead := _lead(snapshot, row, found[row])) < math.inf
+            ]
         if name == "seed":
             thresholds.append(_quantile(own, epsilon))
             continue
@@ -204,9 +228,19 @@ def calibrate(
         guaranteed=len(known) >= 1 / epsilon - 1 and (guaranteed or name == "seed"),
         threshold_with_text=thresholds[0],
         threshold_without_text=thresholds[1],
+        lead=_quantile(leads, epsilon),
         scores_with_text=scores[0],
         scores_without_text=scores[1],
     )
+
+
+def _lead(snapshot: Snapshot, row: int, candidates: Sequence[Candidate]) -> float:
+    """By how much a left-out picture's own label leads; below 0 where another does."""
+    label = snapshot.pictures[row].label
+    own = next((c.score for c in candidates if c.label == label), None)
+    rest = (c.score for c in candidates if c.label != label and not is_reserved(c.label))
+    best = max(rest, default=None)
+    return math.inf if best is None else -1.0 if own is None else own - best
 
 
 def _left_out(
@@ -312,6 +346,7 @@ class Knowledge:
             f"looks alike {best.visual:.3f}"
             + (f", reads alike {best.textual:.3f}" if query.reading is not None else ""),
         ]
+        reasons += _about_names(best.names)
         if query.reading is None:
             reasons.append("text was not read: pages that differ in words alone look the same")
         elif not query.reading.lines:
@@ -324,6 +359,13 @@ class Knowledge:
         if len(decision.candidates) > 1:
             second = decision.candidates[1]
             reasons.append(f"runner-up {second.label}: score {second.score:.3f}")
+            reasons += self.method.differences(query, best.label, second.label)
+        if decision.review:
+            reasons.append(
+                "review: none of its brand names is visible"
+                if best.names.missing > EXPECTED_NATS
+                else "review: the runner-up fits nearly as well"
+            )
         if decision.against is not None and decision.against.score > best.score:
             reasons.append(
                 f"more like an example of {decision.against.label}: "
@@ -334,3 +376,19 @@ class Knowledge:
                 f"threshold estimated: fewer than {GUARANTEE_PICTURES} pictures of the typical page"
             )
         return tuple(reasons)
+
+
+def _about_names(names: NameEvidence) -> list[str]:
+    """What names said, in words."""
+    said = []
+    if names.pictures:
+        seen = f"{names.pictures_with_brand} of {names.pictures} gallery pictures"
+        if names.brand:
+            said.append(f"brand {names.brand}: visible, as in {seen}")
+        else:
+            said.append(f"brand: not visible, visible in {seen}")
+    return said + [
+        f"{one.new!r} where this page shows {one.old!r}: {one.weight:.2f}"
+        for one in names.replacements[:MAX_REASONS]
+        if one.weight >= WORTH_TELLING
+    ]

@@ -79,6 +79,9 @@ class Method(Protocol):
     ) -> tuple[Candidate, ...]:
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
+    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
+        """In words, what of the query tells one label from another, if anything does."""
+
 
 class SeedMethod:
     """The published method: five nearest pictures, ratio of all text, 0.6 to 0.4.
@@ -110,6 +113,13 @@ class SeedMethod:
             self._snapshot, hits, text, self._texts, visual_weight=self._visual_weight
         )
 
+    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
+        """Nothing: it compares whole texts."""
+        return ()
+
+
+MAX_DIFFERENCES = 4
+"""Strings that a reason quotes."""
 
 Piece = Literal[
     "visual",
@@ -120,6 +130,7 @@ Piece = Literal[
     "explained",
     "brands",
     "names",
+    "siblings",
     "examples",
 ]
 """A piece of evidence of `PagesightMethod` that can be left out, to measure what it is worth."""
@@ -208,8 +219,7 @@ class PagesightMethod:
     ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits, and what the label always shows."""
         if "whitening" not in self._without:
-            cosines = self._whitening.cosines(query.embedding, hits.rows, without=without)
-            hits = Hits(hits.rows, cosines)
+            hits = self._whitening.cosines(query.embedding, hits, without=without)
         if query.reading is None:
             return _best_per_label(self._snapshot, hits, None, self._texts)
         text = folded_text(query.reading)
@@ -218,6 +228,22 @@ class PagesightMethod:
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
         named = self._with_names(fits, page(query.reading), without=without)
         return named if "siblings" in self._without else self._siblings(named, said)
+
+    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
+        """The strings of the query that one label shows more often than the other."""
+        if query.reading is None:
+            return ()
+        said = self._templates.weigh(query.reading)
+        _, strings = said.odds(self._place[label], self._place[other])
+        if not strings:
+            return ()
+        rates = said.rates
+        quoted = ", ".join(
+            f"{self._templates.string(s)!r} "
+            f"({rates[self._place[label], s]:.0%} to {rates[self._place[other], s]:.0%})"
+            for s in strings[:MAX_DIFFERENCES]
+        )
+        return (f"words that tell {label} from {other}: {quoted}",)
 
     def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
         """Mixes what the label always shows into the textual evidence of its best picture."""

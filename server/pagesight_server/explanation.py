@@ -17,8 +17,9 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
 
-from pagesight_server.decision import Decision
+from pagesight_server.decision import WORTH_TELLING, Decision
 from pagesight_server.findings import Finding
+from pagesight_server.names import NameEvidence
 from pagesight_server.snapshot import OTHER, Snapshot
 from pagesight_server.templates import (
     ALIKE,
@@ -47,24 +48,18 @@ class Explanation:
     """What keeps the runner-up from being the answer; empty when no other page was near."""
 
 
-def explain(
-    snapshot: Snapshot,
-    reading: Reading | None,
-    decision: Decision,
-    *,
-    weighed: Sequence[Finding] = (),
-) -> Explanation:
+def explain(snapshot: Snapshot, reading: Reading | None, decision: Decision) -> Explanation:
     """Lays the screenshot's text beside that of the closest page and of the runner-up.
 
     Args:
         snapshot: The gallery that answered.
         reading: Text of the screenshot; None when it was not read.
-        decision: The answer.
-        weighed: What the method itself found and weighed: shown instead of what a plain
+        decision: The answer. Names that it found replaced are shown instead of what a plain
             comparison finds in the same place.
     """
     if not decision.candidates:
         return Explanation()
+    weighed = _replaced(decision.candidates[0].names)
     found = list(weighed)
     if reading is not None:
         taken = {(f.query_box, f.gallery_box) for f in weighed}
@@ -75,6 +70,20 @@ def explain(
             if finding.query_box not in boxes and finding.gallery_box not in boxes
         ]
     return Explanation(findings=tuple(found), why_not=_why_not(snapshot, reading, decision))
+
+
+def _replaced(names: NameEvidence) -> list[Finding]:
+    """Names that stand where the page's own should stand."""
+    return [
+        Finding(
+            kind="forbids",
+            text=one.line.text,
+            query_box=one.line.box,
+            note=f"this page shows {one.old!r} where it says {one.new!r} (weight {one.weight:.2f})",
+        )
+        for one in names.replacements
+        if one.weight >= WORTH_TELLING
+    ]
 
 
 def text_findings(snapshot: Snapshot, reading: Reading, row: int) -> tuple[Finding, ...]:

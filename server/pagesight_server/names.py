@@ -40,8 +40,8 @@ ELSEWHERE = 4.0
 """A block that one in `ELSEWHERE` of the other labels shows is a word and names no page."""
 
 IN_ONE_LINE = 0.6
-"""What an exchanged block counts that no second line confirms. A whole line that merely stands where
-another always stood counts nothing then: redesigned pages have those too."""
+"""What an exchanged block counts that no second line confirms. A whole line that merely stands
+where another always stood counts nothing then: redesigned pages have those too."""
 
 _CJK = re.compile(r"[㐀-鿿]")
 

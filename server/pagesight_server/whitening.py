@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.arrays import Embedding, Embeddings
+from pagesight_server.index import Hits
 
 SHRINKAGE = 0.2
 """Share of the covariance that is taken to be alike in all directions. Between 0.05 and 0.5 the
@@ -59,26 +60,26 @@ class Whitening:
         self._weight = WEIGHT * (1 - 1 / max(1, len(names)))
         self._metric = self._fit(self._fitted_on)
 
-    def cosines(
-        self, query: Embedding, rows: NDArray[np.int64], *, without: int | None = None
-    ) -> NDArray[np.float32]:
+    def cosines(self, query: Embedding, hits: Hits, *, without: int | None = None) -> Hits:
         """How alike a query and some pictures look, -1 to 1, plain and whitened mixed.
 
         Args:
             query: Unit vector, shape (dimension,).
-            rows: The pictures.
+            hits: The pictures, with plain cosines.
             without: A row that the metric must not know, nor any other of its label's part.
+
+        Returns:
+            The same pictures in the same order.
         """
-        vectors = self._embeddings[rows]
-        plain = (vectors @ query) / np.maximum(np.linalg.norm(vectors, axis=1), 1e-12)
         metric = self._metric
         if without is not None:
             fold = self._fold.get(str(self._labels[without]))
             metric = metric if fold is None else self._left_out[fold]
         if metric is None:
-            return np.asarray(plain, np.float32)
-        mixed = (1 - self._weight) * plain + self._weight * metric.cosines(query, vectors)
-        return np.asarray(mixed, np.float32)
+            return hits
+        whitened = metric.cosines(query, self._embeddings[hits.rows])
+        mixed = (1 - self._weight) * hits.cosines + self._weight * whitened
+        return Hits(hits.rows, mixed.astype(np.float32))
 
     @cached_property
     def _left_out(self) -> list[_Metric | None]:

@@ -19,6 +19,7 @@ from pagesight_server.decision import (
     quantiles,
 )
 from pagesight_server.evidence import METHODS, Candidate, MethodName, Query
+from pagesight_server.names import NameEvidence
 from pagesight_server.snapshot import Snapshot, is_reserved
 from tests.support.parts import reading, snapshot, unit
 
@@ -31,8 +32,17 @@ HALF = Calibration(
 )
 
 
-def candidate(label: str, score: float) -> Candidate:
-    return Candidate(label=label, row=0, visual=score, textual=0.0, score=score)
+def candidate(label: str, score: float, *, missing: float = 0.0) -> Candidate:
+    return Candidate(
+        label=label,
+        row=0,
+        visual=score,
+        textual=0.0,
+        fit=score,
+        names=NameEvidence(missing=missing),
+        score=score,
+        acceptance=score - missing / 10,
+    )
 
 
 def asked(knowledge: Knowledge, query: Query) -> Decision:
@@ -183,9 +193,9 @@ FOUR = snapshot(
         # lies 0.8 * 3 = 2.4 places up: 0.8. Without text the worst left-out picture fits worse
         # still (b2, 0), so that is it. With text, which agrees within a page and not between
         # pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.192, worst picture (b1) 0.52, and
-        # two labels move the threshold 1 / sqrt(2) of the way from one to the other.
+        # two labels move the threshold half of the way from one to the other.
         pytest.param(
-            "pagesight", 0.192 + (0.52 - 0.192) / 2**0.5, 0.8, id="few pictures: by other pages"
+            "pagesight", 0.192 + (0.52 - 0.192) / 2, 0.8, id="few pictures: by other pages"
         ),
         # Left out, without text: 0.6, 0.8, 0.8, 0. With text: a1 0.36 + 0.4 = 0.76, a2 0.76,
         # b1 0.48 (a2), b2 0 (a1).
@@ -210,7 +220,7 @@ def test_single_pictures_and_examples_of_unknown_pages_are_not_left_out() -> Non
     assert found.pictures == 2
     # Against the other known page: a1 0, a2 0.6, single 0.6; 0.8 * 2 = 1.6 places up: 0.6. Both
     # left-out pictures fit at 0.8, and there are two labels.
-    assert found.threshold_without_text == pytest.approx(0.6 + 0.2 / 2**0.5)
+    assert found.threshold_without_text == pytest.approx(0.6 + 0.2 / 2)
 
 
 def test_the_lead_of_an_example_counts_in_the_calibration_as_in_the_answer() -> None:
@@ -251,11 +261,11 @@ def ten_of_each(spread: float) -> Snapshot:
 
 def test_with_pictures_enough_no_more_than_epsilon_are_rejected() -> None:
     # Against the other page 18 score 0, the two odd ones less. They fit their own at 1 / sqrt(2),
-    # which k = floor(0.05 * 21) = 1 makes the upper bound; two labels take 1 / sqrt(2) of it.
+    # which k = floor(0.05 * 21) = 1 makes the upper bound; two labels take half of it.
     gallery = ten_of_each(1.0)
     found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
     assert found.guaranteed
-    assert found.threshold_without_text == pytest.approx(0.5, abs=1e-3)
+    assert found.threshold_without_text == pytest.approx(0.5**0.5 / 2, abs=1e-3)
 
 
 def test_where_own_and_other_pages_overlap_the_guarantee_comes_first() -> None:
@@ -366,3 +376,23 @@ def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> 
     reasons = knowledge.reasons(query, asked(knowledge, query))
     told = any("threshold estimated" in reason for reason in reasons)
     assert told is not guaranteed
+
+
+@pytest.mark.parametrize(
+    ("candidates", "review"),
+    [
+        pytest.param([candidate("a", 0.9), candidate("b", 0.7)], False, id="a clear lead"),
+        pytest.param([candidate("a", 0.9), candidate("b", 0.88)], True, id="a small lead"),
+        pytest.param(
+            [candidate("a", 0.52), candidate("b", 0.49)], False, id="a rejected runner-up is none"
+        ),
+        pytest.param([candidate("a", 0.9, missing=2.0)], True, id="a name that is missing"),
+        pytest.param([candidate("a", 0.9, missing=0.5)], False, id="a name that often is"),
+        pytest.param([candidate("a", 0.6, missing=2.0)], False, id="a rejection needs none"),
+    ],
+)
+def test_an_answer_that_could_be_another_asks_for_review(
+    candidates: list[Candidate], review: bool
+) -> None:
+    calibration = replace(HALF, lead=0.05)
+    assert decide(candidates, calibration, with_text=True).review is review

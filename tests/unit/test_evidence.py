@@ -6,6 +6,8 @@ the length of their longest common subsequence; the figures here follow from it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -19,7 +21,7 @@ from pagesight_server.evidence import (
     matching_lines,
 )
 from pagesight_server.index import Hits
-from pagesight_server.snapshot import Snapshot
+from pagesight_server.snapshot import LabelFacts, Snapshot
 from tests.support.parts import reading, snapshot, unit
 
 Row = tuple[str, float, float, float]
@@ -106,10 +108,14 @@ def test_each_label_is_spoken_for_by_its_best_picture() -> None:
     assert (second.label, second.row) == ("b", 2)
 
 
-@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def without_siblings(known: Snapshot) -> PagesightMethod:
+    return PagesightMethod(known, without={"siblings"})
+
+
+@pytest.mark.parametrize("method", [SeedMethod, without_siblings], ids=["seed", "ours"])
 @pytest.mark.parametrize("nearer_first", [True, False])
 def test_ties_go_to_the_greater_cosine(
-    method: type[SeedMethod | PagesightMethod], nearer_first: bool
+    method: Callable[[Snapshot], SeedMethod | PagesightMethod], nearer_first: bool
 ) -> None:
     # 0.6 * 1.0 + 0.4 * (2 * 1 / 8) = 0.7 = 0.6 * 0.5 + 0.4 * 1
     pictures = [("near", (1, 0), ["axyz"]), ("far", (1, 0), ["abcd"])]
@@ -223,3 +229,30 @@ def test_without_examples_of_unknown_pages_none_is_searched() -> None:
     assert [row[0] for row in weigh(PagesightMethod(gallery, without={"examples"}), query())] == [
         "a"
     ]
+
+
+def test_a_near_tie_is_turned_round_by_the_words_in_which_two_labels_differ() -> None:
+    # Scores as in the tie above, but "far" shows what the query shows and "near" does not: the
+    # rates are (1 + 0.5) / 2 and (0 + 0.5) / 2, so ln(3) nats at 0.01 each.
+    pictures = snapshot(("near", (1, 0), ["axyz"]), ("far", (1, 0), ["abcd"]))
+    method = PagesightMethod(pictures)
+    hits = Hits(np.array([0, 1]), np.array([1.0, 0.5], np.float32))
+    first, second = method.weigh(query("abcd"), hits)
+    assert (first.label, second.label) == ("far", "near")
+    assert first.score == pytest.approx(0.7 + 0.01 * np.log(3))
+    assert method.differences(query("abcd"), "far", "near") == (
+        "words that tell far from near: 'abcd' (75% to 25%)",
+    )
+
+
+def test_a_missing_brand_lowers_what_is_accepted_more_than_the_rank() -> None:
+    known = snapshot(
+        ("a", (1, 0), ["放心借", "额度"]),
+        ("b", (0, 1), ["设置"]),
+        facts={"a": LabelFacts(brands=("放心借",))},
+    )
+    best = PagesightMethod(known).weigh(query("额度"), Hits(np.array([0]), np.array([1.0])))[0]
+    # One picture, which shows it: -ln(0.5 / 2) nats.
+    cost = 0.15 * np.log(4)
+    assert best.acceptance == pytest.approx(best.fit - cost)
+    assert best.score == pytest.approx(best.fit - 0.1 * cost)
