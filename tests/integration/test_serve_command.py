@@ -144,7 +144,10 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
         (["--port", "65536"], "setting server.port: "),
         (["--config", "none.toml"], "no configuration file none.toml"),
         (["--store", "none/gallery.db"], "cannot open the store none/gallery.db"),
-        (["--host", "256.1.1.1", "--port", "0"], "cannot listen on 256.1.1.1:0"),
+        (
+            ["--host", "256.1.1.1", "--port", "0", "--allow-plaintext"],
+            "cannot listen on 256.1.1.1:0",
+        ),
     ],
 )
 def test_a_server_that_cannot_start_says_why_in_one_line(
