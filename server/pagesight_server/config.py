@@ -5,6 +5,8 @@
     what may be       picture                            threads
     in flight
 
+    [index]           when a gallery is searched by codes, and where
+
 The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=50052`.
 """
 

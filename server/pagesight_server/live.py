@@ -198,7 +198,8 @@ class Live:
         name, bundle, built_from = snapshot.gallery, snapshot.encoder_bundle, vectors.layout
         ids = [picture.image_id for picture in snapshot.pictures]
         try:
-            if not await asyncio.to_thread(self._keeper.rebuild, name, bundle, ids, vectors):
+            rebuilt = self._keeper.rebuild(name, bundle, ids, vectors)
+            if not await asyncio.wrap_future(rebuilt):
                 return
             generation = vectors.layout.generation
             async with self._refreshing:

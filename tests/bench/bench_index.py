@@ -40,11 +40,21 @@ from pagesight_server import wiring
 from pagesight_server.config import cores, read_config
 from pagesight_server.decision import Knowledge
 from pagesight_server.image import read_file
-from pagesight_server.index import Generation, IndexSettings, Keeper, LayeredIndex, Shelf, Vectors
+from pagesight_server.index import (
+    Generation,
+    IndexSettings,
+    Keeper,
+    LayeredIndex,
+    Shelf,
+    Vectors,
+    nearest,
+)
 from pagesight_server.index.exact import unit
 from pagesight_server.index.ivfpq import IvfPqBase, build
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.plan import code_bytes, list_count
+from pagesight_server.snapshot import Bundles, Changes, Picture, Snapshot
+from pagesight_server.text import Reading
 
 DIMENSION = 1152
 QUERIES = 512
@@ -297,24 +307,52 @@ def compare(
 
 
 def change(vectors: Vectors, queries: Floats, rounds: int = 20) -> dict[str, float]:
-    """How long after it is known a picture is found: a new index beside the old, and one search."""
+    """How long after its change was read a picture is found: snapshot, index and one search."""
     count = len(vectors)
+    bundles = Bundles(encoder="bench", ocr="bench")
+    snapshot = Snapshot(
+        gallery="bench",
+        revision=1,
+        encoder_bundle=bundles.encoder,
+        ocr_bundle=bundles.ocr,
+        pictures=tuple(_picture(number) for number in range(count)),
+        embeddings=vectors,
+        facts={},
+    )
     took = []
-    for query in queries[:rounds]:
+    for turn, query in enumerate(queries[:rounds]):
+        changes = Changes(
+            revision=2 + turn,
+            bundles=bundles,
+            left=(),
+            joined=(_picture(count + turn),),
+            halves=query[None].astype(np.float16),
+            facts={},
+        )
         start = time.perf_counter()
-        kept = np.insert(np.arange(len(vectors), dtype=np.int64), 0, -1)
-        vectors = vectors.after(kept, query[None].astype(np.float16))
-        index = LayeredIndex(vectors, np.arange(len(vectors), dtype=np.int64))
-        hits = index.search(query, K)
+        snapshot = snapshot.after(changes)
+        rows = np.arange(len(snapshot.pictures), dtype=np.int64)
+        hits = nearest(snapshot.embeddings, rows).search(query, K)
         took.append(1000 * (time.perf_counter() - start))
-        assert hits.rows[0] == 0
-        assert hits.cosines[0] > 0.999
+        assert snapshot.pictures[hits.rows[0]] == changes.joined[0]
     return {
         "vectors": count,
         "enrolled_visible_ms_first": took[0],
         "enrolled_visible_ms_median": statistics.median(took),
         "enrolled_visible_ms_max": max(took),
     }
+
+
+def _picture(number: int) -> Picture:
+    return Picture(
+        image_id=f"{number:064x}",
+        label=f"label {number:09d}",
+        source="",
+        author="",
+        added_at_ms=0,
+        added_revision=1,
+        reading=Reading(width_px=1, height_px=1, lines=()),
+    )
 
 
 def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
@@ -345,7 +383,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     start = time.perf_counter()
     swaps = 0
     while time.perf_counter() - start < seconds:
-        adopted = keeper.rebuild("bench", "bench", [], now.vectors)
+        adopted = keeper.rebuild("bench", "bench", [], now.vectors).result()
         assert adopted
         swaps += 1
     done.set()

@@ -121,7 +121,7 @@ class Follower(RuleBasedStateMachine):
         vectors = self.followed.embeddings
         assert isinstance(vectors, Vectors)
         ids = [p.image_id for p in self.followed.pictures]
-        assert self.live._keeper.rebuild("default", BUNDLES.encoder, ids, vectors)
+        assert self.live._keeper.rebuild("default", BUNDLES.encoder, ids, vectors).result()
         assert vectors.changed == 0
 
     @rule()

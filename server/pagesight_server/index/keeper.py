@@ -13,13 +13,13 @@ import logging
 import os
 import threading
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
 from pagesight_server.arrays import Embeddings
-from pagesight_server.index.ivfpq import RecallError, build, usable_device
+from pagesight_server.index.ivfpq import Owner, RecallError, build, usable_device
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.plan import IndexSettings
 from pagesight_server.index.shelf import Shelf
@@ -48,7 +48,7 @@ class Keeper:
         self._shelf = None if folder is None else Shelf(folder)
         self._refused: dict[str, int] = {}
         """Pictures that a gallery had when its base found too little."""
-        self._builder = ThreadPoolExecutor(1, "index-builder", initializer=_step_back)
+        self._builder = Owner("index-builder", _step_back)
 
     def vectors(
         self, gallery: str, bundle: str, ids: Sequence[str], embeddings: Embeddings
@@ -69,12 +69,14 @@ class Keeper:
             return len(vectors) > GROWN * self._refused.get(gallery, 0)
         return self.settings.is_due(len(generation), vectors.changed)
 
-    def rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
-        """Builds a generation and has the vectors adopt it; says whether they did.
+    def rebuild(
+        self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors
+    ) -> Future[bool]:
+        """Builds a generation beside and has the vectors adopt it; gives whether they did.
 
-        Blocks; what is searched meanwhile is the old one.
+        It may take minutes, so a process that ends does not wait for it.
         """
-        return self._builder.submit(self._rebuild, gallery, bundle, ids, vectors).result()
+        return self._builder.submit(lambda: self._rebuild(gallery, bundle, ids, vectors))
 
     def forget(self, gallery: str, bundle: str) -> None:
         """Deletes what is kept of a gallery, after a purge."""
