@@ -23,6 +23,10 @@ from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
 
 log = logging.getLogger(__name__)
 
+MEANWHILE_PICTURES = 100
+"""Pictures behind a calibration from which it answers for the next revision until that has its own:
+seconds, during which a change that was acknowledged would not be found otherwise."""
+
 
 def validation_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:
     """What the store calls a threshold that labelled traffic placed; not for other bundles."""
@@ -41,8 +45,17 @@ def know(
     epsilon: float,
     *,
     snapshot: Snapshot | None = None,
+    meanwhile: Calibration | None = None,
 ) -> Knowledge:
     """Reads a gallery and prepares it for queries; calibrates it unless that was stored.
+
+    Args:
+        store: Where galleries are kept.
+        name: Which gallery.
+        method: How evidence is weighed.
+        epsilon: Share of known pages that may be rejected.
+        snapshot: Its present revision, when that was read already.
+        meanwhile: To answer by, where the revision's own calibration is still to be made.
 
     A threshold that labelled traffic placed is preferred, also when the gallery has changed since:
     that was measured on what is asked, and the gallery's own is an estimate.
@@ -57,9 +70,9 @@ def know(
         snapshot,
         method,
         epsilon=epsilon,
-        calibration=Calibration.from_json(stored) if stored else None,
+        calibration=Calibration.from_json(stored) if stored else meanwhile,
     )
-    if not stored:
+    if not stored and meanwhile is None:
         try:
             store.put_calibration(name, snapshot.revision, key, knowledge.calibration.to_json())
         except StorageError as error:
@@ -121,6 +134,7 @@ class Live:
     ) -> None:
         self._keeper = keeper or Keeper()
         self._building: dict[str, asyncio.Task[None]] = {}
+        self._calibrating: dict[str, asyncio.Task[None]] = {}
         self._store = store
         self._bundles = bundles
         self._method: MethodName = method
@@ -158,6 +172,7 @@ class Live:
                 ):
                     continue
                 self._known[name] = await asyncio.to_thread(self._know, name, known)
+                self._calibrate_when_due(name)
                 self._rebuild_when_due(self._known[name].snapshot)
                 log.info("gallery %s is at revision %d", name, self._known[name].snapshot.revision)
                 if warning := outdated(self._known[name]):
@@ -165,7 +180,43 @@ class Live:
 
     def _know(self, name: str, known: Knowledge | None) -> Knowledge:
         snapshot = self._snapshot(name, known.snapshot if known else None)
-        return know(self._store, name, self._method, self._epsilon, snapshot=snapshot)
+        before = known.calibration if known else None
+        return know(
+            self._store,
+            name,
+            self._method,
+            self._epsilon,
+            snapshot=snapshot,
+            # Small galleries are calibrated at once: there a picture more changes much.
+            meanwhile=before if before and before.pictures >= MEANWHILE_PICTURES else None,
+        )
+
+    def _calibrate_when_due(self, name: str) -> None:
+        """Begins to calibrate a revision that is answered by the calibration of an earlier one."""
+        if name not in self._calibrating:
+            self._calibrating[name] = asyncio.create_task(self._calibrate(name))
+
+    async def _calibrate(self, name: str) -> None:
+        """Calibrates until the present revision is; queries are answered meanwhile."""
+        try:
+            while True:
+                snapshot = self._known[name].snapshot
+                stored = await asyncio.to_thread(
+                    stored_calibration, self._store, snapshot, self._method, self._epsilon
+                )
+                if stored is None:
+                    made = await asyncio.to_thread(
+                        know, self._store, name, self._method, self._epsilon, snapshot=snapshot
+                    )
+                    async with self._refreshing:
+                        if self._known[name].snapshot is snapshot:
+                            self._known[name] = made
+                if self._known[name].snapshot is snapshot:
+                    return
+        except Exception:
+            log.exception("gallery %s is answered by an earlier calibration", name)
+        finally:
+            del self._calibrating[name]
 
     def _snapshot(self, name: str, before: Snapshot | None) -> Snapshot:
         """The present revision: what changed since the one before, or all of it."""
@@ -215,9 +266,9 @@ class Live:
             del self._building[name]
 
     async def settled(self) -> None:
-        """Waits until no generation is being built."""
-        while self._building:
-            await asyncio.gather(*self._building.values())
+        """Waits until no generation is being built and every revision is calibrated."""
+        while self._building or self._calibrating:
+            await asyncio.gather(*self._building.values(), *self._calibrating.values())
 
     def _recalibrated(self, known: Knowledge) -> bool:
         """Whether labelled traffic has placed, or no longer places, another threshold."""

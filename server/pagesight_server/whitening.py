@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.arrays import Embedding, Embeddings
-from pagesight_server.index import Hits
+from pagesight_server.index import Hits, Vectors
 
 SHRINKAGE = 0.2
 """Share of the covariance that is taken to be alike in all directions. Between 0.05 and 0.5 the
@@ -49,7 +49,7 @@ class Whitening:
     """
 
     def __init__(
-        self, embeddings: Embeddings, labels: Sequence[str], known: NDArray[np.int64]
+        self, embeddings: Embeddings | Vectors, labels: Sequence[str], known: NDArray[np.int64]
     ) -> None:
         self._embeddings = embeddings
         step = max(1, -(-len(known) // MAX_PICTURES))

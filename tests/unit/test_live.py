@@ -32,6 +32,9 @@ class Store(Gallery):
         self.failed = threading.Event()
         self.broken = False
         self.full = False
+        self.calibrated = threading.Event()
+        """Unset: the calibration of the next revision is held up before it is stored."""
+        self.calibrated.set()
 
     def revisions(self) -> dict[str, int]:
         if self.broken:
@@ -52,6 +55,7 @@ class Store(Gallery):
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         if self.full:
             raise StorageError("the store could not be written and is unchanged: disk is full")
+        assert self.calibrated.wait(WAIT_S)
         super().put_calibration(name, revision, method, calibration)
 
 
@@ -211,3 +215,24 @@ async def test_a_query_keeps_the_knowledge_it_began_with(store: Store) -> None:
     await live.refresh()
     assert begun.snapshot.revision == 1
     assert len(begun.snapshot.pictures) == len(begun.snapshot.embeddings) == 1
+
+
+async def test_a_change_is_answered_by_the_calibration_before_until_it_has_its_own(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.live.MEANWHILE_PICTURES", 2)
+    enrol(store, {"a1": "a", "a2": "a", "b1": "b"})
+    live = live_of(store)
+    await live.refresh()
+    await live.settled()
+    before = live.get("default").calibration
+    store.calibrated.clear()
+    enrol(store, {"b2": "b"})
+    await asyncio.wait_for(live.refresh(), WAIT_S)
+    meanwhile = live.get("default")
+    assert (len(meanwhile.snapshot.pictures), meanwhile.calibration) == (4, before)
+    store.calibrated.set()
+    await asyncio.wait_for(live.settled(), WAIT_S)
+    after = live.get("default")
+    assert after.snapshot.revision == 2
+    assert (before.pictures, after.calibration.pictures) == (2, 4)
