@@ -131,7 +131,10 @@ def relabelled(message: gallery.RelabelResponse) -> RelabelResult:
 def rolled_back(message: gallery.RollbackResponse) -> RollbackResult:
     """Reads the reply to Rollback."""
     return RollbackResult(
-        revision=message.revision, restored=message.restored, removed=message.removed
+        revision=message.revision,
+        restored=message.restored,
+        removed=message.removed,
+        lost_image_ids=tuple(message.lost_image_ids),
     )
 
 

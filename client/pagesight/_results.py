@@ -226,6 +226,8 @@ class RollbackResult:
     """The new one; going back is a change like any other."""
     restored: int
     removed: int
+    lost_image_ids: tuple[str, ...] = ()
+    """Images of the earlier revision that cannot come back: purged, or no longer kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -171,6 +171,8 @@ def rollback(
             f"restored {result.restored}, removed {result.removed}; "
             f"the gallery is at revision {result.revision}"
         )
+        for image_id in result.lost_image_ids:
+            typer.echo(f"cannot come back: {image_id}", err=True)
 
 
 @app.command("get-labels")
