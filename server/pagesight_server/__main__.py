@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
+from rich.console import Console
 from rich.markup import escape
 
 from pagesight_server import detectors, evaluation, gallery_commands, telemetry, wiring
@@ -304,7 +305,8 @@ def evaluate(
         return
     out.print(evaluation.summary(run))
     if comparison is not None:
-        out.print(evaluation.compared(comparison))
+        # One column for each kind of unknown page: better wrapped by the terminal than cut.
+        Console(width=max(out.width, 120), highlight=False).print(evaluation.compared(comparison))
     out.print(f"report: {escape(str(out_folder / 'report.html'))}", soft_wrap=True)
 
 

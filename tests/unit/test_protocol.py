@@ -39,6 +39,9 @@ STATUSES = {
     errors.StorageError: "RESOURCE_EXHAUSTED",
     errors.DeadlineError: "DEADLINE_EXCEEDED",
     errors.ShuttingDownError: "UNAVAILABLE",
+    errors.PurgedError: "FAILED_PRECONDITION",
+    errors.UnauthenticatedError: "UNAUTHENTICATED",
+    errors.PermissionDeniedError: "PERMISSION_DENIED",
 }
 
 
