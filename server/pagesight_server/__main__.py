@@ -47,6 +47,7 @@ from pagesight_server.pipeline import Pipeline
 from pagesight_server.service import security
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve as serve_grpc
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
@@ -134,6 +135,7 @@ async def _serve_from(
     live = models.live(store)
     await live.refresh()
     server = config.server
+    limits = CallerLimits(config.security)
     pipeline = models.pipeline(live.get, remember=server.remember)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
@@ -170,13 +172,18 @@ async def _serve_from(
                 max_in_flight=server.max_in_flight_per_stream,
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,
+                limits=limits,
             ),
             GalleryService(store, models.enroller(store, pipeline), live, server, config.image),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
             ready=ready,
-            interceptors=[telemetry.WatchCalls(exporting.telemetry), *edge.interceptors],
+            interceptors=[
+                telemetry.WatchCalls(exporting.telemetry),
+                *edge.interceptors,
+                LimitGalleryCalls(limits),
+            ],
             credentials=edge.credentials,
         )
     finally:

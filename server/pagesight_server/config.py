@@ -89,6 +89,16 @@ class SecurityConfig(_Section):
     allow_plaintext: bool = False
     """Listen on another address than loopback without TLS."""
 
+    calls_per_second: Annotated[float, Field(ge=0)] = 0.0
+    """Screenshots, and calls of GalleryService, of one caller: a token, or an address where none
+    is asked for. 0: no limit."""
+    calls_burst: Positive = 100
+    """As many at once, after a pause."""
+    bytes_per_second: Annotated[int, Field(ge=0)] = 0
+    """Bytes of screenshots to classify of one caller. 0: no limit."""
+    bytes_burst: Positive = 64 * 1024 * 1024
+    """As many at once; a larger screenshot is refused for good."""
+
 
 class RecognitionConfig(_Section):
     """How evidence becomes a decision."""

@@ -13,6 +13,7 @@
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
+        │   └── RateLimitedError      RESOURCE_EXHAUSTED   one caller asks for too much
         ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
         ├── UnauthenticatedError  UNAUTHENTICATED      no token, or none that is known
         ├── PermissionDeniedError PERMISSION_DENIED    the token may not do this
@@ -117,6 +118,12 @@ class OverloadedError(RequestError):
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
         super().__init__(message)
         self.retry_after_ms = retry_after_ms
+
+
+class RateLimitedError(OverloadedError):
+    """One caller asks for more than a caller may; others are not concerned."""
+
+    reason = "RATE_LIMITED"
 
 
 class DeadlineError(RequestError):

@@ -27,6 +27,7 @@ from pagesight_server.live import Live
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from tests.support import WAIT_S
@@ -84,6 +85,7 @@ async def serving(
     guards: Sequence[grpc.aio.ServerInterceptor] = (),
     models: FakeModels | None = None,
     telemetry: Telemetry | None = None,
+    callers: CallerLimits | None = None,
 ) -> AsyncIterator[Serving]:
     """Serves an empty store in `folder` for the time of the block."""
     settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
@@ -105,6 +107,7 @@ async def serving(
         max_in_flight=settings.max_in_flight_per_stream,
         ocr=True,
         telemetry=telemetry,
+        limits=callers,
     )
     enroller = Enroller(store=store, bundles=BUNDLES, perceive=pipeline.perceive)
     stopping = asyncio.Event()
@@ -117,7 +120,11 @@ async def serving(
             max_image_bytes=within.max_bytes,
             stop=stopping.wait,
             ready=port.set_result,
-            interceptors=[WatchCalls(telemetry), *guards],
+            interceptors=[
+                WatchCalls(telemetry),
+                *guards,
+                *([LimitGalleryCalls(callers)] if callers else []),
+            ],
         )
     )
     either: set[asyncio.Future[Any]] = {stopped, port}

@@ -17,9 +17,11 @@ import grpc
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
 from pagesight_server.admission import Gate
+from pagesight_server.config import SecurityConfig
 from pagesight_server.errors import DeadlineError, InvalidRequestError, ShuttingDownError
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.service import protocol
+from pagesight_server.service.limits import CallerLimits
 from pagesight_server.telemetry import Message, Telemetry
 
 R = TypeVar("R")
@@ -75,6 +77,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         max_in_flight: Requests of one stream without a reply.
         ocr: Whether text is read when a request does not say.
         telemetry: Told of each screenshot.
+        limits: What one caller may ask for; no limit unless given.
     """
 
     def __init__(
@@ -85,12 +88,14 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         max_in_flight: int,
         ocr: bool,
         telemetry: Telemetry | None = None,
+        limits: CallerLimits | None = None,
     ) -> None:
         self._pipeline = pipeline
         self._gate = gate
         self._max_in_flight = max_in_flight
         self._ocr = ocr
         self._telemetry = telemetry or Telemetry()
+        self._limits = limits or CallerLimits(SecurityConfig())
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -102,8 +107,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> pb.ClassifyResponse:
         """One screenshot."""
         with self._watched(CLASSIFY, request) as message:
+            peer = context.peer()
             classification = await answer(
-                context, self._classify(request.query, message, caller=context.peer())
+                context, self._classify(request.query, message, caller=peer, peer=peer)
             )
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
@@ -118,7 +124,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         places = asyncio.Semaphore(self._max_in_flight)
         finished: asyncio.Queue[Reply | _End] = asyncio.Queue()
         tasks: set[Reply] = set()
-        stream = object()
+        stream, peer = object(), context.peer()
 
         async def read() -> None:
             as_sent: bool | None = None
@@ -127,7 +133,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     if as_sent is None:
                         as_sent = request.reply_order == pb.REPLY_ORDER_AS_SENT
                     await places.acquire()
-                    task = asyncio.create_task(self._reply(request, caller=stream))
+                    task = asyncio.create_task(self._reply(request, caller=stream, peer=peer))
                     tasks.add(task)
                     if as_sent:
                         finished.put_nowait(task)
@@ -166,7 +172,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             await asyncio.gather(reader, drainer, *tasks, return_exceptions=True)
 
     async def _reply(
-        self, request: pb.ClassifyStreamRequest, caller: object
+        self, request: pb.ClassifyStreamRequest, *, caller: object, peer: str
     ) -> pb.ClassifyStreamResponse:
         with self._watched(CLASSIFY_STREAM, request) as message:
             try:
@@ -174,7 +180,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     raise InvalidRequestError(
                         "request_id is empty: replies of a stream are matched by it"
                     )
-                classification = await self._classify(request.query, message, caller=caller)
+                classification = await self._classify(
+                    request.query, message, caller=caller, peer=peer
+                )
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
@@ -195,21 +203,22 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         )
 
     async def _classify(
-        self, query: pb.Query, message: Message, *, caller: Hashable
+        self, query: pb.Query, message: Message, *, caller: Hashable, peer: str
     ) -> pb.Classification:
         try:
-            return await self._answer(query, message, caller=caller)
+            return await self._answer(query, message, caller=caller, peer=peer)
         except BaseException as error:
             # Here, while it is what was raised and not yet a status.
             message.failed(error)
             raise
 
     async def _answer(
-        self, query: pb.Query, message: Message, *, caller: Hashable
+        self, query: pb.Query, message: Message, *, caller: Hashable, peer: str
     ) -> pb.Classification:
         if self._draining.is_set():
             raise ShuttingDownError(SHUTTING_DOWN)
         options = protocol.options_of(query, default_ocr=self._ocr)
+        self._limits.spend(peer, len(query.image))
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
         try:
             async with (
