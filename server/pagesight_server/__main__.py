@@ -9,6 +9,7 @@ import os
 import platform
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -508,6 +509,9 @@ def doctor(
 
 def main() -> None:
     """Runs the command; an expected failure is one line on stderr and exit code 1."""
+    # Pillow warns of each damaged tag of a picture. Who sends pictures must not fill our log, nor
+    # the memory in which Python keeps what it has warned of.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
     try:
         app()
     except PagesightError as error:

@@ -33,6 +33,10 @@ from pagesight_server.errors import ImageError
 FORMATS = ("JPEG", "PNG", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and what it refuses is called by its name
 
+MAX_JPEG_SCANS = 100
+"""Passes over a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
+49 megapixels, 60 ms: the bytes that a picture may have would do for hours."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
@@ -77,6 +81,11 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
         raise ImageError(
             f"the picture has {len(data):,} bytes, the limit is {limits.max_bytes:,}: "
             "send it smaller or re-compressed"
+        )
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
+        # Within the data of a scan an FF is followed by 00, so this finds no others.
+        raise ImageError(
+            f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it again, as a plain one"
         )
     if canvas := _webp_canvas(data):
         # Pillow makes the decoder, and libwebp two canvases, before telling the size.

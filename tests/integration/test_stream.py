@@ -222,6 +222,51 @@ async def test_a_bad_picture_fails_its_own_reply_and_never_the_stream(served: Se
     }
 
 
+NOT_UTF8 = b"\x0a\x04\xb5\xc7\xc2\xbc"
+"""A message whose first field is GBK, as C++ stubs send it."""
+
+
+async def test_bytes_that_are_no_message_fail_alone_and_never_the_stream(served: Serving) -> None:
+    channel: Any = served.channel
+    open_stream = channel.stream_stream(
+        "/pagesight.v1.ClassifierService/ClassifyStream",
+        response_deserializer=pb.ClassifyStreamResponse.FromString,
+    )
+    served.models.hold(RED)
+    stream = open_stream(timeout=3 * WAIT_S)
+    await stream.write(request("red", RED).SerializeToString())
+    await stream.write(NOT_UTF8)
+    reply = await read(stream)
+    assert (reply.request_id, details(reply.error)[0]) == ("", "REQUEST_INVALID")
+    assert "strings must be UTF-8" in reply.error.message
+    await served.models.release()
+    assert (await read(stream)).classification.label == "red_page"
+    await finished(stream)
+
+
+@pytest.mark.parametrize(
+    "method", ["pagesight.v1.ClassifierService/Classify", "pagesight.v1.GalleryService/Remove"]
+)
+async def test_a_call_whose_bytes_are_no_message_is_refused(
+    served: Serving, method: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel: Any = served.channel
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await channel.unary_unary(f"/{method}")(NOT_UTF8, timeout=WAIT_S)
+    assert failed(error.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+    assert "ERROR" not in {record.levelname for record in caplog.records}
+
+
+async def test_an_enrolment_whose_bytes_are_no_message_enrols_nothing(served: Serving) -> None:
+    channel: Any = served.channel
+    enrol = channel.stream_unary("/pagesight.v1.GalleryService/Enrol")
+    header = gpb.EnrolRequest(header=gpb.Change(gallery="new")).SerializeToString()
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await enrol(iter([header, NOT_UTF8]), timeout=WAIT_S)
+    assert failed(error.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
+    assert set(served.store.revisions()) == {"default"}
+
+
 async def test_a_request_without_an_id_is_told_and_one_with_the_id_of_another_is_answered(
     served: Serving,
 ) -> None:

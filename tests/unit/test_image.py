@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import tracemalloc
+import warnings
 import zlib
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from pagesight_server.__main__ import main
 from pagesight_server.errors import ImageError
 from pagesight_server.image import ImageLimits, decode, read_file
+from tests.support.fuzzing import many_scans
 from tests.support.pictures import RED, encoded, solid
 
 # Pillow warns of damaged metadata; a server lets it.
@@ -289,6 +292,13 @@ def test_a_decompression_bomb_is_refused_before_memory_is_taken(data: bytes) -> 
     assert peak_bytes < 1_000_000
 
 
+def test_a_jpeg_of_too_many_scans_is_refused_before_any_is_decoded() -> None:
+    # At 50 megapixels each takes 60 ms and 75 bytes; here there are ten of the encoder's own.
+    decode(many_scans(90, side_px=64), LIMITS)
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        decode(many_scans(91, side_px=64), LIMITS)
+
+
 def test_the_pixel_limit_is_exact() -> None:
     data = solid(RED, width=20, height=30)
     decode(data, ImageLimits(max_pixels=600))
@@ -354,6 +364,22 @@ def test_damaged_files_raise_nothing_but_image_errors(
         start = at % len(damaged)
         damaged[start : start + len(put)] = put
     only_image_errors(bytes(damaged[: len(damaged) - cut % len(damaged)]))
+
+
+def test_damaged_metadata_is_nothing_that_a_server_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One tag of a million bytes, of which there are none.
+    exif = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x010E, 2, 1_000_000, 8)
+    data = encoded(RGB, "JPEG", exif=exif)
+    monkeypatch.setattr("sys.argv", ["pagesight-server", "--help"])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        decode(data, LIMITS)
+        assert told != []
+        told.clear()
+        with pytest.raises(SystemExit):
+            main()
+        decode(data, LIMITS)
+    assert told == []
 
 
 def test_a_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:

@@ -191,7 +191,9 @@ class ClassifyStreamResponse(google.protobuf.message.Message):
     CLASSIFICATION_FIELD_NUMBER: builtins.int
     ERROR_FIELD_NUMBER: builtins.int
     request_id: builtins.str
-    """Copied from the request. Empty only when the request had none."""
+    """Copied from the request. Empty only when the request had none, or was bytes
+    that are no message, such as a string that is not UTF-8.
+    """
     @property
     def classification(self) -> global___Classification:
         """Which page it is, or that it is none of them."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Awaitable, Hashable
+from collections.abc import AsyncIterator, Hashable
 from contextlib import AbstractContextManager
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias
 
 import grpc
 
@@ -22,22 +22,10 @@ from pagesight_server.errors import DeadlineError, InvalidRequestError, Shutting
 from pagesight_server.pipeline import Pipeline
 from pagesight_server.service import protocol
 from pagesight_server.service.limits import CallerLimits
+from pagesight_server.service.wire import Context, Malformed, answer, parsed
 from pagesight_server.telemetry import Message, Telemetry
 
-R = TypeVar("R")
-Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Reply: TypeAlias = "asyncio.Task[pb.ClassifyStreamResponse]"
-
-
-async def answer(context: Context, work: Awaitable[R]) -> R:
-    """Awaits the work of a unary call; whatever it raises becomes the status of the call."""
-    try:
-        return await work
-    except Exception as error:
-        status = protocol.status_of(error)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        await context.abort(protocol.code_of(status), status.message)
-        raise  # abort raises; this tells the type checker
 
 
 async def _write(context: Context, reply: pb.ClassifyStreamResponse) -> None:
@@ -59,6 +47,11 @@ CLASSIFY, CLASSIFY_STREAM = (
 
 LINGER_S = 1.0
 """How long a draining server leaves a stream open that has nothing in flight."""
+
+
+def _message(received: pb.ClassifyStreamRequest | Malformed) -> pb.ClassifyStreamRequest:
+    """What came, or an empty message in place of what was none."""
+    return pb.ClassifyStreamRequest() if isinstance(received, Malformed) else received
 
 
 class _End(enum.Enum):
@@ -114,7 +107,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.ClassifyStreamRequest], context: Context
+        self,
+        request_iterator: AsyncIterator[pb.ClassifyStreamRequest | Malformed],
+        context: Context,
     ) -> None:
         """Many screenshots; each fails alone.
 
@@ -131,7 +126,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             try:
                 async for request in request_iterator:
                     if as_sent is None:
-                        as_sent = request.reply_order == pb.REPLY_ORDER_AS_SENT
+                        as_sent = _message(request).reply_order == pb.REPLY_ORDER_AS_SENT
                     await places.acquire()
                     task = asyncio.create_task(self._reply(request, caller=stream, peer=peer))
                     tasks.add(task)
@@ -172,10 +167,12 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             await asyncio.gather(reader, drainer, *tasks, return_exceptions=True)
 
     async def _reply(
-        self, request: pb.ClassifyStreamRequest, *, caller: object, peer: str
+        self, received: pb.ClassifyStreamRequest | Malformed, *, caller: object, peer: str
     ) -> pb.ClassifyStreamResponse:
+        request = _message(received)
         with self._watched(CLASSIFY_STREAM, request) as message:
             try:
+                parsed(received)
                 if not request.request_id:
                     raise InvalidRequestError(
                         "request_id is empty: replies of a stream are matched by it"

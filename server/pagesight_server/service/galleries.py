@@ -15,7 +15,7 @@ from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
 from pagesight_server.service import care, protocol, security
-from pagesight_server.service.classifier import Context, answer
+from pagesight_server.service.wire import Context, answer, parsed
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
 
@@ -63,7 +63,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         header: pb.Change | None = None
         items: list[Item] = []
         size = 0
-        async for request in requests:
+        async for received in requests:
+            request: pb.EnrolRequest = parsed(received)
             if request.WhichOneof("message") != ("item" if header else "header"):
                 raise InvalidRequestError(
                     "the first message, and only it, carries the header; every other one an item"

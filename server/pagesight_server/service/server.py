@@ -19,6 +19,7 @@ from pagesight_server.errors import SetupError
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health
+from pagesight_server.service.wire import RefuseMalformed
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ async def serve(
         SetupError: the address cannot be listened on.
     """
     server = grpc.aio.server(
-        interceptors=interceptors,
+        interceptors=[*interceptors, RefuseMalformed()],
         options=[
             ("grpc.max_receive_message_length", max_image_bytes + ENVELOPE_BYTES),
             ("grpc.max_send_message_length", -1),
