@@ -45,6 +45,7 @@ class Gate:
     Args:
         max_active: Screenshots worked on at the same time.
         max_waiting: Screenshots that may wait beyond those.
+        what: What they are called in what a caller is told.
         clock: Seconds, monotonic.
     """
 
@@ -53,6 +54,7 @@ class Gate:
         max_active: int,
         max_waiting: int,
         *,
+        what: str = "screenshots",
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if max_active < 1 or max_waiting < 0:
@@ -61,6 +63,7 @@ class Gate:
             )
         self._max_active = max_active
         self._max_waiting = max_waiting
+        self._what = what
         self._clock = clock
         self._free = max_active
         self._lines: dict[Priority, Line] = {priority: OrderedDict() for priority in Priority}
@@ -113,7 +116,7 @@ class Gate:
         waiting = self.waiting
         if waiting >= self._max_waiting:
             raise OverloadedError(
-                f"{waiting} screenshots are waiting already: retry later",
+                f"{waiting} {self._what} are waiting already: retry later",
                 retry_after_ms=self._retry_ms(self._work_s * waiting / self._max_active / 2),
             )
         expected_s = self._expected_s(priority, caller)

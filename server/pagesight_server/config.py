@@ -69,6 +69,17 @@ class ServerConfig(_Section):
     max_enrol_bytes: Positive = 256 * 1024 * 1024
     """Encoded bytes of one Enrol call, which holds them until it ends."""
 
+    max_enrolments: Positive = 2
+    """Enrol calls at work at the same time. Each sees and reads one picture after the other, beside
+    the screenshots of `max_active`."""
+
+    max_waiting_enrolments: Annotated[int, Field(ge=0)] = 16
+    """Enrol calls waiting beyond those, not read from; more are turned away with
+    RESOURCE_EXHAUSTED."""
+
+    enrol_silence_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """How long an Enrol call at work may send nothing before it loses its place."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """How long SIGTERM lets what is in flight finish."""
 

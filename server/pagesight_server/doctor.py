@@ -90,9 +90,9 @@ def _memory(config: Config) -> dict[str, object]:
     """The most that each part may take, in MB, beside the models themselves."""
     server, image = config.server, config.image
     plan: dict[str, object] = {
-        "pixels_mb": server.max_active * 3 * image.max_pixels // MEGABYTE,
+        "pixels_mb": (server.max_active + server.max_enrolments) * 3 * image.max_pixels // MEGABYTE,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
-        "enrol_call_mb": server.max_enrol_bytes // MEGABYTE,
+        "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * REMEMBERED_BYTES // MEGABYTE,
         "process_now_mb": _resident_mb(),
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
@@ -148,6 +148,7 @@ def _limits(config: Config) -> dict[str, object]:
         "max_waiting": server.max_waiting,
         "max_in_flight_per_stream": server.max_in_flight_per_stream,
         "max_enrol_items": server.max_enrol_items,
+        "max_enrolments": server.max_enrolments,
         "drain_seconds": server.drain_seconds,
     }
 

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+import pagesight
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Change, Entry, Gallery
@@ -27,6 +28,7 @@ def id_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+ONCE = pagesight.RetryPolicy(attempts=1)
 RED_ID, GREEN_ID, BLUE_ID = (id_of(solid(colour)) for colour in (RED, GREEN, BLUE))
 
 
@@ -167,6 +169,61 @@ async def test_pictures_enrolled_by_many_at_once_are_all_there(served: Serving) 
     await asyncio.gather(*(served.enrol((f"l{i}", solid(shade(i)))) for i in range(1, 11)))
     assert served.store.snapshot().revision == 10
     assert len(served.store.snapshot().labels) == 10
+
+
+async def test_only_so_many_enrolments_are_at_work_beside_the_screenshots(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, max_active=2, max_enrolments=2)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(BLUE)))
+        pictures = [shade(i) for i in range(1, 13)]
+        served.models.hold(*pictures)
+        # Six calls of two pictures each.
+        calls = [
+            asyncio.create_task(
+                served.enrol(*((f"l{i}", solid(pictures[i])) for i in (first, first + 1)))
+            )
+            for first in range(0, 12, 2)
+        ]
+        await served.models.until_active(2)
+        # It is answered after the server had its turn, and does not wait for them.
+        assert (await served.classify(solid(BLUE))).label == "a"
+        assert served.models.active == 2
+        await served.models.release()
+        assert {(await call).outcomes[1].added for call in calls} == {True}
+        assert served.models.most_active <= 3
+
+
+async def test_an_enrolment_too_many_is_told_when_to_come_back(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, max_enrolments=1, max_waiting_enrolments=1)
+    async with serving(tmp_path, config=config) as served:
+        served.models.hold(RED)
+        first = asyncio.create_task(served.enrol(("a", solid(RED))))
+        await served.models.until_active(1)
+        # The client's: gRPC's own Enrol may hide what it was told under an error of a write.
+        async with pagesight.AsyncClient(served.address, retry=ONCE) as client:
+            others = {
+                asyncio.create_task(client.enrol([pagesight.EnrolItem(image=data, label=label)]))
+                for label, data in {"b": solid(GREEN), "c": solid(BLUE)}.items()
+            }
+            (refused,), (waiting,) = await asyncio.wait(others, return_when="FIRST_COMPLETED")
+            with pytest.raises(
+                pagesight.OverloadedError, match="1 enrolments are waiting"
+            ) as error:
+                await refused
+            assert error.value.retry_after_s is not None
+            await served.models.release()
+            assert {(await first).revision, (await waiting).revision} == {1, 2}
+
+
+async def test_an_enrolment_that_falls_silent_loses_its_place(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, enrol_silence_seconds=0.05)
+    async with serving(tmp_path, config=config) as served:
+        call = served.gallery.Enrol(timeout=WAIT_S)
+        await call.write(header())
+        code, reason, message = await fails(call)
+        assert (code, reason) == ("DEADLINE_EXCEEDED", "BUDGET_SPENT")
+        assert message.startswith("nothing came for 0.05 s")
+        assert served.store.revisions() == {}
 
 
 async def test_a_gallery_of_other_bundles_is_neither_asked_nor_changed(

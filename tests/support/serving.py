@@ -179,8 +179,8 @@ def details(status: Status) -> tuple[str, float | None]:
     return reason, retry_s
 
 
-def status_of(error: grpc.aio.AioRpcError) -> Status:
-    """The google.rpc.Status in the trailing metadata of a failed call."""
+def status_of(error: Any) -> Status:
+    """The google.rpc.Status in the trailing metadata of a failed call, asynchronous or not."""
     status = Status()
     metadata: Iterable[tuple[str, str | bytes]] = error.trailing_metadata() or ()
     for key, value in metadata:

@@ -31,7 +31,9 @@ class GalleryServiceStub(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+    with google.rpc.RetryInfo, too many calls at once
+    DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     def __init__(self, channel):
@@ -103,7 +105,9 @@ class GalleryServiceServicer(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+    with google.rpc.RetryInfo, too many calls at once
+    DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     def Enrol(self, request_iterator, context):
@@ -262,7 +266,9 @@ class GalleryService(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+    with google.rpc.RetryInfo, too many calls at once
+    DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     @staticmethod

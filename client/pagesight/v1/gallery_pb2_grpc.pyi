@@ -28,7 +28,9 @@ class GalleryServiceStub:
       NOT_FOUND           no such gallery, image or revision
       ABORTED             the gallery is not at expected_revision
       FAILED_PRECONDITION the gallery was made with other bundles
-      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+                          with google.rpc.RetryInfo, too many calls at once
+      DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
@@ -116,7 +118,9 @@ class GalleryServiceAsyncStub:
       NOT_FOUND           no such gallery, image or revision
       ABORTED             the gallery is not at expected_revision
       FAILED_PRECONDITION the gallery was made with other bundles
-      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+                          with google.rpc.RetryInfo, too many calls at once
+      DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     Enrol: grpc.aio.StreamUnaryMultiCallable[
@@ -203,7 +207,9 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
       NOT_FOUND           no such gallery, image or revision
       ABORTED             the gallery is not at expected_revision
       FAILED_PRECONDITION the gallery was made with other bundles
-      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold
+      RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
+                          with google.rpc.RetryInfo, too many calls at once
+      DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
     @abc.abstractmethod

@@ -9,13 +9,14 @@ from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
 from pagesight_server.care import diagnose, near_duplicates
 from pagesight_server.config import ServerConfig
-from pagesight_server.enrolment import Enroller, Item
-from pagesight_server.errors import InvalidRequestError, LimitError
+from pagesight_server.enrolment import Enroller
+from pagesight_server.errors import InvalidRequestError
 from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
 from pagesight_server.service import care, protocol, security
-from pagesight_server.service.wire import Context, answer, parsed
+from pagesight_server.service.uploads import Uploads
+from pagesight_server.service.wire import Context, Malformed, answer
 from pagesight_server.snapshot import DEFAULT_GALLERY
 
 
@@ -34,17 +35,21 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         self._store = store
         self._enroller = enroller
         self._live = live
-        self._config = config
+        self._uploads = Uploads(config)
 
     async def Enrol(  # noqa: N802
-        self, request_iterator: AsyncIterator[pb.EnrolRequest], context: Context
+        self, request_iterator: AsyncIterator[pb.EnrolRequest | Malformed], context: Context
     ) -> pb.EnrolResponse:
         """Adds pictures as one revision."""
 
+        async def teach() -> tuple[Change, Applied]:
+            async with self._uploads.place(context.peer()):
+                header, items = await self._uploads.receive(request_iterator)
+                change = protocol.change_of(header)
+                return change, await self._enroller.enrol(change, items)
+
         async def work() -> pb.EnrolResponse:
-            header, items = await self._receive(request_iterator)
-            change = protocol.change_of(header)
-            applied = await self._enroller.enrol(change, items)
+            change, applied = await teach()
             security.audit("enrol", change, applied, context.peer())
             await self._live.refresh()
             response = protocol.enrolled(applied)
@@ -56,33 +61,6 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             return care.with_near_duplicates(response, found)
 
         return await answer(context, work())
-
-    async def _receive(
-        self, requests: AsyncIterator[pb.EnrolRequest]
-    ) -> tuple[pb.Change, list[Item]]:
-        header: pb.Change | None = None
-        items: list[Item] = []
-        size = 0
-        async for received in requests:
-            request: pb.EnrolRequest = parsed(received)
-            if request.WhichOneof("message") != ("item" if header else "header"):
-                raise InvalidRequestError(
-                    "the first message, and only it, carries the header; every other one an item"
-                )
-            if header is None:
-                header = request.header
-                continue
-            item = request.item
-            size += item.ByteSize()
-            if len(items) >= self._config.max_enrol_items or size > self._config.max_enrol_bytes:
-                raise LimitError(
-                    f"one call enrols at most {self._config.max_enrol_items} pictures and "
-                    f"{self._config.max_enrol_bytes:,} bytes: use several calls"
-                )
-            items.append(Item(data=item.image, label=item.label, source=item.source))
-        if header is None:
-            raise InvalidRequestError("no message came: send a header, then the pictures")
-        return header, items
 
     async def Remove(  # noqa: N802
         self, request: pb.RemoveRequest, context: Context
