@@ -131,6 +131,21 @@ def test_detection_is_bit_equal_to_the_librarys_preprocessing_and_network() -> N
     assert found.max() > 0.9, "the page has text"
 
 
+def test_no_weight_is_so_small_that_processors_slow_down() -> None:
+    def denormal(model: onnx.ModelProto) -> int:
+        weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
+        return sum(
+            np.count_nonzero((w != 0) & (np.abs(w) < np.finfo(np.float32).tiny))
+            for w in weights
+            if w.dtype == np.float32
+        )
+
+    network = graph.load_graph(sources.locate("rapidocr").detection)
+    half = [0.5] * 3
+    assert denormal(network) > 250_000
+    assert denormal(ocr.detection(network, mean=half, std=half)) == 0
+
+
 def test_the_character_table_is_the_librarys() -> None:
     library()(golden.lines(["a"], height=48)[0][0], use_det=False, use_cls=False, use_rec=True)
     assert library().text_rec is not None
