@@ -83,6 +83,10 @@ setup: .venv/.done $(BUNDLES) ## Install everything and export the built-in bund
 demo: setup ## Set up, then sort sample screenshots with a real server
 	@$(BIN)/python -m tests.demo
 
+.PHONY: loadtest
+loadtest: setup ## Load a server of its own at half of what it can do; ARGS go to `pagesight load`
+	@$(BIN)/python -m tests.loadtest $(ARGS)
+
 .PHONY: serve
 serve: setup ## Serve gallery.db on 127.0.0.1:50051 (ARGS are passed on)
 	@$(BIN)/pagesight-server serve $(ARGS)

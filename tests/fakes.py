@@ -106,6 +106,12 @@ class FakeClassifier(ClassifierServiceServicer):
             if not self._changed.wait_for(lambda: self._owed >= count, WAIT_S):
                 raise AssertionError(f"only {self._owed} of {count} screenshots arrived")
 
+    def wait_until_asked(self, count: int) -> None:
+        """Waits until so many screenshots of streams have come in all."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: len(self.queries) >= count, WAIT_S):
+                raise AssertionError(f"only {len(self.queries)} of {count} screenshots came")
+
     def owes_no_more_than(self, count: int, *, for_s: float) -> bool:
         """Tells whether no more than so many arrive in this time."""
         with self._changed:

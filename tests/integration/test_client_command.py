@@ -173,7 +173,7 @@ def test_every_command_teaches_with_an_example(pagesight: Run) -> None:
     gallery = (
         "enrol remove relabel list history rollback get-labels set-labels doctor suggest-brands"
     )
-    for command in (["classify"], *(["gallery", name] for name in gallery.split())):
+    for command in (["classify"], ["load"], *(["gallery", name] for name in gallery.split())):
         shown = pagesight(*command, "--help").stdout
         example = "[dyfxj_amount]" if command[-1] == "set-labels" else "    pagesight "
         assert example in shown, command

@@ -1,6 +1,7 @@
 """The `pagesight` command, from the command line to what is printed.
 
     classify   `pagesight classify`             ┐
+    load       `pagesight load`                 │
     enrol      `pagesight gallery enrol`        │
     doctor     `pagesight gallery doctor`       │ parse arguments, call the client,
     brands     `pagesight gallery suggest-brands`
@@ -10,6 +11,7 @@
     session    the server, the terminal, progress, failures: shared by all commands
     files      which pictures a path means, and of which label
     labels     labels.toml
+    load_page  what a load found, as text
     render     how results look to people       (rich)
     wire       how results look to machines     (JSON, one object per line)
 
@@ -22,6 +24,7 @@ import typer
 
 from pagesight._cli import gallery
 from pagesight._cli.classify import classify
+from pagesight._cli.load import load
 
 app = typer.Typer(
     name="pagesight",
@@ -34,4 +37,5 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command()(classify)
+app.command()(load)
 app.add_typer(gallery.app, name="gallery")

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -38,9 +39,12 @@ __all__ = [
     "AddressOption",
     "GalleryOption",
     "JsonOption",
+    "Proof",
+    "answering",
     "connected",
     "fail",
     "output",
+    "preparing",
     "progress",
     "teaching",
     "warn",
@@ -76,25 +80,49 @@ def teaching(command: _Command) -> _Command:
     return command
 
 
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What proves who asks: from the environment, where it is in no list of processes."""
+
+    token: str | None = field(repr=False)
+    tls_ca: str | None
+    """File of the trusted authorities; empty: the public ones; None: no TLS."""
+
+    @classmethod
+    def from_environment(cls) -> Proof:
+        """Reads PAGESIGHT_TOKEN and PAGESIGHT_TLS_CA."""
+        return cls(os.environ.get("PAGESIGHT_TOKEN") or None, os.environ.get("PAGESIGHT_TLS_CA"))
+
+
 @contextmanager
 def connected(address: str) -> Iterator[Client]:
-    """Gives a client of the server and ends the command when the server cannot answer.
+    """Gives a client of the server and ends the command when the server cannot answer."""
+    with preparing(address):
+        proof = Proof.from_environment()
+        tls = TlsConfig(ca=proof.tls_ca or None) if proof.tls_ca is not None else None
+        client_of_ours = Client(address, tls=tls, token=proof.token)
+    with answering(address), client_of_ours as client:
+        yield client
 
-    What proves who asks comes from the environment, where it is in no list of processes.
-    """
+
+@contextmanager
+def preparing(address: str) -> Iterator[None]:
+    """Ends the command with one line when address or proof cannot be used."""
     if not address:
         raise typer.BadParameter("write host:port", param_hint="--address")
-    authority = os.environ.get("PAGESIGHT_TLS_CA")
-    tls = TlsConfig(ca=authority or None) if authority is not None else None
     try:
-        client_of_ours = Client(address, tls=tls, token=os.environ.get("PAGESIGHT_TOKEN") or None)
+        yield
     except OSError as error:
         fail(f"PAGESIGHT_TLS_CA: cannot read {error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
+
+
+@contextmanager
+def answering(address: str) -> Iterator[None]:
+    """Ends the command with one line when the server cannot be reached or refuses."""
     try:
-        with client_of_ours as client:
-            yield client
+        yield
     except UnavailableError as error:
         if error.reason:  # a server did answer
             fail(error.message)

@@ -1,0 +1,224 @@
+"""report.html: one file that needs nothing else, for light and dark screens.
+
+Everything that came from files, servers or options is escaped; nothing is fetched, and no
+script runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+from pagesight._load import plots
+from pagesight._load.style import STYLE
+from pagesight._load.summary import Report
+
+
+def page(report: Report) -> str:
+    """Renders what `report.json` holds."""
+    plan = report["plan"]
+    parts = [_head(report), _tiles(report), _warnings(report), _targets(report)]
+    if "steps" in report:
+        parts.append(_section("Throughput and latency", _knee(report), plots.curve(report)))
+        parts.append(_scroll(_steps(report)))
+    if report["ok"]:
+        how = (
+            "Latency counts from when a message was <em>due</em>, so that a stall of the server "
+            "shows in every message that it kept waiting."
+            if plan["loop"] == "open"
+            else "A closed loop sends when an answer came: a stall of the server also stops the "
+            "sending, and shows in few messages. Use an open loop (--rate) to see it."
+        )
+        parts.append(_section("Latency by percentile", how, plots.percentiles(report)))
+    parts.append(_scroll(_latencies(report)))
+    if report["timeline"]:
+        how = "Shaded: the warm-up, not counted. Dotted: the end of measuring."
+        parts.append(_section("Over time", how, plots.timeline(report)))
+    if report["stages_ms"]:
+        how = "As the server timed them, in its replies; <em>outside</em> is all else: network, "
+        how += "flow control, the generator."
+        parts.append(_section("Stages of the server", how, plots.stages(report)))
+    parts += [_errors(report), _generator(report), _conditions(report)]
+    body = "\n".join(part for part in parts if part)
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        '<meta name="color-scheme" content="light dark">\n'
+        f"<title>pagesight load</title>\n<style>{STYLE}</style>\n</head>\n"
+        f"<body><main>\n{body}\n</main></body>\n</html>\n"
+    )
+
+
+def _head(report: Report) -> str:
+    plan = report["plan"]
+    if plan["loop"] == "open":
+        load = f"open loop, {plan['arrivals']} arrivals, {_figure(plan['rate'])} a second"
+    else:
+        load = f"closed loop, {plan['streams']} × {plan['in_flight']} in flight"
+    calls = "streams" if plan["calls"] == "stream" else "unary calls"
+    broken = ' <span class="badge bad">broken off</span>' if report["interrupted"] else ""
+    return (
+        f"<h1>pagesight load{broken}</h1>\n"
+        f'<p class="soft">{escape(load)}, {calls}; {_figure(report["duration_s"])} s measured '
+        f"after {_figure(plan['warmup_s'])} s of warm-up; {escape(report['made_at'])}</p>"
+    )
+
+
+def _tiles(report: Report) -> str:
+    latency = report["latency_ms"]
+    failed = report["sent"] - report["ok"] + report["unsent"]
+    tiles = (
+        (_ms(latency["p50"]), "p50", "half of the answers"),
+        (_ms(latency["p99"]), "p99", "99 % of the answers"),
+        (
+            f"{_figure(report['rate_achieved'])} / s",
+            "answered",
+            f"{_figure(report['rate_offered'])} / s offered",
+        ),
+        (f"{failed}", "failed or not sent", f"of {report['sent'] + report['unsent']} due"),
+    )
+    shown = "".join(
+        f'<div class="card tile"><b>{escape(value)}</b><span class="name">{escape(name)}</span>'
+        f"<span>{escape(note)}</span></div>"
+        for value, name, note in tiles
+    )
+    return f'<div class="tiles">{shown}</div>'
+
+
+def _warnings(report: Report) -> str:
+    if not report["warnings"]:
+        return ""
+    items = "".join(f"<li>{escape(warning)}</li>" for warning in report["warnings"])
+    return f'<ul class="warnings">{items}</ul>'
+
+
+def _targets(report: Report) -> str:
+    rows = [
+        (name, _ms(found["limit_ms"]), _ms(found["value_ms"]), found["met"])
+        for name, found in report["slo"].items()
+    ] + [
+        (name, f"{found['limit']:.3%}", f"{found['value']:.3%}", found["met"])
+        for name, found in report["slo_shares"].items()
+    ]
+    if not rows:
+        return ""
+    cells = [
+        [escape(name), limit, value, _badge(met, "met" if met else "missed")]
+        for name, limit, value, met in rows
+    ]
+    return "<h2>Targets</h2>" + _card(_table(["target", "at most", "found", ""], cells))
+
+
+def _knee(report: Report) -> str:
+    rate = report["knee"]["rate"]
+    found = f"The knee is at {_figure(rate)} a second" if rate else "No rate that was tried holds"
+    return f"{found}: the highest rate that holds, where {escape(report['knee']['holds_when'])}. "
+
+
+def _steps(report: Report) -> str:
+    cells = [
+        [
+            _figure(row["rate"]),
+            _figure(row["rate_achieved"]),
+            _ms(row["p50_ms"]),
+            _ms(row["p99_ms"]),
+            f"{row['lost_share']:.2%}",
+            str(row["sent"]),
+            _badge(row["held"], "holds" if row["held"] else escape(row["why_not"])),
+        ]
+        for row in report["steps"]
+    ]
+    return _table(["rate", "answered / s", "p50", "p99", "lost", "sent", ""], cells)
+
+
+def _latencies(report: Report) -> str:
+    names = ("p50", "p90", "p95", "p99", "p999", "max", "mean")
+    rows: list[tuple[str, Any, Mapping[str, Any]]] = [
+        ("answers, from when due", report["ok"], report["latency_ms"]),
+        ("answers, from sending", report["ok"], report["service_ms"]),
+    ]
+    rows += [(name, part["ok"], part["latency_ms"]) for name, part in report["slices"].items()]
+    cells = [
+        [escape(name), str(count), *(_ms(found[key]) for key in names)]
+        for name, count, found in rows
+    ]
+    return _table(["", "answers", *names], cells)
+
+
+def _errors(report: Report) -> str:
+    rows = [
+        [escape(code), str(count), escape(report["error_examples"].get(code, ""))]
+        for code, count in report["errors"].items()
+    ]
+    if report["unsent"]:
+        rows.append(["not sent", str(report["unsent"]), "too many were in flight"])
+    if not rows:
+        return ""
+    return "<h2>Errors</h2>" + _card(_table(["status", "messages", "for example"], rows, "text"))
+
+
+def _generator(report: Report) -> str:
+    made = report["generator"]
+    shares = ", ".join(f"{share:.0%}" for share in made["cpu_share"])
+    rows = [
+        ["processes", str(made["processes"])],
+        ["CPU of each, of one core", shares or "—"],
+        ["sent late by itself, p99 / max", f"{_ms(made['late_ms']['p99'])} / "
+         f"{_ms(made['late_ms']['max'])}"],
+        ["timers late, p99 / max", f"{_ms(made['loop_lag_ms']['p99'])} / "
+         f"{_ms(made['loop_lag_ms']['max'])}"],
+        ["verdict", _badge(not made["saturated"],
+         "busy: see the warnings" if made["saturated"] else "not the bottleneck")],
+    ]  # fmt: skip
+    how = "Whether the figures are the server's, or the load generator's own."
+    return _section("The generator", how, "") + _card(_table(["", ""], rows))
+
+
+def _conditions(report: Report) -> str:
+    plan, pictures = report["plan"], report["pictures"]
+    rows = [
+        ["pictures", f"{pictures['files']} files, {pictures['mean_bytes']:,} bytes on average"],
+        ["bytes never sent before", str(pictures["distinct_sends"])],
+        ["bytes sent again", str(pictures["repeated_sends"])],
+        ["files sent as they are", str(pictures["unchanged_sends"])],
+        *(["answered by", f"{name} ({count})"] for name, count in report["servers"].items()),
+        *([key.replace("_", " "), str(value)] for key, value in plan.items() if value is not None),
+        ["machine", f"{report['machine']['system']}, {report['machine']['cores']} cores"],
+        ["pagesight", report["pagesight"]],
+    ]
+    cells = [[escape(name), escape(value)] for name, value in rows]
+    return "<h2>Conditions</h2>" + _card(_table(["", ""], cells, "text"))
+
+
+def _section(title: str, how: str, drawing: str) -> str:
+    shown = f'<div class="card scroll">{drawing}</div>' if drawing else ""
+    return f'<h2>{title}</h2>\n<p class="how">{how}</p>\n{shown}'
+
+
+def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
+    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+
+
+def _card(inside: str) -> str:
+    return f'<div class="card scroll">{inside}</div>'
+
+
+def _scroll(inside: str) -> str:
+    return f'<div class="card scroll below">{inside}</div>'
+
+
+def _badge(good: bool, text: str) -> str:
+    return f'<span class="badge {"good" if good else "bad"}">{text}</span>'
+
+
+def _ms(value: float | None) -> str:
+    if value is None:
+        return "—"
+    return f"{value / 1000:.3g} s" if value >= 10_000 else f"{value:.4g} ms"
+
+
+def _figure(value: float) -> str:
+    return f"{value:.4g}" if value < 10_000 else f"{value:,.0f}"

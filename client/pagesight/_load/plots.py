@@ -1,0 +1,238 @@
+"""The drawings of report.html; the only importer of matplotlib, and it is slow to import.
+
+    report ──> Figure ──> SVG, its colours replaced by CSS variables of the page
+
+So one drawing serves a light page and a dark one, and its text is text.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pagesight._load.histogram import Histogram
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from pagesight._load.summary import Report
+
+# Colours that occur nowhere else, so that they can be found again.
+INK, SOFT, LINE = "#010101", "#020202", "#030303"
+FIRST, SECOND, GOOD, BAD = "#040404", "#050505", "#060606", "#070707"
+_VARIABLES = {
+    INK: "--ink", SOFT: "--soft", LINE: "--line",
+    FIRST: "--first", SECOND: "--second", GOOD: "--good", BAD: "--bad",
+}  # fmt: skip
+_STYLE: dict[str, Any] = {
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": INK,
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": SOFT,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.7,
+    "xtick.color": SOFT,
+    "ytick.color": SOFT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+}
+
+
+def percentiles(report: Report) -> str:
+    """Latency by percentile, from when messages were due and from when they were sent."""
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        curves = (("latency", FIRST, "from when it was due"), ("service", SECOND, "from sending"))
+        most = 1
+        for name, colour, label in curves:
+            counted = Histogram.decoded(report["hdr"][name])
+            most = max(most, counted.count)
+            xs, ys = _by_nines(counted)
+            dashed = "--" if name == "service" else "-"
+            axes.plot(xs, ys, dashed, color=colour, label=label, drawstyle="steps-pre")
+        for name, found in report["slo"].items():
+            share = _share_of(name)
+            if share is not None and share < 100:
+                met = GOOD if found["met"] else BAD
+                axes.plot(
+                    [1 / (1 - share / 100)], [found["limit_ms"]], "v", color=met, markersize=8,
+                    label=f"SLO {name} = {found['limit_ms']:g} ms",
+                )  # fmt: skip
+        ticks = [share for share in (0, 50, 90, 99, 99.9, 99.99, 99.999) if _fits(share, most)]
+        axes.set_xscale("log")
+        axes.set_xticks([1 / (1 - share / 100) for share in ticks], [f"{s:g} %" for s in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlim(1, max(10.0, float(most)))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("share of answers that took no longer")
+        axes.set_ylabel("ms")
+        axes.legend(loc="upper left")
+
+    return _svg("percentiles", (9.2, 3.4), draw)
+
+
+def timeline(report: Report) -> str:
+    """Latency above, what was due and what came back below, over time."""
+    moments: list[dict[str, Any]] = report["timeline"]
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        at = [moment["at_s"] + moment["length_s"] / 2 for moment in moments]
+        for key, colour, label in (
+            ("p50_ms", FIRST, "p50"), ("p99_ms", SECOND, "p99"), ("max_ms", SOFT, "max"),
+        ):  # fmt: skip
+            values = [math.nan if m[key] is None else m[key] for m in moments]
+            thin = 0.8 if key == "max_ms" else 1.8
+            above.plot(at, values, ".-", color=colour, label=label, linewidth=thin, markersize=4)
+        above.set_ylim(bottom=0)
+        above.set_ylabel("ms, by when it was due")
+        above.legend(loc="upper left", ncols=3)
+
+        def rate(key: str) -> list[float]:
+            return [moment[key] / moment["length_s"] for moment in moments]
+
+        below.plot(at, rate("due"), color=SOFT, label="due", linewidth=1)
+        below.plot(at, rate("ok"), color=GOOD, label="answered")
+        lost = [a + b for a, b in zip(rate("failed"), rate("unsent"), strict=True)]
+        if any(lost):
+            below.plot(at, lost, color=BAD, label="failed or not sent")
+        below.plot(
+            at, [m["in_flight"] for m in moments], ":", color=SECOND, label="in flight, most",
+            linewidth=1.2,
+        )  # fmt: skip
+        below.set_ylim(bottom=0)
+        below.set_ylabel("a second")
+        below.set_xlabel("seconds from the start of measuring")
+        below.legend(loc="upper left", ncols=4)
+        for axes in (above, below):
+            if moments and moments[0]["at_s"] < 0:
+                axes.axvspan(moments[0]["at_s"], 0, color=LINE, alpha=0.5, linewidth=0)
+            axes.axvline(report["duration_s"], color=SOFT, linewidth=0.8, linestyle=":")
+
+    return _svg("timeline", (9.2, 4.8), draw)
+
+
+def stages(report: Report) -> str:
+    """The median and the tail of each stage, as the server timed it."""
+    rows = [
+        *report["stages_ms"].items(),
+        *([("outside the server", report["outside_ms"])] if report["outside_ms"]["p50"] else []),
+    ]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        ys = range(len(rows))
+        axes.barh(ys, [row["p99"] for _, row in rows], height=0.62, color=SECOND, alpha=0.45,
+                  label="p99")  # fmt: skip
+        axes.barh(ys, [row["p50"] for _, row in rows], height=0.62, color=FIRST, label="p50")
+        longest = max((row["p99"] for _, row in rows), default=1.0)
+        for y, (_, row) in enumerate(rows):
+            axes.text(row["p99"] + longest * 0.01, y, f"{row['p50']:.3g} / {row['p99']:.3g}",
+                      va="center", color=SOFT, fontsize=9)  # fmt: skip
+        axes.set_yticks(ys, [_shown(name) for name, _ in rows])
+        axes.tick_params(axis="y", colors=INK)
+        axes.invert_yaxis()
+        axes.set_xlim(0, longest * 1.18)
+        axes.grid(visible=False, axis="y")
+        axes.set_xlabel("ms; stages overlap, so they do not add up")
+        axes.legend(loc="lower right")
+
+    return _svg("stages", (9.2, 0.9 + 0.3 * max(2, len(rows))), draw)
+
+
+def curve(report: Report) -> str:
+    """Latency by throughput, one point for each rate that was tried."""
+    rows = report["steps"]
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        for key, colour in (("p50_ms", FIRST), ("p99_ms", SECOND)):
+            points = [(row["rate_achieved"], row[key]) for row in rows if row[key] is not None]
+            axes.plot(
+                [x for x, _ in points], [y for _, y in points], "-", color=colour,
+                label=key.removesuffix("_ms"),
+            )  # fmt: skip
+            for row in rows:
+                if row[key] is not None:
+                    axes.plot([row["rate_achieved"]], [row[key]], "o" if row["held"] else "X",
+                              color=colour, markersize=6 if row["held"] else 8)  # fmt: skip
+        if report["knee"]["rate"] is not None:
+            knee = report["knee"]["rate"]
+            axes.axvline(knee, color=GOOD, linestyle="--", linewidth=1.2,
+                         label=f"knee: {knee:.3g} a second")  # fmt: skip
+        axes.set_xlim(left=0)
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel("answers a second; X marks a rate that does not hold")
+        axes.set_ylabel("ms")
+        axes.legend(loc="upper left")
+
+    return _svg("curve", (9.2, 3.4), draw)
+
+
+def _by_nines(counted: Histogram) -> tuple[list[float], list[float]]:
+    """The curve at most a few points for each pixel, x being 1 / (1 - share)."""
+    xs: list[float] = []
+    ys: list[float] = []
+    for ms, total in counted.curve():
+        # The last value has no share above it: it goes where the one before it would be.
+        x = counted.count / max(counted.count - total, 0.5)
+        if xs and x < xs[-1] * 1.005 and total < counted.count:
+            ys[-1] = ms
+        else:
+            xs.append(min(x, float(counted.count)))
+            ys.append(ms)
+    return xs, ys
+
+
+def _share_of(name: str) -> float | None:
+    if name == "p999":
+        return 99.9
+    return float(name[1:]) if re.fullmatch(r"p\d+(\.\d+)?", name) else None
+
+
+def _fits(share: float, count: int) -> bool:
+    return 1 / (1 - share / 100) <= max(10, count)
+
+
+def _shown(name: str) -> str:
+    # A server could say anything; matplotlib reads dollar signs as mathematics.
+    return "".join(c if c.isprintable() and c != "$" else "\ufffd" for c in name)[:40]
+
+
+def _svg(name: str, size: Sequence[float], draw: Callable[[Figure], None]) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    settings: Any = {**_STYLE, "svg.hashsalt": name}
+    with rc_context(settings):
+        figure = Figure(figsize=(size[0], size[1]), layout="constrained")
+        draw(figure)
+        written = io.StringIO()
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<style.*?</style>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
+    # Ids are made from contents; those of groups are not, and are of no use here.
+    svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|legend|matplotlib|xtick|ytick)[^"]*"', "",
+                 svg)  # fmt: skip
+    svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg

@@ -1,0 +1,297 @@
+"""How messages reach the server: the SDK's channel, requests and errors, without its comfort.
+
+    send(item) ──> Lane with the fewest in flight ──> reply, with the time it came
+                    ├── UnaryLane    a call for each
+                    └── StreamLane   outbox ─> one ClassifyStream call ─> futures by request_id
+
+The stubs are used directly: the SDK repeats what failed, opens broken streams anew and reads
+replies into values, where a load test must see each failure once and cost as little as it can.
+A stream that breaks fails all that it owes, and the next message opens another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+
+import grpc
+
+from pagesight import _requests
+from pagesight._aio_status import Ending
+from pagesight._channel import Endpoint
+from pagesight._errors import PagesightError, UnavailableError, from_status
+from pagesight._load.mix import Item
+from pagesight._load.plan import Plan
+from pagesight._load.tally import Reply
+from pagesight._results import ClassifyOptions, Priority
+from pagesight._security import TlsConfig
+from pagesight.v1 import classifier_pb2 as classifier
+from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
+
+if TYPE_CHECKING:
+    from pagesight.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
+
+Send: TypeAlias = Callable[[Item], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """Where the server is and who asks; kept out of plans, which are written down."""
+
+    address: str
+    token: str | None = field(default=None, repr=False)
+    tls_ca: str | None = None
+    """File of the trusted authorities; empty: the public ones; None: no TLS."""
+
+    def endpoint(self, timeout_s: float) -> Endpoint:
+        """Returns how connections are made.
+
+        Raises:
+            OSError: The file of authorities cannot be read.
+            ValueError: Token or address cannot be used.
+        """
+        tls = None if self.tls_ca is None else TlsConfig(ca=self.tls_ca or None)
+        # Connections to the same address share one in gRPC unless told otherwise.
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        return Endpoint(
+            address=self.address, timeout_s=timeout_s, token=self.token, tls=tls, options=own
+        )
+
+
+class Questions:
+    """Builds messages; all but picture and id are prepared once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._ready: dict[tuple[str, int], classifier.Query] = {}
+
+    def about(self, item: Item) -> classifier.Query:
+        """Returns what is asked about a picture, all but the picture."""
+        key = (item.priority, item.deadline_ms)
+        if key not in self._ready:
+            options = ClassifyOptions(
+                gallery=self._plan.gallery,
+                ocr=self._plan.ocr,
+                priority=cast("Priority", item.priority),
+                deadline_ms=item.deadline_ms or None,
+            )
+            self._ready[key] = _requests.query(options)
+        return self._ready[key]
+
+
+class Lane(Protocol):
+    """One connection."""
+
+    in_flight: int
+
+    async def send(self, item: Item) -> Reply:
+        """Sends a message and waits for its reply; never raises but when it is cancelled."""
+
+    async def close(self) -> None:
+        """Closes the connection."""
+
+
+class UnaryLane:
+    """A call of its own for each message."""
+
+    def __init__(self, endpoint: Endpoint, questions: Questions, name: str) -> None:
+        self.in_flight = 0
+        self._endpoint = endpoint
+        self._questions = questions
+        self._name = name
+        self._number = 0
+        self._channel = endpoint.connect_async()
+        stub = ClassifierServiceStub(self._channel)
+        self._classify = cast("ClassifierServiceAsyncStub", stub).Classify
+
+    async def send(self, item: Item) -> Reply:
+        """Sends a message and waits for its reply."""
+        request = _requests.classify(self._questions.about(item), item.image)
+        self._number += 1
+        request.request_id = f"{self._name}-{self._number}"
+        endpoint, loop = self._endpoint, asyncio.get_running_loop()
+        self.in_flight += 1
+        try:
+            timeout_s = endpoint.answer_timeout_s(item.deadline_ms)
+            reply = await self._classify(request, timeout=timeout_s, metadata=endpoint.metadata())
+            return _answered(reply.classification, loop.time())
+        except grpc.RpcError as error:
+            return _failed(endpoint.error(error), loop.time())
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+
+class StreamLane:
+    """One stream at a time, opened with the first message and again after it broke."""
+
+    def __init__(self, endpoint: Endpoint, questions: Questions, name: str) -> None:
+        self.in_flight = 0
+        self._endpoint = endpoint
+        self._questions = questions
+        self._name = name
+        self._number = 0
+        self._channel = endpoint.connect_async()
+        stub = ClassifierServiceStub(self._channel)
+        self._stub = cast("ClassifierServiceAsyncStub", stub)
+        self._stream: _Stream | None = None
+
+    async def send(self, item: Item) -> Reply:
+        """Sends a message and waits for its reply."""
+        self._number += 1
+        request = _requests.classify_stream(
+            self._questions.about(item), f"{self._name}-{self._number}", item.image
+        )
+        if self._stream is None or self._stream.is_over:
+            self._stream = _Stream(self._stub, self._endpoint)
+        self.in_flight += 1
+        try:
+            timeout_s = self._endpoint.answer_timeout_s(item.deadline_ms)
+            return await self._stream.ask(request, timeout_s)
+        finally:
+            self.in_flight -= 1
+
+    async def close(self) -> None:
+        """Gives the stream up and closes the connection."""
+        if self._stream is not None:
+            await self._stream.close()
+        await self._channel.close()
+
+
+class _Stream:
+    """One ClassifyStream call."""
+
+    def __init__(self, stub: ClassifierServiceAsyncStub, endpoint: Endpoint) -> None:
+        self.is_over = False
+        self._endpoint = endpoint
+        self._waiting: dict[str, asyncio.Future[Reply]] = {}
+        self._outbox: deque[classifier.ClassifyStreamRequest] = deque()
+        self._more = asyncio.Event()
+        self._call = stub.ClassifyStream(metadata=endpoint.metadata())
+        self._tasks = [
+            asyncio.create_task(work)
+            for work in (self._write(), self._read(Ending(self._call, endpoint)))
+        ]
+
+    async def ask(self, request: classifier.ClassifyStreamRequest, timeout_s: float) -> Reply:
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Reply] = loop.create_future()
+        self._waiting[request.request_id] = reply
+        self._outbox.append(request)
+        self._more.set()
+        late = loop.call_later(timeout_s, self._give_up, request.request_id, timeout_s)
+        try:
+            return await reply
+        finally:
+            late.cancel()
+            self._waiting.pop(request.request_id, None)
+
+    def _give_up(self, request_id: str, timeout_s: float) -> None:
+        message = f"no answer from {self._endpoint.address} for {timeout_s:g} s"
+        at_s = asyncio.get_running_loop().time()
+        self._settle(request_id, Reply(at_s=at_s, code="DEADLINE_EXCEEDED", message=message))
+
+    def _settle(self, request_id: str, reply: Reply) -> None:
+        future = self._waiting.pop(request_id, None)
+        if future is not None and not future.done():
+            future.set_result(reply)
+
+    async def _write(self) -> None:
+        while True:
+            while self._outbox:
+                request = self._outbox.popleft()
+                if request.request_id not in self._waiting:
+                    continue  # given up before it left
+                try:
+                    await self._call.write(request)
+                except (grpc.RpcError, asyncio.InvalidStateError):
+                    return  # The call is over; `_read` learns why.
+            self._more.clear()
+            await self._more.wait()
+
+    async def _read(self, ending: Ending) -> None:
+        loop = asyncio.get_running_loop()
+        why: PagesightError = UnavailableError("the server ended the stream")
+        try:
+            async for message in self._call:
+                if message.WhichOneof("outcome") == "error":
+                    reply = _failed(from_status(message.error), loop.time())
+                else:
+                    reply = _answered(message.classification, loop.time())
+                self._settle(message.request_id, reply)
+        except grpc.RpcError as error:
+            why = await ending.error(error)
+        finally:
+            self.is_over = True
+            for request_id in tuple(self._waiting):
+                self._settle(request_id, _failed(why, loop.time()))
+
+    async def close(self) -> None:
+        self._call.cancel()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _answered(answer: classifier.Classification, at_s: float) -> Reply:
+    ocr = f" + {answer.ocr_bundle}" if answer.ocr_bundle else ""
+    return Reply(
+        at_s=at_s,
+        stages_ms=answer.stage_ms,
+        server=f"{answer.encoder_bundle}{ocr}, revision {answer.revision}",
+    )
+
+
+def _failed(error: PagesightError, at_s: float) -> Reply:
+    return Reply(at_s=at_s, code=error.code, message=error.message)
+
+
+class Lanes:
+    """All connections of one generating process."""
+
+    def __init__(self, lanes: Sequence[Lane]) -> None:
+        self._lanes = lanes
+
+    @classmethod
+    def open(cls, plan: Plan, endpoint: Endpoint, *, name: str, count: int) -> Lanes:
+        """Prepares so many connections; each connects with its first message."""
+        questions = Questions(plan)
+        kind: Any = StreamLane if plan.calls == "stream" else UnaryLane
+        return cls([kind(endpoint, questions, f"{name}-{n}") for n in range(count)])
+
+    async def send(self, item: Item) -> Reply:
+        """Sends over the connection that has the least to do."""
+        return await min(self._lanes, key=lambda lane: lane.in_flight).send(item)
+
+    async def close(self) -> None:
+        """Closes all of them."""
+        await asyncio.gather(*(lane.close() for lane in self._lanes))
+
+
+REFUSED_S = 1.5
+"""How long a server that refuses may still come up: gRPC tries again after a second."""
+
+
+async def reach(endpoint: Endpoint, timeout_s: float = 10.0) -> None:
+    """Returns when the server can be connected to.
+
+    Raises:
+        UnavailableError: It refuses, or kept silent for so long.
+    """
+    async with endpoint.connect_async() as channel:
+        state = channel.get_state(try_to_connect=True)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while state is not grpc.ChannelConnectivity.READY:
+                    refused = state is grpc.ChannelConnectivity.TRANSIENT_FAILURE
+                    async with asyncio.timeout(REFUSED_S if refused else None):
+                        await channel.wait_for_state_change(state)
+                    state = channel.get_state(try_to_connect=True)
+        except TimeoutError:
+            raise UnavailableError(f"no server answers at {endpoint.address}") from None

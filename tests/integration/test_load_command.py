@@ -1,0 +1,293 @@
+"""`pagesight load` against servers on real sockets: what is sent, counted, written and said."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from pagesight._cli import app
+from pagesight._load.crew import Generator
+from pagesight._load.plan import Plan
+from pagesight._load.wire import Access
+from tests.fakes import WAIT_S, FakeServer
+from tests.support.pictures import BLUE, RED, solid
+from tests.support.serving import serving
+
+Run: TypeAlias = Callable[..., Result]
+QUICK = ("--rate", 200, "--count", 20, "--warmup", 0)
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    with FakeServer() as running:
+        yield running
+
+
+@pytest.fixture
+def pagesight(server: FakeServer) -> Run:
+    def run(*arguments: object) -> Result:
+        settings = {"PAGESIGHT_ADDRESS": server.address, "COLUMNS": "100"}
+        return CliRunner().invoke(app, [str(argument) for argument in arguments], env=settings)
+
+    return run
+
+
+@pytest.fixture
+def shots(tmp_path: Path) -> Path:
+    folder = tmp_path / "shots"
+    folder.mkdir()
+    (folder / "1.png").write_bytes(solid(RED))
+    (folder / "2.jpg").write_bytes(solid(BLUE, kind="JPEG"))
+    return folder
+
+
+def read(folder: Path) -> Any:
+    return json.loads((folder / "report.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("calls", [[], ["--unary"]], ids=["stream", "unary"])
+def test_an_open_loop_sends_as_told_and_reports(
+    pagesight: Run, server: FakeServer, shots: Path, tmp_path: Path, calls: list[str]
+) -> None:
+    result = pagesight(
+        "load", shots, *QUICK, *calls, "--out", tmp_path / "out", "--gallery", "apps", "--no-ocr",
+        "--priority", "high", "--deadline-ms", "9000", "--slo", "p99=20s", "--slo", "errors=1%",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    queries = server.classifier.queries
+    assert len({query.image for query in queries}) == len(queries) == 20
+    assert {(q.gallery, q.priority, q.deadline_ms, q.options.ocr) for q in queries} == {
+        ("apps", 3, 9000, 2)
+    }
+    found = read(tmp_path / "out")
+    assert (found["sent"], found["ok"], found["errors"]) == (20, 20, {})
+    assert found["latency_ms"]["p50"] <= found["latency_ms"]["max"] < 20_000
+    # As the fake server says.
+    assert found["stages_ms"]["decode"]["p50"] == pytest.approx(2.5, rel=0.001)
+    assert found["slo"]["p99"]["met"] is True
+    assert found["servers"] == {"builtin-1, revision 7": 20}
+    assert found["pictures"]["distinct_sends"] == 20
+    assert "<svg" in (tmp_path / "out/report.html").read_text("utf-8")
+    assert "20 of 20 answered" in result.stdout
+    assert result.stderr == ""
+
+
+def test_a_closed_loop_over_several_streams_is_answered(
+    pagesight: Run, server: FakeServer, shots: Path
+) -> None:
+    result = pagesight(
+        "load", shots, "--closed", "--streams", 2, "--in-flight", 3, "--count", 40, "--warmup", 0,
+        "--repeat", 0.5, "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["sent"], found["ok"]) == (40, 40)
+    pictures = found["pictures"]
+    assert pictures["distinct_sends"] + pictures["repeated_sends"] == 40
+    assert len({query.image for query in server.classifier.queries}) == pictures["distinct_sends"]
+    assert pictures["repeated_sends"] > 5
+    assert len(set(server.classifier.request_ids)) == 40
+
+
+@pytest.mark.parametrize("calls", [[], ["--unary"]], ids=["stream", "unary"])
+def test_errors_are_counted_by_status(pagesight: Run, tmp_path: Path, calls: list[str]) -> None:
+    for name, data in {"1.png": b"login", "2.png": b"bad", "3.png": b"busy"}.items():
+        (tmp_path / name).write_bytes(data)
+    one_missed = ("--slo", "p99=20s", "--slo", "errors=10%")
+    result = pagesight(
+        "load", tmp_path, "--rate", 200, "--count", 30, "--warmup", 0, *calls, *one_missed,
+        "--out", tmp_path / "out",
+    )  # fmt: skip
+    assert result.exit_code == 3, result.output
+    found = read(tmp_path / "out")
+    assert found["errors"] == {"INVALID_ARGUMENT": 10, "RESOURCE_EXHAUSTED": 10}
+    assert (found["sent"], found["ok"]) == (30, 10)
+    assert found["slo_shares"]["errors"]["met"] is False
+    assert "10 x RESOURCE_EXHAUSTED: the queue is full" in result.stdout
+    # Files of no known type cannot be made different.
+    assert found["pictures"]["unchanged_sends"] == 30
+
+
+def test_a_latency_that_is_missed_is_exit_code_3(pagesight: Run, shots: Path) -> None:
+    result = pagesight("load", shots, *QUICK, "--slo", "p50=1us")
+    assert result.exit_code == 3
+    assert "missed" in result.stdout
+
+
+def test_a_load_of_which_nothing_is_answered_failed(
+    pagesight: Run, shots: Path, tmp_path: Path
+) -> None:
+    result = pagesight("load", shots, *QUICK, "--gallery", "nowhere", "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr == "pagesight: nothing was answered: 20 x NOT_FOUND\n"
+    assert read(tmp_path / "out")["errors"] == {"NOT_FOUND": 20}
+
+
+def test_a_server_that_is_not_there_is_one_line(pagesight: Run, shots: Path) -> None:
+    result = pagesight("load", shots, *QUICK, "--address", "127.0.0.1:1")
+    assert result.exit_code == 1
+    [line] = result.stderr.splitlines()
+    assert "no server answers at 127.0.0.1:1" in line
+
+
+def test_a_stream_that_breaks_fails_what_it_owed_and_the_next_is_answered(
+    pagesight: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"login")
+    (tmp_path / "2.png").write_bytes(b"leave")
+    result = pagesight(
+        "load", tmp_path, "--closed", "--in-flight", 1, "--count", 12, "--warmup", 0, "--json"
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["errors"]) == (6, {"UNAVAILABLE": 6})
+    assert found["error_examples"] == {"UNAVAILABLE": "the server ended the stream"}
+
+
+@pytest.mark.parametrize("calls", [[], ["--unary"]], ids=["stream", "unary"])
+def test_what_is_never_answered_counts_when_its_time_is_over(
+    pagesight: Run, server: FakeServer, tmp_path: Path, calls: list[str]
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"login")
+    (tmp_path / "2.png").write_bytes(b"mute")
+    result = pagesight(
+        "load", tmp_path, "--rate", 100, "--count", 4, "--warmup", 0, "--timeout", 1, "--json",
+        *calls,
+    )  # fmt: skip
+    found = json.loads(result.stdout)
+    assert (found["ok"], found["errors"]) == (2, {"DEADLINE_EXCEEDED": 2})
+
+
+def test_processes_share_a_load_and_their_counts_are_added(
+    pagesight: Run, server: FakeServer, shots: Path
+) -> None:
+    result = pagesight("load", shots, *QUICK, "--processes", 2, "--slo", "errors=0%", "--json")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert (found["sent"], found["ok"]) == (20, 20)
+    assert found["generator"]["processes"] == 2
+    assert len({query.image for query in server.classifier.queries}) == 20
+
+
+def test_a_process_that_cannot_begin_says_why(pagesight: Run, tmp_path: Path) -> None:
+    gone = tmp_path / "gone.png"
+    for processes in (1, 2):
+        result = pagesight("load", gone, *QUICK, "--processes", processes)
+        assert result.exit_code == 1
+        assert result.stderr == f"pagesight: cannot read {gone}: No such file or directory\n"
+
+
+def test_rates_are_tried_in_turn_and_the_highest_that_holds_is_reported(
+    pagesight: Run, shots: Path, tmp_path: Path
+) -> None:
+    steps = ("--steps", "50,100", "--duration", 0.3, "--warmup", 0)
+    result = pagesight("load", shots, *steps, "--slo", "p99=20s", "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    found = read(tmp_path / "out")
+    assert [row["rate"] for row in found["steps"]] == [50, 100]
+    assert found["knee"]["rate"] in (None, 50, 100)
+    assert "at that rate" in result.stdout or "no rate" in result.stdout
+    assert result.stderr.count("answered, p99") == 2
+
+
+def test_reports_are_compared(pagesight: Run, shots: Path, tmp_path: Path) -> None:
+    assert pagesight("load", shots, *QUICK, "--out", tmp_path / "a").exit_code == 0
+    a, b = tmp_path / "a/report.json", tmp_path / "b.json"
+    same = pagesight("load", "--compare", a, a)
+    assert same.exit_code == 0, same.output
+    assert "1.000" in same.stdout
+    worse = read(tmp_path / "a")
+    worse["lost_share"] = 0.5
+    b.write_text(json.dumps(worse), "utf-8")
+    result = pagesight("load", "--compare", a, b, "--json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["worse"] is True
+    for wrong in ("{}", "[]", "no json"):
+        b.write_text(wrong, "utf-8")
+        failed = pagesight("load", "--compare", a, b)
+        assert failed.exit_code == 1
+        assert "report.json" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--rate", "5"],
+        ["x.png"],
+        ["x.png", "--rate", "5", "--closed"],
+        ["x.png", "--rate", "0"],
+        ["x.png", "--rate", "5", "--slo", "fast"],
+        ["x.png", "--rate", "5", "--arrivals", "often"],
+        ["x.png", "--steps", "1,x"],
+        ["x.png", "--steps", "0,1"],
+        ["x.png", "--closed", "--deadline-ms", "soon"],
+        ["x.png", "--closed", "--priority", "urgent"],
+        ["--compare", "x.json"],
+    ],
+    ids=" ".join,
+)
+def test_a_wrong_command_line_is_exit_code_2(pagesight: Run, arguments: list[str]) -> None:
+    result = pagesight("load", *arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+
+
+def test_ctrl_c_ends_the_run_and_writes_the_report(
+    server: FakeServer, shots: Path, tmp_path: Path
+) -> None:
+    command = [
+        *(sys.executable, "-m", "pagesight", "load", shots, "--address", server.address),
+        *("--rate", "50", "--duration", "600", "--warmup", "0", "--processes", "2"),
+        *("--out", tmp_path / "out"),
+    ]
+    with subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            server.classifier.wait_until_asked(20)
+            process.send_signal(signal.SIGINT)
+            said, errors = process.communicate(timeout=WAIT_S)
+        finally:
+            process.kill()
+    assert process.returncode == 0, errors
+    assert "broken off" in said
+    found = read(tmp_path / "out")
+    assert found["interrupted"] is True
+    assert found["sent"] == found["ok"] + sum(found["errors"].values())
+    assert found["ok"] >= 19
+    assert found["duration_s"] < 60
+
+
+async def test_a_real_server_takes_distinct_variants_for_what_they_show(tmp_path: Path) -> None:
+    shots = {
+        "1.png": solid(RED),
+        "2.jpg": solid(BLUE, kind="JPEG"),
+        "3.webp": solid(RED, kind="WEBP"),
+    }
+    for name, data in shots.items():
+        (tmp_path / name).write_bytes(data)
+    groups = [[str(tmp_path / name) for name in shots]]
+    async with serving(tmp_path) as server:
+        await server.enrol(("red", solid(RED)), ("blue", solid(BLUE)))
+        for calls in ("stream", "unary"):
+            plan = Plan(
+                groups=groups, names=["x"], rate=200.0, count=30, warmup_s=0.0, calls=calls,
+                streams=2,
+            )  # fmt: skip
+            generator = Generator(Access(address=server.address), plan)
+            stop = asyncio.Event()
+            tally = await generator.run(plan, start_s=None, stop=stop, progress=lambda *_: None)
+            await generator.close()
+            assert (tally.ok, tally.errors) == (30, {})
+            assert tally.bytes_are == {"new": 30}
+            assert {"decode", "encode", "total", "queue"} <= tally.stages.keys()
+            assert tally.outside.count == 30

@@ -1,0 +1,407 @@
+"""From counts to verdicts: histograms, targets, the knee, comparisons and both reports."""
+
+from __future__ import annotations
+
+import json
+import random
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+from pagesight._load import slo
+from pagesight._load.compare import Comparison, compare
+from pagesight._load.histogram import Histogram
+from pagesight._load.knee import Search, Step, why_not
+from pagesight._load.mix import Bytes, Item
+from pagesight._load.page import page
+from pagesight._load.plan import Plan
+from pagesight._load.summary import report
+from pagesight._load.tally import BUCKETS, Reply, Tally, bucket_s, from_plain, to_plain
+
+Report = dict[str, Any]
+
+
+def counted(*seconds: float) -> Histogram:
+    histogram = Histogram()
+    for value in seconds:
+        histogram.record_s(value)
+    return histogram
+
+
+# --- histograms ---
+
+
+def test_percentiles_are_within_a_thousandth() -> None:
+    histogram = counted(*(n / 1000 for n in range(1, 1001)))  # 1 ms to 1 s
+    for share, ms in ((50, 500), (90, 900), (99, 990), (99.9, 999), (100, 1000)):
+        assert histogram.percentile_ms(share) == pytest.approx(ms, rel=0.001)
+    assert histogram.max_ms == pytest.approx(1000, rel=0.001)
+    assert histogram.mean_ms == pytest.approx(500.5, rel=0.001)
+
+
+def test_nothing_has_no_percentiles() -> None:
+    nothing = Histogram()
+    assert (nothing.percentile_ms(50), nothing.max_ms, nothing.mean_ms) == (None, None, None)
+    assert nothing.interval_ms(99) is None
+
+
+def test_histograms_of_processes_add_up_exactly() -> None:
+    draw = random.Random(1)
+    values = [draw.expovariate(20) for _ in range(3000)]
+    whole = counted(*values)
+    merged = Histogram()
+    for part in range(3):
+        merged.add(Histogram.decoded(counted(*values[part::3]).encoded()))
+    assert merged.curve() == whole.curve()
+    assert merged.count == 3000
+    assert merged.percentiles_ms([1, 50, 99.9]) == whole.percentiles_ms([1, 50, 99.9])
+
+
+def test_what_is_longer_than_an_hour_or_negative_is_still_counted() -> None:
+    assert counted(-1.0, 0.0, 1e9).count == 3
+
+
+def test_the_interval_of_a_percentile_is_that_of_its_ranks() -> None:
+    # 95 % of 1000 values: p99 has rank 990 ± 1.96 sqrt(1000 · 0.99 · 0.01) = 990 ± 6.2.
+    low, high = counted(*(n / 1000 for n in range(1, 1001))).interval_ms(99) or (0, 0)
+    assert low == pytest.approx(984, abs=1.5)
+    assert high == pytest.approx(996, abs=1.5)
+
+
+# --- tallies ---
+
+ITEM = Item(image=b"12345", group=0, bytes_are=Bytes.NEW, priority="normal", deadline_ms=0)
+
+
+def tally(
+    *latencies_s: float, errors: int = 0, unsent: int = 0, warmup_s: float = 1.0, each_s: float = 1
+) -> Tally:
+    """Answers due one after the other, then errors, then what was not sent."""
+    made = Tally(warmup_s=warmup_s)
+    for number, took_s in enumerate([*latencies_s, *[0.01] * (errors + unsent)]):
+        due_s = warmup_s + number * each_s
+        sent = number < len(latencies_s) + errors
+        made.on_due(due_s, in_flight=1, sent=sent)
+        if not sent:
+            continue
+        failed = number >= len(latencies_s)
+        reply = Reply(
+            at_s=due_s + took_s,
+            code="UNAVAILABLE" if failed else "",
+            message="<b>gone</b>" if failed else "",
+            stages_ms={} if failed else {"encode": 2.0, "total": 1000 * took_s / 2},
+            server="builtin <1>",
+        )
+        made.on_reply(ITEM, ("path <a>",), due_s=due_s, sent_s=due_s + 0.001, reply=reply)
+    made.cpu_share = [0.1]
+    made.close(warmup_s + each_s * (len(latencies_s) + errors + unsent))
+    return made
+
+
+def test_a_tally_goes_through_json_unharmed_and_adds_up() -> None:
+    one, other = tally(0.1, 0.2, errors=1), tally(0.3, unsent=2)
+    read = from_plain(json.loads(json.dumps(to_plain(one))))
+    assert to_plain(read) == to_plain(one)
+    read.add(from_plain(json.loads(json.dumps(to_plain(other)))))
+    assert (read.due, read.sent, read.ok, read.unsent) == (6, 4, 3, 2)
+    assert read.errors == {"UNAVAILABLE": 1}
+    assert read.latency.curve() == counted(0.1, 0.2, 0.3).curve()
+    assert read.stages["encode"].count == 3
+    assert read.slices["path <a>"].latency.count == 3
+    assert sum(moment.due for moment in read.timeline.values()) == 6
+    assert read.cpu_share == [0.1, 0.1]
+
+
+def test_a_timeline_is_never_long() -> None:
+    for length_s in (1.0, 30.0, 119.0, 3600.0, 24 * 3600.0):
+        assert length_s / bucket_s(length_s) <= BUCKETS
+    made = tally(1e6)
+    assert max(made.timeline) <= 2 * BUCKETS
+
+
+# --- targets ---
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "limit"),
+    [
+        ("p99=150ms", "p99", 150),
+        ("p50=2s", "p50", 2000),
+        ("p99.9 = 1.5 s", "p99.9", 1500),
+        ("p999=80ms", "p999", 80),
+        ("max=5s", "max", 5000),
+        ("mean=500us", "mean", 0.5),
+        ("errors=1%", "errors", 0.01),
+    ],
+)
+def test_a_target_is_read(text: str, name: str, limit: float) -> None:
+    target = slo.parse(text)
+    assert target.name == name
+    assert target.limit == pytest.approx(limit)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "p99", "p99=150", "p99=-1ms", "p101=1s", "errors=1", "errors=101%", "rate=5"]
+)
+def test_what_is_no_target_is_refused_with_examples(text: str) -> None:
+    with pytest.raises(ValueError, match="p99=150ms"):
+        slo.parse(text)
+
+
+def test_targets_are_held_against_what_happened() -> None:
+    targets = [slo.parse(t) for t in ("p50=20ms", "max=1s", "errors=10%", "p999=3s", "mean=1ms")]
+    latencies, shares = slo.judge(targets, counted(0.01, 0.01, 2.0), lost_share=0.1)
+    assert {name: found["met"] for name, found in latencies.items()} == {
+        "p50": True, "max": False, "p999": True, "mean": False,
+    }  # fmt: skip
+    assert latencies["p50"]["limit_ms"] == 20
+    assert latencies["p50"]["value_ms"] == pytest.approx(10, rel=0.001)
+    assert shares == {"errors": {"limit": 0.1, "value": 0.1, "met": True}}
+
+
+def test_no_latency_is_met_where_nothing_was_answered() -> None:
+    latencies, _ = slo.judge([slo.parse("p99=1s")], Histogram(), lost_share=1.0)
+    assert latencies == {"p99": {"limit_ms": 1000, "value_ms": None, "met": False}}
+
+
+# --- the knee ---
+
+
+def queue(rate: float, capacity: float = 100.0) -> Step:
+    """One server, arrivals and work at random (M/M/1): the time in it is exponential."""
+    if rate >= capacity:
+        return Step(offered=rate, achieved=capacity, lost=0.0, p50_ms=5000, p99_ms=9000)
+    mean_ms = 1000 / (capacity - rate)
+    return Step(
+        offered=rate, achieved=rate, lost=0.0, p50_ms=0.693 * mean_ms, p99_ms=4.605 * mean_ms
+    )
+
+
+def searched(first: float, **changed: Any) -> tuple[Search, int]:
+    search, steps = Search(first), 0
+    while (rate := search.rate) is not None:
+        made = queue(rate)
+        search.add(Step(**{field: getattr(made, field) for field in made.__slots__} | changed))
+        steps += 1
+    return search, steps
+
+
+@pytest.mark.parametrize("first", [1.0, 7.0, 30.0])
+def test_the_knee_of_a_queue_is_found_in_few_steps(first: float) -> None:
+    search, steps = searched(first)
+    # p99 is 4 times that of the first rate where 100 - rate = (100 - first) / 4.
+    truth = 100 - (100 - first) / 4
+    assert search.knee is not None
+    assert truth / 1.16 <= search.knee <= truth
+    assert steps <= 12
+
+
+def test_a_knee_by_slo_is_where_it_is_still_met() -> None:
+    search = Search(1.0)
+    while (rate := search.rate) is not None:
+        step = queue(rate)
+        met = step.p99_ms is not None and step.p99_ms <= 100  # mean 21.7 ms: at 53.9 a second
+        search.add(Step(**{f: getattr(step, f) for f in step.__slots__} | {"slo_met": met}))
+    assert search.knee is not None
+    assert 53.9 / 1.16 <= search.knee <= 53.9
+
+
+def test_there_is_no_knee_where_the_lowest_rate_already_fails() -> None:
+    search, steps = searched(1.0, lost=0.5)
+    assert (search.knee, steps) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("changed", "why"),
+    [
+        ({}, ""),
+        ({"lost": 0.02}, "2.0% had no answer"),
+        ({"achieved": 4.0}, "4 of 10 a second were answered"),
+        ({"p99_ms": 500.0}, "p99 is 5.0 times that at the lowest rate"),
+        ({"p99_ms": 500.0, "slo_met": True}, ""),
+        ({"slo_met": False}, "the SLO is missed"),
+        ({"p99_ms": None}, "nothing was answered"),
+    ],
+)
+def test_why_a_rate_does_not_hold(changed: dict[str, Any], why: str) -> None:
+    values: dict[str, Any] = {"offered": 10.0, "achieved": 10.0, "lost": 0.0}
+    values |= {"p50_ms": 50.0, "p99_ms": 100.0}
+    lowest = Step(**values)
+    assert why_not(Step(**(values | changed)), lowest) == why
+
+
+# --- report.json ---
+
+PLAN = Plan(groups=[["a.png", "b.png"]], names=["<a>"], rate=1.0, warmup_s=1.0, duration_s=4.0)
+
+
+def reported(made: Tally, *targets: str) -> Report:
+    built = report(made, PLAN, [slo.parse(text) for text in targets])
+    read: Report = json.loads(json.dumps(built, allow_nan=False))
+    return read
+
+
+def test_report_json_has_what_is_promised() -> None:
+    found = reported(tally(0.1, 0.2, 0.3, errors=1, unsent=1), "p99=250ms", "p50=1s", "errors=50%")
+    assert found["duration_s"] == 5.0
+    assert (found["sent"], found["ok"], found["errors"]) == (4, 3, {"UNAVAILABLE": 1})
+    assert found["unsent"] == 1
+    assert found["sent"] == found["ok"] + sum(found["errors"].values())
+    assert found["rate_offered"] == 1.0
+    assert found["rate_achieved"] == 0.6
+    assert set(found["latency_ms"]) >= {"p50", "p90", "p95", "p99", "p999", "max"}
+    assert found["latency_ms"]["p50"] == pytest.approx(200, rel=0.001)
+    assert found["latency_ms"]["max"] == pytest.approx(300, rel=0.001)
+    assert found["stages_ms"]["encode"] == {
+        "p50": pytest.approx(2, rel=0.001),
+        "p99": pytest.approx(2, rel=0.001),
+    }
+    assert found["slo"] == {
+        "p99": {"limit_ms": 250, "value_ms": pytest.approx(300, rel=0.001), "met": False},
+        "p50": {"limit_ms": 1000, "value_ms": pytest.approx(200, rel=0.001), "met": True},
+    }
+    assert found["slo_shares"]["errors"]["value"] == pytest.approx(0.4)
+    assert found["slo_met"] is False
+    assert found["pictures"] == {
+        "files": 2, "distinct_sends": 4, "repeated_sends": 0, "unchanged_sends": 0, "mean_bytes": 5,
+    }  # fmt: skip
+
+
+def test_latency_counts_from_when_it_was_due_and_service_from_when_it_was_sent() -> None:
+    found = reported(tally(0.1))
+    assert found["latency_ms"]["p50"] - found["service_ms"]["p50"] == pytest.approx(1, abs=0.1)
+    assert found["outside_ms"]["p50"] == pytest.approx(50, rel=0.001)
+
+
+def test_a_report_of_nothing_is_one() -> None:
+    found = reported(Tally(warmup_s=1.0), "p99=1s")
+    assert (found["sent"], found["rate_achieved"], found["slo_met"]) == (0, 0, False)
+    assert found["latency_ms"]["p99"] is None
+    assert "<title>" in page(found)
+
+
+def test_a_generator_that_is_the_bottleneck_says_so() -> None:
+    calm = reported(tally(0.1))
+    assert not calm["generator"]["saturated"]
+    busy = tally(0.1)
+    busy.cpu_share = [0.2, 0.97]
+    assert "97% of a core" in " ".join(reported(busy)["warnings"])
+    late = tally(0.1)
+    late.late.record_s(0.5)
+    found = reported(late)
+    assert found["generator"]["saturated"]
+    assert "after they were due, by the generator itself" in " ".join(found["warnings"])
+
+
+def test_few_answers_and_lost_ones_are_pointed_out() -> None:
+    said = " ".join(reported(tally(0.1, errors=1, unsent=1))["warnings"])
+    assert "rest on 1 answers" in said
+    assert "were not sent" in said
+    assert "percentiles are of answers alone" in said
+
+
+# --- report.html ---
+
+
+class Outline(HTMLParser):
+    """What a browser would fetch, run, or take for a tag."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [v or "" for k, v in attrs if k in ("src", "href", "xlink:href")]
+
+
+def outline(html: str) -> Outline:
+    parser = Outline()
+    parser.feed(html)
+    return parser
+
+
+def test_the_page_stands_alone_and_escapes_what_came_from_elsewhere() -> None:
+    found = reported(tally(0.1, 0.2, 0.3, errors=1), "p99=250ms", "errors=1%")
+    html = page(found)
+    read = outline(html)
+    assert "script" not in read.tags
+    assert "link" not in read.tags
+    assert "b" in read.tags  # ours
+    assert "<b>gone" not in html
+    assert "&lt;b&gt;gone&lt;/b&gt;" in html
+    assert "builtin &lt;1&gt;" in html
+    assert "path &lt;a&gt;" in html
+    assert all(link.startswith("#") for link in read.links)
+    assert read.tags.count("svg") == 3
+    assert "prefers-color-scheme: dark" in html
+    # Every colour of a drawing is one of the page's.
+    drawings = html[html.index("<svg") :]
+    assert "#0" not in drawings
+    assert "var(--ink)" in drawings or "var(--soft)" in drawings
+
+
+def test_the_page_draws_throughput_against_latency_where_rates_were_tried() -> None:
+    found = reported(tally(0.1, 0.2, 0.3))
+    row = {
+        "rate": 1.0, "held": True, "why_not": "", "rate_offered": 1.0, "rate_achieved": 1.0,
+        "sent": 3, "ok": 3, "lost_share": 0.0, "p50_ms": 100.0, "p99_ms": 200.0,
+        "saturated_generator": False,
+    }  # fmt: skip
+    failed = row | {"rate": 2.0, "held": False, "why_not": "the SLO is missed", "p50_ms": None}
+    found |= {"steps": [row, failed], "knee": {"rate": 1.0, "holds_when": "p99 < 1 s"}}
+    html = page(found)
+    assert outline(html).tags.count("svg") == 4
+    assert "the SLO is missed" in html
+    assert "p99 &lt; 1 s" in html
+
+
+# --- comparing ---
+
+
+def spread(scale: float, count: int = 2000, **more: Any) -> Report:
+    draw = random.Random(7)
+    return reported(tally(*(scale * draw.uniform(0.05, 0.15) for _ in range(count)), **more))
+
+
+def verdicts(found: Comparison) -> dict[str, str]:
+    return {row.name: row.verdict for row in found.rows if row.judged}
+
+
+def test_the_same_report_is_no_change() -> None:
+    one = spread(1.0)
+    found = compare(one, one, 0.1)
+    assert set(verdicts(found).values()) == {"same"}
+    assert not found.is_worse
+    assert found.rows[0].ratio == 1.0
+
+
+def test_slower_answers_are_worse_and_quicker_ones_better() -> None:
+    slower = compare(spread(1.0), spread(1.5), 0.1)
+    assert slower.is_worse
+    assert verdicts(slower)["p50 ms"] == verdicts(slower)["p99 ms"] == "worse"
+    quicker = compare(spread(1.5), spread(1.0), 0.1)
+    assert not quicker.is_worse
+    assert verdicts(quicker)["p50 ms"] == "better"
+    assert quicker.rows[0].ratio == pytest.approx(1 / 1.5, rel=0.01)
+
+
+def test_a_change_within_the_tolerance_or_within_chance_is_none() -> None:
+    assert not compare(spread(1.0), spread(1.08), 0.1).is_worse
+    # The median of 30 answers is uncertain by a fifth; nobody knows the p99 of so few.
+    few = compare(spread(1.0, count=30), spread(1.15, count=30), 0.1)
+    assert not few.is_worse
+    assert "p99 ms" not in verdicts(few)
+
+
+def test_more_lost_messages_are_worse() -> None:
+    found = compare(spread(1.0, count=100), spread(1.0, count=100, errors=5), 0.1)
+    assert verdicts(found)["lost %"] == "worse"
+
+
+def test_loads_that_differ_are_pointed_out() -> None:
+    one, other = spread(1.0, count=10), spread(1.0, count=10)
+    other["plan"]["rate"] = 9.0
+    assert compare(one, other, 0.1).differences == ("rate: 1.0 before, 9.0 after",)
