@@ -100,10 +100,10 @@ class FakeClassifier(ClassifierServiceServicer):
                     replies.put(request)
             self._held = [held for held in self._held if held[1].query.image.startswith(b"mute")]
 
-    def wait_until_owed(self, count: int) -> None:
+    def wait_until_owed(self, count: int, *, wait_s: float = WAIT_S) -> None:
         """Waits until so many screenshots of streams wait for their answers."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._owed >= count, WAIT_S):
+            if not self._changed.wait_for(lambda: self._owed >= count, wait_s):
                 raise AssertionError(f"only {self._owed} of {count} screenshots arrived")
 
     def wait_until_asked(self, count: int) -> None:
@@ -265,11 +265,19 @@ class FakeGallery(GalleryServiceServicer):
         self.refuse_next = 0
         """Changes to answer with UNAVAILABLE before one is made."""
         self.refused: list[gallery_pb2.Change] = []
+        self.expects_to_be_left = False
+        """Whether an enrolment waits, its items over, for the call to be cancelled. gRPC tells of
+        a cancelled call that its items are over, and only a moment later that it is."""
+        self.enrol_ended = threading.Event()
 
     def Enrol(  # noqa: N802
         self, request_iterator: Iterator[gallery_pb2.EnrolRequest], context: Any
     ) -> gallery_pb2.EnrolResponse:
         """Adds what is not "bad"; nothing at all unless the items end properly."""
+        left = threading.Event()
+        for callback in (left.set, self.enrol_ended.set):
+            if not context.add_callback(callback):
+                callback()
         header = next(request_iterator)
         if header.WhichOneof("message") != "header":
             abort(context, status(grpc.StatusCode.INVALID_ARGUMENT, "no header", "REQUEST_INVALID"))
@@ -288,6 +296,8 @@ class FakeGallery(GalleryServiceServicer):
             added[image_id] = item.label
             self.sources.append(item.source)
             outcomes.append(gallery_pb2.EnrolOutcome(image_id=image_id, added=is_new))
+        if left.wait(WAIT_S if self.expects_to_be_left else 0):
+            return gallery_pb2.EnrolResponse()
         self._begin(header.header, context)
         self.images |= added
         return gallery_pb2.EnrolResponse(revision=len(self.changes), outcomes=outcomes)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+import math
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
 from typing import Unpack
 
 import grpc
@@ -41,8 +42,26 @@ class AsyncGalleryCalls(AsyncConnection):
         **change: Unpack[ChangeOptions],
     ) -> EnrolResult:
         """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
-        upload = _requests.Upload(change)
-        call = self._gallery.Enrol(timeout=timeout_s, metadata=self._endpoint.metadata())
+        made = _requests.change(change)
+        longest_s = math.inf if timeout_s is None else timeout_s
+
+        async def attempt(left_s: float) -> EnrolResult:
+            return await self._enrol(items, _requests.Upload(made), left_s)
+
+        if isinstance(items, Sequence):
+            return await self._repeated(attempt, longest_s)
+        return await attempt(longest_s)
+
+    async def _enrol(
+        self,
+        items: Iterable[EnrolItem] | AsyncIterable[EnrolItem],
+        upload: _requests.Upload,
+        timeout_s: float,
+    ) -> EnrolResult:
+        call = self._gallery.Enrol(
+            timeout=None if timeout_s == math.inf else timeout_s,
+            metadata=self._endpoint.metadata(),
+        )
         ending = Ending(call, self._endpoint)
         try:
             try:

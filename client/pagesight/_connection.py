@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import count
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import grpc
 
 from pagesight._channel import ChannelOptions, Endpoint
-from pagesight._errors import CallCancelledError
+from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._retry import DEFAULT_RETRY, RetryPolicy
 from pagesight._security import TlsConfig
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -108,18 +108,26 @@ class Connection:
         read: Callable[[_Reply], _Value],
         timeout_s: float | None = None,
     ) -> _Value:
-        endpoint = self._endpoint
-        give_up_s = time.monotonic() + (timeout_s or endpoint.timeout_s)
-        metadata = endpoint.metadata()
-        for failures in count(1):
+        metadata = self._endpoint.metadata()
+
+        def attempt(left_s: float) -> _Value:
             try:
-                left_s = max(0.0, give_up_s - time.monotonic())
                 return read(method(request, timeout=left_s, metadata=metadata))
             except grpc.RpcError as error:
-                failure = endpoint.error(error)
-                wait_s = endpoint.retry.delay_s(failure, failures)
+                raise self._endpoint.error(error) from error
+
+        return self._repeated(attempt, timeout_s or self._endpoint.timeout_s)
+
+    def _repeated(self, attempt: Callable[[float], _Value], timeout_s: float) -> _Value:
+        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+        give_up_s = time.monotonic() + timeout_s
+        for failures in count(1):
+            try:
+                return attempt(max(0.0, give_up_s - time.monotonic()))
+            except PagesightError as failure:
+                wait_s = self._endpoint.retry.delay_s(failure, failures)
                 if wait_s is None or time.monotonic() + wait_s >= give_up_s:
-                    raise failure from error
+                    raise
             if self._closed.wait(wait_s):
                 raise CallCancelledError("the client was closed")
         raise AssertionError("count never ends")
@@ -211,18 +219,28 @@ class AsyncConnection:
         read: Callable[[_Reply], _Value],
         timeout_s: float | None = None,
     ) -> _Value:
-        endpoint = self._endpoint
-        give_up_s = time.monotonic() + (timeout_s or endpoint.timeout_s)
-        metadata = endpoint.metadata()
-        for failures in count(1):
+        metadata = self._endpoint.metadata()
+
+        async def attempt(left_s: float) -> _Value:
             try:
-                left_s = max(0.0, give_up_s - time.monotonic())
                 return read(await method(request, timeout=left_s, metadata=metadata))
             except grpc.RpcError as error:
-                failure = endpoint.error(error)
-                wait_s = endpoint.retry.delay_s(failure, failures)
+                raise self._endpoint.error(error) from error
+
+        return await self._repeated(attempt, timeout_s or self._endpoint.timeout_s)
+
+    async def _repeated(
+        self, attempt: Callable[[float], Awaitable[_Value]], timeout_s: float
+    ) -> _Value:
+        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+        give_up_s = time.monotonic() + timeout_s
+        for failures in count(1):
+            try:
+                return await attempt(max(0.0, give_up_s - time.monotonic()))
+            except PagesightError as failure:
+                wait_s = self._endpoint.retry.delay_s(failure, failures)
                 if wait_s is None or time.monotonic() + wait_s >= give_up_s:
-                    raise failure from error
+                    raise
             except asyncio.CancelledError:
                 task = asyncio.current_task()
                 if self._closed and task is not None and not task.cancelling():

@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Unpack
 
 import grpc
@@ -48,6 +49,10 @@ class GalleryCalls(Connection):
     ) -> EnrolResult:
         """Teaches pages: adds labelled screenshots to a gallery, as one revision.
 
+        A call that a server could not take is repeated, as `retry` of the client allows, if
+        `items` is a list, a tuple or another sequence: under its request_id it is made once. What
+        a generator gave is gone, so that such a call fails at the first attempt.
+
         Args:
             items: The screenshots, read in a thread of its own as the server takes
                 them. A picture that cannot be used is reported in its outcome and keeps
@@ -59,8 +64,21 @@ class GalleryCalls(Connection):
         Raises:
             AbortedError: The gallery is not at `expected_revision`.
             ResourceExhaustedError: More pictures than a call or a gallery may hold.
+            OverloadedError: The server has no room; see `retry_after_s`.
         """
-        upload = _requests.Upload(change)
+        made = _requests.change(change)
+        longest_s = math.inf if timeout_s is None else timeout_s
+
+        def attempt(left_s: float) -> EnrolResult:
+            return self._enrol(items, _requests.Upload(made), left_s)
+
+        if isinstance(items, Sequence):
+            return self._repeated(attempt, longest_s)
+        return attempt(longest_s)
+
+    def _enrol(
+        self, items: Iterable[EnrolItem], upload: _requests.Upload, timeout_s: float
+    ) -> EnrolResult:
         source_error: list[Exception] = []
         begun = threading.Event()
 
@@ -76,7 +94,9 @@ class GalleryCalls(Connection):
                 call.cancel()
 
         call = self._gallery.Enrol.future(
-            requests(), timeout=timeout_s, metadata=self._endpoint.metadata()
+            requests(),
+            timeout=None if timeout_s == math.inf else timeout_s,
+            metadata=self._endpoint.metadata(),
         )
         begun.set()
         try:

@@ -191,11 +191,12 @@ def set_labels(labels: Iterable[LabelInfo], options: ChangeOptions) -> gallery.S
 class Upload:
     """The messages of one Enrol call, and which items never became one.
 
-    Not safe to use from two threads at once; each client uses it from one.
+    Not safe to use from two threads at once; each client uses it from one. A call that is
+    repeated has an upload of its own, of the same change.
     """
 
-    def __init__(self, options: ChangeOptions) -> None:
-        self.header = gallery.EnrolRequest(header=change(options))
+    def __init__(self, change: gallery.Change) -> None:
+        self.header = gallery.EnrolRequest(header=change)
         self._failures: list[PagesightError | None] = []
 
     def message(self, item: EnrolItem) -> gallery.EnrolRequest | None:

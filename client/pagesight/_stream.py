@@ -5,8 +5,9 @@
                          └── unreadable file ──────────────────┴─> events ─> run ─> results
 
 Threads beside the caller's: `_feed` reads the source, gRPC's own empties the outbox, ours
-reads the replies. So a slow source holds back no answer, and the caller can wait with a
-limit. The window is given back when a result is told, which bounds what waits here too.
+makes the call and reads the replies. So a slow source holds back no answer, the caller can
+wait with a limit, and Ctrl-C, which Python raises in the main thread, never strikes inside
+gRPC. The window is given back when a result is told, which bounds what waits here too.
 
 A stream that breaks is opened anew, and what has no answer is sent again under the same
 request_id (`_resend`). Until then pictures are kept: at most `max_in_flight` of them.
@@ -175,17 +176,15 @@ class Stream(Generic[K]):
         self._connection = self._outbox.connect(
             lambda: self._ledger.unanswered(but=self._resends.waiting())
         )
-        requests = self._outbox.read(self._connection)
-        self._call = stub.ClassifyStream(requests, metadata=self._metadata)
         receiver = threading.Thread(
             target=self._receive,
-            args=(self._call, self._connection),
+            args=(stub, self._connection),
             name="pagesight-stream",
             daemon=True,
         )
         self._receivers = [thread for thread in self._receivers if thread.is_alive()]
-        self._receivers.append(receiver)
         receiver.start()
+        self._receivers.append(receiver)
 
     def _wait_to_reconnect(self, error: Exception, closed: threading.Event) -> None:
         wait_s = None
@@ -250,8 +249,12 @@ class Stream(Generic[K]):
             self._ledger.seal()
             self._events.put(Fed())
 
-    def _receive(self, call: Iterable[classifier.ClassifyStreamResponse], connection: int) -> None:
+    def _receive(self, stub: ClassifierServiceStub, connection: int) -> None:
         try:
+            requests = self._outbox.read(connection)
+            call = self._call = stub.ClassifyStream(requests, metadata=self._metadata)
+            if self._given_up.is_set():  # before there was a call to cancel
+                call.cancel()
             for reply in call:
                 self._ledger.hear()
                 self._events.put(Answer(reply.request_id, _replies.stream_outcome(reply)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ import pytest
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, LabelInfo
 from pagesight.v1 import classifier_pb2
-from tests.fakes import FakeServer
+from tests.fakes import WAIT_S, FakeServer
 
 
 def image_id(image: bytes) -> str:
@@ -247,16 +248,20 @@ def broken_items() -> Iterator[EnrolItem]:
 
 
 def test_items_that_break_enrol_nothing(client: Client, server: FakeServer) -> None:
+    server.gallery.expects_to_be_left = True
     with pytest.raises(LookupError, match="the list is broken"):
         client.enrol(broken_items())
+    server.gallery.enrol_ended.wait(2 * WAIT_S)
     assert server.gallery.images == {}
 
 
 async def test_items_that_break_enrol_nothing_from_an_event_loop(
     aclient: AsyncClient, server: FakeServer
 ) -> None:
+    server.gallery.expects_to_be_left = True
     with pytest.raises(LookupError, match="the list is broken"):
         await aclient.enrol(broken_items())
+    await asyncio.to_thread(server.gallery.enrol_ended.wait, 2 * WAIT_S)
     assert server.gallery.images == {}
 
 

@@ -20,6 +20,9 @@ from tests.fakes import WAIT_S, FakeServer
 
 Run: TypeAlias = Callable[..., Result]
 
+START_S = 60.0
+"""Longest wait for a process that starts or ends while the machine is busy."""
+
 
 @pytest.fixture
 def server() -> Iterator[FakeServer]:
@@ -207,9 +210,9 @@ def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> 
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            server.classifier.wait_until_owed(1)
+            server.classifier.wait_until_owed(1, wait_s=START_S)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=WAIT_S)
+            _, said = process.communicate(timeout=START_S)
         finally:
             process.kill()
     assert process.returncode not in (0, -signal.SIGKILL)

@@ -230,6 +230,55 @@ def test_a_change_is_repeated_under_the_same_request_id(server: FakeServer) -> N
     assert refused == [server.gallery.changes[-1].request_id] * 2
 
 
+ITEMS = (
+    pagesight.EnrolItem(image=b"a", label="a"),
+    pagesight.EnrolItem(image="/gone.png", label="a"),
+    pagesight.EnrolItem(image=b"b", label="a"),
+)
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_an_enrolment_of_a_sequence_is_repeated_under_the_same_request_id(
+    server: FakeServer, kind: Callable[[Any], Any]
+) -> None:
+    server.gallery.refuse_next = 2
+    with Client(server.address, retry=QUICK) as client:
+        result = client.enrol(kind(ITEMS))
+    assert [outcome.added for outcome in result.outcomes] == [True, False, True]
+    assert result.outcomes[1].error is not None
+    assert result.revision == 1
+    refused = [change.request_id for change in server.gallery.refused]
+    assert refused == [server.gallery.changes[-1].request_id] * 2
+
+
+async def test_an_enrolment_is_repeated_from_an_event_loop_too(server: FakeServer) -> None:
+    server.gallery.refuse_next = 2
+    async with AsyncClient(server.address, retry=QUICK) as client:
+        result = await client.enrol(ITEMS, request_id="mine")
+    assert [outcome.added for outcome in result.outcomes] == [True, False, True]
+    changes = [*server.gallery.refused, *server.gallery.changes]
+    assert [change.request_id for change in changes] == ["mine"] * 3
+
+
+async def test_an_enrolment_of_what_a_generator_gave_is_not_repeated(server: FakeServer) -> None:
+    server.gallery.refuse_next = 5
+    with Client(server.address, retry=QUICK) as client, pytest.raises(pagesight.UnavailableError):
+        client.enrol(iter(ITEMS))
+    async with AsyncClient(server.address, retry=QUICK) as aclient:
+        with pytest.raises(pagesight.UnavailableError):
+            await aclient.enrol(iter(ITEMS))
+    assert len(server.gallery.refused) == 2
+    assert server.gallery.changes == []
+
+
+def test_an_enrolment_waits_no_longer_than_its_caller(server: FakeServer) -> None:
+    slow = RetryPolicy(first_delay_s=600.0, longest_delay_s=600.0)
+    server.gallery.refuse_next = 1
+    with Client(server.address, retry=slow) as client, pytest.raises(pagesight.UnavailableError):
+        client.enrol(ITEMS, timeout_s=60.0)
+    assert len(server.gallery.refused) == 1
+
+
 def test_a_screenshot_without_a_place_is_asked_again_no_sooner_than_told(
     server: FakeServer,
 ) -> None:

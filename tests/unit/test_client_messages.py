@@ -185,7 +185,7 @@ def test_times_are_utc_and_an_absent_time_is_none() -> None:
 
 
 def test_outcomes_of_an_enrolment_keep_the_order_of_its_items() -> None:
-    upload = _requests.Upload({})
+    upload = _requests.Upload(_requests.change({}))
     item = pagesight.EnrolItem(image=b"picture", label="a", source="phone")
     assert upload.message(pagesight.EnrolItem(image="/gone/1.png", label="a")) is None
     sent = upload.message(item)
@@ -200,7 +200,7 @@ def test_outcomes_of_an_enrolment_keep_the_order_of_its_items() -> None:
 
 
 def test_an_enrolment_whose_outcomes_do_not_add_up_is_an_error() -> None:
-    upload = _requests.Upload({})
+    upload = _requests.Upload(_requests.change({}))
     upload.message(pagesight.EnrolItem(image=b"picture", label="a"))
     with pytest.raises(pagesight.InternalError, match="0 outcomes of 1 items"):
         upload.result(gallery_pb2.EnrolResponse(revision=4))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,27 @@ import typer
 
 from pagesight._cli import changes, files, render, session, wire
 from pagesight._results import EnrolItem, EnrolResult
+
+
+class _Items(list[EnrolItem]):
+    """What is enrolled, with a step of the progress as each is read for the first time.
+
+    A list, so that the client may repeat a call that the server had no room for.
+    """
+
+    def __init__(self, found: list[files.LabelledFile], step: Callable[[], None]) -> None:
+        super().__init__(
+            EnrolItem(image=file.path, label=file.label, source=file.source) for file in found
+        )
+        self._step = step
+        self._read = 0
+
+    def __iter__(self) -> Iterator[EnrolItem]:
+        for position, item in enumerate(super().__iter__()):
+            yield item
+            if position == self._read:
+                self._read += 1
+                self._step()
 
 
 @session.teaching
@@ -55,16 +76,10 @@ def enrol(
             session.connected(address) as client,
             session.progress(len(found), "enrolling", quiet=as_json) as step,
         ):
-
-            def items(of_label: list[files.LabelledFile]) -> Iterator[EnrolItem]:
-                for file in of_label:
-                    yield EnrolItem(image=file.path, label=file.label, source=file.source)
-                    step()
-
             for name, group in groupby(found, key=lambda file: file.label):
                 of_label = list(group)
                 change = changes.options(gallery, author, expected_revision)
-                result = client.enrol(items(of_label), **change)
+                result = client.enrol(_Items(of_label, step), **change)
                 if expected_revision:
                     expected_revision = result.revision
                 rows.append(_counts(name, result))
