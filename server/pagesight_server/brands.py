@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pagesight_server.snapshot import Picture, Snapshot, is_reserved
-from pagesight_server.templates import STATUS_BAR
+from pagesight_server.text import STATUS_BAR
 
 MAX_PICTURES = 20
 """Pictures of a label that are read; what is stable shows in them."""

@@ -25,8 +25,7 @@ from pagesight_server.decision import Knowledge, decide
 from pagesight_server.evidence import Query
 from pagesight_server.index import Hits
 from pagesight_server.snapshot import Picture, is_reserved
-from pagesight_server.templates import STATUS_BAR
-from pagesight_server.text import Reading
+from pagesight_server.text import STATUS_BAR, Reading
 
 SAME_LOOK = 0.95
 """Cosine from which two pictures may be almost the same; docs/gallery-care.md."""

@@ -28,6 +28,7 @@ from pagesight_server.evidence import (
     Candidate,
     Method,
     MethodName,
+    PagesightMethod,
     Query,
     matching_lines,
 )
@@ -40,7 +41,7 @@ EPSILON = 0.05
 MAX_REASONS, WORTH_TELLING = 3, 0.05
 """Replaced names that a reviewer is told of, and the weight of one worth telling."""
 
-CALIBRATION_VERSION = 4
+CALIBRATION_VERSION = 5
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -315,6 +316,8 @@ class Knowledge:
     method_name: MethodName
     method: Method
     calibration: Calibration
+    settled: bool = True
+    """Whether all of it was learnt of this revision; else how pictures vary, of an earlier one."""
 
     @staticmethod
     def of(
@@ -323,14 +326,32 @@ class Knowledge:
         *,
         epsilon: float = EPSILON,
         calibration: Calibration | None = None,
+        before: Knowledge | None = None,
+        refit: bool = True,
     ) -> Knowledge:
-        """Prepares a snapshot for queries, calibrating unless a calibration is given."""
-        method = METHODS[name](snapshot)
+        """Prepares a snapshot for queries, calibrating unless a calibration is given.
+
+        Args:
+            snapshot: What is known.
+            name: How evidence is weighed.
+            epsilon: Share of known pages that may be rejected.
+            calibration: To answer by.
+            before: Of an earlier revision; what is still true of it is not computed again.
+            refit: Whether to learn anew how pictures of one page vary. Not: what `before` knows
+                of that serves on, so that a page that is new is found at once.
+        """
+        method: Method
+        earlier = before.method if before is not None else None
+        if name == "pagesight" and isinstance(earlier, PagesightMethod):
+            method = PagesightMethod(snapshot, before=earlier, refit=refit)
+        else:
+            method = METHODS[name](snapshot)
         return Knowledge(
             snapshot=snapshot,
             method_name=name,
             method=method,
             calibration=calibration or calibrate(name, snapshot, method, epsilon),
+            settled=refit or earlier is None,
         )
 
     def reasons(self, query: Query, decision: Decision) -> tuple[str, ...]:

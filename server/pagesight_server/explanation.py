@@ -17,19 +17,13 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
 
+from pagesight_server.alike import ALIKE, hides_other_name
 from pagesight_server.decision import WORTH_TELLING, Decision
 from pagesight_server.findings import Finding
 from pagesight_server.names import NameEvidence
+from pagesight_server.rates import STABLE
 from pagesight_server.snapshot import OTHER, Snapshot
-from pagesight_server.templates import (
-    ALIKE,
-    STABLE,
-    STATUS_BAR,
-    essence,
-    hides_other_name,
-    informative,
-)
-from pagesight_server.text import Reading, TextLine
+from pagesight_server.text import STATUS_BAR, Reading, TextLine, essence, informative
 
 MAX_PICTURES = 50
 """Pictures of a label that are looked at; a share of more would be no different."""

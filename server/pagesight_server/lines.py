@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from rapidfuzz.distance import Levenshtein
 
-from pagesight_server.templates import STATUS_BAR, essence, informative
-from pagesight_server.text import Reading, TextLine
+from pagesight_server.text import STATUS_BAR, Reading, TextLine, essence, informative
 
 MIN_CONTEXT = 0.35
 """Share of the longer line that must stay when blocks of it are exchanged."""

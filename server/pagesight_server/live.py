@@ -46,6 +46,7 @@ def know(
     *,
     snapshot: Snapshot | None = None,
     meanwhile: Calibration | None = None,
+    before: Knowledge | None = None,
 ) -> Knowledge:
     """Reads a gallery and prepares it for queries; calibrates it unless that was stored.
 
@@ -56,6 +57,7 @@ def know(
         epsilon: Share of known pages that may be rejected.
         snapshot: Its present revision, when that was read already.
         meanwhile: To answer by, where the revision's own calibration is still to be made.
+        before: Of an earlier revision; what is still true of it is not computed again.
 
     A threshold that labelled traffic placed is preferred, also when the gallery has changed since:
     that was measured on what is asked, and the gallery's own is an estimate.
@@ -71,6 +73,8 @@ def know(
         method,
         epsilon=epsilon,
         calibration=Calibration.from_json(stored) if stored else meanwhile,
+        before=before,
+        refit=meanwhile is None,
     )
     if not stored and meanwhile is None:
         try:
@@ -189,6 +193,7 @@ class Live:
             snapshot=snapshot,
             # Small galleries are calibrated at once: there a picture more changes much.
             meanwhile=before if before and before.pictures >= MEANWHILE_PICTURES else None,
+            before=known,
         )
 
     def _calibrate_when_due(self, name: str) -> None:
@@ -200,13 +205,20 @@ class Live:
         """Calibrates until the present revision is; queries are answered meanwhile."""
         try:
             while True:
-                snapshot = self._known[name].snapshot
+                known = self._known[name]
+                snapshot = known.snapshot
                 stored = await asyncio.to_thread(
                     stored_calibration, self._store, snapshot, self._method, self._epsilon
                 )
-                if stored is None:
+                if stored is None or not known.settled:
                     made = await asyncio.to_thread(
-                        know, self._store, name, self._method, self._epsilon, snapshot=snapshot
+                        know,
+                        self._store,
+                        name,
+                        self._method,
+                        self._epsilon,
+                        snapshot=snapshot,
+                        before=known,
                     )
                     async with self._refreshing:
                         if self._known[name].snapshot is snapshot:

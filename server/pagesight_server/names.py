@@ -18,14 +18,14 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from rapidfuzz import fuzz, process
 
+from pagesight_server.alike import ALIKE, hides_other_name
 from pagesight_server.lines import PageLine, Place, blocks, middle, page
 from pagesight_server.snapshot import Snapshot, is_reserved
-from pagesight_server.templates import ALIKE, essence, hides_other_name
-from pagesight_server.text import TextLine
+from pagesight_server.text import Reading, TextLine, essence
 
 MAX_PICTURES = 64
 """Pictures of one label whose lines are compared; rates from 64 are good to a few per cent."""
@@ -83,34 +83,45 @@ class NameEvidence:
         return sum(replacement.weight for replacement in self.replacements)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Label:
-    """The lines of one label's pictures, by row of the snapshot."""
+    """The lines of one label's pictures, those that are compared."""
 
-    brands: tuple[str, ...] = ()
-    pages: dict[int, list[PageLine]] = field(default_factory=dict)
-    texts: dict[int, str] = field(default_factory=dict)
-    """All essences of a picture."""
+    readings: tuple[Reading, ...]
+    pages: tuple[list[PageLine], ...]
+    texts: tuple[str, ...]
+    """All essences of each picture."""
+    said: str
+    """All of all pictures, each once."""
+    places: dict[str, Place]
+    """Of all pictures: where each essence mostly stands."""
 
 
 class Names:
-    """The names of every label of a snapshot; safe to ask from many threads."""
+    """The names of every label of a snapshot; safe to ask from many threads.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        rows: defaultdict[str, list[int]] = defaultdict(list)
-        for row, picture in enumerate(snapshot.pictures):
-            if not is_reserved(picture.label):
-                rows[picture.label].append(row)
+    Args:
+        snapshot: The gallery.
+        before: Of an earlier revision: what it knew of labels that did not change is taken over.
+    """
+
+    def __init__(self, snapshot: Snapshot, before: Names | None = None) -> None:
+        self._brands: dict[str, tuple[str, ...]] = {}
         self._labels: dict[str, _Label] = {}
-        for name, found in rows.items():
+        self._compared: dict[int, tuple[str, int]] = {}
+        """By row: its label and its place among the label's pictures that are compared."""
+        for name, chosen in snapshot.drawn(MAX_PICTURES).items():
+            if is_reserved(name):
+                continue
+            self._compared.update({row: (name, place) for place, row in enumerate(chosen)})
+            readings = tuple(snapshot.pictures[row].reading for row in chosen)
+            known = before._labels.get(name) if before else None
+            if known is None or known.readings != readings:
+                known = _label(tuple(map(page, readings)), readings)
+            self._labels[name] = known
             facts = snapshot.facts.get(name)
-            label = _Label(brands=tuple(filter(None, map(essence, facts.brands if facts else ()))))
-            for row in found[:: math.ceil(len(found) / MAX_PICTURES)]:
-                label.pages[row] = page(snapshot.pictures[row].reading)
-                label.texts[row] = _joined(label.pages[row])
-            self._labels[name] = label
-        self._said = {name: _said(label.pages.values()) for name, label in self._labels.items()}
-        self._gallery = "|".join(self._said.values())
+            self._brands[name] = tuple(filter(None, map(essence, facts.brands if facts else ())))
+        self._gallery = "|".join(label.said for label in self._labels.values())
 
     def weigh(
         self, label: str, lines: Sequence[PageLine], *, without: int | None = None
@@ -122,33 +133,35 @@ class Names:
             lines: The screenshot, from `lines.page`.
             without: A row of the snapshot to leave out.
         """
-        known = self._labels[label]
-        rows = [row for row in known.pages if row != without]
-        if not rows:
+        known, brands = self._labels[label], self._brands[label]
+        owner, place = self._compared.get(-1 if without is None else without, ("", 0))
+        if owner == label:
+            known = _label(
+                (*known.pages[:place], *known.pages[place + 1 :]),
+                (*known.readings[:place], *known.readings[place + 1 :]),
+            )
+        count = len(known.pages)
+        if not count:
             return NameEvidence()
         text = _joined(lines)
-        if not known.brands:
-            return NameEvidence(replacements=self._replacements(label, rows, lines, text))
-        showing = sum(bool(_visible(known.brands, known.texts[row])) for row in rows)
-        brand = _visible(known.brands, text)
+        if not brands:
+            return NameEvidence(replacements=self._replacements(label, known, lines, text))
+        showing = sum(bool(_visible(brands, shown)) for shown in known.texts)
+        brand = _visible(brands, text)
         if brand:
-            return NameEvidence(brand=brand, pictures_with_brand=showing, pictures=len(rows))
+            return NameEvidence(brand=brand, pictures_with_brand=showing, pictures=count)
         return NameEvidence(
             pictures_with_brand=showing,
-            pictures=len(rows),
-            missing=max(0.0, -math.log((len(rows) - showing + 0.5) / (len(rows) + 1))),
-            replacements=self._replacements(label, rows, lines, text),
+            pictures=count,
+            missing=max(0.0, -math.log((count - showing + 0.5) / (count + 1))),
+            replacements=self._replacements(label, known, lines, text),
         )
 
     def _replacements(
-        self, label: str, rows: Sequence[int], lines: Sequence[PageLine], text: str
+        self, label: str, known: _Label, lines: Sequence[PageLine], text: str
     ) -> tuple[Replacement, ...]:
-        known = self._labels[label]
-        places: defaultdict[str, list[Place]] = defaultdict(list)
-        for row in rows:
-            for line in known.pages[row]:
-                places[line.essence].append(line.place)
-        absent = {string: middle(found) for string, found in places.items() if string not in text}
+        places = known.places
+        absent = {string: place for string, place in places.items() if string not in text}
         weights: dict[str, float] = {}
         found: list[Replacement] = []
         for line in lines:
@@ -162,34 +175,42 @@ class Names:
                         continue
                     olds[old] = new
                     if old not in weights:
-                        weights[old] = self._names(label, rows, old)
+                        weights[old] = self._names(label, known, old)
                 if olds:
                     found.append(_surest(line, olds, weights, whole=whole))
         confirmed = [
-            one if _named(one.old, known.brands) else _confirmed(one, found, places)
+            one if _named(one.old, self._brands[label]) else _confirmed(one, found, places)
             for one in found
             if one.weight > 0
         ]
         return tuple(sorted(confirmed, key=lambda one: -one.weight))
 
-    def _names(self, label: str, rows: Sequence[int], block: str) -> float:
+    def _names(self, label: str, known: _Label, block: str) -> float:
         """How surely a block names a label that its pages cannot do without, 0 to 1."""
-        known = self._labels[label]
-        if _named(block, known.brands):
+        if _named(block, self._brands[label]):
             return 1.0
-        showing = sum(block in known.texts[row] for row in rows)
-        others = [block in said for name, said in self._said.items() if name != label]
+        showing = sum(block in shown for shown in known.texts)
+        others = [block in one.said for name, one in self._labels.items() if name != label]
         rare = max(0.0, 1 - ELSEWHERE * sum(others) / len(others)) if others else 1.0
-        return rare * (max(0.0, showing - 0.5) / len(rows)) ** 2
+        return rare * (max(0.0, showing - 0.5) / len(known.texts)) ** 2
+
+
+def _label(pages: tuple[list[PageLine], ...], readings: tuple[Reading, ...]) -> _Label:
+    places: defaultdict[str, list[Place]] = defaultdict(list)
+    for lines in pages:
+        for line in lines:
+            places[line.essence].append(line.place)
+    return _Label(
+        readings=readings,
+        pages=pages,
+        texts=tuple(map(_joined, pages)),
+        said="|".join(places),
+        places={string: middle(found) for string, found in places.items()},
+    )
 
 
 def _joined(lines: Iterable[PageLine]) -> str:
     return "|".join(line.essence for line in lines)
-
-
-def _said(pages: Iterable[Sequence[PageLine]]) -> str:
-    """All that some pages say, each string once."""
-    return "|".join(dict.fromkeys(line.essence for lines in pages for line in lines))
 
 
 def _visible(brands: Iterable[str], text: str) -> str:

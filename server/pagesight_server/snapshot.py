@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -170,6 +171,20 @@ class Snapshot:
     def labels(self) -> tuple[str, ...]:
         """The labels that can be an answer, in order."""
         return tuple(sorted({p.label for p in self.pictures if not is_reserved(p.label)}))
+
+    def drawn(self, most: int) -> dict[str, list[int]]:
+        """At most so many rows of each label, in order: those whose ids come first.
+
+        Ids are hashes of the pictures, so these are as good as drawn by lot; and a picture that
+        joins or leaves changes no other's place but the last one's.
+        """
+        rows: defaultdict[str, list[int]] = defaultdict(list)
+        for row, picture in enumerate(self.pictures):
+            rows[picture.label].append(row)
+        return {
+            label: sorted(rows[label], key=lambda row: self.pictures[row].image_id)[:most]
+            for label in sorted(rows)
+        }
 
     def outputs(self, label: str) -> tuple[str, ...]:
         """The business labels of an answer: none for `other`."""

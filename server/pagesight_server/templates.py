@@ -1,101 +1,73 @@
 """What the pages of each label always show, mined from the gallery's texts.
 
-    lines ──fold──> strings ──like ones are one──> table: how often each label shows each string
+    lines ──fold (`text.py`)──> essences ──like ones are one (`alike.py`)──> strings
+    strings of each label's pictures ──count──> table: how often each label shows each string
     query lines ──match──> per label: stable, discriminative, explained
 
-Nothing is trained: the table is counts, so enrolling a picture adds its strings.
-Two lines are the same when RapidFuzz finds them 0.8 alike *and* their difference
-does not replace two or more Chinese characters by others: that is a brand inside
-a longer line, and brands are what white-label pages differ in.
+Nothing is trained: the table is counts. A gallery that changes takes over what it knew of the
+labels that did not; the outcome is that of a table made whole. What a label may cost is bounded:
+its first `MAX_PICTURES` pictures by id, a hash of their bytes and so as good as drawn by lot.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
-from rapidfuzz.distance import Levenshtein
 
+from pagesight_server.alike import ALIKE, Lines, hides_other_name
+from pagesight_server.rates import Floats, Integers, Rates
 from pagesight_server.snapshot import Snapshot
-from pagesight_server.text import Reading
+from pagesight_server.text import Reading, informative, page_lines
 
-ALIKE = 80.0
-"""RapidFuzz ratio from which two lines may be the same."""
-
-STATUS_BAR = 0.035
-"""Share of the height, from the top, that belongs to the phone and not to the page."""
-
-STABLE = 0.5
-"""A string that this share of a label's pictures show is part of the page."""
+MAX_PICTURES = 100
+"""Pictures of one label whose text is counted; rates from 100 are good to a few per cent."""
 
 SIBLINGS_DIFFER = 0.3
 """Difference of two labels' rates from which a string tells them apart."""
 
+AGREEMENT_PICTURES = 20
+"""Pictures of one label whose text is compared with the others'."""
+
+MAX_IDS_A_STRING = 2
+"""Numbers given out for each string that is left, above which they are given out anew."""
+
 MAX_LINE_WEIGHT = 12
 """Characters for which a line counts at most: one long paragraph is still one line."""
 
-Rates = NDArray[np.float64]
-"""(labels, strings): share of a label's pictures that show a string, 0 to 1."""
 
-_VARIABLE = re.compile(r"[\d*#]+")
-_CJK = re.compile(r"[㐀-鿿]")
+class Difference(NamedTuple):
+    """A string of a query that two labels show unequally often."""
 
-
-def essence(text: str) -> str:
-    """What of a line tells the page: letters and signs of writing; digits and masks become #.
-
-    >>> essence("可用额度 12,800.00 元")
-    '可用额度#元'
-    """
-    folded = _VARIABLE.sub("#", unicodedata.normalize("NFKC", text).lower())
-    kept = "".join(c for c in folded if c == "#" or unicodedata.category(c)[0] in "LN")
-    return re.sub("#+", "#", kept)
-
-
-def informative(essence_: str) -> int:
-    """Characters that are not variable."""
-    return len(essence_) - essence_.count("#")
-
-
-def page_lines(reading: Reading) -> list[str]:
-    """The essences of a reading that can tell a page, without the status bar."""
-    top = STATUS_BAR * reading.height_px
-    found = (essence(line.text) for line in reading.lines if line.box.bottom > top)
-    return [line for line in found if informative(line) >= 2]
-
-
-def hides_other_name(a: str, b: str) -> bool:
-    """Whether two lines that are alike differ by a name: two or more CJK characters replaced."""
-    return any(
-        len(_CJK.findall(a[op.src_start : op.src_end])) >= 2
-        and len(_CJK.findall(b[op.dest_start : op.dest_end])) >= 2
-        for op in Levenshtein.opcodes(a, b)
-        if op.tag == "replace"
-    )
+    string: str
+    """As essence."""
+    rate: float
+    """Share of the first label's pictures that show it."""
+    other_rate: float
+    """Of the second's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextEvidence:
     """What a query's text says for each label; arrays aligned with `Templates.labels`, 0 to 1."""
 
-    stable: NDArray[np.float64]
+    stable: Floats
     """How much of what the label always shows is there, rare strings counting more."""
-    discriminative: NDArray[np.float64]
+    discriminative: Floats
     """The same, over strings that this label shows more often than any other."""
-    explained: NDArray[np.float64]
+    explained: Floats
     """How much of the query's text the label has ever shown."""
-    shown: NDArray[np.bool_]
-    """Which strings of the table the query shows, shape (strings,)."""
+    shown: tuple[str, ...]
+    """The strings of the table that the query shows, in order."""
+    ids: Integers
+    """Of each of them, in `rates`."""
     rates: Rates
-    """Shares of the labels' pictures that show each string, drawn in to half a picture."""
 
-    def odds(self, label: int, other: int) -> tuple[float, list[int]]:
+    def odds(self, label: int, other: int) -> tuple[float, list[Difference]]:
         """How much more likely one label shows what the query shows than another does.
 
         Only strings count that the two show unequally often, and only those that the query
@@ -108,27 +80,82 @@ class TextEvidence:
         Returns:
             Logarithm of the likelihood ratio, in nats; and the strings, weightiest first.
         """
-        differ = self.shown & (np.abs(self.rates[label] - self.rates[other]) > SIBLINGS_DIFFER)
-        strings = np.flatnonzero(differ)
-        ratios = np.log(self.rates[label, strings] / self.rates[other, strings])
-        return float(ratios.sum()), strings[np.argsort(-np.abs(ratios))].tolist()
+        mine, theirs = self.rates.of(label, self.ids), self.rates.of(other, self.ids)
+        differ = np.flatnonzero(np.abs(mine - theirs) > SIBLINGS_DIFFER)
+        ratios = np.log(mine[differ] / theirs[differ])
+        weightiest = differ[np.argsort(-np.abs(ratios), kind="stable")].tolist()
+        strings = [Difference(self.shown[i], float(mine[i]), float(theirs[i])) for i in weightiest]
+        return float(ratios.sum()), strings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Pages:
+    """The text of one label's pictures, those that are counted."""
+
+    readings: tuple[Reading, ...]
+    lines: tuple[tuple[str, ...], ...]
+    """Essences of each picture, in reading order."""
+    all_lines: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Strings:
+    """The strings that one label shows, in order."""
+
+    ids: Integers
+    counts: Integers
+    """Pictures that show them."""
+    shown: tuple[Integers, ...]
+    """By picture: which of them it shows."""
+    explained: tuple[float, ...]
+    """By picture, at most `AGREEMENT_PICTURES`: how much of its text the others have."""
 
 
 class Templates:
-    """The strings of a snapshot and how often each label shows them."""
+    """The strings of a snapshot and how often each label shows them; never changes.
 
-    def __init__(self, snapshot: Snapshot) -> None:
-        self.labels = sorted({picture.label for picture in snapshot.pictures})
-        place = {label: i for i, label in enumerate(self.labels)}
-        self._owner = np.asarray([place[p.label] for p in snapshot.pictures], np.int64)
-        lines = [sorted(set(page_lines(picture.reading))) for picture in snapshot.pictures]
-        self._strings, table = _join_alike(Counter(line for page in lines for line in page))
-        self._shown = [np.unique([table[line] for line in page]).astype(np.int64) for page in lines]
-        self._counts = np.zeros((len(self.labels), len(self._strings)))
-        for owner, shown in zip(self._owner, self._shown, strict=True):
-            self._counts[owner, shown] += 1
-        self._pictures = np.bincount(self._owner, minlength=len(self.labels)).astype(np.float64)
-        self._weights = _weights(self._counts, self._pictures)
+    Args:
+        snapshot: The gallery.
+        before: Of an earlier revision, most of which is still true.
+    """
+
+    def __init__(self, snapshot: Snapshot, before: Templates | None = None) -> None:
+        drawn = snapshot.drawn(MAX_PICTURES)
+        self.labels = list(drawn)
+        self._counted: dict[int, tuple[int, int]] = {}
+        """By row: its label and its place among the label's pictures that are counted."""
+        self._pages: dict[str, _Pages] = {}
+        for i, (label, chosen) in enumerate(drawn.items()):
+            self._counted.update({row: (i, place) for place, row in enumerate(chosen)})
+            readings = tuple(snapshot.pictures[row].reading for row in chosen)
+            known = before._pages.get(label) if before else None
+            if known is None or known.readings != readings:
+                known = _pages(readings)
+            self._pages[label] = known
+        self._lines: Lines = Lines(self._count_lines(before), before._lines if before else None)
+        if before is not None and len(before._ids) > MAX_IDS_A_STRING * before._rates.used:
+            before = None  # Most of the numbers belong to strings that are gone: number anew.
+        self._ids: dict[str, int] = dict(before._ids) if before else {}
+        self._strings: dict[str, _Strings] = {
+            label: before._strings[label]
+            if before is not None
+            and before._pages.get(label) is pages
+            and self._lines.moved.isdisjoint(pages.all_lines)
+            else self._strings_of(pages)
+            for label, pages in self._pages.items()
+        }
+        of_labels = [self._strings[label] for label in self.labels]
+        self._rates: Rates = Rates(
+            len(self._ids),
+            [strings.ids for strings in of_labels],
+            [strings.counts for strings in of_labels],
+            [len(strings.shown) for strings in of_labels],
+        )
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers are given out to strings, those that are gone included."""
+        return len(self._ids)
 
     def weigh(self, reading: Reading, *, without: int | None = None) -> TextEvidence:
         """What the text of a query says for each label.
@@ -137,78 +164,120 @@ class Templates:
             reading: The text of the query.
             without: A row of the snapshot to leave out.
         """
-        counts, pictures, (stable, telling) = self._counts, self._pictures, self._weights
-        if without is not None:
-            counts = counts.copy()
-            counts[self._owner[without], self._shown[without]] -= 1
-            pictures = self._pictures.copy()
-            pictures[self._owner[without]] -= 1
-            stable, telling = _weights(counts, pictures)
-        lines = page_lines(reading)
-        alike = self._match(lines)
-        shown = alike.max(axis=0, initial=0.0)
-        length = np.asarray([min(MAX_LINE_WEIGHT, informative(line)) for line in lines], float)
-        explained = np.zeros(len(self.labels))
-        for i, has in enumerate(counts > 0):
-            if len(lines):
-                explained[i] = length @ alike[:, has].max(axis=1, initial=0.0) / length.sum()
-        agrees = _mean(shown, stable, np.zeros(len(self.labels)))
+        rates = self._rates
+        if without in self._counted:
+            label, place = self._counted[without]
+            rates = rates.less(label, self._strings[self.labels[label]].shown[place])
+        shown: dict[str, float] = {}
+        explained, total = np.zeros(len(self.labels)), 0
+        for line in page_lines(reading):
+            length = _weight(line)
+            total += length
+            best = np.zeros(len(self.labels))
+            for string, ratio in self._lines.alike(line):
+                shown[string] = max(ratio, shown.get(string, 0.0))
+                holders = rates.holders(self._ids[string])
+                best[holders] = np.maximum(best[holders], ratio)
+            explained += length * best
+        strings = tuple(sorted(shown))
+        ids = np.asarray([self._ids[string] for string in strings], np.int64)
+        all_shown = np.zeros(len(self._ids))
+        all_shown[ids] = [shown[string] for string in strings]
+        stable, discriminative = rates.agreement(all_shown)
         return TextEvidence(
-            stable=agrees,
-            # A label without a string of its own is judged by all its strings.
-            discriminative=_mean(shown, telling, agrees),
-            explained=explained,
-            shown=shown > 0,
-            rates=(counts + 0.5) / (pictures + 1)[:, None],
+            stable=stable,
+            discriminative=discriminative,
+            explained=explained / max(1, total),
+            shown=strings,
+            ids=ids,
+            rates=rates,
         )
 
-    def string(self, place: int) -> str:
-        """A string of the table, as essence."""
-        return self._strings[place]
+    def agreement(self, labels: Iterable[str]) -> float:
+        """How well the texts of some labels agree with themselves, 0 to 1.
 
-    def _match(self, lines: Sequence[str]) -> NDArray[np.float64]:
-        """How alike each line and each string are, 0 to 1; 0 where they are not the same."""
-        if not lines or not self._strings:
-            return np.zeros((len(lines), len(self._strings)))
-        alike = process.cdist(lines, self._strings, scorer=fuzz.ratio, score_cutoff=ALIKE)
-        for i, j in np.argwhere((alike > 0) & (alike < 100)).tolist():
-            if hides_other_name(lines[i], self._strings[j]):
-                alike[i, j] = 0
-        return alike.astype(np.float64) / 100
+        The median, over pictures that are not the only one of their label, of how much of
+        their text the label's other pictures explain.
+        """
+        explained = [share for label in labels for share in self._strings[label].explained]
+        return float(np.median(explained)) if explained else 0.0
+
+    def _count_lines(self, before: Templates | None) -> dict[str, int]:
+        """How many pictures show each line."""
+        counts = Counter(before._lines.counts if before else {})
+        known = before._pages if before else {}
+        for label in self._pages.keys() | known.keys():
+            old, new = known.get(label), self._pages.get(label)
+            if old is new:
+                continue
+            for line in (line for lines in old.lines for line in set(lines)) if old else ():
+                counts[line] -= 1
+            for line in (line for lines in new.lines for line in set(lines)) if new else ():
+                counts[line] += 1
+            for line in old.all_lines if old else ():
+                if not counts[line]:
+                    del counts[line]
+        return counts
+
+    def _strings_of(self, pages: _Pages) -> _Strings:
+        shown = [{self._lines.spelling(line) for line in lines} for lines in pages.lines]
+        counts = Counter(string for strings in shown for string in strings)
+        ordered = sorted(counts)
+        place = {string: i for i, string in enumerate(ordered)}
+        for string in ordered:
+            self._ids.setdefault(string, len(self._ids))
+        of_picture = tuple(
+            np.asarray([place[string] for string in strings], np.int64) for strings in shown
+        )
+        numbers = np.asarray([counts[string] for string in ordered], np.int64)
+        return _Strings(
+            ids=np.asarray([self._ids[string] for string in ordered], np.int64),
+            counts=numbers,
+            shown=of_picture,
+            explained=_explained(pages.lines, ordered, numbers, of_picture),
+        )
 
 
-def _join_alike(counts: Counter[str]) -> tuple[list[str], dict[str, int]]:
-    """Joins lines that are the same under their commonest spelling; says which is whose."""
-    strings: list[str] = []
-    table: dict[str, int] = {}
-    for line, _count in sorted(counts.items(), key=lambda item: (-item[1], item[0])):
-        near = process.extract(line, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=5)
-        same = next((i for text, _, i in near if not hides_other_name(line, text)), None)
-        if same is None:
-            same = len(strings)
-            strings.append(line)
-        table[line] = same
-    return strings, table
+def _pages(readings: tuple[Reading, ...]) -> _Pages:
+    lines = tuple(tuple(page_lines(reading)) for reading in readings)
+    every = frozenset(line for of_picture in lines for line in of_picture)
+    return _Pages(readings=readings, lines=lines, all_lines=every)
 
 
-def _weights(counts: Rates, pictures: NDArray[np.float64]) -> tuple[Rates, Rates]:
-    """What each string counts for each label: as stable text, and as discriminative text."""
-    labels = len(pictures)
-    rates = counts / np.maximum(pictures, 1)[:, None]
-    if not rates.size:
-        return rates, rates
-    others = (rates.sum(axis=0) - rates) / max(1, labels - 1)
-    first = rates.max(axis=0)
-    second = np.partition(rates, -2, axis=0)[-2] if labels > 1 else np.zeros_like(first)
-    leader = rates.argmax(axis=0)
-    highest_other = np.where(np.arange(labels)[:, None] == leader, second, first)
-    page = np.where(rates >= STABLE, rates, 0.0)
-    stable = page * np.log(1 + 1 / (others + 1 / labels))
-    return stable, page * np.maximum(0.0, rates - highest_other)
+def _explained(
+    pages: Sequence[Sequence[str]],
+    strings: Sequence[str],
+    counts: Integers,
+    shown: Sequence[Integers],
+) -> tuple[float, ...]:
+    """How much of each picture's text the label's other pictures show; nothing of an only one."""
+    if len(pages) < 2:
+        return ()
+    found = []
+    for lines, mine in zip(pages[:AGREEMENT_PICTURES], shown, strict=False):
+        if not lines:
+            found.append(0.0)
+            continue
+        others = counts.copy()
+        others[mine] -= 1
+        kept = [strings[i] for i in np.flatnonzero(others > 0).tolist()]
+        lengths = np.asarray([_weight(line) for line in lines], float)
+        best = _alike(lines, kept).max(axis=1, initial=0.0)
+        found.append(float((lengths * best).sum() / lengths.sum()))
+    return tuple(found)
 
 
-def _mean(
-    shown: NDArray[np.float64], weights: Rates, otherwise: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    total = weights.sum(axis=1)
-    return np.where(total > 1e-9, weights @ shown / np.maximum(total, 1e-9), otherwise)
+def _alike(lines: Sequence[str], strings: Sequence[str]) -> Floats:
+    """How alike each line and each string are, 0 to 1; 0 where they are not the same."""
+    if not strings:
+        return np.zeros((len(lines), 0))
+    alike = process.cdist(lines, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, dtype=np.float64)
+    for i, j in np.argwhere((alike > 0) & (alike < 100)).tolist():
+        if hides_other_name(lines[i], strings[j]):
+            alike[i, j] = 0
+    found: Floats = alike / 100
+    return found
+
+
+def _weight(line: str) -> int:
+    return min(MAX_LINE_WEIGHT, informative(line))

@@ -1,10 +1,17 @@
-"""What was read from a picture: lines of text, where they stand, how sure they are."""
+"""What was read from a picture: lines of text, where they stand, and what of them tells a page."""
 
 from __future__ import annotations
 
 import json
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import NamedTuple
+
+STATUS_BAR = 0.035
+"""Share of the height, from the top, that belongs to the phone and not to the page."""
+
+_VARIABLE = re.compile(r"[\d*#]+")
 
 
 class Box(NamedTuple):
@@ -64,3 +71,26 @@ class Reading:
 def in_reading_order(lines: list[TextLine]) -> tuple[TextLine, ...]:
     """Sorts lines by top, then left."""
     return tuple(sorted(lines, key=lambda line: (line.box.top, line.box.left, line.text)))
+
+
+def essence(text: str) -> str:
+    """What of a line tells the page: letters and signs of writing; digits and masks become #.
+
+    >>> essence("可用额度 12,800.00 元")
+    '可用额度#元'
+    """
+    folded = _VARIABLE.sub("#", unicodedata.normalize("NFKC", text).lower())
+    kept = "".join(c for c in folded if c == "#" or unicodedata.category(c)[0] in "LN")
+    return re.sub("#+", "#", kept)
+
+
+def informative(essence_: str) -> int:
+    """Characters that are not variable."""
+    return len(essence_) - essence_.count("#")
+
+
+def page_lines(reading: Reading) -> list[str]:
+    """The essences of a reading that can tell a page, without the status bar."""
+    top = STATUS_BAR * reading.height_px
+    found = (essence(line.text) for line in reading.lines if line.box.bottom > top)
+    return [line for line in found if informative(line) >= 2]

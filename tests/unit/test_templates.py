@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pagesight_server.templates import (
-    Templates,
-    TextEvidence,
-    essence,
-    hides_other_name,
-    page_lines,
-)
-from pagesight_server.text import Box, Reading, TextLine
+from pagesight_server.templates import Templates, TextEvidence
+from pagesight_server.text import Box, Reading, TextLine, essence, page_lines
 from tests.support.parts import snapshot
 
 
@@ -51,19 +45,6 @@ def test_the_status_bar_and_lines_that_tell_nothing_are_left_out() -> None:
     amount = TextLine("88,000.00", 1.0, Box(0, 150, 100, 180))
     found = Reading(width_px=500, height_px=1000, lines=(bar, page, amount))
     assert page_lines(found) == ["我的额度"]
-
-
-@pytest.mark.parametrize(
-    ("a", "b", "hides"),
-    [
-        pytest.param("额度由放心借综合评估", "额度由满月花综合评估", True, id="a brand"),
-        pytest.param("我的额度", "我的额庹", False, id="one character misread"),
-        pytest.param("credit limit", "credit 1imit", False, id="latin letters misread"),
-        pytest.param("查看全部优惠", "查看优惠", False, id="words left out"),
-    ],
-)
-def test_a_replaced_name_is_not_a_misread_line(a: str, b: str, hides: bool) -> None:
-    assert hides_other_name(a, b) is hides
 
 
 # Two labels. Both always show 姓名; only the first ever shows 基本信息, only the second 额度说明.

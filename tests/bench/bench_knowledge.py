@@ -1,0 +1,194 @@
+"""What the knowledge of a gallery costs: at start, for each enrolment, for each query.
+
+    drawn pages ──> Snapshot ──Knowledge──> queries                            ms a query
+                       └─one picture more──> Snapshot ──Knowledge──> found     ms an enrolment
+
+The pages are lines of made-up Chinese words: of each label a dozen that it always shows, some that
+all labels share, and some that every picture has for itself (names, addresses, amounts).
+
+.venv/bin/python -m tests.bench.bench_knowledge --labels 22 200 1000 --pictures 10
+.venv/bin/python -m tests.bench.bench_knowledge --labels 1 --pictures 10000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagesight_server.decision import Calibration, Knowledge, decide
+from pagesight_server.evidence import Query
+from pagesight_server.index.layered import FlatBase
+from pagesight_server.index.vectors import Generation, Halves, Vectors
+from pagesight_server.snapshot import Bundles, Changes, Picture, Snapshot
+from pagesight_server.text import Box, Reading, TextLine
+from tests.bench.measure import machine, rss_mb
+
+DIMENSION = 1_280
+"""Of the built-in encoder's embeddings."""
+
+WORDS, SHARED, OWN, VARIABLE = 1_500, 8, 12, 6
+"""Words there are; lines of a page that other labels show, that its label alone always shows,
+and that only the picture shows."""
+
+ENROLMENTS, QUERIES = 12, 30
+
+BUNDLES = Bundles(encoder="bench", ocr="bench")
+
+
+class Drawn:
+    """Pages of made-up words, each label's alike."""
+
+    def __init__(self, seed: int = 0) -> None:
+        self._random = random.Random(seed)
+        self._vectors = np.random.Generator(np.random.PCG64(seed))
+        self._words = ["".join(self._characters(2)) for _ in range(WORDS)]
+        self._pool = [self._line(2) for _ in range(60)]
+        self._own: dict[str, list[str]] = {}
+        self._centres: dict[str, NDArray[np.float64]] = {}
+        self._made = 0
+
+    def picture(self, label: str) -> tuple[Picture, Halves]:
+        """One picture of a label and its embedding, rounded as it is stored."""
+        own = self._own.setdefault(label, self._page())
+        centre = self._centres.setdefault(label, self._vectors.standard_normal(DIMENSION))
+        variable = [f"{''.join(self._characters(8))}{self._random.randrange(10**6)}"]
+        variable += [
+            "".join(self._characters(self._random.randint(3, 14))) for _ in range(VARIABLE - 1)
+        ]
+        texts = own + variable
+        self._random.shuffle(texts)
+        lines = [
+            TextLine(text, 0.98, Box(40, 100 + 60 * i, 40 + 30 * len(text), 140 + 60 * i))
+            for i, text in enumerate(texts)
+        ]
+        self._made += 1
+        vector = centre + 0.5 * self._vectors.standard_normal(DIMENSION)
+        vector /= np.linalg.norm(vector)
+        picture = Picture(
+            image_id=f"{self._made:064x}",
+            label=label,
+            source="",
+            author="",
+            added_at_ms=0,
+            added_revision=1,
+            reading=Reading(width_px=1080, height_px=2400, lines=tuple(lines)),
+        )
+        return picture, vector.astype(np.float16)
+
+    def _page(self) -> list[str]:
+        brand = "".join(self._characters(3))
+        own = [self._line(self._random.randint(2, 5)) for _ in range(OWN)]
+        own[:3] = [line[:4] + brand + line[4:] for line in own[:3]]
+        return own + self._random.sample(self._pool, SHARED)
+
+    def _line(self, words: int) -> str:
+        return "".join(self._random.choice(self._words) for _ in range(words))
+
+    def _characters(self, count: int) -> list[str]:
+        return [chr(0x4E00 + self._random.randrange(3_000)) for _ in range(count)]
+
+
+def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object]:
+    """One row: a gallery of so many labels, with so many pictures each."""
+    drawn = Drawn()
+    names = [f"label {i:05d}" for i in range(labels)]
+    made = [drawn.picture(name) for name in names for _ in range(pictures)]
+    snapshot = Snapshot(
+        gallery="bench",
+        revision=1,
+        encoder_bundle="bench",
+        ocr_bundle="bench",
+        pictures=tuple(picture for picture, _ in made),
+        embeddings=laid(np.stack([vector for _, vector in made])),
+        facts={},
+    )
+    calibration = Calibration(
+        epsilon=0.05,
+        pictures=labels * pictures,
+        guaranteed=True,
+        threshold_with_text=0.5,
+        threshold_without_text=0.5,
+    )
+    row: dict[str, object] = {"labels": labels, "pictures": labels * pictures}
+    before_mb = rss_mb(os.getpid())
+    start = time.perf_counter()
+    known = Knowledge.of(snapshot, calibration=calibration)
+    row["start_s"] = round(time.perf_counter() - start, 3)
+    row["memory_mb"] = round(rss_mb(os.getpid()) - before_mb, 1)
+
+    queries = [drawn.picture(names[i % labels]) for i in range(QUERIES)]
+    took = []
+    for picture, vector in queries:
+        start = time.perf_counter()
+        answer(known, picture, vector)
+        took.append(1000 * (time.perf_counter() - start))
+    row["query_ms"] = round(median(took), 2)
+    row["query_max_ms"] = round(max(took), 2)
+
+    took = []
+    for turn in range(ENROLMENTS):
+        # Of a label that is known, and every third time of one that is new.
+        label = f"new {turn}" if turn % 3 == 2 else names[turn * 7 % labels]
+        picture, vector = drawn.picture(label)
+        changes = Changes(
+            revision=known.snapshot.revision + 1,
+            bundles=BUNDLES,
+            left=(),
+            joined=(picture,),
+            halves=vector[None],
+            facts={},
+        )
+        start = time.perf_counter()
+        known = Knowledge.of(
+            known.snapshot.after(changes), calibration=calibration, before=known, refit=False
+        )
+        assert answer(known, picture, vector) == label
+        took.append(1000 * (time.perf_counter() - start))
+    row["enrol_ms"] = round(median(took), 1)
+    row["enrol_max_ms"] = round(max(took), 1)
+    if calibrated:
+        start = time.perf_counter()
+        Knowledge.of(known.snapshot, before=known)
+        row["calibration_s"] = round(time.perf_counter() - start, 1)
+    return row
+
+
+def laid(vectors: Halves) -> Vectors:
+    """The vectors of a gallery, searched exactly."""
+    return Vectors.fresh(Generation(halves=vectors, base=FlatBase(vectors)))
+
+
+def answer(known: Knowledge, picture: Picture, vector: Halves) -> str:
+    """The page that a screenshot is closest to."""
+    query = Query(embedding=vector.astype(np.float32), reading=picture.reading)
+    candidates = known.method.weigh(query, known.method.search(query.embedding))
+    return decide(candidates, known.calibration, with_text=True).closest_label
+
+
+def main() -> None:
+    """Prints a row for each number of labels and keeps them in bench/knowledge.json."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--labels", type=int, nargs="+", default=[22, 200, 1_000])
+    parser.add_argument("--pictures", type=int, default=10, help="Of each label.")
+    parser.add_argument("--calibrate", action="store_true", help="Calibrate as well: minutes.")
+    arguments = parser.parse_args()
+    rows = []
+    for labels in arguments.labels:
+        row = measure(labels, arguments.pictures, calibrated=arguments.calibrate)
+        print(row, flush=True)
+        rows.append({**row, **machine()})
+    out = Path("bench")
+    out.mkdir(exist_ok=True)
+    (out / "knowledge.json").write_text(json.dumps(rows, indent=1), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
