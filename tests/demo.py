@@ -23,8 +23,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+import pagesight
 from pagesight import OTHER, Classification, Client, PagesightError
 from pagesight_server.evaluation import AnswerRow, answers_report
+from pagesight_server.explanation import Explanation
+from pagesight_server.findings import Finding
+from pagesight_server.text import Box
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
 
 DEMO = Path("demo")
@@ -125,7 +129,24 @@ def _row(path: Path, answer: Classification, gallery: dict[str, Path]) -> Answer
         reasons=answer.reasons,
         nearest=nearest.read_bytes() if nearest else None,
         stage_ms=answer.stage_ms,
+        explanation=Explanation(
+            findings=tuple(
+                Finding(
+                    kind=finding.kind,
+                    text=finding.text,
+                    query_box=_box(finding.query_box),
+                    gallery_box=_box(finding.gallery_box),
+                    note=finding.note,
+                )
+                for finding in answer.findings
+                if finding.kind != "unknown"
+            )
+        ),
     )
+
+
+def _box(box: pagesight.Box | None) -> Box | None:
+    return Box(box.left, box.top, box.right, box.bottom) if box else None
 
 
 def _print(rows: list[AnswerRow]) -> None:

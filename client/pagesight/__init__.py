@@ -37,6 +37,7 @@ from pagesight._errors import (
 )
 from pagesight._results import (
     OTHER,
+    Box,
     BrandSuggestion,
     Candidate,
     ChangeOptions,
@@ -47,6 +48,8 @@ from pagesight._results import (
     EnrolItem,
     EnrolOutcome,
     EnrolResult,
+    Finding,
+    FindingKind,
     ImageInfo,
     ImageLabel,
     ImageSource,
@@ -73,6 +76,7 @@ __all__ = [
     "AbortedError",
     "AlreadyExistsError",
     "AsyncClient",
+    "Box",
     "BrandSuggestion",
     "CallCancelledError",
     "Candidate",
@@ -87,6 +91,8 @@ __all__ = [
     "EnrolOutcome",
     "EnrolResult",
     "FailedPreconditionError",
+    "Finding",
+    "FindingKind",
     "ImageInfo",
     "ImageLabel",
     "ImageSource",

@@ -13,11 +13,14 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from pagesight._errors import InternalError, PagesightError, from_status
 from pagesight._results import (
+    Box,
     BrandSuggestion,
     Candidate,
     Classification,
     Diagnosis,
     EnrolOutcome,
+    Finding,
+    FindingKind,
     ImageInfo,
     ImageLabel,
     LabelHealth,
@@ -37,6 +40,12 @@ from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1 import gallery_pb2 as gallery
 
 _Message = TypeVar("_Message")
+
+_KINDS: dict[int, FindingKind] = {
+    classifier.FINDING_KIND_AGREES: "agrees",
+    classifier.FINDING_KIND_FORBIDS: "forbids",
+    classifier.FINDING_KIND_MISSING: "missing",
+}
 
 
 def as_it_is(message: _Message) -> _Message:
@@ -60,7 +69,22 @@ def classification(message: classifier.Classification) -> Classification:
         encoder_bundle=message.encoder_bundle,
         ocr_bundle=message.ocr_bundle,
         stage_ms=dict(message.stage_ms),
+        findings=tuple(_finding(finding) for finding in message.findings),
     )
+
+
+def _finding(message: classifier.Finding) -> Finding:
+    return Finding(
+        kind=_KINDS.get(message.kind, "unknown"),
+        text=message.text,
+        query_box=_box(message.query_box) if message.HasField("query_box") else None,
+        gallery_box=_box(message.gallery_box) if message.HasField("gallery_box") else None,
+        note=message.note,
+    )
+
+
+def _box(message: classifier.Box) -> Box:
+    return Box(left=message.left, top=message.top, right=message.right, bottom=message.bottom)
 
 
 def _candidate(message: classifier.Candidate) -> Candidate:

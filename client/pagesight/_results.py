@@ -1,6 +1,7 @@
 """What goes into the client and what comes out of it, as plain values.
 
-    classify         -> Classification ── Candidate ── MatchingLine
+    classify         -> Classification ─┬ Candidate ── MatchingLine
+                                        └ Finding ── Box
     classify_stream  -> StreamResult: a key of the caller's, and a Classification or an error
     enrol(EnrolItem) -> EnrolResult ── EnrolOutcome
     remove, relabel, rollback, set_labels -> what changed, and the new revision
@@ -101,6 +102,37 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """An upright rectangle, in pixels of the picture; right and bottom are the first outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+FindingKind: TypeAlias = Literal["agrees", "forbids", "missing", "unknown"]
+"""`unknown`: one that a newer server sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A text that speaks for `closest_label` or against it, to be boxed in both pictures."""
+
+    kind: FindingKind
+    """`agrees`: screenshot and page both show it. `forbids`: the screenshot shows it and no picture
+    of the page does. `missing`: the page mostly shows it and the screenshot does not."""
+    text: str
+    """As read; from the screenshot where that shows it."""
+    query_box: Box | None = None
+    """Where it stands in the screenshot; None when that does not show it."""
+    gallery_box: Box | None = None
+    """Where it stands in the gallery image of the first candidate; None when that does not."""
+    note: str = ""
+    """Why it counts, in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
     """What a screenshot shows."""
 
@@ -120,6 +152,8 @@ class Classification:
     """Best first, as many as `top_k` asked for."""
     reasons: tuple[str, ...] = ()
     """Why, in words, one finding each. Empty unless asked to explain."""
+    findings: tuple[Finding, ...] = ()
+    """Texts for and against `closest_label`, and where they are. Empty unless asked to explain."""
     gallery: str = ""
     revision: int = 0
     """Revision of the gallery that was looked in."""

@@ -2,7 +2,10 @@
 
     answers of one gallery ──> the last few thousand, as counts ──> share of `other`
                                                               ├──> shift of the scores
-                                                              └──> a warning in words
+                                                              └──> a warning in words, logged once
+
+`serve` and `evaluate` watch with the same class, so a figure on a dashboard and one in a report
+mean the same.
 
 Nobody tells a server which screenshots showed known pages, so the false rejection
 rate cannot be watched. What can be: how much is answered `other`, and how well the
@@ -13,17 +16,26 @@ the scores that the calibration keeps, above the same threshold.
 
 from __future__ import annotations
 
+import logging
 import math
+from bisect import bisect_right
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from pagesight_server.decision import Calibration, Decision
 from pagesight_server.snapshot import OTHER
 
+log = logging.getLogger(__name__)
+
 WINDOW = 2_000
-"""Answers that are looked back on: half a kilobyte a gallery, whatever the traffic."""
+"""Answers that are looked back on: a few kilobytes a gallery, whatever the traffic."""
+
+CHECK_EVERY = 100
+"""Answers between two looks at whether to warn: a look costs as much as ten answers."""
 
 BINS = 50
 """Places above the threshold that are told apart."""
@@ -37,7 +49,12 @@ ALPHA = 1e-3
 LEAST_SHIFT, LEAST_RISE = 0.10, 0.05
 """What is worth a warning, however sure: of the scores, and of the share of `other`."""
 
-_OTHER = -1
+_OTHER, _EARLIER = -1, -2
+"""Places in no bin: answered `other`; accepted, but scored under another calibration."""
+
+
+Kind = Literal["scores", "other"]
+"""What may have changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +65,8 @@ class DriftFigures:
     """In the window."""
     share_other: float
     """Of them, 0 to 1."""
+    accepted: int
+    """Of them under the present calibration: what the shift is of."""
     score_shift: float
     """How much lower accepted screenshots lie than those of the calibration, 0 to 1: the greatest
     difference of the two distributions (Kolmogorov and Smirnov, one-sided). 0: nowhere lower."""
@@ -70,10 +89,18 @@ class Drift:
             raise ValueError(f"need window >= 1, got {window}")
         self._calibration = calibration
         self._window: deque[int] = deque(maxlen=window)
-        self._counts = np.zeros(BINS, np.int64)
+        self._counts = [0] * BINS
         self._others = 0
+        self._accepted = 0
         self._first_answers = 0
         self._first_others = 0
+
+    def under(self, calibration: Calibration) -> Drift:
+        """Goes on under another calibration: what was `other` still is, but scores begin anew."""
+        after = Drift(calibration, window=self._window.maxlen or WINDOW)
+        after._window.extend(place if place == _OTHER else _EARLIER for place in self._window)
+        after._others = self._others
+        return after
 
     @property
     def calibration(self) -> Calibration:
@@ -102,14 +129,16 @@ class Drift:
         return DriftFigures(
             answers=answers,
             share_other=self._others / answers if answers else 0.0,
-            score_shift=self._shift(),
-            warning=self._warning(),
+            accepted=self._accepted,
+            score_shift=self._shift() if self._accepted else 0.0,
+            warning=" ".join(filter(None, self.warnings().values())),
         )
 
     def _count(self, place: int, step: int) -> None:
         if place == _OTHER:
             self._others += step
-        else:
+        elif place != _EARLIER:
+            self._accepted += step
             self._counts[place] += step
 
     def _place(self, decision: Decision, *, with_text: bool) -> int:
@@ -126,29 +155,26 @@ class Drift:
         )
         if len(known) < 2:
             return BINS - 1
-        score, threshold = np.interp(
-            [decision.score, decision.threshold], known, np.linspace(0, 1, len(known))
-        ).tolist()
+        score, threshold = _share(known, decision.score), _share(known, decision.threshold)
         if threshold >= 1:
             return BINS - 1
-        return min(BINS - 1, int(BINS * (score - threshold) / (1 - threshold)))
+        return max(0, min(BINS - 1, int(BINS * (score - threshold) / (1 - threshold))))
 
     def _shift(self) -> float:
-        accepted = len(self._window) - self._others
-        if not accepted:
-            return 0.0
-        seen = np.cumsum(self._counts) / accepted
+        seen = np.cumsum(self._counts) / self._accepted
         expected = np.arange(1, BINS + 1) / BINS
         return max(0.0, float((seen - expected).max()))
 
-    def _warning(self) -> str:
-        answers = len(self._window)
-        if answers < MIN_ANSWERS:
-            return ""
-        return " ".join(filter(None, (self._lower_scores(), self._more_others())))
+    def warnings(self) -> dict[Kind, str]:
+        """What has changed and what to do, in words; empty texts while all is well."""
+        few = len(self._window) < MIN_ANSWERS
+        return {
+            "scores": "" if few else self._lower_scores(),
+            "other": "" if few else self._more_others(),
+        }
 
     def _lower_scores(self) -> str:
-        accepted = len(self._window) - self._others
+        accepted = self._accepted
         pictures = self._calibration.pictures
         if accepted < MIN_ANSWERS or not pictures:
             return ""
@@ -186,12 +212,35 @@ class Drift:
         )
 
 
+def _share(known: Sequence[float], score: float) -> float:
+    """Share of some ascending numbers that lies below another one, what is between two shared."""
+    place = bisect_right(known, score)
+    if place in (0, len(known)):
+        return float(place > 0)
+    below, above = known[place - 1], known[place]
+    return (place - 1 + (score - below) / (above - below)) / (len(known) - 1)
+
+
+@dataclass(slots=True)
+class _Watch:
+    """One gallery, and what was said of it."""
+
+    drift: Drift
+    answers: int = 0
+    warned: bool = False
+    silent_until: int = 0
+
+
 class Drifts:
-    """One `Drift` for each gallery, begun anew when its calibration changes."""
+    """One `Drift` for each gallery; tells the log when one no longer holds, and when it does again.
+
+    A state is told once, and another not before as many answers as are looked back on: traffic that
+    lies on the limit fills no log. For one event loop; figures are read by any thread.
+    """
 
     def __init__(self, *, window: int = WINDOW) -> None:
         self._window = window
-        self._drifts: dict[str, Drift] = {}
+        self._watched: dict[str, _Watch] = {}
 
     def add(
         self, gallery: str, calibration: Calibration, decision: Decision, *, with_text: bool
@@ -204,11 +253,26 @@ class Drifts:
             decision: The answer.
             with_text: Whether text was read.
         """
-        drift = self._drifts.get(gallery)
-        if drift is None or drift.calibration != calibration:
-            drift = self._drifts[gallery] = Drift(calibration, window=self._window)
-        drift.add(decision, with_text=with_text)
+        watch = self._watched.get(gallery)
+        if watch is None:
+            watch = self._watched[gallery] = _Watch(Drift(calibration, window=self._window))
+        elif watch.drift.calibration != calibration:
+            watch.drift = watch.drift.under(calibration)
+        watch.drift.add(decision, with_text=with_text)
+        watch.answers += 1
+        if watch.answers % CHECK_EVERY == 0:
+            self._tell(gallery, watch)
 
-    def figures(self) -> dict[str, DriftFigures]:
-        """Where the traffic of each gallery stands, by name."""
-        return {gallery: drift.figures() for gallery, drift in self._drifts.items()}
+    def of_galleries(self) -> dict[str, Drift]:
+        """The traffic of each gallery, by name."""
+        return {gallery: watch.drift for gallery, watch in self._watched.items()}
+
+    def _tell(self, gallery: str, watch: _Watch) -> None:
+        warning = watch.drift.figures().warning
+        if bool(warning) == watch.warned or watch.answers < watch.silent_until:
+            return
+        watch.warned, watch.silent_until = bool(warning), watch.answers + self._window
+        if warning:
+            log.warning("gallery %s: %s", gallery, warning)
+        else:
+            log.info("gallery %s: screenshots fit their pages as they should again", gallery)

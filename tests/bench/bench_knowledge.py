@@ -1,4 +1,4 @@
-"""What the knowledge of a gallery costs: at start, for each enrolment, for each query.
+"""What the knowledge of a gallery costs: at start, for each enrolment, for each answer.
 
     drawn pages ──> Snapshot ──Knowledge──> queries                            ms a query
                        └─one picture more──> Snapshot ──Knowledge──> found     ms an enrolment
@@ -17,6 +17,7 @@ import json
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 
@@ -24,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.decision import Calibration, Knowledge, decide
+from pagesight_server.drift import Drifts
 from pagesight_server.evidence import Query
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.vectors import Generation, Halves, Vectors
@@ -38,7 +40,7 @@ WORDS, SHARED, OWN, VARIABLE = 1_500, 8, 12, 6
 """Words there are; lines of a page that other labels show, that its label alone always shows,
 and that only the picture shows."""
 
-ENROLMENTS, QUERIES = 12, 30
+ENROLMENTS, QUERIES, ANSWERS = 12, 30, 20_000
 
 BUNDLES = Bundles(encoder="bench", ocr="bench")
 
@@ -154,6 +156,18 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
         took.append(1000 * (time.perf_counter() - start))
     row["enrol_ms"] = round(median(took), 1)
     row["enrol_max_ms"] = round(max(took), 1)
+    query = Query(embedding=vector.astype(np.float32), reading=None)
+    decision = decide(
+        known.method.weigh(query, known.method.search(query.embedding)),
+        calibration,
+        with_text=False,
+    )
+    watched = replace(calibration, scores_without_text=tuple(n / 100 for n in range(101)))
+    drifts = Drifts()
+    start = time.perf_counter()
+    for _ in range(ANSWERS):
+        drifts.add("bench", watched, decision, with_text=False)
+    row["drift_us"] = round(1e6 * (time.perf_counter() - start) / ANSWERS, 2)
     if calibrated:
         start = time.perf_counter()
         Knowledge.of(known.snapshot, before=known)

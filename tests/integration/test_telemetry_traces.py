@@ -265,6 +265,10 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
     assert watching.points("pagesight.gallery.revision")[of_default].value == 2
     assert watching.points("pagesight.gallery.size")[of_default].value == 3
     assert watching.points("pagesight.other.share")[of_default].value == pytest.approx(1 / 3)
+    assert watching.points("pagesight.score.drift") == {}, "three answers tell of no drift"
+    warnings = watching.points("pagesight.drift.warning")
+    for kind in ("scores", "other"):
+        assert warnings[(("pagesight.drift", kind), *of_default)].value == 0
     depths = watching.points("pagesight.queue.depth")
     assert depths[(("pagesight.queue", "encode"),)].value == 3
     assert depths[(("pagesight.queue", "admission"),)].value == 0

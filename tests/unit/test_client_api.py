@@ -20,6 +20,7 @@ API = """
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
     RelabelResult RemoveResult RevisionInfo RollbackResult SetLabelsResult StreamResult
     BrandSuggestion Diagnosis ImageLabel LabelHealth LabelSuggestions NearDuplicate Suspect
+    Box Finding FindingKind
 
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError

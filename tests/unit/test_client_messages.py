@@ -126,6 +126,15 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
             )
         ],
         reasons=["brand 招商银行: visible"],
+        findings=[
+            classifier_pb2.Finding(
+                kind=classifier_pb2.FINDING_KIND_FORBIDS,
+                text="三湘银行",
+                query_box=classifier_pb2.Box(left=1, top=2, right=30, bottom=40),
+                note="no picture of this page shows it",
+            ),
+            classifier_pb2.Finding(text="额度", gallery_box=classifier_pb2.Box(right=5, bottom=6)),
+        ],
         gallery="default",
         revision=3,
         encoder_bundle="e",
@@ -155,6 +164,19 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
             ),
         ),
         reasons=("brand 招商银行: visible",),
+        findings=(
+            pagesight.Finding(
+                kind="forbids",
+                text="三湘银行",
+                query_box=pagesight.Box(left=1, top=2, right=30, bottom=40),
+                note="no picture of this page shows it",
+            ),
+            pagesight.Finding(
+                kind="unknown",
+                text="额度",
+                gallery_box=pagesight.Box(left=0, top=0, right=5, bottom=6),
+            ),
+        ),
         gallery="default",
         revision=3,
         encoder_bundle="e",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -116,14 +117,67 @@ def test_a_threshold_above_every_score_of_the_calibration_tells_no_shift() -> No
     assert drift.figures().score_shift == 0.0
 
 
-def test_each_gallery_begins_anew_when_its_calibration_changes() -> None:
+def test_another_calibration_begins_the_scores_anew_and_goes_on_counting_others() -> None:
     drifts = Drifts()
-    for _ in range(3):
-        drifts.add("a", CALIBRATION, decision(0.1), with_text=True)
+    for score in [0.1, 0.3, 0.3, 0.3]:
+        drifts.add("a", CALIBRATION, decision(score), with_text=True)
     drifts.add("b", CALIBRATION, decision(0.9), with_text=False)
-    assert {name: f.answers for name, f in drifts.figures().items()} == {"a": 3, "b": 1}
-    drifts.add("a", replace(CALIBRATION, threshold_with_text=0.3), decision(0.9), with_text=True)
-    assert drifts.figures()["a"].answers == 1
+    before = drifts.of_galleries()["a"].figures()
+    # All three accepted ones lie in the lowest eighth: seven eighths too low.
+    assert before.share_other == 0.25
+    assert before.score_shift == pytest.approx(0.875, abs=0.02)
+    # The very same calibration, read back from the store, changes nothing.
+    again = Calibration.from_json(CALIBRATION.to_json())
+    drifts.add("a", again, decision(0.1), with_text=True)
+    assert drifts.of_galleries()["a"].figures().score_shift == before.score_shift
+    other = replace(CALIBRATION, threshold_with_text=0.3)
+    drifts.add("a", other, decision(1.0, threshold=0.3), with_text=True)
+    after = drifts.of_galleries()["a"].figures()
+    assert (after.answers, after.score_shift) == (6, 0.0)
+    assert after.share_other == pytest.approx(2 / 6)
+    assert drifts.of_galleries()["b"].figures().answers == 1
+
+
+def test_a_window_that_moves_on_forgets_answers_under_an_earlier_calibration() -> None:
+    drift = Drift(CALIBRATION, window=3)
+    for score in [0.1, 0.9, 0.3]:
+        drift.add(decision(score), with_text=True)
+    drift = drift.under(replace(CALIBRATION, threshold_with_text=0.1))
+    for _ in range(3):
+        drift.add(decision(1.0), with_text=True)
+    found = drift.figures()
+    assert (found.answers, found.share_other, found.score_shift) == (3, 0.0, 0.0)
+
+
+def test_a_broken_guarantee_is_logged_once_and_its_end_as_well(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "pagesight_server.drift")
+    drifts = Drifts(window=200)
+
+    def answered(scores: list[float]) -> list[str]:
+        caplog.clear()
+        for score in scores:
+            drifts.add("loans", CALIBRATION, decision(score), with_text=True)
+        return [f"{record.levelname} {record.getMessage()}" for record in caplog.records]
+
+    assert answered(evenly(0.2, 1, 100) * 3) == []
+    (warning,) = answered(evenly(0.2, 0.4, 100) * 6)
+    assert warning.startswith("WARNING gallery loans: screenshots fit their pages less well")
+    assert "rejected no longer holds" in warning
+    (end,) = answered(evenly(0.2, 1, 100) * 6)
+    assert end == "INFO gallery loans: screenshots fit their pages as they should again"
+
+
+def test_traffic_on_the_limit_is_logged_at_most_once_for_a_window_of_answers(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    drifts = Drifts(window=400)
+    for _ in range(20):
+        # By turns all is well and nothing is, as seen at every look.
+        for score in evenly(0.2, 1, 100) + evenly(0.2, 0.3, 300):
+            drifts.add("loans", CALIBRATION, decision(score), with_text=True)
+    assert len(caplog.records) <= 20
 
 
 def test_a_window_of_nothing_is_refused() -> None:

@@ -194,6 +194,28 @@ def test_an_explained_reply_shows_reasons_and_matching_lines() -> None:
     lines = [[(m.query_text, m.gallery_text) for m in c.matching_lines] for c in reply.candidates]
     assert lines == [[("abcd", "abcd")], [("额度", "额度")]]
     assert reply.reasons[0].startswith("closest to a (000000000000): score 0.")
+    assert reply.reasons[-1].startswith("Why not b (000000000000)? It scores 0.")
+
+
+def test_an_explained_reply_says_where_the_deciding_texts_stand() -> None:
+    reply = protocol.classification(answer("还款", "abcd"), options(explain=True))
+    told = {f.text: f for f in reply.findings}
+    # Lines of tests are 10 pixels high and 100 wide, one under the other.
+    new, both = told["还款"], told["abcd"]
+    assert new.kind == pb.FINDING_KIND_FORBIDS
+    assert (new.query_box.left, new.query_box.top, new.query_box.right, new.query_box.bottom) == (
+        0,
+        0,
+        100,
+        10,
+    )
+    assert not new.HasField("gallery_box")
+    assert new.note == "no picture of this page shows it"
+    assert both.kind == pb.FINDING_KIND_AGREES
+    assert (both.query_box.top, both.gallery_box.top) == (10, 0)
+    silent = protocol.classification(answer("还款", "abcd"), options(top_k=2))
+    assert not silent.findings
+    assert not silent.reasons
 
 
 def test_an_explained_reply_without_text_has_no_lines() -> None:

@@ -14,15 +14,15 @@ from typing import Any
 import pytest
 import yaml
 
-from pagesight_server.decision import Knowledge
+from pagesight_server.decision import Knowledge, decide
+from pagesight_server.drift import MIN_ANSWERS
+from pagesight_server.evidence import Query
 from pagesight_server.memo import Memo
 from pagesight_server.pipeline import Answer
 from pagesight_server.stages import Run
 from pagesight_server.telemetry import Telemetry, setup, watch
 from pagesight_server.telemetry.instruments import REQUEST_S
-from pagesight_server.telemetry.recent import MIN_SCORES
-from tests.support.parts import snapshot
-from tests.unit.test_telemetry_recent import answer
+from tests.support.parts import snapshot, unit
 
 ROOT = Path(__file__).parents[2]
 OPS = ROOT / "ops"
@@ -61,8 +61,14 @@ def exported() -> str:
         memories={"lines": Memo[str, str](1)},
         known=lambda: {"default": known},
     )
-    found: Answer = answer("a", 0.6, expected=(0.6, 0.9))
-    for _ in range(MIN_SCORES):
+    query = Query(embedding=unit(1, 0), reading=None)
+    decision = decide(
+        known.method.weigh(query, known.method.search(query.embedding)),
+        known.calibration,
+        with_text=False,
+    )
+    found = Answer(decision=decision, knowledge=known, query=query)
+    for _ in range(MIN_ANSWERS):
         with told.message("m") as message:
             message.admitted()
             message.times.add("decode", 0.0, 1.0)

@@ -100,6 +100,34 @@ OCR_MODE_OFF: OcrMode.ValueType  # 2
 """Read nothing: faster, and blind to pages that differ in words alone."""
 global___OcrMode = OcrMode
 
+class _FindingKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _FindingKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_FindingKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    FINDING_KIND_UNSPECIFIED: _FindingKind.ValueType  # 0
+    """Never sent."""
+    FINDING_KIND_AGREES: _FindingKind.ValueType  # 1
+    """The screenshot and pictures of the page show it."""
+    FINDING_KIND_FORBIDS: _FindingKind.ValueType  # 2
+    """The screenshot shows it and no picture of the page does."""
+    FINDING_KIND_MISSING: _FindingKind.ValueType  # 3
+    """The page mostly shows it and the screenshot does not."""
+
+class FindingKind(_FindingKind, metaclass=_FindingKindEnumTypeWrapper):
+    """Whether a text speaks for a page."""
+
+FINDING_KIND_UNSPECIFIED: FindingKind.ValueType  # 0
+"""Never sent."""
+FINDING_KIND_AGREES: FindingKind.ValueType  # 1
+"""The screenshot and pictures of the page show it."""
+FINDING_KIND_FORBIDS: FindingKind.ValueType  # 2
+"""The screenshot shows it and no picture of the page does."""
+FINDING_KIND_MISSING: FindingKind.ValueType  # 3
+"""The page mostly shows it and the screenshot does not."""
+global___FindingKind = FindingKind
+
 @typing.final
 class ClassifyRequest(google.protobuf.message.Message):
     """One screenshot to classify."""
@@ -279,8 +307,8 @@ class Options(google.protobuf.message.Message):
     ocr: global___OcrMode.ValueType
     """Whether text is read. Zero means the server's default."""
     explain: builtins.bool
-    """Add reasons, and to each candidate its matching lines. This makes the reply
-    carry text read from the screenshot. False means neither.
+    """Add reasons and findings, and to each candidate its matching lines. This
+    makes the reply carry text read from the screenshot. False means none of it.
     """
     def __init__(
         self,
@@ -328,6 +356,7 @@ class Classification(google.protobuf.message.Message):
     ENCODER_BUNDLE_FIELD_NUMBER: builtins.int
     OCR_BUNDLE_FIELD_NUMBER: builtins.int
     STAGE_MS_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
     label: builtins.str
     """The label of the known page, or "other" when it is none of them."""
     closest_label: builtins.str
@@ -374,6 +403,14 @@ class Classification(google.protobuf.message.Message):
         screenshot that was seen lately is not decoded, encoded or read again.
         """
 
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Finding]:
+        """Texts that speak for or against closest_label, with where they stand, to box
+        them in the screenshot and in the gallery image of the first candidate: in
+        reading order, those that weighed as names first. Empty unless
+        options.explain is set, and when no text was read.
+        """
+
     def __init__(
         self,
         *,
@@ -390,10 +427,86 @@ class Classification(google.protobuf.message.Message):
         encoder_bundle: builtins.str = ...,
         ocr_bundle: builtins.str = ...,
         stage_ms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        findings: collections.abc.Iterable[global___Finding] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "encoder_bundle", b"encoder_bundle", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "encoder_bundle", b"encoder_bundle", "findings", b"findings", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
 
 global___Classification = Classification
+
+@typing.final
+class Finding(google.protobuf.message.Message):
+    """A text of the screenshot, of the gallery image that speaks for closest_label,
+    or of both.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    TEXT_FIELD_NUMBER: builtins.int
+    QUERY_BOX_FIELD_NUMBER: builtins.int
+    GALLERY_BOX_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
+    kind: global___FindingKind.ValueType
+    """Whether it speaks for the page or against it."""
+    text: builtins.str
+    """As read; from the screenshot where that shows it."""
+    note: builtins.str
+    """Why it counts, in words for a reviewer: "9 of 10 pictures of this page show
+    it".
+    """
+    @property
+    def query_box(self) -> global___Box:
+        """Where it stands in the screenshot. Absent when that does not show it."""
+
+    @property
+    def gallery_box(self) -> global___Box:
+        """Where it stands in the gallery image. Absent when that does not show it."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___FindingKind.ValueType = ...,
+        text: builtins.str = ...,
+        query_box: global___Box | None = ...,
+        gallery_box: global___Box | None = ...,
+        note: builtins.str = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery_box", b"gallery_box", "query_box", b"query_box"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery_box", b"gallery_box", "kind", b"kind", "note", b"note", "query_box", b"query_box", "text", b"text"]) -> None: ...
+
+global___Finding = Finding
+
+@typing.final
+class Box(google.protobuf.message.Message):
+    """An upright rectangle, in pixels of the picture as it was sent or enrolled,
+    counted from its left upper corner.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    LEFT_FIELD_NUMBER: builtins.int
+    TOP_FIELD_NUMBER: builtins.int
+    RIGHT_FIELD_NUMBER: builtins.int
+    BOTTOM_FIELD_NUMBER: builtins.int
+    left: builtins.int
+    """The leftmost column."""
+    top: builtins.int
+    """The highest row."""
+    right: builtins.int
+    """The first column to the right of it."""
+    bottom: builtins.int
+    """The first row below it."""
+    def __init__(
+        self,
+        *,
+        left: builtins.int = ...,
+        top: builtins.int = ...,
+        right: builtins.int = ...,
+        bottom: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bottom", b"bottom", "left", b"left", "right", b"right", "top", b"top"]) -> None: ...
+
+global___Box = Box
 
 @typing.final
 class Candidate(google.protobuf.message.Message):

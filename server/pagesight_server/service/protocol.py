@@ -22,9 +22,12 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.admission import Priority
 from pagesight_server.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.evidence import Candidate, matching_lines
+from pagesight_server.explanation import Explanation, explain
+from pagesight_server.findings import Finding, FindingKind
 from pagesight_server.gallery import Applied, Change, ListedImage, Revision
 from pagesight_server.pipeline import Answer
 from pagesight_server.snapshot import DEFAULT_GALLERY, LabelFacts
+from pagesight_server.text import Box
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,11 @@ _PRIORITIES = {
     pb.PRIORITY_LOW: Priority.LOW,
     pb.PRIORITY_NORMAL: Priority.NORMAL,
     pb.PRIORITY_HIGH: Priority.HIGH,
+}
+_KINDS: Mapping[FindingKind, pb.FindingKind.ValueType] = {
+    "agrees": pb.FINDING_KIND_AGREES,
+    "forbids": pb.FINDING_KIND_FORBIDS,
+    "missing": pb.FINDING_KIND_MISSING,
 }
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_NAME = {code.name: code for code in grpc.StatusCode}
@@ -119,6 +127,11 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
     """The reply to a query."""
     decision, knowledge = answer.decision, answer.knowledge
     snapshot = knowledge.snapshot
+    told = Explanation()
+    reasons: tuple[str, ...] = ()
+    if options.explain:
+        told = explain(snapshot, answer.query.reading, decision)
+        reasons = (*knowledge.reasons(answer.query, decision), *filter(None, (told.why_not,)))
     return pb.Classification(
         label=decision.label,
         closest_label=decision.closest_label,
@@ -130,13 +143,28 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
             _candidate(candidate, answer, explain=options.explain)
             for candidate in decision.candidates[: options.top_k]
         ],
-        reasons=knowledge.reasons(answer.query, decision) if options.explain else (),
+        reasons=reasons,
         gallery=snapshot.gallery,
         revision=snapshot.revision,
         encoder_bundle=snapshot.encoder_bundle,
         ocr_bundle=snapshot.ocr_bundle if answer.query.reading is not None else "",
         stage_ms=answer.stage_ms,
+        findings=map(_finding, told.findings),
     )
+
+
+def _finding(finding: Finding) -> pb.Finding:
+    return pb.Finding(
+        kind=_KINDS[finding.kind],
+        text=finding.text,
+        query_box=_box(finding.query_box),
+        gallery_box=_box(finding.gallery_box),
+        note=finding.note,
+    )
+
+
+def _box(box: Box | None) -> pb.Box | None:
+    return pb.Box(**box._asdict()) if box is not None else None
 
 
 def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Candidate:

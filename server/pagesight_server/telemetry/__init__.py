@@ -5,7 +5,6 @@
     calls.py        one gRPC call ──> the SERVER span and rpc.server.call.duration
     instruments.py  every metric: name, unit, buckets
     gauges.py       what is looked at when somebody collects: queues, galleries, memories
-    recent.py       the last answers: share of `other`, drift of scores
     logs.py         lines of text or JSON, with the trace they belong to
 
 Text read from a screenshot is personal data. It enters no span, no metric and no log line,

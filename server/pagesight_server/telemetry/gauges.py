@@ -13,12 +13,13 @@ from typing import Protocol
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
 from pagesight_server.decision import Knowledge
+from pagesight_server.drift import MIN_ANSWERS, WINDOW, DriftFigures
 from pagesight_server.telemetry.instruments import GALLERY, QUEUE
 from pagesight_server.telemetry.messages import Telemetry
-from pagesight_server.telemetry.recent import Recent
 
 MEMORY = "pagesight.memory"
 RESULT = "pagesight.result"
+DRIFT = "pagesight.drift"
 
 Value = tuple[float, dict[str, str]]
 
@@ -61,10 +62,14 @@ def watch(
     def snapshots() -> Iterable[tuple[str, Knowledge]]:
         return known().items()
 
-    def of_galleries(value: Callable[[Recent], float | None]) -> Iterable[Value]:
-        for name, recent in telemetry.recent().items():
-            if (number := value(recent)) is not None:
-                yield number, {GALLERY: name}
+    def figures() -> Iterable[tuple[str, DriftFigures]]:
+        for name, drift in telemetry.drifts().items():
+            yield name, drift.figures()
+
+    def warnings() -> Iterable[Value]:
+        for name, drift in telemetry.drifts().items():
+            for kind, text in drift.warnings().items():
+                yield float(bool(text)), {GALLERY: name, DRIFT: kind}
 
     meter.create_observable_gauge(
         "pagesight.queue.depth",
@@ -92,14 +97,28 @@ def watch(
     # No unit: with "1" a collector's Prometheus exporter says `_ratio`, and ours does not.
     meter.create_observable_gauge(
         "pagesight.other.share",
-        [_read(lambda: of_galleries(lambda recent: recent.other_share))],
-        description="Share of `other` among the last answers, at most 1000",
+        [_read(lambda: [(f.share_other, {GALLERY: name}) for name, f in figures()])],
+        description=f"Share of `other` among the last answers, at most {WINDOW}",
     )
     meter.create_observable_gauge(
         "pagesight.score.drift",
-        [_read(lambda: of_galleries(lambda recent: recent.score_drift))],
-        description="How far the scores of accepted screenshots have moved from those of the "
-        "calibration: 0 not at all, 1 entirely; from 50 of them on, over the last 1000 answers",
+        [
+            _read(
+                lambda: [
+                    (f.score_shift, {GALLERY: name})
+                    for name, f in figures()
+                    if f.accepted >= MIN_ANSWERS
+                ]
+            )
+        ],
+        description="How much lower the scores of accepted screenshots lie than those of the "
+        f"calibration, 0 to 1 (Kolmogorov and Smirnov, one-sided), over the last {WINDOW} answers",
+    )
+    meter.create_observable_gauge(
+        "pagesight.drift.warning",
+        [_read(warnings)],
+        description="1 while accepted screenshots score lower than the calibration promised "
+        "(scores), or more are `other` than when it began (other), beyond chance",
     )
     meter.create_observable_counter(
         "pagesight.memory.lookups",

@@ -32,6 +32,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from pagesight_server.drift import Drift, Drifts
 from pagesight_server.errors import DeadlineError, OverloadedError, RequestError
 from pagesight_server.pipeline import Answer
 from pagesight_server.snapshot import OTHER
@@ -47,7 +48,6 @@ from pagesight_server.telemetry.instruments import (
     Outcome,
 )
 from pagesight_server.telemetry.logs import masked
-from pagesight_server.telemetry.recent import Recent
 
 MAX_ID_CHARS = 128
 """Of a request id in a span: the caller chose it."""
@@ -147,7 +147,7 @@ class Telemetry:
         self._record_text = record_text
         self._waiting: dict[int, float] = {}
         """Since when those wait that have no place yet, longest first."""
-        self._recent: dict[str, Recent] = {}
+        self._drifts = Drifts()
 
     # --- what happens -------------------------------------------------------------------
 
@@ -222,7 +222,13 @@ class Telemetry:
 
     def answered(self, answer: Answer) -> None:
         """Counts an answer towards the share of `other` and the drift of scores."""
-        self._recent.setdefault(answer.knowledge.snapshot.gallery, Recent()).add(answer)
+        knowledge = answer.knowledge
+        self._drifts.add(
+            knowledge.snapshot.gallery,
+            knowledge.calibration,
+            answer.decision,
+            with_text=answer.query.reading is not None,
+        )
 
     def ran(self, run: Run) -> None:
         """Notes a run of a model over a batch."""
@@ -250,9 +256,9 @@ class Telemetry:
         since_s = next(iter(list(self._waiting.values())), None)
         return 0.0 if since_s is None else time.perf_counter() - since_s
 
-    def recent(self) -> dict[str, Recent]:
-        """The last answers, by gallery."""
-        return dict(self._recent)
+    def drifts(self) -> dict[str, Drift]:
+        """Where the last answers stand against the calibration, by gallery."""
+        return self._drifts.of_galleries()
 
     # --- how it is told -----------------------------------------------------------------
 
