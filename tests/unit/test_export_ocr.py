@@ -135,7 +135,7 @@ def test_no_weight_is_so_small_that_processors_slow_down() -> None:
     def denormal(model: onnx.ModelProto) -> int:
         weights = [onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer]
         return sum(
-            np.count_nonzero((w != 0) & (np.abs(w) < np.finfo(np.float32).tiny))
+            int(np.count_nonzero((w != 0) & (np.abs(w) < np.finfo(np.float32).tiny)))
             for w in weights
             if w.dtype == np.float32
         )
