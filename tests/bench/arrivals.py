@@ -9,11 +9,12 @@ fixed before the first message, and what comes late because we are late counts.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Sequence
+from itertools import islice
 
 from pagesight import AsyncClient
+from pagesight._load.arrivals import due_times
 
 
 async def alone(address: str, pictures: Sequence[bytes]) -> list[float]:
@@ -38,7 +39,7 @@ async def at_random(
         per_s: Mean arrivals in a second.
         seed: Of the arrivals.
     """
-    due_s = schedule(len(pictures), per_s, seed)
+    due_s = list(islice(due_times("poisson", per_s, seed=seed), len(pictures)))
     async with AsyncClient(address) as client:
         start_s = time.perf_counter()
 
@@ -50,13 +51,3 @@ async def at_random(
         return await asyncio.gather(
             *(send(picture, due) for picture, due in zip(pictures, due_s, strict=True))
         )
-
-
-def schedule(count: int, per_s: float, seed: int) -> list[float]:
-    """Seconds from the start at which to send, exponential gaps between them."""
-    draw = random.Random(seed)
-    due, at_s = [], 0.0
-    for _ in range(count):
-        at_s += draw.expovariate(per_s)
-        due.append(at_s)
-    return due

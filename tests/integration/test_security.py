@@ -98,12 +98,16 @@ async def test_every_change_leaves_a_line_with_who_made_it(
         await teacher.enrol([pagesight.EnrolItem(image=solid(RED), label="a")], author="mei")
         image_id = hashlib.sha256(solid(RED)).hexdigest()
         await teacher.relabel([image_id], "b")
+        await teacher.set_labels([pagesight.LabelInfo(label="b", outputs=("limit",))])
+        await teacher.remove([image_id])
+        await teacher.rollback(1)
         await teacher.get_labels()
     lines = [r.getMessage() for r in caplog.records if r.name == "pagesight_server.audit"]
-    assert len(lines) == 2
     assert lines[0].startswith("gallery 'default' enrol by 'teacher' (author 'mei') from ")
     assert lines[0].endswith("revision 1, 1 added")
-    assert "relabel by 'teacher'" in lines[1]
+    assert [line.split(" by 'teacher'")[0] for line in lines] == [
+        f"gallery 'default' {kind}" for kind in ("enrol", "relabel", "labels", "remove", "rollback")
+    ]
     assert "teach-me" not in caplog.text
 
 

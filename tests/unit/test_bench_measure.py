@@ -1,4 +1,4 @@
-"""What the benches compute: quantiles, ratios, targets, arrivals and the GPU's verdict."""
+"""What the benches compute: quantiles, ratios, targets and the GPU's verdict."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 
 from tests.bench import gpu_check
 from tests.bench import gpu_verdict as verdict
-from tests.bench.arrivals import schedule
 from tests.bench.bench_runtime import cost_rows, latency_row, target_rows
 from tests.bench.gpu_verdict import Finding
 from tests.bench.measure import Cost, quantile
@@ -25,14 +24,6 @@ def test_a_quantile_is_a_value_that_was_seen(share: float, value: float) -> None
 def test_a_quantile_of_nothing_says_so() -> None:
     with pytest.raises(ValueError, match="need values"):
         quantile([], 0.5)
-
-
-def test_arrivals_come_as_often_as_asked_and_the_same_every_time() -> None:
-    due = schedule(10_000, 50.0, seed=1)
-    assert due == schedule(10_000, 50.0, seed=1)
-    assert due == sorted(due)
-    # 10,000 gaps of 20 ms; their sum spreads by 1 %.
-    assert due[-1] == pytest.approx(200, rel=0.05)
 
 
 def cost(side: str, cpu_s: float, wall_s: float, caller_cpu_s: float = 0.0) -> Cost:

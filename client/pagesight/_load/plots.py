@@ -100,7 +100,7 @@ def timeline(report: Report) -> str:
             above.plot(at, values, ".-", color=colour, label=label, linewidth=thin, markersize=4)
         above.set_ylim(bottom=0)
         above.set_ylabel("ms, by when it was due")
-        above.legend(loc="upper left", ncols=3)
+        above.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
 
         def rate(key: str) -> list[float]:
             return [moment[key] / moment["length_s"] for moment in moments]
@@ -117,7 +117,7 @@ def timeline(report: Report) -> str:
         below.set_ylim(bottom=0)
         below.set_ylabel("a second")
         below.set_xlabel("seconds from the start of measuring")
-        below.legend(loc="upper left", ncols=4)
+        below.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
         for axes in (above, below):
             if moments and moments[0]["at_s"] < 0:
                 axes.axvspan(moments[0]["at_s"], 0, color=LINE, alpha=0.5, linewidth=0)
@@ -149,7 +149,7 @@ def stages(report: Report) -> str:
         axes.set_xlim(0, longest * 1.18)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("ms; stages overlap, so they do not add up")
-        axes.legend(loc="lower right")
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
 
     return _svg("stages", (9.2, 0.9 + 0.3 * max(2, len(rows))), draw)
 
