@@ -9,14 +9,11 @@ Every step is a command that a user would type; it is printed before it runs.
 from __future__ import annotations
 
 import hashlib
-import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
@@ -30,6 +27,7 @@ from pagesight_server.explanation import Explanation
 from pagesight_server.findings import Finding
 from pagesight_server.text import Box
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
+from tests.support.process import served
 
 DEMO = Path("demo")
 SCREENS, STORE, REPORT = DEMO / "screens", DEMO / "gallery.db", DEMO / "report.html"
@@ -78,26 +76,9 @@ def _run(program: str, *arguments: object) -> None:
     subprocess.run(_command(program, *arguments), check=True)
 
 
-@contextmanager
-def _served() -> Iterator[str]:
-    """Starts a server on a free port and stops it as an init system would."""
+def _served() -> AbstractContextManager[str]:
     command = _command("pagesight-server", "serve", "--store", STORE, "--port", 0, "--json")
-    log = DEMO / "server.log"
-    with (
-        log.open("w", encoding="utf-8") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
-    ):
-        try:
-            line = server.stdout.readline() if server.stdout else ""
-            if not line:
-                raise SystemExit(f"the server did not start; see {log}")
-            listening = json.loads(line)
-            yield f"{listening['host']}:{listening['port']}"
-        finally:
-            server.send_signal(signal.SIGTERM)
-            code = server.wait(STOP_SECONDS)
-    if code != 0:
-        raise SystemExit(f"the server ended with {code}; see {log}")
+    return served(command, DEMO / "server.log")
 
 
 def _ask(address: str) -> list[AnswerRow]:

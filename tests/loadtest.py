@@ -13,22 +13,21 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from rich.console import Console
 
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
+from tests.support.process import served
 
 LOADTEST = Path("loadtest")
 SCREENS, STORE = LOADTEST / "screens", LOADTEST / "gallery.db"
 BIN = Path(sys.executable).parent
-STOP_SECONDS = 30
 
 BUDGET_S = 105.0
 """For everything; what the preparation takes is left out of the measured time."""
@@ -40,7 +39,7 @@ REPEAT = 0.75
 screenshots in the time. One in four is new, and those are p90 and p99."""
 TARGETS = ("p90=5s", "p99=10s", "errors=1%")
 """What someone who waits for an answer puts up with. A new screenshot alone takes about a
-second of two cores, three where others want them too (docs/load-testing.md)."""
+second of two cores, and three where others want them too."""
 CHOOSES_LOAD = ("--rate", "--closed", "--steps", "--find-knee")
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
@@ -103,30 +102,9 @@ def _closed_loop(load: Sequence[str]) -> float:
     return most
 
 
-@contextmanager
-def _served() -> Iterator[str]:
-    """Starts a server on a free port and stops it as an init system would."""
+def _served() -> AbstractContextManager[str]:
     command = _command("pagesight-server", "serve", "--store", STORE, "--port", 0, "--json")
-    log = LOADTEST / "server.log"
-    with (
-        log.open("w", encoding="utf-8") as errors,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
-    ):
-        try:
-            line = server.stdout.readline() if server.stdout else ""
-            if not line:
-                raise SystemExit(f"loadtest: the server did not start; see {log}")
-            listening = json.loads(line)
-            yield f"{listening['host']}:{listening['port']}"
-        finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                code = server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                raise
-    if code != 0:
-        raise SystemExit(f"loadtest: the server ended with {code}; see {log}")
+    return served(command, LOADTEST / "server.log")
 
 
 if __name__ == "__main__":

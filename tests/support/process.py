@@ -1,0 +1,45 @@
+"""A real server in a process of its own, for the demo and the load test."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+STOP_SECONDS = 30
+
+
+@contextmanager
+def served(command: Sequence[str], log: Path) -> Iterator[str]:
+    """Starts a server, gives its address, and stops it as an init system would.
+
+    Args:
+        command: `pagesight-server serve ... --port 0 --json`.
+        log: Where its standard error goes.
+
+    Raises:
+        SystemExit: it did not start, or did not end well; says where its log is.
+        subprocess.TimeoutExpired: it did not end in time, and was killed.
+    """
+    with (
+        log.open("w", encoding="utf-8") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
+    ):
+        try:
+            line = server.stdout.readline() if server.stdout else ""
+            if not line:
+                raise SystemExit(f"the server did not start; see {log}")
+            listening = json.loads(line)
+            yield f"{listening['host']}:{listening['port']}"
+        finally:
+            server.send_signal(signal.SIGTERM)
+            try:
+                code = server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                raise
+    if code != 0:
+        raise SystemExit(f"the server ended with {code}; see {log}")
