@@ -6,8 +6,11 @@
 The pages are lines of made-up Chinese words: of each label a dozen that it always shows, some that
 all labels share, and some that every picture has for itself (names, addresses, amounts).
 
-.venv/bin/python -m tests.bench.bench_knowledge --labels 22 200 1000 --pictures 10
-.venv/bin/python -m tests.bench.bench_knowledge --labels 1 --pictures 10000
+OPENBLAS_NUM_THREADS=1 .venv/bin/python -m tests.bench.bench_knowledge --labels 22 200 1000
+OPENBLAS_NUM_THREADS=1 .venv/bin/python -m tests.bench.bench_knowledge --labels 1 --pictures 10000
+
+The variable is what the server sets for itself (`pagesight_server/__init__.py`); here numpy comes
+first.
 """
 
 from __future__ import annotations
