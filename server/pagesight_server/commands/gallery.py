@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 
 from pagesight_server import wiring
-from pagesight_server.command_line import (
+from pagesight_server.commands.options import (
     BundlesOption,
     ConfigOption,
     GalleryOption,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -27,6 +27,11 @@ BundlesOption = Annotated[
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
 GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+MethodOption = Annotated[
+    Literal["seed", "pagesight"] | None,
+    typer.Option("--method", help="`seed` is the published method.", show_default="pagesight"),
+]
 
 
 def settings_of(
