@@ -10,3 +10,8 @@ import os
 # product is waited for, spinning: 48 ms a query instead of 3.5 (tests/bench/bench_knowledge.py).
 # The models have pools of their own.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+# Before ONNX Runtime is loaded, as it reads this once. Its official builds (1.31.1 for one) report
+# their use, the program's path included, to their maker, and keep a device id in HOME, unless told
+# not to (Privacy.md in the wheel). A server of people's screenshots calls nobody of its own accord.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,28 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def inputs(rows: int) -> dict[str, Any]:
     x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
     return {"x": x, "mask": x % 2 == 0}
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "from pagesight_server.runtime import Compute, Graph; Graph(path, Compute())",
+        "from pagesight_export.runtime import Graph; Graph(path)",
+    ],
+    ids=["server", "export"],
+)
+def test_onnx_runtime_reports_to_nobody_and_leaves_nothing_in_home(
+    load: str, model: Path, tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    code = f"from pathlib import Path; path = Path({str(model)!r}); {load}"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+        timeout=60,
+    )
+    assert list(tmp_path.rglob("*")) == []
 
 
 def bound(model: Path, **options: Any) -> Bound:
