@@ -18,11 +18,8 @@ import asyncio
 import io
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,24 +29,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pagesight_server import image
-from pagesight_server.config import Config, read_config
 from tests.bench import sides
 from tests.bench.arrivals import alone, at_random
 from tests.bench.measure import Cost, machine, quantile, timed
+from tests.bench.screens import Screens, generated, real
 from tests.bench.streaming import overhead
 
 Row = dict[str, Any]
 SIDES = ("script", "pipeline", "service")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Screens:
-    """Distinct screenshots of one origin and a gallery to look them up in."""
-
-    name: str
-    config: Config
-    pictures: Sequence[bytes]
-    """Enough for the rounds, and then for the latencies."""
 
 
 def main() -> None:
@@ -97,35 +84,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _sets(asked: argparse.Namespace) -> list[Screens]:
     count = asked.rounds * asked.each + asked.alone + asked.arrivals
-    folders = [("real", asked.screens)] if asked.screens else []
+    found = []
+    if asked.screens:
+        found.append(real(asked.screens, count, out=asked.out, bundles=asked.bundles))
     if not asked.no_generated:
-        drawn = asked.out / "generated"
-        # 5 labels and 6 kinds of unknown pages.
-        each = str(-(-count // 5))
-        _run("tests.samples", str(drawn), "--labels", "demo", "--gallery", "3", "--test", each,
-             "--other", "1", "--width", "1080")  # fmt: skip
-        folders.append(("generated", drawn))
-    if not folders:
+        found.append(generated(count, out=asked.out, bundles=asked.bundles))
+    if not found:
         raise SystemExit("nothing to measure: give --screens DIR, or leave out --no-generated")
-    return [_set(name, folder, asked, count) for name, folder in folders]
-
-
-def _set(name: str, folder: Path, asked: argparse.Namespace, count: int) -> Screens:
-    paths = sorted(path for path in (folder / "test").glob("*/*") if path.is_file())
-    if len(paths) < count:
-        raise SystemExit(f"{count} distinct screenshots are needed, {folder} has {len(paths)}")
-    chosen = [paths[i * len(paths) // count] for i in range(count)]
-    # Neighbours show the same page: spread them over the rounds.
-    np.random.default_rng(0).shuffle(chosen)
-    store = asked.out / f"{name}.db"
-    common = ("--store", str(store), "--bundles", str(asked.bundles))
-    _run("pagesight_server", "index", str(folder / "gallery"), *common)
-    config = read_config(None, {"store": store, "bundles": asked.bundles})
-    return Screens(name=name, config=config, pictures=[path.read_bytes() for path in chosen])
-
-
-def _run(module: str, *arguments: str) -> None:
-    subprocess.run([sys.executable, "-m", module, *arguments], check=True)
+    return found
 
 
 async def compare(screens: Screens, rounds: int, each: int) -> list[Cost]:
