@@ -211,11 +211,14 @@ def test_reports_are_compared(pagesight: Run, shots: Path, tmp_path: Path) -> No
     result = pagesight("load", "--compare", a, b, "--json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["worse"] is True
-    for wrong in ("{}", "[]", "no json"):
+    for wrong, why in {
+        "{}": "the second is no report.json of `pagesight load`: it has no stages_ms",
+        "no json": f"{b} is no report.json of `pagesight load`",
+    }.items():
         b.write_text(wrong, "utf-8")
         failed = pagesight("load", "--compare", a, b)
         assert failed.exit_code == 1
-        assert "report.json" in failed.stderr
+        assert failed.stderr == f"pagesight: {why}\n"
 
 
 @pytest.mark.parametrize(
@@ -241,30 +244,43 @@ def test_a_wrong_command_line_is_exit_code_2(pagesight: Run, arguments: list[str
     assert result.stdout == ""
 
 
-def test_ctrl_c_ends_the_run_and_writes_the_report(
-    server: FakeServer, shots: Path, tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code", "more"),
+    [
+        pytest.param(signal.SIGINT, 130, ("--processes", "2"), id="Ctrl-C, processes"),
+        pytest.param(signal.SIGTERM, 143, ("--processes", "2"), id="SIGTERM, processes"),
+        pytest.param(signal.SIGTERM, 143, ("--find-knee",), id="SIGTERM, rates"),
+    ],
+)
+def test_a_signal_breaks_the_run_off_and_the_report_is_of_what_was_measured(
+    server: FakeServer, shots: Path, tmp_path: Path, number: int, code: int, more: tuple[str, ...]
 ) -> None:
     command = [
         *(sys.executable, "-m", "pagesight", "load", shots, "--address", server.address),
-        *("--rate", "50", "--duration", "600", "--warmup", "0", "--processes", "2"),
-        *("--out", tmp_path / "out"),
+        *("--rate", "50", "--duration", "600", "--warmup", "0", *more),
+        *("--slo", "p99=20s", "--out", tmp_path / "out"),
     ]
     with subprocess.Popen(
         list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             server.classifier.wait_until_asked(20)
-            process.send_signal(signal.SIGINT)
-            said, errors = process.communicate(timeout=WAIT_S)
+            process.send_signal(number)
+            # Its workers hold its stderr too, so this ends when they have ended.
+            said, errors = process.communicate(timeout=3 * WAIT_S)
         finally:
             process.kill()
-    assert process.returncode == 0, errors
+    name = signal.Signals(number).name
+    assert process.returncode == code, errors
+    assert f"pagesight: broken off by {name} after " in errors
     assert "broken off" in said
     found = read(tmp_path / "out")
-    assert found["interrupted"] is True
+    assert (found["interrupted"], found["interrupted_by"]) == (True, name)
     assert found["sent"] == found["ok"] + sum(found["errors"].values())
     assert found["ok"] >= 19
+    assert found["slo"]["p99"]["met"] is True
     assert found["duration_s"] < 60
+    assert "broken off" in (tmp_path / "out/report.html").read_text("utf-8")
 
 
 async def test_a_real_server_takes_distinct_variants_for_what_they_show(tmp_path: Path) -> None:

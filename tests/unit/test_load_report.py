@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from html.parser import HTMLParser
 from typing import Any
 
@@ -405,3 +406,36 @@ def test_loads_that_differ_are_pointed_out() -> None:
     one, other = spread(1.0, count=10), spread(1.0, count=10)
     other["plan"]["rate"] = 9.0
     assert compare(one, other, 0.1).differences == ("rate: 1.0 before, 9.0 after",)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        pytest.param(lambda r: [], "it has no stages_ms", id="a list"),
+        pytest.param(lambda r: r | {"plan": {}}, r"it has no plan\.rate", id="no plan"),
+        pytest.param(
+            lambda r: r | {"latency_ms": {}}, r"it has no latency_ms\.max", id="no latencies"
+        ),
+        pytest.param(
+            lambda r: r | {"lost_share": "few"}, "its lost_share is 'few'", id="a word for a number"
+        ),
+        pytest.param(
+            lambda r: r | {"stages_ms": {"read": 1}}, r"no stages_ms\.read\.p50", id="a stage"
+        ),
+        *(
+            pytest.param(lambda r, t=text: r | {"hdr": {"latency": t}}, "no histogram", id=text)
+            for text in ("abc", "AAAA", "käse")
+        ),
+        pytest.param(
+            lambda r: r | {"hdr": {"latency": r["hdr"]["latency"][:-8]}},
+            "no histogram",
+            id="a histogram cut short",
+        ),
+    ],
+)
+def test_what_is_no_report_is_refused_and_says_what_it_lacks(
+    spoil: Callable[[Report], object], why: str
+) -> None:
+    one = spread(1.0, count=10)
+    with pytest.raises(ValueError, match=f"the second is no report.json of.*{why}"):
+        compare(one, spoil(one), 0.1)

@@ -6,6 +6,7 @@ What generates the load is `pagesight._load`, imported when it is needed.
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 MISSED = 3
 """Exit code when the server answers, but not as it should."""
+SIGNALLED = 128
+"""Added to the number of the signal that broke a run off, as shells do."""
 
 
 @session.teaching
@@ -123,8 +126,8 @@ def load(
       pagesight load --compare before/report.json after/report.json
 
     Exit code 0: every target is met; 3: one is missed, or with --compare the second is worse;
-    1: it failed, or nothing was answered; 2: the command line is wrong. Ctrl-C ends the run
-    and reports what was measured so far.
+    1: it failed, or nothing was answered; 2: the command line is wrong. Ctrl-C and SIGTERM
+    break a load off: the report is of what was measured so far, and the exit code 130 or 143.
     """
     paths = paths or []
     if compare:
@@ -213,6 +216,9 @@ def _run(
         session.output().print(load_page.summary(report))
         if out is not None:
             session.output().print(f"written: {out / 'report.html'} and {out / 'report.json'}")
+    if by := report["interrupted_by"]:
+        session.warn(f"pagesight: broken off by {by} after {report['duration_s']:.4g} s")
+        raise typer.Exit(SIGNALLED + signal.Signals[by])
     if not report["ok"]:
         why = ", ".join(f"{count} x {code}" for code, count in report["errors"].items())
         session.fail(f"nothing was answered: {why or 'nothing was sent'}")
@@ -249,8 +255,8 @@ def _compare(paths: list[Path], tolerance: float, *, as_json: bool) -> None:
             session.fail(f"{path} is no report.json of `pagesight load`")
     try:
         found = compare(read[0], read[1], tolerance)
-    except (KeyError, TypeError, ValueError, AttributeError):
-        session.fail("one of the two is no report.json of this version of `pagesight load`")
+    except ValueError as error:
+        session.fail(str(error))
     if as_json:
         typer.echo(json.dumps(found.plain(), ensure_ascii=False))
     else:

@@ -67,6 +67,7 @@ async def _serve() -> None:
 
 
 if __name__ == "__main__":
-    # The commander hears Ctrl-C, and says what to do.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The commander hears what ends it, and says what to do; when it is gone, our input ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     asyncio.run(_serve())

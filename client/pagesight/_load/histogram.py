@@ -7,8 +7,10 @@ and the histograms of several processes add up exactly, count by count.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 
+from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 
 LONGEST_US = 3_600_000_000
@@ -97,9 +99,16 @@ class Histogram:
 
     @classmethod
     def decoded(cls, text: str) -> Histogram:
-        """Reads what `encoded` wrote."""
+        """Reads what `encoded` wrote.
+
+        Raises:
+            ValueError: It did not write this, or not all of it.
+        """
         made = cls()
-        made._counts = HdrHistogram.decode(text.encode("ascii"))
+        try:
+            made._counts = HdrHistogram.decode(text.encode("ascii"))
+        except (ValueError, HdrCookieException, HdrLengthException, zlib.error):
+            raise ValueError(f"{text!r:.40} is no histogram") from None
         return made
 
 

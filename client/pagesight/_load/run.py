@@ -3,6 +3,7 @@
 one load     ──────────────────────────────────> report
 --steps      rates as given, one load each ────> report of the highest that held, and steps
 --find-knee  rates that `knee.Search` chooses ──> the same
+SIGINT, SIGTERM while one is measured ─────────> report of what was measured so far
 """
 
 from __future__ import annotations
@@ -43,7 +44,10 @@ def run(
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = SILENT,
 ) -> Report:
-    """Runs it, until it is done or Ctrl-C.
+    """Runs it, until it is done or the first SIGINT (Ctrl-C) or SIGTERM.
+
+    Returns:
+        The report; its `interrupted_by` names the signal that broke it off.
 
     Raises:
         PagesightError: The server cannot be reached, or a picture not be read.
@@ -52,14 +56,15 @@ def run(
     """
 
     async def whole() -> Report:
-        stop = asyncio.Event()
-        with _ctrl_c(stop):
-            await reach(access.endpoint(plan.timeout_s))
-            async with Crew(access, plan) as crew:
+        await reach(access.endpoint(plan.timeout_s))
+        async with Crew(access, plan) as crew:
+            with _breaking_off() as broken:
                 if steps is None:
-                    tally = await crew.run(plan, stop=stop, progress=progress)
-                    return report(tally, plan, targets, interrupted=stop.is_set())
-                return await _climb(crew, plan, targets, steps, stop, progress, say)
+                    tally = await crew.run(plan, stop=broken.off, progress=progress)
+                    found = report(tally, plan, targets)
+                else:
+                    found = await _climb(crew, plan, targets, steps, broken.off, progress, say)
+            return found | {"interrupted": broken.off.is_set(), "interrupted_by": broken.by}
 
     return asyncio.run(whole())
 
@@ -77,13 +82,15 @@ async def _climb(
     given = list(steps.rates)
     done: list[tuple[float, knee.Step, Report]] = []
     rows: list[dict[str, Any]] = []
-    while not stop.is_set():
+    while not (stop.is_set() and done):
         rate = search.rate if not steps.rates else (given.pop(0) if given else None)
         if rate is None:
             break
         at_rate = replace(plan, rate=rate, seed=plan.seed + len(done))
         tally = await crew.run(at_rate, stop=stop, progress=progress)
-        found = report(tally, at_rate, targets, interrupted=stop.is_set())
+        found = report(tally, at_rate, targets)
+        if stop.is_set() and done:
+            break  # part of a step shows nothing of its rate
         step = _step(found, judged=bool(targets))
         done.append((rate, step, found))
         why = knee.why_not(step, done[0][1]) if steps.rates else search.add(step)
@@ -94,7 +101,6 @@ async def _climb(
     shown = next((found for rate, _, found in done if rate == best), done[0][2])
     return {
         **shown,
-        "interrupted": stop.is_set(),
         "steps": sorted(rows, key=lambda row: float(row["rate"])),
         "knee": {
             "rate": best,
@@ -134,20 +140,36 @@ def _said(row: Report) -> str:
     return f"{row['rate']:.4g}/s: {row['rate_achieved']:.4g}/s answered, p99 {p99}; {verdict}"
 
 
+@dataclass(slots=True)
+class _Broken:
+    """Whether, and by which signal, a run was broken off."""
+
+    off: asyncio.Event
+    by: str | None = None
+
+
 @contextmanager
-def _ctrl_c(stop: asyncio.Event) -> Iterator[None]:
-    """Makes the first Ctrl-C end the run in good order, and the second one at once."""
+def _breaking_off() -> Iterator[_Broken]:
+    """Makes the first SIGINT or SIGTERM end the run in good order, and the second one at once."""
+    broken = _Broken(asyncio.Event())
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield broken
         return
     loop = asyncio.get_running_loop()
+    before: dict[int, Any] = {}
 
-    def first(_number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        loop.call_soon_threadsafe(stop.set)
+    def restore() -> None:
+        while before:
+            signal.signal(*before.popitem())
 
-    before = signal.signal(signal.SIGINT, first)
+    def first(number: int, _frame: FrameType | None) -> None:
+        restore()
+        broken.by = signal.Signals(number).name
+        loop.call_soon_threadsafe(broken.off.set)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, first)
     try:
-        yield
+        yield broken
     finally:
-        signal.signal(signal.SIGINT, before)
+        restore()

@@ -21,9 +21,7 @@ LAG_MS = 20.0
 Report = dict[str, Any]
 
 
-def report(
-    tally: Tally, plan: Plan, targets: Sequence[Target], *, interrupted: bool = False
-) -> Report:
+def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
     """Builds the report of one load.
 
     `sent` = `ok` + all `errors`; `latency_ms` is of answers, from when they were due.
@@ -49,7 +47,8 @@ def report(
         "slo_shares": shares,
         "slo_met": all(found["met"] for found in (*latencies.values(), *shares.values())),
         "lost_share": round(lost, 6),
-        "interrupted": interrupted,
+        "interrupted": False,
+        "interrupted_by": None,
         "warnings": warnings(tally, plan, generator),
         "error_examples": dict(sorted(tally.examples.items())),
         "service_ms": latency(tally.service),

@@ -12,10 +12,11 @@ A stream that breaks fails all that it owes, and the next message opens another.
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import grpc
 
@@ -82,54 +83,8 @@ class Questions:
         return self._ready[key]
 
 
-class Lane(Protocol):
-    """One connection."""
-
-    in_flight: int
-
-    async def send(self, item: Item) -> Reply:
-        """Sends a message and waits for its reply; never raises but when it is cancelled."""
-
-    async def close(self) -> None:
-        """Closes the connection."""
-
-
-class UnaryLane:
-    """A call of its own for each message."""
-
-    def __init__(self, endpoint: Endpoint, questions: Questions, name: str) -> None:
-        self.in_flight = 0
-        self._endpoint = endpoint
-        self._questions = questions
-        self._name = name
-        self._number = 0
-        self._channel = endpoint.connect_async()
-        stub = ClassifierServiceStub(self._channel)
-        self._classify = cast("ClassifierServiceAsyncStub", stub).Classify
-
-    async def send(self, item: Item) -> Reply:
-        """Sends a message and waits for its reply."""
-        request = _requests.classify(self._questions.about(item), item.image)
-        self._number += 1
-        request.request_id = f"{self._name}-{self._number}"
-        endpoint, loop = self._endpoint, asyncio.get_running_loop()
-        self.in_flight += 1
-        try:
-            timeout_s = endpoint.answer_timeout_s(item.deadline_ms)
-            reply = await self._classify(request, timeout=timeout_s, metadata=endpoint.metadata())
-            return _answered(reply.classification, loop.time())
-        except grpc.RpcError as error:
-            return _failed(endpoint.error(error), loop.time())
-        finally:
-            self.in_flight -= 1
-
-    async def close(self) -> None:
-        """Closes the connection."""
-        await self._channel.close()
-
-
-class StreamLane:
-    """One stream at a time, opened with the first message and again after it broke."""
+class Lane(ABC):
+    """One connection, and how messages go over it."""
 
     def __init__(self, endpoint: Endpoint, questions: Questions, name: str) -> None:
         self.in_flight = 0
@@ -140,28 +95,57 @@ class StreamLane:
         self._channel = endpoint.connect_async()
         stub = ClassifierServiceStub(self._channel)
         self._stub = cast("ClassifierServiceAsyncStub", stub)
-        self._stream: _Stream | None = None
 
     async def send(self, item: Item) -> Reply:
-        """Sends a message and waits for its reply."""
+        """Sends a message and waits for its reply; never raises but when it is cancelled."""
         self._number += 1
-        request = _requests.classify_stream(
-            self._questions.about(item), f"{self._name}-{self._number}", item.image
-        )
-        if self._stream is None or self._stream.is_over:
-            self._stream = _Stream(self._stub, self._endpoint)
+        timeout_s = self._endpoint.answer_timeout_s(item.deadline_ms)
         self.in_flight += 1
         try:
-            timeout_s = self._endpoint.answer_timeout_s(item.deadline_ms)
-            return await self._stream.ask(request, timeout_s)
+            return await self._ask(item, f"{self._name}-{self._number}", timeout_s)
         finally:
             self.in_flight -= 1
+
+    @abstractmethod
+    async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply: ...
+
+    async def close(self) -> None:
+        """Closes the connection."""
+        await self._channel.close()
+
+
+class UnaryLane(Lane):
+    """A call of its own for each message."""
+
+    async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply:
+        request = _requests.classify(self._questions.about(item), item.image)
+        request.request_id = request_id
+        endpoint, loop = self._endpoint, asyncio.get_running_loop()
+        try:
+            reply = await self._stub.Classify(
+                request, timeout=timeout_s, metadata=endpoint.metadata()
+            )
+        except grpc.RpcError as error:
+            return _failed(endpoint.error(error), loop.time())
+        return _answered(reply.classification, loop.time())
+
+
+class StreamLane(Lane):
+    """One stream at a time, opened with the first message and again after it broke."""
+
+    _stream: _Stream | None = None
+
+    async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply:
+        request = _requests.classify_stream(self._questions.about(item), request_id, item.image)
+        if self._stream is None or self._stream.is_over:
+            self._stream = _Stream(self._stub, self._endpoint)
+        return await self._stream.ask(request, timeout_s)
 
     async def close(self) -> None:
         """Gives the stream up and closes the connection."""
         if self._stream is not None:
             await self._stream.close()
-        await self._channel.close()
+        await super().close()
 
 
 class _Stream:
@@ -262,7 +246,7 @@ class Lanes:
     def open(cls, plan: Plan, endpoint: Endpoint, *, name: str, count: int) -> Lanes:
         """Prepares so many connections; each connects with its first message."""
         questions = Questions(plan)
-        kind: Any = StreamLane if plan.calls == "stream" else UnaryLane
+        kind = StreamLane if plan.calls == "stream" else UnaryLane
         return cls([kind(endpoint, questions, f"{name}-{n}") for n in range(count)])
 
     async def send(self, item: Item) -> Reply:
