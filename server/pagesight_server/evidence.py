@@ -3,6 +3,8 @@
     embedding ──search──> hits ─┐
     reading ────────────────────┴─weigh──> candidates, one per label, best first
 
+A page is found by its looks or by its words: in its app's next version it may look like any.
+
 Two methods behind one interface. `seed` is the published prototype, kept to the
 letter so that it can always be measured; `pagesight` is ours.
 """
@@ -20,6 +22,7 @@ from rapidfuzz import fuzz, process
 
 from pagesight_server.arrays import Embedding
 from pagesight_server.index import Hits, nearest
+from pagesight_server.index.exact import cosines, ranked
 from pagesight_server.lines import PageLine, page
 from pagesight_server.names import NameEvidence, Names
 from pagesight_server.snapshot import Snapshot, is_reserved
@@ -178,8 +181,12 @@ class PagesightMethod:
     """
 
     K = 64
-    """Pictures compared by text. Recall of the right label within 20 was 0.995 on the
-    hardest set measured; 64 leaves room for labels with many pictures."""
+    """Pictures compared because they look alike. Of an app's next version, none of its page's may
+    be among them: three of the four errors on drawn seed 22 (docs/recognition.md)."""
+
+    READ_LABELS, READ_PICTURES = 8, 8
+    """Labels compared because they read alike, and how many pictures of each: those that look most
+    alike of `templates.MAX_PICTURES`."""
 
     PIECES: ClassVar[Mapping[Piece, str]] = {
         "visual": "how alike the pictures look",
@@ -240,13 +247,14 @@ class PagesightMethod:
         self, query: Query, hits: Hits, *, without: int | None = None
     ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits, and what the label always shows."""
-        if "whitening" not in self._without:
-            hits = self._whitening.cosines(query.embedding, hits, without=without)
         if query.reading is None:
+            hits = self._whitened(query.embedding, hits, without=without)
             return _best_per_label(self._snapshot, hits, None, self._texts)
+        said = self._templates.weigh(query.reading, without=without)
+        hits = self._reading_alike(query.embedding, hits, said, without=without)
+        hits = self._whitened(query.embedding, hits, without=without)
         text = folded_text(query.reading)
         found = _best_per_label(self._snapshot, hits, text, self._texts)
-        said = self._templates.weigh(query.reading, without=without)
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
         named = self._with_names(fits, page(query.reading), without=without)
         return named if "siblings" in self._without else self._siblings(named, said)
@@ -264,6 +272,28 @@ class PagesightMethod:
             for string, rate, other_rate in strings[:MAX_DIFFERENCES]
         )
         return (f"words that tell {label} from {other}: {quoted}",)
+
+    def _whitened(self, embedding: Embedding, hits: Hits, *, without: int | None) -> Hits:
+        if "whitening" in self._without:
+            return hits
+        return self._whitening.cosines(embedding, hits, without=without)
+
+    def _reading_alike(
+        self, embedding: Embedding, hits: Hits, said: TextEvidence, *, without: int | None
+    ) -> Hits:
+        """Adds pictures of the labels that read most alike, where hits have none of them."""
+        agrees = said.stable + said.discriminative + said.explained
+        seen = {self._snapshot.pictures[row].label for row in hits.rows.tolist()}
+        found = [hits]
+        for i in np.argsort(-agrees, kind="stable")[: self.READ_LABELS].tolist():
+            label = self._templates.labels[i]
+            unsought = is_reserved(label) and "examples" in self._without
+            if agrees[i] <= 0 or label in seen or unsought:
+                continue
+            rows = [row for row in self._templates.drawn[label] if row != without]
+            near = cosines(embedding, self._snapshot.embeddings[rows])
+            found.append(ranked(np.asarray(rows, np.int64), near, self.READ_PICTURES))
+        return Hits(*map(np.concatenate, zip(*found, strict=True)))
 
     def _with_templates(self, candidate: Candidate, said: TextEvidence) -> Candidate:
         """Mixes what the label always shows into the textual evidence of its best picture."""

@@ -120,7 +120,8 @@ class Templates:
     """
 
     def __init__(self, snapshot: Snapshot, before: Templates | None = None) -> None:
-        drawn = snapshot.drawn(MAX_PICTURES)
+        self.drawn = drawn = snapshot.drawn(MAX_PICTURES)
+        """By label, the rows whose text is counted."""
         self.labels = list(drawn)
         self._counted: dict[int, tuple[int, int]] = {}
         """By row: its label and its place among the label's pictures that are counted."""

@@ -148,6 +148,33 @@ def test_many_examples_of_unknown_pages_crowd_out_no_known_page() -> None:
     assert [label for label, *_ in found] == ["other", "a"]
 
 
+def crowded(label: str, crowd: str) -> tuple[PagesightMethod, int]:
+    """One page that reads like the query, its row, and too many that look like it to search all."""
+    near = [(crowd, (10, i % 7), ["xyz"]) for i in range(PagesightMethod.K + 10)]
+    return PagesightMethod(snapshot(*near, (label, (0, 1), ["abcd", "efgh"]))), len(near)
+
+
+def test_a_page_that_looks_like_many_others_is_found_by_its_words() -> None:
+    known, row = crowded("far", "near")
+    asked = query("abcd", "efgh")
+    hits = known.search(asked.embedding)
+    assert row not in hits.rows
+    assert [c.row for c in known.weigh(asked, hits) if c.textual == 1.0] == [row]
+
+
+def test_a_picture_that_is_left_out_is_not_found_by_its_words() -> None:
+    known, row = crowded("far", "near")
+    asked = query("abcd", "efgh")
+    found = known.weigh(asked, known.search(asked.embedding, without=row), without=row)
+    assert [c.label for c in found] == ["near"]
+
+
+def test_an_example_of_an_unknown_page_is_found_by_its_words() -> None:
+    known, row = crowded("other_far", "other_near")
+    asked = query("abcd", "efgh")
+    assert row in [c.row for c in known.weigh(asked, known.search(asked.embedding))]
+
+
 def test_the_hits_of_known_and_unknown_pages_come_nearest_first() -> None:
     gallery = snapshot(("other", (4, 3), []), ("a", (3, 4), []), ("b", (1, 0), []))
     hits = PagesightMethod(gallery).search(unit(1, 0))
