@@ -4,8 +4,8 @@
     alike lines ──the commonest first, in each connected group──> one spelling stands for all
 
 Two lines are the same when RapidFuzz finds them 0.8 alike *and* their difference
-does not replace two or more Chinese characters by others: that is a brand inside
-a longer line, and brands are what white-label pages differ in.
+is no word of two or more Chinese characters, exchanged, added or left out: that may be
+a brand inside a longer line, and brands are what white-label pages differ in.
 
 A gallery of 10,000 pictures has some 70,000 lines, too many to compare each with each. Lines
 that are 0.8 alike share two thirds of the characters of either, so one of any third of them,
@@ -28,14 +28,19 @@ ALIKE = 80.0
 _CJK = re.compile(r"[㐀-鿿]")
 
 
-def hides_other_name(a: str, b: str) -> bool:
-    """Whether two lines that are alike differ by a name: two or more CJK characters replaced."""
-    return any(
-        len(_CJK.findall(a[op.src_start : op.src_end])) >= 2
-        and len(_CJK.findall(b[op.dest_start : op.dest_end])) >= 2
-        for op in Levenshtein.opcodes(a, b)
-        if op.tag == "replace"
-    )
+def differ_by_a_word(a: str, b: str) -> bool:
+    """Whether two lines that are alike differ by a word: two CJK characters exchanged or added.
+
+    One character is a misreading. Two may be a name, or all that tells one page's title from
+    another's: 个人信息, 补充个人信息.
+    """
+    for op in Levenshtein.opcodes(a, b):
+        mine = len(_CJK.findall(a[op.src_start : op.src_end]))
+        theirs = len(_CJK.findall(b[op.dest_start : op.dest_end]))
+        told = min(mine, theirs) if op.tag == "replace" else max(mine, theirs)
+        if op.tag != "equal" and told >= 2:
+            return True
+    return False
 
 
 class Lines:
@@ -99,7 +104,7 @@ class Lines:
         return {
             text: ratio
             for text, ratio, _ in near
-            if ratio == 100 or not hides_other_name(line, text)
+            if ratio == 100 or not differ_by_a_word(line, text)
         }
 
     def _add(self, line: str) -> None:

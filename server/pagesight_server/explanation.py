@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from rapidfuzz import fuzz, process
 
-from pagesight_server.alike import ALIKE, hides_other_name
+from pagesight_server.alike import ALIKE, differ_by_a_word
 from pagesight_server.decision import WORTH_TELLING, Decision
 from pagesight_server.findings import Finding
 from pagesight_server.names import NameEvidence
@@ -145,7 +145,7 @@ def _like(line: _Line, lines: Sequence[_Line]) -> int | None:
     """The most alike line, by the rule by which templates join lines."""
     texts = [other.essence for other in lines]
     near = process.extract(line.essence, texts, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=5)
-    return next((i for text, _, i in near if not hides_other_name(line.essence, text)), None)
+    return next((i for text, _, i in near if not differ_by_a_word(line.essence, text)), None)
 
 
 def _shown(count: int, pictures: int) -> str:

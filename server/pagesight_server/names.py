@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 from rapidfuzz import fuzz, process
 
-from pagesight_server.alike import ALIKE, hides_other_name
+from pagesight_server.alike import ALIKE, differ_by_a_word
 from pagesight_server.lines import PageLine, Place, blocks, middle, page
 from pagesight_server.snapshot import Snapshot, is_reserved
 from pagesight_server.text import Reading, TextLine, essence
@@ -226,7 +226,7 @@ def _named(block: str, brands: Iterable[str]) -> bool:
 def _explained(line: str, strings: Sequence[str]) -> bool:
     """Whether a label has shown this line."""
     near = process.extract(line, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=5)
-    return any(not hides_other_name(string, line) for string, _, _ in near)
+    return any(not differ_by_a_word(string, line) for string, _, _ in near)
 
 
 def _inside(line: PageLine, absent: dict[str, Place]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from pagesight_server.alike import ALIKE, Lines, hides_other_name
+from pagesight_server.alike import ALIKE, Lines, differ_by_a_word
 from pagesight_server.rates import Floats, Integers, Rates
 from pagesight_server.snapshot import Snapshot
 from pagesight_server.text import Reading, informative, page_lines
@@ -274,7 +274,7 @@ def _alike(lines: Sequence[str], strings: Sequence[str]) -> Floats:
         return np.zeros((len(lines), 0))
     alike = process.cdist(lines, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, dtype=np.float64)
     for i, j in np.argwhere((alike > 0) & (alike < 100)).tolist():
-        if hides_other_name(lines[i], strings[j]):
+        if differ_by_a_word(lines[i], strings[j]):
             alike[i, j] = 0
     found: Floats = alike / 100
     return found

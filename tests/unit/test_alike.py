@@ -10,20 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
-from pagesight_server.alike import ALIKE, Lines, hides_other_name
+from pagesight_server.alike import ALIKE, Lines, differ_by_a_word
 
 
 @pytest.mark.parametrize(
-    ("a", "b", "hides"),
+    ("a", "b", "differ"),
     [
         pytest.param("额度由放心借综合评估", "额度由满月花综合评估", True, id="a brand"),
         pytest.param("我的额度", "我的额庹", False, id="one character misread"),
         pytest.param("credit limit", "credit 1imit", False, id="latin letters misread"),
-        pytest.param("查看全部优惠", "查看优惠", False, id="words left out"),
+        pytest.param("查看全部优惠", "查看优惠", True, id="a word left out"),
+        pytest.param("个人信息", "补充个人信息", True, id="a word added"),
+        pytest.param("身份证号", "身份证号码", False, id="one character added"),
+        pytest.param("已绑定#元", "已绑定xy#元", False, id="no Chinese word added"),
     ],
 )
-def test_a_replaced_name_is_not_a_misread_line(a: str, b: str, hides: bool) -> None:
-    assert hides_other_name(a, b) is hides
+def test_a_line_with_another_word_is_not_a_misread_one(a: str, b: str, differ: bool) -> None:
+    assert differ_by_a_word(a, b) is differ
+    assert differ_by_a_word(b, a) is differ
 
 
 # Few characters, so that many lines are alike and many are near the limit.
@@ -39,7 +43,7 @@ def test_the_rarest_characters_lose_no_line_that_is_alike(
     expected = {
         text
         for text in table.spellings()
-        if fuzz.ratio(line, text) >= ALIKE and not hides_other_name(line, text)
+        if fuzz.ratio(line, text) >= ALIKE and not differ_by_a_word(line, text)
     }
     found = dict(table.alike(line))
     assert found.keys() == expected

@@ -260,13 +260,13 @@ def test_without_examples_of_unknown_pages_none_is_searched() -> None:
 
 def test_a_near_tie_is_turned_round_by_the_words_in_which_two_labels_differ() -> None:
     # Scores as in the tie above, but "far" shows what the query shows and "near" does not: the
-    # rates are (1 + 0.5) / 2 and (0 + 0.5) / 2, so ln(3) nats at 0.01 each.
+    # rates are (1 + 0.5) / 2 and (0 + 0.5) / 2, so ln(3) nats at 0.03 each.
     pictures = snapshot(("near", (1, 0), ["axyz"]), ("far", (1, 0), ["abcd"]))
     method = PagesightMethod(pictures)
     hits = Hits(np.array([0, 1]), np.array([1.0, 0.5], np.float32))
     first, second = method.weigh(query("abcd"), hits)
     assert (first.label, second.label) == ("far", "near")
-    assert first.score == pytest.approx(0.7 + 0.01 * np.log(3))
+    assert first.score == pytest.approx(0.7 + 0.03 * np.log(3))
     assert method.differences(query("abcd"), "far", "near") == (
         "words that tell far from near: 'abcd' (75% to 25%)",
     )
