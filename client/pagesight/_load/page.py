@@ -14,6 +14,8 @@ from pagesight._load import plots
 from pagesight._load.style import STYLE
 from pagesight._load.summary import Report
 
+_PLANNED = {"groups": "files of each path", "names": "paths"}
+
 
 def page(report: Report) -> str:
     """Renders what `report.json` holds."""
@@ -37,7 +39,8 @@ def page(report: Report) -> str:
         parts.append(_section("Over time", how, plots.timeline(report)))
     if report["stages_ms"]:
         how = "As the server timed them, in its replies; <em>outside</em> is all else: network, "
-        how += "flow control, the generator."
+        how += "flow control, the generator. Each is of the answers that went through it: what was "
+        how += "seen lately is not read again."
         parts.append(_section("Stages of the server", how, plots.stages(report)))
     parts += [_errors(report), _generator(report), _conditions(report)]
     body = "\n".join(part for part in parts if part)
@@ -98,7 +101,7 @@ def _targets(report: Report) -> str:
         (name, _ms(found["limit_ms"]), _ms(found["value_ms"]), found["met"])
         for name, found in report["slo"].items()
     ] + [
-        (name, f"{found['limit']:.3%}", f"{found['value']:.3%}", found["met"])
+        (name, _percent(found["limit"]), _percent(found["value"]), found["met"])
         for name, found in report["slo_shares"].items()
     ]
     if not rows:
@@ -113,7 +116,7 @@ def _targets(report: Report) -> str:
 def _knee(report: Report) -> str:
     rate = report["knee"]["rate"]
     found = f"The knee is at {_figure(rate)} a second" if rate else "No rate that was tried holds"
-    return f"{found}: the highest rate that holds, where {escape(report['knee']['holds_when'])}. "
+    return f"{found}. A rate holds when {escape(report['knee']['holds_when'])}."
 
 
 def _steps(report: Report) -> str:
@@ -123,7 +126,7 @@ def _steps(report: Report) -> str:
             _figure(row["rate_achieved"]),
             _ms(row["p50_ms"]),
             _ms(row["p99_ms"]),
-            f"{row['lost_share']:.2%}",
+            _percent(row["lost_share"]),
             str(row["sent"]),
             _badge(row["held"], "holds" if row["held"] else escape(row["why_not"])),
         ]
@@ -183,12 +186,21 @@ def _conditions(report: Report) -> str:
         ["bytes sent again", str(pictures["repeated_sends"])],
         ["files sent as they are", str(pictures["unchanged_sends"])],
         *(["answered by", f"{name} ({count})"] for name, count in report["servers"].items()),
-        *([key.replace("_", " "), str(value)] for key, value in plan.items() if value is not None),
+        *(_planned(key, value) for key, value in plan.items() if value not in (None, [], "")),
         ["machine", f"{report['machine']['system']}, {report['machine']['cores']} cores"],
         ["pagesight", report["pagesight"]],
     ]
     cells = [[escape(name), escape(value)] for name, value in rows]
     return "<h2>Conditions</h2>" + _card(_table(["", ""], cells, "text"))
+
+
+def _planned(key: str, value: Any) -> list[str]:
+    if isinstance(value, dict):
+        value = [f"{name}: {weight:g}" for name, weight in value.items()]
+    values = value if isinstance(value, list) else [value]
+    said = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    name, unit = (key.removesuffix("_s"), " s") if key.endswith("_s") else (key, "")
+    return [_PLANNED.get(name, name.replace("_", " ")), said + unit]
 
 
 def _section(title: str, how: str, drawing: str) -> str:
@@ -197,9 +209,11 @@ def _section(title: str, how: str, drawing: str) -> str:
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:
+    heads = list(heads)
     head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    head = f"<thead><tr>{head}</tr></thead>" if any(heads) else ""
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>\n" for row in rows)
-    return f'<table class="{kind}"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return f'<table class="{kind}">{head}<tbody>{body}</tbody></table>'
 
 
 def _card(inside: str) -> str:
@@ -218,6 +232,10 @@ def _ms(value: float | None) -> str:
     if value is None:
         return "—"
     return f"{value / 1000:.3g} s" if value >= 10_000 else f"{value:.4g} ms"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g} %"
 
 
 def _figure(value: float) -> str:

@@ -27,6 +27,13 @@ _VARIABLES = {
     INK: "--ink", SOFT: "--soft", LINE: "--line",
     FIRST: "--first", SECOND: "--second", GOOD: "--good", BAD: "--bad",
 }  # fmt: skip
+_STAGES = (
+    "queue", "decode", "encode", "detect", "recognise", "read", "search", "evidence", "decide",
+    "total",
+)  # fmt: skip
+"""As a screenshot goes through them (pagesight/v1/classifier.proto); others come last."""
+FAR = 3.0
+"""Times the longest latency from which a target is off the drawing."""
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -57,27 +64,32 @@ def percentiles(report: Report) -> str:
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         curves = (("latency", FIRST, "from when it was due"), ("service", SECOND, "from sending"))
-        most = 1
+        most, longest_ms = 1, 0.0
         for name, colour, label in curves:
             counted = Histogram.decoded(report["hdr"][name])
-            most = max(most, counted.count)
+            most, longest_ms = max(most, counted.count), max(longest_ms, counted.max_ms or 0.0)
             xs, ys = _by_nines(counted)
             dashed = "--" if name == "service" else "-"
             axes.plot(xs, ys, dashed, color=colour, label=label, drawstyle="steps-pre")
-        for name, found in report["slo"].items():
-            share = _share_of(name)
-            if share is not None and share < 100:
-                met = GOOD if found["met"] else BAD
-                axes.plot(
-                    [1 / (1 - share / 100)], [found["limit_ms"]], "v", color=met, markersize=8,
-                    label=f"SLO {name} = {found['limit_ms']:g} ms",
-                )  # fmt: skip
+        # A target far above the curve would press it flat: it is an arrow at the upper edge.
+        top_ms = max(
+            [1.1 * longest_ms]
+            + [1.1 * ms for _, _, ms in _limits(report) if ms <= FAR * longest_ms]
+        )  # fmt: skip
+        for name, share, limit_ms in _limits(report):
+            shape, at_ms = ("v", limit_ms) if limit_ms < top_ms else ("^", 0.96 * top_ms)
+            above = "" if limit_ms < top_ms else ", above"
+            axes.plot(
+                [1 / (1 - share / 100)], [at_ms], shape, markersize=8,
+                color=GOOD if report["slo"][name]["met"] else BAD,
+                label=f"SLO {name} = {limit_ms:g} ms{above}",
+            )  # fmt: skip
         ticks = [share for share in (0, 50, 90, 99, 99.9, 99.99, 99.999) if _fits(share, most)]
         axes.set_xscale("log")
         axes.set_xticks([1 / (1 - share / 100) for share in ticks], [f"{s:g} %" for s in ticks])
         axes.set_xticks([], minor=True)
         axes.set_xlim(1, max(10.0, float(most)))
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, top_ms or 1.0)
         axes.set_xlabel("share of answers that took no longer")
         axes.set_ylabel("ms")
         axes.legend(loc="upper left")
@@ -128,8 +140,9 @@ def timeline(report: Report) -> str:
 
 def stages(report: Report) -> str:
     """The median and the tail of each stage, as the server timed it."""
+    order = {name: at for at, name in enumerate(_STAGES)}
     rows = [
-        *report["stages_ms"].items(),
+        *sorted(report["stages_ms"].items(), key=lambda row: order.get(row[0], len(order))),
         *([("outside the server", report["outside_ms"])] if report["outside_ms"]["p50"] else []),
     ]
 
@@ -141,8 +154,8 @@ def stages(report: Report) -> str:
         axes.barh(ys, [row["p50"] for _, row in rows], height=0.62, color=FIRST, label="p50")
         longest = max((row["p99"] for _, row in rows), default=1.0)
         for y, (_, row) in enumerate(rows):
-            axes.text(row["p99"] + longest * 0.01, y, f"{row['p50']:.3g} / {row['p99']:.3g}",
-                      va="center", color=SOFT, fontsize=9)  # fmt: skip
+            both = f"{_figure(row['p50'])} / {_figure(row['p99'])}"
+            axes.text(row["p99"] + longest * 0.01, y, both, va="center", color=SOFT, fontsize=9)
         axes.set_yticks(ys, [_shown(name) for name, _ in rows])
         axes.tick_params(axis="y", colors=INK)
         axes.invert_yaxis()
@@ -197,6 +210,16 @@ def _by_nines(counted: Histogram) -> tuple[list[float], list[float]]:
             xs.append(min(x, float(counted.count)))
             ys.append(ms)
     return xs, ys
+
+
+def _limits(report: Report) -> list[tuple[str, float, float]]:
+    """Targets of a percentile: name, share in percent, limit in ms."""
+    found = [(name, _share_of(name), slo["limit_ms"]) for name, slo in report["slo"].items()]
+    return [(name, share, ms) for name, share, ms in found if share is not None and share < 100]
+
+
+def _figure(ms: float) -> str:
+    return f"{ms:.0f}" if ms >= 100 else f"{ms:.3g}"
 
 
 def _share_of(name: str) -> float | None:

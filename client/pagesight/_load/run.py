@@ -104,10 +104,19 @@ async def _climb(
         "steps": sorted(rows, key=lambda row: float(row["rate"])),
         "knee": {
             "rate": best,
-            "holds_when": f"answered / sent >= {knee.KEEPS_UP:g} and lost <= {knee.LOST:.0%} and "
-            + ("the SLO is met" if targets else f"p99 <= {knee.TAIL:g} x p99 at the lowest rate"),
+            "holds_when": _holds_when(judged=bool(targets)),
         },
     }
+
+
+def _holds_when(*, judged: bool) -> str:
+    tail = "the SLO is met"
+    if not judged:
+        tail = f"p99 is at most {knee.TAIL:g} times that at the lowest rate"
+    return (
+        f"at least {100 * knee.KEEPS_UP:g} % of it is answered within the time, "
+        f"at most {100 * knee.LOST:g} % is lost and {tail}"
+    )
 
 
 def _step(found: Report, *, judged: bool) -> knee.Step:
