@@ -12,6 +12,7 @@ The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -50,8 +51,9 @@ class ServerConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """0 takes a free port, which is printed."""
 
-    max_active: Positive = 4
-    """Screenshots worked on at the same time; each holds its pixels."""
+    max_active: Annotated[int, Field(ge=0)] = 0
+    """Screenshots worked on at the same time; each holds its pixels. 0: three for each core, or two
+    of the largest batches on CUDA."""
 
     max_waiting: Annotated[int, Field(ge=0)] = 256
     """Screenshots waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
@@ -139,8 +141,9 @@ class ComputeConfig(_Section):
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """How long the idle encoder waits for company. On a CPU two take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads that find text, and as many more that recognise it; half of the cores each, or one
-    each on CUDA."""
+    """Threads that find text, and as many more that recognise it. 0: one of each for every core, so
+    that none idles while the other kind has nothing to do, at some 350 MB a core; or one of each on
+    CUDA."""
     reading: Literal["full", "on_demand"] = "full"
     """`on_demand` reads a query's lines until no unread one seems able to change the decision; what
     is enrolled is always read in full. Scores are then what is certain, not what full reading
@@ -228,6 +231,18 @@ class Config(BaseSettings):
     index: IndexSettings = IndexSettings()
     telemetry: TelemetryConfig = TelemetryConfig()
 
+    @property
+    def active(self) -> int:
+        """Screenshots worked on at the same time."""
+        if self.server.max_active:
+            return self.server.max_active
+        return 2 * self.compute.batch_limit if self.compute.device == "cuda" else 3 * cores()
+
+    @property
+    def ocr_threads(self) -> int:
+        """Threads that find text, and as many more that recognise it."""
+        return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else cores())
+
 
 _SECTIONS = frozenset(Config.model_fields)
 
@@ -278,6 +293,16 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
         raise SetupError(f"{file}: {error}") from None
 
 
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Processor cores that this process may use: what its affinity and its container allow.
+
+    Args:
+        quota: What the control group may use, as Linux writes it: microseconds or `max`, and of how
+            many. A container sees its own there; elsewhere there may be none.
+    """
+    allowed = len(os.sched_getaffinity(0))
+    try:
+        spent, period = quota.read_text("ascii").split()
+        return min(allowed, max(1, math.ceil(int(spent) / int(period))))
+    except (OSError, ValueError):
+        return allowed

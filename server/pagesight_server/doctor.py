@@ -90,7 +90,7 @@ def _memory(config: Config) -> dict[str, object]:
     """The most that each part may take, in MB, beside the models themselves."""
     server, image = config.server, config.image
     plan: dict[str, object] = {
-        "pixels_mb": (server.max_active + server.max_enrolments) * 3 * image.max_pixels // MEGABYTE,
+        "pixels_mb": (config.active + server.max_enrolments) * 3 * image.max_pixels // MEGABYTE,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * REMEMBERED_BYTES // MEGABYTE,
@@ -144,7 +144,7 @@ def _limits(config: Config) -> dict[str, object]:
     return {
         "max_bytes": image.max_bytes,
         "max_pixels": image.max_pixels,
-        "max_active": server.max_active,
+        "max_active": config.active,
         "max_waiting": server.max_waiting,
         "max_in_flight_per_stream": server.max_in_flight_per_stream,
         "max_enrol_items": server.max_enrol_items,

@@ -16,7 +16,7 @@ from pagesight_server import bundle, image
 from pagesight_server.arrays import Embedding, Pixels
 from pagesight_server.batcher import BatchConfig, Batcher
 from pagesight_server.bundle import Bundle
-from pagesight_server.config import CUDA_BATCH_SIZES, ComputeConfig, Config, cores
+from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.decision import Knowledge
 from pagesight_server.demand import Found, Outline
 from pagesight_server.encoder import Encoder
@@ -136,7 +136,7 @@ async def models(config: Config) -> AsyncIterator[Models]:
     """
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
-    settings = _ocr_settings(compute)
+    settings = _ocr_settings(config)
     of_each = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
     check_device(of_each, sessions=1 + settings.detectors + settings.recognisers)
 
@@ -163,21 +163,18 @@ async def models(config: Config) -> AsyncIterator[Models]:
         )
 
 
-def _ocr_settings(compute: ComputeConfig) -> OcrSettings:
-    if compute.device == "cuda":
-        # One session of each kind fills a GPU. Few shapes, all of them warmed; how many columns
-        # a run should have there is not measured yet.
-        each = compute.ocr_threads or 1
-        return OcrSettings(
-            detectors=each,
-            recognisers=each,
-            widths=(160, 320, 480, 640, 960, 1280, 2048),
-            sizes=CUDA_BATCH_SIZES,
-            max_columns=32 * 320,
-        )
-    # Finding text takes about two fifths of reading it, so each half gets half of the cores.
-    each = compute.ocr_threads or max(1, cores() // 2)
-    return OcrSettings(detectors=each, recognisers=each)
+def _ocr_settings(config: Config) -> OcrSettings:
+    each = config.ocr_threads
+    if config.compute.device == "cpu":
+        return OcrSettings(detectors=each, recognisers=each)
+    # Few shapes, all of them warmed; how many columns a run should have is not measured yet.
+    return OcrSettings(
+        detectors=each,
+        recognisers=each,
+        widths=(160, 320, 480, 640, 960, 1280, 2048),
+        sizes=CUDA_BATCH_SIZES,
+        max_columns=32 * 320,
+    )
 
 
 @contextmanager

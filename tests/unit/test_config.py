@@ -92,7 +92,7 @@ def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
         ("[image]\nmax_byte = 1", r"setting image\.max_byte: "),
         ("[server]\nport = 65536", r"setting server\.port: .*less than or equal to 65535"),
         ("[server]\nport = -1", r"setting server\.port: .*greater than or equal to 0"),
-        ("[server]\nmax_active = 0", r"setting server\.max_active: .*greater than or equal to 1"),
+        ("[server]\nmax_active = -1", r"setting server\.max_active: .*greater than or equal to 0"),
         ("[server]\nport = 'x'", r"setting server\.port: .*integer"),
         ("[image]\nmin_side_px = 0", r"setting image: .*>= 1"),
         ("[recognition]\nepsilon = 1.0", r"setting recognition\.epsilon: .*less than 1"),
@@ -180,3 +180,40 @@ def test_the_device_decides_which_batches_run(
 def test_batches_that_cannot_be_are_refused(tmp_path: Path, text: str, why: str) -> None:
     with pytest.raises(SetupError, match=f"setting compute.*{why}"):
         read_config(written(tmp_path, f"[compute]\n{text}"), {})
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [
+        pytest.param("100000 100000\n", 1, id="one core"),
+        pytest.param("150000 100000\n", 2, id="one and a half"),
+        pytest.param("10000 100000\n", 1, id="a tenth"),
+        pytest.param("max 100000\n", 1000, id="no quota"),
+        pytest.param("nonsense", 1000, id="not understood"),
+        pytest.param(None, 1000, id="no control group"),
+    ],
+)
+def test_a_container_has_the_cores_of_its_quota(
+    tmp_path: Path, quota: str | None, most: int
+) -> None:
+    file = tmp_path / "cpu.max"
+    if quota is not None:
+        file.write_text(quota)
+    assert cores(file) == min(most, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "threads", "active"),
+    [
+        pytest.param("", 1, 3, id="of each for a core"),
+        pytest.param("[server]\nmax_active = 5\n[compute]\nocr_threads = 2", 2, 5, id="as told"),
+        pytest.param('[compute]\ndevice = "cuda"', 1, 64, id="two batches on CUDA"),
+        pytest.param('[compute]\ndevice = "cuda"\nmax_batch = 8', 1, 16, id="two smaller ones"),
+    ],
+)
+def test_the_machine_decides_how_much_is_worked_on_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, threads: int, active: int
+) -> None:
+    monkeypatch.setattr("pagesight_server.config.cores", lambda: 1)
+    config = read_config(written(tmp_path, text), {})
+    assert (config.ocr_threads, config.active) == (threads, active)

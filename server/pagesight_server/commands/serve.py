@@ -134,7 +134,7 @@ async def _serve_from(
         await serve_grpc(
             ClassifierService(
                 pipeline,
-                Gate(server.max_active, server.max_waiting),
+                Gate(config.active, server.max_waiting),
                 max_in_flight=server.max_in_flight_per_stream,
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,

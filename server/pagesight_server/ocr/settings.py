@@ -23,11 +23,10 @@ class OcrSettings:
     """How text is found and read."""
 
     detectors: int = 1
-    """Threads that find text, each with a session of its own. On a CPU finding takes about two
-    fifths of the time, so as many as recognisers, and together as many as there are cores."""
+    """Threads that find text, each with a session of its own."""
 
     recognisers: int = 1
-    """Threads that recognise lines, each with a session of its own. One for each GPU."""
+    """Threads that recognise lines, each with a session of its own."""
 
     widths: tuple[int, ...] = WIDTHS
     """Widths in pixels that lines of 48 pixels height are padded to, ascending; past the last, its
