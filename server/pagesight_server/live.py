@@ -240,12 +240,14 @@ class Live:
                 after = before.after(changes)
                 if after.pictures:  # Of nothing, not even the dimension is known.
                     return after
-        snapshot = self._store.snapshot(name)
+        snapshot = self._store.snapshot(name, rounded=True)
+        assert isinstance(snapshot.embeddings, Vectors)
         vectors = self._keeper.vectors(
             name,
             snapshot.encoder_bundle,
             [picture.image_id for picture in snapshot.pictures],
-            snapshot.embeddings[:],
+            snapshot.embeddings.layout.generation.halves,
+            self._store.purged(),
         )
         return replace(snapshot, embeddings=vectors)
 

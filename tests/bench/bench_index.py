@@ -10,14 +10,16 @@ norm 0.1, half fresh draws around the same centres. All sides get the same vecto
 fp16 as they are stored, and the same threads; ours reads the vectors that it rescores from a
 mapped file, and the time of that is in its figures.
 
-Run: make bench-index    (ARGS='--sizes 10000 100000 1000000 --threads 2')
-With real embeddings too: ARGS='--screens DIR --bundles bundles', DIR/<label>/*.
+Run: make bench-index    (ARGS='--sizes 10000 100000 --threads 2')
+A million, where usearch takes longer to build than all others together:
+make bench-index ARGS='--sizes 1000000 --swap-size 0 --engines "faiss IVF-PQ" pagesight'
+With real embeddings too: ARGS='--screens DIR --views 28', every picture below DIR seen so often
+(views.py); what was seen is kept in bench/seen, since that takes longer than the rest.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -36,10 +38,7 @@ from rich.console import Console
 from rich.table import Table
 from usearch.index import Index as Usearch
 
-from pagesight_server import wiring
-from pagesight_server.config import cores, read_config
-from pagesight_server.decision import Knowledge
-from pagesight_server.image import read_file
+from pagesight_server.config import cores
 from pagesight_server.index import (
     Generation,
     IndexSettings,
@@ -55,6 +54,7 @@ from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.plan import code_bytes, list_count
 from pagesight_server.snapshot import Bundles, Changes, Picture, Snapshot
 from pagesight_server.text import Reading
+from tests.bench.views import embeddings
 
 DIMENSION = 1152
 QUERIES = 512
@@ -78,6 +78,11 @@ class Row:
     vectors: int
     engine: str
     build_s: float
+    build_peak_mb: float
+    """Memory beyond what the process had before, at most, while it was built; pages of a mapped
+    file count, which the system may take back."""
+    grown_mb: float
+    """Memory of its own, not mapped, that the process had more when it was built."""
     resident_bytes_per_vector: float
     """Codes, ids and graph, or vectors; without the centres of lists."""
     centre_bytes: int
@@ -98,14 +103,16 @@ class Row:
 def main() -> None:
     """Measures and writes `bench/index.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000], metavar="N")
     parser.add_argument("--threads", type=int, default=cores())
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
     parser.add_argument("--swap-size", type=int, default=50_000)
     parser.add_argument("--screens", type=Path, metavar="DIR")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
+    parser.add_argument("--views", type=int, default=28, help="of each screenshot")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     arguments = parser.parse_args()
+    load = os.getloadavg()[0]
     faiss.omp_set_num_threads(arguments.threads)
     rows: list[Row] = []
     changes: list[dict[str, float]] = []
@@ -117,12 +124,13 @@ def main() -> None:
             if vectors is not None:
                 changes.append(change(vectors, queries))
     if arguments.screens is not None:
-        stored, queries = real(arguments.screens, arguments.bundles)
+        stored, queries = real(arguments)
         with tempfile.TemporaryDirectory() as folder:
             rows += compare("real screenshots", stored, queries, Path(folder), arguments.engines)[0]
     swaps = swap(arguments.swap_size) if arguments.swap_size else {}
     conditions = {
         "processor": _processor(),
+        "load_average_at_the_start": load,
         "cores": cores(),
         "threads": arguments.threads,
         "load_average_at_the_end": os.getloadavg()[0],
@@ -160,26 +168,15 @@ def draw(count: int) -> tuple[NDArray[np.float16], Floats]:
     return stored, queries[random.permutation(len(queries))]
 
 
-def real(screens: Path, bundles: Path) -> tuple[NDArray[np.float16], Floats]:
-    """The embeddings of real screenshots: every fourth is a query."""
-    config = read_config(None, {"bundles": bundles})
-
-    files = sorted(path for path in screens.glob("*/*") if path.is_file())
-
-    nothing: dict[str, Knowledge] = {}
-
-    async def see() -> list[Floats]:
-        found = []
-        async with wiring.models(config) as models:
-            pipeline = models.pipeline(nothing.__getitem__)
-            for path in files:
-                data = await asyncio.to_thread(read_file, path, config.image)
-                found.append((await pipeline.perceive(data, ocr=False)).embedding)
-        return found
-
-    embeddings = np.stack(asyncio.run(see()))
-    asked = np.arange(len(embeddings)) % 4 == 0
-    return embeddings[~asked].astype(np.float16), unit(embeddings[asked])
+def real(arguments: argparse.Namespace) -> tuple[NDArray[np.float16], Floats]:
+    """The embeddings of real screenshots: of every fourth one, all views are queries only."""
+    seen = embeddings(arguments.screens, arguments.bundles, arguments.views, arguments.out / "seen")
+    dimension = seen.shape[2]
+    asked = np.arange(len(seen)) % 4 == 0
+    queries = unit(seen[asked].reshape(-1, dimension))
+    random = np.random.Generator(np.random.PCG64(7))
+    chosen = random.permutation(len(queries))[:QUERIES]
+    return seen[~asked].reshape(-1, dimension).astype(np.float16), queries[chosen]
 
 
 def compare(
@@ -194,6 +191,7 @@ def compare(
     nlist, m = list_count(count), code_bytes(dimension)
     rows: list[Row] = []
     flat_rate = flat_cpu = 0.0
+    search: Search | None = None
     truth: NDArray[np.int64] | None = None
     kept: list[Vectors] = []
 
@@ -273,9 +271,12 @@ def compare(
     for name, make in engines.items():
         if name not in {ENGINES[0], *chosen}:
             continue
+        search = None  # Two of these at once may be more than the memory.
+        before = _memory_mb(anew=True)
         start = time.perf_counter()
         search, cost, text = make()
         build_s = time.perf_counter() - start
+        after = _memory_mb()
         found = np.concatenate([search(queries[i : i + 32]) for i in range(0, len(queries), 32)])
         truth = found if truth is None else truth
         one, _ = _median_ms(search, queries, 1)
@@ -288,6 +289,8 @@ def compare(
                 vectors=count,
                 engine=name,
                 build_s=build_s,
+                build_peak_mb=after["VmHWM"] - before["VmRSS"],
+                grown_mb=after["RssAnon"] - before["RssAnon"],
                 resident_bytes_per_vector=cost["resident"],
                 centre_bytes=int(cost.get("centres", 0)),
                 disk_bytes_per_vector=cost.get("disk", 0.0),
@@ -427,6 +430,15 @@ def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, floa
         if turn >= 2 and time.perf_counter() - begun > PATIENCE_S:
             break
     return statistics.median(took), statistics.median(cpu)
+
+
+def _memory_mb(*, anew: bool = False) -> dict[str, float]:
+    """What the process has, and its peak; `anew` lets the peak begin now."""
+    if anew:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    named = (line.split(":") for line in lines if line.endswith(" kB"))
+    return {name: int(value.split()[0]) / 1024 for name, value in named}
 
 
 def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:

@@ -191,6 +191,41 @@ def test_a_quantised_base_returns_no_picture_that_was_removed(
     assert not set(hits.rows.tolist()) & set(first.tolist())
 
 
+def test_a_few_rows_of_many_are_all_found_however_far_they_are(
+    halves: NDArray[np.float16], base: IvfPqBase
+) -> None:
+    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    few = np.arange(0, 3_000, 10, dtype=np.int64)
+    index = LayeredIndex(vectors, few)
+    random = np.random.default_rng(2)
+    for _ in range(100):
+        query = unit(*random.standard_normal(32))
+        expected = brute_force(halves, query, few.tolist(), 5)
+        assert index.search(query, 5).rows.tolist() == [row for row, _ in expected]
+
+
+def test_half_of_the_rows_are_searched_as_well_as_all(
+    halves: NDArray[np.float16], base: IvfPqBase
+) -> None:
+    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    some = np.arange(0, 3_000, 5, dtype=np.int64)  # too many for an index of their own
+    index = LayeredIndex(vectors, some)
+    found = 0
+    for row in range(0, 3_000, 30):
+        query = unit(*halves[row].tolist())
+        expected = brute_force(halves, query, some.tolist(), 5)
+        found += len({r for r, _ in expected} & set(index.search(query, 5).rows.tolist()))
+    assert found >= 0.98 * 500
+    # The lists nearest to a query hold fewer than 600 of them.
+    assert len(index.search(unit(*halves[0].tolist()), 600).rows) == 600
+
+
+def test_pictures_that_are_all_alike_are_found_whichever_they_are() -> None:
+    twins = np.repeat(clustered(10, 16), 600, axis=0)  # more than are ever looked at
+    made = build(twins, IndexSettings(kind="ivfpq", device="cpu", min_recall=1.0), threads=1)
+    assert made.measured.recall == 1.0
+
+
 def test_several_queries_at_once_are_answered_as_one_by_one(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -235,6 +236,63 @@ async def test_codes_that_find_too_little_are_said_and_not_used(
     assert "gallery default stays on its old index: IVF-PQ over 600 pictures" in caplog.text
     await live.refresh()
     assert not live._building
+    store.close()
+
+
+async def test_codes_that_were_refused_are_not_tried_again_at_every_change(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    monkeypatch.setattr(IndexSettings, "is_due", lambda self, base, changed: changed > 0)
+    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+    live._keeper.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
+    for number in (900, 901):
+        new = picture(store, number, 16)
+        store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+        await live.refresh()
+        await live.settled()
+    assert caplog.text.count("stays on its old index") == 1
+    assert kind(live) == "ivfpq"
+    store.close()
+
+
+async def test_where_the_disk_was_full_the_next_change_tries_again(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = live_of(store, keeper_of(store))
+    with monkeypatch.context() as full:
+        room = shutil.disk_usage("/")._replace(free=0)
+        full.setattr(shutil, "disk_usage", lambda path: room)
+        await live.refresh()
+        await live.settled()
+    assert kind(live) == "flat"
+    assert "gallery default stays on its old index: [Errno 28]" in caplog.text
+    new = picture(store, 900, 16)
+    store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    store.close()
+
+
+async def test_kept_codes_that_find_less_than_is_asked_now_are_made_anew(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+        live = live_of(store, keeper_of(store, min_recall=0.01))
+        await live.refresh()
+        await live.settled()
+        assert kind(live) == "ivfpq"
+    again = live_of(store, keeper_of(store, min_recall=0.98))
+    await again.refresh()
+    assert kind(again) == "flat"
+    assert "less than index.min_recall" in caplog.text
+    await again.settled()
+    assert kind(again) == "ivfpq"
     store.close()
 
 

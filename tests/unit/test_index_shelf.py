@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +13,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.index import IndexSettings, Shelf
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
+from tests.support import WAIT_S
 
 
 def made(halves: NDArray[np.float16]) -> IvfPqBase:
@@ -69,6 +73,17 @@ def test_a_missing_file_is_noticed(shelf: Shelf, suffix: str) -> None:
     assert shelf.take("default", "encoder@1") is None
 
 
+def test_a_manifest_that_was_changed_is_noticed(
+    shelf: Shelf, caplog: pytest.LogCaptureFixture
+) -> None:
+    (path,) = shelf.folder.glob("*.json")
+    text = path.read_text()
+    assert '"nprobe": 4' in text
+    path.write_text(text.replace('"nprobe": 4', '"nprobe": 1'))
+    assert shelf.take("default", "encoder@1") is None
+    assert "the manifest is damaged" in caplog.text
+
+
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 0}', '{"version": 1}'])
 def test_a_manifest_that_makes_no_sense_is_not_used(shelf: Shelf, text: str) -> None:
     (path,) = shelf.folder.glob("*.json")
@@ -90,17 +105,92 @@ def test_a_generation_that_fails_leaves_the_old_one(
     assert not list(shelf.folder.glob("*.part"))
 
 
+def test_a_disk_without_room_is_told_before_any_work(
+    shelf: Shelf,
+    halves: NDArray[np.float16],
+    ids: NDArray[np.uint8],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(halves: NDArray[np.float16]) -> IvfPqBase:
+        raise AssertionError("it was built")
+
+    # 600 pictures of 16 values of 2 bytes and 32 bytes of id, and a tenth more.
+    room = shutil.disk_usage("/")._replace(free=42_239)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
+    with pytest.raises(OSError, match="needs 42,240 bytes and has 42,239 left"):
+        shelf.put("default", "encoder@1", ids, halves, never)
+    assert shelf.take("default", "encoder@1") is not None
+
+
+def test_two_that_build_at_once_take_turns(
+    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    built = made(halves)
+    order = []
+
+    def slow(halves: NDArray[np.float16]) -> IvfPqBase:
+        order.append("first begins")
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        order.append("first ends")
+        return built
+
+    def fast(halves: NDArray[np.float16]) -> IvfPqBase:
+        order.append("second")
+        return built
+
+    other = Shelf(shelf.folder)
+    with ThreadPoolExecutor(2) as threads:
+        first = threads.submit(shelf.put, "default", "encoder@1", ids, halves, slow)
+        assert begun.wait(WAIT_S)
+        second = threads.submit(other.put, "second", "encoder@1", ids, halves, fast)
+        other.let_go("default", "encoder@1", [])  # a start meanwhile waits for nobody
+        go_on.set()
+        first.result(WAIT_S)
+        second.result(WAIT_S)
+    assert order == ["first begins", "first ends", "second"]
+    for gallery in ("default", "second"):
+        taken = shelf.take(gallery, "encoder@1")
+        assert taken is not None
+        np.testing.assert_array_equal(taken[1].halves, halves)
+
+
+def test_what_a_killed_process_had_half_made_is_deleted(shelf: Shelf) -> None:
+    left = shelf.folder / "0123456789abcdef-xyz.part"
+    left.mkdir()
+    (left / "vectors").write_bytes(b"half")
+    shelf.let_go("default", "encoder@1", [])
+    assert not left.exists()
+    assert shelf.take("default", "encoder@1") is not None
+
+
+def test_a_generation_with_a_purged_picture_is_deleted(
+    shelf: Shelf, ids: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+) -> None:
+    shelf.let_go("default", "encoder@1", ["ab" * 32])
+    assert shelf.take("default", "encoder@1") is not None
+    shelf.let_go("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
+    assert "it held a purged picture" in caplog.text
+    assert not any(bytes(ids[7]) in path.read_bytes() for path in shelf.folder.iterdir())
+
+
 def test_a_new_generation_replaces_the_files_of_the_old(
     shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
     before = shelf.take("default", "encoder@1")
     shelf.put("default", "encoder@1", ids[:400], halves[:400], made)
-    assert len(list(shelf.folder.iterdir())) == 3
+    assert sorted(path.suffix for path in shelf.folder.iterdir()) == [
+        "",
+        ".codes",
+        ".json",
+        ".vectors",
+    ]
     assert before is not None
     np.testing.assert_array_equal(before[1].halves, halves)  # still mapped
 
 
 def test_erasing_leaves_no_file(shelf: Shelf) -> None:
     shelf.erase("default", "encoder@1")
-    assert list(shelf.folder.iterdir()) == []
+    assert [path.name for path in shelf.folder.iterdir()] == ["lock"]
     shelf.erase("default", "encoder@1")

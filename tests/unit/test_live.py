@@ -42,8 +42,10 @@ class Store(Gallery):
             raise sqlite3.OperationalError("disk I/O error")
         return super().revisions()
 
-    def snapshot(self, name: str = "default", revision: int | None = None) -> Snapshot:
-        taken = super().snapshot(name, revision)
+    def snapshot(
+        self, name: str = "default", revision: int | None = None, *, rounded: bool = False
+    ) -> Snapshot:
+        taken = super().snapshot(name, revision, rounded=rounded)
         self.read.set()
         return taken
 

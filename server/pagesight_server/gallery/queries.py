@@ -8,36 +8,40 @@ import numpy as np
 
 from pagesight_server.gallery.edit import AT, facts_of, image_key
 from pagesight_server.gallery.values import ListedImage, Revision
+from pagesight_server.index.vectors import Vectors
 from pagesight_server.snapshot import LabelFacts, Picture, Snapshot
 from pagesight_server.text import Reading
 
 
-def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> Snapshot:
-    """Everything that recognition needs."""
-    sql = f"""
-        SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-               e.vector, r.reading
+def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: bool) -> Snapshot:
+    """Everything that recognition needs.
+
+    Args:
+        db: The store.
+        gallery: Its row.
+        at: The revision.
+        rounded: Leaves the vectors as they are stored: half the memory, to be indexed first.
+    """
+    values = {
+        "gallery": gallery["id"],
+        "at": at,
+        "encoder": gallery["encoder_bundle"],
+        "ocr": gallery["ocr_bundle"],
+    }
+    tables = f"""
         FROM memberships m
         JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
         JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
-        WHERE m.gallery_id = :gallery AND {AT} ORDER BY m.label, m.image_id"""
-    rows = db.execute(
-        sql,
-        {
-            "gallery": gallery["id"],
-            "at": at,
-            "encoder": gallery["encoder_bundle"],
-            "ocr": gallery["ocr_bundle"],
-        },
-    ).fetchall()
-    vectors = [np.frombuffer(row["vector"], dtype="<f2") for row in rows]
-    empty = np.empty((0, 0), np.float32)
-    return Snapshot(
-        gallery=gallery["name"],
-        revision=at,
-        encoder_bundle=gallery["encoder_bundle"],
-        ocr_bundle=gallery["ocr_bundle"],
-        pictures=tuple(
+        WHERE m.gallery_id = :gallery AND {AT}"""
+    count, size = db.execute(f"SELECT count(*), max(length(e.vector)) {tables}", values).fetchone()
+    # One row at a time: a million of them are not held twice.
+    halves = np.empty((count, (size or 0) // 2), np.float16)
+    pictures: list[Picture] = []
+    sql = f"""SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+                     e.vector, r.reading {tables} ORDER BY m.label, m.image_id"""
+    for row in db.execute(sql, values):
+        halves[len(pictures)] = np.frombuffer(row["vector"], dtype="<f2")
+        pictures.append(
             Picture(
                 image_id=row["image_id"].hex(),
                 label=row["label"],
@@ -47,9 +51,14 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> Snapshot:
                 added_revision=row["added_revision"],
                 reading=Reading.from_json(row["reading"]),
             )
-            for row in rows
-        ),
-        embeddings=np.stack(vectors).astype(np.float32) if vectors else empty,
+        )
+    return Snapshot(
+        gallery=gallery["name"],
+        revision=at,
+        encoder_bundle=gallery["encoder_bundle"],
+        ocr_bundle=gallery["ocr_bundle"],
+        pictures=tuple(pictures),
+        embeddings=Vectors.unsearched(halves) if rounded else halves.astype(np.float32),
         facts=facts(db, gallery, at),
     )
 

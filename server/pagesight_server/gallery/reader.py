@@ -40,14 +40,21 @@ class Reader:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
 
-    def snapshot(self, name: str = DEFAULT_GALLERY, revision: int | None = None) -> Snapshot:
+    def snapshot(
+        self, name: str = DEFAULT_GALLERY, revision: int | None = None, *, rounded: bool = False
+    ) -> Snapshot:
         """A gallery at a revision, the present one unless told otherwise.
+
+        Args:
+            name: The gallery.
+            revision: The present one when None.
+            rounded: Leaves the vectors as they are stored, for an index to be made of them.
 
         Raises:
             NotFoundError: no such gallery or revision.
         """
         with self.file.reading() as db:
-            return queries.snapshot(db, *self._at(name, revision))
+            return queries.snapshot(db, *self._at(name, revision), rounded=rounded)
 
     def changes(self, name: str, revision: int) -> Changes | None:
         """What became of a gallery since a revision; None when it must be read whole.

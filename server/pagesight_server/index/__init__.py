@@ -7,6 +7,7 @@
     layered.py   base + exact delta, less what was removed; scores always exact
     shelf.py     generations on disk: checksummed, written beside and renamed
     keeper.py    which generation is searched, and when it gets another
+    owner.py     one thread for what only one may use
     engine.py    the seam for galleries past one machine; milvus.py speaks to Milvus
 
 This package alone imports faiss. Whatever a base approximates, only *which* pictures are

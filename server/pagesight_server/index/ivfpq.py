@@ -9,13 +9,9 @@ What it costs: m bytes of code and 8 of id for each vector, and the centres of t
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import faiss
 import numpy as np
@@ -24,10 +20,9 @@ from numpy.typing import NDArray
 from pagesight_server.arrays import Embeddings
 from pagesight_server.errors import SetupError
 from pagesight_server.index.exact import unit
+from pagesight_server.index.owner import Owner
 from pagesight_server.index.plan import IndexSettings, code_bytes, list_count
-from pagesight_server.index.vectors import Halves
-
-T = TypeVar("T")
+from pagesight_server.index.vectors import Allowed, Halves
 
 TRAINING_PER_LIST = 48
 """Vectors that each list is trained on; faiss warns below 39."""
@@ -91,38 +86,52 @@ class IvfPqBase:
             self._gpu = self._owner.run(lambda: _to_gpu(index))
 
     def candidates(
-        self, queries: Embeddings, count: int, allowed: NDArray[np.uint8] | None
+        self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best by code among the lists looked into."""
-        return self.look(queries, count * self.measured.k_factor, self.measured.nprobe, allowed)
+        """The best by code among the lists looked into; all lists where those hold too few."""
+        total = self._host.ntotal
+        some = total if allowed is None else allowed.slots
+        # Where few are allowed, as many of them are looked at as where all are.
+        nprobe = min(self._host.nlist, -(-self.measured.nprobe * total // max(1, some)))
+        best = count * self.measured.k_factor
+        scores, slots = self.look(queries, best, nprobe, allowed)
+        short = np.count_nonzero(slots >= 0, axis=1) < min(count, some, slots.shape[1])
+        if short.any():
+            again = self.look(queries[short], slots.shape[1], self._host.nlist, allowed, host=True)
+            scores[short], slots[short] = again
+        return scores, slots
 
     def look(
         self,
         queries: Embeddings,
         count: int,
         nprobe: int,
-        allowed: NDArray[np.uint8] | None = None,
+        allowed: Allowed | None = None,
+        *,
+        host: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best by code among `nprobe` lists."""
+        """The best by code among `nprobe` lists; by the processor where `host`."""
         count = min(count, self._host.ntotal)
-        if self._owner is not None:
+        # The GPU index leaves nothing out: what is not allowed takes places of what is.
+        mostly = allowed is None or 2 * allowed.slots > self._host.ntotal
+        if self._owner is not None and mostly and not host:
             return self._owner.run(lambda: self._look_gpu(queries, count, nprobe, allowed))
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         if allowed is not None:
-            chosen = faiss.IDSelectorBitmap(allowed)
+            chosen = faiss.IDSelectorBitmap(allowed.bits)
             parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=chosen)
         scores, slots = self._host.search(queries, count, params=parameters)
         return scores, slots
 
     def _look_gpu(
-        self, queries: Embeddings, count: int, nprobe: int, allowed: NDArray[np.uint8] | None
+        self, queries: Embeddings, count: int, nprobe: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The GPU index can leave nothing out, so what is not allowed is dropped afterwards."""
-        parameters = faiss.SearchParametersIVF(nprobe=nprobe)
-        # 2 048 is the most that its kernels select.
+        """What is not allowed is dropped afterwards."""
+        # 2 048 is the most that its kernels select, and lists that they look into.
+        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, 2_048))
         scores, slots = self._gpu.search(queries, min(count, 2_048), params=parameters)
         if allowed is not None:
-            bits = np.unpackbits(allowed, bitorder="little")
+            bits = np.unpackbits(allowed.bits, bitorder="little")
             slots = np.where((slots >= 0) & (bits[np.maximum(slots, 0)] == 1), slots, -1)
         return scores, slots
 
@@ -186,12 +195,11 @@ def build(
         )
         truth.add_result(scores, places + start)
     truth.finalize()
-    return _tuned(index, halves, queries, held_out, truth.I, settings, device)
+    return _tuned(index, queries, held_out, truth.I, settings, device)
 
 
 def _tuned(
     index: faiss.IndexIVFPQ,
-    halves: Halves,
     queries: Embeddings,
     held_out: NDArray[np.int64],
     truth: NDArray[np.int64],
@@ -201,24 +209,19 @@ def _tuned(
     """Raises nprobe and k_factor until the held-out pictures' true neighbours are found."""
     best = 0.0
     for nprobe, k_factor in STEPS:
-        nprobe = min(nprobe, index.nlist)
-        base = IvfPqBase(
-            index,
-            Measured(
-                nlist=index.nlist,
-                code_bytes=index.code_size,
-                nprobe=nprobe,
-                k_factor=k_factor,
-                recall=0.0,
-            ),
+        tried = Measured(
+            nlist=index.nlist,
+            code_bytes=index.code_size,
+            nprobe=min(nprobe, index.nlist),
+            k_factor=k_factor,
+            recall=0.0,
         )
-        _, slots = base.candidates(queries, NEAREST + 1, None)
+        _, slots = IvfPqBase(index, tried).candidates(queries, NEAREST + 1, None)
         # Rescoring is exact: a true neighbour among the candidates is found, and no other is.
         recall = _share_found(slots, truth, held_out)
         best = max(best, recall)
         if recall >= settings.min_recall:
-            found = Measured(**(base.measured.to_dict() | {"recall": recall}))
-            return IvfPqBase(index, found, device)
+            return IvfPqBase(index, replace(tried, recall=recall), device)
     raise RecallError(
         f"IVF-PQ over {index.ntotal} pictures finds {best:.3f} of the nearest five, less than "
         f"index.min_recall = {settings.min_recall}"
@@ -256,38 +259,3 @@ def _to_gpu(index: faiss.IndexIVFPQ) -> Any:
     options.useFloat16 = True  # lookup tables; 96 codes of 8 bits do not fit shared memory else
     options.indicesOptions = faiss.INDICES_64_BIT
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)
-
-
-class Owner:
-    """One thread that does what it is told in turn; the end of the process waits for none of it.
-
-    Args:
-        name: Of the thread.
-        begin: Called in it first.
-    """
-
-    def __init__(self, name: str, begin: Callable[[], None] = lambda: None) -> None:
-        self._begin = begin
-        self._work: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
-        threading.Thread(target=self._serve, name=name, daemon=True).start()
-
-    def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` there and gives what it gives."""
-        return self.submit(work).result()
-
-    def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Has `work` run there."""
-        done: Future[T] = Future()
-        self._work.put((work, done))
-        return done
-
-    def _serve(self) -> None:
-        self._begin()
-        while True:
-            work, done = self._work.get()
-            if not done.set_running_or_notify_cancel():
-                continue
-            try:
-                done.set_result(work())
-            except BaseException as error:
-                done.set_exception(error)

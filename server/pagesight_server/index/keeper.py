@@ -4,7 +4,7 @@
     after each change ──due?──> built in one slow thread beside ──adopted──> searched from then on
 
 A base that finds too little is said and not used: the gallery stays on what it has until it
-has grown by a tenth.
+has grown by a tenth. Where the disk was full, the next change tries again.
 """
 
 from __future__ import annotations
@@ -12,18 +12,25 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
-from pagesight_server.arrays import Embeddings
-from pagesight_server.index.ivfpq import Owner, RecallError, build, usable_device
+from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
 from pagesight_server.index.layered import FlatBase
+from pagesight_server.index.owner import Owner
 from pagesight_server.index.plan import IndexSettings
-from pagesight_server.index.shelf import Shelf
-from pagesight_server.index.vectors import Generation, Vectors, halves_at, laid_out
+from pagesight_server.index.shelf import Ids, Shelf
+from pagesight_server.index.vectors import (
+    Generation,
+    Halves,
+    InOrder,
+    Vectors,
+    halves_at,
+    laid_out,
+)
 
 log = logging.getLogger(__name__)
 
@@ -48,25 +55,58 @@ class Keeper:
         self._shelf = None if folder is None else Shelf(folder)
         self._refused: dict[str, int] = {}
         """Pictures that a gallery had when its base found too little."""
-        self._builder = Owner("index-builder", _step_back)
+        self._builder: Owner | None = None
+        """Its thread begins with the first generation: most galleries never get one."""
 
     def vectors(
-        self, gallery: str, bundle: str, ids: Sequence[str], embeddings: Embeddings
+        self,
+        gallery: str,
+        bundle: str,
+        ids: Sequence[str],
+        halves: Halves,
+        purged: Collection[str] = (),
     ) -> Vectors:
-        """The vectors of a snapshot that was read whole; equal to what the store says."""
-        halves = embeddings.astype(np.float16)
-        if self._shelf is not None and self._kind(*halves.shape) == "ivfpq":
-            taken = self._shelf.take(gallery, bundle, self._device)
-            if taken is not None and taken[1].halves.shape[1] == halves.shape[1]:
+        """The vectors of a snapshot that was read whole; equal to what the store says.
+
+        Args:
+            gallery: Whose they are.
+            bundle: The encoder bundle that made them.
+            ids: Of each vector, in hexadecimal.
+            halves: What the store says.
+            purged: Pictures of which nothing may be kept.
+        """
+        if self._shelf is not None:
+            self._shelf.let_go(gallery, bundle, purged)
+            taken = self._take(gallery, bundle, halves)
+            if taken is not None:
                 return laid_out(taken[1], taken[0], halves, ids)
         return Vectors.fresh(Generation(halves=halves, base=FlatBase(halves)))
+
+    def _take(self, gallery: str, bundle: str, halves: Halves) -> tuple[Ids, Generation] | None:
+        """What was kept, if it would be made today."""
+        if self._shelf is None or self._kind(*halves.shape) != "ivfpq":
+            return None
+        taken = self._shelf.take(gallery, bundle, self._device)
+        if taken is None or taken[1].halves.shape[1] != halves.shape[1]:
+            return None
+        base = taken[1].base
+        if isinstance(base, IvfPqBase) and base.measured.recall < self.settings.min_recall:
+            log.warning(
+                "the index of gallery %s is made anew: it finds %.3f, less than index.min_recall",
+                gallery,
+                base.measured.recall,
+            )
+            return None
+        return taken
 
     def is_due(self, gallery: str, vectors: Vectors) -> bool:
         """Whether a gallery should get another generation."""
         kind = self._kind(*vectors.shape)
         generation = vectors.layout.generation
+        if kind == "ivfpq" and len(vectors) <= GROWN * self._refused.get(gallery, 0):
+            return False
         if kind != generation.base.kind:
-            return len(vectors) > GROWN * self._refused.get(gallery, 0)
+            return True
         return self.settings.is_due(len(generation), vectors.changed)
 
     def rebuild(
@@ -76,6 +116,7 @@ class Keeper:
 
         It may take minutes, so a process that ends does not wait for it.
         """
+        self._builder = self._builder or Owner("index-builder", _step_back)
         return self._builder.submit(lambda: self._rebuild(gallery, bundle, ids, vectors))
 
     def forget(self, gallery: str, bundle: str) -> None:
@@ -88,8 +129,8 @@ class Keeper:
 
     def _rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
         layout = vectors.layout
-        halves = halves_at(layout, layout.slots)
-        if self._shelf is None or self._kind(*halves.shape) == "flat":
+        if self._shelf is None or self._kind(*vectors.shape) == "flat":
+            halves = halves_at(layout, layout.slots)
             return vectors.adopt(Generation(halves=halves, base=FlatBase(halves)), layout)
         keys = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 32)
         try:
@@ -97,11 +138,12 @@ class Keeper:
                 gallery,
                 bundle,
                 keys,
-                halves,
+                InOrder(layout),
                 lambda mapped: build(mapped, self.settings, device=self._device, threads=1),
             )
         except (RecallError, OSError) as error:
-            self._refused[gallery] = len(ids)
+            if isinstance(error, RecallError):
+                self._refused[gallery] = len(ids)
             log.warning("gallery %s stays on its old index: %s", gallery, error)
             return False
         log.info("gallery %s is searched over %d pictures by codes", gallery, len(generation))

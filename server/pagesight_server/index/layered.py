@@ -14,10 +14,15 @@ from numpy.typing import NDArray
 
 from pagesight_server.arrays import Embedding, Embeddings
 from pagesight_server.index.exact import NOTHING, TIE, FlatIndex, Hits, Rows, ranked, unit
-from pagesight_server.index.vectors import Halves, Layout, Vectors, halves_at
+from pagesight_server.index.vectors import Allowed, Halves, Layout, Vectors, halves_at
 
 BLOCK = 4_096
 """Vectors that are turned to fp32 at once: a build must not hold the others up."""
+
+
+FEW, FEW_SHARE = 4_096, 0.125
+"""Rows, and share of a base, up to which an index over some of it is exact: such as that of the
+examples of unknown pages. The lists nearest to a query may well hold none of so few."""
 
 
 class Neighbours(Protocol):
@@ -48,7 +53,7 @@ class FlatBase:
             self._index.add(unit(np.asarray(vectors[start : start + BLOCK], np.float32)))
 
     def candidates(
-        self, queries: Embeddings, count: int, allowed: NDArray[np.uint8] | None
+        self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The true nearest, best first."""
         count = min(count, self._index.ntotal)
@@ -58,7 +63,7 @@ class FlatBase:
         if allowed is None:
             scores, slots = self._index.search(queries, count)
         else:
-            chosen = faiss.IDSelectorBitmap(allowed)
+            chosen = faiss.IDSelectorBitmap(allowed.bits)
             parameters = faiss.SearchParameters(sel=chosen)
             scores, slots = self._index.search(queries, count, params=parameters)
         return scores, slots
@@ -124,11 +129,13 @@ class _Laid:
         based = len(layout.generation)
         slots = layout.slots[rows]
         in_base = slots < based
+        if not self._base.exact and np.count_nonzero(in_base) <= min(FEW, FEW_SHARE * based):
+            in_base[:] = False
         self._row_of = np.full(based, -1, np.int32)
         self._row_of[slots[in_base]] = rows[in_base]
         self._based = int(np.count_nonzero(in_base))
-        allowed = self._row_of >= 0
-        self._allowed = None if allowed.all() else np.packbits(allowed, bitorder="little")
+        bits = np.packbits(self._row_of >= 0, bitorder="little")
+        self._allowed = None if self._based == based else Allowed(bits, self._based)
         self._delta_rows = rows[~in_base]
         self._delta = unit(halves_at(layout, slots[~in_base]).astype(np.float32))
 

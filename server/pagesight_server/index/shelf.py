@@ -1,8 +1,10 @@
 """Generations on disk, so that a large gallery is trained once and not at every start.
 
-    <store>.index/<gallery>.json         what they are, with the SHA-256 of both; written last
+    <store>.index/<gallery>.json         what they are, with the SHA-256 of all; written last
                   <gallery>-<hash>.vectors   fp16 vectors, then the 32 bytes of each id
                   <gallery>-<hash>.codes     the base, as faiss writes it
+                  <gallery>-<...>.part/      one that is being made
+                  lock                       held by the process that makes one
 
 Each file is written beside, synced and renamed, so a kill leaves the old generation or the new
 one. All of it is derived: what is missing, damaged or of another bundle is not used, and what
@@ -12,11 +14,15 @@ the store says otherwise counts as a change since.
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.index.ivfpq import IvfPqBase, Measured
-from pagesight_server.index.vectors import Generation, Halves
+from pagesight_server.index.vectors import Generation, Halves, InOrder
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Of the files; others are made anew."""
 
 Ids = NDArray[np.uint8]
@@ -50,10 +56,13 @@ class Shelf:
         gallery: str,
         bundle: str,
         ids: Ids,
-        halves: Halves,
+        halves: Halves | InOrder,
         build: Callable[[Halves], IvfPqBase],
     ) -> Generation:
         """Writes vectors down, builds a base over them as they lie there, and keeps both.
+
+        Servers of one store take turns, however long that takes: two that build at once would
+        need twice the memory for the same end.
 
         Args:
             gallery: Whose they are.
@@ -67,65 +76,87 @@ class Shelf:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         key = _key(gallery, bundle)
-        part = self.folder / f"{key}.vectors.part"
-        codes_part = self.folder / f"{key}.codes.part"
-        try:
-            with part.open("wb") as file:
-                for start in range(0, len(halves), 4_096):
-                    file.write(np.ascontiguousarray(halves[start : start + 4_096]).tobytes())
-                file.write(np.ascontiguousarray(ids, np.uint8).tobytes())
-                file.flush()
-                os.fsync(file.fileno())
-            digest = _digest(part)
-            vectors = self.folder / f"{key}-{digest[:12]}.vectors"
-            mapped = _mapped(part, halves.shape)
-            base = build(mapped)
-            base.save(codes_part)
-            with codes_part.open("rb+") as file:
-                os.fsync(file.fileno())
-            codes = self.folder / f"{key}-{digest[:12]}.codes"
-            codes_digest = _digest(codes_part)
-            part.replace(vectors)  # The mapping follows the file, not its name.
-            codes_part.replace(codes)
-        finally:
-            part.unlink(missing_ok=True)
-            codes_part.unlink(missing_ok=True)
-        manifest = {
+        with self._alone():
+            self._check_room(halves)
+            # Of its own: a purge may delete the folder meanwhile, and another process begin anew.
+            work = Path(tempfile.mkdtemp(prefix=f"{key}-", suffix=".part", dir=self.folder))
+            try:
+                return self._put(key, work, gallery, bundle, ids, halves, build)
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
+
+    def _put(
+        self,
+        key: str,
+        work: Path,
+        gallery: str,
+        bundle: str,
+        ids: Ids,
+        halves: Halves | InOrder,
+        build: Callable[[Halves], IvfPqBase],
+    ) -> Generation:
+        with (work / "vectors").open("wb") as file:
+            for start in range(0, len(halves), 4_096):
+                file.write(np.ascontiguousarray(halves[start : start + 4_096]).tobytes())
+            file.write(np.ascontiguousarray(ids, np.uint8).tobytes())
+            file.flush()
+            os.fsync(file.fileno())
+        mapped = _mapped(work / "vectors", halves.shape)  # follows the file, not its name
+        base = build(mapped)
+        base.save(work / "codes")
+        with (work / "codes").open("rb+") as file:
+            os.fsync(file.fileno())
+        manifest: dict[str, Any] = {
             "version": VERSION,
             "gallery": gallery,
             "bundle": bundle,
             "shape": list(halves.shape),
-            "vectors": [vectors.name, digest],
-            "codes": [codes.name, codes_digest],
             "measured": base.measured.to_dict(),
         }
-        manifest_part = self.folder / f"{key}.json.part"
-        with manifest_part.open("w") as text:
+        kept = set()
+        for part in ("vectors", "codes"):
+            digest = _digest(work / part)
+            path = self.folder / f"{key}-{digest[:12]}.{part}"
+            (work / part).replace(path)
+            manifest[part] = [path.name, digest]
+            kept.add(path.name)
+        manifest["sha256"] = _sum(manifest)
+        with (work / "json").open("w") as text:
             json.dump(manifest, text, indent=1)
             text.flush()
             os.fsync(text.fileno())
-        manifest_part.replace(self.folder / f"{key}.json")
-        self._tidy(key, {vectors.name, codes.name})
+        (work / "json").replace(self.folder / f"{key}.json")
+        self._tidy(key, kept)
         return Generation(halves=mapped, base=base)
 
     def take(self, gallery: str, bundle: str, device: str = "cpu") -> tuple[Ids, Generation] | None:
         """The generation of a gallery; None, with the reason in the log, where there is none."""
         path = self.folder / f"{_key(gallery, bundle)}.json"
-        if not path.is_file():
-            return None
-        try:
-            manifest: dict[str, Any] = json.loads(path.read_text())
-            if manifest["version"] != VERSION:
-                raise ValueError(f"version {manifest['version']}")
-            count, dimension = manifest["shape"]
-            vectors, codes = (self._whole(*manifest[part]) for part in ("vectors", "codes"))
-            if vectors.stat().st_size != count * (2 * dimension + 32):
-                raise ValueError(f"{vectors.name} has another size than {count} vectors")
-            ids = np.memmap(vectors, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
-            base = IvfPqBase.load(codes, Measured(**manifest["measured"]), device)
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            log.warning("the index of gallery %s is made anew: %s", gallery, error)
-            return None
+        while True:
+            try:
+                text = path.read_text()
+            except FileNotFoundError:
+                return None
+            try:
+                return self._take(json.loads(text), device)
+            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                with contextlib.suppress(FileNotFoundError):
+                    if path.read_text() != text:  # Another server has put a newer one meanwhile.
+                        continue
+                log.warning("the index of gallery %s is made anew: %s", gallery, error)
+                return None
+
+    def _take(self, manifest: dict[str, Any], device: str) -> tuple[Ids, Generation]:
+        if manifest["version"] != VERSION:
+            raise ValueError(f"version {manifest['version']}")
+        if manifest.pop("sha256") != _sum(manifest):
+            raise ValueError("the manifest is damaged")
+        count, dimension = manifest["shape"]
+        vectors, codes = (self._whole(*manifest[part]) for part in ("vectors", "codes"))
+        if vectors.stat().st_size != count * (2 * dimension + 32):
+            raise ValueError(f"{vectors.name} has another size than {count} vectors")
+        ids = np.memmap(vectors, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
+        base = IvfPqBase.load(codes, Measured(**manifest["measured"]), device)
         return ids, Generation(halves=_mapped(vectors, (count, dimension)), base=base)
 
     def erase(self, gallery: str, bundle: str) -> None:
@@ -135,6 +166,55 @@ class Shelf:
             (self.folder / f"{key}.json").unlink()
         self._tidy(key, set())
 
+    def let_go(self, gallery: str, bundle: str, purged: Collection[str]) -> None:
+        """Deletes what a killed process left: half a generation, or one with a purged picture.
+
+        Args:
+            gallery: Whose it is.
+            bundle: The encoder bundle that made it.
+            purged: Pictures of which nothing may be kept.
+        """
+        with contextlib.suppress(OSError), self._alone(wait=False):
+            pass
+        keys = {bytes.fromhex(image_id) for image_id in purged}
+        manifest = self.folder / f"{_key(gallery, bundle)}.json"
+        if not keys or not manifest.is_file():
+            return
+        try:
+            said = json.loads(manifest.read_text())
+            count, dimension = said["shape"]
+            path = self.folder / Path(said["vectors"][0]).name
+            ids = np.memmap(path, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
+            holds = any(bytes(key) in keys for key in ids)
+        except (OSError, ValueError, KeyError, TypeError):
+            holds = True  # Nothing tells what it holds.
+        if holds:
+            log.warning("the index of gallery %s is made anew: it held a purged picture", gallery)
+            self.erase(gallery, bundle)
+
+    @contextlib.contextmanager
+    def _alone(self, *, wait: bool = True) -> Iterator[None]:
+        """One process at a time; a lock goes with the process that held it.
+
+        Raises:
+            OSError: another has it and we do not wait, or there is no folder.
+        """
+        with (self.folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            for left in self.folder.glob("*.part"):  # by a process that was killed
+                shutil.rmtree(left, ignore_errors=True)
+            yield
+
+    def _check_room(self, halves: Halves | InOrder) -> None:
+        """Refuses before any work; codes and centres are a tenth of the vectors at most."""
+        count, dimension = halves.shape
+        needed = int(1.1 * count * (2 * dimension + 32))
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise OSError(
+                errno.ENOSPC, f"{self.folder} needs {needed:,} bytes and has {free:,} left"
+            )
+
     def _whole(self, name: str, digest: str) -> Path:
         path = self.folder / Path(name).name
         if _digest(path) != digest:
@@ -143,13 +223,18 @@ class Shelf:
 
     def _tidy(self, key: str, keep: set[str]) -> None:
         """Deletes older files; who has them mapped keeps what they hold until it lets go."""
-        for path in self.folder.glob(f"{key}-*"):
-            if path.name not in keep:
-                path.unlink(missing_ok=True)
+        for kind in ("vectors", "codes"):
+            for path in self.folder.glob(f"{key}-*.{kind}"):
+                if path.name not in keep:
+                    path.unlink(missing_ok=True)
 
 
 def _key(gallery: str, bundle: str) -> str:
     return hashlib.sha256(f"{gallery}\0{bundle}".encode()).hexdigest()[:16]
+
+
+def _sum(manifest: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _mapped(path: Path, shape: tuple[int, ...]) -> Halves:

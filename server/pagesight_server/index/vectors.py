@@ -23,6 +23,15 @@ Halves = NDArray[np.float16]
 """Stored vectors: (pictures, dimension), rounded to fp16."""
 
 
+class Allowed(NamedTuple):
+    """The slots that a search may find."""
+
+    bits: NDArray[np.uint8]
+    """A bit for each slot, lowest first."""
+    slots: int
+    """How many."""
+
+
 class Base(Protocol):
     """Finds candidates among the slots of a generation; which ones is all that it decides."""
 
@@ -30,14 +39,14 @@ class Base(Protocol):
     exact: bool
 
     def candidates(
-        self, queries: Embeddings, count: int, allowed: NDArray[np.uint8] | None
+        self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """Scores and slots, best first, each of shape (queries, c); slot -1 where there is none.
 
         Args:
             queries: Unit vectors.
             count: How many the caller wants in the end.
-            allowed: A bit for each slot, lowest first; None allows all.
+            allowed: Which slots; None allows all.
         """
 
 
@@ -50,6 +59,19 @@ class Generation:
 
     def __len__(self) -> int:
         return len(self.halves)
+
+
+class Unsearched:
+    """The base of vectors that no index was made of yet."""
+
+    kind = "none"
+    exact = True
+
+    def candidates(
+        self, queries: Embeddings, count: int, allowed: Allowed | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """Never asked."""
+        raise RuntimeError("these vectors were read to be indexed")
 
 
 class Layout(NamedTuple):
@@ -76,6 +98,11 @@ class Vectors:
     def fresh(generation: Generation) -> Vectors:
         """The vectors of a generation, in its order."""
         return Vectors(_fresh(generation))
+
+    @staticmethod
+    def unsearched(halves: Halves) -> Vectors:
+        """Vectors as they are stored, before there is an index of them."""
+        return Vectors.fresh(Generation(halves=halves, base=Unsearched()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -133,6 +160,20 @@ class Vectors:
         slots[missing] = np.arange(len(generation), len(generation) + len(missing))
         self.layout = Layout(generation, tail, slots)
         return True
+
+
+class InOrder:
+    """The vectors of a layout by row, a slice at a time, as they are stored."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self.shape = len(layout.slots), layout.tail.shape[1]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> Halves:
+        return halves_at(self._layout, self._layout.slots[rows])
 
 
 def halves_at(layout: Layout, slots: NDArray[Any]) -> Halves:
