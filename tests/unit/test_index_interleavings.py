@@ -13,13 +13,12 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sqlite3
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,76 +31,16 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from numpy.typing import NDArray
 
-from pagesight_server.decision import Calibration
-from pagesight_server.gallery import Change, Content, Entry, Gallery
-from pagesight_server.index import IndexSettings, Keeper, Vectors, nearest
+from pagesight_server.gallery import Change, Entry, Gallery, backup
+from pagesight_server.index import IndexSettings, Keeper, Vectors
 from pagesight_server.index.vectors import Layout
 from pagesight_server.live import Live
-from pagesight_server.snapshot import is_reserved
-from tests.support.parts import BUNDLES, reading, unit
+from tests.support.codes import LABELS, LATE, NAMES, at_revision, compare, fill, only_codes
+from tests.support.parts import BUNDLES
 from tests.support.stores import picture_id
 
-DIMENSION = 16
-ENROLLED = 540
-"""Enough that codes can be trained, and stay so when some are removed."""
-NAMES = [f"p{number}" for number in range(ENROLLED)]
-LATE = [f"late{number}" for number in range(12)]
-LABELS = ["a", "b", "other_x"]
-UNCALIBRATED = Calibration(
-    epsilon=0.05,
-    pictures=1,
-    guaranteed=False,
-    threshold_with_text=0.5,
-    threshold_without_text=0.5,
-)
 SOME = st.lists(st.sampled_from([*LATE, *NAMES[:12]]), min_size=1, max_size=5, unique=True)
-
-
-def fill(path: Path) -> None:
-    """A store with pictures; every fifth is a twin of the one before."""
-    store = Gallery(path)
-    store._db.execute("PRAGMA synchronous = OFF")
-    random = np.random.default_rng(5)
-    direction = random.normal(size=DIMENSION)
-    for number, name in enumerate([*NAMES, *LATE]):
-        if number % 5:
-            direction = random.normal(size=DIMENSION)
-        content = Content(
-            image_id=picture_id(name),
-            width_px=108,
-            height_px=240,
-            data=None,
-            embedding=unit(*direction),
-            reading=reading("额度"),
-        )
-        store.put_content(content, BUNDLES)
-    entries = [Entry(image_id=picture_id(n), label=LABELS[i % 3]) for i, n in enumerate(NAMES)]
-    store.enrol(Change(), entries, BUNDLES)
-    store.close()
-
-
-class Row(NamedTuple):
-    """One picture, as SQL has it."""
-
-    image_id: str
-    label: str
-    vector: NDArray[np.float64]
-
-
-def at_revision(path: Path, revision: int) -> list[Row]:
-    """What SQLite says, in the order of the rows of a snapshot."""
-    db = sqlite3.connect(path)
-    found = db.execute(
-        "SELECT lower(hex(m.image_id)), m.label, e.vector FROM memberships m "
-        "JOIN embeddings e USING (image_id) WHERE m.added_revision <= ?1 "
-        "AND (m.removed_revision IS NULL OR m.removed_revision > ?1) "
-        "ORDER BY m.label, m.image_id",
-        (revision,),
-    ).fetchall()
-    db.close()
-    return [Row(i, label, np.frombuffer(v, "<f2").astype(np.float64)) for i, label, v in found]
 
 
 class Waiting(Keeper):
@@ -170,6 +109,7 @@ class Galleries(RuleBasedStateMachine):
         self.folders = tempfile.TemporaryDirectory()
         self.crashes = 0
         self.purged: set[str] = set()
+        self.backup = Path(self.folders.name) / "backup.db"
         self.path = Path(self.folders.name) / "0" / "gallery.db"
         self.path.parent.mkdir()
         shutil.copy(self.template, self.path)
@@ -246,6 +186,28 @@ class Galleries(RuleBasedStateMachine):
         self.follow()
 
     @rule()
+    def back_up(self) -> None:
+        backup.backup(self.store, self.backup)
+
+    @rule()
+    def restore(self) -> None:
+        """Puts another past in the place of this one, so the server must see it, too."""
+        if self.backup.exists():
+            backup.restore(self.backup, self.path, author="li", force=True)
+            self.follow()
+
+    @rule()
+    def another_server_builds(self) -> None:
+        store, keeper, live = self.store, self.keeper, self.live
+        self.open()
+        self.keeper.due = True
+        self.follow()
+        self.build(None)
+        self.it_answers_like_brute_force_over_what_sqlite_says()
+        self.close()
+        self.store, self.keeper, self.live = store, keeper, live
+
+    @rule()
     def follow(self) -> None:
         async def refresh() -> None:
             await self.live.refresh()
@@ -320,21 +282,7 @@ class Galleries(RuleBasedStateMachine):
         if known is None:
             return
         snapshot = known.snapshot
-        rows = at_revision(self.path, snapshot.revision)
-        assert [(p.image_id, p.label) for p in snapshot.pictures] == [row[:2] for row in rows]
-        matrix = np.stack([row.vector for row in rows])
-        query = unit(*self.random.normal(size=DIMENSION))
-        if self.random.random() < 0.5:
-            query = unit(*matrix[self.random.integers(len(rows))])
-        scores = matrix @ query / np.linalg.norm(matrix, axis=1)
-        reserved = np.asarray([is_reserved(row.label) for row in rows])
-        for subset in (np.flatnonzero(~reserved), np.flatnonzero(reserved)):
-            index = nearest(snapshot.embeddings, subset)
-            without = int(subset[0]) if len(subset) else None
-            for k, left_out in ((1, None), (5, without), (len(rows), None)):
-                hits = index.search(query, k, without=left_out)
-                self.agrees(hits, scores, [r for r in subset.tolist() if r != left_out], k)
-        self.agrees(known.method.search(query), scores, np.flatnonzero(~reserved).tolist(), 5)
+        compare(snapshot, self.path, known.method.search, self.random)
         assert isinstance(snapshot.embeddings, Vectors)
         self.count(snapshot.embeddings.layout)
 
@@ -345,16 +293,6 @@ class Galleries(RuleBasedStateMachine):
             kept = b"".join(file.read_bytes() for file in files)
             assert not [image_id for image_id in self.purged if bytes.fromhex(image_id) in kept]
 
-    def agrees(self, hits: Any, scores: NDArray[np.float64], rows: list[int], k: int) -> None:
-        expected = sorted((-scores[rows]).tolist())[:k]
-        found = hits.rows.tolist()
-        assert (-hits.cosines).tolist() == pytest.approx(expected, abs=1e-6)
-        assert hits.cosines.tolist() == pytest.approx(scores[found].tolist(), abs=1e-6)
-        assert len(set(found)) == len(found)
-        assert set(found) <= set(rows)
-        pairs = list(zip(-hits.cosines, found, strict=True))
-        assert pairs == sorted(pairs)
-
     def count(self, layout: Layout) -> None:
         generation, tail, slots = layout
         gone = len(generation) - int(np.count_nonzero(slots < len(generation)))
@@ -362,9 +300,7 @@ class Galleries(RuleBasedStateMachine):
 
 
 def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1_000, 1_000),))
-    # Leaving out each picture in turn takes all the time, and no threshold is tested here.
-    patch.setattr("pagesight_server.decision.calibrate", lambda *_: UNCALIBRATED)
+    only_codes(patch)
     template = folder / "template.db"
     fill(template)
 
