@@ -20,6 +20,7 @@ With real embeddings too: ARGS='--screens DIR --views 28', every picture below D
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import platform
@@ -435,6 +436,7 @@ def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, floa
 def _memory_mb(*, anew: bool = False) -> dict[str, float]:
     """What the process has, and its peak; `anew` lets the peak begin now."""
     if anew:
+        ctypes.CDLL(None).malloc_trim(0)  # What is free must not hide what is taken.
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
     named = (line.split(":") for line in lines if line.endswith(" kB"))

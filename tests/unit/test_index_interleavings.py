@@ -323,7 +323,7 @@ def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> N
 def test_any_interleaving_over_codes_answers_like_brute_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, 10, 25, monkeypatch)
+    run(tmp_path, 6, 25, monkeypatch)
 
 
 @pytest.mark.slow
@@ -331,4 +331,4 @@ def test_any_interleaving_over_codes_answers_like_brute_force(
 def test_a_great_many_interleavings_over_codes_answer_like_brute_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, 400, 40, monkeypatch)
+    run(tmp_path, 200, 40, monkeypatch)

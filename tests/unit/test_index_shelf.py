@@ -160,8 +160,12 @@ def test_what_a_killed_process_had_half_made_is_deleted(shelf: Shelf) -> None:
     left = shelf.folder / "0123456789abcdef-xyz.part"
     left.mkdir()
     (left / "vectors").write_bytes(b"half")
+    (manifest,) = shelf.folder.glob("*.json")
+    renamed = shelf.folder / f"{manifest.stem}-000000000000.vectors"
+    renamed.write_bytes(b"not in the manifest yet")
     shelf.let_go("default", "encoder@1", [])
     assert not left.exists()
+    assert not renamed.exists()
     assert shelf.take("default", "encoder@1") is not None
 
 

@@ -37,6 +37,9 @@ log = logging.getLogger(__name__)
 VERSION = 2
 """Of the files; others are made anew."""
 
+_NONSENSE = (ValueError, KeyError, TypeError, AttributeError)
+"""What reading a manifest that is none raises."""
+
 Ids = NDArray[np.uint8]
 """Image ids, (pictures, 32): the SHA-256 of each."""
 
@@ -138,8 +141,8 @@ class Shelf:
             except FileNotFoundError:
                 return None
             try:
-                return self._take(json.loads(text), device)
-            except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+                return self._take(_checked(text), device)
+            except (OSError, RuntimeError, *_NONSENSE) as error:
                 with contextlib.suppress(FileNotFoundError):
                     if path.read_text() != text:  # Another server has put a newer one meanwhile.
                         continue
@@ -147,10 +150,6 @@ class Shelf:
                 return None
 
     def _take(self, manifest: dict[str, Any], device: str) -> tuple[Ids, Generation]:
-        if manifest["version"] != VERSION:
-            raise ValueError(f"version {manifest['version']}")
-        if manifest.pop("sha256") != _sum(manifest):
-            raise ValueError("the manifest is damaged")
         count, dimension = manifest["shape"]
         vectors, codes = (self._whole(*manifest[part]) for part in ("vectors", "codes"))
         if vectors.stat().st_size != count * (2 * dimension + 32):
@@ -174,23 +173,27 @@ class Shelf:
             bundle: The encoder bundle that made it.
             purged: Pictures of which nothing may be kept.
         """
-        with contextlib.suppress(OSError), self._alone(wait=False):
-            pass
-        keys = {bytes.fromhex(image_id) for image_id in purged}
-        manifest = self.folder / f"{_key(gallery, bundle)}.json"
-        if not keys or not manifest.is_file():
-            return
+        key = _key(gallery, bundle)
         try:
-            said = json.loads(manifest.read_text())
-            count, dimension = said["shape"]
-            path = self.folder / Path(said["vectors"][0]).name
-            ids = np.memmap(path, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
-            holds = any(bytes(key) in keys for key in ids)
-        except (OSError, ValueError, KeyError, TypeError):
-            holds = True  # Nothing tells what it holds.
-        if holds:
+            manifest = _checked((self.folder / f"{key}.json").read_text())
+            named = {Path(manifest[part][0]).name for part in ("vectors", "codes")}
+        except (OSError, *_NONSENSE):
+            manifest, named = {}, set()
+        with contextlib.suppress(OSError), self._alone(wait=False):
+            self._tidy(key, named)
+        if purged and manifest and self._holds(manifest, purged):
             log.warning("the index of gallery %s is made anew: it held a purged picture", gallery)
             self.erase(gallery, bundle)
+
+    def _holds(self, manifest: dict[str, Any], purged: Collection[str]) -> bool:
+        count, dimension = manifest["shape"]
+        path = self.folder / Path(manifest["vectors"][0]).name
+        keys = {bytes.fromhex(image_id) for image_id in purged}
+        try:
+            ids = np.memmap(path, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
+        except (OSError, ValueError):
+            return True  # It is missing or cut, and would not be used either.
+        return any(bytes(image_id) in keys for image_id in ids)
 
     @contextlib.contextmanager
     def _alone(self, *, wait: bool = True) -> Iterator[None]:
@@ -231,6 +234,20 @@ class Shelf:
 
 def _key(gallery: str, bundle: str) -> str:
     return hashlib.sha256(f"{gallery}\0{bundle}".encode()).hexdigest()[:16]
+
+
+def _checked(text: str) -> dict[str, Any]:
+    """What a manifest says.
+
+    Raises:
+        ValueError: it is damaged, or of another version.
+    """
+    manifest: dict[str, Any] = json.loads(text)
+    if manifest["version"] != VERSION:
+        raise ValueError(f"version {manifest['version']}")
+    if manifest.pop("sha256") != _sum(manifest):
+        raise ValueError("the manifest is damaged")
+    return manifest
 
 
 def _sum(manifest: Mapping[str, Any]) -> str:
