@@ -83,6 +83,32 @@ def main(arguments: Sequence[str], size: Size | None = None) -> int:
     """Runs it; returns the exit code of `pagesight load`."""
     size = size or Size()
     begin_s = time.monotonic()
+    _prepare(size)
+    out.print("3  serving")
+    with _served() as address:
+        load = [str(BIN / "pagesight"), "load", str(SCREENS / "test"), "--address", address]
+        given = {argument.partition("=")[0] for argument in arguments}
+        closed = [*load, "--closed", "--json", "--repeat", f"{REPEAT:g}", *shaping(arguments)]
+        _show_once(closed)
+        defaults: dict[str, Iterable[str]] = {"--repeat": [f"{REPEAT:g}"]}
+        if not given.intersection(CHOOSES_LOAD):
+            rate, slo = _half(closed, size)
+            defaults |= {"--rate": [f"{rate:.3f}"], "--slo": slo}
+        left_s = size.budget_s - (time.monotonic() - begin_s) - size.warmup_s
+        measured_s = max(size.shortest_s, min(size.longest_s, left_s))
+        defaults |= {
+            "--duration": [f"{measured_s:.0f}"],
+            "--warmup": [f"{size.warmup_s:g}"],
+            "--out": [str(LOADTEST)],
+        }
+        for option, values in defaults.items():
+            if option not in given:
+                load += [part for value in values for part in (option, value)]
+        out.print("6  the load")
+        return _run([*load, *arguments]).returncode
+
+
+def _prepare(size: Size) -> None:
     if LOADTEST.exists():
         shutil.rmtree(LOADTEST)
     out.print("1  drawing sample screenshots")
@@ -98,37 +124,18 @@ def main(arguments: Sequence[str], size: Size | None = None) -> int:
     out.print(f"2  indexing two labelled pictures of each of {len(size.labels)} pages")
     index = _command("pagesight-server", "index", SCREENS / "gallery", "--store", STORE)
     subprocess.run(_said(index), check=True)
-    out.print("3  serving")
-    with _served() as address:
-        load = [str(BIN / "pagesight"), "load", str(SCREENS / "test"), "--address", address]
-        given = {argument.partition("=")[0] for argument in arguments}
-        defaults: dict[str, Iterable[str]] = {"--repeat": [f"{REPEAT:g}"]}
-        if not given.intersection(CHOOSES_LOAD):
-            rate, targets = _half(load, shaping(arguments), size)
-            defaults |= {"--rate": [f"{rate:.3f}"], "--slo": targets}
-        left_s = size.budget_s - (time.monotonic() - begin_s) - size.warmup_s
-        measured_s = max(size.shortest_s, min(size.longest_s, left_s))
-        defaults |= {
-            "--duration": [f"{measured_s:.0f}"],
-            "--warmup": [f"{size.warmup_s:g}"],
-            "--out": [str(LOADTEST)],
-        }
-        for option, values in defaults.items():
-            if option not in given:
-                load += [part for value in values for part in (option, value)]
-        out.print("6  the load")
-        return _run([*load, *arguments]).returncode
 
 
-def _half(load: Sequence[str], shaping: Sequence[str], size: Size) -> tuple[float, list[str]]:
-    """Measures the server; returns half of the rate that it can do, and targets for that."""
-    closed = [*load, "--closed", "--json", "--repeat", f"{REPEAT:g}", *shaping]
+def _show_once(closed: Sequence[str]) -> None:
     # The server remembers lines of text that it read, and these screenshots come again and again.
     count = sum(1 for _ in (SCREENS / "test").glob("*/*"))
     out.print(f"4  showing it each of the {count} screenshots once")
-    _measured(
-        [*closed, "--in-flight", "4", "--repeat", "0", "--warmup", "0", "--count", f"{count}"]
-    )
+    once = ("--repeat", "0", "--warmup", "0", "--count", str(count))
+    _measured([*closed, "--in-flight", "4", *once])
+
+
+def _half(closed: Sequence[str], size: Size) -> tuple[float, list[str]]:
+    """Measures the server; returns half of the rate that it can do, and targets for that."""
     out.print("5  how much can it do? four callers who wait for their answers")
     most = _measured([*closed, "--in-flight", "4", *size.most])["rate_achieved"]
     out.print(f"   {most:.2f} screenshots a second")
