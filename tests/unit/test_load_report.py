@@ -405,7 +405,11 @@ def test_more_lost_messages_are_worse() -> None:
 def test_loads_that_differ_are_pointed_out() -> None:
     one, other = spread(1.0, count=10), spread(1.0, count=10)
     other["plan"]["rate"] = 9.0
-    assert compare(one, other, 0.1).differences == ("rate: 1.0 before, 9.0 after",)
+    other["interrupted"] = True
+    assert compare(one, other, 0.1).differences == (
+        "rate: 1.0 before, 9.0 after",
+        "the second was broken off",
+    )
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ class _Measured:
     stages_p50_ms: Mapping[str, float | None]
     load: Mapping[str, Any]
     """What was sent, by the names of `_SAME_LOAD`."""
+    interrupted: bool
 
     @classmethod
     def of(cls, report: object) -> _Measured:
@@ -89,6 +90,7 @@ class _Measured:
             lost_share=float(_field(report, (int, float), "lost_share")),
             stages_p50_ms={stage: _ms(report, "stages_ms", stage, "p50") for stage in stages},
             load={name: _field(report, object, "plan", name) for name in _SAME_LOAD},
+            interrupted=_field(report, bool, "interrupted"),
         )
 
 
@@ -120,6 +122,8 @@ def compare(before: object, after: object, tolerance: float) -> Comparison:
         for name in _SAME_LOAD
         if one.load[name] != other.load[name]
     ]
+    broken = [which for which, side in (("first", one), ("second", other)) if side.interrupted]
+    differences += [f"the {which} was broken off" for which in broken]
     return Comparison(rows=tuple(rows), differences=tuple(differences))
 
 

@@ -63,21 +63,25 @@ def run(
                     tally = await crew.run(plan, stop=broken.off, progress=progress)
                     found = report(tally, plan, targets)
                 else:
-                    found = await _climb(crew, plan, targets, steps, broken.off, progress, say)
+                    found = await climb(crew, plan, targets, steps, broken.off, progress, say)
             return found | {"interrupted": broken.off.is_set(), "interrupted_by": broken.by}
 
     return asyncio.run(whole())
 
 
-async def _climb(
+async def climb(
     crew: Crew,
     plan: Plan,
     targets: Sequence[Target],
     steps: Steps,
     stop: asyncio.Event,
     progress: Progress,
-    say: Callable[[str], None],
+    say: Callable[[str], object],
 ) -> Report:
+    """Runs loads at one rate after the other; returns the report of the knee, with all steps.
+
+    What `stop` broke off shows nothing of its rate and is left out, unless it is all there is.
+    """
     search = knee.Search(plan.rate or 1.0)
     given = list(steps.rates)
     done: list[tuple[float, knee.Step, Report]] = []
