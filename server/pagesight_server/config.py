@@ -82,6 +82,13 @@ class ServerConfig(_Section):
     enrol_silence_seconds: Annotated[float, Field(gt=0)] = 60.0
     """How long an Enrol call at work may send nothing before it loses its place."""
 
+    max_examinations: Positive = 2
+    """Diagnose, SuggestBrands and GetImage calls for a smaller picture at work at the same time:
+    each takes a thread for as long as it lasts."""
+
+    max_waiting_examinations: Annotated[int, Field(ge=0)] = 16
+    """Such calls waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """How long SIGTERM lets what is in flight finish."""
 

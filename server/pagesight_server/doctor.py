@@ -1,6 +1,6 @@
 """What would run with these settings, and what keeps it from running.
 
-    device, bundles ──> memory ──> galleries ──> limits, telemetry
+    device, bundles ──> memory ──> galleries ──> security, limits, telemetry
           └── a problem is noted, and the rest is looked at all the same
 
 Nothing is changed: no store is made, no calibration kept, no port opened.
@@ -20,6 +20,7 @@ from pagesight_server.errors import PagesightError
 from pagesight_server.gallery import Gallery
 from pagesight_server.live import stored_calibration
 from pagesight_server.runtime import MEGABYTE, providers
+from pagesight_server.service import security
 from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.telemetry.exporting import exporters_of
 
@@ -63,6 +64,8 @@ async def examine(config: Config, env: Mapping[str, str]) -> Findings:
     running = await _models(config, found)
     found.facts["memory"] = _memory(config)
     _galleries(config, running, found)
+    with found.noting():
+        found.facts["security"] = _security(config)
     found.facts["limits"] = _limits(config)
     with found.noting():
         found.facts["telemetry"] = _telemetry(config, env)
@@ -149,8 +152,25 @@ def _limits(config: Config) -> dict[str, object]:
         "max_in_flight_per_stream": server.max_in_flight_per_stream,
         "max_enrol_items": server.max_enrol_items,
         "max_enrolments": server.max_enrolments,
+        "max_examinations": server.max_examinations,
         "drain_seconds": server.drain_seconds,
     }
+
+
+def _security(config: Config) -> dict[str, object]:
+    """Who may call; reads certificates and tokens as `serve` would."""
+    host, settings = config.server.host, config.security
+    edge = security.edge(host, settings)
+    said: dict[str, object] = {
+        "address": f"{host}:{config.server.port}",
+        "tls": edge.credentials is not None,
+        "client_certificates": settings.client_ca is not None,
+        "tokens": settings.tokens is not None,
+        "caller_limits": bool(settings.calls_per_second or settings.bytes_per_second),
+    }
+    if warning := security.open_to_all(host, settings):
+        said["warning"] = warning
+    return said
 
 
 def _telemetry(config: Config, env: Mapping[str, str]) -> dict[str, object]:

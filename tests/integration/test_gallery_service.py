@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,16 @@ import pytest
 
 import pagesight
 from pagesight.v1 import gallery_pb2 as pb
+from pagesight_server.care import diagnose
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.image import ImageLimits, decode
+from pagesight_server.service import care, galleries
 from pagesight_server.service.protocol import page_token
 from tests.support import WAIT_S
 from tests.support.parts import OTHER_BUNDLES
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
-from tests.support.serving import Serving, details, serving, status_of
+from tests.support.serving import Serving, details, serving, status_of, until
 from tests.support.stores import enrol, put
 
 
@@ -237,6 +240,59 @@ async def test_a_gallery_of_other_bundles_is_neither_asked_nor_changed(
     told = ("FAILED_PRECONDITION", "OTHER_BUNDLES")
     assert (await fails(served.enrol(("b", solid(RED)), gallery="foreign")))[:2] == told
     assert (await fails(served.classify(solid(RED), gallery="foreign")))[:2] == told
+
+
+@pytest.mark.parametrize("asked", ["Diagnose", "SuggestBrands", "GetImage"])
+async def test_only_so_many_examinations_are_at_work_and_screenshots_do_not_wait_for_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    done = threading.Event()
+    begun: list[str] = []
+
+    def slowly(true: Callable[..., Any]) -> Callable[..., Any]:
+        def work(*arguments: Any, **options: Any) -> Any:
+            begun.append(asked)
+            assert done.wait(WAIT_S)
+            return true(*arguments, **options)
+
+        return work
+
+    monkeypatch.setattr(galleries, "diagnose", slowly(diagnose))
+    for name in ("suggestions", "picture"):
+        monkeypatch.setattr(care, name, slowly(getattr(care, name)))
+    config = ServerConfig(port=0, max_examinations=1, max_waiting_examinations=1)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))
+
+        def call() -> Any:
+            messages: dict[str, Any] = {
+                "Diagnose": pb.DiagnoseRequest(),
+                "SuggestBrands": pb.SuggestBrandsRequest(),
+                "GetImage": pb.GetImageRequest(image_id=RED_ID, max_side_px=8),
+            }
+            return getattr(served.gallery, asked)(messages[asked], timeout=2 * WAIT_S)
+
+        async def ask() -> Any:
+            return await call()
+
+        first = call()
+        await until(lambda: bool(begun))
+        others = {asyncio.create_task(ask()), asyncio.create_task(ask())}
+        (refused,), (waiting,) = await asyncio.wait(others, return_when="FIRST_COMPLETED")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await refused
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert error.value.details() == "1 examinations are waiting already: retry later"
+        reason, retry_s = details(status_of(error.value))
+        assert reason == "OVERLOADED"
+        assert retry_s is not None
+        # Its place is not free before its thread is.
+        first.cancel()
+        assert (await served.classify(solid(RED))).label == "a"
+        assert len(begun) == 1
+        done.set()
+        await waiting
+        assert len(begun) == 2
 
 
 # --- remove, relabel, rollback, labels ----------------------------------------------------

@@ -16,7 +16,7 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.errors import SetupError
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
-from tests.support.serving import Serving, details, request, serving, until
+from tests.support.serving import Serving, details, request, serving, status_of, until
 
 SERVICES = ["", "pagesight.v1.ClassifierService", "pagesight.v1.GalleryService"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -54,6 +54,29 @@ async def test_reflection_lists_the_services(tmp_path: Path) -> None:
             "pagesight.v1.ClassifierService",
             "pagesight.v1.GalleryService",
         ]
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("/grpc.health.v1.Health/Check", "unary_unary"),
+        ("/grpc.health.v1.Health/Watch", "unary_stream"),
+        ("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo", "stream_stream"),
+    ],
+)
+async def test_bytes_that_are_no_message_are_the_callers_mistake_here_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, kind: str
+) -> None:
+    async with serving(tmp_path) as served:
+        multicallable = getattr(served.channel, kind)(method)
+        garbage: Any = iter([b"\xff"]) if kind == "stream_stream" else b"\xff"
+        call = multicallable(garbage, timeout=WAIT_S)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await (call if kind == "unary_unary" else call.read())
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
+        assert await state(served, "") == SERVING
+    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
 
 
 async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(

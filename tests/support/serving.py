@@ -25,6 +25,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
 from pagesight_server.pipeline import Pipeline
+from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.limits import CallerLimits, LimitGalleryCalls
@@ -41,6 +42,7 @@ class Serving:
 
     models: FakeModels
     store: Gallery
+    audit: Audit
     live: Live
     gate: Gate
     address: str
@@ -86,13 +88,18 @@ async def serving(
     models: FakeModels | None = None,
     telemetry: Telemetry | None = None,
     callers: CallerLimits | None = None,
+    credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[Serving]:
-    """Serves an empty store in `folder` for the time of the block."""
+    """Serves an empty store in `folder` for the time of the block.
+
+    With credentials the channel of what is yielded, which has none, reaches nobody.
+    """
     settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
     within = limits or ImageLimits()
     models = models or FakeModels()
     telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
+    audit = Audit(store)
     live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
         decode=lambda data: image.decode(data, within),
@@ -125,6 +132,7 @@ async def serving(
                 *guards,
                 *([LimitGalleryCalls(callers)] if callers else []),
             ],
+            credentials=credentials,
         )
     )
     either: set[asyncio.Future[Any]] = {stopped, port}
@@ -137,6 +145,7 @@ async def serving(
             yield Serving(
                 models=models,
                 store=store,
+                audit=audit,
                 live=live,
                 gate=gate,
                 address=address,

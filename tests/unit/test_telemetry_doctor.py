@@ -68,6 +68,47 @@ def test_every_problem_is_named_in_one_run(
     assert "OTEL_METRICS_EXPORTER is 'statsd'" in err[2]
 
 
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ("", "--allow-plaintext"),
+        ("allow_plaintext = true\ntokens = 'gone.toml'", "gone.toml: "),
+        ("cert = 'gone.pem'\nkey = 'gone.pem'", "gone.pem: No such file"),
+    ],
+)
+def test_whatever_of_the_edge_keeps_the_server_from_starting_is_a_problem(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: str,
+    says: str,
+) -> None:
+    config = tmp_path / "pagesight.toml"
+    config.write_text(f"[server]\nhost = '0.0.0.0'\n[security]\n{settings}\n", "utf-8")
+    code, _, err = doctor(
+        monkeypatch, capsys, "--config", config, "--bundles", tmp_path, "--store", tmp_path / "none"
+    )
+    assert code == 1
+    no_bundle, edge = err
+    assert "no encoder bundle in" in no_bundle
+    assert says in edge
+
+
+def test_who_may_call_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "pagesight.toml"
+    config.write_text("[server]\nhost = '0.0.0.0'\n[security]\nallow_plaintext = true\n", "utf-8")
+    _, found, _ = doctor(monkeypatch, capsys, "--config", config, "--bundles", tmp_path)
+    security = found["security"]
+    assert (security["address"], security["tls"], security["tokens"]) == (
+        "0.0.0.0:50051",
+        False,
+        False,
+    )
+    assert "whoever reaches 0.0.0.0 may classify, and change galleries" in security["warning"]
+
+
 def test_a_gallery_that_other_bundles_made_is_a_problem(
     tmp_path: Path,
     bundles: Path,

@@ -32,6 +32,7 @@ from pagesight_server.config import Config
 from pagesight_server.doctor import examine
 from pagesight_server.gallery import Gallery
 from pagesight_server.service import security
+from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.limits import CallerLimits, LimitGalleryCalls
@@ -80,6 +81,8 @@ def serve(
 
 async def _serve(config: Config, *, as_json: bool) -> None:
     edge = security.edge(config.server.host, config.security)
+    if warning := security.open_to_all(config.server.host, config.security):
+        log.warning(warning)
     exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
     try:
         async with wiring.models(config) as models:
@@ -98,6 +101,7 @@ async def _serve_from(
     as_json: bool,
 ) -> None:
     config = models.config
+    audit = Audit(store)
     live = models.live(store)
     await live.refresh()
     server = config.server
@@ -129,7 +133,10 @@ async def _serve_from(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    following = asyncio.create_task(live.follow(server.follow_seconds))
+    following = [
+        asyncio.create_task(live.follow(server.follow_seconds)),
+        asyncio.create_task(audit.follow(server.follow_seconds)),
+    ]
     try:
         await serve_grpc(
             ClassifierService(
@@ -153,7 +160,8 @@ async def _serve_from(
             credentials=edge.credentials,
         )
     finally:
-        following.cancel()
+        for task in following:
+            task.cancel()
         for name, cache in models.caches(pipeline).items():
             log.info("%s that had been seen before: %s", name, cache)
 

@@ -46,6 +46,10 @@ _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
 """Of a change: its summary (None: nothing changed), counts and outcomes."""
 
 
+def _tell_nobody(_kind: str, _change: Change, _applied: Applied) -> None:
+    pass
+
+
 def unix_ms() -> int:
     """Milliseconds since 1970, UTC."""
     return time.time_ns() // 1_000_000
@@ -73,6 +77,11 @@ class Gallery(Reader):
         super().__init__(path)
         self.now_ms = now_ms
         self._limits = limits
+        self.on_change: Callable[[str, Change, Applied], None] = lambda _kind, _change, _applied: (
+            None
+        )
+        """Told of each change that made a revision, once it is on the disk, in the thread that
+        made it: whoever asked for it may be gone by then."""
 
     def put_content(self, content: Content, bundles: Bundles) -> None:
         """Stores what a picture is; it belongs to no gallery until it is enrolled.
@@ -235,10 +244,23 @@ class Gallery(Reader):
         create: Bundles | None = None,
     ) -> Applied:
         """Runs `work` in one transaction; a summary of None means that nothing changed."""
+        applied, made = self._transaction(change, kind, work, create)
+        if made:
+            self.on_change(kind, change, applied)
+        return applied
+
+    def _transaction(
+        self,
+        change: Change,
+        kind: str,
+        work: Callable[[Edit], _Work],
+        create: Bundles | None,
+    ) -> tuple[Applied, bool]:
+        """The answer to a change, and whether it made a revision."""
         with self.file.writing():
             answered = self.answered(change, kind)
             if answered is not None:
-                return answered
+                return answered, False
             there = self._find(change.gallery)
             if there is None and create is not None:
                 self._create(change.gallery, create)
@@ -260,7 +282,7 @@ class Gallery(Reader):
                 self._db.execute("DELETE FROM galleries WHERE id = ?", (row["id"],))
             elif change.request_id:
                 edit.remember(change.request_id, kind, applied.to_json(), keep=KEPT_ANSWERS)
-            return applied
+            return applied, summary is not None
 
     def _create(self, name: str, bundles: Bundles) -> None:
         self._db.execute(

@@ -14,7 +14,9 @@ from pagesight_server.errors import InvalidRequestError
 from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.image import ImageLimits
 from pagesight_server.live import Live
-from pagesight_server.service import care, protocol, security
+from pagesight_server.service import care, protocol
+from pagesight_server.service.examinations import Examinations, in_thread
+from pagesight_server.service.security import PEER
 from pagesight_server.service.uploads import Uploads
 from pagesight_server.service.wire import Context, Malformed, answer
 from pagesight_server.snapshot import DEFAULT_GALLERY
@@ -36,29 +38,27 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         self._enroller = enroller
         self._live = live
         self._uploads = Uploads(config)
+        self._examinations = Examinations(config)
 
     async def Enrol(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.EnrolRequest | Malformed], context: Context
     ) -> pb.EnrolResponse:
         """Adds pictures as one revision."""
+        PEER.set(context.peer())
 
-        async def teach() -> tuple[Change, Applied]:
+        async def work() -> pb.EnrolResponse:
             async with self._uploads.place(context.peer()):
                 header, items = await self._uploads.receive(request_iterator)
                 change = protocol.change_of(header)
-                return change, await self._enroller.enrol(change, items)
-
-        async def work() -> pb.EnrolResponse:
-            change, applied = await teach()
-            security.audit("enrol", change, applied, context.peer())
-            await self._live.refresh()
-            response = protocol.enrolled(applied)
-            added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
-            if not added:
-                return response
-            known = self._live.get(change.gallery)
-            found = await asyncio.to_thread(near_duplicates, known, added)
-            return care.with_near_duplicates(response, found)
+                applied = await self._enroller.enrol(change, items)
+                await self._live.refresh()
+                response = protocol.enrolled(applied)
+                added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
+                if not added:
+                    return response
+                known = self._live.get(change.gallery)
+                found = await in_thread(lambda: near_duplicates(known, added))
+                return care.with_near_duplicates(response, found)
 
         return await answer(context, work())
 
@@ -71,7 +71,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             ids = _some(request.image_ids)
             return self._store.remove(change, ids)
 
-        applied = await answer(context, self._change(context, "remove", request.change, work))
+        applied = await answer(context, self._change(context, request.change, work))
         return pb.RemoveResponse(revision=applied.revision, removed=applied.counts["removed"])
 
     async def Relabel(  # noqa: N802
@@ -83,7 +83,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             ids = _some(request.image_ids)
             return self._store.relabel(change, ids, request.label)
 
-        applied = await answer(context, self._change(context, "relabel", request.change, work))
+        applied = await answer(context, self._change(context, request.change, work))
         return pb.RelabelResponse(
             revision=applied.revision, relabelled=applied.counts["relabelled"]
         )
@@ -96,7 +96,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         def work(change: Change) -> Applied:
             return self._store.rollback(change, request.to_revision)
 
-        applied = await answer(context, self._change(context, "rollback", request.change, work))
+        applied = await answer(context, self._change(context, request.change, work))
         lost = [outcome.image_id for outcome in applied.outcomes]
         return pb.RollbackResponse(revision=applied.revision, lost_image_ids=lost, **applied.counts)
 
@@ -109,19 +109,18 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             facts = protocol.facts_of(request.labels)
             return self._store.set_facts(change, facts)
 
-        applied = await answer(context, self._change(context, "labels", request.change, work))
+        applied = await answer(context, self._change(context, request.change, work))
         return pb.SetLabelsResponse(revision=applied.revision)
 
     async def _change(
         self,
         context: Context,
-        kind: str,
         message: pb.Change,
         work: Callable[[Change], Applied],
     ) -> Applied:
+        PEER.set(context.peer())
         change = protocol.change_of(message)
         applied = await asyncio.to_thread(work, change)
-        security.audit(kind, change, applied, context.peer())
         await self._live.refresh()
         return applied
 
@@ -195,7 +194,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             known = self._live.get(request.gallery or DEFAULT_GALLERY)
             return care.diagnosis(diagnose(known, max_images=limit))
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._examinations.run(context.peer(), work))
 
     async def SuggestBrands(  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context
@@ -205,7 +204,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         def work() -> pb.SuggestBrandsResponse:
             return care.suggestions(self._live.get(request.gallery or DEFAULT_GALLERY))
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._examinations.run(context.peer(), work))
 
     async def GetImage(  # noqa: N802
         self, request: pb.GetImageRequest, context: Context
@@ -215,7 +214,9 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         def work() -> pb.GetImageResponse:
             return pb.GetImageResponse(image=care.picture(self._store, request, self._limits))
 
-        return await answer(context, asyncio.to_thread(work))
+        if not request.max_side_px:
+            return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._examinations.run(context.peer(), work))
 
 
 def _some(image_ids: Sequence[str]) -> Sequence[str]:

@@ -21,8 +21,8 @@ import grpc
 
 from pagesight_server.config import SecurityConfig
 from pagesight_server.errors import LimitError, RateLimitedError
-from pagesight_server.service import protocol
 from pagesight_server.service.security import CALLER
+from pagesight_server.service.wire import Context, refuse
 
 MAX_CALLERS = 10_000
 """Callers remembered. Whoever can call from more addresses than that is not held back by this."""
@@ -146,14 +146,11 @@ class LimitGalleryCalls(grpc.aio.ServerInterceptor):
         return grpc.unary_unary_rpc_method_handler(self._limited(handler.unary_unary), *codecs)
 
     def _limited(self, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:
-        async def limited(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+        async def limited(request: Any, context: Context) -> Any:
             try:
                 self._limits.spend(context.peer())
             except RateLimitedError as error:
-                status = protocol.status_of(error)
-                details = (("grpc-status-details-bin", status.SerializeToString()),)
-                context.set_trailing_metadata(details)
-                await context.abort(protocol.code_of(status), status.message)
+                await refuse(context, error)
             return await behaviour(request, context)
 
         return limited

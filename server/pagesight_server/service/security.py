@@ -1,4 +1,4 @@
-"""Who may call, and what for: TLS, bearer tokens with roles, and a line for every change.
+"""Who may call, and what for: TLS, mutual TLS, bearer tokens with roles.
 
     [security] cert, key, client_ca ──> credentials of the port
                tokens (a file)      ──> RequireRole: authorization: Bearer ... ──> role? ──> call
@@ -20,7 +20,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
-import logging
 import tomllib
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
@@ -37,15 +36,15 @@ from pagesight_server.errors import (
     SetupError,
     UnauthenticatedError,
 )
-from pagesight_server.gallery import Applied, Change
-from pagesight_server.service import protocol
-
-log = logging.getLogger("pagesight_server.audit")
+from pagesight_server.service.wire import Context, refuse
 
 ROLES = ("classify", "gallery-write", "admin")
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """The name of the token of the present call; empty where none is asked for."""
+
+PEER: ContextVar[str] = ContextVar("peer", default="")
+"""Where the present call of GalleryService comes from, as gRPC writes it."""
 
 _NEEDS = {
     "pagesight.v1.ClassifierService": frozenset({"classify", "admin"}),
@@ -145,6 +144,16 @@ def edge(host: str, config: SecurityConfig) -> Edge:
     return Edge(credentials=credentials(host, config), interceptors=guards)
 
 
+def open_to_all(host: str, config: SecurityConfig) -> str:
+    """Says so where whoever reaches the server may do everything; empty where not."""
+    if is_loopback(host) or config.tokens or config.client_ca:
+        return ""
+    return (
+        f"whoever reaches {host} may classify, and change galleries: set security.tokens or "
+        "security.client_ca"
+    )
+
+
 class RequireRole(grpc.aio.ServerInterceptor):
     """Lets a call through when its token has the role that its service asks for."""
 
@@ -190,31 +199,15 @@ class RequireRole(grpc.aio.ServerInterceptor):
 
 def _refusing(handler: Any, error: RequestError) -> Any:
     """A handler of the same kind that ends every call with an error."""
-    status = protocol.status_of(error)
 
     # grpc.aio takes a coroutine for a stream of replies too, one that writes none.
-    async def refuse(_request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        await context.abort(protocol.code_of(status), status.message)
+    async def refused(_request: Any, context: Context) -> None:
+        await refuse(context, error)
 
     if handler.request_streaming:
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(refuse)
-        return grpc.stream_unary_rpc_method_handler(refuse)
+            return grpc.stream_stream_rpc_method_handler(refused)
+        return grpc.stream_unary_rpc_method_handler(refused)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refuse)
-    return grpc.unary_unary_rpc_method_handler(refuse)
-
-
-def audit(kind: str, change: Change, applied: Applied, peer: str) -> None:
-    """Writes one line on a change that was made: who, from where, what, to which revision."""
-    log.info(
-        "gallery %r %s by %r (author %r) from %s: revision %d, %s",
-        change.gallery,
-        kind,
-        CALLER.get() or "anybody",
-        change.author,
-        peer,
-        applied.revision,
-        ", ".join(f"{count} {what}" for what, count in applied.counts.items()),
-    )
+        return grpc.unary_stream_rpc_method_handler(refused)
+    return grpc.unary_unary_rpc_method_handler(refused)

@@ -10,9 +10,9 @@ no UTF-8 with no more than a line in their own log.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -29,10 +29,15 @@ async def answer(context: Context, work: Awaitable[R]) -> R:
     try:
         return await work
     except Exception as error:
-        status = protocol.status_of(error)
-        context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-        await context.abort(protocol.code_of(status), status.message)
-        raise  # abort raises; this tells the type checker
+        await refuse(context, error)
+
+
+async def refuse(context: Context, error: Exception) -> NoReturn:
+    """Ends a call with an error, told in its status and in google.rpc.Status beside it."""
+    status = protocol.status_of(error)
+    context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
+    await context.abort(protocol.code_of(status), status.message)
+    raise AssertionError("abort raises")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ def parsed(request: Any) -> Any:
 
 
 class RefuseMalformed(grpc.aio.ServerInterceptor):
-    """Parses requests without raising. Services ask `parsed` of each message of a stream."""
+    """Parses requests without raising. Our services ask `parsed` of each message of a stream."""
 
     async def intercept_service(
         self,
@@ -66,12 +71,13 @@ class RefuseMalformed(grpc.aio.ServerInterceptor):
         codecs = (_tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codecs)
-        if handler_call_details.method.startswith("/pagesight."):
-            if handler.stream_unary:
-                return grpc.stream_unary_rpc_method_handler(handler.stream_unary, *codecs)
-            if handler.stream_stream:
-                return grpc.stream_stream_rpc_method_handler(handler.stream_stream, *codecs)
-        return handler
+        if handler.unary_stream:  # Health's, which writes its replies: a coroutine as well.
+            return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codecs)
+        if handler.stream_unary:
+            return grpc.stream_unary_rpc_method_handler(handler.stream_unary, *codecs)
+        ours = handler_call_details.method.startswith("/pagesight.")
+        behaviour = handler.stream_stream if ours else _checked_stream(handler.stream_stream)
+        return grpc.stream_stream_rpc_method_handler(behaviour, *codecs)
 
 
 def _tolerant(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -90,5 +96,22 @@ def _checked(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:
             return parsed(request)
 
         return await behaviour(await answer(context, check()), context)
+
+    return checked
+
+
+def _checked_stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
+    """Of a service that knows nothing of this module: the first bad message ends its stream."""
+
+    async def checked(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async def messages() -> AsyncIterator[Any]:
+            async for request in requests:
+                yield parsed(request)
+
+        try:
+            async for reply in behaviour(messages(), context):
+                yield reply
+        except InvalidRequestError as error:
+            await refuse(context, error)
 
     return checked

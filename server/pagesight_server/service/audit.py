@@ -1,0 +1,96 @@
+"""A line in the log for every change of a gallery, whoever makes it.
+
+    change of this server ──store.on_change──> token, author, address, what, revision
+    change of another process ──history, looked at now and then──> author, what, revision
+
+A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pagesight_server.gallery import Applied, Change, Gallery, Revision
+from pagesight_server.service.security import CALLER, PEER
+
+log = logging.getLogger("pagesight_server.audit")
+
+PAGE = 100
+"""Revisions read at a time."""
+
+
+class Audit:
+    """Tells of the changes of a store from now on; earlier ones are in its history.
+
+    Args:
+        store: Whose changes.
+    """
+
+    def __init__(self, store: Gallery) -> None:
+        self._store = store
+        self._told = store.revisions()
+        """By gallery: up to where each revision has its line."""
+        self._looked = dict(self._told)
+        """By gallery: the revision at the last look."""
+        self._own: set[tuple[str, int]] = set()
+        """Told when they were made; forgotten once the history was read so far."""
+        store.on_change = self._made
+
+    async def follow(self, interval_s: float) -> None:
+        """Looks at the history for ever."""
+        readable = True
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await asyncio.to_thread(self.look)
+                readable = True
+            except Exception:
+                if readable:
+                    log.exception("cannot read the history of the store; looking again and again")
+                readable = False
+
+    def look(self) -> None:
+        """Tells of what other processes had changed by the last look."""
+        for name, revision in self._store.revisions().items():
+            # What came since may be ours, a moment before it is told.
+            settled, told = self._looked.get(name, 0), self._told.get(name, 0)
+            for made in self._since(name, told) if settled > told else ():
+                if made.revision > settled:
+                    break
+                if (name, made.revision) not in self._own:
+                    log.info(
+                        "gallery %r %s by another process (author %r): revision %d, %s",
+                        name,
+                        made.kind,
+                        made.author,
+                        made.revision,
+                        made.summary,
+                    )
+                self._own.discard((name, made.revision))
+                self._told[name] = made.revision
+            self._looked[name] = revision
+
+    def _since(self, name: str, revision: int) -> list[Revision]:
+        """The revisions after one, oldest first."""
+        found: list[Revision] = []
+        before: int | None = None
+        while True:
+            page = self._store.history(name, before=before, limit=PAGE)
+            found += [made for made in page if made.revision > revision]
+            if len(page) < PAGE or page[-1].revision <= revision:
+                return found[::-1]
+            before = page[-1].revision
+
+    def _made(self, kind: str, change: Change, applied: Applied) -> None:
+        self._own.add((change.gallery, applied.revision))
+        log.info(
+            "gallery %r %s by %r (author %r) from %s: revision %d, %s",
+            change.gallery,
+            kind,
+            CALLER.get() or "anybody",
+            change.author,
+            PEER.get() or "here",
+            applied.revision,
+            ", ".join(f"{count} {what}" for what, count in applied.counts.items()),
+        )
