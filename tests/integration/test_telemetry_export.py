@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -78,6 +79,10 @@ def observed(tmp_path_factory: pytest.TempPathFactory, bundles: Path) -> Iterato
             "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
             "OTEL_TRACES_SAMPLER": "parentbased_always_off",
             "OTEL_SERVICE_NAME": "pagesight-test",
+            "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=staging,team=pages",
+            "OTEL_EXPORTER_OTLP_HEADERS": "x-tenant=eu",
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "7",
+            "OTEL_METRIC_EXPORT_INTERVAL": "500",
             "PAGESIGHT_TELEMETRY__LOGS": "json",
         }
         command = [
@@ -240,6 +245,32 @@ def test_a_collector_gets_every_metric_with_unit_and_exemplar(observed: Observed
         for exemplar in point.exemplars
     }
     assert exemplars == {TRACE}
+
+
+def test_the_collector_is_told_who_sends_as_the_variables_say(observed: Observed) -> None:
+    collector = observed.collector
+    assert len(collector.resources) > 2
+    for sender in collector.resources:
+        assert sender["service.name"] == "pagesight-test"
+        assert sender["deployment.environment.name"] == "staging"
+        assert sender["team"] == "pages"
+        assert sender["service.version"]
+    assert {sent["x-tenant"] for sent in collector.metadata} == {"eu"}
+    assert 0 < max(collector.patience_s) <= 7
+    # Traces and metrics of one process.
+    assert len({sender["service.instance.id"] for sender in collector.resources}) == 1
+
+
+def test_every_metric_of_the_manual_is_one_that_a_running_server_exports(
+    observed: Observed,
+) -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    table = manual.split("\n### Metrics\n")[1].split("\n### ")[0]
+    named = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
+    exported = set(re.findall(r"^# TYPE (\w+)", observed.scraped, re.MULTILINE))
+    # Drift of scores is told from fifty answers on; test_telemetry_ops.py gives as many.
+    assert named - exported == {"pagesight_score_drift"}
+    assert exported - named == {"target_info"}
 
 
 def test_an_id_number_that_was_read_is_nowhere_but_in_the_reply(observed: Observed) -> None:

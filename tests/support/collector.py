@@ -25,12 +25,18 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
     def __init__(self) -> None:
         self.received: list[Any] = []
         """Requests as they came."""
+        self.metadata: list[dict[str, str]] = []
+        """What came with each request."""
+        self.patience_s: list[float] = []
+        """How long the sender of each request waits for the answer."""
         self._changed = threading.Condition()
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
         """Keeps a request; both services call their method so."""
         with self._changed:
             self.received.append(request)
+            self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
+            self.patience_s.append(context.time_remaining())
             self._changed.notify_all()
         if isinstance(request, trace_pb.ExportTraceServiceRequest):
             return trace_pb.ExportTraceServiceResponse()
@@ -52,6 +58,19 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
             for resource in request.resource_spans
             for scope in resource.scope_spans
             for span in scope.spans
+        ]
+
+    @property
+    def resources(self) -> list[dict[str, str]]:
+        """Who sent each request, as it says itself; texts alone."""
+        return [
+            {item.key: item.value.string_value for item in sent.resource.attributes}
+            for request in self.received
+            for sent in (
+                request.resource_spans
+                if isinstance(request, trace_pb.ExportTraceServiceRequest)
+                else request.resource_metrics
+            )
         ]
 
     @property

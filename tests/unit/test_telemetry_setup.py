@@ -76,6 +76,54 @@ def test_without_an_exporter_no_thread_starts_and_nothing_is_recorded() -> None:
     exporting.close()
 
 
+@pytest.mark.parametrize(
+    ("sampler", "argument", "sampled"),
+    [
+        ("", "", True),
+        ("always_on", "", True),
+        ("always_off", "", False),
+        ("traceidratio", "1", True),
+        ("traceidratio", "0", False),
+        ("parentbased_always_off", "", False),
+        ("parentbased_traceidratio", "0", False),
+    ],
+)
+def test_the_sampler_of_the_environment_decides(
+    monkeypatch: pytest.MonkeyPatch, sampler: str, argument: str, sampled: bool
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", sampler)
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", argument)
+    # A collector that nobody reaches: spans are made, and none is waited for.
+    monkeypatch.setattr(
+        "opentelemetry.sdk.trace.export.ConsoleSpanExporter.export", lambda *_: None
+    )
+    exporting = setup({"OTEL_TRACES_EXPORTER": "console"})
+    with exporting.telemetry.message("m") as message:
+        assert message.times.span.is_recording() == sampled
+    if "parentbased" in sampler:
+        asked_for = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+        with exporting.telemetry.message("m", traceparent=asked_for) as message:
+            assert message.times.span.is_recording()
+    exporting.close()
+
+
+def test_where_everything_is_disabled_nothing_listens_and_nothing_is_recorded() -> None:
+    before = set(threading.enumerate())
+    exporting = setup(
+        OTLP
+        | {
+            "OTEL_SDK_DISABLED": "true",
+            "OTEL_METRICS_EXPORTER": "otlp,prometheus",
+            "OTEL_EXPORTER_PROMETHEUS_PORT": "0",
+        }
+    )
+    assert (exporting.traces, exporting.metrics, exporting.metrics_address) == ((), (), "")
+    with exporting.telemetry.message("m") as message:
+        assert not message.times.span.is_recording()
+    assert set(threading.enumerate()) == before
+    exporting.close()
+
+
 def test_a_port_that_is_taken_is_told() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
