@@ -107,7 +107,7 @@ class FakeClassifier(ClassifierServiceServicer):
                 raise AssertionError(f"only {self._owed} of {count} screenshots arrived")
 
     def wait_until_asked(self, count: int) -> None:
-        """Waits until so many screenshots of streams have come in all."""
+        """Waits until so many screenshots have come in all."""
         with self._changed:
             if not self._changed.wait_for(lambda: len(self.queries) >= count, WAIT_S):
                 raise AssertionError(f"only {len(self.queries)} of {count} screenshots came")
@@ -121,7 +121,9 @@ class FakeClassifier(ClassifierServiceServicer):
         self, request: classifier_pb2.ClassifyRequest, context: Any
     ) -> classifier_pb2.ClassifyResponse:
         """Answers one screenshot."""
-        self.queries.append(request.query)
+        with self._changed:
+            self.queries.append(request.query)
+            self._changed.notify_all()
         self.asked.set()
         if request.query.image.startswith((b"mute", b"hold")):
             with self._changed:

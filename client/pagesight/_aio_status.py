@@ -12,6 +12,7 @@ or refuses more pictures would look like a bug; so the status is remembered here
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
@@ -34,7 +35,9 @@ class Ending:
         self._call = call
         self._endpoint = endpoint
         self._first: grpc.RpcError | None = None
-        call.add_done_callback(self._note)
+        # Weakly: a call keeps its callbacks, and would keep itself, and its connection, through us.
+        note = weakref.WeakMethod(self._note)
+        call.add_done_callback(lambda over: (told := note()) and told(over))
 
     async def error(self, raised: grpc.RpcError) -> PagesightError:
         """Returns the error that the server sent where grpc.aio raised another."""

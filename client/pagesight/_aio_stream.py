@@ -120,6 +120,8 @@ class AsyncStream(Generic[K]):
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        # Their tracebacks hold the call, which holds the connection.
+        self._call, self._tasks = None, []
 
     async def _wait_to_reconnect(self, error: Exception) -> None:
         wait_s = None

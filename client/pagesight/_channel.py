@@ -21,6 +21,10 @@ from pagesight._security import TlsConfig, check_token, is_loopback
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
 
+PING_TIMEOUT_MS = 20_000
+"""How long a probed connection may stay silent. gRPC has two settings for it: one bounds how long
+bytes stay unacknowledged; the other, 60 s unless set, how long a probe stays unanswered."""
+
 ANSWER_GRACE_S = 1.0
 """How much longer than a screenshot's own budget the client waits, so that it is the
 server that says where the budget went."""
@@ -107,7 +111,8 @@ class Endpoint:
             # Finds a peer that vanished without a word. A stock gRPC server takes
             # pings more often than every five minutes for an attack and hangs up.
             "grpc.keepalive_time_ms": round(1000 * self.keepalive_s),
-            "grpc.keepalive_timeout_ms": 20_000,
+            "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
+            "grpc.http2.ping_timeout_ms": PING_TIMEOUT_MS,
             # Back on the line soon after a server's restart; gRPC's own 2 minutes
             # are for crowds of clients larger than ours.
             "grpc.max_reconnect_backoff_ms": 5_000,

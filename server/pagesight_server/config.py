@@ -89,6 +89,10 @@ class ServerConfig(_Section):
     max_waiting_examinations: Annotated[int, Field(ge=0)] = 16
     """Such calls waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
 
+    keepalive_seconds: Annotated[float, Field(gt=0)] = 300.0
+    """How often a silent connection is probed: one whose host is gone says nothing, ever, and its
+    streams would stay open."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """How long SIGTERM lets what is in flight finish."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, TlsConfig
 from pagesight.v1.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
 from tests.fakes import WAIT_S, FakeClassifier, FakeServer
+from tests.support.relay import Relay
 
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, longest_delay_s=0.05)
 
@@ -326,3 +328,74 @@ async def test_closing_the_client_ends_repeats_on_an_event_loop_too(server: Fake
     for task in (asking, streaming):
         with pytest.raises(pagesight.CallCancelledError):
             await task
+
+
+# --- connections ---
+
+PROBING: dict[str, Any] = {
+    "keepalive_s": 0.2,
+    "channel_options": [
+        ("grpc.keepalive_timeout_ms", 200),
+        ("grpc.http2.ping_timeout_ms", 200),
+    ],
+    "retry": RetryPolicy(attempts=1),
+}
+
+
+def test_a_server_that_fell_silent_is_noticed_long_before_the_timeout(server: FakeServer) -> None:
+    with Relay(server.address) as relay, Client(relay.address, **PROBING) as client:
+        assert client.classify(b"login").label == "login"
+        asking = ThreadPoolExecutor(1)
+        answer = asking.submit(client.classify, b"mute")
+        server.classifier.wait_until_asked(2)
+        relay.fall_silent()
+        with pytest.raises(pagesight.UnavailableError):
+            answer.result(WAIT_S)
+        asking.shutdown()
+
+
+async def test_a_server_that_fell_silent_is_noticed_from_an_event_loop_too(
+    server: FakeServer,
+) -> None:
+    with Relay(server.address) as relay:
+        async with AsyncClient(relay.address, **PROBING) as client:
+            answer = asyncio.create_task(client.classify(b"mute"))
+            await asyncio.to_thread(server.classifier.wait_until_asked, 1)
+            relay.fall_silent()
+            with pytest.raises(pagesight.UnavailableError):
+                await asyncio.wait_for(answer, WAIT_S)
+
+
+def test_a_stream_whose_network_fell_silent_goes_on_over_another_connection(
+    server: FakeServer,
+) -> None:
+    settings = PROBING | {"retry": QUICK}
+    with Relay(server.address) as relay, Client(relay.address, **settings) as client:
+        results = client.classify_stream([b"a", b"hold", b"b"], max_in_flight=2)
+        labels = [next(results).unwrap().label, next(results).unwrap().label]
+        server.classifier.wait_until_asked(3)
+        relay.fall_silent()
+        server.classifier.release()
+        labels += [result.unwrap().label for result in results]
+    assert sorted(labels) == ["a", "b", "hold"]
+    ids = server.classifier.request_ids
+    assert {request_id: ids.count(request_id) for request_id in ids} == {"0": 1, "1": 2, "2": 1}
+
+
+async def test_no_connection_outlives_its_client(server: FakeServer) -> None:
+    with Relay(server.address) as relay:
+        for image in (b"login", b"bad"):
+            with Client(relay.address, retry=QUICK) as client:
+                with contextlib.suppress(pagesight.InvalidImageError):
+                    client.classify(image)
+                next(client.classify_stream([b"a", b"mute"]))
+                client.enrol(ITEMS)
+                relay.wait_until_open(1)
+            relay.wait_until_open(0)
+            async with AsyncClient(relay.address, retry=QUICK) as aclient:
+                with contextlib.suppress(pagesight.InvalidImageError):
+                    await aclient.classify(image)
+                await anext(aclient.classify_stream([b"a", b"mute"]))
+                relay.wait_until_open(1)
+            # The event loop must turn for grpc.aio to hang up.
+            await asyncio.to_thread(relay.wait_until_open, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -14,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import WAIT_S, FakeServer
+from tests.support.pictures import GREEN, RED, solid
+from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
 NODE = ROOT / ".tools" / "node"
@@ -110,3 +113,41 @@ def test_node_streams_pictures_with_nothing_but_the_contract(
     assert said["other.jpg"]["label"] == "other"
     assert said["broken.png"]["error"] == "the picture is neither JPEG, PNG nor WebP"
     assert said["broken.png"]["code"] == 3  # INVALID_ARGUMENT
+
+
+async def test_the_examples_sort_real_screenshots_on_the_real_server(
+    tmp_path: Path, node: str
+) -> None:
+    async with serving(tmp_path) as served:
+        await served.enrol(("red_page", solid(RED)), ("green_page", solid(GREEN)))
+        folder = tmp_path / "screenshots"
+        folder.mkdir()
+        for name, data in {"r": solid(RED), "g": solid(GREEN), "x": b"no picture"}.items():
+            (folder / f"{name}.png").write_bytes(data)
+        files = [str(folder / f"{name}.png") for name in "rgx"]
+        commands = (
+            [node, "examples/node/classify.mjs", "protos", served.address, *files],
+            [sys.executable, "examples/async_folder.py", str(folder)],
+        )
+        environment = os.environ | {
+            "PAGESIGHT_ADDRESS": served.address,
+            "NODE_MODULES": str(NODE),
+        }
+        from_node, from_python = [
+            await asyncio.to_thread(
+                subprocess.run,
+                command,
+                cwd=ROOT,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=6 * WAIT_S,
+            )
+            for command in commands
+        ]
+    assert from_node.stderr == ""
+    said = {Path(row["file"]).stem: row for row in map(json.loads, from_node.stdout.splitlines())}
+    assert (said["r"]["label"], said["g"]["label"]) == ("red_page", "green_page")
+    assert said["x"]["code"] == 3  # INVALID_ARGUMENT
+    assert from_python.stdout.splitlines() == ["     1 green_page", "     1 red_page"]
+    assert "x.png" in from_python.stderr

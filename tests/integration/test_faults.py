@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,19 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.arrays import Embedding, Pixels
+from pagesight_server.batcher import BatchConfig, Batcher
+from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery, backup
 from tests.support import WAIT_S
-from tests.support.parts import FakeModels
+from tests.support.parts import FakeModels, mean_colour, unit
 from tests.support.pictures import GREEN, RED, shade, solid
+from tests.support.relay import Relay
 from tests.support.serving import Serving, details, request, serving
+from tests.support.watching import BatchedModels
 
 ROOT = Path(__file__).parents[2]
 TINY = 10_000
+ALMOST_RED = (254, 0, 0)
 
 SERVE = """
 import asyncio, sys
@@ -84,6 +90,63 @@ async def test_a_message_of_64_mib_is_refused_and_the_next_caller_answered(tmp_p
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         found = await served.classify(solid(RED))
         assert (found.label, found.revision) == ("a", 1)
+
+
+async def test_a_client_whose_host_is_gone_is_let_go_without_a_word_from_it(
+    tmp_path: Path,
+) -> None:
+    config = ServerConfig(port=0, keepalive_seconds=0.2)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)))
+        served.models.hold(RED)
+        with Relay(served.address) as relay:
+            async with grpc.aio.insecure_channel(relay.address) as channel:
+                stream = type(served.classifier)(channel).ClassifyStream(timeout=3 * WAIT_S)
+                await stream.write(request("one", RED))
+                await served.models.until_active(1)
+                relay.fall_silent()
+                await served.models.until_active(0)
+                assert nothing_left(served)
+                await served.models.release()
+                assert (await served.classify(solid(RED))).label == "a"
+
+
+class BatchBlindModels(BatchedModels):
+    """An encoder session that fails while a green picture is in its batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        config = BatchConfig(max_batch=2, max_wait_ms=1000 * WAIT_S)
+        self.batcher = Batcher[Pixels, Embedding](self._see, config, name="blind")
+
+    def _see(self, pictures: Sequence[Pixels]) -> list[Embedding]:
+        if any(mean_colour(pixels) == GREEN for pixels in pictures):
+            raise RuntimeError("the secret of the session")
+        return [unit(*(value + 1 for value in mean_colour(pixels))) for pixels in pictures]
+
+
+async def test_a_run_that_raises_fails_the_messages_of_its_batch_and_no_other(
+    tmp_path: Path,
+) -> None:
+    models = BatchBlindModels()
+    async with serving(tmp_path, models=models) as served:
+        await asyncio.gather(
+            served.enrol(("a", solid(RED)), gallery="one"),
+            served.enrol(("a", solid(ALMOST_RED)), gallery="two"),
+        )
+        stream = served.stream()
+        for names, colours in (("ab", (RED, GREEN)), ("cd", (RED, ALMOST_RED))):
+            for name, colour in zip(names, colours, strict=True):
+                await stream.write(request(name, colour, gallery="one"))
+            replies = {reply.request_id: reply for reply in [await read(stream) for _ in names]}
+            assert set(replies) == set(names)
+            if names == "ab":
+                internal = grpc.StatusCode.INTERNAL.value[0]
+                assert {reply.error.code for reply in replies.values()} == {internal}
+                assert "secret" not in str(replies)
+            else:
+                assert {r.classification.label for r in replies.values()} == {"a"}
+        await models.batcher.close()
 
 
 async def test_a_stream_that_was_half_closed_has_all_its_replies(tmp_path: Path) -> None:

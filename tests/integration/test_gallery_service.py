@@ -130,7 +130,7 @@ async def test_each_item_has_its_outcome(served: Serving) -> None:
 async def test_a_mistake_in_the_call_enrols_nothing(
     served: Serving, messages: list[pb.EnrolRequest]
 ) -> None:
-    code, reason, _ = await fails(served.gallery.Enrol(iter(messages), timeout=WAIT_S))
+    code, reason, _ = await fails(served.send(messages))
     assert (code, reason) == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     assert served.store.revisions() == {}
 
@@ -144,7 +144,7 @@ async def test_a_call_enrols_so_many_pictures_and_no_more(tmp_path: Path) -> Non
         assert "at most 2 pictures and 10,000 bytes: use several calls" in message
         assert (await fails(served.enrol(("a", b"x" * 10_001))))[1] == "LIMIT_REACHED"
         long = [header(), item(solid(RED), "a", source="x" * 10_000)]
-        assert (await fails(served.gallery.Enrol(iter(long))))[1] == "LIMIT_REACHED"
+        assert (await fails(served.send(long)))[1] == "LIMIT_REACHED"
         assert served.store.revisions() == {}
         assert (await served.enrol(*pictures[:2])).revision == 1
 

@@ -14,6 +14,7 @@ import grpc
 import pytest
 import trustme
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import pagesight
 from pagesight import AsyncClient
@@ -87,6 +88,19 @@ async def test_without_a_token_that_is_known_nothing_is_done(
             await nobody.enrol([pagesight.EnrolItem(image=solid(RED), label="a")])
     assert guarded.models.encoded == 0
     assert guarded.store.revisions() == {}
+
+
+async def test_only_an_admin_may_see_the_contract(guarded: Serving) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(guarded.channel)
+    codes = {}
+    for token in ("ask-me", "teach-me", "all"):
+        asked = reflection_pb2.ServerReflectionRequest(list_services="")
+        bearer = (("authorization", f"Bearer {token}"),)
+        call = stub.ServerReflectionInfo(iter([asked]), metadata=bearer, timeout=10)
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            assert [reply async for reply in call]
+        codes[token] = (await call.code()).name
+    assert codes == {"ask-me": "PERMISSION_DENIED", "teach-me": "PERMISSION_DENIED", "all": "OK"}
 
 
 async def test_probes_need_no_token(guarded: Serving) -> None:

@@ -211,6 +211,9 @@ async def test_every_way_to_end_has_its_outcome(tmp_path: Path) -> None:
         ("expired", "BUDGET_SPENT"): 1,
         ("cancelled", "CANCELLED"): 1,
     }
+    # What callers make up must not become a series: only of galleries that there are.
+    galleries = {dict(key).get("pagesight.gallery") for key in watching.points("pagesight.outcome")}
+    assert galleries == {None, "default"}
     # A caller's mistake is no fault of the server: no span is red.
     assert {span.status.status_code for span in watching.spans} == {StatusCode.UNSET}
 

@@ -6,6 +6,7 @@ stores.py     stores with pictures in them
 serving.py    the real gRPC server on a free port, with fake models
 watching.py   telemetry into memory
 collector.py  an OTLP collector
+relay.py      a network that can fall silent
 """
 
 WAIT_S = 20.0

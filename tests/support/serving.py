@@ -62,9 +62,22 @@ class Serving:
             gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label))
             for label, data in pictures
         ]
-        first = gpb.EnrolRequest(header=gpb.Change(**header))
-        answer: gpb.EnrolResponse = await self.gallery.Enrol(iter([first, *items]), timeout=WAIT_S)
-        return answer
+        return await self.send([gpb.EnrolRequest(header=gpb.Change(**header)), *items])
+
+    async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResponse:
+        """One Enrol call of these messages, once more where it was refused and not heard.
+
+        grpc.aio then and now raises an error of a failed write in place of the server's status
+        (https://github.com/grpc/grpc/issues/36066); pagesight's client looks for that status.
+        """
+        while True:
+            try:
+                answer: gpb.EnrolResponse = await self.gallery.Enrol(iter(messages), timeout=WAIT_S)
+            except grpc.aio.AioRpcError as error:
+                if error.details() != "Internal error from Core":
+                    raise
+            else:
+                return answer
 
     async def classify(self, image: bytes, **query: Any) -> pb.Classification:
         """Classifies one screenshot in a call of its own."""

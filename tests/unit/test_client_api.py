@@ -125,11 +125,14 @@ def wrongly(client: pagesight.Client) -> None:
 """
 
 
-def test_the_api_is_typed_and_wrong_code_does_not_type_check(tmp_path: Path) -> None:
+def test_the_api_is_typed_examples_type_check_and_wrong_code_does_not(tmp_path: Path) -> None:
     source = tmp_path / "uses.py"
     source.write_text(USES, "utf-8")
+    examples = [str(file) for file in sorted((ROOT / "examples").glob("*.py"))]
+    assert len(examples) == 2
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache")]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path / "cache"), str(source)],
+        [*command, str(source), *examples],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -137,5 +140,6 @@ def test_the_api_is_typed_and_wrong_code_does_not_type_check(tmp_path: Path) -> 
     )
     wrong = USES.splitlines().index("def wrongly(client: pagesight.Client) -> None:") + 2
     lines = [line for line in done.stdout.splitlines() if ": error: " in line]
+    assert {Path(line.split(":")[0]).name for line in lines} == {"uses.py"}, done.stdout
     numbers = {int(line.split(":")[1]) for line in lines}
     assert numbers == set(range(wrong, wrong + 6)), done.stdout + done.stderr

@@ -13,14 +13,18 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 
+from pagesight_server.config import Config, read_config
 from pagesight_server.decision import Knowledge, decide
 from pagesight_server.drift import MIN_ANSWERS
+from pagesight_server.errors import RequestError
 from pagesight_server.evidence import Query
 from pagesight_server.memo import Memo
 from pagesight_server.pipeline import Answer
 from pagesight_server.stages import Run
 from pagesight_server.telemetry import Telemetry, setup, watch
+from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.telemetry.instruments import REQUEST_S
 from tests.support.parts import snapshot, unit
 
@@ -104,6 +108,28 @@ def test_every_metric_and_label_of_rules_and_dashboard_is_one_that_a_server_expo
     assert matched <= labels | {"instance", "job", "le"}
 
 
+def test_the_dashboard_shows_what_an_operator_asks_for_first() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    shown = {(panel["type"], query) for panel in panels for query in queries(panel)}
+
+    def has(kind: str, *parts: str) -> bool:
+        return any(of == kind and all(part in q for part in parts) for of, q in shown)
+
+    assert has("timeseries", "by (rpc_method, pagesight_outcome)", "rate(pagesight_outcome_total")
+    assert has("timeseries", "error_type", "pagesight_outcome_total")
+    assert has("timeseries", "histogram_quantile(0.99", "pagesight_request_duration_seconds_bucket")
+    assert has("timeseries", "pagesight_queue_depth")
+    assert has("timeseries", "pagesight_queue_oldest_age_seconds")
+    assert has("timeseries", "pagesight_batch_size")
+    for stage in ("decode", "encode", "detect", "recognise", "search", "evidence"):
+        assert has("heatmap", "pagesight_stage_duration_seconds_bucket", f'"{stage}"')
+    assert has("timeseries", "pagesight_other_share")
+    assert has("timeseries", "pagesight_score_drift")
+    assert has("timeseries", "pagesight:availability_errors:ratio_rate1h")
+    assert has("timeseries", "pagesight:latency_errors:ratio_rate1h")
+
+
 def test_the_latency_objective_lies_on_a_bucket(exported: str) -> None:
     (bound,) = {b for rule in rules() for b in re.findall(r'le="([^"]+)"', rule["expr"])}
     assert float(bound) in REQUEST_S
@@ -162,3 +188,78 @@ def test_every_alert_has_a_unit_test() -> None:
 @pytest.mark.parametrize("path", sorted(OPS.rglob("*.yml")), ids=lambda path: path.name)
 def test_every_configuration_can_be_parsed(path: Path) -> None:
     assert yaml.safe_load(path.read_text("utf-8"))
+
+
+def test_the_collector_configuration_lets_no_recorded_text_pass() -> None:
+    config = yaml.safe_load((OPS / "otel-collector" / "config.yml").read_text("utf-8"))
+    processors = config["service"]["pipelines"]["traces"]["processors"]
+    deleted = {
+        action["key"]
+        for name in processors
+        for action in config["processors"][name].get("actions", ())
+        if action["action"] == "delete"
+    }
+    assert deleted == {"pagesight.text"}
+    for pipeline in config["service"]["pipelines"].values():
+        assert set(pipeline["processors"]) <= set(config["processors"])
+        assert set(pipeline["receivers"]) <= set(config["receivers"])
+        assert set(pipeline["exporters"]) <= set(config["exporters"])
+
+
+def test_the_compose_file_mounts_what_there_is_and_sets_what_the_server_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    services = yaml.safe_load((OPS / "docker-compose.yml").read_text("utf-8"))["services"]
+    for service in services.values():
+        for volume in service.get("volumes", ()):
+            source = volume.split(":")[0]
+            # The bundles are made by `make setup`, and the gallery is a volume.
+            if source.startswith(".") and source != "../bundles":
+                assert (OPS / source).exists(), source
+    for line in (OPS / "Dockerfile").read_text("utf-8").splitlines():
+        if line.startswith("COPY"):
+            for source in line.split()[1:-1]:
+                assert (ROOT / source).exists(), source
+    environment: dict[str, str] = services["pagesight"]["environment"]
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    config = read_config(None, {})
+    # A variable that no setting has would be passed over in silence.
+    said = {name for name in environment if name.startswith("PAGESIGHT_")}
+    for name in said:
+        node: Any = config
+        for part in name.removeprefix("PAGESIGHT_").lower().split("__"):
+            node = getattr(node, part)
+        assert str(node).lower() == environment[name].lower(), name
+    assert exporters_of(environment) == (("otlp",), ("otlp", "prometheus"))
+
+
+def test_every_setting_that_the_manual_names_is_one() -> None:
+    sections = {
+        name: set(field.annotation.model_fields)
+        for name, field in Config.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    named = re.findall(rf"`({'|'.join(sections)})\.(\w+)", manual)
+    assert len(named) > 8
+    for section, setting in named:
+        assert setting in sections[section], setting
+    for section, heading in (("security", "Who may call"), ("security", "Limits of callers")):
+        text = manual.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+        rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+        assert rows
+        for row in rows:
+            assert set(re.findall(r"`(\w+)`", row)) <= sections[section], row
+
+
+def test_every_reason_that_the_manual_names_is_one_that_callers_see() -> None:
+    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    kinds = [RequestError]
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    known = {kind.reason for kind in kinds[1:]} | {kind.status for kind in kinds[1:]}
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", manual))
+    named = {name for name in named if not name.startswith(("OTEL_", "PAGESIGHT_"))}
+    assert len(named) > 8
+    assert named <= known

@@ -107,6 +107,11 @@ def test_the_sampler_of_the_environment_decides(
     exporting.close()
 
 
+def test_an_exporter_of_logs_is_told_where_logs_go(caplog: pytest.LogCaptureFixture) -> None:
+    setup({"OTEL_LOGS_EXPORTER": "otlp"}).close()
+    assert "logs go to standard error" in caplog.text
+
+
 def test_where_everything_is_disabled_nothing_listens_and_nothing_is_recorded() -> None:
     before = set(threading.enumerate())
     exporting = setup(
