@@ -8,32 +8,23 @@
     unread lines say what page B shows there ─────> decision ─┘      └─yes──> that decision
 
 Unread is unknown, never absent: each completion stands for what the unread lines might say, for
-or against a page. A line of a known page may stand where a box of about its size is, at about its
-distance from the edges, at any height, since pages are scrolled. The pages are the ones that look
-or score most alike, a few of them, each by its best picture. That is no proof: a page outside
-them, a line of another size, or a score that falls when a line is *known* is not thought of. What
+or against a page; `laid.py` says which line of a page may stand where. The pages are the ones that
+look or score most alike, a few of them, each by its best picture. That is no proof: a page outside
+them, a line of another shape, or a score that falls when a line is *known* is not thought of. What
 it is worth was measured (docs/benchmarks.md, Reading on demand).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
-from rapidfuzz import fuzz
-
+from pagesight_server.laid import Laid
 from pagesight_server.text import Box, Reading, TextLine, in_reading_order
 
 ROUND = 0.2
 """Share of the lines that is read between two looks at the decision."""
-
-SAME_LINE = 80
-"""RapidFuzz ratio from which a line of a page has been read already."""
-
-EDGE, WIDTH, HEIGHT = 0.08, 0.3, 0.35
-"""How far a line may stand from where its page has it: its left edge, right edge or middle, as a
-share of the picture's width; its width and height, as a share of the larger."""
 
 STRANGE = "龘靐齉爩鱻麤龗灪吁龖厵滟爨癵籱饢驫鲡鹂鸾鬱"
 """Characters that no page shows: what a line says that speaks for none."""
@@ -48,6 +39,9 @@ class Judgement(Protocol):
 
 
 J = TypeVar("J", bound=Judgement)
+
+Known: TypeAlias = Mapping[int, TextLine | None]
+"""Lines that were read, by the number of their box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,11 +91,22 @@ async def settle(
     """
     outline = found.outline
     count = len(outline.boxes)
-    order = _telling(outline, rivals(None))
+    laid: dict[int, Laid] = {}
+    """By identity of the page, which what is laid keeps alive."""
+
+    def lay(pages: Sequence[Reading]) -> list[Laid]:
+        for page in pages:
+            if id(page) not in laid:
+                laid[id(page)] = Laid(page, outline.boxes, outline.width_px)
+        return [laid[id(page)] for page in pages]
+
+    order = _telling(outline, lay(rivals(None)))
     known: dict[int, TextLine | None] = {}
     while True:
         judgement = await judge(pessimistic(outline, known))
-        if len(known) == count or await _stands(outline, known, judge, judgement, rivals):
+        if len(known) == count or await _stands(
+            outline, known, judge, judgement, lay(rivals(judgement))
+        ):
             return Settled(
                 judgement=judgement,
                 reading=_reading(outline, known.values()),
@@ -113,18 +118,18 @@ async def settle(
 
 async def _stands(
     outline: Outline,
-    known: dict[int, TextLine | None],
+    known: Known,
     judge: Callable[[Reading], Awaitable[J]],
     judgement: J,
-    rivals: Callable[[J | None], Sequence[Reading]],
+    pages: Sequence[Laid],
 ) -> bool:
-    for page in rivals(judgement):
+    for page in pages:
         if (await judge(optimistic(outline, known, page))).label != judgement.label:
             return False
     return True
 
 
-def pessimistic(outline: Outline, known: dict[int, TextLine | None]) -> Reading:
+def pessimistic(outline: Outline, known: Known) -> Reading:
     """The lines that were read, and unread ones that say what no page shows."""
     strange = (
         TextLine(_strange(number, box), 1.0, box)
@@ -134,65 +139,24 @@ def pessimistic(outline: Outline, known: dict[int, TextLine | None]) -> Reading:
     return _reading(outline, [*known.values(), *strange])
 
 
-def optimistic(outline: Outline, known: dict[int, TextLine | None], page: Reading) -> Reading:
+def optimistic(outline: Outline, known: Known, page: Laid) -> Reading:
     """The lines that were read, and unread ones that say what a page shows, where they can.
 
-    An unread line where the page has none of its size is left out: it might be anything.
+    An unread line where the page has none that fits is left out: it might be anything.
     """
     said = [line for line in known.values() if line is not None]
-    left = list(page.lines)
-    for line in said:
-        alike = max(left, key=lambda other: fuzz.ratio(line.text, other.text), default=None)
-        if alike is not None and fuzz.ratio(line.text, alike.text) >= SAME_LINE:
-            left.remove(alike)
-    scale = outline.width_px / max(1, page.width_px)
-    for number, box in enumerate(outline.boxes):
-        if number in known:
-            continue
-        fits = [line for line in left if _fits(box, line.box, scale, outline.width_px)]
-        if fits:
-            nearest = min(fits, key=lambda line: abs(line.box.top * scale - box.top))
-            left.remove(nearest)
-            said.append(TextLine(nearest.text, 1.0, box))
-    return _reading(outline, said)
+    return _reading(outline, [*said, *page.lines([line.text for line in said], known)])
 
 
-def _telling(outline: Outline, pages: Sequence[Reading]) -> list[int]:
+def _telling(outline: Outline, pages: Sequence[Laid]) -> list[int]:
     """Boxes by how much their text would tell: where pages differ first, then the longest."""
-    expected = [
-        {
-            line.text
-            for page in pages
-            for line in page.lines
-            if _overlaps(box, line.box, outline.width_px / max(1, page.width_px))
-        }
-        for box in outline.boxes
-    ]
-    return sorted(
-        range(len(outline.boxes)),
-        key=lambda i: (-len(expected[i]), -_width(outline.boxes[i]) / _height(outline.boxes[i])),
-    )
 
+    def tells(number: int) -> tuple[int, float]:
+        box = outline.boxes[number]
+        expected = {text for page in pages for text in page.expected[number]}
+        return -len(expected), -_width(box) / _height(box)
 
-def _fits(box: Box, line: Box, scale: float, width_px: int) -> bool:
-    """Whether a page's line, shown at another scale and scrolled, may be what a box holds."""
-    left, right = line.left * scale, line.right * scale
-    width, height = _width(line) * scale, _height(line) * scale
-    ends = (box.left - left, box.right - right, (box.left + box.right - left - right) / 2)
-    return (
-        min(map(abs, ends)) <= EDGE * width_px
-        and abs(width - _width(box)) <= WIDTH * max(width, _width(box)) + _height(box) / 2
-        and abs(height - _height(box)) <= HEIGHT * max(height, _height(box)) + 2
-    )
-
-
-def _overlaps(box: Box, line: Box, scale: float) -> bool:
-    """Whether a page has a line in the very place of a box."""
-    left, top, right, bottom = (side * scale for side in line)
-    width = min(box.right, right) - max(box.left, left)
-    height = min(box.bottom, bottom) - max(box.top, top)
-    shared = max(0.0, width) * max(0.0, height)
-    return shared > 0.3 * (_width(box) * _height(box) + (right - left) * (bottom - top) - shared)
+    return sorted(range(len(outline.boxes)), key=tells)
 
 
 def _strange(number: int, box: Box) -> str:

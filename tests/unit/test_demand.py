@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pagesight_server.demand import Found, Outline, Settled, optimistic, pessimistic, settle
+from pagesight_server.laid import Laid
 from pagesight_server.text import Box, Reading, TextLine
 
 
@@ -21,6 +23,12 @@ def page(*texts: str) -> Reading:
     """Lines below each other, each as wide as the others."""
     lines = tuple(TextLine(text, 1.0, box(row)) for row, text in enumerate(texts))
     return Reading(width_px=100, height_px=400, lines=lines)
+
+
+def said(outline: Outline, page: Reading, *read: TextLine) -> str:
+    """What the boxes of a screenshot say at best, the first of them read."""
+    laid = Laid(page, outline.boxes, outline.width_px)
+    return optimistic(outline, dict(enumerate(read)), laid).joined()
 
 
 def outline(lines: int) -> Outline:
@@ -86,20 +94,33 @@ def test_a_box_without_text_counts_as_read() -> None:
 
 def test_unread_lines_may_say_what_a_page_shows_at_another_height_but_not_at_another_size() -> None:
     scrolled = Outline(width_px=100, height_px=400, boxes=(box(7), box(9, width=85)))
-    assert optimistic(scrolled, {}, page("账单")).joined() == "账单"
-    assert optimistic(
-        Outline(width_px=100, height_px=400, boxes=(box(9, width=85),)), {}, BILL
-    ) == (Reading(width_px=100, height_px=400, lines=()))
+    assert said(scrolled, page("账单")) == "账单"
+    assert said(Outline(width_px=100, height_px=400, boxes=(box(9, width=85),)), BILL) == ""
 
 
 def test_a_line_that_was_read_is_not_expected_again() -> None:
-    known: dict[int, TextLine | None] = {0: TextLine("账单", 1.0, box(0))}
-    assert optimistic(outline(3), known, page("账单", "一月")).joined() == "账单 一月"
+    assert said(outline(3), page("账单", "一月"), TextLine("账单", 1.0, box(0))) == "账单 一月"
 
 
 def test_pages_of_another_scale_are_expected_at_the_scale_of_the_screenshot() -> None:
     large = Outline(width_px=200, height_px=800, boxes=(Box(20, 0, 100, 20),))
-    assert optimistic(large, {}, page("账单")).joined() == "账单"
+    assert said(large, page("账单")) == "账单"
+
+
+@pytest.mark.parametrize(
+    ("shown", "text"),
+    [
+        # The page's line is 10 to 50 of 100, 10 high; at 0.6 about the middle, 26 to 50 and 6 high.
+        pytest.param(Box(26, 200, 50, 206), "账单", id="shrunk about the middle"),
+        pytest.param(Box(2, 200, 50, 212), "账单", id="enlarged about the middle"),
+        pytest.param(Box(66, 200, 90, 206), "", id="as small, in another column"),
+        pytest.param(Box(26, 200, 50, 220), "", id="as narrow, of another shape"),
+        pytest.param(Box(34, 200, 50, 204), "", id="smaller than any frame shows it"),
+    ],
+)
+def test_a_page_may_be_shown_in_a_frame(shown: Box, text: str) -> None:
+    framed = Outline(width_px=100, height_px=400, boxes=(shown,))
+    assert said(framed, page("账单")) == text
 
 
 def test_unread_lines_that_speak_for_no_page_take_up_their_place() -> None:
