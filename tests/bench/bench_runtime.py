@@ -8,7 +8,10 @@ All sides use the same bundles. Every screenshot is new to every side, and all c
 the start of each round; "again" sends the same screenshots once more, as users do. Real screenshots
 (DIR/gallery/<label>/*, DIR/test/*/*) and generated pages of 1080 pixels width are kept apart.
 
-Writes `bench/runtime.json`: a list of rows, and beside each the conditions.
+With `--settings COMPUTE__OCR_THREADS=2,SERVER__MAX_ACTIVE=8`, once for each choice, the sides are
+the service as it comes and the service with each of them, and nothing else is measured.
+
+Writes `bench/runtime.json` or `bench/settings.json`: a list of rows, each with the conditions.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from tests.bench.streaming import overhead
 
 Row = dict[str, Any]
 SIDES = ("script", "pipeline", "service")
+DEFAULTS = "defaults"
 
 
 def main() -> None:
@@ -47,14 +51,18 @@ def main() -> None:
     started_s = time.perf_counter()
     rows: list[Row] = []
     for screens in _sets(asked):
+        if asked.settings:
+            rows += settings_rows(screens.name, compare_settings(screens, asked))
+            continue
         costs = asyncio.run(compare(screens, asked.rounds, asked.each))
         of_set = cost_rows(screens.name, costs)
         rate = next(row["per_s"] for row in of_set if row["side"] == "service")
         rows += of_set
         rows += asyncio.run(_latencies(screens, asked, rate))
         rows.append(_decoding(screens))
-    rows.append(streaming_row(overhead(asked.messages, asked.rounds)))
-    rows += target_rows(rows)
+    if not asked.settings:
+        rows.append(streaming_row(overhead(asked.messages, asked.rounds)))
+        rows += target_rows(rows)
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
         "rounds": asked.rounds,
@@ -64,7 +72,8 @@ def main() -> None:
         "minutes": round((time.perf_counter() - started_s) / 60, 1),
     }
     body = [row | {"conditions": conditions} for row in rows]
-    (asked.out / "runtime.json").write_text(json.dumps(body, indent=2), "utf-8")
+    name = "settings" if asked.settings else "runtime"
+    (asked.out / f"{name}.json").write_text(json.dumps(body, indent=2), "utf-8")
     show(rows, conditions)
 
 
@@ -79,11 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arrivals", type=int, default=40, help="screenshots sent at random")
     parser.add_argument("--messages", type=int, default=2000, help="of 300 KB, in one round")
     parser.add_argument("--no-generated", action="store_true", help="real screenshots alone")
+    parser.add_argument("--settings", action="append", metavar="NAME=VALUE,...", default=[],
+                        help="of a service to compare with the default one; repeat it")  # fmt: skip
     return parser
 
 
 def _sets(asked: argparse.Namespace) -> list[Screens]:
-    count = asked.rounds * asked.each + asked.alone + asked.arrivals
+    count = asked.rounds * asked.each
+    count += 0 if asked.settings else asked.alone + asked.arrivals
     found = []
     if asked.screens:
         found.append(real(asked.screens, count, out=asked.out, bundles=asked.bundles))
@@ -151,6 +163,52 @@ def cost_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
             }
         )
     return sorted(rows, key=lambda row: (not row["side"].startswith(SIDES), row["side"]))
+
+
+def compare_settings(screens: Screens, asked: argparse.Namespace) -> list[Cost]:
+    """Costs of the service with the defaults and with each choice of settings, in every round."""
+    chosen: dict[str, dict[str, str]] = {DEFAULTS: {}}
+    chosen |= {choice: _variables(choice) for choice in asked.settings}
+    names, costs = list(chosen), []
+    for number in range(asked.rounds):
+        batch = screens.pictures[number * asked.each : (number + 1) * asked.each]
+        for turn in range(len(names)):
+            name = names[(turn + number) % len(names)]
+            with sides.service(screens.config, chosen[name]) as (address, pid):
+                with timed(name, asked.each, pid) as cost:
+                    sides.stream(address, batch)
+                costs.append(cost)
+    return costs
+
+
+def _variables(choice: str) -> dict[str, str]:
+    pairs = [pair.partition("=") for pair in choice.split(",")]
+    if not all(name and equals for name, equals, _ in pairs):
+        raise SystemExit(f"--settings {choice}: write NAME=VALUE, as in COMPUTE__OCR_THREADS=2")
+    return {name: value for name, _, value in pairs}
+
+
+def settings_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
+    """Medians over the rounds, and what they are of the defaults'."""
+
+    def row(side: str) -> Row:
+        of_side = [cost for cost in costs if cost.side == side]
+        return {
+            "table": "settings",
+            "set": name,
+            "side": side,
+            "cpu_s": round(statistics.median(cost.cpu_each_s for cost in of_side), 4),
+            "per_s": round(statistics.median(cost.per_s for cost in of_side), 3),
+            "rounds_cpu_s": [round(cost.cpu_each_s, 4) for cost in of_side],
+            "rounds_per_s": [round(cost.per_s, 3) for cost in of_side],
+        }
+
+    found = [row(side) for side in dict.fromkeys(cost.side for cost in costs)]
+    usual = next(row for row in found if row["side"] == DEFAULTS)
+    return [
+        row | {f"{key}_to_defaults": round(row[key] / usual[key], 3) for key in ("cpu_s", "per_s")}
+        for row in found
+    ]
 
 
 async def _latencies(screens: Screens, asked: argparse.Namespace, per_s: float) -> list[Row]:

@@ -6,6 +6,7 @@ No device and nothing heavy in here, so all of it is tested anywhere.
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import Any, Literal
 MET, MISSED, CANNOT_START = 0, 1, 2
 """Exit codes."""
 
+PATCHES = 256
 EXPORT = (
     "make export ARGS='encoder --model google/siglip2-so400m-patch16-naflex --dtype fp16 "
-    "--max-num-patches 256 --out {folder}'"
+    "--max-num-patches 256 --out {folder}'; without a model hub, random weights of that shape: "
+    "make bench-export ARGS='--keep DIR', then ln -s DIR/fp16 {folder}"
 )
 
 
@@ -88,11 +91,18 @@ def _faiss_gpu() -> bool:
     return bool(getattr(faiss, "get_num_gpus", lambda: 0)())
 
 
+def _encoder(folder: Path) -> tuple[str, int | None]:
+    """Of which type its weights are, and how many patches it takes."""
+    manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
+    return manifest["dtype"], manifest["input"].get("max_num_patches")
+
+
 def missing(
     device: str,
     encoder: Path,
     ocr: Path,
     *,
+    small: bool = False,
     installed: Callable[[str], bool] = _installed,
     works: Callable[[str], bool] | None = None,
 ) -> list[str]:
@@ -102,23 +112,28 @@ def missing(
         device: cpu or cuda.
         encoder: Folder of the encoder bundle.
         ocr: Folder of the OCR bundle.
+        small: Whether any encoder will do, with nothing to compare it with.
         installed: Whether a module can be imported.
         works: Whether onnxruntime, torch and faiss have a GPU; asked of installed modules only.
     """
     lacks = [
         f"the Python module {module}: pip install --require-hashes -r requirements/"
         f"{'gpu' if device == 'cuda' else 'dev'}.txt"
-        for module in ("onnxruntime", "faiss", "cv2", "rapidocr", "pagesight_server")
+        for module in ("onnxruntime", "faiss", "cv2", "rapidocr")
         if not installed(module)
     ]
-    if device == "cuda":
-        probes = {"onnxruntime": _cuda_provider, "torch": _torch_cuda, "faiss": _faiss_gpu}
-        ask = works or (lambda module: probes[module]())
+    if not installed("pagesight_server"):
+        lacks.append("the Python module pagesight_server: pip install --no-deps -e .")
+    if not small:
         lacks += [
-            f"the Python module {module}, to compare with: pip install torch transformers==4.57.6"
+            f"the Python module {module}, to compare with: pip install torch transformers==4.57.6, "
+            "torch of the CUDA release of the extra, 12 for `gpu` and 13 for `gpu-cu13`"
             for module in ("torch", "transformers")
             if not installed(module)
         ]
+    if device == "cuda":
+        probes = {"onnxruntime": _cuda_provider, "torch": _torch_cuda, "faiss": _faiss_gpu}
+        ask = works or (lambda module: probes[module]())
         for module, what in (
             ("onnxruntime", "onnxruntime has no CUDAExecutionProvider: uninstall `onnxruntime`, "
              "which shadows it, and install onnxruntime-gpu (requirements/gpu.txt)"),
@@ -127,10 +142,16 @@ def missing(
             ("faiss", "faiss sees no GPU: install faiss-gpu instead of faiss-cpu "
              "(requirements/gpu.txt)"),
         ):  # fmt: skip
-            if installed(module) and not ask(module):
+            needed = module != "torch" or not small
+            if needed and installed(module) and not ask(module):
                 lacks.append(what)
     if not (encoder / "manifest.json").is_file():
         lacks.append(f"an encoder bundle in {encoder}: {EXPORT.format(folder=encoder)}")
+    elif not small and (found := _encoder(encoder)) != ("float16", PATCHES):
+        lacks.append(
+            f"another encoder bundle in {encoder}, this one is {found[0]} of {found[1]} patches; "
+            f"FP16 of {PATCHES} is what is compared: {EXPORT.format(folder=encoder)}"
+        )
     if not (ocr / "manifest.json").is_file():
         lacks.append(f"an OCR bundle in {ocr}: pagesight-export ocr --out {ocr}")
     return lacks

@@ -1,7 +1,9 @@
 """Distinct screenshots to measure with, and a gallery to look them up in.
 
-DIR/gallery/<label>/* ──index──> OUT/real.db         DIR/test/*/* ──spread──> screenshots
-a drawer of pages ──OUT/generated──> the same again, all 1080 pixels wide
+    DIR/gallery/<label>/* ──index──> OUT/real.db         DIR/test/*/* ──spread──> screenshots
+    a drawer of pages ──OUT/generated──> the same again, all 1080 pixels wide
+
+A store that is there already is completed, so a second run begins sooner.
 """
 
 from __future__ import annotations

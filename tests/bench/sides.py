@@ -15,6 +15,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
@@ -92,18 +93,23 @@ def started(
     arguments: Sequence[str], variables: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Mapping[str, object], int]]:
     """A Python process that prints one line of JSON when it is ready; ended by SIGTERM."""
-    with subprocess.Popen(
-        [sys.executable, *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=os.environ | dict(variables or {}),
-    ) as process:
+    with (
+        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+        subprocess.Popen(
+            [sys.executable, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=said,
+            text=True,
+            env=os.environ | dict(variables or {}),
+        ) as process,
+    ):
         try:
             assert process.stdout is not None
             line = process.stdout.readline()
             if not line:
-                raise SystemExit(f"{' '.join(arguments)} did not start: run it by hand to see why")
+                process.wait()
+                said.seek(0)
+                raise SystemExit(f"{' '.join(arguments)} did not start:\n{said.read()[-2000:]}")
             yield json.loads(line), process.pid
         finally:
             process.terminate()

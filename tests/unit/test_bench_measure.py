@@ -14,10 +14,10 @@ from pagesight_server.arrays import Pixels
 from pagesight_server.decision import Knowledge
 from pagesight_server.demand import Found, Outline
 from pagesight_server.text import TextLine
-from tests.bench import bench_demand, gpu_check
+from tests.bench import bench_demand, gpu_models
 from tests.bench import gpu_verdict as verdict
 from tests.bench.bench_demand import Ours, Spent
-from tests.bench.bench_runtime import cost_rows, latency_row, target_rows
+from tests.bench.bench_runtime import cost_rows, latency_row, settings_rows, target_rows
 from tests.bench.gpu_verdict import Finding
 from tests.bench.measure import Cost, quantile
 from tests.support.parts import FakeModels, reading, snapshot
@@ -57,6 +57,19 @@ def test_rows_are_medians_with_the_ratios_that_are_asked_for() -> None:
     assert rows["service"]["rate_to_script"] == 2.5
     assert rows["service"]["caller_cpu_s"] == 0.1
     assert rows["script"]["cpu_s"] == 2.1
+
+
+def test_settings_are_held_against_the_defaults() -> None:
+    costs = [
+        cost("defaults", 8, 5),
+        cost("MANY=2", 10, 4),
+        cost("MANY=2", 8, 4),
+        cost("defaults", 10, 5),
+    ]
+    rows = {row["side"]: row for row in settings_rows("real", costs)}
+    # Medians: 0.9 CPU s each on both sides; 2 a second and 2.5.
+    assert (rows["MANY=2"]["cpu_s"], rows["MANY=2"]["cpu_s_to_defaults"]) == (0.9, 1.0)
+    assert (rows["MANY=2"]["per_s"], rows["MANY=2"]["per_s_to_defaults"]) == (2.5, 1.25)
 
 
 def test_each_target_is_held_against_what_was_found() -> None:
@@ -119,20 +132,18 @@ def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:
 
 
 def test_nothing_is_missing_where_everything_is(bundles: Path) -> None:
-    everything = verdict.missing(
-        "cuda",
-        bundles / "encoder",
-        bundles / "ocr",
-        installed=lambda _module: True,
-        works=lambda _module: True,
-    )
-    assert everything == verdict.missing("cpu", bundles / "encoder", bundles / "ocr") == []
+    encoder, ocr = bundles / "encoder", bundles / "ocr"
+    assert verdict.missing("cpu", encoder, ocr, small=True) == []
+    lacks = verdict.missing("cuda", encoder, ocr, installed=lambda _: True, works=lambda _: True)
+    assert [what.partition(";")[0] for what in lacks] == [
+        f"another encoder bundle in {encoder}, this one is float32 of None patches"
+    ]
 
 
 def test_the_operations_of_a_picture_are_counted() -> None:
     # One layer, 2 patches, hidden 3, inner 5: each token meets 4 * 9 + 2 * 15 = 66 weights, and
     # 2 * 4 * 3 = 24 products for attention; patches of 1 pixel: 2 * 3 * 3 = 18 more.
-    assert gpu_check.image_flops(patches=2, hidden=3, inner=5, layers=1, patch=1) == 2 * (
+    assert gpu_models.image_flops(patches=2, hidden=3, inner=5, layers=1, patch=1) == 2 * (
         2 * 66 + 24 + 18
     )
 
@@ -147,15 +158,30 @@ def test_a_profile_tells_where_the_nodes_ran() -> None:
         event("b_fence_before", "CPUExecutionProvider", 5_000_000),
         {"cat": "Session", "name": "model_run", "dur": 7, "args": {}},
     ]
-    assert gpu_check.node_seconds(events) == {
+    assert gpu_models.node_seconds(events) == {
         "CUDAExecutionProvider": 0.9,
         "CPUExecutionProvider": 0.1,
     }
 
 
+def test_a_profile_tells_which_nodes_that_multiply_ran_elsewhere() -> None:
+    def event(operator: str, provider: str) -> dict[str, object]:
+        args = {"op_name": operator, "provider": provider}
+        return {"cat": "Node", "name": f"{operator}_kernel_time", "dur": 1, "args": args}
+
+    events = [
+        event("FusedConv", "CUDAExecutionProvider"),
+        event("MatMul", "CPUExecutionProvider"),
+        event("Gemm", "CUDAExecutionProvider"),
+        event("Shape", "CPUExecutionProvider"),
+        {"cat": "Session", "name": "model_run", "dur": 7, "args": {}},
+    ]
+    assert gpu_models.heavy_nodes(events, "CUDAExecutionProvider") == (2, 3)
+
+
 def test_everyone_runs_once_in_every_round() -> None:
     ran: list[str] = []
-    seconds = gpu_check.in_turns(
+    seconds = gpu_models.in_turns(
         {"ours": lambda: ran.append("o"), "torch": lambda: ran.append("t")}, 2
     )
     assert "".join(ran) == "ot" * 5
