@@ -1,11 +1,12 @@
 """A known page laid over a screenshot whose text was found and not yet read.
 
     boxes ──> which lines of the page may stand in each? ──> the page, as far as it could be there
-              └── scrolled: about its size, as far from the edges, at any height
+              ├── scrolled: about its size, as far from the edges, at any height
+              ├── aligned otherwise: about its size, at its height, anywhere from edge to edge
               └── in a frame: about its shape, the page shrunk or enlarged about the middle
 
-Pages are scrolled, so height tells nothing; and a phone is often shown in a picture of a phone, or
-with larger type, so size may not either.
+Pages are scrolled; a title is at the left on one system and in the middle on another; and a phone
+is often shown in a picture of a phone, or with larger type.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ SAME_LINE = 80
 """RapidFuzz ratio from which a line of a page has been read already."""
 
 EDGE, WIDTH, HEIGHT = 0.08, 0.3, 0.35
-"""How far a line may stand from where its page has it: its left edge, right edge or middle, as a
-share of the picture's width; its width and height, as a share of the larger."""
+"""How far a line may stand from where its page has it: its left edge, right edge or middle, or its
+top, as a share of the picture's width; its width and height, as a share of the larger."""
 
 SHRUNK = 0.5
 """What a page may be shrunk to; its inverse, what it may be enlarged to. A phone in a picture of a
@@ -51,7 +52,7 @@ class Laid:
         found = _sides(boxes)[:, None]
         lines = _sides([line.box for line in page.lines])[None] * (width_px / max(1, page.width_px))
         by_height = np.argsort(abs(lines[..., 1] - found[..., 1]), axis=1, kind="stable")
-        fits = _scrolled(found, lines, width_px) | _framed(found, lines, width_px)
+        fits = _moved(found, lines, width_px) | _framed(found, lines, width_px)
         self._fitting = [
             [line for line in order if fit[line]]
             for order, fit in zip(by_height.tolist(), fits.tolist(), strict=True)
@@ -93,17 +94,15 @@ def _sizes(sides: Sides) -> tuple[Sides, Sides]:
     return sides[..., 2] - sides[..., 0], sides[..., 3] - sides[..., 1]
 
 
-def _scrolled(boxes: Sides, lines: Sides, width_px: int) -> Pairs:
-    """Whether a line is about as large as a box, and as far from an edge or from the middle."""
+def _moved(boxes: Sides, lines: Sides, width_px: int) -> Pairs:
+    """Whether a line is about as large as a box, and in its column or at its height."""
     width, height = _sizes(boxes)
     line_width, line_height = _sizes(lines)
-    left, right = boxes[..., 0] - lines[..., 0], boxes[..., 2] - lines[..., 2]
-    off = np.minimum.reduce([abs(left), abs(right), abs(left + right) / 2])
-    return (
-        (off <= EDGE * width_px)
-        & (abs(line_width - width) <= WIDTH * np.maximum(line_width, width) + height / 2)
-        & _as_high(line_height, height)
-    )
+    left, top, right, _ = np.moveaxis(boxes - lines, -1, 0)
+    off = np.minimum.reduce([abs(left), abs(right), abs(left + right) / 2, abs(top)])
+    as_wide = abs(line_width - width) <= WIDTH * np.maximum(line_width, width) + height / 2
+    fits: Pairs = (off <= EDGE * width_px) & as_wide & _as_high(line_height, height)
+    return fits
 
 
 def _framed(boxes: Sides, lines: Sides, width_px: int) -> Pairs:

@@ -107,6 +107,14 @@ def test_pages_of_another_scale_are_expected_at_the_scale_of_the_screenshot() ->
     assert said(large, page("账单")) == "账单"
 
 
+def test_a_title_may_be_aligned_otherwise() -> None:
+    # 40 wide in the middle instead of at the left; at another height only its column would do.
+    centred = Outline(width_px=100, height_px=400, boxes=(Box(32, 0, 72, 10),))
+    assert said(centred, page("账单")) == "账单"
+    below = Outline(width_px=100, height_px=400, boxes=(Box(32, 90, 72, 100),))
+    assert said(below, page("账单")) == ""
+
+
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
