@@ -359,6 +359,15 @@ def test_the_page_draws_throughput_against_latency_where_rates_were_tried() -> N
     assert "p99 &lt; 1 s" in html
 
 
+def test_a_target_far_above_the_curve_does_not_press_it_flat() -> None:
+    html = page(reported(tally(0.1, 0.2, 0.3), "p90=800ms", "p99=90s"))
+    assert "SLO p90 = 800 ms<" in html
+    assert "SLO p99 = 90000 ms, above<" in html
+    drawing = html[html.index("Latency by percentile") : html.index("Over time")]
+    assert ">800<" in drawing  # the last of the marks
+    assert ">1000<" not in drawing
+
+
 # --- comparing ---
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pagesight._load.histogram import Histogram
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from pagesight._load.summary import Report
@@ -76,11 +77,12 @@ def percentiles(report: Report) -> str:
             [1.1 * longest_ms]
             + [1.1 * ms for _, _, ms in _limits(report) if ms <= FAR * longest_ms]
         )  # fmt: skip
+        last = max(10.0, float(most))
         for name, share, limit_ms in _limits(report):
             shape, at_ms = ("v", limit_ms) if limit_ms < top_ms else ("^", 0.96 * top_ms)
             above = "" if limit_ms < top_ms else ", above"
             axes.plot(
-                [1 / (1 - share / 100)], [at_ms], shape, markersize=8,
+                [min(1 / (1 - share / 100), last)], [at_ms], shape, markersize=8, clip_on=False,
                 color=GOOD if report["slo"][name]["met"] else BAD,
                 label=f"SLO {name} = {limit_ms:g} ms{above}",
             )  # fmt: skip
@@ -88,11 +90,12 @@ def percentiles(report: Report) -> str:
         axes.set_xscale("log")
         axes.set_xticks([1 / (1 - share / 100) for share in ticks], [f"{s:g} %" for s in ticks])
         axes.set_xticks([], minor=True)
-        axes.set_xlim(1, max(10.0, float(most)))
+        axes.set_xlim(1, last)
         axes.set_ylim(0, top_ms or 1.0)
         axes.set_xlabel("share of answers that took no longer")
         axes.set_ylabel("ms")
-        axes.legend(loc="upper left")
+        axes.tick_params(axis="x", pad=7)
+        _legend(axes, 4)
 
     return _svg("percentiles", (9.2, 3.4), draw)
 
@@ -112,7 +115,7 @@ def timeline(report: Report) -> str:
             above.plot(at, values, ".-", color=colour, label=label, linewidth=thin, markersize=4)
         above.set_ylim(bottom=0)
         above.set_ylabel("ms, by when it was due")
-        above.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+        _legend(above, 3)
 
         def rate(key: str) -> list[float]:
             return [moment[key] / moment["length_s"] for moment in moments]
@@ -129,7 +132,7 @@ def timeline(report: Report) -> str:
         below.set_ylim(bottom=0)
         below.set_ylabel("a second")
         below.set_xlabel("seconds from the start of measuring")
-        below.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4)
+        _legend(below, 4)
         for axes in (above, below):
             if moments and moments[0]["at_s"] < 0:
                 axes.axvspan(moments[0]["at_s"], 0, color=LINE, alpha=0.5, linewidth=0)
@@ -162,7 +165,7 @@ def stages(report: Report) -> str:
         axes.set_xlim(0, longest * 1.18)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("ms; stages overlap, so they do not add up")
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
+        _legend(axes, 2)
 
     return _svg("stages", (9.2, 0.9 + 0.3 * max(2, len(rows))), draw)
 
@@ -192,9 +195,15 @@ def curve(report: Report) -> str:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("answers a second; X marks a rate that does not hold")
         axes.set_ylabel("ms")
-        axes.legend(loc="upper left")
+        axes.tick_params(axis="x", pad=7)
+        _legend(axes, 4)
 
     return _svg("curve", (9.2, 3.4), draw)
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    # Above the drawing, where it hides nothing.
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
 
 
 def _by_nines(counted: Histogram) -> tuple[list[float], list[float]]:
