@@ -32,8 +32,10 @@ def differ_by_a_word(a: str, b: str) -> bool:
     """Whether two lines that are alike differ by a word: two CJK characters exchanged or added.
 
     One character is a misreading. Two may be a name, or all that tells one page's title from
-    another's: 个人信息, 补充个人信息.
+    another's: 个人信息, 补充个人信息. Alignments depend on which line comes first, and that is
+    chance where tables are made: so the answer must not.
     """
+    a, b = min(a, b), max(a, b)
     for op in Levenshtein.opcodes(a, b):
         mine = len(_CJK.findall(a[op.src_start : op.src_end]))
         theirs = len(_CJK.findall(b[op.dest_start : op.dest_end]))

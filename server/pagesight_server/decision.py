@@ -41,7 +41,7 @@ EPSILON = 0.05
 MAX_REASONS, WORTH_TELLING = 3, 0.05
 """Replaced names that a reviewer is told of, and the weight of one worth telling."""
 
-CALIBRATION_VERSION = 7
+CALIBRATION_VERSION = 8
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000

@@ -32,6 +32,13 @@ def test_a_line_with_another_word_is_not_a_misread_one(a: str, b: str, differ: b
 
 # Few characters, so that many lines are alike and many are near the limit.
 LINES = st.text("甲乙丙丁ab#", min_size=1, max_size=9)
+
+
+@given(a=LINES, b=LINES)
+def test_lines_differ_the_same_both_ways_round(a: str, b: str) -> None:
+    assert differ_by_a_word(a, b) is differ_by_a_word(b, a)
+
+
 TABLES = st.dictionaries(LINES, st.integers(1, 3), max_size=40)
 
 
