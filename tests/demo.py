@@ -27,7 +27,7 @@ from pagesight_server.explanation import Explanation
 from pagesight_server.findings import Finding
 from pagesight_server.text import Box
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
-from tests.support.process import served
+from tests.support.process import end_by_exception, served
 
 DEMO = Path("demo")
 SCREENS, STORE, REPORT = DEMO / "screens", DEMO / "gallery.db", DEMO / "report.html"
@@ -154,6 +154,7 @@ def _print(rows: list[AnswerRow]) -> None:
 
 
 if __name__ == "__main__":
+    end_by_exception()
     try:
         sys.exit(main())
     except (FontMissingError, PagesightError, subprocess.CalledProcessError) as error:

@@ -31,7 +31,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
-from tests.support.process import served
+from tests.support.process import end_by_exception, served
 
 LOADTEST = Path("loadtest")
 SCREENS, STORE = LOADTEST / "screens", LOADTEST / "gallery.db"
@@ -202,12 +202,8 @@ def _served() -> AbstractContextManager[str]:
     return served(command, LOADTEST / "server.log")
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _end)  # so that the server is stopped on the way out
+    end_by_exception()
     try:
         sys.exit(main(sys.argv[1:]))
     except (FontMissingError, OSError, subprocess.SubprocessError) as error:

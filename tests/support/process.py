@@ -8,8 +8,18 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 STOP_SECONDS = 30
+
+
+def end_by_exception() -> None:
+    """Lets SIGTERM end this program as an error does, so that its server is stopped too."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
 
 
 @contextmanager
