@@ -435,8 +435,8 @@ def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, floa
 
 def _memory_mb(*, anew: bool = False) -> dict[str, float]:
     """What the process has, and its peak; `anew` lets the peak begin now."""
+    ctypes.CDLL(None).malloc_trim(0)  # What is free is not counted.
     if anew:
-        ctypes.CDLL(None).malloc_trim(0)  # What is free must not hide what is taken.
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
     named = (line.split(":") for line in lines if line.endswith(" kB"))
