@@ -83,7 +83,7 @@ async def _serve() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Gallery(Path(folder) / "gallery.db")
         live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
-        gate = Gate(config.max_active, config.max_waiting)
+        gate = Gate(config.max_active or 8, config.max_waiting)  # 0 leaves it to the machine
         await serve(
             ClassifierService(
                 answering, gate, max_in_flight=config.max_in_flight_per_stream, ocr=True

@@ -120,7 +120,7 @@ async def serving(
         read=models.read,
         knowledge=live.get,
     )
-    gate = Gate(settings.max_active, settings.max_waiting)
+    gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 leaves it to the machine
     classifier = ClassifierService(
         pipeline,
         gate,
