@@ -126,6 +126,7 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
         assert time.monotonic() - stopped_at_s < DRAIN_S
         assert out == ""
         assert "draining for at most 20 s" in err
+        assert "audit: gallery 'default' enrol by 'anybody' (author 'mei') from ipv4:" in err
         # The picture that was enrolled came again.
         assert re.search(r"screenshots that had been seen before: \d of \d", err), err
         assert re.search(r"lines that had been seen before: \d+ of \d+", err), err
