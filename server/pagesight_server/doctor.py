@@ -92,8 +92,9 @@ async def _models(config: Config, found: Findings) -> Bundles | None:
 def _memory(config: Config) -> dict[str, object]:
     """The most that each part may take, in MB, beside the models themselves."""
     server, image = config.server, config.image
+    decoded = config.active + server.max_enrolments + server.max_examinations
     plan: dict[str, object] = {
-        "pixels_mb": (config.active + server.max_enrolments) * 3 * image.max_pixels // MEGABYTE,
+        "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * REMEMBERED_BYTES // MEGABYTE,

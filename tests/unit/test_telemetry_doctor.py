@@ -42,9 +42,8 @@ def test_all_is_well(
     assert found["device"] == "cpu"
     assert "CPUExecutionProvider" in found["providers"]
     assert found["encoder"].startswith("builtin@")
-    # Two screenshots of 50 megapixels, 3 bytes each.
-    # Two screenshots and, unless set, two enrolments.
-    assert found["memory"]["pixels_mb"] == (2 + 2) * 3 * 50_000_000 // 2**20
+    # 50 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
+    assert found["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 50_000_000 // 2**20
     assert found["memory"]["machine_mb"] > found["memory"]["process_now_mb"] > 0
     assert found["limits"]["max_waiting"] == 256
     assert found["telemetry"]["traces"] == ["otlp"]
