@@ -20,6 +20,7 @@ import grpc
 from pagesight import _replies, _requests
 from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
+from pagesight._connection import OpenStream
 from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._ledger import Ledger, Outcome, split
 from pagesight._resend import Resends
@@ -64,19 +65,21 @@ class AsyncStream(Generic[K]):
         self._connection = 0
         self._call: _Call | None = None
         self._tasks: list[asyncio.Task[None]] = []
+        self._feeder: asyncio.Task[None] | None = None
 
     async def run(
-        self, stub: ClassifierServiceAsyncStub, calls: set[grpc.aio.Call]
+        self, stub: ClassifierServiceAsyncStub, streams: set[OpenStream]
     ) -> AsyncGenerator[StreamResult[K], None]:
         """Yields one result per input; the call begins with the first `anext`.
 
         Args:
             stub: Makes the calls.
-            calls: Where the present call is noted, for whoever closes the client.
+            streams: Where this one is noted, for whoever closes the client.
         """
-        feeder = asyncio.create_task(self._feed())
+        streams.add(self)
+        self._feeder = asyncio.create_task(self._feed())
         try:
-            self._connect(stub, calls)
+            self._connect(stub)
             while (event := await self._next_event()) is not None:
                 match event:
                     case Answer(request_id, outcome):
@@ -87,25 +90,33 @@ class AsyncStream(Generic[K]):
                         if self._ledger.is_done():
                             break
                         await self._wait_to_reconnect(error or self._ledger.owed())
-                        await self._disconnect(calls)
-                        self._connect(stub, calls)
+                        await self._disconnect()
+                        self._connect(stub)
                 if self._ledger.is_done():
                     self._changed.set()
             if self._source_error is not None:
                 raise self._source_error
         finally:
-            feeder.cancel()
-            await self._disconnect(calls)
-            await asyncio.gather(feeder, return_exceptions=True)
+            streams.discard(self)
+            await self.give_up()
 
-    def _connect(self, stub: ClassifierServiceAsyncStub, calls: set[grpc.aio.Call]) -> None:
+    async def give_up(self) -> None:
+        """Hangs up; `run` raises CallCancelledError when it is asked for another result."""
+        # The source itself may close the client, and cannot wait for its own end.
+        if self._feeder is not None and self._feeder is not asyncio.current_task():
+            self._feeder.cancel()
+            await asyncio.gather(self._feeder, return_exceptions=True)
+        await self._disconnect()
+        # `_receive` may not have begun, and tells nothing then.
+        self._events.put_nowait(Over(self._connection, CallCancelledError("the client was closed")))
+
+    def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
         self._connection += 1
         self._outbox = deque(self._ledger.unanswered(but=self._resends.waiting()))
         try:
             call = stub.ClassifyStream(metadata=self._metadata)
         except grpc.aio.UsageError as error:  # closed while we waited to connect anew
             raise CallCancelledError("the client was closed") from error
-        calls.add(call)
         self._call = call
         ending = Ending(call, self._endpoint)
         self._tasks = [
@@ -113,15 +124,14 @@ class AsyncStream(Generic[K]):
             asyncio.create_task(self._receive(call, ending, self._connection)),
         ]
 
-    async def _disconnect(self, calls: set[grpc.aio.Call]) -> None:
-        if self._call is not None:
-            calls.discard(self._call)
-            self._call.cancel()
-        for task in self._tasks:
+    async def _disconnect(self) -> None:
+        # Not kept: the tracebacks of the tasks hold the call, which holds the connection.
+        call, tasks, self._call, self._tasks = self._call, self._tasks, None, []
+        if call is not None:
+            call.cancel()
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        # Their tracebacks hold the call, which holds the connection.
-        self._call, self._tasks = None, []
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _wait_to_reconnect(self, error: Exception) -> None:
         wait_s = None

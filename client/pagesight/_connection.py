@@ -15,7 +15,7 @@ import time
 from collections.abc import Awaitable, Callable
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 import grpc
 
@@ -38,6 +38,13 @@ DEFAULT_TIMEOUT_S = 60.0
 _Request = TypeVar("_Request")
 _Reply = TypeVar("_Reply")
 _Value = TypeVar("_Value")
+
+
+class OpenStream(Protocol):
+    """A stream that ends with its client."""
+
+    async def give_up(self) -> None:
+        """Hangs up."""
 
 
 class Connection:
@@ -175,7 +182,7 @@ class AsyncConnection:
         )
         self._closed = False
         self._opened: grpc.aio.Channel | None = None
-        self._streams: set[grpc.aio.Call] = set()
+        self._streams: set[OpenStream] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -191,9 +198,10 @@ class AsyncConnection:
     async def close(self) -> None:
         """Closes the channel; calls under way end with `CallCancelledError`."""
         self._closed = True
-        # Older channels do not find all of their own streams when they close.
+        # Older channels do not find all of their own streams when they close, and no connection is
+        # hung up while somebody holds a call on it.
         for stream in tuple(self._streams):
-            stream.cancel()
+            await stream.give_up()
         if self._opened is not None:
             await self._opened.close()
 

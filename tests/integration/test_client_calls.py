@@ -321,3 +321,15 @@ async def test_a_closed_client_ends_its_streams_on_an_event_loop(server: FakeSer
     await client.close()
     with pytest.raises(pagesight.CallCancelledError):
         await anext(results)
+
+
+async def test_a_source_may_close_its_own_client(server: FakeServer) -> None:
+    client = AsyncClient(server.address)
+
+    async def images() -> AsyncIterator[bytes]:
+        yield b"mute"
+        await client.close()
+        yield b"a"
+
+    with pytest.raises(pagesight.CallCancelledError):
+        await asyncio.wait_for(anext(client.classify_stream(images())), WAIT_S)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -382,7 +383,8 @@ def test_a_stream_whose_network_fell_silent_goes_on_over_another_connection(
     assert {request_id: ids.count(request_id) for request_id in ids} == {"0": 1, "1": 2, "2": 1}
 
 
-async def test_no_connection_outlives_its_client(server: FakeServer) -> None:
+async def test_no_connection_and_no_task_outlives_its_client(server: FakeServer) -> None:
+    before = asyncio.all_tasks()
     with Relay(server.address) as relay:
         for image in (b"login", b"bad"):
             with Client(relay.address, retry=QUICK) as client:
@@ -395,7 +397,16 @@ async def test_no_connection_outlives_its_client(server: FakeServer) -> None:
             async with AsyncClient(relay.address, retry=QUICK) as aclient:
                 with contextlib.suppress(pagesight.InvalidImageError):
                     await aclient.classify(image)
-                await anext(aclient.classify_stream([b"a", b"mute"]))
+                async with aclosing(aclient.classify_stream([b"a", b"mute"])) as answers:
+                    await anext(answers)
+                await aclient.enrol(ITEMS)
+                left = aclient.classify_stream([b"a", b"mute"])
+                await anext(left)
                 relay.wait_until_open(1)
             # The event loop must turn for grpc.aio to hang up.
             await asyncio.to_thread(relay.wait_until_open, 0)
+            ours = {t for t in asyncio.all_tasks() - before if "poller" not in repr(t).lower()}
+            if ours:  # gRPC's own, of a call that was cancelled, takes another turn of the loop
+                assert not (await asyncio.wait(ours, timeout=WAIT_S))[1]
+            with pytest.raises(pagesight.CallCancelledError):
+                await anext(left)
