@@ -195,6 +195,7 @@ def build(
         )
         truth.add_result(scores, places + start)
     truth.finalize()
+    index = faiss.clone_index(index)  # Its lists grew by doubling; a copy takes what it needs.
     return _tuned(index, queries, held_out, truth.I, settings, device)
 
 
