@@ -3,7 +3,8 @@
     boxes ──> which lines of the page may stand in each? ──> the page, as far as it could be there
               ├── scrolled: about its size, as far from the edges, at any height
               ├── aligned otherwise: about its size, at its height, anywhere from edge to edge
-              └── in a frame: about its shape, the page shrunk or enlarged about the middle
+              ├── in a frame: about its shape, the page shrunk or enlarged about the middle
+              └── what is left then: of its shape, anywhere
 
 Pages are scrolled; a title is at the left on one system and in the middle on another; and a phone
 is often shown in a picture of a phone, or with larger type.
@@ -26,6 +27,10 @@ SAME_LINE = 80
 EDGE, WIDTH, HEIGHT = 0.08, 0.3, 0.35
 """How far a line may stand from where its page has it: its left edge, right edge or middle, or its
 top, as a share of the picture's width; its width and height, as a share of the larger."""
+
+SHAPE = 0.25
+"""How far width over height of a box and of a line may differ, as a share of the larger, where
+nothing else relates them: pages are laid out anew, and names decide wherever they stand."""
 
 SHRUNK = 0.5
 """What a page may be shrunk to; its inverse, what it may be enlarged to. A phone in a picture of a
@@ -52,12 +57,16 @@ class Laid:
         found = _sides(boxes)[:, None]
         lines = _sides([line.box for line in page.lines])[None] * (width_px / max(1, page.width_px))
         by_height = np.argsort(abs(lines[..., 1] - found[..., 1]), axis=1, kind="stable")
-        fits = _moved(found, lines, width_px) | _framed(found, lines, width_px)
-        self._fitting = [
-            [line for line in order if fit[line]]
-            for order, fit in zip(by_height.tolist(), fits.tolist(), strict=True)
-        ]
-        """By box: lines that it may hold, those at its height first."""
+
+        def fitting(fits: Pairs) -> list[list[int]]:
+            return [
+                [line for line in order if fit[line]]
+                for order, fit in zip(by_height.tolist(), fits.tolist(), strict=True)
+            ]
+
+        likely = _moved(found, lines, width_px) | _framed(found, lines, width_px)
+        self._fitting = (fitting(likely), fitting(_shaped(found, lines)))
+        """By box: lines that it may hold, those at its height first; the likely, then the rest."""
         self.expected = [
             {page.lines[line].text for line in np.flatnonzero(over)}
             for over in _overlap(found, lines)
@@ -76,10 +85,16 @@ class Laid:
             alike = process.extractOne(text, left, scorer=fuzz.ratio, score_cutoff=SAME_LINE)
             if alike is not None:
                 del left[alike[2]]
-        for number, (box, fitting) in enumerate(zip(self._boxes, self._fitting, strict=True)):
-            line = next((line for line in fitting if line in left), None)
-            if line is not None and number not in known:
-                yield TextLine(left.pop(line), 1.0, box)
+        empty = [number for number in range(len(self._boxes)) if number not in known]
+        for fitting in self._fitting:
+            still_empty = []
+            for number in empty:
+                line = next((line for line in fitting[number] if line in left), None)
+                if line is None:
+                    still_empty.append(number)
+                else:
+                    yield TextLine(left.pop(line), 1.0, self._boxes[number])
+            empty = still_empty
 
 
 def _sides(boxes: Sequence[Box]) -> Sides:
@@ -117,6 +132,14 @@ def _framed(boxes: Sides, lines: Sides, width_px: int) -> Pairs:
         & (abs(boxes[..., 0] - left) <= EDGE * width_px)
         & _as_high(scale * line_height, height)
     )
+
+
+def _shaped(boxes: Sides, lines: Sides) -> Pairs:
+    """Whether a line has the shape of a box, wherever it is."""
+    (width, height), (line_width, line_height) = _sizes(boxes), _sizes(lines)
+    shape, line_shape = width / height, line_width / line_height
+    alike: Pairs = abs(shape - line_shape) <= SHAPE * np.maximum(shape, line_shape)
+    return alike
 
 
 def _as_high(line: Sides, box: Sides) -> Pairs:

@@ -107,28 +107,33 @@ def test_pages_of_another_scale_are_expected_at_the_scale_of_the_screenshot() ->
     assert said(large, page("账单")) == "账单"
 
 
-def test_a_title_may_be_aligned_otherwise() -> None:
-    # 40 wide in the middle instead of at the left; at another height only its column would do.
-    centred = Outline(width_px=100, height_px=400, boxes=(Box(32, 0, 72, 10),))
-    assert said(centred, page("账单")) == "账单"
-    below = Outline(width_px=100, height_px=400, boxes=(Box(32, 90, 72, 100),))
-    assert said(below, page("账单")) == ""
+@pytest.mark.parametrize(
+    "likely",
+    [
+        pytest.param(Box(10, 300, 50, 310), id="scrolled"),
+        pytest.param(Box(32, 0, 72, 14), id="aligned otherwise"),
+        pytest.param(Box(26, 300, 50, 306), id="shrunk about the middle"),
+        pytest.param(Box(2, 300, 50, 312), id="enlarged about the middle"),
+    ],
+)
+def test_a_line_is_thought_of_where_it_is_likely_before_where_its_shape_is(likely: Box) -> None:
+    # The page's line is 10 to 50 of 100, 10 high. The first box has its size, in another column.
+    boxes = (Box(55, 200, 95, 210), likely)
+    framed = Outline(width_px=100, height_px=400, boxes=boxes)
+    laid = Laid(page("账单"), boxes, 100)
+    assert [line.box for line in optimistic(framed, {}, laid).lines] == [likely]
 
 
 @pytest.mark.parametrize(
     ("shown", "text"),
     [
-        # The page's line is 10 to 50 of 100, 10 high; at 0.6 about the middle, 26 to 50 and 6 high.
-        pytest.param(Box(26, 200, 50, 206), "账单", id="shrunk about the middle"),
-        pytest.param(Box(2, 200, 50, 212), "账单", id="enlarged about the middle"),
-        pytest.param(Box(66, 200, 90, 206), "", id="as small, in another column"),
-        pytest.param(Box(26, 200, 50, 220), "", id="as narrow, of another shape"),
-        pytest.param(Box(34, 200, 50, 204), "", id="smaller than any frame shows it"),
+        pytest.param(Box(60, 200, 90, 208), "账单", id="of its shape"),
+        pytest.param(Box(60, 200, 90, 220), "", id="of another shape"),
     ],
 )
-def test_a_page_may_be_shown_in_a_frame(shown: Box, text: str) -> None:
-    framed = Outline(width_px=100, height_px=400, boxes=(shown,))
-    assert said(framed, page("账单")) == text
+def test_a_line_with_no_likely_place_may_be_anywhere(shown: Box, text: str) -> None:
+    elsewhere = Outline(width_px=100, height_px=400, boxes=(shown,))
+    assert said(elsewhere, page("账单")) == text
 
 
 def test_unread_lines_that_speak_for_no_page_take_up_their_place() -> None:
