@@ -248,7 +248,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 3), st.integers(0, 4), steps)
 def test_no_place_is_lost_or_made_up_whatever_happens(
     max_active: int, max_waiting: int, todo: list[tuple[str, int]]

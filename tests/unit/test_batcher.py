@@ -146,7 +146,7 @@ async def test_closing_cancels_what_waits_and_refuses_what_comes() -> None:
     assert model.batches == [[0]]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     steps=st.lists(
         st.one_of(

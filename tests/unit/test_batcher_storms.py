@@ -107,7 +107,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     steps=STEPS,
     max_batch=st.integers(1, 5),

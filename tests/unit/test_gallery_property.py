@@ -229,7 +229,6 @@ def run(examples: int) -> None:
         settings=settings(
             max_examples=examples,
             stateful_step_count=20,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow],
         ),
     )

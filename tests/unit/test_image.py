@@ -154,7 +154,7 @@ def test_a_jpeg_with_a_second_header_takes_no_more_than_the_first_says() -> None
     assert peak_bytes < 1_000_000
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.sampled_from([{"quality": 90}, {"progressive": True}, {"restart_marker_rows": 1}]),
     st.lists(st.tuples(st.integers(0, 5000), st.binary(min_size=1, max_size=3)), max_size=3),
@@ -321,7 +321,7 @@ def only_image_errors(data: bytes) -> None:
     assert len(message) < 300
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=300))
 @example(b"\xff\xd8\xff")
 @example(b"\x89PNG\r\n\x1a\n")
@@ -350,7 +350,7 @@ def valid_files() -> list[bytes]:
     ]
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.sampled_from(valid_files()),
     st.lists(st.tuples(st.integers(0, 2000), st.binary(min_size=1, max_size=6)), max_size=5),

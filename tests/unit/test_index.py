@@ -55,7 +55,7 @@ def test_a_picture_rounded_to_fp16_still_has_cosine_1_with_itself() -> None:
     assert hits.cosines[0] == pytest.approx(1.0, abs=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 40), st.integers(1, 45), st.none() | st.integers(0, 39), st.integers(0, 99))
 def test_the_search_agrees_with_sorting_all_cosines(
     count: int, k: int, without: int | None, seed: int

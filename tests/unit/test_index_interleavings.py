@@ -314,7 +314,6 @@ def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> N
         settings=settings(
             max_examples=examples,
             stateful_step_count=steps,
-            deadline=None,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
         ),
     )

@@ -134,9 +134,7 @@ class Changes(RuleBasedStateMachine):
 
 
 def test_any_interleaving_of_changes_and_rebuilds_answers_like_brute_force() -> None:
-    run_state_machine_as_test(
-        Changes, settings=settings(max_examples=40, stateful_step_count=25, deadline=None)
-    )
+    run_state_machine_as_test(Changes, settings=settings(max_examples=40, stateful_step_count=25))
 
 
 def test_pictures_with_the_same_vector_come_in_the_order_of_their_rows() -> None:

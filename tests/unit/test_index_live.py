@@ -139,9 +139,7 @@ class Follower(RuleBasedStateMachine):
 
 
 def test_any_interleaving_of_changes_is_followed_exactly() -> None:
-    run_state_machine_as_test(
-        Follower, settings=settings(max_examples=15, stateful_step_count=20, deadline=None)
-    )
+    run_state_machine_as_test(Follower, settings=settings(max_examples=15, stateful_step_count=20))
 
 
 @pytest.fixture

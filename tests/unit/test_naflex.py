@@ -44,7 +44,7 @@ def test_a_picture_gets_the_finest_grid_of_its_shape(
 @given(
     height=st.integers(1, 9000), width=st.integers(1, 9000), limit=st.sampled_from([16, 256, 1024])
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_grid_is_beyond_the_limit_or_far_below_it(height: int, width: int, limit: int) -> None:
     rows, columns = grid(height, width, patch_size=16, max_num_patches=limit)
 
@@ -93,7 +93,7 @@ def test_a_patch_size_and_a_limit_come_from_the_manifest() -> None:
 
 
 @given(height=st.integers(1, 700), width=st.integers(1, 700), limit=st.sampled_from([16, 64, 256]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_server_and_exporter_make_the_same_bytes_of_a_picture(
     height: int, width: int, limit: int
 ) -> None:

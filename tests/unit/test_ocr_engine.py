@@ -262,7 +262,7 @@ async def test_a_closed_engine_says_so() -> None:
         await ours.read(picture(20))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pages=st.lists(st.lists(st.integers(1, 127), max_size=12), min_size=1, max_size=8),
     cancelled=st.sets(st.integers(0, 7)),

@@ -194,7 +194,7 @@ submissions = st.lists(
 ).map(lambda drawn: [Submission(number, *rest) for number, rest in enumerate(drawn)])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     submissions=submissions,
     recognisers=st.integers(1, 3),
