@@ -295,9 +295,9 @@ def target_rows(rows: Sequence[Row]) -> list[Row]:
         busy = find(table="latency", set=name, load="at random")
         if quiet and busy:
             for share in ("p50_ms", "p99_ms"):
-                ratio = round(busy["p99_ms"] / quiet[share], 2)
+                ratio = busy["p99_ms"] / quiet[share]
                 what = f"p99 at half load ÷ {share[:3]} alone, at most"
-                found.append((name, what, 2.0, ratio, ratio <= 2.0))
+                found.append((name, what, 2.0, round(ratio, 3), ratio <= 2.0))
     edge = find(table="streaming")
     if edge:
         cost = edge["server_cpu_ms"]

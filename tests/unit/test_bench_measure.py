@@ -84,9 +84,17 @@ def test_each_target_is_held_against_what_was_found() -> None:
         "service CPU ÷ pipeline CPU, at most": (1.05, True),
         "service rate ÷ script rate, at least": (2.5, True),
         "p99 at half load ÷ p50 alone, at most": (2.6, False),
-        "p99 at half load ÷ p99 alone, at most": (1.73, True),
+        "p99 at half load ÷ p99 alone, at most": (1.733, True),
         "CPU ms for each message of 300 KB, at most": (1.6, False),
     }
+
+
+def test_rounding_meets_no_target() -> None:
+    rows = [
+        latency_row("real", "alone", [100.0], 0),
+        latency_row("real", "at random", [200.3], 1.25),
+    ]
+    assert [(row["found"], row["met"]) for row in target_rows(rows)] == [(2.003, False)] * 2
 
 
 @pytest.mark.parametrize(
