@@ -150,14 +150,14 @@ async def test_a_run_that_raises_fails_the_messages_of_its_batch_and_no_other(
 
 
 async def test_a_stream_that_was_half_closed_has_all_its_replies(tmp_path: Path) -> None:
-    async with serving(tmp_path) as served:
+    async with serving(tmp_path, config=ServerConfig(port=0, max_active=4)) as served:
         await served.enrol(("a", solid(RED)))
         served.models.hold(RED)
         stream = served.stream()
         for number in range(8):
             await stream.write(request(str(number), RED))
         await stream.done_writing()
-        await served.models.until_active(4)
+        await served.models.until_active(4)  # four more wait for their turn
         await served.models.release()
         replies = [await read(stream) for _ in range(8)]
         assert {reply.request_id for reply in replies} == set("01234567")

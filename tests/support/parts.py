@@ -118,7 +118,10 @@ class FakeModels:
             self._changed.notify_all()
 
     async def until_active(self, count: int) -> None:
-        """Waits until exactly so many are in the encoder."""
+        """Waits until exactly so many are in the encoder.
+
+        A number that is passed on the way to another can be missed: let it be where they settle.
+        """
         async with asyncio.timeout(WAIT_S), self._changed:
             await self._changed.wait_for(lambda: self.active == count)
 
