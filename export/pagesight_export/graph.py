@@ -69,6 +69,18 @@ class Writer:
         )
         return name
 
+    def largest(self, values: str, *, axis: int) -> tuple[str, str]:
+        """Find the largest values along an axis, the first of equal ones, and their places.
+
+        The axis goes.
+        """
+        name = f"pagesight.{self.part}.TopK.{len(self.nodes)}"
+        found = [f"{name}.values", f"{name}.places"]
+        one = self.shape(1)
+        self.nodes.append(helper.make_node("TopK", [values, one], found, name=name, axis=axis))
+        best, place = (self.op("Squeeze", each, axes=[axis]) for each in found)
+        return best, place
+
     def unit_length(self, vectors: str, *, output: str | None = None) -> str:
         """Divide each row of `[N, D]` by its L2 norm; a row of zeros stays zero."""
         norm = self.op("ReduceL2", vectors, axes=[1], keepdims=1)
@@ -165,7 +177,7 @@ def splice(
             if tensor == old_input:
                 node.input[position] = feed
     wanted = list(outputs)
-    nodes, used = _needed([*front.nodes, *body, *back.nodes], [value.name for value in wanted])
+    nodes, used = needed([*front.nodes, *body, *back.nodes], [value.name for value in wanted])
     weights = [flushed(tensor) for tensor in model.graph.initializer]
     constants = [*front.constants, *weights, *back.constants]
     graph = helper.make_graph(
@@ -193,7 +205,7 @@ def flushed(weights: onnx.TensorProto) -> onnx.TensorProto:
     return numpy_helper.from_array(np.where(tiny, np.float32(0), values), weights.name)
 
 
-def _needed(
+def needed(
     nodes: Sequence[onnx.NodeProto], outputs: Iterable[str]
 ) -> tuple[list[onnx.NodeProto], set[str]]:
     """Return the nodes that `outputs` depend on, in order, and all tensor names they touch."""
