@@ -30,6 +30,9 @@ NEWEST_OPSET = 17
 IR_VERSION = 8
 """Pinned so that the file does not change with the installed onnx; opset 17 needs no more."""
 
+MAX_LINES = 16
+"""Of a grid that a row is laid out as."""
+
 UINT8: int = TensorProto.UINT8
 INT64: int = TensorProto.INT64
 FLOAT: int = TensorProto.FLOAT
@@ -69,17 +72,28 @@ class Writer:
         )
         return name
 
-    def largest(self, values: str, *, axis: int) -> tuple[str, str]:
-        """Find the largest values along an axis, the first of equal ones, and their places.
+    def largest(self, rows: str, columns: int) -> tuple[str, str]:
+        """Find the largest value of each row of `[R, columns]` and its place, both `[R, 1]`.
 
-        The axis goes.
+        A row is laid out as a grid first. Over its lines `ReduceMax` works on whole vectors; the
+        line of maxima is left for `TopK`, which goes value by value, as `ArgMax` does. Of equal
+        values it is the leftmost of the grid.
         """
+        lines = max(size for size in range(1, MAX_LINES + 1) if columns % size == 0)
+        grid = self.op("Reshape", rows, self.shape(-1, lines, columns // lines))
+        tops = self.op("ReduceMax", grid, axes=[1], keepdims=0)
         name = f"pagesight.{self.part}.TopK.{len(self.nodes)}"
-        found = [f"{name}.values", f"{name}.places"]
-        one = self.shape(1)
-        self.nodes.append(helper.make_node("TopK", [values, one], found, name=name, axis=axis))
-        best, place = (self.op("Squeeze", each, axes=[axis]) for each in found)
-        return best, place
+        best, column = f"{name}.best", f"{name}.column"
+        inputs = [tops, self.shape(1)]
+        self.nodes.append(helper.make_node("TopK", inputs, [best, column], name=name, axis=1))
+        everywhere = self.op(
+            "Tile", self.op("Reshape", column, self.shape(-1, 1, 1)), self.shape(1, lines, 1)
+        )
+        line = self.op(
+            "ArgMax", self.op("GatherElements", grid, everywhere, axis=2), axis=1, keepdims=0
+        )
+        before = self.op("Mul", line, self.shape(columns // lines))
+        return best, self.op("Add", before, column)
 
     def unit_length(self, vectors: str, *, output: str | None = None) -> str:
         """Divide each row of `[N, D]` by its L2 norm; a row of zeros stays zero."""

@@ -1,12 +1,12 @@
 """A convolution network written so that it costs less: the same function, other operations.
 
-    network -> biases -> dead channels -> gates -> concatenations -> blocks -> last layers
+    network -> biases -> dead channels -> gates -> concatenations -> blocks -> last layers, classes
 
 ONNX Runtime convolves blocks of 16 channels (8 where a processor has no AVX-512) and undoes that
 layout for whatever has no kernel for it: a concatenation of 24 and 24 channels, a sum of a tensor
 and its own product, a transposed convolution. Each rule is an identity of arithmetic, so only the
-rounding of sums differs; where its pattern is not found it does nothing. What they save on the text
-detector is in docs/benchmarks.md, Reading.
+rounding of sums differs; where its pattern is not found it does nothing. What they save is in
+docs/benchmarks.md, Reading.
 """
 
 from __future__ import annotations
@@ -171,6 +171,34 @@ def flatten_last_layers(net: Net) -> None:
         net.replace(sigmoid, sigmoid, reordered)
 
 
+def flatten_classes(net: Net) -> None:
+    """What scores the classes of every step of every line becomes one product of matrices.
+
+    As it comes it is a product for each line, and a pass over all scores for the bias.
+    """
+    for product in net.of("MatMul"):
+        add = net.only_user(product.output[0], "Add")
+        if add is None or net.only_user(add.output[0], "Softmax") is None:
+            continue
+        (name,) = (name for name in add.input if name != product.output[0])
+        steps, kernel = product.input[0], net.weights.get(product.input[1])
+        bias = net.weights.get(name)
+        if kernel is None or bias is None or kernel.ndim != 2 or bias.ndim != 1:
+            continue
+        of = f"{add.output[0]}."
+        flat = helper.make_node("Reshape", [steps], [of + "flat"])
+        net.change(flat, 1, np.array([-1, len(kernel)]))
+        scores = helper.make_node("Gemm", [flat.output[0], product.input[1], name], [of + "scores"])
+        shape = helper.make_node("Shape", [steps], [of + "shape"])
+        outer = helper.make_node("Slice", [shape.output[0]], [of + "outer"])
+        net.change(outer, 1, np.array([0]))
+        net.change(outer, 2, np.array([-1]))
+        full = helper.make_node("Concat", [outer.output[0]], [of + "full"], axis=0)
+        net.change(full, 1, np.array([len(bias)]))
+        back = helper.make_node("Reshape", [scores.output[0], full.output[0]], list(add.output))
+        net.replace(add, flat, scores, shape, outer, full, back)
+
+
 RULES = (
     join_biases,
     drop_dead_channels,
@@ -178,6 +206,7 @@ RULES = (
     split_concatenations,
     fill_blocks,
     flatten_last_layers,
+    flatten_classes,
 )
 
 

@@ -2,13 +2,15 @@
 
     screenshot ──> rapidocr as it comes ─┐
                ──> without classifier ───┼─> CPU-seconds, text ──> ratio, character error rate
-               ──> ours, caches empty ───┘
+               ──> ours, caches empty ───┤
+               ──> another bundle ───────┘
     again      ──> ours, caches warm          eight at a time ──> ours, caches empty
 
 CPU-seconds are user + system time of the process. Sides take turns screenshot by screenshot, in
 an order that rotates; all run on one thread; nothing else runs in this process meanwhile. Text
 is compared with the library without its classifier, which on a screenshot can only do harm
-(docs/decisions/0002), and with the library as it comes.
+(docs/decisions/0002), and with the library as it comes. `ARGS='--against DIR'` reads with another
+OCR bundle too, and counts the pictures whose texts or boxes differ from ours.
 """
 
 from __future__ import annotations
@@ -200,28 +202,34 @@ def progress(pictures: Sequence[Pixels], what: str) -> Iterable[Pixels]:
 
 
 def measure(
-    pictures: Sequence[Pixels], source: Bundle, settings: OcrSettings
+    pictures: Sequence[Pixels], source: Bundle, settings: OcrSettings, against: Bundle | None
 ) -> tuple[list[dict[str, Any]], Comparison, Stages]:
     """Return the rows, what differs from the library without classifier, and our stages."""
     stages: Stages = defaultdict(float)
     library, ours = Library(), engine(source, settings, stages)
+    other = engine(against, settings, defaultdict(float)) if against else ours
     with asyncio.Runner() as loop:
 
         def alone(pixels: Pixels) -> Sequence[TextLine]:
             return loop.run(ours.read(pixels)).lines
+
+        def otherwise(pixels: Pixels) -> Sequence[TextLine]:
+            return loop.run(other.read(pixels)).lines
 
         full = Side("rapidocr", "none", lambda pixels: library.read(pixels, classifier=True))
         plain = Side(
             "rapidocr, no classifier", "none", lambda pixels: library.read(pixels, classifier=False)
         )
         cold, warm = Side("ours", "cold", alone), Side("ours", "warm", alone)
-        sides = [full, plain, cold]
+        rival = Side(f"ours, {against.id}" if against else "", "cold", otherwise)
+        sides = [full, plain, cold] + [rival] * bool(against)
         for side in sides:
             side.read(pictures[0][::-1])  # loads models; upside down, so that no line is known
         stages.clear()
         at_start = (ours.cache.hits, ours.cache.misses, ours.reread)
         for turn, pixels in enumerate(progress(pictures, "one by one")):
-            for side in itertools.islice(itertools.cycle(sides), turn % 3, turn % 3 + 3):
+            first = turn % len(sides)
+            for side in itertools.islice(itertools.cycle(sides), first, first + len(sides)):
                 side.take(pixels)
         spent = stages.copy()
         spent["hashing, cache, waiting lists"] = sum(cold.cpu_s) - sum(spent.values())
@@ -234,6 +242,8 @@ def measure(
         for pixels in progress(pictures, "again"):
             warm.take(pixels)
         loop.run(ours.close())
+        if against:
+            loop.run(other.close())
 
         ours = engine(source, settings, stages)
         loop.run(ours.read(pictures[0][::-1]))
@@ -253,7 +263,18 @@ def measure(
         "same_text_as_alone": [[line.text for line in one] for one in busy.lines]
         == [[line.text for line in one] for one in cold.lines],
     }
+    if against:
+        rows.append(rival.row(full, plain) | {"pages_that_differ": _pages_that_differ(cold, rival)})
     return rows, cold.compared(plain), spent
+
+
+def _pages_that_differ(one: Side, other: Side) -> int:
+    """By any text or box."""
+    pages = zip(one.lines, other.lines, strict=True)
+    return sum(
+        [(line.text, line.box) for line in a] != [(line.text, line.box) for line in b]
+        for a, b in pages
+    )
 
 
 def machine() -> str:
@@ -268,7 +289,7 @@ def machine() -> str:
 
 def show(rows: Sequence[dict[str, Any]], found: Comparison, spent: Stages) -> None:
     """Print the tables."""
-    out = Console()
+    out = Console(width=None if sys.stdout.isatty() else 180)
     table = Table(title="CPU-seconds for a screenshot, and text")
     for heading in ("side", "caches", "median s", "mean s", "of rapidocr", "by means"):
         table.add_column(heading)
@@ -287,6 +308,8 @@ def show(rows: Sequence[dict[str, Any]], found: Comparison, spent: Stages) -> No
         out.print(key, rows[2][key])
     for key in ("strips_per_batch", "same_text_as_alone"):
         out.print(key, rows[4][key])
+    if len(rows) > 5:
+        out.print("pages that differ between the bundles", rows[5]["pages_that_differ"])
     lines = Table(title=f"{len(found.differences)} lines differ from rapidocr, no classifier")
     lines.add_column("theirs")
     lines.add_column("ours")
@@ -301,6 +324,7 @@ def main() -> None:
     parser.add_argument("--screens", type=Path, required=True, help="folder of screenshots")
     parser.add_argument("--count", type=int, default=64, help="how many, spread over the folder")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
+    parser.add_argument("--against", type=Path, help="another OCR bundle, to read with too")
     parser.add_argument("--out", type=Path, default=Path("bench/ocr.json"))
     parser.add_argument(
         "--reread-below", type=float, default=OcrSettings().reread_below, help="of the settings"
@@ -316,7 +340,8 @@ def main() -> None:
     cv2.setNumThreads(1)
     load = os.getloadavg()[0]
     source = bundle.load(options.bundles / "ocr", "ocr")
-    rows, found, spent = measure(pictures, source, settings)
+    against = bundle.load(options.against, "ocr") if options.against else None
+    rows, found, spent = measure(pictures, source, settings, against)
     sizes = Counter(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pictures)
     conditions = (
         f"{len(paths)} of {options.screens.name}, mostly {sizes.most_common(1)[0][0]}; "

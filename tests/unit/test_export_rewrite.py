@@ -264,6 +264,52 @@ def test_transposed_convolutions_whose_squares_overlap_stay(changed: dict[str, A
     assert unchanged(doubled_twice(**changed))
 
 
+def scored(**changed: NDArray[Any]) -> onnx.ModelProto:
+    """Each row of a picture is a line of steps."""
+    nodes = [
+        node("ReduceMean", "x", "m", axes=[1], keepdims=0),
+        node("Transpose", "m", "t", perm=[0, 2, 1]),
+        node("MatMul", "t a", "p"),
+        node("Add", "p b", "s"),
+        node("Softmax", "s", "z", axis=2),
+        node("Unsqueeze", "z", "y", axes=[1]),
+    ]
+    return network(nodes, {"a": some(12, 30), "b": some(30)} | changed)
+
+
+def test_classes_are_scored_in_one_product() -> None:
+    made = kinds(same(scored()))
+    assert made["Gemm"] == 1
+    assert made["MatMul"] == made["Add"] == 0
+
+
+@pytest.mark.parametrize("changed", [{"a": some(2, 12, 30)}, {"b": some(20, 30)}])
+def test_scores_that_are_no_single_product_stay(changed: Weights) -> None:
+    assert unchanged(scored(**changed))
+
+
+@pytest.mark.parametrize("columns", [1, 17, 30, 64, 18710])
+def test_the_largest_of_a_row_and_its_place_are_found(columns: int) -> None:
+    w = graph.Writer("largest")
+    best, place = w.largest("rows", columns)
+    w.op("Identity", best, output="best")
+    w.op("Identity", place, output="place")
+    made = helper.make_graph(
+        w.nodes,
+        "largest",
+        [graph.tensor("rows", graph.FLOAT, ["R", columns])],
+        [graph.tensor("best", graph.FLOAT, ["R", 1]), graph.tensor("place", graph.INT64, ["R", 1])],
+        w.constants,
+    )
+    opset = helper.make_opsetid("", graph.OLDEST_OPSET)
+    model = helper.make_model(made, opset_imports=[opset], ir_version=graph.IR_VERSION)
+    rows = np.random.default_rng(columns).standard_normal((40, columns), np.float32)
+    session = ort.InferenceSession(graph.to_bytes(model), providers=["CPUExecutionProvider"])
+    values, places = session.run(None, {"rows": rows})
+    np.testing.assert_array_equal(places[:, 0], rows.argmax(axis=1))
+    np.testing.assert_array_equal(values[:, 0], rows.max(axis=1))
+
+
 @cache
 def detector() -> onnx.ModelProto:
     return graph.load_graph(sources.locate("rapidocr").detection)
