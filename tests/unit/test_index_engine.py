@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pagesight_server.index.engine import Engine, LocalEngine, Stored
 from tests.support.parts import unit
+from tests.support.relay import Relay
 
 DIMENSION = 8
 
@@ -20,18 +22,40 @@ def stored(number: int, label: str = "a") -> Stored:
     return Stored(f"{number:064x}", label, unit(*direction))
 
 
+@pytest.fixture
+def milvus(tmp_path: Path) -> Iterator[str]:
+    """Where a milvus-lite listens; left to itself it would until the process ends."""
+    pytest.importorskip("pagesight_server.index.milvus", exc_type=ImportError)
+    lite = pytest.importorskip("milvus_lite.server_manager").server_manager_instance
+    uri = lite.start_and_get_uri(str(tmp_path / "milvus.db"))
+    if uri is None:
+        pytest.skip("milvus-lite cannot start here")
+    yield uri
+    lite.release_server(str(tmp_path / "milvus.db"))
+
+
 @pytest.fixture(params=["local", "milvus"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     if request.param == "local":
         yield LocalEngine(DIMENSION)
         return
-    milvus = pytest.importorskip("pagesight_server.index.milvus", exc_type=ImportError)
-    try:
-        made = milvus.MilvusEngine(str(tmp_path / "milvus.db"), "pictures", DIMENSION)
-    except Exception as error:
-        pytest.skip(f"milvus-lite cannot start here: {error}")
+    request.getfixturevalue("milvus")
+    made = connected(str(tmp_path / "milvus.db"))
     yield made
     made.close()
+
+
+def connected(uri: str) -> Any:
+    milvus = pytest.importorskip("pagesight_server.index.milvus", exc_type=ImportError)
+    return milvus.MilvusEngine(uri, "pictures", DIMENSION)
+
+
+def test_a_closed_engine_has_hung_up(milvus: str) -> None:
+    with Relay(milvus.removeprefix("http://")) as relay:
+        made = connected(f"http://{relay.address}")
+        relay.wait_until_open(1)
+        made.close()
+        relay.wait_until_open(0)
 
 
 def numbers(engine: Engine, query: Stored, k: int, *, without: str = "") -> list[int]:

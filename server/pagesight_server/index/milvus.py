@@ -46,7 +46,8 @@ class MilvusEngine:
         k_factor: int = 10,
         token: str = "",
     ) -> None:
-        self._client = MilvusClient(uri=uri, token=token)
+        # Else closing it leaves the connection in a pool, and probes it for ever.
+        self._client = MilvusClient(uri=uri, token=token, dedicated=True)
         self._collection = collection
         self._search = dict(search or {})
         self._k_factor = k_factor
