@@ -36,13 +36,11 @@ from pagesight.v1.gallery_pb2_grpc import (
     GalleryServiceServicer,
     add_GalleryServiceServicer_to_server,
 )
+from tests.support import WAIT_S
 
 _Replies: TypeAlias = (
     "queue.SimpleQueue[classifier_pb2.ClassifyStreamRequest | Literal['all read', 'over']]"
 )
-
-WAIT_S = 10.0
-"""Longest wait for anything that a test expects to happen."""
 
 
 def status(
@@ -83,6 +81,8 @@ class FakeClassifier(ClassifierServiceServicer):
         self.asked = threading.Event()
         self.breaks = 0
         self.sheds = 0
+        self.retry_after_ms = 250
+        """What whoever is shed is told."""
         self.request_ids: list[str] = []
         self._broken: Counter[bytes] = Counter()
         self._changed = threading.Condition()
@@ -100,10 +100,10 @@ class FakeClassifier(ClassifierServiceServicer):
                     replies.put(request)
             self._held = [held for held in self._held if held[1].query.image.startswith(b"mute")]
 
-    def wait_until_owed(self, count: int, *, wait_s: float = WAIT_S) -> None:
+    def wait_until_owed(self, count: int) -> None:
         """Waits until so many screenshots of streams wait for their answers."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self._owed >= count, wait_s):
+            if not self._changed.wait_for(lambda: self._owed >= count, WAIT_S):
                 raise AssertionError(f"only {self._owed} of {count} screenshots arrived")
 
     def wait_until_asked(self, count: int) -> None:
@@ -128,7 +128,7 @@ class FakeClassifier(ClassifierServiceServicer):
         if request.query.image.startswith((b"mute", b"hold")):
             with self._changed:
                 self._changed.wait_for(lambda: self._released, WAIT_S)
-        outcome = _outcome(request.query)
+        outcome = _outcome(request.query, self.retry_after_ms)
         if isinstance(outcome, classifier_pb2.Classification):
             return classifier_pb2.ClassifyResponse(
                 request_id=request.request_id, classification=outcome
@@ -194,7 +194,7 @@ class FakeClassifier(ClassifierServiceServicer):
         self, request: classifier_pb2.ClassifyStreamRequest
     ) -> classifier_pb2.ClassifyStreamResponse:
         self._owe(-1)
-        outcome = _outcome(request.query)
+        outcome = _outcome(request.query, self.retry_after_ms)
         if request.query.image.startswith(b"shed") and self.sheds:
             self.sheds -= 1
             why = "the queue is full"
@@ -212,12 +212,16 @@ class FakeClassifier(ClassifierServiceServicer):
             self._changed.notify_all()
 
 
-def _outcome(query: classifier_pb2.Query) -> classifier_pb2.Classification | status_pb2.Status:
+def _outcome(
+    query: classifier_pb2.Query, retry_after_ms: int
+) -> classifier_pb2.Classification | status_pb2.Status:
     if query.image.startswith(b"bad"):
         message = "the picture is neither JPEG, PNG nor WebP"
         return status(grpc.StatusCode.INVALID_ARGUMENT, message, "IMAGE_UNUSABLE")
     if query.image.startswith(b"busy"):
-        return status(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", "OVERLOADED", 250)
+        return status(
+            grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", "OVERLOADED", retry_after_ms
+        )
     if query.gallery == "nowhere":
         message = 'there is no gallery "nowhere"'
         return status(grpc.StatusCode.NOT_FOUND, message, "NOT_FOUND")
@@ -500,7 +504,12 @@ class FakeServer:
         self.gallery = FakeGallery()
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="fake-server")
         self._server = grpc.server(
-            self._pool, options=[("grpc.max_receive_message_length", 32 * 1024 * 1024)]
+            self._pool,
+            options=[
+                ("grpc.max_receive_message_length", 32 * 1024 * 1024),
+                # Clients that probe more often than every five minutes are hung up otherwise.
+                ("grpc.http2.max_ping_strikes", 0),
+            ],
         )
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)
         add_GalleryServiceServicer_to_server(self.gallery, self._server)

@@ -52,7 +52,7 @@ async def test_every_change_leaves_a_line_with_who_made_it(
     guard = RequireRole(read_tokens(file))
     async with (
         serving(tmp_path, guards=[guard]) as guarded,
-        AsyncClient(guarded.address, token="teach-me", timeout_s=10) as teacher,
+        AsyncClient(guarded.address, token="teach-me", timeout_s=WAIT_S) as teacher,
     ):
         await teacher.enrol([pagesight.EnrolItem(image=solid(RED), label="a")], author="mei")
         image_id = hashlib.sha256(solid(RED)).hexdigest()

@@ -14,6 +14,7 @@ from pagesight_server.errors import LimitError, RateLimitedError
 from pagesight_server.service import limits
 from pagesight_server.service.limits import CallerLimits, caller_of
 from pagesight_server.service.security import RequireRole, read_tokens
+from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import details, request, serving, status_of
 
@@ -146,7 +147,7 @@ async def test_tokens_pay_for_themselves_wherever_they_call_from(tmp_path: Path)
 
         async def labels(token: str) -> None:
             bearer = (("authorization", f"Bearer {token}"),)
-            await served.gallery.GetLabels(gpb.GetLabelsRequest(), metadata=bearer, timeout=10)
+            await served.gallery.GetLabels(gpb.GetLabelsRequest(), metadata=bearer, timeout=WAIT_S)
 
         for token in ("one", "two"):
             with pytest.raises(grpc.aio.AioRpcError) as error:

@@ -14,7 +14,8 @@ import pytest
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, LabelInfo
 from pagesight.v1 import classifier_pb2
-from tests.fakes import WAIT_S, FakeServer
+from tests.fakes import FakeServer
+from tests.support import WAIT_S
 
 
 def image_id(image: bytes) -> str:
@@ -29,13 +30,13 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[Client]:
-    with Client(server.address, timeout_s=10) as connected:
+    with Client(server.address, timeout_s=WAIT_S) as connected:
         yield connected
 
 
 @pytest.fixture
 async def aclient(server: FakeServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.address, timeout_s=10) as connected:
+    async with AsyncClient(server.address, timeout_s=WAIT_S) as connected:
         yield connected
 
 
@@ -301,7 +302,7 @@ def test_no_thread_outlives_the_client(server: FakeServer) -> None:
         client.enrol([EnrolItem(image=b"a", label="a")])
     for thread in set(threading.enumerate()) - before:
         if not thread.name.startswith("fake-server"):
-            thread.join(10)
+            thread.join(WAIT_S)
             assert not thread.is_alive(), thread
 
 

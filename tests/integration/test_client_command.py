@@ -16,12 +16,10 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app, session
-from tests.fakes import WAIT_S, FakeServer
+from tests.fakes import FakeServer
+from tests.support import WAIT_S
 
 Run: TypeAlias = Callable[..., Result]
-
-START_S = 60.0
-"""Longest wait for a process that starts or ends while the machine is busy."""
 
 
 @pytest.fixture
@@ -210,9 +208,9 @@ def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> 
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            server.classifier.wait_until_owed(1, wait_s=START_S)
+            server.classifier.wait_until_owed(1)
             process.send_signal(signal.SIGINT)
-            _, said = process.communicate(timeout=START_S)
+            _, said = process.communicate(timeout=WAIT_S)
         finally:
             process.kill()
     assert process.returncode not in (0, -signal.SIGKILL)

@@ -20,7 +20,8 @@ from opentelemetry import context, trace
 import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, TlsConfig
 from pagesight.v1.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
-from tests.fakes import WAIT_S, FakeClassifier, FakeServer
+from tests.fakes import FakeClassifier, FakeServer
+from tests.support import WAIT_S
 from tests.support.relay import Relay
 
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, longest_delay_s=0.05)
@@ -294,7 +295,11 @@ def test_a_screenshot_without_a_place_is_asked_again_no_sooner_than_told(
 
 
 def test_no_wait_goes_beyond_the_time_that_the_caller_has(server: FakeServer) -> None:
-    with Client(server.address, timeout_s=0.2) as client, pytest.raises(pagesight.OverloadedError):
+    server.classifier.retry_after_ms = 3_600_000
+    with (
+        Client(server.address, timeout_s=WAIT_S) as client,
+        pytest.raises(pagesight.OverloadedError),
+    ):
         client.classify(b"busy")
     assert len(server.classifier.queries) == 1
 
@@ -318,13 +323,14 @@ def test_closing_the_client_ends_a_wait_for_the_next_attempt(server: FakeServer)
 
 
 async def test_closing_the_client_ends_repeats_on_an_event_loop_too(server: FakeServer) -> None:
-    policy = RetryPolicy(attempts=2, first_delay_s=0.2, longest_delay_s=0.2)
+    # So many that none is the last before the client is closed.
+    policy = RetryPolicy(attempts=1_000_000, first_delay_s=0.2, longest_delay_s=0.2)
     client = AsyncClient(server.address, retry=policy)
     asking = asyncio.create_task(client.classify(b"busy"))
-    server.classifier.breaks = 5
+    server.classifier.breaks = 1_000_000
     streaming = asyncio.create_task(anext(client.classify_stream([b"break"])))
-    await asyncio.to_thread(server.classifier.asked.wait, WAIT_S)
-    await asyncio.to_thread(server.classifier.stream_ended.wait, WAIT_S)
+    assert await asyncio.to_thread(server.classifier.asked.wait, WAIT_S)
+    assert await asyncio.to_thread(server.classifier.stream_ended.wait, WAIT_S)
     await client.close()
     for task in (asking, streaming):
         with pytest.raises(pagesight.CallCancelledError):
@@ -335,9 +341,10 @@ async def test_closing_the_client_ends_repeats_on_an_event_loop_too(server: Fake
 
 PROBING: dict[str, Any] = {
     "keepalive_s": 0.2,
+    # A server that is alive answers in time on a machine that is busy.
     "channel_options": [
-        ("grpc.keepalive_timeout_ms", 200),
-        ("grpc.http2.ping_timeout_ms", 200),
+        ("grpc.keepalive_timeout_ms", 2_000),
+        ("grpc.http2.ping_timeout_ms", 2_000),
     ],
     "retry": RetryPolicy(attempts=1),
 }

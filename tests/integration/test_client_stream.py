@@ -12,13 +12,16 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
 
 import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, StreamResult, _requests
-from tests.fakes import WAIT_S, FakeServer
+from pagesight._ledger import END_GRACE_S
+from tests.fakes import FakeServer
+from tests.support import WAIT_S
 
 Results = list[StreamResult[Any]]
 
@@ -285,8 +288,17 @@ def test_a_picture_that_cannot_be_used_is_sent_once(stream: Streamer, server: Fa
     assert server.classifier.request_ids == ["0"]
 
 
-def test_a_picture_that_nobody_answers_fails_alone(stream: Streamer) -> None:
-    results = stream([b"mute", b"a"], timeout_s=0.3)
+def test_a_picture_that_nobody_answers_fails_alone(
+    stream: Streamer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Time passes when a result was seen: else a busy machine would let the answered one expire.
+    now_s = [100.0]
+    monkeypatch.setattr("pagesight._ledger.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
+    def seen(result: StreamResult[Any]) -> None:
+        now_s[0] += 0.3 if result.key == 1 else END_GRACE_S
+
+    results = stream([b"mute", b"a"], timeout_s=0.3, seen=seen)
     assert keys(results) == [1, 0]
     assert isinstance(results[1].error, pagesight.DeadlineExceededError)
     assert "for 0.3 s" in results[1].error.message

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import WAIT_S, FakeServer
+from tests.fakes import FakeServer
+from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import serving
 
@@ -77,7 +78,7 @@ def test_the_pipeline_sorts_a_folder_and_tells_what_is_broken(
         env=os.environ | {"PAGESIGHT_ADDRESS": server.address},
         capture_output=True,
         text=True,
-        timeout=6 * WAIT_S,
+        timeout=WAIT_S,
     )
     assert done.stdout.splitlines() == ["     1 login", "     1 other"]
     assert done.stderr == f"{pictures[2]}: the picture is neither JPEG, PNG nor WebP\n"
@@ -104,7 +105,7 @@ def test_node_streams_pictures_with_nothing_but_the_contract(
         env=os.environ | {"NODE_MODULES": str(NODE)},
         capture_output=True,
         text=True,
-        timeout=6 * WAIT_S,
+        timeout=WAIT_S,
     )
     assert done.stderr == ""
     said = {Path(row["file"]).name: row for row in map(json.loads, done.stdout.splitlines())}
@@ -141,7 +142,7 @@ async def test_the_examples_sort_real_screenshots_on_the_real_server(
                 env=environment,
                 capture_output=True,
                 text=True,
-                timeout=6 * WAIT_S,
+                timeout=WAIT_S,
             )
             for command in commands
         ]

@@ -26,7 +26,7 @@ from tests.support import WAIT_S
 from tests.support.parts import FakeModels, mean_colour, unit
 from tests.support.pictures import GREEN, RED, shade, solid
 from tests.support.relay import Relay
-from tests.support.serving import Serving, details, request, serving
+from tests.support.serving import Serving, details, failed_to_write, request, serving
 from tests.support.watching import BatchedModels
 
 ROOT = Path(__file__).parents[2]
@@ -56,7 +56,6 @@ def nothing_left(served: Serving) -> bool:
     return served.gate.waiting == 0 and served.models.active == 0
 
 
-@pytest.mark.timeout(120)
 async def test_ten_thousand_tiny_messages_each_have_their_reply(tmp_path: Path) -> None:
     async with serving(tmp_path) as served:
         await served.enrol(("a", solid(RED)))
@@ -95,7 +94,8 @@ async def test_a_message_of_64_mib_is_refused_and_the_next_caller_answered(tmp_p
 async def test_a_client_whose_host_is_gone_is_let_go_without_a_word_from_it(
     tmp_path: Path,
 ) -> None:
-    config = ServerConfig(port=0, keepalive_seconds=0.2)
+    # Long enough that a client which is there answers in time on a machine that is busy.
+    config = ServerConfig(port=0, keepalive_seconds=1.5)
     async with serving(tmp_path, config=config) as served:
         await served.enrol(("a", solid(RED)))
         served.models.hold(RED)
@@ -240,7 +240,8 @@ async def test_a_server_killed_under_load_has_all_it_acknowledged_when_it_is_bac
         )
         try:
             assert process.stdout is not None
-            address = (await asyncio.wait_for(process.stdout.readline(), 60)).decode().strip()
+            line = await asyncio.wait_for(process.stdout.readline(), WAIT_S)
+            address = line.decode().strip()
             async with grpc.aio.insecure_channel(address) as channel:
                 await _found(channel, acknowledged)
                 teaching = [
@@ -251,10 +252,10 @@ async def test_a_server_killed_under_load_has_all_it_acknowledged_when_it_is_bac
                     while len(acknowledged) < wanted:  # noqa: ASYNC110
                         await asyncio.sleep(0)
                 process.kill()
-                ends = await asyncio.gather(*teaching, return_exceptions=True)
-                assert {getattr(end, "code", str)() for end in ends} == {
-                    grpc.StatusCode.UNAVAILABLE
-                }
+                for end in await asyncio.gather(*teaching, return_exceptions=True):
+                    assert isinstance(end, grpc.aio.AioRpcError), end
+                    gone = end.code() is grpc.StatusCode.UNAVAILABLE
+                    assert gone or failed_to_write(end), end
         finally:
             if process.returncode is None:
                 process.kill()

@@ -221,9 +221,13 @@ async def test_an_enrolment_too_many_is_told_when_to_come_back(tmp_path: Path) -
 async def test_an_enrolment_that_falls_silent_loses_its_place(tmp_path: Path) -> None:
     config = ServerConfig(port=0, enrol_silence_seconds=0.05)
     async with serving(tmp_path, config=config) as served:
-        call = served.gallery.Enrol(timeout=WAIT_S)
-        await call.write(header())
-        code, reason, message = await fails(call)
+
+        async def silent() -> AsyncIterator[pb.EnrolRequest]:
+            yield header()
+            await asyncio.Event().wait()
+
+        # An iterator: a write of ours could come when the call is over already.
+        code, reason, message = await fails(served.gallery.Enrol(silent(), timeout=WAIT_S))
         assert (code, reason) == ("DEADLINE_EXCEEDED", "BUDGET_SPENT")
         assert message.startswith("nothing came for 0.05 s")
         assert served.store.revisions() == {}

@@ -84,7 +84,7 @@ def test_a_run_that_is_killed_and_run_again_loses_and_repeats_nothing(
     process = subprocess.Popen(
         command(tmp_path, bundles), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    give_up_s = time.monotonic() + 5 * WAIT_S
+    give_up_s = time.monotonic() + 3 * WAIT_S
     while len(looked_at(store)) < PICTURES // 2:
         assert time.monotonic() < give_up_s
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -18,7 +18,8 @@ from pagesight._cli import app
 from pagesight._load.crew import Generator
 from pagesight._load.plan import Plan
 from pagesight._load.wire import Access
-from tests.fakes import WAIT_S, FakeServer
+from tests.fakes import FakeServer
+from tests.support import WAIT_S
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.serving import serving
 
@@ -160,7 +161,7 @@ def test_what_is_never_answered_counts_when_its_time_is_over(
     (tmp_path / "1.png").write_bytes(b"login")
     (tmp_path / "2.png").write_bytes(b"mute")
     result = pagesight(
-        "load", tmp_path, "--rate", 100, "--count", 4, "--warmup", 0, "--timeout", 1, "--json",
+        "load", tmp_path, "--rate", 100, "--count", 4, "--warmup", 0, "--timeout", 3, "--json",
         *calls,
     )  # fmt: skip
     found = json.loads(result.stdout)
@@ -267,7 +268,7 @@ def test_a_signal_breaks_the_run_off_and_the_report_is_of_what_was_measured(
             server.classifier.wait_until_asked(20)
             process.send_signal(number)
             # Its workers hold its stderr too, so this ends when they have ended.
-            said, errors = process.communicate(timeout=3 * WAIT_S)
+            said, errors = process.communicate(timeout=WAIT_S)
         finally:
             process.kill()
     name = signal.Signals(number).name

@@ -29,6 +29,7 @@ from pagesight_server.service.security import (
     open_to_all,
     read_tokens,
 )
+from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
 from tests.support.serving import Serving, serving
 
@@ -53,7 +54,7 @@ async def guarded(tmp_path: Path) -> AsyncIterator[Serving]:
 
 
 def client(served: Serving, token: str | None) -> AsyncClient:
-    return AsyncClient(served.address, token=token, timeout_s=10)
+    return AsyncClient(served.address, token=token, timeout_s=WAIT_S)
 
 
 async def test_a_token_may_do_what_its_role_says(guarded: Serving) -> None:
@@ -96,7 +97,7 @@ async def test_only_an_admin_may_see_the_contract(guarded: Serving) -> None:
     for token in ("ask-me", "teach-me", "all"):
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
         bearer = (("authorization", f"Bearer {token}"),)
-        call = stub.ServerReflectionInfo(iter([asked]), metadata=bearer, timeout=10)
+        call = stub.ServerReflectionInfo(iter([asked]), metadata=bearer, timeout=WAIT_S)
         with contextlib.suppress(grpc.aio.AioRpcError):
             assert [reply async for reply in call]
         codes[token] = (await call.code()).name
@@ -170,11 +171,11 @@ async def test_with_mutual_tls_only_callers_of_the_authority_are_heard(tmp_path:
     once = pagesight.RetryPolicy(attempts=1)
     async with serving(tmp_path, credentials=guards.credentials) as served:
         for tls in (showing(None), showing(stranger), None):
-            async with AsyncClient(served.address, tls=tls, retry=once, timeout_s=10) as nobody:
+            async with AsyncClient(served.address, tls=tls, retry=once, timeout_s=WAIT_S) as nobody:
                 with pytest.raises(pagesight.UnavailableError):
                     await nobody.enrol([pagesight.EnrolItem(image=solid(RED), label="a")])
         assert served.store.revisions() == {}
-        async with AsyncClient(served.address, tls=showing(authority), timeout_s=10) as known:
+        async with AsyncClient(served.address, tls=showing(authority), timeout_s=WAIT_S) as known:
             await known.enrol([pagesight.EnrolItem(image=solid(RED), label="a")])
             assert (await known.classify(solid(RED))).label == "a"
 

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,8 @@ from tests.support import WAIT_S
 
 START_S = 60.0
 """For loading the models on a busy machine."""
-DRAIN_S = 20.0
+DRAIN_S = 60.0
+"""More than the end takes on a busy machine, so that whoever waits for all of it is noticed."""
 
 
 def screenshot(title: str, *, left: int, shade: int) -> bytes:
@@ -52,6 +53,7 @@ def server(store: Path, bundles: Path, *more: str) -> Iterator[tuple[subprocess.
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"PAGESIGHT_SERVER__DRAIN_SECONDS": str(DRAIN_S)},
     ) as process:
         try:
             assert process.stdout is not None
@@ -101,12 +103,12 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
             # SIGTERM with more in flight than is worked on at once.
             stub: Any = classifier_pb2_grpc.ClassifierServiceStub(channel)
             in_flight = 6
-
-            async def requests() -> AsyncIterator[pb.ClassifyStreamRequest]:
-                for i in range(in_flight):
-                    yield pb.ClassifyStreamRequest(request_id=str(i), query=pb.Query(image=login))
-
-            stream = stub.ClassifyStream(requests(), timeout=START_S)
+            stream = stub.ClassifyStream(timeout=START_S)
+            for i in range(in_flight):
+                await stream.write(
+                    pb.ClassifyStreamRequest(request_id=str(i), query=pb.Query(image=login))
+                )
+            await stream.done_writing()
             first = await stream.read()
             process.send_signal(signal.SIGTERM)
             stopped_at_s = time.monotonic()
@@ -125,7 +127,7 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
         assert process.returncode == 0, err
         assert time.monotonic() - stopped_at_s < DRAIN_S
         assert out == ""
-        assert "draining for at most 20 s" in err
+        assert "draining for at most 60 s" in err
         assert "audit: gallery 'default' enrol by 'anybody' (author 'mei') from ipv4:" in err
         # The picture that was enrolled came again.
         assert re.search(r"screenshots that had been seen before: \d of \d", err), err

@@ -180,21 +180,21 @@ async def test_every_way_to_end_has_its_outcome(tmp_path: Path) -> None:
             request("nowhere", GREEN, gallery="nowhere"),
         )
         assert {i: r.error.code for i, r in replies.items()} == {"bad": 3, "nowhere": 5}
-        assert (await served.classify(solid((250, 2, 3)))).label == "red"
         served.models.hold(RED)
         busy = asyncio.create_task(served.classify(solid(RED)))
         await served.models.until_active(1)
-        # One waits: it runs out of its budget, and while it waits another is turned away.
-        late = asyncio.create_task(served.classify(solid(GREEN), deadline_ms=400))
-        await until(lambda: watching.telemetry.waiting == 1)
+        # One waits until its budget has run out; while the next waits another is turned away.
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.classify(solid(GREEN), deadline_ms=30)
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        patient = asyncio.create_task(served.classify(solid(GREEN)))
+        await until(lambda: watching.telemetry.waiting == served.gate.waiting == 1)
         assert watching.telemetry.oldest_s() > 0
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.classify(solid(GREEN))
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        with pytest.raises(grpc.aio.AioRpcError) as error:
-            await late
-        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
         busy.cancel()
+        assert (await patient).label == "green"
         await served.models.until_active(0)
         await until(lambda: len(watching.named("pagesight.classify")) == 6)
         assert watching.telemetry.oldest_s() == 0

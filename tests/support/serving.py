@@ -65,16 +65,12 @@ class Serving:
         return await self.send([gpb.EnrolRequest(header=gpb.Change(**header)), *items])
 
     async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResponse:
-        """One Enrol call of these messages, once more where it was refused and not heard.
-
-        grpc.aio then and now raises an error of a failed write in place of the server's status
-        (https://github.com/grpc/grpc/issues/36066); pagesight's client looks for that status.
-        """
+        """One Enrol call of these messages, once more where it was refused and not heard."""
         while True:
             try:
                 answer: gpb.EnrolResponse = await self.gallery.Enrol(iter(messages), timeout=WAIT_S)
             except grpc.aio.AioRpcError as error:
-                if error.details() != "Internal error from Core":
+                if not failed_to_write(error):
                     raise
             else:
                 return answer
@@ -173,6 +169,15 @@ async def serving(
         await models.release()
         await stopped
         store.close()
+
+
+def failed_to_write(error: grpc.aio.AioRpcError) -> bool:
+    """Whether an error is of a write to a call that the server, or its end, has ended.
+
+    grpc.aio then and now raises it in place of the server's status
+    (https://github.com/grpc/grpc/issues/36066); pagesight's client looks for that status.
+    """
+    return error.details() == "Internal error from Core"
 
 
 async def until(true: Callable[[], bool]) -> None:

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.batcher import BatchConfig, Batcher
+from tests.support import WAIT_S
 
 
 class Model:
@@ -26,7 +27,7 @@ class Model:
         self.batches.append(list(items))
         self.threads.add(threading.current_thread().name)
         self.started.release()
-        assert self._gate.acquire(timeout=10)
+        assert self._gate.acquire(timeout=WAIT_S)
         if -1 in items:
             raise ValueError("a bad item")
         return [2 * item for item in items]
@@ -35,7 +36,7 @@ class Model:
         self._gate.release(runs)
 
     async def running(self) -> None:
-        assert await asyncio.to_thread(self.started.acquire, timeout=10)
+        assert await asyncio.to_thread(self.started.acquire, timeout=WAIT_S)
 
 
 async def settle() -> None:
