@@ -16,7 +16,15 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.errors import SetupError
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
-from tests.support.serving import Serving, details, request, serving, status_of, until
+from tests.support.serving import (
+    Serving,
+    complaints,
+    details,
+    request,
+    serving,
+    status_of,
+    until,
+)
 
 SERVICES = ["", "pagesight.v1.ClassifierService", "pagesight.v1.GalleryService"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -76,7 +84,7 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake_here_too(
         assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
         assert await state(served, "") == SERVING
-    assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+    assert complaints(caplog.records, logging.ERROR) == []
 
 
 async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(
@@ -216,7 +224,7 @@ async def test_a_server_under_load_leaves_no_task_and_no_complaint_behind(
             await served.models.release()
             await served.classify(solid(RED))
         await until(lambda: not {t for t in asyncio.all_tasks() - before if is_ours(t)})
-    assert caplog.records == []
+    assert complaints(caplog.records) == []
 
 
 def is_ours(task: asyncio.Task[Any]) -> bool:

@@ -20,7 +20,15 @@ from pagesight_server.image import ImageLimits
 from pagesight_server.service.server import ENVELOPE_BYTES
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, WHITE, encoded, shade, solid
-from tests.support.serving import Serving, details, request, serving, status_of, until
+from tests.support.serving import (
+    Serving,
+    complaints,
+    details,
+    request,
+    serving,
+    status_of,
+    until,
+)
 
 Stream = Any
 
@@ -254,7 +262,7 @@ async def test_a_call_whose_bytes_are_no_message_is_refused(
     with pytest.raises(grpc.aio.AioRpcError) as error:
         await channel.unary_unary(f"/{method}")(NOT_UTF8, timeout=WAIT_S)
     assert failed(error.value)[:2] == (grpc.StatusCode.INVALID_ARGUMENT, "REQUEST_INVALID")
-    assert "ERROR" not in {record.levelname for record in caplog.records}
+    assert complaints(caplog.records, logging.ERROR) == []
 
 
 async def test_an_enrolment_whose_bytes_are_no_message_enrols_nothing(served: Serving) -> None:
@@ -365,7 +373,7 @@ async def test_a_client_that_vanishes_with_replies_unread_is_no_error_of_the_ser
         await channel.close()
         await asyncio.gather(sender, return_exceptions=True)
         await served.classify(solid(GREEN))
-    assert [record.getMessage() for record in caplog.records] == []
+    assert complaints(caplog.records) == []
 
 
 async def test_beyond_what_may_wait_screenshots_are_shed_with_a_hint(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -178,6 +179,25 @@ def failed_to_write(error: grpc.aio.AioRpcError) -> bool:
     (https://github.com/grpc/grpc/issues/36066); pagesight's client looks for that status.
     """
     return error.details() == "Internal error from Core"
+
+
+def complaints(records: Iterable[logging.LogRecord], least: int = logging.WARNING) -> list[str]:
+    """What was logged at this level or above, all but what is of an earlier test.
+
+    gRPC has one poller for all event loops of a process: it may come upon the end of a call whose
+    loop was closed with its test, and says so wherever it runs by then.
+    """
+    return [
+        record.getMessage()
+        for record in records
+        if record.levelno >= least
+        and not (
+            record.name == "asyncio"
+            and "PollerCompletionQueue" in record.getMessage()
+            and record.exc_info
+            and str(record.exc_info[1]) == "Event loop is closed"
+        )
+    ]
 
 
 async def until(true: Callable[[], bool]) -> None:
