@@ -7,6 +7,9 @@ every expected line.
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -195,6 +198,21 @@ def test_a_page_reads_the_same_alone_and_in_company(bundle: Bundle) -> None:
     alone, together = asyncio.run(run())
     assert sum(len(reading.lines) for reading in alone) > 20
     assert together == alone
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one niceness")
+def test_finding_gives_way_to_recognising(engine: OcrEngine) -> None:
+    read(engine, written("Hello 123"))
+    niceness = {
+        kind: {
+            os.getpriority(os.PRIO_PROCESS, thread.native_id)
+            for thread in threading.enumerate()
+            if thread.name.startswith(kind) and thread.native_id is not None
+        }
+        for kind in ("detector", "recogniser")
+    }
+    (finding,), (recognising,) = niceness["detector"], niceness["recogniser"]
+    assert finding > recognising
 
 
 def test_fixed_batch_sizes_are_run_ahead_and_read_the_same(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 
 import pytest
 
-from pagesight_server.workers import Workers
+from pagesight_server.workers import NICENESS, Workers, step_back
 from tests.support import WAIT_S
 
 
@@ -96,3 +98,20 @@ def test_a_resource_that_cannot_be_made_fails_at_once() -> None:
 
     with pytest.raises(ValueError, match="no model"):
         Workers(make, 2, name="test")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one niceness")
+async def test_threads_that_step_back_leave_the_others_as_they_were() -> None:
+    def niceness(_: object) -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness(None)
+    waiting = Workers(object, 1, name="waiting", first=step_back)
+    urgent = Workers(object, 1, name="urgent")
+    try:
+        assert await waiting.run(niceness) == NICENESS
+        assert await urgent.run(niceness) == before
+    finally:
+        waiting.close()
+        urgent.close()
+    assert niceness(None) == before

@@ -10,8 +10,6 @@ has grown by a tenth. Where the disk was full, the next change tries again.
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
@@ -31,6 +29,7 @@ from pagesight_server.index.vectors import (
     halves_at,
     laid_out,
 )
+from pagesight_server.workers import step_back
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +115,7 @@ class Keeper:
 
         It may take minutes, so a process that ends does not wait for it.
         """
-        self._builder = self._builder or Owner("index-builder", _step_back)
+        self._builder = self._builder or Owner("index-builder", step_back)
         return self._builder.submit(lambda: self._rebuild(gallery, bundle, ids, vectors))
 
     def forget(self, gallery: str, bundle: str) -> None:
@@ -148,8 +147,3 @@ class Keeper:
             return False
         log.info("gallery %s is searched over %d pictures by codes", gallery, len(generation))
         return vectors.adopt(generation, layout)
-
-
-def _step_back() -> None:
-    """On Linux a thread has a niceness of its own: queries come first."""
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)

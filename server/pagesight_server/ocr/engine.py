@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -29,7 +29,7 @@ from pagesight_server.ocr.settings import LibraryNumbers, OcrSettings, library_w
 from pagesight_server.runtime import Compute
 from pagesight_server.stages import measure
 from pagesight_server.text import Reading, TextLine, in_reading_order
-from pagesight_server.workers import Workers
+from pagesight_server.workers import Workers, step_back
 
 T = TypeVar("T")
 
@@ -188,16 +188,19 @@ def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
     for recogniser in recognisers:
         recogniser.warm(settings.shapes())
     return OcrEngine(
-        owned(detectors, name="detector"),
+        # What is being recognised came before what is being found: it is to be finished first.
+        owned(detectors, name="detector", first=step_back),
         [owned([recogniser], name="recogniser") for recogniser in recognisers],
         settings,
         library_numbers(bundle),
     )
 
 
-def owned(resources: Sequence[T], *, name: str) -> Workers[T]:
-    """Threads for resources that are made already, one for each."""
-    return Workers(iter(resources).__next__, len(resources), name=name)
+def owned(
+    resources: Sequence[T], *, name: str, first: Callable[[], None] = lambda: None
+) -> Workers[T]:
+    """Threads for resources that are made already, one for each; `first` as in `Workers`."""
+    return Workers(iter(resources).__next__, len(resources), name=name, first=first)
 
 
 def library_numbers(bundle: Bundle) -> LibraryNumbers:
