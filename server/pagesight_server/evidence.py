@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
@@ -23,8 +24,8 @@ from rapidfuzz import fuzz, process
 from pagesight_server.arrays import Embedding
 from pagesight_server.index import Hits, nearest
 from pagesight_server.index.exact import cosines, ranked
-from pagesight_server.lines import PageLine, page
-from pagesight_server.names import NameEvidence, Names
+from pagesight_server.lines import page
+from pagesight_server.names import NameEvidence, Names, Unread
 from pagesight_server.snapshot import Snapshot, is_reserved
 from pagesight_server.templates import Templates, TextEvidence
 from pagesight_server.text import Reading
@@ -47,6 +48,9 @@ class Query:
     embedding: Embedding
     reading: Reading | None
     """None: text was not read, so it must not count as missing."""
+    unread: Unread | None = None
+    """Given, some lines of the reading are imagined: `demand.py`. Only our own method, and of it
+    only names, tell them from lines that were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +261,11 @@ class PagesightMethod:
         text = folded_text(query.reading)
         found = _best_per_label(self._snapshot, hits, text, self._texts)
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
-        named = self._with_names(fits, page(query.reading), without=without)
+        if query.unread is not None:
+            asked = partial(self._names.bounded, unread=query.unread)
+        else:
+            asked = partial(self._names.weigh, lines=page(query.reading), without=without)
+        named = self._with_names(fits, asked)
         return named if "siblings" in self._without else self._siblings(named, said)
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
@@ -318,7 +326,7 @@ class PagesightMethod:
         return replace(candidate, textual=textual, fit=fit, score=fit, acceptance=fit)
 
     def _with_names(
-        self, fits: Sequence[Candidate], lines: Sequence[PageLine], *, without: int | None
+        self, fits: Sequence[Candidate], asked: Callable[[str], NameEvidence]
     ) -> tuple[Candidate, ...]:
         """Subtracts what names forbid, from as many of the best as may still come first."""
         weighed: list[Candidate] = []
@@ -327,7 +335,7 @@ class PagesightMethod:
             if candidate.fit < best:
                 break
             if not is_reserved(candidate.label):
-                found = self._names.weigh(candidate.label, lines, without=without)
+                found = asked(candidate.label)
                 forbidden = self._forbidden(found)
                 candidate = replace(
                     candidate,

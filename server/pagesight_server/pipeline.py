@@ -20,6 +20,7 @@ from pagesight_server.decision import Decision, Knowledge, decide
 from pagesight_server.demand import Found, settle
 from pagesight_server.evidence import Query
 from pagesight_server.memo import Memo
+from pagesight_server.names import Unread
 from pagesight_server.snapshot import DEFAULT_GALLERY
 from pagesight_server.stages import StageTimes, recording
 from pagesight_server.text import Reading
@@ -120,16 +121,17 @@ class Pipeline:
         seen_alone = Query(embedding=embedding, reading=None)
         looks = (await asyncio.to_thread(knowledge.method.weigh, seen_alone, hits))[:RIVALS]
 
-        async def judge(reading: Reading) -> Decision:
-            query = Query(embedding=embedding, reading=reading)
+        async def judge(reading: Reading, unread: Unread) -> Decision:
+            query = Query(embedding=embedding, reading=reading, unread=unread)
             candidates = await asyncio.to_thread(knowledge.method.weigh, query, hits)
             return decide(candidates, knowledge.calibration, with_text=True)
 
-        def rivals(decision: Decision | None) -> list[Reading]:
+        def rivals(decision: Decision | None) -> list[tuple[str, Reading]]:
             scored = decision.candidates[:RIVALS] if decision else ()
             against = (decision.against,) if decision and decision.against else ()
             rows = dict.fromkeys(one.row for one in (*looks, *scored, *against))
-            return [knowledge.snapshot.pictures[row].reading for row in rows]
+            pictures = [knowledge.snapshot.pictures[row] for row in rows]
+            return [(picture.label, picture.reading) for picture in pictures]
 
         with times.measure("read"):
             settled = await settle(found, judge, rivals)

@@ -6,6 +6,7 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 STATUS_BAR = 0.035
@@ -73,6 +74,7 @@ def in_reading_order(lines: list[TextLine]) -> tuple[TextLine, ...]:
     return tuple(sorted(lines, key=lambda line: (line.box.top, line.box.left, line.text)))
 
 
+@lru_cache(maxsize=8192)
 def essence(text: str) -> str:
     """What of a line tells the page: letters and signs of writing; digits and masks become #.
 

@@ -70,12 +70,21 @@ async def replay(known: Knowledge, percepts: Sequence[Percept]) -> dict[str, obj
     answers = [await both(known, percept) for percept in percepts]
     lines = sum(len(full.query.reading.lines) for full, _, _ in answers if full.query.reading)
     judging_s = sum(cpu_s for _, _, cpu_s in answers)
+    width = sum(_length(full.query.reading) for full, _, _ in answers)
+    width_read = sum(_length(part.query.reading) for _, part, _ in answers)
     return {
         "screenshots": len(answers),
         "same_label": sum(full.decision.label == part.decision.label for full, part, _ in answers),
         "accepted": sum(full.decision.label != "other" for full, _, _ in answers),
         "lines": lines,
         "lines_read": lines - sum(part.unread for _, part, _ in answers),
+        "width_read": round(width_read / max(1e-9, width), 3),
         "read_in_full": sum(part.unread == 0 for _, part, _ in answers),
         "judging_cpu_ms": round(1000 * judging_s / len(answers), 1),
     }
+
+
+def _length(reading: Reading | None) -> float:
+    """How long all lines are together, each in its height: what recognising them costs."""
+    boxes = [line.box for line in reading.lines] if reading else []
+    return sum((box.right - box.left) / max(1, box.bottom - box.top) for box in boxes)

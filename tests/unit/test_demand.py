@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pagesight_server.demand import Found, Outline, Settled, optimistic, pessimistic, settle
 from pagesight_server.laid import Laid
+from pagesight_server.names import Unread
 from pagesight_server.text import Box, Reading, TextLine
 
 
@@ -52,11 +53,11 @@ def settled(
         read.extend(numbers)
         return [TextLine(texts[n], 1.0, box(n)) if texts[n] else None for n in numbers]
 
-    async def judge(reading: Reading) -> Verdict:
+    async def judge(reading: Reading, _unread: Unread) -> Verdict:
         return Verdict("known" if any(line.text == tells for line in reading.lines) else "other")
 
     found = Found(outline=outline(len(texts)), read=recognise)
-    return asyncio.run(settle(found, judge, lambda _: pages)), read
+    return asyncio.run(settle(found, judge, lambda _: [("known", page) for page in pages])), read
 
 
 BILL = page("账单", "一月", "二月", "三月", "四月")
