@@ -26,7 +26,8 @@ from typing import Literal
 
 import numpy as np
 
-from pagesight_server.decision import Calibration, Decision
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Decision
 from pagesight_server.snapshot import OTHER
 
 log = logging.getLogger(__name__)

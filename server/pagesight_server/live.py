@@ -14,7 +14,8 @@ import asyncio
 import logging
 from dataclasses import replace
 
-from pagesight_server.decision import CALIBRATION_VERSION, Calibration, Knowledge
+from pagesight_server.calibration import CALIBRATION_VERSION, Calibration
+from pagesight_server.decision import Knowledge
 from pagesight_server.errors import NotFoundError, StorageError
 from pagesight_server.evidence import MethodName
 from pagesight_server.gallery import Gallery

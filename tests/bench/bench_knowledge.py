@@ -27,7 +27,8 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.decision import Calibration, Knowledge, decide
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Knowledge, decide
 from pagesight_server.drift import Drifts
 from pagesight_server.evidence import Query
 from pagesight_server.index.layered import FlatBase

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.decision import CALIBRATION_VERSION
+from pagesight_server.calibration import CALIBRATION_VERSION
 from pagesight_server.gallery import Gallery
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.decision import CALIBRATION_VERSION
+from pagesight_server.calibration import CALIBRATION_VERSION
 from pagesight_server.gallery import Change, Gallery
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, picture_id

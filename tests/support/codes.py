@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from pagesight_server.arrays import Embedding
-from pagesight_server.decision import Calibration
+from pagesight_server.calibration import Calibration
 from pagesight_server.gallery import Change, Content, Entry, Gallery
 from pagesight_server.index import Hits, nearest
 from pagesight_server.snapshot import Snapshot, is_reserved

@@ -9,15 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagesight_server.decision import (
-    Calibration,
-    Decision,
-    Knowledge,
-    acceptance,
-    calibrate,
-    decide,
-    quantiles,
-)
+from pagesight_server.calibration import Calibration, acceptance, calibrate, quantiles
+from pagesight_server.decision import Decision, Knowledge, decide
 from pagesight_server.evidence import METHODS, Candidate, MethodName, Query
 from pagesight_server.names import NameEvidence
 from pagesight_server.snapshot import Snapshot, is_reserved
@@ -283,7 +276,7 @@ def test_where_own_and_other_pages_overlap_the_guarantee_comes_first() -> None:
 
 
 def test_a_large_gallery_is_calibrated_on_a_fixed_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pagesight_server.decision.MAX_CALIBRATION_PICTURES", 6)
+    monkeypatch.setattr("pagesight_server.calibration.MAX_CALIBRATION_PICTURES", 6)
     gallery = fan(40)
     method = METHODS["pagesight"](gallery)
     first = calibrate("pagesight", gallery, method)

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from pagesight_server.decision import Calibration, Decision
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Decision
 from pagesight_server.drift import Drift, Drifts
 
 # Known pages scored evenly between 0 and 1; the threshold leaves out the lowest fifth.

@@ -13,7 +13,8 @@ from PIL import Image
 from rich.console import Console
 
 from pagesight_server.arrays import Embedding, Pixels
-from pagesight_server.decision import Calibration, Knowledge
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Knowledge
 from pagesight_server.errors import InvalidRequestError, NotFoundError, SetupError
 from pagesight_server.evaluation import Outcome, Run, evaluate, summary, write
 from pagesight_server.image import ImageLimits, decode

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pagesight_server.decision import Calibration, Decision, Knowledge, decide
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Decision, Knowledge, decide
 from pagesight_server.evidence import Query
 from pagesight_server.explanation import Explanation, explain, text_findings
 from pagesight_server.findings import Finding

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagesight_server import names, templates
-from pagesight_server.decision import Calibration, Knowledge
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Knowledge
 from pagesight_server.evidence import Candidate, Query
 from pagesight_server.snapshot import LabelFacts, Snapshot
 from pagesight_server.templates import Templates

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from pagesight_server.decision import CALIBRATION_VERSION, Knowledge
+from pagesight_server.calibration import CALIBRATION_VERSION
+from pagesight_server.decision import Knowledge
 from pagesight_server.errors import BundleMismatchError, NotFoundError, StorageError
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.live import Live, know

@@ -16,7 +16,8 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server import errors
 from pagesight_server.admission import Priority
-from pagesight_server.decision import Calibration, Knowledge, decide
+from pagesight_server.calibration import Calibration
+from pagesight_server.decision import Knowledge, decide
 from pagesight_server.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.evidence import Query
 from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision

@@ -21,14 +21,14 @@ from functools import partial
 
 import numpy as np
 
-from pagesight_server.decision import (
+from pagesight_server.calibration import (
     GUARANTEE_PICTURES,
     PSEUDO_QUANTILE,
     acceptance,
     calibrate,
     conformal,
-    decide,
 )
+from pagesight_server.decision import decide
 from pagesight_server.detectors import KINDS, Kind, left_out
 from pagesight_server.evaluation.metrics import auroc, fpr_at_95tpr
 from pagesight_server.evidence import (

@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagesight_server.decision import Calibration, Knowledge, acceptance, conformal, quantiles
+from pagesight_server.calibration import Calibration, acceptance, conformal, quantiles
+from pagesight_server.decision import Knowledge
 from pagesight_server.errors import ImageError, SetupError
 from pagesight_server.evaluation.run import DEFAULT_LIMITS, collect
 from pagesight_server.evidence import Query
