@@ -56,8 +56,15 @@ def settled(
     async def judge(reading: Reading, _unread: Unread) -> Verdict:
         return Verdict("known" if any(line.text == tells for line in reading.lines) else "other")
 
+    async def acceptable(unread: Unread) -> bool:
+        return bool(unread.rooms) and any(
+            line.text == tells for page in pages for line in page.lines
+        )
+
     found = Found(outline=outline(len(texts)), read=recognise)
-    return asyncio.run(settle(found, judge, lambda _: [("known", page) for page in pages])), read
+    return asyncio.run(
+        settle(found, judge, lambda _: [("known", page) for page in pages], acceptable)
+    ), read
 
 
 BILL = page("账单", "一月", "二月", "三月", "四月")
