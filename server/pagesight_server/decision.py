@@ -3,6 +3,8 @@
     candidates ──> acceptance score of the closest page
     calibration ─> threshold
     score >= threshold ──> the label, else `other`
+
+Where the threshold lies, and what that promises, is in `calibration.py`.
 """
 
 from __future__ import annotations
