@@ -197,15 +197,12 @@ def test_progress_is_shown_only_after_a_while_and_only_to_a_person(
 
 def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"mute")
-    command = [
-        sys.executable,
-        "-m",
-        "pagesight",
-        "classify",
-        str(tmp_path),
-        "--address",
-        server.address,
-    ]
+    # What a shell starts in the background inherits that SIGINT is ignored; a terminal's does not.
+    run = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+        "runpy.run_module('pagesight', run_name='__main__')"
+    )
+    command = [sys.executable, "-c", run, "classify", str(tmp_path), "--address", server.address]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             server.classifier.wait_until_owed(1)
