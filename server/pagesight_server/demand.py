@@ -3,21 +3,20 @@
     boxes ──> which lines do the likely pages expect there? ──> telling and short ones first
                    ┌────────────── read a tenth of the lines <──────────────┐
                    v                                                        │
-    unread lines say nothing known ──> `other` ──> could any page reach it? ┼─yes
-                              └──> a page, accepted:               └─no──> that decision
-      the same, and every name that may be exchanged is ────> ┐             │
+    unread lines say nothing known ───────────────> decision ─┐             │
+      the same, and every name that may be exchanged is ────> ┤             │
     unread lines say what page A shows there ─────> decision ─┼─ the same? ─┴─no
     unread lines say what page B shows there ─────> decision ─┘      └─yes──> that decision
 
-Unread is unknown, never absent. `other` stands when no page could be accepted: a bound
-(`ceiling.py`). A page stands when no completion moves it; each stands for what the unread lines
-might say, for or against a page. Names are bounded in both (`names.Unread`), for a page's looks and
+Unread is unknown, never absent: each completion stands for what the unread lines might say, for
+or against a page. Names are not imagined but bounded (`names.Unread`), for a page's looks and
 words may all stand while its name, in one line, forbids or allows it: the page that a completion
-speaks for has its names in unread lines, every other page has them exchanged there. Which of two
-pages ranks first is imagined: `laid.py` says which line of a page may stand where, and pages are
-those that look or score most alike, a few of them, each by its best picture. That half is no proof:
-a page outside them or a line of another shape is not thought of. What it is worth was measured
-(docs/benchmarks.md, Reading on demand).
+speaks for has its names in unread lines, every other page has them exchanged there. Looks and
+words are imagined; `laid.py` says which line of a page may stand where. The pages are the ones that
+look or score most alike, a few of them, each by its best picture, so that this half is no proof: a
+page outside them or a line of another shape is not thought of. So `other` stands only where every
+page misses its threshold by a `MARGIN`. What it is worth was measured (docs/benchmarks.md, Reading
+on demand).
 """
 
 from __future__ import annotations
@@ -36,7 +35,12 @@ ROUND = 0.1
 
 ROOM = 2.0
 """Characters that a line has room for, for each of its heights in length. Of Chinese lines 999 in
-1000 hold at most 1.9; Latin ones 1.6 in the median, so that no page of them holds more in all."""
+1000 hold at most 1.9; names matter in Chinese alone (`names.py`)."""
+
+MARGIN = 0.03
+"""By how much a page laid over the unread lines must miss the threshold for `other` to stand: the
+screenshot may say more of it. Without, 2 of 90 labels of a drawn set differed, of pages that
+reading in full accepts by less than 0.02."""
 
 NOBODY = ""
 """Whom names favour when unread lines are to speak against every page."""
@@ -51,6 +55,14 @@ class Judgement(Protocol):
     @property
     def label(self) -> str:
         """A known page or `other`."""
+
+    @property
+    def score(self) -> float:
+        """Of the closest page."""
+
+    @property
+    def threshold(self) -> float:
+        """From where on it is accepted."""
 
 
 J = TypeVar("J", bound=Judgement)
@@ -96,7 +108,6 @@ async def settle(
     found: Found,
     judge: Callable[[Reading, Unread], Awaitable[J]],
     rivals: Callable[[J | None], Sequence[tuple[str, Reading]]],
-    acceptable: Callable[[Unread], Awaitable[bool]],
 ) -> Settled[J]:
     """Reads until the decision stands.
 
@@ -104,7 +115,6 @@ async def settle(
         found: A screenshot.
         judge: What a page with these lines would be, of which some are imagined.
         rivals: The pages that it might be and their labels, after a judgement or before any.
-        acceptable: Whether any page may still be accepted, whatever unread lines say.
     """
     outline = found.outline
     count = len(outline.boxes)
@@ -126,21 +136,26 @@ async def settle(
         judgement = await judge(strange, unread)
         label, stands = judgement.label, True
         threats: list[tuple[str, Laid | None]] = []
-        if label == OTHER and len(known) < count:
-            stands = not await acceptable(unread)
-        elif len(known) < count:
+        if len(known) < count:
             threats = [(NOBODY, None), *lay(rivals(judgement))]
         for favoured, page in sorted(threats, key=lambda one: one != threat):
             if favoured == label:
                 continue
-            imagined = optimistic(outline, known, page, strange.lines) if page else strange
-            if (await judge(imagined, replace(unread, favoured=favoured))).label != label:
+            rest = strange.lines if label != OTHER else ()
+            imagined = optimistic(outline, known, page, rest) if page else strange
+            if _moved(await judge(imagined, replace(unread, favoured=favoured)), label):
                 threat, stands = (favoured, page), False
                 break
         if stands:
             return Settled(judgement=judgement, reading=unread.read, unread=count - len(known))
         following = order[len(known) : len(known) + max(1, round(ROUND * count))]
         known |= zip(following, await found.read(following), strict=True)
+
+
+def _moved(judgement: Judgement, label: str) -> bool:
+    """Whether a completion is judged otherwise, or is nearly accepted where none was."""
+    nearly = judgement.score >= judgement.threshold - MARGIN
+    return judgement.label != label or (label == OTHER and nearly)
 
 
 def pessimistic(outline: Outline, known: Known) -> Reading:
@@ -187,15 +202,13 @@ def _telling(outline: Outline, pages: Sequence[Laid]) -> list[int]:
 def _unread(outline: Outline, known: Known) -> Unread:
     """What names must reckon with; what the phone says at the top is none of the page's."""
     top = STATUS_BAR * outline.height_px
-    left = [
-        (round(ROOM * max(_width(box), _height(box)) / min(_width(box), _height(box))), box.length)
+    rooms = (
+        round(ROOM * max(_width(box), _height(box)) / min(_width(box), _height(box)))
         for number, box in enumerate(outline.boxes)
         if number not in known and box.bottom > top
-    ]
+    )
     return Unread(
-        read=_reading(outline, known.values()),
-        rooms=tuple(room for room, _ in left if room > 1),
-        lengths=tuple(length for room, length in left if room > 1),
+        read=_reading(outline, known.values()), rooms=tuple(room for room in rooms if room > 1)
     )
 
 

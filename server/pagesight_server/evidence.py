@@ -21,14 +21,13 @@ from typing import ClassVar, Literal, Protocol
 import numpy as np
 from rapidfuzz import fuzz, process
 
-from pagesight_server import ceiling
 from pagesight_server.arrays import Embedding
 from pagesight_server.index import Hits, nearest
 from pagesight_server.index.exact import cosines, ranked
 from pagesight_server.lines import page
 from pagesight_server.names import NameEvidence, Names, Unread
 from pagesight_server.snapshot import Snapshot, is_reserved
-from pagesight_server.templates import MAX_LINE_WEIGHT, Templates, TextEvidence
+from pagesight_server.templates import Templates, TextEvidence
 from pagesight_server.text import Reading
 from pagesight_server.whitening import Whitening
 
@@ -90,9 +89,6 @@ class Method(Protocol):
     ) -> tuple[Candidate, ...]:
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
-    def may_reach(self, threshold: float, query: Query, hits: Hits) -> bool:
-        """Whether a page may be accepted, whatever the query's unread lines say."""
-
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """In words, what of the query tells one label from another, if anything does."""
 
@@ -126,11 +122,6 @@ class SeedMethod:
         return _best_per_label(
             self._snapshot, hits, text, self._texts, visual_weight=self._visual_weight
         )
-
-    def may_reach(self, threshold: float, query: Query, hits: Hits) -> bool:
-        """Where the best picture would be, did all its text agree."""
-        best = float(max(hits.cosines, default=-1.0))
-        return self._visual_weight * (best - 1) + 1 >= threshold
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """Nothing: it compares whole texts."""
@@ -276,55 +267,6 @@ class PagesightMethod:
             asked = partial(self._names.weigh, lines=page(query.reading), without=without)
         named = self._with_names(fits, asked)
         return named if "siblings" in self._without else self._siblings(named, said)
-
-    def may_reach(self, threshold: float, query: Query, hits: Hits) -> bool:
-        """Whether a page may be accepted, whatever the query's unread lines say (`ceiling.py`)."""
-        unread = query.unread
-        if unread is None:
-            return True
-        shown, text = self._templates.shown(unread.read), folded_text(unread.read)
-        lengths = np.asarray(unread.lengths, float)
-        weights = np.minimum(np.asarray(unread.rooms, float), MAX_LINE_WEIGHT)
-        looks = self._looks(query.embedding, hits)
-        for label, pictures in looks.items():
-            strings = self._templates.label_page(label)
-            agrees = ceiling.agreement(strings, shown, lengths, weights)
-            fit = max(
-                self._mixed(cosine, ceiling.ratio(text, unread.rooms, self._texts[row]), agrees)
-                for row, cosine in pictures
-            )
-            if fit < threshold:
-                continue
-            named = self._names.bounded(label, replace(unread, favoured=label))
-            if fit - self._forbidden(named) >= threshold:
-                return True
-        return False
-
-    def _looks(self, embedding: Embedding, hits: Hits) -> dict[str, list[tuple[int, float]]]:
-        """Of every known page the pictures that may speak for it, and how alike each looks."""
-        seen = {self._snapshot.pictures[row].label for row in hits.rows.tolist()}
-        found = [hits]
-        for label in self._templates.labels:
-            if label not in seen and not is_reserved(label):
-                rows = np.asarray(self._templates.drawn[label], np.int64)
-                found.append(Hits(rows, cosines(embedding, self._snapshot.embeddings[rows])))
-        every = self._whitened(
-            embedding, Hits(*map(np.concatenate, zip(*found, strict=True))), without=None
-        )
-        looks: dict[str, list[tuple[int, float]]] = {}
-        for row, cosine in zip(every.rows.tolist(), every.cosines.tolist(), strict=True):
-            label = self._snapshot.pictures[row].label
-            if not is_reserved(label):
-                looks.setdefault(label, []).append((row, cosine))
-        return looks
-
-    def _mixed(self, visual: float, ratio: float, agrees: float) -> float:
-        """The fit, all pieces of evidence being there."""
-        trust = self._trust
-        ratio_weight = TEXT_WEIGHT * (1 - trust)
-        textual = (ratio_weight * ratio + trust * agrees) / max(1e-9, ratio_weight + trust)
-        seen = VISUAL_WEIGHT * (1 - trust)
-        return seen * visual + (1 - seen) * textual
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """The strings of the query that one label shows more often than the other."""

@@ -104,8 +104,6 @@ class Unread:
     """The lines that were read: names go by them alone."""
     rooms: tuple[int, ...]
     """How many characters each line that was not read has room for."""
-    lengths: tuple[float, ...] = ()
-    """Of these lines, in their heights."""
     favoured: str | None = None
     """The label of which names forbid the least that they can, of all others the most; empty: of
     all labels the most. None: of each label what was read forbids."""

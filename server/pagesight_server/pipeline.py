@@ -133,13 +133,8 @@ class Pipeline:
             pictures = [knowledge.snapshot.pictures[row] for row in rows]
             return [(picture.label, picture.reading) for picture in pictures]
 
-        async def acceptable(unread: Unread) -> bool:
-            query = Query(embedding=embedding, reading=unread.read, unread=unread)
-            threshold = knowledge.calibration.threshold(with_text=True)
-            return await asyncio.to_thread(knowledge.method.may_reach, threshold, query, hits)
-
         with times.measure("read"):
-            settled = await settle(found, judge, rivals, acceptable)
+            settled = await settle(found, judge, rivals)
         return Answer(
             decision=settled.judgement,
             knowledge=knowledge,

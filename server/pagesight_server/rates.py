@@ -100,14 +100,6 @@ class Rates:
         agrees = self._mean(labels, stable, shown[ids], np.zeros(len(self._pictures)))
         return agrees, self._mean(labels, telling, shown[ids], agrees)
 
-    def weights(self, label: int, strings: Integers) -> tuple[Floats, Floats]:
-        """What strings weigh of a label's page: of all of it, and of what tells it; else 0."""
-        labels, ids, stable, telling = self._page
-        found = np.zeros((2, self._strings))
-        mine = labels == label
-        found[0, ids[mine]], found[1, ids[mine]] = stable[mine], telling[mine]
-        return found[0, strings], found[1, strings]
-
     def _mean(self, labels: Integers, weights: Floats, shown: Floats, otherwise: Floats) -> Floats:
         count = len(self._pictures)
         total = np.bincount(labels, weights, count)

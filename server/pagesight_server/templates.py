@@ -20,8 +20,6 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from pagesight_server.alike import ALIKE, Lines, differ_by_a_word
-from pagesight_server.ceiling import LabelPage, Shown
-from pagesight_server.lines import page
 from pagesight_server.rates import Floats, Integers, Rates
 from pagesight_server.snapshot import Snapshot
 from pagesight_server.text import Reading, informative, page_lines
@@ -127,8 +125,6 @@ class Templates:
         self.labels = list(drawn)
         self._counted: dict[int, tuple[int, int]] = {}
         """By row: its label and its place among the label's pictures that are counted."""
-        self._label_pages: dict[str, LabelPage] = {}
-        """As they are asked for."""
         self._pages: dict[str, _Pages] = {}
         for i, (label, chosen) in enumerate(drawn.items()):
             self._counted.update({row: (i, place) for place, row in enumerate(chosen)})
@@ -197,43 +193,6 @@ class Templates:
             ids=ids,
             rates=rates,
         )
-
-    def shown(self, reading: Reading) -> Shown:
-        """What the lines that were read show, for `ceiling.agreement`."""
-        strings = np.zeros(len(self._ids))
-        explained, total = np.zeros(len(self.labels)), 0
-        for line in page_lines(reading):
-            length = _weight(line)
-            total += length
-            best = np.zeros(len(self.labels))
-            for string, ratio in self._lines.alike(line):
-                number = self._ids[string]
-                strings[number] = max(strings[number], ratio)
-                holders = self._rates.holders(number)
-                best[holders] = np.maximum(best[holders], ratio)
-            explained += length * best
-        return Shown(strings=strings, explained=explained, total=total)
-
-    def label_page(self, label: str) -> LabelPage:
-        """The strings of a label and how long its lines are that show them."""
-        if label not in self._label_pages:
-            lengths: dict[int, list[float]] = {}
-            for reading in self._pages[label].readings:
-                for line in page(reading):
-                    number = self._ids[self._lines.spelling(line.essence)]
-                    lengths.setdefault(number, []).append(line.line.box.length)
-            place = self.labels.index(label)
-            ids = np.asarray(sorted(lengths), np.int64)
-            stable, telling = self._rates.weights(place, ids)
-            self._label_pages[label] = LabelPage(
-                place=place,
-                ids=ids,
-                shortest=np.asarray([min(lengths[number]) for number in sorted(lengths)], float),
-                longest=np.asarray([max(lengths[number]) for number in sorted(lengths)], float),
-                stable=stable,
-                telling=telling,
-            )
-        return self._label_pages[label]
 
     def agreement(self, labels: Iterable[str]) -> float:
         """How well the texts of some labels agree with themselves, 0 to 1.

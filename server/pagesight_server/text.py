@@ -23,11 +23,6 @@ class Box(NamedTuple):
     right: int
     bottom: int
 
-    @property
-    def length(self) -> float:
-        """Width in heights."""
-        return max(1, self.right - self.left) / max(1, self.bottom - self.top)
-
 
 class TextLine(NamedTuple):
     """One recognised line."""

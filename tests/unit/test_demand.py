@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pagesight_server.demand import Found, Outline, Settled, optimistic, pessimistic, settle
+from pagesight_server.demand import MARGIN, Found, Outline, Settled, optimistic, pessimistic, settle
 from pagesight_server.laid import Laid
 from pagesight_server.names import Unread
 from pagesight_server.text import Box, Reading, TextLine
@@ -38,15 +38,17 @@ def outline(lines: int) -> Outline:
 
 @dataclass
 class Verdict:
-    """A label."""
+    """A label, and how far from the threshold."""
 
     label: str
+    score: float = 0.0
+    threshold: float = 0.5
 
 
 def settled(
-    texts: Sequence[str], *pages: Reading, tells: str
+    texts: Sequence[str], *pages: Reading, tells: str, nearly: float = 0.0
 ) -> tuple[Settled[Verdict], list[int]]:
-    """Settles where a page is the one that shows a certain line."""
+    """Settles where a page is the one that shows a certain line; `nearly` is what others score."""
     read: list[int] = []
 
     async def recognise(numbers: Sequence[int]) -> list[TextLine | None]:
@@ -54,17 +56,11 @@ def settled(
         return [TextLine(texts[n], 1.0, box(n)) if texts[n] else None for n in numbers]
 
     async def judge(reading: Reading, _unread: Unread) -> Verdict:
-        return Verdict("known" if any(line.text == tells for line in reading.lines) else "other")
-
-    async def acceptable(unread: Unread) -> bool:
-        return bool(unread.rooms) and any(
-            line.text == tells for page in pages for line in page.lines
-        )
+        shown = any(line.text == tells for line in reading.lines)
+        return Verdict("known", 1.0) if shown else Verdict("other", nearly)
 
     found = Found(outline=outline(len(texts)), read=recognise)
-    return asyncio.run(
-        settle(found, judge, lambda _: [("known", page) for page in pages], acceptable)
-    ), read
+    return asyncio.run(settle(found, judge, lambda _: [("known", page) for page in pages])), read
 
 
 BILL = page("账单", "一月", "二月", "三月", "四月")
@@ -159,3 +155,13 @@ def test_no_line_is_read_twice_and_what_is_read_in_full_is_judged_in_full(texts:
     assert sorted(line.text for line in found.reading.lines) == sorted(
         texts[n] for n in read if texts[n]
     )
+
+
+def test_other_stands_only_where_every_page_is_clearly_out_of_reach() -> None:
+    strange = ("甲", "乙", "丙", "丁", "戊")
+    far, read = settled(strange, BILL, tells="没有", nearly=0.5 - 2 * MARGIN)
+    assert far.judgement.label == "other"
+    assert not read
+    near, read = settled(strange, BILL, tells="没有", nearly=0.5 - MARGIN / 2)
+    assert near.judgement.label == "other"
+    assert sorted(read) == list(range(5))
