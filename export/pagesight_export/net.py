@@ -95,3 +95,9 @@ def option(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
     return next(
         (helper.get_attribute_value(one) for one in node.attribute if one.name == name), default
     )
+
+
+def partner(node: onnx.NodeProto, tensor: str) -> str:
+    """Return the other of a node's two inputs: the same one again where it takes it twice."""
+    first, second = node.input
+    return str(second if first == tensor else first)

@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from pagesight_export.net import Net, option
+from pagesight_export.net import Net, option, partner
 
 BLOCK = 16
 """Channels that are convolved together."""
@@ -45,7 +45,7 @@ def join_biases(net: Net) -> None:
         add = net.only_user(conv.output[0], "Add")
         if add is None or len(conv.input) > 2:
             continue
-        (name,) = (name for name in add.input if name != conv.output[0])
+        name = partner(add, conv.output[0])
         bias = net.weights.get(name)
         if bias is None or bias.ndim != 4 or bias.size != bias.shape[1]:
             continue
@@ -79,7 +79,7 @@ def join_gates(net: Net) -> None:
                 continue
             if net.only_user(product, "Add") is None:
                 continue
-            (gate,) = (name for name in times.input if name != x)
+            gate = partner(times, x)
             raised = helper.make_node("Add", [gate], [f"{product}.raised"])
             net.change(raised, 1, np.ones((), np.float32))
             scaled = helper.make_node("Mul", [x, raised.output[0]], list(add.output))
@@ -180,7 +180,7 @@ def flatten_classes(net: Net) -> None:
         add = net.only_user(product.output[0], "Add")
         if add is None or net.only_user(add.output[0], "Softmax") is None:
             continue
-        (name,) = (name for name in add.input if name != product.output[0])
+        name = partner(add, product.output[0])
         steps, kernel = product.input[0], net.weights.get(product.input[1])
         bias = net.weights.get(name)
         if kernel is None or bias is None or kernel.ndim != 2 or bias.ndim != 1:

@@ -29,8 +29,8 @@ from pagesight_server.evidence import (
     MethodName,
     PagesightMethod,
     Query,
-    matching_lines,
 )
+from pagesight_server.folded import matching_lines
 from pagesight_server.names import NameEvidence
 from pagesight_server.snapshot import OTHER, Snapshot, is_reserved
 

@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from pagesight_server.laid import Laid
+from pagesight_server.lines import page as page_lines
 from pagesight_server.names import Unread
 from pagesight_server.snapshot import OTHER
 from pagesight_server.text import STATUS_BAR, Box, Reading, TextLine, in_reading_order
@@ -147,7 +148,11 @@ async def settle(
                 threat, stands = (favoured, page), False
                 break
         if stands:
-            return Settled(judgement=judgement, reading=unread.read, unread=count - len(known))
+            return Settled(
+                judgement=judgement,
+                reading=_reading(outline, known.values()),
+                unread=count - len(known),
+            )
         following = order[len(known) : len(known) + max(1, round(ROUND * count))]
         known |= zip(following, await found.read(following), strict=True)
 
@@ -208,7 +213,8 @@ def _unread(outline: Outline, known: Known) -> Unread:
         if number not in known and box.bottom > top
     )
     return Unread(
-        read=_reading(outline, known.values()), rooms=tuple(room for room in rooms if room > 1)
+        lines=page_lines(_reading(outline, known.values())),
+        rooms=tuple(room for room in rooms if room > 1),
     )
 
 

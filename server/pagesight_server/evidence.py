@@ -11,17 +11,16 @@ letter so that it can always be measured; `pagesight` is ours.
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
 from pagesight_server.arrays import Embedding
+from pagesight_server.folded import folded_text
 from pagesight_server.index import Hits, nearest
 from pagesight_server.index.exact import cosines, ranked
 from pagesight_server.lines import page
@@ -36,9 +35,6 @@ MethodName = Literal["seed", "pagesight"]
 VISUAL_WEIGHT = 0.6
 TEXT_WEIGHT = 0.4
 """The published weights; both methods use them."""
-
-LINE_MATCH = 0.8
-"""Two lines are told as matching from this RapidFuzz ratio on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -413,19 +409,6 @@ def _best_per_label(
     return tuple(best.values())
 
 
-_VARIABLE = re.compile(r"[\d*＊#]+")
-
-
-def fold(text: str) -> str:
-    """Drops what varies between pictures of one page: case, width, spaces, digits, masks.
-
-    >>> fold("可用额度 12,800.00 元")
-    '可用额度#,#.#元'
-    """
-    text = unicodedata.normalize("NFKC", text).lower()
-    return _VARIABLE.sub("#", "".join(text.split()))
-
-
 def _folded(snapshot: Snapshot, before: Folded) -> Folded:
     """The folded text of each picture, by id; of what is known already, as it was."""
     found = {}
@@ -435,37 +418,3 @@ def _folded(snapshot: Snapshot, before: Folded) -> Folded:
             known = (picture.reading, folded_text(picture.reading))
         found[picture.image_id] = known
     return found
-
-
-def folded_text(reading: Reading) -> str:
-    """All lines of a reading, folded, joined by one space."""
-    return " ".join(fold(line.text) for line in reading.lines)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineMatch:
-    """A line of the query and its most alike line of a gallery picture."""
-
-    query_text: str
-    gallery_text: str
-    similarity: float
-    """RapidFuzz ratio of the folded lines, 0 to 1."""
-
-
-def matching_lines(query: Reading, picture: Reading) -> tuple[LineMatch, ...]:
-    """The lines of the query that a gallery picture has too, in reading order."""
-    theirs = [fold(line.text) for line in picture.lines]
-    matches = []
-    for line in query.lines:
-        best = process.extractOne(
-            fold(line.text), theirs, scorer=fuzz.ratio, score_cutoff=100 * LINE_MATCH
-        )
-        if best is not None:
-            matches.append(
-                LineMatch(
-                    query_text=line.text,
-                    gallery_text=picture.lines[best[2]].text,
-                    similarity=best[1] / 100,
-                )
-            )
-    return tuple(matches)

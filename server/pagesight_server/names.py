@@ -100,8 +100,8 @@ class NameEvidence:
 class Unread:
     """Lines of a screenshot that were found and not read: what stands for them is imagined."""
 
-    read: Reading
-    """The lines that were read: names go by them alone."""
+    lines: Sequence[PageLine]
+    """The lines that were read, from `lines.page`: names go by them alone."""
     rooms: tuple[int, ...]
     """How many characters each line that was not read has room for."""
     favoured: str | None = None
@@ -198,28 +198,26 @@ class Names:
         bound = None if unread.favoured is None else unread.favoured == label
         said = unread.said.get((label, bound))
         if said is None:
-            lines = page(unread.read)
-            said = self.weigh(label, lines)
-            if bound is not None and unread.rooms and not said.brand:
-                said = (self._least if bound else self._most)(label, said, lines, unread.rooms)
+            if bound is None:
+                said = self.weigh(label, unread.lines)
+            else:
+                said = self.bounded(label, replace(unread, favoured=None))
+                if unread.rooms and not said.brand:
+                    said = (self._least if bound else self._most)(label, said, unread)
             unread.said[label, bound] = said
         return said
 
-    def _least(
-        self, label: str, said: NameEvidence, lines: Sequence[PageLine], rooms: Sequence[int]
-    ) -> NameEvidence:
+    def _least(self, label: str, said: NameEvidence, unread: Unread) -> NameEvidence:
         """The least: an unread line with room for it shows the brand, or the name."""
-        shown = any(len(brand) <= max(rooms) for brand in self._brands[label])
+        shown = any(len(brand) <= max(unread.rooms) for brand in self._brands[label])
         return NameEvidence() if shown else replace(said, replacements=())
 
-    def _most(
-        self, label: str, said: NameEvidence, lines: Sequence[PageLine], rooms: Sequence[int]
-    ) -> NameEvidence:
+    def _most(self, label: str, said: NameEvidence, unread: Unread) -> NameEvidence:
         """The most: what was read is confirmed, and all with room exchange the surest block."""
         known = self._labels[label]
-        text = _joined(lines)
-        found = self._exchanged(label, known, lines, text)
-        places = sum((room >= WHOLE_ROOM) + (room >= BLOCK_ROOM) for room in rooms)
+        text = _joined(unread.lines)
+        found = self._exchanged(label, known, unread.lines, text)
+        places = sum((room >= WHOLE_ROOM) + (room >= BLOCK_ROOM) for room in unread.rooms)
         feared = sum(one.at_most for one in found) + places * self._surest_left(label, known, text)
         return replace(said, replacements=(), feared=feared)
 

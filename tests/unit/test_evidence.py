@@ -13,13 +13,11 @@ import pytest
 
 from pagesight_server.evidence import (
     Candidate,
-    LineMatch,
     PagesightMethod,
     Query,
     SeedMethod,
-    fold,
-    matching_lines,
 )
+from pagesight_server.folded import LineMatch, fold, matching_lines
 from pagesight_server.index import Hits
 from pagesight_server.snapshot import LabelFacts, Snapshot
 from tests.support.parts import reading, snapshot, unit

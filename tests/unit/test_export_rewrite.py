@@ -159,6 +159,17 @@ def test_weights_that_are_shared_change_for_one_alone() -> None:
     ]
 
 
+def test_a_sum_or_product_with_itself_is_no_bias_and_a_gate() -> None:
+    nodes = [
+        node("Conv", "x a", "h"),
+        node("Add", "h h", "s"),
+        node("Mul", "s s", "p"),
+        node("Add", "s p", "y"),
+    ]
+    made = same(network(nodes, {"a": some(4, 3, 1, 1)}))
+    assert [one.op_type for one in made.graph.node] == ["Conv", "Add", "Add", "Mul"]
+
+
 @pytest.mark.parametrize("product_first", [False, True])
 def test_a_gate_raises_its_factor_and_not_every_pixel(product_first: bool) -> None:
     nodes = [

@@ -105,7 +105,7 @@ def test_a_picture_can_be_left_out() -> None:
 
 
 def bounded(known: Snapshot, *texts: str, rooms: tuple[int, ...], favoured: str) -> NameEvidence:
-    unread = Unread(read=reading(*texts), rooms=rooms, favoured=favoured)
+    unread = Unread(lines=page(reading(*texts)), rooms=rooms, favoured=favoured)
     return Names(known).bounded("loan", unread)
 
 
@@ -158,7 +158,7 @@ def test_a_page_all_of_whose_names_were_read_fears_nothing_much() -> None:
 
 
 def test_as_read_names_say_what_they_say_of_those_lines_alone() -> None:
-    unread = Unread(read=reading("满月花", "可用额度", "已阅读满月花借款合同"), rooms=(9,))
+    unread = Unread(lines=page(reading("满月花", "可用额度", "已阅读满月花借款合同")), rooms=(9,))
     assert Names(gallery()).bounded("loan", unread) == asked(
         gallery(), "满月花", "可用额度", "已阅读满月花借款合同"
     )

@@ -21,9 +21,10 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.admission import Priority
 from pagesight_server.errors import InvalidRequestError, OverloadedError, RequestError
-from pagesight_server.evidence import Candidate, matching_lines
+from pagesight_server.evidence import Candidate
 from pagesight_server.explanation import Explanation, explain
 from pagesight_server.findings import Finding, FindingKind
+from pagesight_server.folded import matching_lines
 from pagesight_server.gallery import Applied, Change, ListedImage, Revision
 from pagesight_server.pipeline import Answer
 from pagesight_server.snapshot import DEFAULT_GALLERY, LabelFacts
