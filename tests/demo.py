@@ -23,9 +23,9 @@ from rich.table import Table
 import pagesight
 from pagesight import OTHER, Classification, Client, PagesightError
 from pagesight_server.evaluation import AnswerRow, answers_report
-from pagesight_server.explanation import Explanation
-from pagesight_server.findings import Finding
-from pagesight_server.text import Box
+from pagesight_server.recognition.explanation import Explanation
+from pagesight_server.recognition.findings import Finding
+from pagesight_server.text.reading import Box
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
 from tests.support.process import end_by_exception, served
 

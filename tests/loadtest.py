@@ -47,7 +47,7 @@ PROMISED = {"p90": 5.0, "p99": 8.0}
 
 What a server promises that works on one new screenshot after the other, each for as long as it
 takes alone: by chance it misses them in one run of a hundred at most, and when it has a fifth
-more to do than it can, in nine of ten (tests/unit/test_loadtest.py)."""
+more to do than it can, in nine of ten (tests/unit/bench/test_loadtest.py)."""
 LOST = "errors=1%"
 CHOOSES_LOAD = ("--rate", "--closed", "--steps", "--find-knee")
 WHAT_IS_SENT = ("--repeat", "--priority", "--deadline-ms", "--gallery", "--timeout")

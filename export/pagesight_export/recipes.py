@@ -27,7 +27,7 @@ _TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
 TOLERANCE_EMBEDDING = 5e-3
 """Processors differ by about 1e-6 and a GPU's TF32 by less than this; channels in the wrong
-order differ by ten times this and more (tests/unit/test_export_builtin.py)."""
+order differ by ten times this and more (tests/unit/export/test_builtin.py)."""
 TOLERANCE_PROBABILITY = 5e-2
 """Of probabilities and confidences, from 0 to 1."""
 TOLERANCE_INDICES = 0.05

@@ -7,8 +7,8 @@ import warnings
 
 import typer
 
-from pagesight_server.commands import calibrate, evaluate, gallery, index, serve
-from pagesight_server.errors import PagesightError
+from pagesight_server.cli import calibrate, evaluate, gallery, index, serve
+from pagesight_server.common.errors import PagesightError
 
 app = typer.Typer(
     help="Tells which known page a phone screenshot shows, or that it shows none of them.",

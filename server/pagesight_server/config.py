@@ -26,11 +26,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from pagesight_server.errors import SetupError
+from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Limits
-from pagesight_server.image import ImageLimits
-from pagesight_server.index.plan import IndexSettings
-from pagesight_server.runtime import Device
+from pagesight_server.index.policy import IndexSettings
+from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.onnx_session import Device
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 CPU_BATCH_LIMIT = 8

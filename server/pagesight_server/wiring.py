@@ -12,26 +12,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from pagesight_server import bundle, image
-from pagesight_server.arrays import Embedding, Pixels
-from pagesight_server.batcher import BatchConfig, Batcher
-from pagesight_server.bundle import Bundle
+from pagesight_server.common.arrays import Embedding, Pixels
+from pagesight_server.common.cache import CacheStats, Memo
+from pagesight_server.common.errors import SetupError
+from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
-from pagesight_server.decision import Knowledge
-from pagesight_server.demand import Found, Outline
-from pagesight_server.encoder import Encoder
-from pagesight_server.enrolment import Enroller
-from pagesight_server.errors import SetupError
 from pagesight_server.gallery import Gallery, Limits
+from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index import Keeper
-from pagesight_server.live import Live
-from pagesight_server.memo import CacheStats, Memo
-from pagesight_server.ocr import OcrEngine, OcrSettings
-from pagesight_server.ocr import load as load_ocr
-from pagesight_server.pipeline import Pipeline
-from pagesight_server.runtime import Compute, check_device
-from pagesight_server.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.stages import Observe
+from pagesight_server.inference import bundle, decode
+from pagesight_server.inference.batcher import BatchConfig, Batcher
+from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.encoder import Encoder
+from pagesight_server.inference.ocr import OcrEngine, OcrSettings
+from pagesight_server.inference.ocr import load as load_ocr
+from pagesight_server.inference.onnx_session import Compute, check_device
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.workflows.demand import Found, Outline
+from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.pipeline import Pipeline
+from pagesight_server.workflows.registry import Live
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +68,7 @@ class Models:
             return Found(outline=outline, read=partial(self.ocr.recognise, page))
 
         return Pipeline(
-            decode=lambda data: image.decode(data, limits),
+            decode=lambda data: decode.decode(data, limits),
             encode=encode,
             read=self.ocr.read,
             find=find if self.config.compute.reading == "on_demand" else None,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from pagesight_server.brands import suggest
+from pagesight_server.curation.brand_mining import suggest
 from pagesight_server.gallery import Gallery
 from tests.samples.brands import brand_of
 

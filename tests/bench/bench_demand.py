@@ -31,14 +31,15 @@ import cv2
 from rich.console import Console
 from rich.table import Table
 
-from pagesight_server import image, wiring
-from pagesight_server.arrays import Embedding, Pixels
+from pagesight_server import wiring
+from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.config import Config
-from pagesight_server.demand import Found
-from pagesight_server.evaluation.percepts import PerceptFile
-from pagesight_server.live import know
-from pagesight_server.pipeline import Pipeline
-from pagesight_server.text import Reading
+from pagesight_server.evaluation.feature_cache import PerceptFile
+from pagesight_server.inference import decode
+from pagesight_server.text.reading import Reading
+from pagesight_server.workflows.demand import Found
+from pagesight_server.workflows.pipeline import Pipeline
+from pagesight_server.workflows.registry import know
 from tests.bench.measure import machine
 from tests.bench.replay import replay
 from tests.bench.screens import Screens, generated, real
@@ -138,7 +139,7 @@ async def measure(screens: Screens) -> list[Row]:
             return Ours(models.pipeline(lambda _name: known))
 
         full, part = await ours("full"), await ours("on_demand")
-        pictures = [image.decode(data, screens.config.image) for data in screens.pictures]
+        pictures = [decode.decode(data, screens.config.image) for data in screens.pictures]
         seen = [await full.line.encode(pixels) for pixels in pictures]
         upside_down = pictures[0][::-1]
         read(screens.paths[0], upside_down)  # loads models; upside down, so that no line is known

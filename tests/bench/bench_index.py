@@ -40,6 +40,7 @@ from rich.table import Table
 from usearch.index import Index as Usearch
 
 from pagesight_server.config import cores
+from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapshot
 from pagesight_server.index import (
     Generation,
     IndexSettings,
@@ -52,9 +53,8 @@ from pagesight_server.index import (
 from pagesight_server.index.exact import unit
 from pagesight_server.index.ivfpq import IvfPqBase, build
 from pagesight_server.index.layered import FlatBase
-from pagesight_server.index.plan import code_bytes, list_count
-from pagesight_server.snapshot import Bundles, Changes, Picture, Snapshot
-from pagesight_server.text import Reading
+from pagesight_server.index.policy import code_bytes, list_count
+from pagesight_server.text.reading import Reading
 from tests.bench.views import embeddings
 
 DIMENSION = 1152

@@ -27,14 +27,14 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.calibration import Calibration
-from pagesight_server.decision import Knowledge, decide
-from pagesight_server.drift import Drifts
-from pagesight_server.evidence import Query
+from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapshot
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.vectors import Generation, Halves, Vectors
-from pagesight_server.snapshot import Bundles, Changes, Picture, Snapshot
-from pagesight_server.text import Box, Reading, TextLine
+from pagesight_server.recognition.calibration import Calibration
+from pagesight_server.recognition.decision import Knowledge, decide
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.telemetry.drift import Drifts
+from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.bench.measure import machine, rss_mb
 
 DIMENSION = 1_280

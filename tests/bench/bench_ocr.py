@@ -36,17 +36,17 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pagesight_server import bundle, image
-from pagesight_server.arrays import Pixels
-from pagesight_server.bundle import Bundle, Tensors
-from pagesight_server.ocr import OcrEngine, OcrSettings
-from pagesight_server.ocr.detector import Detector
-from pagesight_server.ocr.engine import library_numbers, owned
-from pagesight_server.ocr.parts import Region
-from pagesight_server.ocr.recogniser import Recogniser
-from pagesight_server.ocr.recogniser import Text as Read
-from pagesight_server.runtime import Compute, Graph
-from pagesight_server.text import TextLine
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.inference import bundle, decode
+from pagesight_server.inference.bundle import Bundle, Tensors
+from pagesight_server.inference.ocr import OcrEngine, OcrSettings
+from pagesight_server.inference.ocr.detector import Detector
+from pagesight_server.inference.ocr.engine import library_numbers, owned
+from pagesight_server.inference.ocr.recogniser import Recogniser
+from pagesight_server.inference.ocr.recogniser import Text as Read
+from pagesight_server.inference.ocr.tiling import Region
+from pagesight_server.inference.onnx_session import Compute, Graph
+from pagesight_server.text.reading import TextLine
 from tests.support.congruence import Comparison, Library, compare
 
 AT_A_TIME = 8
@@ -335,8 +335,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = OcrSettings(reread_below=options.reread_below, max_columns=options.max_columns)
     paths = chosen(options.screens, options.count)
-    limits = image.ImageLimits()
-    pictures = [image.decode(path.read_bytes(), limits) for path in paths]
+    limits = decode.ImageLimits()
+    pictures = [decode.decode(path.read_bytes(), limits) for path in paths]
     cv2.setNumThreads(1)
     load = os.getloadavg()[0]
     source = bundle.load(options.bundles / "ocr", "ocr")

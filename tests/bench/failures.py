@@ -22,15 +22,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pagesight_server import wiring
 from pagesight_server.config import Config
-from pagesight_server.decision import WORTH_TELLING, Decision, decide
 from pagesight_server.evaluation import PerceptFile
-from pagesight_server.evaluation.page import gallery_marks, query_marks
-from pagesight_server.evidence import Query
-from pagesight_server.explanation import explain
-from pagesight_server.findings import Finding, FindingKind
-from pagesight_server.live import know
-from pagesight_server.snapshot import DEFAULT_GALLERY, OTHER
-from pagesight_server.text import Box
+from pagesight_server.evaluation.html import gallery_marks, query_marks
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
+from pagesight_server.recognition.decision import WORTH_TELLING, Decision, decide
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.explanation import explain
+from pagesight_server.recognition.findings import Finding, FindingKind
+from pagesight_server.text.reading import Box
+from pagesight_server.workflows.registry import know
 from tests.samples.fonts import font_path
 
 SIDE_PX, HEIGHT_PX, GAP_PX = 400, 880, 20

@@ -27,9 +27,9 @@ HEAVY = ("Conv", "MatMul", "Gemm", "Attention")
 
 def golden(asked: argparse.Namespace) -> list[Finding]:
     """Whether every graph computes here what its source framework computed, over bound buffers."""
-    from pagesight_server.bundle import Bundle
-    from pagesight_server.errors import SetupError
-    from pagesight_server.runtime import Compute, Graph
+    from pagesight_server.common.errors import SetupError
+    from pagesight_server.inference.bundle import Bundle
+    from pagesight_server.inference.onnx_session import Compute, Graph
 
     def check(loaded: Bundle) -> Finding:
         what = f"golden pairs of {loaded.id} ({loaded.manifest['dtype']})"
@@ -50,7 +50,7 @@ def golden(asked: argparse.Namespace) -> list[Finding]:
 
 
 def _bundles(folder: Path) -> Iterator[Any]:
-    from pagesight_server import bundle
+    from pagesight_server.inference import bundle
 
     yield bundle.load(folder / "encoder", "encoder")
     yield bundle.load(folder / "ocr", "ocr")
@@ -69,11 +69,11 @@ def providers(asked: argparse.Namespace) -> list[Finding]:
     """
     import onnxruntime as ort
 
-    from pagesight_server import runtime
+    from pagesight_server.inference import onnx_session
 
-    compute = runtime.Compute(device=asked.device)
-    runtime.check_device(compute, 0)
-    wanted = runtime._PROVIDERS[compute.device]
+    compute = onnx_session.Compute(device=asked.device)
+    onnx_session.check_device(compute, 0)
+    wanted = onnx_session._PROVIDERS[compute.device]
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for loaded in _bundles(asked.bundles):
@@ -81,13 +81,13 @@ def providers(asked: argparse.Namespace) -> list[Finding]:
 
             def run(name: str, inputs: Any, loaded: Any = loaded, sessions: Any = sessions) -> Any:
                 if name not in sessions:
-                    options = runtime._options(compute)
+                    options = onnx_session._options(compute)
                     options.enable_profiling = True
                     options.profile_file_prefix = str(Path(folder) / name)
                     sessions[name] = ort.InferenceSession(
                         str(_file(loaded, name)),
                         options,
-                        providers=[(wanted, runtime.provider_options(compute))],
+                        providers=[(wanted, onnx_session.provider_options(compute))],
                     )
                 values = sessions[name].run(None, dict(inputs))
                 names = [output.name for output in sessions[name].get_outputs()]
@@ -139,9 +139,9 @@ def throughput(encoder: Path, asked: argparse.Namespace) -> list[Finding]:
     """
     import numpy as np
 
-    from pagesight_server import bundle
-    from pagesight_server.encoder import _preprocessing
-    from pagesight_server.runtime import Compute, Graph
+    from pagesight_server.inference import bundle
+    from pagesight_server.inference.encoder import _preprocessing
+    from pagesight_server.inference.onnx_session import Compute, Graph
 
     loaded = bundle.load(encoder, "encoder")
     batch, runs = (2, 3) if asked.small else (asked.batch, 50)

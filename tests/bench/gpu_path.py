@@ -32,7 +32,7 @@ def index(device: str, *, small: bool) -> list[Finding]:
     import numpy as np
 
     from pagesight_server.index.ivfpq import IvfPqBase, build
-    from pagesight_server.index.plan import IndexSettings
+    from pagesight_server.index.policy import IndexSettings
 
     rows, dimension = (2_000, 64) if small else (50_000, 1152)
     draw = np.random.default_rng(7)
@@ -180,8 +180,8 @@ async def _rate(
 
 
 async def _enrol(models: Any, store: Any, pages: Sequence[bytes]) -> None:
-    from pagesight_server.enrolment import Item
     from pagesight_server.gallery import Change
+    from pagesight_server.workflows.enrolment import Item
 
     enroller = models.enroller(store, models.pipeline(lambda _name: None))
     items = [Item(data=data, label=f"page_{i}") for i, data in enumerate(pages)]

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pagesight_server.arrays import Embedding, Pixels
-from pagesight_server.decision import Knowledge
-from pagesight_server.demand import Found, Outline
-from pagesight_server.pipeline import Answer, Percept, Pipeline
-from pagesight_server.text import Reading, TextLine
+from pagesight_server.common.arrays import Embedding, Pixels
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.text.reading import Reading, TextLine
+from pagesight_server.workflows.demand import Found, Outline
+from pagesight_server.workflows.pipeline import Answer, Percept, Pipeline
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,10 +26,10 @@ from rapidocr import RapidOCR
 from pagesight import Client
 from pagesight_server import wiring
 from pagesight_server.config import Config, cores
-from pagesight_server.encoder import Encoder
 from pagesight_server.index import FlatIndex
-from pagesight_server.live import know
-from pagesight_server.runtime import Compute
+from pagesight_server.inference.encoder import Encoder
+from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.workflows.registry import know
 
 CONCURRENCY = 8
 

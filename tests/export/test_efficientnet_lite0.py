@@ -21,9 +21,9 @@ from PIL import Image
 from pagesight_export import encoders, pictures
 from pagesight_export.folder import scratch, write
 from pagesight_export.torch_encoder import TorchEncoder
-from pagesight_server.bundle import load
-from pagesight_server.encoder import Encoder
-from pagesight_server.runtime import Compute
+from pagesight_server.inference.bundle import load
+from pagesight_server.inference.encoder import Encoder
+from pagesight_server.inference.onnx_session import Compute
 
 SIDE, DIMENSION = 224, 1280
 MEAN, SCALE = 127.0, 128.0

@@ -16,11 +16,11 @@ from transformers import Siglip2ImageProcessor
 from pagesight_export import feeds, pictures
 from pagesight_export.encoders import Reference
 from pagesight_export.torch_encoder import TorchEncoder
-from pagesight_server.bundle import load
-from pagesight_server.encoder import Encoder
-from pagesight_server.errors import SetupError
-from pagesight_server.naflex import Naflex
-from pagesight_server.runtime import Compute
+from pagesight_server.common.errors import SetupError
+from pagesight_server.inference.bundle import load
+from pagesight_server.inference.encoder import Encoder
+from pagesight_server.inference.naflex import Naflex
+from pagesight_server.inference.onnx_session import Compute
 from tests.export.models import PATCHES
 
 Picture = NDArray[np.uint8]

@@ -16,8 +16,8 @@ import pagesight
 from pagesight import AsyncClient
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.gallery import Applied, Change, Gallery, backup
-from pagesight_server.service.security import RequireRole, read_tokens
-from pagesight_server.snapshot import LabelFacts
+from pagesight_server.gallery.snapshot import LabelFacts
+from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import Serving, complaints, serving, until

@@ -9,11 +9,11 @@ import grpc
 import pytest
 
 from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server.common.errors import LimitError, RateLimitedError
 from pagesight_server.config import SecurityConfig
-from pagesight_server.errors import LimitError, RateLimitedError
-from pagesight_server.service import limits
-from pagesight_server.service.limits import CallerLimits, caller_of
-from pagesight_server.service.security import RequireRole, read_tokens
+from pagesight_server.service import rate_limits
+from pagesight_server.service.auth import RequireRole, read_tokens
+from pagesight_server.service.rate_limits import CallerLimits, caller_of
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import details, request, serving, status_of
@@ -82,7 +82,7 @@ def test_unless_set_nothing_is_counted() -> None:
 
 
 def test_no_more_callers_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_CALLERS", 2)
+    monkeypatch.setattr(rate_limits, "MAX_CALLERS", 2)
     callers = made(Clock(), calls_per_second=1, calls_burst=1)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
         callers.spend(f"ipv4:{host}:1")

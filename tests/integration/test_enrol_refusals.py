@@ -18,8 +18,8 @@ import pytest
 import pagesight
 from pagesight import AsyncClient, Client
 from pagesight_server.config import SecurityConfig, ServerConfig
-from pagesight_server.service.limits import CallerLimits
-from pagesight_server.service.security import RequireRole, read_tokens
+from pagesight_server.service.auth import RequireRole, read_tokens
+from pagesight_server.service.rate_limits import CallerLimits
 from tests.support.pictures import RED, solid
 from tests.support.serving import Serving, serving
 

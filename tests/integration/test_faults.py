@@ -18,10 +18,10 @@ import pytest
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server.arrays import Embedding, Pixels
-from pagesight_server.batcher import BatchConfig, Batcher
+from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery, backup
+from pagesight_server.inference.batcher import BatchConfig, Batcher
 from tests.support import WAIT_S
 from tests.support.parts import FakeModels, mean_colour, unit
 from tests.support.pictures import GREEN, RED, shade, solid

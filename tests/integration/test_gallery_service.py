@@ -14,12 +14,12 @@ import pytest
 
 import pagesight
 from pagesight.v1 import gallery_pb2 as pb
-from pagesight_server.care import diagnose
 from pagesight_server.config import ServerConfig
+from pagesight_server.curation.diagnostics import diagnose
 from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.image import ImageLimits, decode
-from pagesight_server.service import care, galleries
-from pagesight_server.service.protocol import page_token
+from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.service import convert_curation, galleries
+from pagesight_server.service.convert import page_token
 from tests.support import WAIT_S
 from tests.support.parts import OTHER_BUNDLES
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
@@ -263,7 +263,7 @@ async def test_only_so_many_examinations_are_at_work_and_screenshots_do_not_wait
 
     monkeypatch.setattr(galleries, "diagnose", slowly(diagnose))
     for name in ("suggestions", "picture"):
-        monkeypatch.setattr(care, name, slowly(getattr(care, name)))
+        monkeypatch.setattr(convert_curation, name, slowly(getattr(convert_curation, name)))
     config = ServerConfig(port=0, max_examinations=1, max_waiting_examinations=1)
     async with serving(tmp_path, config=config) as served:
         await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))

@@ -12,8 +12,8 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
-from pagesight_server.errors import SetupError
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import (

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.calibration import CALIBRATION_VERSION
 from pagesight_server.gallery import Gallery
+from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
 

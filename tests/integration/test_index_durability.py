@@ -18,7 +18,7 @@ import pytest
 
 from pagesight_server.gallery import Gallery
 from pagesight_server.index import IndexSettings, Keeper, Vectors
-from pagesight_server.live import Live
+from pagesight_server.workflows.registry import Live
 from tests.support import WAIT_S
 from tests.support.codes import compare, fill, only_codes
 from tests.support.parts import BUNDLES
@@ -30,7 +30,7 @@ import asyncio, random, sys
 from pathlib import Path
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.index import IndexSettings, Keeper
-from pagesight_server.live import Live
+from pagesight_server.workflows.registry import Live
 from tests.support.codes import LATE, at_revision, only_codes
 from tests.support.parts import BUNDLES
 from tests.support.stores import picture_id

@@ -18,10 +18,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import pagesight
 from pagesight import AsyncClient
+from pagesight_server.common.errors import SetupError
 from pagesight_server.config import SecurityConfig
-from pagesight_server.errors import SetupError
-from pagesight_server.service import security
-from pagesight_server.service.security import (
+from pagesight_server.service import auth
+from pagesight_server.service.auth import (
     RequireRole,
     credentials,
     edge,
@@ -120,7 +120,7 @@ async def test_every_token_of_the_file_is_compared_and_never_with_equals(
         return hmac.compare_digest(known, given)
 
     # In place of the module: `==`, or a look-up in a dictionary, would not come this way.
-    monkeypatch.setattr(security, "hmac", SimpleNamespace(compare_digest=compare_digest))
+    monkeypatch.setattr(auth, "hmac", SimpleNamespace(compare_digest=compare_digest))
     for token in ("ask-me", "all", "guessed"):
         async with client(guarded, token) as caller:
             with contextlib.suppress(pagesight.PagesightError):

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.calibration import CALIBRATION_VERSION
 from pagesight_server.gallery import Change, Gallery
+from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, picture_id
 

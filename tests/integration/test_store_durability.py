@@ -58,7 +58,7 @@ while True:
 FILL = """
 import resource, sys
 from pathlib import Path
-from pagesight_server.errors import StorageError
+from pagesight_server.common.errors import StorageError
 from pagesight_server.gallery import Gallery
 from tests.support.stores import enrol
 store = Gallery(Path(sys.argv[1]))

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pagesight_server.arrays import Embedding
-from pagesight_server.calibration import Calibration
+from pagesight_server.common.arrays import Embedding
 from pagesight_server.gallery import Change, Content, Entry, Gallery
+from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.index import Hits, nearest
-from pagesight_server.snapshot import Snapshot, is_reserved
+from pagesight_server.recognition.calibration import Calibration
 from tests.support.parts import BUNDLES, reading, unit
 from tests.support.stores import picture_id
 
@@ -45,7 +45,7 @@ def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
     """
     patch = patch or pytest.MonkeyPatch()
     patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1_000, 1_000),))
-    patch.setattr("pagesight_server.decision.calibrate", lambda *_: UNCALIBRATED)
+    patch.setattr("pagesight_server.recognition.decision.calibrate", lambda *_: UNCALIBRATED)
 
 
 def fill(path: Path) -> None:

@@ -18,8 +18,8 @@ import cv2
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
-from pagesight_server.arrays import Pixels
-from pagesight_server.text import Box, TextLine
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.text.reading import Box, TextLine
 
 MIN_OVERLAP = 0.1
 """Intersection over union from which two boxes may be the same line."""

@@ -18,20 +18,20 @@ from google.rpc.status_pb2 import Status
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server import image
-from pagesight_server.admission import Gate
 from pagesight_server.config import ServerConfig
-from pagesight_server.enrolment import Enroller
 from pagesight_server.gallery import Gallery
-from pagesight_server.image import ImageLimits
-from pagesight_server.live import Live
-from pagesight_server.pipeline import Pipeline
+from pagesight_server.inference import decode
+from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.service.admission import Gate
 from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
-from pagesight_server.service.limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
+from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.pipeline import Pipeline
+from pagesight_server.workflows.registry import Live
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, FakeModels
 from tests.support.pictures import Colour, solid
@@ -112,7 +112,7 @@ async def serving(
     audit = Audit(store)
     live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
-        decode=lambda data: image.decode(data, within),
+        decode=lambda data: decode.decode(data, within),
         encode=models.encode,
         read=models.read,
         knowledge=live.get,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
-from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Bundles
 from tests.support.parts import BUNDLES, reading, unit
 
 

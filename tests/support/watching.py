@@ -12,12 +12,12 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler
 
-from pagesight_server.arrays import Embedding, Pixels
-from pagesight_server.batcher import BatchConfig, Batcher
-from pagesight_server.stages import measure
+from pagesight_server.common.arrays import Embedding, Pixels
+from pagesight_server.common.timings import measure
+from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.telemetry import Telemetry
 from pagesight_server.telemetry.instruments import Instruments
-from pagesight_server.text import Reading
+from pagesight_server.text.reading import Reading
 from tests.support.parts import FakeModels, mean_colour, unit
 
 Points = dict[tuple[tuple[str, Any], ...], Any]

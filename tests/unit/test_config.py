@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, cores, read_config
-from pagesight_server.errors import SetupError
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from pagesight_server import wiring
+from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, read_config
-from pagesight_server.errors import SetupError
 from tests.support.pictures import GREEN, RED, solid
 
 

@@ -24,10 +24,10 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
 from pagesight_server.evaluation.compare import Comparison, Observation, compare
+from pagesight_server.evaluation.feature_cache import PerceptFile
 from pagesight_server.evaluation.files import compare_json, metrics_json, write
+from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
-from pagesight_server.evaluation.page import ImageBytes
-from pagesight_server.evaluation.percepts import PerceptFile
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evaluation.report import report
 from pagesight_server.evaluation.run import Outcome, Run, evaluate

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pagesight_server.evaluation.charts import Scale
-from pagesight_server.evaluation.page import Shot, gallery_marks, query_marks, render, thumbnail
-from pagesight_server.explanation import Explanation
-from pagesight_server.findings import Finding
-from pagesight_server.snapshot import OTHER, is_reserved
-from pagesight_server.text import Box
+from pagesight_server.evaluation.html import Shot, gallery_marks, query_marks, render, thumbnail
+from pagesight_server.gallery.snapshot import OTHER, is_reserved
+from pagesight_server.recognition.explanation import Explanation
+from pagesight_server.recognition.findings import Finding
+from pagesight_server.text.reading import Box
 
 NOTHING = Explanation()
 

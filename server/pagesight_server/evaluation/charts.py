@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pagesight_server.evaluation.compare import Comparison, rejected_share
+from pagesight_server.evaluation.display_names import label_name, shorten, width_cells
 from pagesight_server.evaluation.metrics import Confusion
-from pagesight_server.evaluation.names import label_name, shorten, width_cells
 
 MAX_CLASSES = 60
 """Rows of a heat map that can still be read; of more classes the most confused are drawn."""

@@ -21,17 +21,18 @@ from functools import partial
 
 import numpy as np
 
-from pagesight_server.calibration import (
+from pagesight_server.evaluation.detectors import KINDS, Kind, left_out
+from pagesight_server.evaluation.metrics import auroc, fpr_at_95tpr
+from pagesight_server.gallery.snapshot import Snapshot, is_reserved
+from pagesight_server.recognition.calibration import (
     GUARANTEE_PICTURES,
     PSEUDO_QUANTILE,
     acceptance,
     calibrate,
     conformal,
 )
-from pagesight_server.decision import decide
-from pagesight_server.detectors import KINDS, Kind, left_out
-from pagesight_server.evaluation.metrics import auroc, fpr_at_95tpr
-from pagesight_server.evidence import (
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.evidence import (
     Candidate,
     Method,
     MethodName,
@@ -39,7 +40,6 @@ from pagesight_server.evidence import (
     Query,
     SeedMethod,
 )
-from pagesight_server.snapshot import Snapshot, is_reserved
 
 ALPHAS = (0.0, 0.2, 0.4, 0.8, 1.0)
 """Weights of the picture that the seed method is also tried with; its own is 0.6."""

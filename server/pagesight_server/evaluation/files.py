@@ -10,9 +10,9 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from pagesight_server.errors import SetupError
+from pagesight_server.common.errors import SetupError
 from pagesight_server.evaluation.compare import Comparison
-from pagesight_server.evaluation.page import ImageBytes
+from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.report import report
 from pagesight_server.evaluation.run import Run
 from pagesight_server.evaluation.summary import comparison_markdown

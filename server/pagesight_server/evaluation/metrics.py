@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from pagesight_server.evaluation.prediction import NO_ANSWER, Prediction
-from pagesight_server.snapshot import OTHER
+from pagesight_server.gallery.snapshot import OTHER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

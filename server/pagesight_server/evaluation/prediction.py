@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from pagesight_server.snapshot import OTHER, is_reserved
+from pagesight_server.gallery.snapshot import OTHER, is_reserved
 
 NO_ANSWER = ""
 """The label of an image for which no page was named."""

@@ -14,10 +14,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from pagesight_server.errors import ImageError
+from pagesight_server.common.errors import ImageError
 from pagesight_server.evaluation.charts import Scale, distributions, heat_map, histogram, trade_offs
 from pagesight_server.evaluation.compare import Comparison
-from pagesight_server.evaluation.page import (
+from pagesight_server.evaluation.html import (
     ImageBytes,
     Shot,
     gallery_marks,
@@ -29,8 +29,8 @@ from pagesight_server.evaluation.page import (
 )
 from pagesight_server.evaluation.prediction import NO_ANSWER
 from pagesight_server.evaluation.run import Outcome, Run
-from pagesight_server.image import read_file
-from pagesight_server.snapshot import OTHER
+from pagesight_server.gallery.snapshot import OTHER
+from pagesight_server.inference.decode import read_file
 
 MAX_PAIRS = 24
 """Pairs of pictures in one section; a pair weighs about 60 kB."""

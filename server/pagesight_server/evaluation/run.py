@@ -16,18 +16,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pagesight_server.decision import Knowledge
-from pagesight_server.drift import Drift, DriftFigures
-from pagesight_server.errors import ImageError, SetupError
+from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
 from pagesight_server.evaluation.prediction import Prediction
-from pagesight_server.evidence import Query
-from pagesight_server.explanation import Explanation, explain
-from pagesight_server.image import ImageLimits, read_file
-from pagesight_server.live import outdated
-from pagesight_server.pipeline import Answer, Pipeline
-from pagesight_server.snapshot import DEFAULT_GALLERY, check_label, is_reserved
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, check_label, is_reserved
+from pagesight_server.inference.decode import ImageLimits, read_file
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.explanation import Explanation, explain
+from pagesight_server.telemetry.drift import Drift, DriftFigures
+from pagesight_server.workflows.pipeline import Answer, Pipeline
+from pagesight_server.workflows.registry import outdated
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 

@@ -17,14 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagesight_server.calibration import Calibration, acceptance, conformal, quantiles
-from pagesight_server.decision import Knowledge
-from pagesight_server.errors import ImageError, SetupError
+from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.evaluation.run import DEFAULT_LIMITS, collect
-from pagesight_server.evidence import Query
-from pagesight_server.image import ImageLimits, read_file
-from pagesight_server.pipeline import Percept, Pipeline
-from pagesight_server.snapshot import is_reserved
+from pagesight_server.gallery.snapshot import is_reserved
+from pagesight_server.inference.decode import ImageLimits, read_file
+from pagesight_server.recognition.calibration import Calibration, acceptance, conformal, quantiles
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.workflows.pipeline import Percept, Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

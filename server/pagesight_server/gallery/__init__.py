@@ -1,8 +1,7 @@
 """What is known: labelled pictures, kept in SQLite. The only package that speaks to it."""
 
 from pagesight_server.gallery import backup
-from pagesight_server.gallery.store import Gallery, unix_ms
-from pagesight_server.gallery.values import (
+from pagesight_server.gallery.model import (
     Applied,
     Change,
     Content,
@@ -15,6 +14,7 @@ from pagesight_server.gallery.values import (
     Purged,
     Revision,
 )
+from pagesight_server.gallery.store import Gallery, unix_ms
 
 __all__ = [
     "Applied",

@@ -16,11 +16,11 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pagesight_server.errors import SetupError
-from pagesight_server.gallery.check import findings
-from pagesight_server.gallery.edit import Edit
+from pagesight_server.common.errors import SetupError
+from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.store import Gallery
-from pagesight_server.gallery.values import Limits
+from pagesight_server.gallery.transaction import Edit
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 

@@ -6,10 +6,10 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable
 
-from pagesight_server.errors import NotFoundError, PurgedError
-from pagesight_server.gallery.edit import image_key
-from pagesight_server.gallery.values import Content, Form
-from pagesight_server.snapshot import Bundles
+from pagesight_server.common.errors import NotFoundError, PurgedError
+from pagesight_server.gallery.model import Content, Form
+from pagesight_server.gallery.snapshot import Bundles
+from pagesight_server.gallery.transaction import image_key
 
 _RANK = {"expired": 0, "none": 0, "thumbnail": 1, "original": 2}
 """What is better kept replaces what is worse, and not the other way round."""

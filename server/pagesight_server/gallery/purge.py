@@ -12,10 +12,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-from pagesight_server.errors import NotFoundError
+from pagesight_server.common.errors import NotFoundError
 from pagesight_server.gallery import contents
-from pagesight_server.gallery.edit import Edit, image_key, names
-from pagesight_server.gallery.values import Limits
+from pagesight_server.gallery.model import Limits
+from pagesight_server.gallery.transaction import Edit, image_key, names
 
 UNUSED_MS = 24 * 60 * 60 * 1000
 """Content that is in no gallery may be that of an enrolment under way, but not for a day."""

@@ -6,11 +6,11 @@ import sqlite3
 
 import numpy as np
 
-from pagesight_server.gallery.edit import AT, facts_of, image_key
-from pagesight_server.gallery.values import ListedImage, Revision
+from pagesight_server.gallery.model import ListedImage, Revision
+from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot
+from pagesight_server.gallery.transaction import AT, facts_of, image_key
 from pagesight_server.index.vectors import Vectors
-from pagesight_server.snapshot import LabelFacts, Picture, Snapshot
-from pagesight_server.text import Reading
+from pagesight_server.text.reading import Reading
 
 
 def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: bool) -> Snapshot:

@@ -8,11 +8,18 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from pagesight_server.errors import InvalidRequestError, NotFoundError
-from pagesight_server.gallery import contents, queries, since
-from pagesight_server.gallery.file import StoreFile
-from pagesight_server.gallery.values import Applied, Change, Form, ListedImage, Revision
-from pagesight_server.snapshot import DEFAULT_GALLERY, Bundles, Changes, LabelFacts, Snapshot
+from pagesight_server.common.errors import InvalidRequestError, NotFoundError
+from pagesight_server.gallery import changes as changes_since
+from pagesight_server.gallery import contents, queries
+from pagesight_server.gallery.model import Applied, Change, Form, ListedImage, Revision
+from pagesight_server.gallery.snapshot import (
+    DEFAULT_GALLERY,
+    Bundles,
+    Changes,
+    LabelFacts,
+    Snapshot,
+)
+from pagesight_server.gallery.sqlite_file import StoreFile
 
 
 class Reader:
@@ -66,7 +73,7 @@ class Reader:
             gallery, at = self._at(name, None)
             if at < revision:
                 return None
-            return since.changes(db, gallery, revision, at)
+            return changes_since.changes(db, gallery, revision, at)
 
     def images(
         self,

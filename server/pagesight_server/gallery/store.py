@@ -17,11 +17,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.errors import NotFoundError, RevisionError
+from pagesight_server.common.errors import NotFoundError, RevisionError
 from pagesight_server.gallery import contents, purge, queries
-from pagesight_server.gallery.edit import Edit, names
-from pagesight_server.gallery.reader import Reader
-from pagesight_server.gallery.values import (
+from pagesight_server.gallery.model import (
     Applied,
     Change,
     Content,
@@ -31,11 +29,13 @@ from pagesight_server.gallery.values import (
     Outcome,
     Purged,
 )
-from pagesight_server.snapshot import (
+from pagesight_server.gallery.reader import Reader
+from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
     check_label,
 )
+from pagesight_server.gallery.transaction import Edit, names
 
 KEPT_ANSWERS = 1_000
 """Answers to changes with a request_id that each gallery remembers, the newest. A repeat comes

@@ -15,11 +15,11 @@ compared depends on it: every cosine that leaves here is the true one, so nothin
 rounds away can reach the threshold that decides `other`.
 """
 
+from pagesight_server.index.disk import Shelf
 from pagesight_server.index.exact import FlatIndex, Hits
-from pagesight_server.index.keeper import Keeper
 from pagesight_server.index.layered import LayeredIndex, Neighbours, nearest
-from pagesight_server.index.plan import IndexSettings
-from pagesight_server.index.shelf import Shelf
+from pagesight_server.index.manager import Keeper
+from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Generation, Vectors
 
 __all__ = [

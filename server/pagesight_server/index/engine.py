@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from pagesight_server.arrays import Embedding
+from pagesight_server.common.arrays import Embedding
 from pagesight_server.index.layered import FlatBase, LayeredIndex
 from pagesight_server.index.vectors import Generation, Vectors
 

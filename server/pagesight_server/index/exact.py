@@ -11,7 +11,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.arrays import Embedding, Embeddings
+from pagesight_server.common.arrays import Embedding, Embeddings
 
 Rows = NDArray[np.int64]
 

@@ -12,7 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.arrays import Embedding, Embeddings
+from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.index.exact import NOTHING, TIE, FlatIndex, Hits, Rows, ranked, unit
 from pagesight_server.index.vectors import Allowed, Halves, Layout, Vectors, halves_at
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pymilvus import DataType, MilvusClient
 
-from pagesight_server.arrays import Embedding
+from pagesight_server.common.arrays import Embedding
 from pagesight_server.index.engine import Near, Stored
 from pagesight_server.index.exact import cosines, ranked
 

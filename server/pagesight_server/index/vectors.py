@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.arrays import Embeddings
+from pagesight_server.common.arrays import Embeddings
 from pagesight_server.index.exact import Rows
 
 Halves = NDArray[np.float16]

@@ -12,7 +12,7 @@ import asyncio
 import logging
 
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
-from pagesight_server.service.security import CALLER, PEER
+from pagesight_server.service.auth import CALLER, PEER
 
 log = logging.getLogger("pagesight_server.audit")
 

@@ -16,14 +16,14 @@ import grpc
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
-from pagesight_server.admission import Gate
+from pagesight_server.common.errors import DeadlineError, InvalidRequestError, ShuttingDownError
 from pagesight_server.config import SecurityConfig
-from pagesight_server.errors import DeadlineError, InvalidRequestError, ShuttingDownError
-from pagesight_server.pipeline import Pipeline
-from pagesight_server.service import protocol
-from pagesight_server.service.limits import CallerLimits
-from pagesight_server.service.wire import Context, Malformed, answer, parsed
+from pagesight_server.service import convert
+from pagesight_server.service.admission import Gate
+from pagesight_server.service.codec import Context, Malformed, answer, parsed
+from pagesight_server.service.rate_limits import CallerLimits
 from pagesight_server.telemetry import Message, Telemetry
+from pagesight_server.workflows.pipeline import Pipeline
 
 Reply: TypeAlias = "asyncio.Task[pb.ClassifyStreamResponse]"
 
@@ -183,7 +183,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
-                    request_id=request.request_id, error=protocol.status_of(error)
+                    request_id=request.request_id, error=convert.status_of(error)
                 )
         return pb.ClassifyStreamResponse(
             request_id=request.request_id, classification=classification
@@ -214,7 +214,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> pb.Classification:
         if self._draining.is_set():
             raise ShuttingDownError(SHUTTING_DOWN)
-        options = protocol.options_of(query, default_ocr=self._ocr)
+        options = convert.options_of(query, default_ocr=self._ocr)
         self._limits.spend(peer, len(query.image))
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
         try:
@@ -234,5 +234,5 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         message.answered(answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
-            return await asyncio.to_thread(protocol.classification, answered, options)
-        return protocol.classification(answered, options)
+            return await asyncio.to_thread(convert.classification, answered, options)
+        return convert.classification(answered, options)

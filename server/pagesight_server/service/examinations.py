@@ -13,9 +13,9 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from pagesight_server.admission import Gate
 from pagesight_server.config import ServerConfig
-from pagesight_server.service.limits import caller_of
+from pagesight_server.service.admission import Gate
+from pagesight_server.service.rate_limits import caller_of
 
 T = TypeVar("T")
 

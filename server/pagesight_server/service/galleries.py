@@ -7,19 +7,19 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
-from pagesight_server.care import diagnose, near_duplicates
+from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.config import ServerConfig
-from pagesight_server.enrolment import Enroller
-from pagesight_server.errors import InvalidRequestError
+from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.gallery import Applied, Change, Gallery
-from pagesight_server.image import ImageLimits
-from pagesight_server.live import Live
-from pagesight_server.service import care, protocol
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
+from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.service import convert, convert_curation
+from pagesight_server.service.auth import PEER
+from pagesight_server.service.codec import Context, Malformed, answer
 from pagesight_server.service.examinations import Examinations, in_thread
-from pagesight_server.service.security import PEER
 from pagesight_server.service.uploads import Uploads
-from pagesight_server.service.wire import Context, Malformed, answer
-from pagesight_server.snapshot import DEFAULT_GALLERY
+from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.registry import Live
 
 
 class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
@@ -49,16 +49,16 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         async def work() -> pb.EnrolResponse:
             async with self._uploads.place(context.peer()):
                 header, items = await self._uploads.receive(request_iterator)
-                change = protocol.change_of(header)
+                change = convert.change_of(header)
                 applied = await self._enroller.enrol(change, items)
                 await self._live.refresh()
-                response = protocol.enrolled(applied)
+                response = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
                 if not added:
                     return response
                 known = self._live.get(change.gallery)
                 found = await in_thread(lambda: near_duplicates(known, added))
-                return care.with_near_duplicates(response, found)
+                return convert_curation.with_near_duplicates(response, found)
 
         return await answer(context, work())
 
@@ -106,7 +106,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Replaces what the operator knows of some labels."""
 
         def work(change: Change) -> Applied:
-            facts = protocol.facts_of(request.labels)
+            facts = convert.facts_of(request.labels)
             return self._store.set_facts(change, facts)
 
         applied = await answer(context, self._change(context, request.change, work))
@@ -119,7 +119,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         work: Callable[[Change], Applied],
     ) -> Applied:
         PEER.set(context.peer())
-        change = protocol.change_of(message)
+        change = convert.change_of(message)
         applied = await asyncio.to_thread(work, change)
         await self._live.refresh()
         return applied
@@ -130,8 +130,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """One page of the images of a gallery."""
 
         def work() -> pb.ListImagesResponse:
-            size = protocol.page_size(request.page_size)
-            position = protocol.position_of(request.page_token, int, str, str)
+            size = convert.page_size(request.page_size)
+            position = convert.position_of(request.page_token, int, str, str)
             at, after = (position[0], position[1:]) if position else (None, ("", ""))
             revision, images = self._store.images(
                 request.gallery or DEFAULT_GALLERY,
@@ -144,8 +144,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             last = images[:size][-1] if more else None
             return pb.ListImagesResponse(
                 revision=revision,
-                images=map(protocol.image, images[:size]),
-                next_page_token=protocol.page_token(revision, last.label, last.image_id)
+                images=map(convert.image, images[:size]),
+                next_page_token=convert.page_token(revision, last.label, last.image_id)
                 if last
                 else "",
             )
@@ -158,8 +158,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """One page of the changes of a gallery."""
 
         def work() -> pb.ListHistoryResponse:
-            size = protocol.page_size(request.page_size)
-            position = protocol.position_of(request.page_token, int)
+            size = convert.page_size(request.page_size)
+            position = convert.position_of(request.page_token, int)
             revisions = self._store.history(
                 request.gallery or DEFAULT_GALLERY,
                 before=position[0] if position else None,
@@ -167,8 +167,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             )
             more = len(revisions) > size
             return pb.ListHistoryResponse(
-                revisions=map(protocol.revision, revisions[:size]),
-                next_page_token=protocol.page_token(revisions[size - 1].revision) if more else "",
+                revisions=map(convert.revision, revisions[:size]),
+                next_page_token=convert.page_token(revisions[size - 1].revision) if more else "",
             )
 
         return await answer(context, asyncio.to_thread(work))
@@ -180,7 +180,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         def work() -> pb.GetLabelsResponse:
             revision, counts, facts = self._store.labels(request.gallery or DEFAULT_GALLERY)
-            return pb.GetLabelsResponse(revision=revision, labels=protocol.labels(counts, facts))
+            return pb.GetLabelsResponse(revision=revision, labels=convert.labels(counts, facts))
 
         return await answer(context, asyncio.to_thread(work))
 
@@ -190,9 +190,9 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """What may be wrong with a gallery."""
 
         def work() -> pb.DiagnoseResponse:
-            limit = care.max_images(request.max_images)
+            limit = convert_curation.max_images(request.max_images)
             known = self._live.get(request.gallery or DEFAULT_GALLERY)
-            return care.diagnosis(diagnose(known, max_images=limit))
+            return convert_curation.diagnosis(diagnose(known, max_images=limit))
 
         return await answer(context, self._examinations.run(context.peer(), work))
 
@@ -202,7 +202,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Brand names for a person to confirm."""
 
         def work() -> pb.SuggestBrandsResponse:
-            return care.suggestions(self._live.get(request.gallery or DEFAULT_GALLERY))
+            return convert_curation.suggestions(self._live.get(request.gallery or DEFAULT_GALLERY))
 
         return await answer(context, self._examinations.run(context.peer(), work))
 
@@ -212,7 +212,9 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """A picture of a gallery."""
 
         def work() -> pb.GetImageResponse:
-            return pb.GetImageResponse(image=care.picture(self._store, request, self._limits))
+            return pb.GetImageResponse(
+                image=convert_curation.picture(self._store, request, self._limits)
+            )
 
         if not request.max_side_px:
             return await answer(context, asyncio.to_thread(work))

@@ -15,12 +15,12 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from pagesight.v1 import classifier_pb2, classifier_pb2_grpc, gallery_pb2, gallery_pb2_grpc
+from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
-from pagesight_server.errors import SetupError
 from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health
-from pagesight_server.service.wire import RefuseMalformed
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
 from pagesight.v1 import gallery_pb2 as pb
-from pagesight_server.admission import Gate
+from pagesight_server.common.errors import DeadlineError, InvalidRequestError, LimitError
 from pagesight_server.config import ServerConfig
-from pagesight_server.enrolment import Item
-from pagesight_server.errors import DeadlineError, InvalidRequestError, LimitError
-from pagesight_server.service.limits import caller_of
-from pagesight_server.service.wire import Malformed, parsed
+from pagesight_server.service.admission import Gate
+from pagesight_server.service.codec import Malformed, parsed
+from pagesight_server.service.rate_limits import caller_of
+from pagesight_server.workflows.enrolment import Item
 
 
 class Uploads:

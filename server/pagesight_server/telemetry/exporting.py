@@ -34,7 +34,7 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from pagesight_server.errors import SetupError
+from pagesight_server.common.errors import SetupError
 from pagesight_server.telemetry.instruments import Instruments
 from pagesight_server.telemetry.messages import Telemetry
 

@@ -32,11 +32,10 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from pagesight_server.drift import Drift, Drifts
-from pagesight_server.errors import DeadlineError, OverloadedError, RequestError
-from pagesight_server.pipeline import Answer
-from pagesight_server.snapshot import OTHER
-from pagesight_server.stages import Interval, Run, StageTimes, current, recording
+from pagesight_server.common.errors import DeadlineError, OverloadedError, RequestError
+from pagesight_server.common.timings import Interval, Run, StageTimes, current, recording
+from pagesight_server.gallery.snapshot import OTHER
+from pagesight_server.telemetry.drift import Drift, Drifts
 from pagesight_server.telemetry.instruments import (
     GALLERY,
     METHOD,
@@ -48,6 +47,7 @@ from pagesight_server.telemetry.instruments import (
     Outcome,
 )
 from pagesight_server.telemetry.logs import masked
+from pagesight_server.workflows.pipeline import Answer
 
 MAX_ID_CHARS = 128
 """Of a request id in a span: the caller chose it."""

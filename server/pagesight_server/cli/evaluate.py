@@ -1,0 +1,170 @@
+"""`evaluate`: labelled screenshots against a gallery, through the pipeline that `serve` uses."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from pagesight_server import evaluation, wiring
+from pagesight_server.cli.options import (
+    BundlesOption,
+    ConfigOption,
+    GalleryOption,
+    JsonOption,
+    MethodOption,
+    StoreOption,
+    out,
+    progress,
+    settings_of,
+)
+from pagesight_server.common.errors import SetupError
+from pagesight_server.config import Config, cores
+from pagesight_server.evaluation import detectors
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.workflows.pipeline import Pipeline
+from pagesight_server.workflows.registry import know
+
+PerceptsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--percepts",
+        metavar="FILE",
+        help="Keep what is seen and read of each image here, and never do it twice.",
+    ),
+]
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds <label>/* and other*/*.")],
+    out_folder: Annotated[Path, typer.Option("--out", metavar="R", help="Where the files go.")],
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    method: MethodOption = None,
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no text.")] = False,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Also measure every other way to say `other`.")
+    ] = False,
+    percepts: PerceptsOption = None,
+    gallery: GalleryOption = DEFAULT_GALLERY,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Measure the answers on labelled screenshots that the gallery does not hold.
+
+    Writes R/metrics.json, R/predictions.jsonl and R/report.html. Folders named
+    other or other_... hold unknown pages, each its own kind. With --compare the
+    same images also go through other detectors, through the default less each of
+    its pieces of evidence, and through the published method with other weights:
+    one table, in the terminal, in R/compare.json and in the report.
+
+    Example: pagesight-server evaluate test/ --store gallery.db --out report/
+    """
+    if compare and no_ocr:
+        raise SetupError("--compare reads text, which some of its rows need: leave out --no-ocr")
+    settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
+    run, comparison = asyncio.run(
+        _evaluate(
+            settings,
+            folder,
+            out_folder,
+            gallery,
+            ocr=not no_ocr,
+            comparing=compare,
+            percepts=percepts,
+            quiet=as_json,
+        )
+    )
+    if as_json:
+        typer.echo(evaluation.metrics_json(run), nl=False)
+        return
+    out.print(evaluation.summary(run))
+    if comparison is not None:
+        # One column for each kind of unknown page: better wrapped by the terminal than cut.
+        Console(width=max(out.width, 120), highlight=False).print(evaluation.compared(comparison))
+    out.print(f"report: {escape(str(out_folder / 'report.html'))}", soft_wrap=True)
+
+
+async def _evaluate(
+    config: Config,
+    folder: Path,
+    out_folder: Path,
+    gallery: str,
+    *,
+    ocr: bool,
+    comparing: bool,
+    percepts: Path | None,
+    quiet: bool,
+) -> tuple[evaluation.Run, evaluation.Comparison | None]:
+    recognition = config.recognition
+    if comparing:
+        detectors.check()
+    observations: list[evaluation.Observation] = []
+
+    def observe(truth: str, query: Query) -> None:
+        if comparing:
+            observations.append(evaluation.Observation(truth=truth, query=query))
+
+    with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
+        async with wiring.models(config) as models:
+            known = know(store, gallery, recognition.method, recognition.epsilon)
+            models.check(known.snapshot)
+            task = bar.add_task("", visible=not quiet)
+
+            def advance(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            with remembering(models, known, percepts) as pipeline:
+                run = await evaluation.evaluate(
+                    pipeline,
+                    folder,
+                    gallery=gallery,
+                    ocr=ocr,
+                    concurrency=models.readers,
+                    limits=config.image,
+                    progress=advance,
+                    ran_with=_versions(),
+                    observe=observe,
+                )
+        comparison = None
+        if observations:
+            comparison = evaluation.compare(
+                known.snapshot, observations, epsilon=recognition.epsilon, progress=advance
+            )
+        evaluation.write(run, out_folder, store.image_bytes, comparison)
+        return run, comparison
+
+
+@contextmanager
+def remembering(
+    models: wiring.Models, known: Knowledge, percepts: Path | None
+) -> Iterator[Pipeline]:
+    """The pipeline over one gallery; with a file, what it sees and reads is kept there."""
+    pipeline = models.pipeline(lambda _name: known)
+    if percepts is None:
+        yield pipeline
+        return
+    kept = evaluation.PerceptFile(percepts, models.bundles)
+    try:
+        yield replace(pipeline, memo=kept)
+    finally:
+        kept.close()
+
+
+def _versions() -> dict[str, object]:
+    packages = ("pagesight", "onnxruntime", "faiss-cpu", "rapidocr", "opencv-python-headless")
+    return {
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "cores": cores(),
+    }

@@ -1,0 +1,192 @@
+"""`serve` and `doctor`: what runs, and what would.
+
+settings ──> edge, models, store ──> services ──> gRPC until SIGTERM
+       └───> doctor: the same, looked at one after the other
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from pagesight_server import telemetry, wiring
+from pagesight_server.cli.doctor import examine
+from pagesight_server.cli.options import (
+    BundlesOption,
+    ConfigOption,
+    JsonOption,
+    MethodOption,
+    StoreOption,
+    out,
+    settings_of,
+)
+from pagesight_server.config import Config
+from pagesight_server.gallery import Gallery
+from pagesight_server.service import auth
+from pagesight_server.service.admission import Gate
+from pagesight_server.service.audit import Audit
+from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.server import serve as serve_grpc
+
+log = logging.getLogger(__name__)
+
+
+def serve(
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="0 takes a free port.", show_default="50051")
+    ] = None,
+    method: MethodOption = None,
+    allow_plaintext: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-plaintext", help="Listen beyond loopback although security.cert is not set."
+        ),
+    ] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Answer over gRPC until SIGTERM or Ctrl-C.
+
+    Settings come from --config, then PAGESIGHT_... variables, then these options.
+    A missing store is created empty: enrol pages while the server runs.
+
+    Example: pagesight-server serve --store gallery.db --port 50051
+    """
+    settings = settings_of(
+        config,
+        store=store,
+        bundles=bundles,
+        server={"host": host, "port": port},
+        recognition={"method": method},
+        security={"allow_plaintext": allow_plaintext},
+    )
+    telemetry.configure_logs(settings.telemetry.logs, sys.stderr, telemetry.trace_of_now)
+    asyncio.run(_serve(settings, as_json=as_json))
+
+
+async def _serve(config: Config, *, as_json: bool) -> None:
+    edge = auth.edge(config.server.host, config.security)
+    if warning := auth.open_to_all(config.server.host, config.security):
+        log.warning(warning)
+    exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
+    try:
+        async with wiring.models(config) as models:
+            with wiring.opened(config.store, limits=config.gallery.limits) as store:
+                await _serve_from(store, models, exporting, edge, as_json=as_json)
+    finally:
+        await asyncio.to_thread(exporting.close)
+
+
+async def _serve_from(
+    store: Gallery,
+    models: wiring.Models,
+    exporting: telemetry.Exporting,
+    edge: auth.Edge,
+    *,
+    as_json: bool,
+) -> None:
+    config = models.config
+    audit = Audit(store)
+    live = models.live(store)
+    await live.refresh()
+    server = config.server
+    limits = CallerLimits(config.security)
+    pipeline = models.pipeline(live.get, remember=server.remember)
+    models.observe(exporting.telemetry.ran)
+    telemetry.watch(
+        exporting.meter,
+        exporting.telemetry,
+        queues=models.queues(),
+        memories={"screenshots": pipeline.memo, "lines": models.ocr.cache},
+        known=live.known,
+    )
+    for signal_name, where in (("traces", exporting.traces), ("metrics", exporting.metrics)):
+        if where:
+            log.info("%s: %s", signal_name, ", ".join(where))
+
+    def ready(port: int) -> None:
+        if as_json:
+            listening: dict[str, object] = {"host": server.host, "port": port}
+            if exporting.metrics_address:
+                listening["metrics"] = exporting.metrics_address
+            typer.echo(json.dumps(listening))
+            return
+        revisions = store.revisions()
+        known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
+        typer.echo(f"serving {config.store} ({known or 'empty'}) on {server.host}:{port}")
+
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    following = [
+        asyncio.create_task(live.follow(server.follow_seconds)),
+        asyncio.create_task(audit.follow(server.follow_seconds)),
+    ]
+    try:
+        await serve_grpc(
+            ClassifierService(
+                pipeline,
+                Gate(config.active, server.max_waiting),
+                max_in_flight=server.max_in_flight_per_stream,
+                ocr=config.recognition.ocr,
+                telemetry=exporting.telemetry,
+                limits=limits,
+            ),
+            GalleryService(store, models.enroller(store, pipeline), live, server, config.image),
+            server,
+            max_image_bytes=config.image.max_bytes,
+            stop=stop.wait,
+            ready=ready,
+            interceptors=[
+                telemetry.WatchCalls(exporting.telemetry),
+                *edge.interceptors,
+                LimitGalleryCalls(limits),
+            ],
+            credentials=edge.credentials,
+        )
+    finally:
+        for task in following:
+            task.cancel()
+        for name, cache in models.caches(pipeline).items():
+            log.info("%s that had been seen before: %s", name, cache)
+
+
+def doctor(
+    store: StoreOption = None,
+    bundles: BundlesOption = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check bundles, models and store, and say what would run. Exit code 1 when it would not.
+
+    Goes on after a problem, so that one run names them all; changes nothing.
+
+    Example: pagesight-server doctor --store gallery.db
+    """
+    found = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
+    if as_json:
+        ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
+        typer.echo(json.dumps(ok | found.facts, ensure_ascii=False))
+    else:
+        for what, value in found.facts.items():
+            told = value if isinstance(value, str | int) else json.dumps(value)
+            out.print(f"{what:>12}  {escape(str(told))}", soft_wrap=True)
+    for problem in found.problems:
+        typer.echo(f"pagesight-server: {problem}", err=True)
+    if found.problems:
+        raise typer.Exit(1)

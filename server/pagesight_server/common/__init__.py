@@ -1,0 +1,1 @@
+"""What every package may use: arrays, errors, timings, a cache, threads."""

@@ -1,0 +1,1 @@
+"""What a person should put right in a gallery: diagnostics and brand mining."""

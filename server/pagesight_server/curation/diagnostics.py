@@ -1,0 +1,337 @@
+"""What may be wrong with a gallery, for a person to put right; nothing here changes an answer.
+
+    picture ──search──> nearest pictures ─┬─ almost the same, seen and read ──> groups
+                                          └─ carry other labels ───────────┐
+            ──weigh, left out──> another label fits better ────────────────┴──> suspects
+    label   ──distinct pictures──> what can be said of pages not seen yet
+
+A picture under the wrong label answers wrongly for every page like it, and raises the
+threshold of both labels. Pictures that are almost the same teach nothing new and make the
+gallery look surer of itself than it is: calibration takes them for independent.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz import fuzz
+
+from pagesight_server.gallery.snapshot import Picture, is_reserved
+from pagesight_server.index import Hits
+from pagesight_server.recognition.decision import Knowledge, decide
+from pagesight_server.recognition.evidence import Query
+from pagesight_server.text.reading import STATUS_BAR, Reading
+
+SAME_LOOK = 0.95
+"""Cosine from which two pictures may be almost the same; docs/gallery-care.md."""
+
+SAME_TEXT = 0.95
+"""RapidFuzz ratio of all text from which they are, digits included: the same page of another
+person is a picture of its own."""
+
+SAME_LOOK_WITHOUT_TEXT = 0.997
+"""Cosine from which they are where neither shows text."""
+
+MAX_NEAR = 5
+"""Near duplicates named of one picture."""
+
+NEIGHBOURS = 5
+"""Nearest pictures that are asked for their label."""
+
+MAX_EXAMINED = 2_000
+"""Pictures of one diagnosis; each costs what a query costs after its text is read."""
+
+FEW_PICTURES = 5
+"""Distinct pictures below which more should be enrolled: with 5, up to 45 % of a page's
+screenshots may still fit worse than the worst of them (`unseen_bound`)."""
+
+CONFIDENCE = 0.95
+"""Of the bounds that are told."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearDuplicate:
+    """A picture that is almost the same as another."""
+
+    picture: Picture
+    visual: float
+    """Cosine, -1 to 1."""
+    textual: float
+    """0 to 1; 0 also when neither shows text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A picture whose label is doubtful."""
+
+    picture: Picture
+    suggested: Picture
+    """The picture that speaks for another label."""
+    suggested_score: float
+    own: Picture | None
+    """The picture of its own label that speaks for that; None when none is near."""
+    own_score: float
+    neighbours: int
+    """Nearest pictures that were asked: as many as its label has others, at most `NEIGHBOURS`."""
+    foreign: int
+    """How many of them carry another label."""
+    likely: bool
+    """Whether it would be answered with the other label and at least half of its neighbours are
+    foreign. Otherwise it may just be unlike the other pictures of its label."""
+
+    @property
+    def doubt(self) -> float:
+        """How much better the other label fits."""
+        return self.suggested_score - self.own_score
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelHealth:
+    """How much can be said of one label."""
+
+    label: str
+    images: int
+    distinct: int
+    """Pictures, those that are almost the same counted once."""
+
+    @property
+    def unseen_bound(self) -> float:
+        """At most this share of its screenshots fits worse than its worst picture."""
+        return quantile_bound(self.distinct, 1)
+
+    @property
+    def few(self) -> bool:
+        """Whether more pictures should be enrolled."""
+        return self.distinct < FEW_PICTURES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What may be wrong with a gallery."""
+
+    revision: int
+    images: int
+    examined: int
+    suspects: tuple[Suspect, ...]
+    """The most doubtful first."""
+    duplicates: tuple[tuple[Picture, ...], ...]
+    """Groups of two or more that are almost the same, those of several labels first."""
+    labels: tuple[LabelHealth, ...]
+    """Those with fewest pictures first; examples of unknown pages have none."""
+    rejection_bound: float
+    """At most this share of known pages is rejected, where traffic looks like the gallery; 1
+    where labels have too few pictures for the threshold to keep to its epsilon."""
+
+
+def near_duplicates(
+    knowledge: Knowledge, image_ids: Iterable[str]
+) -> dict[str, list[NearDuplicate]]:
+    """The pictures of the gallery that are almost the same as these, the most alike first.
+
+    Args:
+        knowledge: What is known; ids that it lacks have no near duplicates.
+        image_ids: The pictures to compare, usually those just enrolled.
+    """
+    wanted = set(image_ids)
+    rows = [row for row, p in enumerate(knowledge.snapshot.pictures) if p.image_id in wanted]
+    examiner = _Examiner(knowledge)
+    found = {}
+    for row in rows:
+        if near := examiner.near(row, examiner.search(row)):
+            picture = knowledge.snapshot.pictures[row]
+            found[picture.image_id] = [duplicate for _, duplicate in near[:MAX_NEAR]]
+    return found
+
+
+def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnosis:
+    """Examines a gallery, each picture as if it were a query and not enrolled.
+
+    Args:
+        knowledge: What is known of it.
+        max_images: Pictures to examine; drawn at random from a larger gallery.
+    """
+    pictures = knowledge.snapshot.pictures
+    rows = list(range(len(pictures)))
+    if len(rows) > max_images:
+        generator = np.random.Generator(np.random.PCG64(0))
+        rows = sorted(generator.choice(len(rows), max_images, replace=False).tolist())
+    examiner = _Examiner(knowledge)
+    counts = Counter(picture.label for picture in pictures)
+    suspects: list[Suspect] = []
+    same = _Groups(len(pictures))
+    for row in rows:
+        hits = examiner.search(row)
+        for other, _ in examiner.near(row, hits):
+            same.join(row, other)
+        # Without its only picture a label cannot answer, so nothing can be said of that one.
+        if counts[pictures[row].label] > 1 and not is_reserved(pictures[row].label):
+            suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
+            if suspect is not None:
+                suspects.append(suspect)
+    health = _health(pictures, same)
+    calibration = knowledge.calibration
+    left_out = sum(label.distinct for label in health if label.distinct > 1)
+    return Diagnosis(
+        revision=knowledge.snapshot.revision,
+        images=len(pictures),
+        examined=len(rows),
+        suspects=tuple(
+            sorted(suspects, key=lambda s: (not s.likely, -s.doubt, s.picture.image_id))
+        ),
+        duplicates=tuple(
+            sorted(
+                (tuple(pictures[row] for row in group) for group in same.groups()),
+                key=lambda group: (-len({p.label for p in group}), -len(group), group[0].label),
+            )
+        ),
+        labels=health,
+        rejection_bound=rejection_bound(left_out, calibration.epsilon)
+        if calibration.guaranteed
+        else 1.0,
+    )
+
+
+class _Examiner:
+    """Compares pictures of one gallery with each other."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._method = knowledge.method
+        self._calibration = knowledge.calibration
+        self._snapshot = knowledge.snapshot
+        self._texts: dict[int, str] = {}
+
+    def search(self, row: int) -> Hits:
+        """The pictures nearest to one of them."""
+        return self._method.search(self._snapshot.embeddings[row], without=row)
+
+    def near(self, row: int, hits: Hits) -> list[tuple[int, NearDuplicate]]:
+        """The hits that are almost the same as a picture, with their rows."""
+        found = []
+        for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
+            if cosine < SAME_LOOK:
+                continue
+            mine, theirs = self._text(row), self._text(other)
+            textual = fuzz.ratio(mine, theirs) / 100 if mine and theirs else 0.0
+            without_text = not mine and not theirs and cosine >= SAME_LOOK_WITHOUT_TEXT
+            if textual >= SAME_TEXT or without_text:
+                picture = self._snapshot.pictures[other]
+                found.append(
+                    (other, NearDuplicate(picture=picture, visual=cosine, textual=textual))
+                )
+        return sorted(found, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
+
+    def suspect(self, row: int, hits: Hits, *, others: int) -> Suspect | None:
+        """The picture as a suspect; None when no other label fits it better than its own."""
+        pictures = self._snapshot.pictures
+        picture = pictures[row]
+        query = Query(embedding=self._snapshot.embeddings[row], reading=picture.reading)
+        candidates = self._method.weigh(query, hits, without=row)
+        if not candidates or candidates[0].label == picture.label:
+            return None
+        best = candidates[0]
+        own = next((c for c in candidates if c.label == picture.label), None)
+        asked = hits.rows[: min(NEIGHBOURS, others)].tolist()
+        foreign = sum(pictures[other].label != picture.label for other in asked)
+        decision = decide(candidates, self._calibration, with_text=True)
+        return Suspect(
+            picture=picture,
+            suggested=pictures[best.row],
+            suggested_score=best.score,
+            own=pictures[own.row] if own else None,
+            own_score=own.score if own else 0.0,
+            neighbours=len(asked),
+            foreign=foreign,
+            likely=2 * foreign >= len(asked) and decision.label == best.label,
+        )
+
+    def _text(self, row: int) -> str:
+        if row not in self._texts:
+            self._texts[row] = page_text(self._snapshot.pictures[row].reading)
+        return self._texts[row]
+
+
+def page_text(reading: Reading) -> str:
+    """Letters and digits of a page; the clock of the phone is none of its."""
+    top = STATUS_BAR * reading.height_px
+    text = "".join(line.text for line in reading.lines if line.box.bottom > top)
+    folded = unicodedata.normalize("NFKC", text).lower()
+    return "".join(c for c in folded if unicodedata.category(c)[0] in "LN")
+
+
+class _Groups:
+    """Rows that belong together, found pair by pair (union-find)."""
+
+    def __init__(self, size: int) -> None:
+        self._parent = list(range(size))
+
+    def join(self, a: int, b: int) -> None:
+        """Notes that two rows belong together."""
+        self._parent[self.first(a)] = self.first(b)
+
+    def first(self, row: int) -> int:
+        """The row that stands for all of its group."""
+        while self._parent[row] != row:
+            self._parent[row] = self._parent[self._parent[row]]
+            row = self._parent[row]
+        return row
+
+    def groups(self) -> list[list[int]]:
+        """The groups of two or more."""
+        found: defaultdict[int, list[int]] = defaultdict(list)
+        for row in range(len(self._parent)):
+            found[self.first(row)].append(row)
+        return [group for group in found.values() if len(group) > 1]
+
+
+def _health(pictures: Sequence[Picture], same: _Groups) -> tuple[LabelHealth, ...]:
+    images: Counter[str] = Counter()
+    distinct: defaultdict[str, set[int]] = defaultdict(set)
+    for row, picture in enumerate(pictures):
+        if not is_reserved(picture.label):
+            images[picture.label] += 1
+            distinct[picture.label].add(same.first(row))
+    health = [
+        LabelHealth(label=label, images=count, distinct=len(distinct[label]))
+        for label, count in images.items()
+    ]
+    return tuple(sorted(health, key=lambda h: (h.distinct, h.images, h.label)))
+
+
+def rejection_bound(left_out: int, epsilon: float) -> float:
+    """With `CONFIDENCE`, at most this share of known pages scores below the threshold.
+
+    Args:
+        left_out: Distinct pictures that were left out in turn to place it.
+        epsilon: The share of them that it was placed to reject.
+    """
+    # More are not left out; and with fewer the bound is only wider.
+    scores = min(left_out, MAX_EXAMINED)
+    return quantile_bound(scores, max(1, math.floor(epsilon * (scores + 1))))
+
+
+def quantile_bound(scores: int, k: int) -> float:
+    """With `CONFIDENCE`, at most this share of fresh scores is below the k-th smallest of these.
+
+    That share is distributed as Beta(k, scores + 1 - k) whatever the scores, as long as all
+    are independent and alike (Wilks, "Determination of Sample Sizes for Setting Tolerance
+    Limits", 1941). For k = 1 it is 1 - 0.05 ** (1 / scores).
+
+    >>> round(quantile_bound(3, 1), 3), round(quantile_bound(59, 1), 3)
+    (0.632, 0.049)
+    """
+    if not 1 <= k <= scores:
+        return 1.0
+    i = np.arange(k)
+    chosen = np.asarray([math.lgamma(n + 1) + math.lgamma(scores - n + 1) for n in range(k)])
+    binomial = math.lgamma(scores + 1) - chosen
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        share = (low + high) / 2
+        below = np.exp(binomial + i * math.log(share) + (scores - i) * math.log1p(-share)).sum()
+        low, high = (share, high) if below > 1 - CONFIDENCE else (low, share)
+    return high

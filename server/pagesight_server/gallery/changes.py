@@ -1,0 +1,71 @@
+"""What became of a gallery since a revision, so that a large one is not read again for one picture.
+
+memberships opened since and still open ──> joined, with embedding and text
+memberships open then and closed since  ──> left
+"""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+
+from pagesight_server.gallery.queries import facts
+from pagesight_server.gallery.snapshot import Bundles, Changes, Picture
+from pagesight_server.text.reading import Reading
+
+
+def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -> Changes | None:
+    """What lies between two revisions; None where a purge or restore did: they rewrite the past."""
+    rewritten = db.execute(
+        "SELECT 1 FROM revisions WHERE gallery_id = ? AND revision > ? AND revision <= ? "
+        "AND kind IN ('purge', 'restore')",
+        (gallery["id"], since, at),
+    ).fetchone()
+    if rewritten is not None:
+        return None
+    values = {
+        "gallery": gallery["id"],
+        "since": since,
+        "at": at,
+        "encoder": gallery["encoder_bundle"],
+        "ocr": gallery["ocr_bundle"],
+    }
+    joined = db.execute(
+        """SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+                  e.vector, r.reading
+           FROM memberships m
+           JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
+           JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
+           WHERE m.gallery_id = :gallery AND m.added_revision > :since
+             AND m.added_revision <= :at
+             AND (m.removed_revision IS NULL OR m.removed_revision > :at)
+           ORDER BY m.label, m.image_id""",
+        values,
+    ).fetchall()
+    left = db.execute(
+        """SELECT label, image_id FROM memberships
+           WHERE gallery_id = :gallery AND added_revision <= :since
+             AND removed_revision > :since AND removed_revision <= :at""",
+        values,
+    ).fetchall()
+    vectors = [np.frombuffer(row["vector"], dtype="<f2") for row in joined]
+    return Changes(
+        revision=at,
+        bundles=Bundles(encoder=gallery["encoder_bundle"], ocr=gallery["ocr_bundle"]),
+        left=tuple((row["label"], row["image_id"].hex()) for row in left),
+        joined=tuple(
+            Picture(
+                image_id=row["image_id"].hex(),
+                label=row["label"],
+                source=row["source"],
+                author=row["author"],
+                added_at_ms=row["added_at_ms"],
+                added_revision=row["added_revision"],
+                reading=Reading.from_json(row["reading"]),
+            )
+            for row in joined
+        ),
+        halves=np.stack(vectors) if vectors else np.empty((0, 0), np.float16),
+        facts=facts(db, gallery, at),
+    )

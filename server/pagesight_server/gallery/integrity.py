@@ -1,0 +1,142 @@
+"""Verifies a store: what SQLite can say of the file, and what it cannot.
+
+    file ──> pages, references ──> pictures: hash, embedding, text ──> history ──> findings
+
+A finding says what to do. An empty list means that every picture that counts can be
+recognised with and every revision adds up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from pagesight_server.gallery.transaction import NOW
+from pagesight_server.text.reading import Reading
+
+_NORM_TOLERANCE = 0.01
+"""fp16 rounds each value by at most 2^-11 of itself, so the length by about 0.0005."""
+
+
+def findings(db: sqlite3.Connection) -> Iterator[str]:
+    """What is wrong with a store, one line each, as it is found."""
+    try:
+        broken = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
+        yield from (f"damaged file: {line}: restore a backup" for line in broken)
+        if broken:
+            return
+        for row in db.execute("PRAGMA foreign_key_check"):
+            yield f"table {row['table']} refers to what {row['parent']} lacks: restore a backup"
+        yield from _pictures(db)
+        yield from _embeddings(db)
+        yield from _readings(db)
+        for gallery in db.execute("SELECT * FROM galleries ORDER BY name").fetchall():
+            yield from _members(db, gallery)
+            yield from _history(db, gallery)
+        unscrubbed = db.execute("SELECT count(*) FROM purged WHERE scrubbed = 0").fetchone()[0]
+        if unscrubbed:
+            yield f"the purge of {unscrubbed} pictures did not end: run `gallery purge` again"
+    except sqlite3.DatabaseError as error:
+        yield f"damaged file: {error}: restore a backup"
+
+
+def _pictures(db: sqlite3.Connection) -> Iterator[str]:
+    rows = db.execute(
+        "SELECT i.id, CAST(i.bytes AS BLOB) AS bytes, k.form, k.size_bytes, k.thumbnail_sha256 "
+        "FROM images i LEFT JOIN kept k ON k.image_id = i.id"
+    )
+    for row in rows:
+        name, data = row["id"].hex(), row["bytes"]
+        if row["form"] is None:
+            yield f"picture {name}: an older pagesight wrote it; stop it and enrol it again"
+        elif (data is None) != (row["form"] in {"none", "expired"}):
+            yield f"picture {name} is marked {row['form']}, which it is not: enrol it again"
+        elif data is not None:
+            expected = row["id"] if row["form"] == "original" else row["thumbnail_sha256"]
+            if hashlib.sha256(data).digest() != expected or len(data) != row["size_bytes"]:
+                yield f"picture {name}: its bytes have changed: restore a backup"
+
+
+def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
+    lengths = db.execute("SELECT bundle, length(vector) AS n FROM embeddings")
+    counted: dict[str, Counter[int]] = {}
+    for row in lengths:
+        counted.setdefault(row["bundle"], Counter())[row["n"]] += 1
+    usual = {bundle: counts.most_common(1)[0][0] for bundle, counts in counted.items()}
+    for row in db.execute(
+        "SELECT image_id, bundle, CAST(vector AS BLOB) AS vector FROM embeddings"
+    ):
+        name, data = row["image_id"].hex(), row["vector"]
+        problem = None
+        if len(data) != usual[row["bundle"]] or len(data) % 2:
+            problem = f"has {len(data) // 2} values, others have {usual[row['bundle']] // 2}"
+        else:
+            length = float(np.linalg.norm(np.frombuffer(data, "<f2").astype(np.float32)))
+            if not abs(length - 1) <= _NORM_TOLERANCE:
+                problem = f"has length {length:.3g}, not 1"
+        if problem:
+            yield f"picture {name}: its embedding by {row['bundle']} {problem}: restore a backup"
+
+
+def _readings(db: sqlite3.Connection) -> Iterator[str]:
+    for row in db.execute("SELECT image_id, bundle, reading FROM readings"):
+        try:
+            Reading.from_json(row["reading"])
+        except ValueError as error:
+            name = row["image_id"].hex()
+            yield f"picture {name}: its text by {row['bundle']} cannot be read ({error})"
+
+
+def _members(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
+    rows = db.execute(
+        f"""SELECT m.image_id FROM memberships m
+            LEFT JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = ?
+            LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = ?
+            WHERE m.gallery_id = ? AND m.{NOW} AND (e.bundle IS NULL OR r.bundle IS NULL)""",
+        (gallery["encoder_bundle"], gallery["ocr_bundle"], gallery["id"]),
+    )
+    for row in rows:
+        yield (
+            f"gallery {gallery['name']}: picture {row['image_id'].hex()} has no embedding or text "
+            "of the gallery's bundles: remove it and enrol it again"
+        )
+
+
+def _history(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
+    """Each revision says how many pictures it had; memberships must add up to the same."""
+    name = gallery["name"]
+    told = {
+        row["revision"]: row["images"]
+        for row in db.execute(
+            "SELECT revision, images FROM revisions WHERE gallery_id = ? ORDER BY revision",
+            (gallery["id"],),
+        )
+    }
+    if max(told, default=0) != gallery["revision"]:
+        yield f"gallery {name} is at revision {gallery['revision']}, its history ends elsewhere"
+    change: Counter[int] = Counter()
+    for table in ("memberships", "purged_memberships"):
+        rows = db.execute(
+            f"SELECT added_revision, removed_revision FROM {table} WHERE gallery_id = ?",
+            (gallery["id"],),
+        )
+        for row in rows:
+            added, removed = row["added_revision"], row["removed_revision"]
+            if removed is not None and removed <= added:
+                yield f"gallery {name}: a picture was removed before it was added, at {added}"
+            change[added] += 1
+            if removed is not None:
+                change[removed] -= 1
+    yield from (
+        f"gallery {name}: pictures came or went at revision {at}, which the history lacks"
+        for at in sorted(change.keys() - told.keys())
+    )
+    count = 0
+    for revision, images in told.items():
+        count += change[revision]
+        if count != images:
+            yield f"gallery {name}, revision {revision}: {count} pictures, not {images} as it says"

@@ -1,0 +1,150 @@
+"""What goes into the store and what comes out, as values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from pagesight_server.common.arrays import Embedding
+from pagesight_server.common.errors import RequestError
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
+from pagesight_server.text.reading import Reading
+
+Form: TypeAlias = Literal["original", "thumbnail", "none", "expired"]
+"""In what form a picture is kept; of an expired one neither embedding nor text is either."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What each gallery of a store may hold; None: as much as the disk."""
+
+    max_pictures: int | None = None
+    max_bytes: int | None = None
+    """Of the pictures as they are kept; embeddings and text come on top."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What every change carries."""
+
+    gallery: str = DEFAULT_GALLERY
+    author: str = ""
+    request_id: str = ""
+    """A repeat within the gallery is not made again but told the first answer."""
+    expected_revision: int = 0
+    """0: whatever it is at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a picture is, as far as it follows from its bytes."""
+
+    image_id: str
+    width_px: int
+    height_px: int
+    data: bytes | None
+    """The bytes as received, or of a thumbnail; None where pictures are not kept."""
+    embedding: Embedding
+    reading: Reading
+    is_thumbnail: bool = False
+
+    @property
+    def form(self) -> Form:
+        """In what form the picture is kept."""
+        if self.data is None:
+            return "none"
+        return "thumbnail" if self.is_thumbnail else "original"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A picture to enrol, or one that failed before it came here."""
+
+    image_id: str
+    label: str
+    source: str = ""
+    error: RequestError | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one entry."""
+
+    image_id: str
+    added: bool
+    error: tuple[str, str, str] | None = None
+    """Status, reason and message of the error."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """The answer to a change."""
+
+    revision: int
+    counts: Mapping[str, int]
+    outcomes: tuple[Outcome, ...] = ()
+
+    def to_json(self) -> str:
+        """Serialises for the store; `from_json` is its inverse."""
+        outcomes = [[o.image_id, o.added, o.error] for o in self.outcomes]
+        return json.dumps([self.revision, dict(self.counts), outcomes], ensure_ascii=False)
+
+    @staticmethod
+    def from_json(data: str) -> Applied:
+        """Reads what `to_json` wrote."""
+        revision, counts, outcomes = json.loads(data)
+        return Applied(
+            revision=revision,
+            counts=counts,
+            outcomes=tuple(
+                Outcome(image_id=i, added=a, error=tuple(e) if e else None) for i, a, e in outcomes
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One change that was made."""
+
+    revision: int
+    made_at_ms: int
+    author: str
+    kind: str
+    summary: str
+    images: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedImage:
+    """One picture of a listing, without what only recognition needs."""
+
+    image_id: str
+    label: str
+    source: str
+    author: str
+    added_at_ms: int
+    added_revision: int
+    width_px: int
+    height_px: int
+    text_lines: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Purged:
+    """What a purge did."""
+
+    image_ids: tuple[str, ...]
+    revisions: Mapping[str, int]
+    """The new revision of each gallery that had ever held one of them, by name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expired:
+    """How many pictures lost their content."""
+
+    removed: int
+    """Removed from every gallery long enough ago."""
+    unused: int
+    """Never enrolled, such as those of a run that was killed."""

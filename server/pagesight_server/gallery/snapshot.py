@@ -1,0 +1,194 @@
+"""What a gallery holds at one revision, as a value: read once, shared by every query."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pagesight_server.common.arrays import Embeddings
+from pagesight_server.common.errors import BundleMismatchError, InvalidRequestError
+from pagesight_server.index.vectors import Halves, Vectors
+from pagesight_server.text.reading import Reading
+
+OTHER = "other"
+"""The answer for a screenshot that shows no known page."""
+
+DEFAULT_GALLERY = "default"
+
+_LABEL = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
+"""Lone surrogates come from folder names that are not UTF-8; nothing can store them."""
+
+
+def is_reserved(label: str) -> bool:
+    """Whether a label marks examples of unknown pages: `other` or `other_...`."""
+    return label == OTHER or label.startswith(OTHER + "_")
+
+
+def check_label(label: str) -> str:
+    """Returns the label, or raises.
+
+    Raises:
+        InvalidRequestError: it is not 1 to 128 characters without "/" and control characters.
+    """
+    if not _LABEL.fullmatch(label) or label in {".", ".."} or label != label.strip():
+        raise InvalidRequestError(
+            f"{label!r} cannot be a label: use 1 to 128 characters without '/', "
+            "control characters and surrounding spaces"
+        )
+    return label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelFacts:
+    """What the operator knows of one label (a section of `labels.toml`)."""
+
+    brands: tuple[str, ...] = ()
+    """A page of this label normally shows one of these names."""
+
+    outputs: tuple[str, ...] = ()
+    """Business labels of the reply; none means the label itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundles:
+    """Ids of the bundles that make embeddings and texts; both sides must agree."""
+
+    encoder: str
+    ocr: str
+
+
+def check_bundles(gallery: str, made_by: Bundles, running: Bundles) -> None:
+    """Refuses to compare what different bundles made.
+
+    Raises:
+        BundleMismatchError: other bundles made the gallery.
+    """
+    if made_by != running:
+        raise BundleMismatchError(
+            f"gallery {gallery!r} was made with {made_by.encoder} and {made_by.ocr}, not with "
+            f"{running.encoder} and {running.ocr}: use its bundles, or move it to these with "
+            "`pagesight-server gallery reindex`"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """One labelled picture of a gallery."""
+
+    image_id: str
+    """SHA-256 of its bytes, in hexadecimal."""
+    label: str
+    source: str
+    author: str
+    added_at_ms: int
+    """Unix time, UTC."""
+    added_revision: int
+    reading: Reading
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Changes:
+    """What became of a gallery between two revisions."""
+
+    revision: int
+    """The later one."""
+    bundles: Bundles
+    left: tuple[tuple[str, str], ...]
+    """Label and id of pictures that are no longer there, or there under another label."""
+    joined: tuple[Picture, ...]
+    """Pictures that were not there, or there under another label; by label, then id."""
+    halves: Halves
+    """Of each that joined."""
+    facts: Mapping[str, LabelFacts]
+    """All of the later revision."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """A gallery at one revision. Pictures are ordered by label, then id."""
+
+    gallery: str
+    revision: int
+    encoder_bundle: str
+    ocr_bundle: str
+    pictures: tuple[Picture, ...]
+    embeddings: Embeddings | Vectors
+    """Row i belongs to pictures[i]; stored as fp16, so equal to about 1e-3."""
+    facts: Mapping[str, LabelFacts]
+
+    @property
+    def bundles(self) -> Bundles:
+        """What made its embeddings and texts."""
+        return Bundles(encoder=self.encoder_bundle, ocr=self.ocr_bundle)
+
+    def after(self, changes: Changes) -> Snapshot:
+        """The snapshot that changes lead to; it shares with this one what did not change.
+
+        Raises:
+            ValueError: the embeddings are not `Vectors`, or what left was never there.
+        """
+        if not isinstance(self.embeddings, Vectors):
+            raise ValueError("only a snapshot over Vectors can be continued")
+
+        def key(picture: Picture) -> tuple[str, str]:
+            return picture.label, picture.image_id
+
+        was: dict[str, int] = {}
+        for label, image_id in changes.left:
+            row = bisect_left(self.pictures, (label, image_id), key=key)
+            if row == len(self.pictures) or key(self.pictures[row]) != (label, image_id):
+                raise ValueError(f"{image_id} was not in revision {self.revision}")
+            was[image_id] = row
+        gone = sorted(was.values())
+        stayed = list(self.pictures)
+        for row in reversed(gone):
+            del stayed[row]
+        places = [bisect_left(stayed, key(picture), key=key) for picture in changes.joined]
+        pictures: list[Picture] = []
+        begin = 0
+        for place, picture in zip(places, changes.joined, strict=True):
+            pictures += stayed[begin:place]
+            pictures.append(picture)
+            begin = place
+        pictures += stayed[begin:]
+        kept = np.delete(np.arange(len(self.pictures), dtype=np.int64), gone)
+        before = [was.get(picture.image_id, -1) for picture in changes.joined]
+        new = np.asarray(before, np.int64) < 0
+        return replace(
+            self,
+            revision=changes.revision,
+            pictures=tuple(pictures),
+            embeddings=self.embeddings.after(np.insert(kept, places, before), changes.halves[new]),
+            facts=changes.facts,
+        )
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that can be an answer, in order."""
+        return tuple(sorted({p.label for p in self.pictures if not is_reserved(p.label)}))
+
+    def drawn(self, most: int) -> dict[str, list[int]]:
+        """At most so many rows of each label, in order: those whose ids come first.
+
+        Ids are hashes of the pictures, so these are as good as drawn by lot; and a picture that
+        joins or leaves changes no other's place but the last one's.
+        """
+        rows: defaultdict[str, list[int]] = defaultdict(list)
+        for row, picture in enumerate(self.pictures):
+            rows[picture.label].append(row)
+        return {
+            label: sorted(rows[label], key=lambda row: self.pictures[row].image_id)[:most]
+            for label in sorted(rows)
+        }
+
+    def outputs(self, label: str) -> tuple[str, ...]:
+        """The business labels of an answer: none for `other`."""
+        if label == OTHER:
+            return ()
+        facts = self.facts.get(label)
+        return facts.outputs if facts and facts.outputs else (label,)

@@ -1,0 +1,174 @@
+"""The SQLite file of a store: opened, brought forward, locked, and never half written.
+
+    open -> ours? -> write-ahead log -> migrate -> transaction ──COMMIT──> on disk, acknowledged
+                                                        └──anything else──> as it was
+
+One connection per object, used by one thread at a time; processes take turns through
+SQLite's own lock.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pagesight_server.common.errors import SetupError, StorageError
+from pagesight_server.gallery import schema
+
+_APPLICATION_ID = 0x50534754
+_LOCK_TIMEOUT_S = 30.0
+"""How long a change waits for the change of another process."""
+
+
+def derived_folder(store: Path) -> Path:
+    """Where whatever is derived from a store is kept beside it; a purge empties it."""
+    return store.with_name(store.name + ".index")
+
+
+class StoreFile:
+    """An open store.
+
+    Args:
+        path: The file; made when missing, brought to the present schema when older.
+
+    Raises:
+        SetupError: the file is no store, or one of a newer pagesight.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        try:
+            self.db = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT_S
+            )
+        except sqlite3.Error as error:
+            raise SetupError(f"cannot open the store {path}: {error}") from error
+        try:
+            self._prepare()
+        except BaseException as error:
+            self.db.close()
+            if isinstance(error, sqlite3.Error):
+                raise SetupError(f"cannot open the store {path}: {error}") from error
+            raise
+
+    def _prepare(self) -> None:
+        self.db.row_factory = sqlite3.Row
+        self._version()  # before anything is written: the file may be another program's
+        self._write_ahead()
+        self.db.execute("PRAGMA synchronous = FULL")
+        # What is deleted is overwritten, so that a purge has less to find.
+        self.db.execute("PRAGMA secure_delete = ON")
+        with self.transaction():
+            version = self._version()
+            if version < schema.VERSION:
+                for statement in schema.statements(version):
+                    self.db.execute(statement)
+                self.db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                self.db.execute(f"PRAGMA user_version = {schema.VERSION}")
+        self.db.execute("PRAGMA foreign_keys = ON")
+
+    def _version(self) -> int:
+        """The schema of the file, 0 of an empty one; refuses what this code cannot read."""
+        version: int = self.db.execute("PRAGMA user_version").fetchone()[0]
+        application = self.db.execute("PRAGMA application_id").fetchone()[0]
+        empty = self.db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if not empty and application != _APPLICATION_ID:
+            raise SetupError(f"{self.path} is a database of another program")
+        if version > schema.VERSION:
+            raise SetupError(
+                f"{self.path} was written by a newer pagesight (schema {version}, this one "
+                f"reads {schema.VERSION}): upgrade pagesight"
+            )
+        return 0 if empty else version
+
+    def _write_ahead(self) -> None:
+        """Switches the journal; where two processes make a store at once, one waits here.
+
+        SQLite waits for no lock while it switches: https://sqlite.org/wal.html.
+        """
+        last_try_s = time.monotonic() + _LOCK_TIMEOUT_S
+        while True:
+            try:
+                self.db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > last_try_s:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
+
+    def close(self) -> None:
+        """Closes the file; the store can be opened again."""
+        with self._lock:
+            self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of its block or nothing; on disk when it ends."""
+        with self._lock:
+            self.db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self.db.execute("COMMIT")
+            except BaseException:
+                if self.db.in_transaction:
+                    self.db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """A transaction for a request.
+
+        Raises:
+            StorageError: the disk is full or another process keeps the store locked.
+        """
+        try:
+            with self.transaction():
+                yield
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"the store could not be written and is unchanged: {error}"
+            ) from error
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """All reads inside see one state of the file, whatever other processes write."""
+        with self._lock:
+            nested = self.db.in_transaction
+            if not nested:
+                self.db.execute("BEGIN")
+            try:
+                yield self.db
+            finally:
+                if not nested:
+                    self.db.execute("COMMIT")
+
+    def scrub(self) -> None:
+        """Rewrites the file without what was deleted, and empties the log.
+
+        The free space of the file is gone, the log has no bytes, and what was derived from
+        the store is removed: it can be made again.
+
+        Raises:
+            StorageError: there is no room for the copy, or a reader holds the log.
+        """
+        try:
+            with self._lock:
+                self.db.execute("VACUUM")
+                # What is derived holds vectors of every picture; it is made again without these.
+                shutil.rmtree(derived_folder(self.path), ignore_errors=True)
+                busy, _, _ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            raise StorageError(f"the store could not be rewritten: {error}") from error
+        if busy:
+            raise StorageError(
+                "the log of the store could not be emptied, because another process reads: "
+                "run it again"
+            )

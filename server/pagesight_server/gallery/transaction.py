@@ -1,0 +1,310 @@
+"""One change of one gallery: the statements that make up a transaction of `store.py`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from pagesight_server.common.errors import (
+    AlreadyExistsError,
+    InvalidRequestError,
+    LimitError,
+    NotFoundError,
+    PurgedError,
+    RequestError,
+)
+from pagesight_server.gallery.model import Entry, Limits, Outcome
+from pagesight_server.gallery.snapshot import Bundles, LabelFacts, check_bundles, check_label
+
+NOW = "removed_revision IS NULL"
+"""SQL: true of what counts now."""
+
+AT = "added_revision <= :at AND (removed_revision IS NULL OR removed_revision > :at)"
+"""SQL: true of what counted at the revision `:at`."""
+
+
+class Edit:
+    """One change of one gallery, inside a transaction."""
+
+    def __init__(
+        self,
+        db: sqlite3.Connection,
+        gallery: sqlite3.Row,
+        author: str,
+        now_ms: int,
+        limits: Limits,
+        *,
+        revision: int | None = None,
+    ) -> None:
+        self._db = db
+        self._row = gallery
+        self._id = self.gallery_id = int(gallery["id"])
+        self._author = author
+        self._now_ms = now_ms
+        self._limits = limits
+        self._size_before = self._size() if limits != Limits() else (0, 0)
+        self.revision: int = gallery["revision"] if revision is None else revision
+        self._next = self.revision + 1
+
+    @property
+    def made_by(self) -> Bundles:
+        """What made the content that counts."""
+        return Bundles(encoder=self._row["encoder_bundle"], ocr=self._row["ocr_bundle"])
+
+    def check_bundles(self, bundles: Bundles) -> None:
+        """Raises BundleMismatchError unless the gallery was made with these."""
+        check_bundles(self._row["name"], self.made_by, bundles)
+
+    def add(self, entry: Entry) -> Outcome:
+        """Enrols one picture; what speaks against it is told in the outcome."""
+        error = entry.error
+        if error is None:
+            present = self._find(entry.image_id)
+            if present is None:
+                label, key = check_label(entry.label), image_key(entry.image_id)
+                if self.has_content(key):
+                    self.open(entry.image_id, label, entry.source)
+                    return Outcome(image_id=entry.image_id, added=True)
+                error = self._gone(key)
+            elif present["label"] == entry.label:
+                return Outcome(image_id=entry.image_id, added=False)
+            else:
+                error = AlreadyExistsError(
+                    f"the same picture is enrolled as {present['label']!r}: relabel it instead"
+                )
+        return _failed(entry.image_id, error)
+
+    def has_content(self, key: bytes) -> bool:
+        """Whether embedding and text of a picture are stored, by the gallery's bundles."""
+        sql = """SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
+                 WHERE image_id = ? AND e.bundle = ? AND r.bundle = ?"""
+        made_by = (self._row["encoder_bundle"], self._row["ocr_bundle"])
+        return self._db.execute(sql, (key, *made_by)).fetchone() is not None
+
+    def _gone(self, key: bytes) -> RequestError:
+        """Why a picture cannot be a member."""
+        if self._db.execute("SELECT 1 FROM purged WHERE image_id = ?", (key,)).fetchone():
+            return PurgedError("the picture was purged from this store, which is final")
+        return NotFoundError(
+            "what was seen and read of the picture is no longer kept: enrol it again from its file"
+        )
+
+    def member(self, image_id: str) -> sqlite3.Row:
+        """The membership of a picture; raises NotFoundError when there is none."""
+        row = self._find(image_id)
+        if row is None:
+            raise NotFoundError(f"gallery {self._row['name']!r} has no image {image_id}")
+        return row
+
+    def holds(self, image_id: str) -> bool:
+        """Whether a picture is a member now."""
+        return self._find(image_id) is not None
+
+    def _find(self, image_id: str) -> sqlite3.Row | None:
+        row: sqlite3.Row | None = self._db.execute(
+            f"SELECT * FROM memberships WHERE gallery_id = ? AND image_id = ? AND {NOW}",
+            (self._id, image_key(image_id)),
+        ).fetchone()
+        return row
+
+    def open(self, image_id: str, label: str, source: str) -> None:
+        """Makes a picture a member from the new revision on."""
+        self._db.execute(
+            "INSERT INTO memberships (gallery_id, image_id, label, source, author, added_at_ms, "
+            "added_revision) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._id,
+                image_key(image_id),
+                label,
+                source,
+                self._author,
+                self._now_ms,
+                self._next,
+            ),
+        )
+
+    def close(self, image_id: str) -> sqlite3.Row:
+        """Ends the membership of a picture with the old revision, and returns it."""
+        row = self.member(image_id)
+        self._db.execute(
+            f"UPDATE memberships SET removed_revision = ? "
+            f"WHERE gallery_id = ? AND image_id = ? AND {NOW}",
+            (self._next, self._id, row["image_id"]),
+        )
+        return row
+
+    def labels(self) -> set[str]:
+        """The labels that have a picture now."""
+        rows = self._db.execute(
+            f"SELECT DISTINCT label FROM memberships WHERE gallery_id = ? AND {NOW}", (self._id,)
+        )
+        return {row["label"] for row in rows}
+
+    def set_facts(self, label: str, facts: LabelFacts) -> bool:
+        """Replaces the facts of one label; says whether they differ."""
+        row = self._db.execute(
+            f"SELECT * FROM facts WHERE gallery_id = ? AND label = ? AND {NOW}", (self._id, label)
+        ).fetchone()
+        if (facts_of(row) if row else LabelFacts()) == facts:
+            return False
+        self._close_facts(label)
+        if facts != LabelFacts():
+            self._db.execute(
+                "INSERT INTO facts (gallery_id, label, brands, outputs, added_revision) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (
+                    self._id,
+                    label,
+                    json.dumps(facts.brands, ensure_ascii=False),
+                    json.dumps(facts.outputs, ensure_ascii=False),
+                    self._next,
+                ),
+            )
+        return True
+
+    def _close_facts(self, label: str) -> None:
+        self._db.execute(
+            f"UPDATE facts SET removed_revision = ? WHERE gallery_id = ? AND label = ? AND {NOW}",
+            (self._next, self._id, label),
+        )
+
+    def restore(self, revision: int) -> tuple[int, int, tuple[Outcome, ...]]:
+        """Brings back members and facts of a revision.
+
+        Returns:
+            How many pictures came, how many went, and those that could not come back: purged,
+            expired, or never seen by the bundles that the gallery has now.
+        """
+
+        def members(at: int) -> dict[bytes, sqlite3.Row]:
+            rows = self._db.execute(
+                f"SELECT * FROM memberships WHERE gallery_id = :gallery AND {AT}",
+                {"gallery": self._id, "at": at},
+            )
+            return {row["image_id"]: row for row in rows}
+
+        def facts(at: int) -> dict[str, LabelFacts]:
+            rows = self._db.execute(
+                f"SELECT * FROM facts WHERE gallery_id = :gallery AND {AT}",
+                {"gallery": self._id, "at": at},
+            )
+            return {row["label"]: facts_of(row) for row in rows}
+
+        then, now = members(revision), members(self.revision)
+        purged = self._db.execute(
+            f"SELECT image_id FROM purged_memberships WHERE gallery_id = :gallery AND {AT}",
+            {"gallery": self._id, "at": revision},
+        )
+        lost = [key for key in then if key not in now and not self.has_content(key)]
+        lost = sorted([*lost, *(row["image_id"] for row in purged)])
+        back = [
+            key
+            for key, row in then.items()
+            if key not in lost and (key not in now or now[key]["label"] != row["label"])
+        ]
+        gone = [key for key in now if key not in then]
+        for key in [*gone, *(key for key in back if key in now)]:
+            self.close(key.hex())
+        for key in back:
+            self.open(key.hex(), then[key]["label"], then[key]["source"])
+        old_facts, new_facts = facts(revision), facts(self.revision)
+        for label in old_facts.keys() | new_facts.keys():
+            self.set_facts(label, old_facts.get(label, LabelFacts()))
+        return len(back), len(gone), tuple(_failed(key.hex(), self._gone(key)) for key in lost)
+
+    def move(self, bundles: Bundles) -> None:
+        """Makes the gallery one of other bundles."""
+        self._db.execute(
+            "UPDATE galleries SET encoder_bundle = ?, ocr_bundle = ? WHERE id = ?",
+            (bundles.encoder, bundles.ocr, self._id),
+        )
+
+    def commit(self, kind: str, summary: str) -> None:
+        """Writes the new revision down; raises LimitError when the gallery grew too large."""
+        images, size_bytes = self._size()
+        # A gallery that is over a limit that was lowered may shrink, and be edited otherwise.
+        if images > self._size_before[0] or size_bytes > self._size_before[1]:
+            self._check_limits(images, size_bytes)
+        self._db.execute(
+            "INSERT INTO revisions (gallery_id, revision, made_at_ms, author, kind, summary, "
+            "images) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (self._id, self._next, self._now_ms, self._author, kind, summary, images),
+        )
+        self._db.execute("UPDATE galleries SET revision = ? WHERE id = ?", (self._next, self._id))
+
+    def remember(self, request_id: str, kind: str, answer: str, *, keep: int) -> None:
+        """Keeps what a change was told, for its repeat; forgets the oldest answers beyond `keep`.
+
+        A repeat of a forgotten change is made again.
+        """
+        self._db.execute(
+            "INSERT INTO answers (gallery_id, request_id, kind, answer) VALUES (?, ?, ?, ?)",
+            (self._id, request_id, kind, answer),
+        )
+        self._db.execute(
+            "DELETE FROM answers WHERE gallery_id = :gallery AND number <= (SELECT number FROM "
+            "answers WHERE gallery_id = :gallery ORDER BY number DESC LIMIT 1 OFFSET :keep)",
+            {"gallery": self._id, "keep": keep},
+        )
+
+    def check_full(self) -> None:
+        """Raises LimitError when not one more picture fits."""
+        images, size_bytes = self._size_before
+        self._check_limits(images + 1, size_bytes + 1)
+
+    def _size(self) -> tuple[int, int]:
+        """Pictures, and bytes kept of them; bytes are 0 where no limit asks for them."""
+        size = "0"
+        if self._limits.max_bytes is not None:
+            size = "(SELECT size_bytes FROM kept WHERE kept.image_id = memberships.image_id)"
+        row = self._db.execute(
+            f"SELECT count(*), coalesce(sum({size}), 0) FROM memberships "
+            f"WHERE gallery_id = ? AND {NOW}",
+            (self._id,),
+        ).fetchone()
+        return row[0], row[1]
+
+    def _check_limits(self, images: int, size_bytes: int) -> None:
+        name, limits = self._row["name"], self._limits
+        if limits.max_pictures is not None and images > limits.max_pictures:
+            raise LimitError(
+                f"gallery {name!r} may hold {limits.max_pictures:,} pictures and this would make "
+                f"{images:,}: remove some, or raise gallery.max_pictures; nothing was changed"
+            )
+        if limits.max_bytes is not None and size_bytes > limits.max_bytes:
+            raise LimitError(
+                f"gallery {name!r} may keep {limits.max_bytes:,} bytes of pictures and this would "
+                f"make {size_bytes:,}: remove some, keep thumbnails, or raise gallery.max_bytes; "
+                "nothing was changed"
+            )
+
+
+def _failed(image_id: str, error: RequestError) -> Outcome:
+    return Outcome(image_id=image_id, added=False, error=(error.status, error.reason, str(error)))
+
+
+def image_key(image_id: str) -> bytes:
+    """The key of an image id; raises InvalidRequestError when it is none."""
+    try:
+        key = bytes.fromhex(image_id)
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise InvalidRequestError(
+            f"{image_id!r} is no image id: use the 64 hexadecimal digits that `list` shows"
+        )
+    return key
+
+
+def facts_of(row: sqlite3.Row) -> LabelFacts:
+    """Facts from a row of their table."""
+    return LabelFacts(
+        brands=tuple(json.loads(row["brands"])), outputs=tuple(json.loads(row["outputs"]))
+    )
+
+
+def names(labels: Sequence[str], limit: int = 5) -> str:
+    """Some names in one line, however many there are."""
+    shown = ", ".join(labels[:limit])
+    return shown if len(labels) <= limit else f"{shown} and {len(labels) - limit} more"

@@ -1,0 +1,122 @@
+"""Pixels to embeddings, with an encoder bundle.
+
+pixels -> resize, or patches, as the manifest says -> padded to a batch size that was run
+before the first request, where sizes are fixed -> model.onnx -> embedding of length 1
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from pagesight_server.common.arrays import Embeddings, Pixels
+from pagesight_server.common.errors import SetupError
+from pagesight_server.inference.bundle import Bundle, Tensors
+from pagesight_server.inference.naflex import Naflex, Resize
+from pagesight_server.inference.onnx_session import Compute, Graph
+
+_OPENCV = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
+_PILLOW = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+class Encoder:
+    """Embeds pictures; for one thread at a time.
+
+    Args:
+        bundle: Of kind `encoder`.
+        compute: Where its graph runs.
+        sizes: Batch sizes that the graph runs at, ascending; each is run once, here. A batch
+            between two of them is padded to the larger. None: any size, nothing is run ahead.
+
+    Raises:
+        SetupError: the bundle asks for what this server cannot do, or fails its golden pairs.
+    """
+
+    def __init__(self, bundle: Bundle, compute: Compute, *, sizes: Sequence[int] = ()) -> None:
+        self.bundle = bundle
+        self._sizes = tuple(sizes)
+        self._prepare = _preprocessing(bundle)
+        self._graph = Graph(bundle.file("model.onnx"), compute)
+        bundle.check_golden(lambda _graph, inputs: self._run(inputs))
+        for size in self._sizes:
+            self.encode([np.zeros((64, 32, 3), np.uint8)] * size)
+
+    def encode(self, pictures: Sequence[Pixels]) -> Embeddings:
+        """Embeds a batch of pictures of any sizes.
+
+        Args:
+            pictures: At least one and at most the largest size, each height x width x 3, RGB.
+
+        Returns:
+            Shape (pictures, embedding_dim), each row of length 1.
+        """
+        inputs = padded(self._prepare(pictures), self._size(len(pictures)))
+        embeddings: Embeddings = self._run(inputs)["embedding"]
+        return embeddings[: len(pictures)]
+
+    def _size(self, pictures: int) -> int:
+        at = bisect_left(self._sizes, pictures)
+        if self._sizes and at == len(self._sizes):
+            raise ValueError(f"{pictures} pictures are more than the largest size of {self._sizes}")
+        return self._sizes[at] if self._sizes else pictures
+
+    def _run(self, inputs: Tensors) -> Tensors:
+        outputs = self._graph.run(inputs)
+        dimension = outputs["embedding"].shape[1]
+        if dimension != self.bundle.embedding_dim:
+            raise SetupError(
+                f"bundle {self.bundle.id} gives embeddings of {dimension} values, its manifest "
+                f"says {self.bundle.embedding_dim}: export it again"
+            )
+        return outputs
+
+
+def padded(inputs: Tensors, size: int) -> Tensors:
+    """Repeats the last item until there are `size`: numbers that the model is sure to bear."""
+    missing = size - len(next(iter(inputs.values())))
+    if missing == 0:
+        return inputs
+    return {
+        name: np.concatenate([values, np.repeat(values[-1:], missing, axis=0)])
+        for name, values in inputs.items()
+    }
+
+
+def _preprocessing(bundle: Bundle) -> Callable[[Sequence[Pixels]], Tensors]:
+    """What the manifest says happens to pictures before the graph."""
+    geometry = bundle.manifest["input"]
+    resize = bundle.manifest["preprocessing"].get("resize")
+    call = _resize(resize)
+    if call is not None and geometry["geometry"] == "naflex":
+        return Naflex.from_manifest(geometry, call)
+    if call is not None and geometry["geometry"] == "fixed":
+        height, width = int(geometry["height"]), int(geometry["width"])
+        return lambda pictures: {"pixels": np.stack([call(p, height, width) for p in pictures])}
+    raise SetupError(
+        f"bundle {bundle.id} needs preprocessing that this server does not know: "
+        f"geometry {geometry['geometry']!r}, resize {resize}; upgrade pagesight"
+    )
+
+
+def _resize(how: Mapping[str, Any] | None) -> Resize | None:
+    library, interpolation = (how or {}).get("library"), str((how or {}).get("interpolation"))
+    if library == "opencv" and interpolation in _OPENCV:
+        flag = _OPENCV[interpolation]
+        return lambda p, height, width: np.asarray(
+            cv2.resize(p, (width, height), interpolation=flag), dtype=np.uint8
+        )
+    if library == "pillow" and interpolation in _PILLOW:
+        kernel = _PILLOW[interpolation]
+        return lambda p, height, width: np.asarray(
+            Image.fromarray(p).resize((width, height), kernel), dtype=np.uint8
+        )
+    return None

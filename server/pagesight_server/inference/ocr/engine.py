@@ -1,0 +1,224 @@
+"""Reads many screenshots at once: found one by one, recognised together.
+
+    read ──> parts ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
+                                                                  │  ^
+           narrow, then where unsure again as the library pads ───┘  │
+             └──> seen before or under way? ──yes──> ────────────────┤
+                                └──no──> pool of all pictures ───────┘
+
+Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import itertools
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.common.cache import Memo
+from pagesight_server.common.threads import Workers, step_back
+from pagesight_server.common.timings import measure
+from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.ocr.detector import Detector
+from pagesight_server.inference.ocr.line_pool import Pool, Recognise
+from pagesight_server.inference.ocr.recogniser import Recogniser, Text
+from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
+from pagesight_server.inference.ocr.tiling import Region, cut, join
+from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.text.reading import Reading, TextLine, in_reading_order
+
+T = TypeVar("T")
+
+
+class Detect(Protocol):
+    """What the engine needs of a detector."""
+
+    def find(self, pixels: Pixels) -> list[Region]:
+        """The text regions of a picture, in any order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A picture whose text was found and not yet read."""
+
+    width_px: int
+    height_px: int
+    regions: tuple[Region, ...]
+    turn: int
+    """Whose lines go first, of several pages."""
+
+
+class OcrEngine:
+    """Reads pictures; for many tasks of one event loop.
+
+    Args:
+        detectors: Threads that find text.
+        recognisers: Threads that recognise it, each with one resource.
+        settings: How.
+        library: The library's own numbers.
+    """
+
+    def __init__(
+        self,
+        detectors: Workers[Detect],
+        recognisers: Sequence[Workers[Recognise]],
+        settings: OcrSettings,
+        library: LibraryNumbers,
+    ) -> None:
+        self._detectors = detectors
+        self._settings = settings
+        self._library = library
+        self._turns = itertools.count()
+        self.pool = Pool(recognisers, settings)
+        """Batches and what waits for them."""
+        self.cache: Memo[bytes, Text] = Memo(settings.cache_entries)
+        """Texts by the pixels of a line and its padding; `hits` and `misses` tell what it saves."""
+        self.reread = 0
+        """Lines that were read twice."""
+
+    async def read(self, pixels: Pixels) -> Reading:
+        """Reads all text of a picture; a picture without text has no lines.
+
+        Cancelling it takes whatever of it waits out of the queues.
+
+        Args:
+            pixels: Height x width x 3, RGB.
+
+        Raises:
+            RuntimeError: the engine is closed.
+            Exception: whatever a session raises.
+        """
+        page = await self.find(pixels)
+        lines = await self.recognise(page, range(len(page.regions)))
+        return Reading(
+            width_px=page.width_px,
+            height_px=page.height_px,
+            lines=in_reading_order([line for line in lines if line is not None]),
+        )
+
+    async def find(self, pixels: Pixels) -> Page:
+        """Finds the text of a picture without reading it, for `recognise`.
+
+        Raises:
+            Exception: as `read`.
+        """
+        turn = next(self._turns)
+        height_px, width_px = pixels.shape[:2]
+        bands = cut(
+            height_px,
+            width_px,
+            longest_px=self._library.longest_px,
+            narrowest_px=self._settings.narrowest_px,
+        )
+        parts = [pixels[band.top : band.bottom] for band in bands]
+        with measure("detect"):
+            found = await _together(self._find(part) for part in parts)
+        regions = tuple(join(list(zip(bands, found, strict=True))))
+        return Page(width_px=width_px, height_px=height_px, regions=regions, turn=turn)
+
+    async def recognise(self, page: Page, numbers: Sequence[int]) -> list[TextLine | None]:
+        """Reads some lines of a page, each as if all were read; None where there is no text.
+
+        Args:
+            page: What `find` found.
+            numbers: Of its regions.
+
+        Raises:
+            Exception: as `read`.
+        """
+        padded = library_widths([region.strip.shape[1] for region in page.regions], self._library)
+        regions = [page.regions[number] for number in numbers]
+        with measure("recognise"):
+            texts = await _together(
+                self._text(
+                    page.regions[number].strip, self._settings.width(padded[number]), page.turn
+                )
+                for number in numbers
+            )
+        return [
+            TextLine(text, confidence, region.box)
+            if text.strip() and confidence >= self._library.min_confidence
+            else None
+            for region, (text, confidence) in zip(regions, texts, strict=True)
+        ]
+
+    async def close(self) -> None:
+        """Ends the threads after their present runs; whatever waits is cancelled."""
+        await asyncio.gather(asyncio.to_thread(self._detectors.close), self.pool.close())
+
+    async def _find(self, part: Pixels) -> list[Region]:
+        return await self._detectors.run(lambda detector: detector.find(part))
+
+    async def _text(self, strip: Pixels, padded: int, turn: int) -> Text:
+        width = self._settings.width(strip.shape[1])
+        digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
+        text = await self._read(strip, digest, width, turn)
+        if width == padded or text.confidence >= self._settings.reread_below:
+            return text
+        self.reread += 1
+        return await self._read(strip, digest, padded, turn)
+
+    async def _read(self, strip: Pixels, digest: bytes, width: int, turn: int) -> Text:
+        key = strip.shape[1].to_bytes(4) + width.to_bytes(4) + digest
+        return await self.cache.get(key, lambda: self.pool.submit(strip, width, turn=turn))
+
+
+def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
+    """Starts the threads of an OCR bundle.
+
+    Args:
+        bundle: Of kind `ocr`.
+        compute: Of each session.
+        settings: How many threads there are, and how they read.
+
+    Raises:
+        SetupError: the bundle cannot be loaded or fails its golden pairs.
+    """
+    detectors = [
+        Detector(bundle, compute, max_enlarged_px=settings.max_enlarged_px)
+        for _ in range(settings.detectors)
+    ]
+    recognisers = [Recogniser(bundle, compute) for _ in range(settings.recognisers)]
+    graphs = {"detection": detectors[0].graph, "recognition": recognisers[0].graph}
+    bundle.check_golden(lambda graph, inputs: graphs[graph].run(inputs))
+    for recogniser in recognisers:
+        recogniser.warm(settings.shapes())
+    return OcrEngine(
+        # What is being recognised came before what is being found: it is to be finished first.
+        owned(detectors, name="detector", first=step_back),
+        [owned([recogniser], name="recogniser") for recogniser in recognisers],
+        settings,
+        library_numbers(bundle),
+    )
+
+
+def owned(
+    resources: Sequence[T], *, name: str, first: Callable[[], None] = lambda: None
+) -> Workers[T]:
+    """Threads for resources that are made already, one for each; `first` as in `Workers`."""
+    return Workers(iter(resources).__next__, len(resources), name=name, first=first)
+
+
+def library_numbers(bundle: Bundle) -> LibraryNumbers:
+    """Reads them from a manifest."""
+    numbers = bundle.manifest["preprocessing"]
+    return LibraryNumbers(
+        longest_px=numbers["picture"]["max_side_len"],
+        batch=numbers["recognition"]["rec_batch_num"],
+        padded_px=numbers["recognition"]["rec_img_shape"][2],
+        min_confidence=numbers["result"]["text_score"],
+    )
+
+
+async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; when one fails, or all are cancelled, the others end as well."""
+    tasks = [asyncio.create_task(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

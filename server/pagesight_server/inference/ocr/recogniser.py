@@ -1,0 +1,69 @@
+"""Strips to texts: one batch, one run.
+
+    strips of up to W pixels ──┐
+    0 right of each ───────────┴─> graph -> indices, confidences -> CTC -> text, mean confidence
+
+Normalisation and arg-max are inside the graph, so only indices leave it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.onnx_session import Compute, Graph
+
+
+class Text(NamedTuple):
+    """What a strip says."""
+
+    text: str
+    confidence: float
+    """Mean probability of its characters; 0 for none."""
+
+
+class Recogniser:
+    """Reads strips; for one thread at a time.
+
+    Raises:
+        SetupError: the graph cannot be loaded.
+    """
+
+    def __init__(self, bundle: Bundle, compute: Compute) -> None:
+        recognition = bundle.manifest["input"]["recognition"]
+        self._height = int(recognition["height"])
+        self._blank = int(recognition["blank"])
+        characters = bundle.file(recognition["characters"]).read_text("utf-8")
+        self._characters: list[str] = json.loads(characters)
+        self.graph = Graph(bundle.file("recognition.onnx"), compute)
+
+    def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+        """Reads strips, padded to a width; text and confidence of each, in order."""
+        crops = np.zeros((len(strips), self._height, width, 3), np.uint8)
+        widths = np.empty(len(strips), np.int64)
+        for slot, strip in enumerate(strips):
+            widths[slot] = strip.shape[1]
+            crops[slot, :, : strip.shape[1]] = strip
+        outputs = self.graph.run({"crops": crops, "widths": widths})
+        return [
+            self._text(indices, confidences)
+            for indices, confidences in zip(outputs["indices"], outputs["confidences"], strict=True)
+        ]
+
+    def warm(self, shapes: Iterable[tuple[int, int]]) -> None:
+        """Runs once at each batch size and width, so that no request waits for a first run."""
+        for size, width in shapes:
+            self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
+
+    def _text(self, indices: NDArray[np.int64], confidences: NDArray[np.float32]) -> Text:
+        """Greedy CTC: repeats collapse, blanks go."""
+        keep = indices != self._blank
+        keep[1:] &= indices[1:] != indices[:-1]
+        text = "".join(self._characters[i] for i in indices[keep])
+        return Text(text, float(confidences[keep].mean()) if text else 0.0)

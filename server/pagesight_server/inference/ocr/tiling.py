@@ -1,0 +1,101 @@
+"""Tall pictures in parts, so that text keeps the height it has on a screen.
+
+    1080 x 8000 ──cut──> four bands of 1080 x 2430, overlapping ──detect each──> regions
+                                                          regions ──join──> each line once
+
+A line that a cut goes through is found twice: in part by the band whose end it lies at, and
+whole by the band that has it further inside. The one further inside is kept.
+
+Wide pictures are never cut, since a line of text would be: they are shrunk, as in the library.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.text.reading import Box
+
+PHONE = 2.25
+"""Height over width of a usual phone: what the models' text sizes are made for."""
+
+OVERLAP = 0.25
+"""Of the width: more than any line's height, so that each line is whole in some band."""
+
+
+class Band(NamedTuple):
+    """Rows of a picture, bottom exclusive."""
+
+    top: int
+    bottom: int
+
+
+class Region(NamedTuple):
+    """Where text is, and its pixels as the recogniser takes them."""
+
+    box: Box
+    """In the picture that was searched."""
+    strip: Pixels
+    """48 x width x 3, BGR, turned upright."""
+
+
+def cut(height_px: int, width_px: int, *, longest_px: int, narrowest_px: int) -> list[Band]:
+    """Bands to look at one by one; one band, the whole, for all but tall pictures.
+
+    Args:
+        height_px: Of the picture.
+        width_px: Of the picture.
+        longest_px: The side that detection shrinks larger pictures to.
+        narrowest_px: Width that shrinking may leave; a narrower picture is not shrunk at all.
+    """
+    shrunk_px = width_px * min(1.0, longest_px / height_px)
+    if shrunk_px >= min(width_px, narrowest_px):
+        return [Band(0, height_px)]
+    span = max(longest_px, round(PHONE * width_px))
+    overlap = math.ceil(OVERLAP * width_px)
+    count = math.ceil((height_px - overlap) / (span - overlap))
+    if count < 2:
+        return [Band(0, height_px)]
+    tops = [round(i * (height_px - span) / (count - 1)) for i in range(count)]
+    return [Band(top, top + span) for top in tops]
+
+
+def join(found: Sequence[tuple[Band, Sequence[Region]]]) -> list[Region]:
+    """The regions of all bands in the whole picture's coordinates, each once.
+
+    Args:
+        found: Bands from top to bottom and what was found in each.
+    """
+    if len(found) == 1:
+        return list(found[0][1])
+    ends = {found[0][0].top, found[-1][0].bottom}
+    inside: list[tuple[int, int, Region]] = []
+    for number, (band, regions) in enumerate(found):
+        for region in regions:
+            left, top, right, bottom = region.box
+            box = Box(left, top + band.top, right, bottom + band.top)
+            from_top = box.top - band.top if band.top not in ends else math.inf
+            from_bottom = band.bottom - box.bottom if band.bottom not in ends else math.inf
+            depth = int(min(from_top, from_bottom, band.bottom))
+            inside.append((depth, number, Region(box, region.strip)))
+    inside.sort(key=lambda one: -one[0])
+    kept: list[tuple[int, Region]] = []
+    for _, number, region in inside:
+        if not any(n != number and _same(region.box, other.box) for n, other in kept):
+            kept.append((number, region))
+    return [region for _, region in kept]
+
+
+def _same(a: Box, b: Box) -> bool:
+    """Whether two boxes share more than half of the smaller one."""
+    width = min(a.right, b.right) - max(a.left, b.left)
+    height = min(a.bottom, b.bottom) - max(a.top, b.top)
+    if width <= 0 or height <= 0:
+        return False
+    return 2 * width * height > min(_area(a), _area(b))
+
+
+def _area(box: Box) -> int:
+    return (box.right - box.left) * (box.bottom - box.top)

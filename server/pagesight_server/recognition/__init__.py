@@ -1,0 +1,1 @@
+"""Query and gallery to candidates to a decision, with reasons; calibration."""

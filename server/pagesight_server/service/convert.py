@@ -1,0 +1,337 @@
+"""Messages to values and values to messages; errors to `google.rpc.Status`. Pure functions."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.rpc import error_details_pb2
+from google.rpc.status_pb2 import Status
+
+from pagesight.v1 import classifier_pb2 as pb
+from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
+from pagesight_server.gallery import Applied, Change, ListedImage, Revision
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, LabelFacts
+from pagesight_server.recognition.evidence import Candidate
+from pagesight_server.recognition.explanation import Explanation, explain
+from pagesight_server.recognition.findings import Finding, FindingKind
+from pagesight_server.service.admission import Priority
+from pagesight_server.text.matching import matching_lines
+from pagesight_server.text.reading import Box
+from pagesight_server.workflows.pipeline import Answer
+
+log = logging.getLogger(__name__)
+
+MAX_MESSAGE_CHARS = 400
+"""Of an error. It travels twice in the trailing metadata, of which gRPC takes 8 KiB, and may
+quote what the caller sent."""
+
+DOMAIN = "pagesight"
+"""`domain` of google.rpc.ErrorInfo."""
+
+MAX_TOP_K = 100
+_PRIORITIES = {
+    pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
+    pb.PRIORITY_LOW: Priority.LOW,
+    pb.PRIORITY_NORMAL: Priority.NORMAL,
+    pb.PRIORITY_HIGH: Priority.HIGH,
+}
+_KINDS: Mapping[FindingKind, pb.FindingKind.ValueType] = {
+    "agrees": pb.FINDING_KIND_AGREES,
+    "forbids": pb.FINDING_KIND_FORBIDS,
+    "missing": pb.FINDING_KIND_MISSING,
+}
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+_BY_NAME = {code.name: code for code in grpc.StatusCode}
+
+
+# --- errors -------------------------------------------------------------------------------
+
+
+def status_of(error: Exception) -> Status:
+    """What a caller is told of an error; a bug is told nothing but that it is one."""
+    if not isinstance(error, RequestError):
+        log.error("a request failed on a bug", exc_info=error)
+        return _status("INTERNAL", "INTERNAL", "internal error; the server's log has the details")
+    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else None
+    return _status(error.status, error.reason, str(error), retry_after_ms=retry_after_ms)
+
+
+def code_of(status: Status) -> grpc.StatusCode:
+    """The gRPC code of a status."""
+    return _CODES[status.code]
+
+
+def _status(code: str, reason: str, message: str, *, retry_after_ms: int | None = None) -> Status:
+    if len(message) > MAX_MESSAGE_CHARS:
+        message = message[: MAX_MESSAGE_CHARS - 3] + "..."
+    status = Status(code=_BY_NAME[code].value[0], message=message)
+    details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN)]
+    if retry_after_ms is not None:
+        delay = Duration()
+        delay.FromMilliseconds(retry_after_ms)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    for detail in details:
+        packed = AnyMessage()
+        packed.Pack(detail)
+        status.details.append(packed)
+    return status
+
+
+# --- classification -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What a query asks for, defaults filled in."""
+
+    gallery: str
+    priority: Priority
+    ocr: bool
+    top_k: int
+    explain: bool
+
+
+def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
+    """Reads the options of a query.
+
+    Raises:
+        InvalidRequestError: a value that this server does not know.
+    """
+    if query.priority not in _PRIORITIES:
+        raise InvalidRequestError(f"unknown priority {query.priority}")
+    if query.options.ocr not in pb.OcrMode.values():
+        raise InvalidRequestError(f"unknown ocr mode {query.options.ocr}")
+    if query.options.top_k > MAX_TOP_K:
+        raise InvalidRequestError(f"top_k is {query.options.top_k}, at most {MAX_TOP_K}")
+    ocr = {pb.OCR_MODE_FULL: True, pb.OCR_MODE_OFF: False}.get(query.options.ocr, default_ocr)
+    return Options(
+        gallery=query.gallery or DEFAULT_GALLERY,
+        priority=_PRIORITIES[query.priority],
+        ocr=ocr,
+        top_k=query.options.top_k,
+        explain=query.options.explain,
+    )
+
+
+def classification(answer: Answer, options: Options) -> pb.Classification:
+    """The reply to a query."""
+    decision, knowledge = answer.decision, answer.knowledge
+    snapshot = knowledge.snapshot
+    told = Explanation()
+    reasons: tuple[str, ...] = ()
+    if options.explain:
+        told = explain(snapshot, answer.query.reading, decision)
+        reasons = (*knowledge.reasons(answer.query, decision), *filter(None, (told.why_not,)))
+    return pb.Classification(
+        label=decision.label,
+        closest_label=decision.closest_label,
+        score=decision.score,
+        threshold=decision.threshold,
+        outputs=snapshot.outputs(decision.label),
+        review=decision.review,
+        candidates=[
+            _candidate(candidate, answer, explain=options.explain)
+            for candidate in decision.candidates[: options.top_k]
+        ],
+        reasons=reasons,
+        gallery=snapshot.gallery,
+        revision=snapshot.revision,
+        encoder_bundle=snapshot.encoder_bundle,
+        ocr_bundle=snapshot.ocr_bundle if answer.query.reading is not None else "",
+        stage_ms=answer.stage_ms,
+        findings=map(_finding, told.findings),
+    )
+
+
+def _finding(finding: Finding) -> pb.Finding:
+    return pb.Finding(
+        kind=_KINDS[finding.kind],
+        text=finding.text,
+        query_box=_box(finding.query_box),
+        gallery_box=_box(finding.gallery_box),
+        note=finding.note,
+    )
+
+
+def _box(box: Box | None) -> pb.Box | None:
+    return pb.Box(**box._asdict()) if box is not None else None
+
+
+def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Candidate:
+    picture = answer.knowledge.snapshot.pictures[candidate.row]
+    reading = answer.query.reading
+    return pb.Candidate(
+        label=candidate.label,
+        score=candidate.score,
+        visual=candidate.visual,
+        textual=candidate.textual,
+        image_id=picture.image_id,
+        matching_lines=[
+            pb.MatchingLine(
+                query_text=match.query_text,
+                gallery_text=match.gallery_text,
+                similarity=match.similarity,
+            )
+            for match in (matching_lines(reading, picture.reading) if explain and reading else ())
+        ],
+    )
+
+
+# --- galleries ----------------------------------------------------------------------------
+
+
+def change_of(change: gpb.Change) -> Change:
+    """What every change carries.
+
+    Raises:
+        InvalidRequestError: a negative revision, a request_id or author that is too long.
+    """
+    if change.expected_revision < 0:
+        raise InvalidRequestError("expected_revision must not be negative; 0 means any")
+    if len(change.request_id) > 256 or len(change.author) > 256:
+        raise InvalidRequestError("request_id and author have at most 256 characters")
+    return Change(
+        gallery=change.gallery or DEFAULT_GALLERY,
+        author=change.author,
+        request_id=change.request_id,
+        expected_revision=change.expected_revision,
+    )
+
+
+def enrolled(applied: Applied) -> gpb.EnrolResponse:
+    """The answer to an Enrol call."""
+    return gpb.EnrolResponse(
+        revision=applied.revision,
+        outcomes=[
+            gpb.EnrolOutcome(
+                image_id=outcome.image_id,
+                added=outcome.added,
+                error=_status(*outcome.error) if outcome.error else None,
+            )
+            for outcome in applied.outcomes
+        ],
+    )
+
+
+def image(listed: ListedImage) -> gpb.Image:
+    """One image of a listing."""
+    return gpb.Image(
+        image_id=listed.image_id,
+        label=listed.label,
+        source=listed.source,
+        author=listed.author,
+        added_at=_timestamp(listed.added_at_ms),
+        added_revision=listed.added_revision,
+        width_px=listed.width_px,
+        height_px=listed.height_px,
+        text_lines=listed.text_lines,
+    )
+
+
+def revision(made: Revision) -> gpb.Revision:
+    """One change of a history."""
+    return gpb.Revision(
+        revision=made.revision,
+        made_at=_timestamp(made.made_at_ms),
+        author=made.author,
+        kind=made.kind,
+        summary=made.summary,
+        images=made.images,
+    )
+
+
+def labels(counts: Mapping[str, int], facts: Mapping[str, LabelFacts]) -> list[gpb.Label]:
+    """What is known of each label."""
+    return [
+        gpb.Label(
+            label=label,
+            brands=facts.get(label, LabelFacts()).brands,
+            outputs=facts.get(label, LabelFacts()).outputs,
+            images=count,
+        )
+        for label, count in sorted(counts.items())
+    ]
+
+
+def facts_of(messages: Sequence[gpb.Label]) -> dict[str, LabelFacts]:
+    """What an operator says of labels.
+
+    Raises:
+        InvalidRequestError: a label named twice or an empty name.
+    """
+    facts: dict[str, LabelFacts] = {}
+    for message in messages:
+        if message.label in facts:
+            raise InvalidRequestError(f"label {message.label!r} is named twice")
+        if not all(name.strip() for name in (*message.brands, *message.outputs)):
+            raise InvalidRequestError(f"label {message.label!r} has an empty brand or output")
+        facts[message.label] = LabelFacts(
+            brands=tuple(message.brands), outputs=tuple(message.outputs)
+        )
+    return facts
+
+
+def _timestamp(unix_ms: int) -> Timestamp:
+    stamp = Timestamp()
+    stamp.FromMilliseconds(unix_ms)
+    return stamp
+
+
+# --- pages --------------------------------------------------------------------------------
+
+DEFAULT_PAGE, MAX_PAGE = 100, 1_000
+
+
+def page_size(asked: int) -> int:
+    """How many rows a page has.
+
+    Raises:
+        InvalidRequestError: a negative size.
+    """
+    if asked < 0:
+        raise InvalidRequestError("page_size must not be negative; 0 means 100")
+    return min(asked or DEFAULT_PAGE, MAX_PAGE)
+
+
+def page_token(*position: int | str) -> str:
+    """Where the next page begins, opaque to callers."""
+    return base64.urlsafe_b64encode(json.dumps(position).encode()).decode()
+
+
+def position_of(token: str, *types: type[int] | type[str]) -> tuple[Any, ...] | None:
+    """Reads a token back; None for the first page.
+
+    Raises:
+        InvalidRequestError: not a token of this listing.
+    """
+    if not token:
+        return None
+    try:
+        position = json.loads(base64.urlsafe_b64decode(token.encode()))
+    except (ValueError, binascii.Error, RecursionError):
+        position = None
+    if (
+        not isinstance(position, list)
+        or [type(part) for part in position] != list(types)
+        or not all(map(_storable, position))
+    ):
+        raise InvalidRequestError("page_token is not one that this listing gave out")
+    return tuple(position)
+
+
+def _storable(value: int | str) -> bool:
+    """Whether SQLite can compare with it: 64 bits, no lone surrogates."""
+    if isinstance(value, int):
+        return -(2**63) <= value < 2**63
+    return value.isprintable() or not any("\ud800" <= c <= "\udfff" for c in value)

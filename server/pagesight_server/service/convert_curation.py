@@ -1,0 +1,138 @@
+"""Gallery care as messages: what `care` and `brands` find, and pictures read back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pagesight.v1 import gallery_pb2 as pb
+from pagesight_server.common.errors import InvalidRequestError, NotFoundError
+from pagesight_server.curation.brand_mining import Suggestion, suggest
+from pagesight_server.curation.diagnostics import MAX_EXAMINED, Diagnosis, NearDuplicate, Suspect
+from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Picture
+from pagesight_server.inference import decode
+from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.service import convert
+
+MAX_SIDE_PX = 4_096
+"""Of a picture made smaller; larger ones are asked for as they were received."""
+
+
+def with_near_duplicates(
+    response: pb.EnrolResponse, found: Mapping[str, Sequence[NearDuplicate]]
+) -> pb.EnrolResponse:
+    """Adds to the outcomes of an enrolment which pictures were almost there already."""
+    for outcome in response.outcomes:
+        if outcome.added:
+            outcome.near_duplicates.extend(map(_near, found.get(outcome.image_id, ())))
+    return response
+
+
+def _near(duplicate: NearDuplicate) -> pb.NearDuplicate:
+    return pb.NearDuplicate(
+        image_id=duplicate.picture.image_id,
+        label=duplicate.picture.label,
+        visual=duplicate.visual,
+        textual=duplicate.textual,
+    )
+
+
+def max_images(asked: int) -> int:
+    """How many pictures a diagnosis examines at most.
+
+    Raises:
+        InvalidRequestError: a negative number.
+    """
+    if asked < 0:
+        raise InvalidRequestError(f"max_images must not be negative; 0 means {MAX_EXAMINED}")
+    return min(asked or MAX_EXAMINED, MAX_EXAMINED)
+
+
+def diagnosis(found: Diagnosis) -> pb.DiagnoseResponse:
+    """The answer to Diagnose."""
+    return pb.DiagnoseResponse(
+        revision=found.revision,
+        images=found.images,
+        examined=found.examined,
+        suspects=map(_suspect, found.suspects),
+        duplicates=[pb.DuplicateGroup(images=map(_labelled, group)) for group in found.duplicates],
+        labels=[
+            pb.LabelHealth(
+                label=label.label,
+                images=label.images,
+                distinct_images=label.distinct,
+                unseen_bound=label.unseen_bound,
+                few=label.few,
+            )
+            for label in found.labels
+        ],
+        rejection_bound=found.rejection_bound,
+    )
+
+
+def _suspect(found: Suspect) -> pb.Suspect:
+    return pb.Suspect(
+        image_id=found.picture.image_id,
+        label=found.picture.label,
+        suggested_label=found.suggested.label,
+        own_score=found.own_score,
+        suggested_score=found.suggested_score,
+        suggested_image_id=found.suggested.image_id,
+        own_image_id=found.own.image_id if found.own else "",
+        neighbours=found.neighbours,
+        foreign_neighbours=found.foreign,
+        likely=found.likely,
+    )
+
+
+def _labelled(picture: Picture) -> pb.LabelledImage:
+    return pb.LabelledImage(image_id=picture.image_id, label=picture.label)
+
+
+def suggestions(knowledge: Knowledge) -> pb.SuggestBrandsResponse:
+    """The answer to SuggestBrands."""
+    snapshot = knowledge.snapshot
+    found = suggest(snapshot)
+    counts = dict.fromkeys(found, 0)
+    for picture in snapshot.pictures:
+        if picture.label in counts:
+            counts[picture.label] += 1
+    known = {label.label: label for label in convert.labels(counts, snapshot.facts)}
+    return pb.SuggestBrandsResponse(
+        revision=snapshot.revision,
+        labels=[
+            pb.LabelSuggestions(
+                label=label,
+                known=known[label],
+                suggestions=map(_suggestion, found[label]),
+            )
+            for label in sorted(found)
+        ],
+    )
+
+
+def _suggestion(found: Suggestion) -> pb.BrandSuggestion:
+    return pb.BrandSuggestion(text=found.text, reason=found.why, images=found.pictures)
+
+
+def picture(store: Gallery, request: pb.GetImageRequest, limits: ImageLimits) -> bytes:
+    """The bytes of a picture of a gallery, as received or smaller.
+
+    Raises:
+        InvalidRequestError: a size that cannot be.
+        NotFoundError: the gallery lacks it, or pictures are not kept.
+    """
+    if not 0 <= request.max_side_px <= MAX_SIDE_PX:
+        raise InvalidRequestError(
+            f"max_side_px is 0, for the picture as received, to {MAX_SIDE_PX}"
+        )
+    gallery = request.gallery or DEFAULT_GALLERY
+    if not store.has_image(gallery, request.image_id):
+        raise NotFoundError(f"gallery {gallery!r} has no image {request.image_id}")
+    data = store.image_bytes(request.image_id)
+    if data is None:
+        raise NotFoundError(
+            f"the bytes of image {request.image_id} are not kept (gallery.keep_images)"
+        )
+    return decode.shrink(data, request.max_side_px, limits) if request.max_side_px else data

@@ -1,0 +1,1 @@
+"""Lines of text: what was read, its normal form, spelling variants, matching."""

@@ -1,0 +1,1 @@
+"""Stages put in order: classifying, enrolling, reindexing, and what each gallery knows now."""

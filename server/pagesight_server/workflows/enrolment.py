@@ -1,0 +1,227 @@
+"""Teaching pages: pictures into the store, one by one or a folder at a time.
+
+    bytes -> sha256 -> known? ──no──> perceive -> put_content ─┐
+                          └──yes──────────────────────────────┴─> enrol (one revision)
+
+What a picture is gets stored as soon as it is computed; where it belongs follows
+in one transaction. So a run that is killed repeats no computation and leaves no
+half of a revision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pagesight_server.common.errors import (
+    ImageError,
+    InvalidRequestError,
+    LimitError,
+    PurgedError,
+    RequestError,
+    SetupError,
+)
+from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
+from pagesight_server.gallery.labels_file import read_labels
+from pagesight_server.gallery.snapshot import Bundles, check_label
+from pagesight_server.inference.decode import ImageLimits, read_file, shrink
+from pagesight_server.workflows.pipeline import Percept
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+LABELS_FILE = "labels.toml"
+THUMBNAIL_SIDE_PX = 640
+"""Long side of a kept thumbnail: page and buttons can be told, small text cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """A picture to enrol."""
+
+    data: bytes
+    label: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enroller:
+    """Enrols pictures; safe to call from many tasks at once."""
+
+    store: Gallery
+    bundles: Bundles
+    perceive: Callable[[bytes], Awaitable[Percept]]
+    keep_images: Literal["original", "thumbnail", "none"] = "original"
+    """What is kept of the bytes, for reports and, the original alone, for another encoder."""
+    limits: ImageLimits = field(default_factory=ImageLimits)
+    """What decoding a picture may cost when its thumbnail is made."""
+
+    async def enrol(self, change: Change, items: Sequence[Item]) -> Applied:
+        """Enrols pictures as one revision; those that cannot be used are told in their outcome.
+
+        Raises:
+            RequestError: the change as a whole cannot be made.
+        """
+        answered = await asyncio.to_thread(self.store.answered, change, "enrol")
+        if answered is not None:
+            return answered
+        ids = [hashlib.sha256(item.data).hexdigest() for item in items]
+        await asyncio.to_thread(self.store.check_full, change.gallery, ids)
+        entries = [await self.prepare(item) for item in items]
+        try:
+            return await asyncio.to_thread(self.store.enrol, change, entries, self.bundles)
+        except LimitError:
+            # Whoever tries again and again must not fill the disk with what no gallery takes.
+            await asyncio.to_thread(self.store.drop_unused, ids)
+            raise
+
+    async def prepare(self, item: Item) -> Entry:
+        """Stores what a picture is, unless the store has it already."""
+        image_id = hashlib.sha256(item.data).hexdigest()
+        try:
+            check_label(item.label)
+            if not await asyncio.to_thread(self.store.has_content, image_id, self.bundles):
+                content = await self._content(image_id, item.data)
+                await asyncio.to_thread(self.store.put_content, content, self.bundles)
+        except (ImageError, InvalidRequestError, PurgedError) as error:
+            return Entry(image_id=image_id, label=item.label, source=item.source, error=error)
+        return Entry(image_id=image_id, label=item.label, source=item.source)
+
+    async def _content(self, image_id: str, data: bytes) -> Content:
+        percept = await self.perceive(data)
+        if percept.reading is None:
+            raise AssertionError("gallery pictures are always read")
+        kept: bytes | None = data
+        if self.keep_images == "thumbnail":
+            kept = await asyncio.to_thread(shrink, data, THUMBNAIL_SIDE_PX, self.limits)
+        elif self.keep_images == "none":
+            kept = None
+        return Content(
+            image_id=image_id,
+            width_px=percept.width_px,
+            height_px=percept.height_px,
+            data=kept,
+            # A picture that is small already is kept as it came.
+            is_thumbnail=kept != data,
+            embedding=percept.embedding,
+            reading=percept.reading,
+        )
+
+
+@dataclass(slots=True)
+class IndexReport:
+    """What became of a folder."""
+
+    revision: int = 0
+    added: int = 0
+    present: int = 0
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    """Files that could not be used, with the reason."""
+    added_ids: dict[str, str] = field(default_factory=dict, compare=False)
+    """Of what was added: the file of each image id."""
+
+
+def find_pictures(folder: Path) -> dict[str, list[Path]]:
+    """The pictures of `folder/<label>/*`, by label.
+
+    Raises:
+        SetupError: there is no such folder or no picture in it.
+    """
+    if not folder.is_dir():
+        raise SetupError(f"{folder} is no folder")
+    found = {
+        sub.name: files
+        for sub in sorted(folder.iterdir())
+        if sub.is_dir() and not sub.name.startswith(".")
+        if (files := sorted(f for f in sub.iterdir() if f.suffix.lower() in SUFFIXES))
+    }
+    if not found:
+        raise SetupError(
+            f"{folder} holds no <label>/*.jpg, .png or .webp: one folder for each page"
+        )
+    return found
+
+
+async def index_folder(
+    enroller: Enroller,
+    folder: Path,
+    *,
+    gallery: str,
+    author: str,
+    limits: ImageLimits,
+    labels: Path | None = None,
+    concurrency: int = 2,
+    progress: Callable[[], None] = lambda: None,
+) -> IndexReport:
+    """Enrols `folder/<label>/*`, one revision a label, and what `labels.toml` says.
+
+    Args:
+        enroller: Does the work.
+        folder: Holds one folder per label; its name is the label.
+        gallery: Where to enrol; made when missing.
+        author: For the history.
+        limits: What a file may cost.
+        labels: The labels file; `folder/labels.toml`, if there is one, when None.
+        concurrency: Pictures worked on at the same time.
+        progress: Called once for each picture that is done.
+
+    Raises:
+        SetupError: no pictures, or a mistake in the labels file.
+    """
+    pictures = find_pictures(folder)
+    for label in pictures:
+        check_label(label)
+    revisions = enroller.store.revisions()
+    enrolled = (
+        {p.label for p in enroller.store.snapshot(gallery).pictures}
+        if gallery in revisions
+        else set()
+    )
+    if labels is None and (folder / LABELS_FILE).is_file():
+        labels = folder / LABELS_FILE
+    facts = read_labels(labels, enrolled | set(pictures)) if labels is not None else {}
+
+    report = IndexReport(revision=revisions.get(gallery, 0))
+    places = asyncio.Semaphore(concurrency)
+
+    async def prepare(path: Path, label: str) -> Entry:
+        async with places:
+            source = f"{label}/{_printable(path.name)}"
+            try:
+                data = await asyncio.to_thread(read_file, path, limits)
+            except ImageError as error:
+                entry = Entry(image_id="", label=label, source=source, error=error)
+            else:
+                entry = await enroller.prepare(Item(data=data, label=label, source=source))
+            progress()
+            return entry
+
+    for label, paths in pictures.items():
+        entries = await asyncio.gather(*(prepare(path, label) for path in paths))
+        change = Change(gallery=gallery, author=author)
+        applied = await asyncio.to_thread(enroller.store.enrol, change, entries, enroller.bundles)
+        report.revision = applied.revision
+        for path, outcome in zip(paths, applied.outcomes, strict=True):
+            if outcome.error is not None:
+                report.skipped.append((f"{label}/{_printable(path.name)}", outcome.error[2]))
+            elif outcome.added:
+                report.added += 1
+                report.added_ids[outcome.image_id] = f"{label}/{_printable(path.name)}"
+            else:
+                report.present += 1
+    if facts:
+        change = Change(gallery=gallery, author=author)
+        try:
+            report.revision = enroller.store.set_facts(change, facts).revision
+        except RequestError as error:
+            # A label of the file whose every picture turned out to be unusable.
+            raise SetupError(f"{labels}: {error}") from None
+    return report
+
+
+def _printable(name: str) -> str:
+    """A file name as UTF-8 can say it: on Linux it may be any bytes, such as GBK."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -1,0 +1,128 @@
+"""Nothing is computed twice, and nobody is let down by somebody else's leaving."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from pagesight_server.common.cache import Memo
+
+
+class Work:
+    """A computation that ends when it is let."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.cancelled = 0
+        self.go = asyncio.Event()
+
+    async def __call__(self) -> int:
+        self.runs += 1
+        try:
+            await self.go.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.runs
+
+
+async def settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_remembered_value_is_not_computed_again() -> None:
+    memo, work = Memo[str, int](2), Work()
+    work.go.set()
+    assert [await memo.get("a", work), await memo.get("a", work)] == [1, 1]
+    assert (memo.hits, memo.misses) == (1, 1)
+
+
+async def test_the_least_recently_used_value_is_forgotten_first() -> None:
+    memo, work = Memo[str, int](2), Work()
+    work.go.set()
+    for key in ("a", "b", "a", "c"):
+        await memo.get(key, work)
+    assert len(memo) == 2
+    runs = work.runs
+    await memo.get("a", work)
+    assert work.runs == runs
+    await memo.get("b", work)
+    assert work.runs == runs + 1
+
+
+async def test_whoever_asks_while_it_is_under_way_joins() -> None:
+    memo, work = Memo[str, int](2), Work()
+    tasks = [asyncio.create_task(memo.get("a", work)) for _ in range(3)]
+    await settle()
+    work.go.set()
+    assert await asyncio.gather(*tasks) == [1, 1, 1]
+
+
+async def test_one_who_leaves_takes_the_work_from_nobody() -> None:
+    memo, work = Memo[str, int](2), Work()
+    first, second = (asyncio.create_task(memo.get("a", work)) for _ in range(2))
+    await settle()
+    first.cancel()
+    await settle()
+    work.go.set()
+    assert await second == 1
+    assert work.cancelled == 0
+
+
+async def test_when_everyone_has_left_the_work_ends_and_the_next_begins_anew() -> None:
+    memo, work = Memo[str, int](2), Work()
+    tasks = [asyncio.create_task(memo.get("a", work)) for _ in range(2)]
+    await settle()
+    for task in tasks:
+        task.cancel()
+    again = asyncio.create_task(memo.get("a", work))
+    await settle()
+    assert work.cancelled == 1
+    work.go.set()
+    assert await again == 2
+    assert len(memo) == 1
+
+
+async def test_an_error_is_told_to_all_and_not_remembered() -> None:
+    memo = Memo[str, int](2)
+    go = asyncio.Event()
+
+    async def fail() -> int:
+        await go.wait()
+        raise ValueError("broken")
+
+    async def work() -> int:
+        return 7
+
+    tasks = [asyncio.create_task(memo.get("a", fail)) for _ in range(2)]
+    await settle()
+    go.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [str(outcome) for outcome in outcomes] == ["broken", "broken"]
+    assert await memo.get("a", work) == 7
+
+
+async def test_switched_off_it_computes_every_time() -> None:
+    memo, work = Memo[str, int](0), Work()
+    work.go.set()
+    assert [await memo.get("a", work), await memo.get("a", work)] == [1, 2]
+    assert memo.hits == 0
+
+
+def test_a_negative_size_says_so() -> None:
+    with pytest.raises(ValueError, match="max_entries"):
+        Memo[str, int](-1)
+
+
+async def test_what_it_has_saved_can_be_told() -> None:
+    memo, work = Memo[str, int](2), Work()
+    assert memo.stats().hit_ratio == 0.0
+    work.go.set()
+    for key in ("a", "a", "a", "b", "c"):
+        await memo.get(key, work)
+    stats = memo.stats()
+    assert (stats.hits, stats.misses, stats.entries) == (2, 3, 2)
+    assert stats.hit_ratio == 0.4
+    assert str(stats) == "2 of 5 (40.0%)"

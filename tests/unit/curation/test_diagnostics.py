@@ -1,0 +1,147 @@
+"""What may be wrong with a gallery: wrong labels, near duplicates, labels with few pictures."""
+
+from __future__ import annotations
+
+import pytest
+
+from pagesight_server.curation.diagnostics import (
+    diagnose,
+    near_duplicates,
+    quantile_bound,
+    rejection_bound,
+)
+from pagesight_server.recognition.decision import Knowledge
+from tests.support.parts import image_id, snapshot
+
+RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
+ALMOST_RED = (1.0, 0.1, 0.0)  # cosine to RED: 1 / sqrt(1.01) = 0.995
+LOAN = ("我的额度", "可用额度 800 元", "去借款")
+CLOCK = ("Alarms", "Stopwatch", "Add a timer")
+
+
+def knowledge(*pictures: tuple[str, tuple[float, ...], tuple[str, ...]]) -> Knowledge:
+    return Knowledge.of(snapshot(*pictures))
+
+
+def test_a_picture_under_the_wrong_label_is_likely_wrong_and_comes_first() -> None:
+    found = diagnose(
+        knowledge(
+            ("clock", GREEN, CLOCK),
+            ("clock", GREEN, CLOCK),
+            ("clock", RED, LOAN),
+            ("loan", RED, LOAN),
+            ("loan", RED, LOAN),
+        )
+    )
+    suspect = found.suspects[0]
+    assert suspect.picture.image_id == image_id(2)
+    assert (suspect.picture.label, suspect.suggested.label) == ("clock", "loan")
+    assert suspect.likely
+    assert suspect.suggested_score > suspect.own_score
+    # Two others carry its label, so two neighbours are asked: the loans.
+    assert (suspect.neighbours, suspect.foreign) == (2, 2)
+
+
+def test_a_gallery_in_order_has_no_suspects() -> None:
+    found = diagnose(
+        knowledge(
+            ("clock", GREEN, CLOCK),
+            ("clock", GREEN, CLOCK),
+            ("loan", RED, LOAN),
+            ("loan", RED, LOAN),
+        )
+    )
+    assert found.suspects == ()
+
+
+def test_the_only_picture_of_a_label_and_examples_of_unknown_pages_are_no_suspects() -> None:
+    found = diagnose(
+        knowledge(
+            ("clock", RED, LOAN),
+            ("loan", RED, LOAN),
+            ("loan", RED, LOAN),
+            ("other_ads", RED, LOAN),
+            ("other_ads", GREEN, CLOCK),
+        )
+    )
+    assert [s for s in found.suspects if s.picture.label != "loan"] == []
+
+
+def test_pictures_that_look_and_read_almost_the_same_are_one_group_whatever_their_label() -> None:
+    found = diagnose(
+        knowledge(
+            ("a", RED, LOAN),
+            ("a", ALMOST_RED, LOAN),
+            ("b", RED, LOAN),
+            ("b", GREEN, CLOCK),
+            ("c", GREEN, ("Contacts", "Favourites")),
+        )
+    )
+    groups = [[picture.image_id for picture in group] for group in found.duplicates]
+    assert groups == [[image_id(0), image_id(1), image_id(2)]]
+    by_label = {label.label: (label.images, label.distinct) for label in found.labels}
+    assert by_label == {"a": (2, 1), "b": (2, 2), "c": (1, 1)}
+
+
+@pytest.mark.parametrize(
+    ("direction", "texts", "same"),
+    [
+        pytest.param(ALMOST_RED, LOAN, True, id="almost the same look and the same text"),
+        pytest.param(RED, ("我的额度", "可用额度 650 元", "去借款"), False, id="another amount"),
+        pytest.param((1.0, 0.5, 0.0), LOAN, False, id="another look: cosine 0.894"),
+        pytest.param(RED, (), False, id="text on one of the two alone"),
+    ],
+)
+def test_near_duplicates_look_alike_and_read_alike(
+    direction: tuple[float, ...], texts: tuple[str, ...], same: bool
+) -> None:
+    found = near_duplicates(knowledge(("a", RED, LOAN), ("b", direction, texts)), [image_id(1)])
+    assert [near.picture.label for near in found.get(image_id(1), [])] == ["a"] * same
+
+
+def test_pictures_without_text_must_look_the_same() -> None:
+    pictures = knowledge(("a", RED, ()), ("a", RED, ()), ("a", ALMOST_RED, ()))
+    found = near_duplicates(pictures, [image_id(0), image_id(2), "f" * 64])
+    assert list(found) == [image_id(0)]
+    assert [near.picture.image_id for near in found[image_id(0)]] == [image_id(1)]
+
+
+def test_at_most_so_many_pictures_are_examined() -> None:
+    pictures = knowledge(*[("a", RED, (f"page {i} of many",)) for i in range(6)])
+    found = diagnose(pictures, max_images=2)
+    assert (found.images, found.examined) == (6, 2)
+
+
+def test_an_empty_gallery_is_in_order() -> None:
+    found = diagnose(knowledge())
+    assert (found.images, found.suspects, found.duplicates, found.labels) == (0, (), (), ())
+    assert found.rejection_bound == 1.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "k", "bound"),
+    [
+        # k = 1: 1 - 0.05 ** (1 / n).
+        (1, 1, 0.95),
+        (3, 1, 0.632),
+        (59, 1, 0.0495),
+        # The classic table of tolerance limits: 93 for k = 2, 124 for k = 3, at 5 % and 95 %.
+        (93, 2, 0.05),
+        (124, 3, 0.05),
+        (0, 1, 1.0),
+        (3, 4, 1.0),
+    ],
+)
+def test_the_bound_is_that_of_wilks(scores: int, k: int, bound: float) -> None:
+    assert quantile_bound(scores, k) == pytest.approx(bound, abs=6e-4)
+
+
+def test_with_more_pictures_the_bound_comes_close_to_epsilon() -> None:
+    bounds = [rejection_bound(n, 0.05) for n in (19, 100, 500, 2_000, 100_000)]
+    assert bounds == sorted(bounds, reverse=True)
+    assert 0.05 < bounds[-1] < 0.06
+
+
+def test_nothing_is_promised_of_rejections_where_labels_have_few_pictures() -> None:
+    few = [("a", RED, LOAN), ("a", RED, LOAN), ("b", GREEN, CLOCK), ("b", GREEN, CLOCK)]
+    assert diagnose(knowledge(*few)).rejection_bound == 1.0

@@ -1,0 +1,180 @@
+"""Many ways to say `other` over the same images: figures worked out by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from pagesight_server.evaluation import Observation, compare, compare_json, compared
+from pagesight_server.evaluation.charts import trade_offs
+from pagesight_server.evaluation.compare import Comparison, Row, both_sides
+from pagesight_server.evaluation.detectors import KINDS
+from pagesight_server.evaluation.summary import comparison_markdown
+from pagesight_server.recognition.evidence import PagesightMethod, Query
+from tests.support.parts import reading, snapshot, unit
+
+GALLERY = snapshot(
+    ("a", (1, 0, 0), ["alpha page"]),
+    ("a", (10, 1, 0), ["alpha page"]),
+    ("b", (0, 1, 0), ["beta site"]),
+    ("b", (1, 10, 0), ["beta site"]),
+)
+
+
+def seen(truth: str, direction: tuple[float, ...], *texts: str) -> Observation:
+    return Observation(
+        truth=truth, query=Query(embedding=unit(*direction), reading=reading(*texts))
+    )
+
+
+OBSERVATIONS = [
+    seen("a", (20, 1, 0), "alpha page"),
+    seen("b", (1, 20, 0), "beta site"),
+    # Looks like a and says what b says.
+    seen("b", (1, 0, 0), "beta site"),
+    seen("other", (0, 0, 1), "weather"),
+    seen("other_hard", (10, 0, 1), "gamma"),
+]
+
+
+@pytest.fixture(scope="module")
+def found() -> Comparison:
+    return compare(GALLERY, OBSERVATIONS, epsilon=0.05, kinds=KINDS[:1])
+
+
+def row(comparison: Comparison, name: str) -> Row:
+    return next(row for row in comparison.rows if row.name == name)
+
+
+def test_there_is_a_row_for_the_default_each_piece_the_seed_and_each_detector(
+    found: Comparison,
+) -> None:
+    assert [r.name for r in found.rows] == [
+        "pagesight",
+        "without OCR",
+        # No example of an unknown page is enrolled, so that piece is worth nothing.
+        *(f"without {piece}" for piece in PagesightMethod.PIECES if piece != "examples"),
+        "seed",
+        *(f"seed, alpha {alpha}" for alpha in ("0", "0.2", "0.4", "0.8", "1")),
+        "top-1 cosine",
+    ]
+    assert (found.known, dict(found.unknown)) == (3, {"other": 1, "other_hard": 1})
+
+
+def test_without_ocr_the_page_is_named_by_its_looks(found: Comparison) -> None:
+    assert row(found, "pagesight").micro_f1 == 1
+    assert row(found, "without OCR").micro_f1 == pytest.approx(2 / 3)
+    assert row(found, "seed, alpha 1").micro_f1 == pytest.approx(2 / 3)
+
+
+def test_a_detector_is_judged_by_both_thresholds(found: Comparison) -> None:
+    top = row(found, "top-1 cosine")
+    assert top.micro_f1 is None
+    # Left out, each picture has its twin at cos = 10 / sqrt(101) = 0.99504. The hard one has
+    # (1, 0, 0) at the same cosine, 10 / sqrt(101): a tie in single precision either way.
+    assert top.left_out is not None
+    assert top.left_out.threshold == pytest.approx(10 / 101**0.5, abs=1e-6)
+    assert top.left_out.false_rejection_rate == 0
+    assert top.left_out.rejected["other"] == 1
+    # Taken for unknown: a1 has b2 at 1 / sqrt(101), a2 has b2 at 20 / 101; so has b2, and b1 as a1.
+    # Their 80 % quantile is 20 / 101; two pages move it by 1 / sqrt(2) of the way up.
+    assert top.both_sides is not None
+    low, high = 20 / 101, 10 / 101**0.5
+    assert top.both_sides.threshold == pytest.approx(low + (high - low) / 2**0.5, abs=1e-6)
+    # The known images score over 0.998, the hard one 0.995 and the other one 0.
+    assert top.auroc == 1
+    assert top.fpr_at_95tpr == 0
+
+
+def test_the_default_is_judged_by_the_threshold_that_it_serves(found: Comparison) -> None:
+    ours = row(found, "pagesight")
+    assert ours.both_sides is not None
+    assert ours.both_sides.false_rejection_rate == 0
+    assert ours.both_sides.rejected == {"other": 1, "other_hard": 1}
+
+
+def test_with_examples_of_unknown_pages_their_worth_is_measured_too() -> None:
+    gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]), ("other", (1, 1), ["z"]))
+    made = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
+    assert row(made, "without examples").what == "less enrolled examples of unknown pages"
+    # Nothing unknown was tested, and no page has a second picture.
+    ours = row(made, "pagesight")
+    assert (ours.auroc, ours.fpr_at_95tpr, ours.left_out) == (None, None, None)
+    assert trade_offs(made) is None
+
+
+@pytest.mark.parametrize(
+    ("own", "pseudo", "counts", "threshold"),
+    [
+        # The quantile at 0.8 of 0, 0.25, 0.5, 0.75, 1 is 0.8.
+        pytest.param(
+            [0.9, 0.95], [0, 0.25, 0.5, 0.75, 1], {"a": 3}, 0.9, id="one page: all the way"
+        ),
+        pytest.param(
+            [0.9, 0.95],
+            [0, 0.25, 0.5, 0.75, 1],
+            dict.fromkeys("abcd", 3),
+            0.85,
+            id="four: half way",
+        ),
+        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], {"a": 3}, 0.8, id="few pictures: lean below"),
+        pytest.param(
+            [0.3], [0, 0.25, 0.5, 0.75, 1], {"a": 10}, 0.3, id="enough: the promise first"
+        ),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], {"a": 1}, 0.8, id="nothing left out"),
+    ],
+)
+def test_the_rule_from_both_sides_is_that_of_decision_0005(
+    own: list[float], pseudo: list[float], counts: dict[str, int], threshold: float
+) -> None:
+    assert both_sides(own, pseudo, 0.05, counts) == pytest.approx(threshold)
+
+
+def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(
+    found: Comparison,
+) -> None:
+    body = json.loads(compare_json(found))
+    assert body["rows"][0]["name"] == "pagesight"
+    assert list(body["rows"][0]["both_sides"]) == ["threshold", "false_rejection_rate", "rejected"]
+    lines = comparison_markdown(found).splitlines()
+    assert lines[0].startswith("| way | micro F1 | AUROC | FPR95 | left out: known |")
+    assert lines[2].startswith("| pagesight | 1.000 | 1.000 | 0.000 |")
+    assert len(lines) == 2 + len(found.rows)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(compared(found))
+    text = console.export_text()
+    assert "top-1 cosine" in text
+    assert "other_hard" in text
+
+
+def test_each_row_is_a_dot_where_its_own_threshold_puts_it(found: Comparison) -> None:
+    plot = trade_offs(found)
+    assert plot is not None
+    ours = plot.dots[0]
+    assert ours.number == 1
+    # Nothing known rejected: at the left edge; everything unknown rejected: at the top.
+    assert (ours.x, ours.y) == (plot.left, plot.y_ticks[-1].at)
+    assert "0.0% of known, 100.0% of unknown" in ours.title
+
+
+def test_progress_counts_rows(found: Comparison) -> None:
+    calls: list[tuple[int, int]] = []
+    compare(
+        GALLERY,
+        OBSERVATIONS,
+        epsilon=0.05,
+        kinds=(),
+        progress=lambda done, total: calls.append((done, total)),
+    )
+    total = len(found.rows) - 1
+    assert calls == [(done, total) for done in range(total + 1)]
+
+
+def test_scores_are_finite(found: Comparison) -> None:
+    for each in found.rows:
+        for rule in (each.left_out, each.both_sides):
+            assert rule is None or np.isfinite(rule.threshold)

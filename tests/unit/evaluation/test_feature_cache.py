@@ -1,0 +1,82 @@
+"""Percepts kept in a file: seen and read once, by these bundles, whatever happened to the file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pagesight_server.common.errors import SetupError
+from pagesight_server.evaluation import PerceptFile
+from pagesight_server.workflows.pipeline import Percept
+from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
+
+SEEN = Percept(
+    width_px=100, height_px=200, embedding=unit(1, 2, 2), reading=reading("额度", "首页")
+)
+KEY = (bytes(32), True)
+
+
+class Eye:
+    """Sees the same picture every time, and counts."""
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    async def __call__(self) -> Percept:
+        self.looks += 1
+        return SEEN
+
+
+async def test_an_image_is_seen_once_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    eye = Eye()
+    for _ in range(2):
+        kept = PerceptFile(tmp_path / "percepts.jsonl", BUNDLES)
+        found = await kept.get(KEY, eye)
+        kept.close()
+        assert found.reading == SEEN.reading
+        assert (found.width_px, found.height_px) == (100, 200)
+        assert found.embedding.dtype == np.float32
+        assert np.array_equal(found.embedding, SEEN.embedding)
+    assert eye.looks == 1
+
+
+async def test_an_image_whose_text_was_not_read_is_another_entry(tmp_path: Path) -> None:
+    eye = Eye()
+    kept = PerceptFile(tmp_path / "percepts.jsonl", BUNDLES)
+    await kept.get(KEY, eye)
+    await kept.get((bytes(32), False), eye)
+    kept.close()
+    assert eye.looks == 2
+    assert len(kept) == 2
+
+
+async def test_what_other_bundles_saw_is_passed_over_and_kept(tmp_path: Path) -> None:
+    eye = Eye()
+    for bundles in (BUNDLES, OTHER_BUNDLES, BUNDLES):
+        kept = PerceptFile(tmp_path / "percepts.jsonl", bundles)
+        await kept.get(KEY, eye)
+        kept.close()
+    assert eye.looks == 2
+
+
+async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
+    eye, path = Eye(), tmp_path / "percepts.jsonl"
+    kept = PerceptFile(path, BUNDLES)
+    await kept.get(KEY, eye)
+    kept.close()
+    whole = path.read_text("utf-8")
+    path.write_text(whole[: len(whole) // 2], "utf-8")
+    for _ in range(2):
+        again = PerceptFile(path, BUNDLES)
+        await again.get(KEY, eye)
+        again.close()
+    assert eye.looks == 2
+    assert json.loads(path.read_text("utf-8").splitlines()[-1])["sha256"] == "00" * 32
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="cannot keep percepts"):
+        PerceptFile(tmp_path / "missing" / "percepts.jsonl", BUNDLES)

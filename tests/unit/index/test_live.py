@@ -1,0 +1,310 @@
+"""Following a store change by change ends where reading it whole does, whatever happened."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from pagesight_server.gallery import Change, Content, Entry, Gallery
+from pagesight_server.gallery.snapshot import Snapshot
+from pagesight_server.index import FlatIndex, IndexSettings, Keeper, Vectors, nearest
+from pagesight_server.workflows.registry import Live
+from tests.support.parts import BUNDLES, reading, unit
+
+LABELS = ["a", "b", "other_x"]
+some = st.lists(st.integers(0, 9), min_size=1, max_size=4)
+
+
+def picture(store: Gallery, number: int, dimension: int = 8) -> str:
+    """Stores an imagined picture; the even ones are each other's twins."""
+    seed = 0 if number % 2 == 0 and number < 10 else number
+    direction = np.random.default_rng(seed).normal(size=dimension)
+    data = f"p{number}".encode()
+    content = Content(
+        image_id=hashlib.sha256(data).hexdigest(),
+        width_px=108,
+        height_px=240,
+        data=data,
+        embedding=unit(*direction),
+        reading=reading("额度"),
+    )
+    store.put_content(content, BUNDLES)
+    return content.image_id
+
+
+def live_of(store: Gallery, keeper: Keeper | None = None) -> Live:
+    return Live(store, BUNDLES, method="seed", epsilon=0.05, keeper=keeper)
+
+
+def same(followed: Snapshot, whole: Snapshot) -> None:
+    """They say the same, and answer the same."""
+    assert followed.pictures == whole.pictures
+    assert followed.revision == whole.revision
+    assert followed.facts == whole.facts
+    np.testing.assert_array_equal(followed.embeddings[:], whole.embeddings[:])
+    rows = np.arange(len(whole.pictures), dtype=np.int64)[::2]
+    query = unit(*np.random.default_rng(whole.revision).normal(size=8))
+    if len(rows):
+        hits = nearest(followed.embeddings, rows).search(query, 4)
+        expected = FlatIndex(whole.embeddings[:], rows).search(query, 4)
+        assert hits.rows.tolist() == expected.rows.tolist()
+        assert hits.cosines.tolist() == expected.cosines.tolist()
+
+
+class Follower(RuleBasedStateMachine):
+    """A store, and a server's view of it that reads only what changed."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "gallery.db"
+        self.store = Gallery(self.path)
+        self.ids = [picture(self.store, number) for number in range(10)]
+        self.store.enrol(Change(), [Entry(image_id=self.ids[0], label="a")], BUNDLES)
+        self.reopen()
+
+    def teardown(self) -> None:
+        if hasattr(self, "store"):
+            self.store.close()
+            self.folder.cleanup()
+
+    def members(self) -> list[str]:
+        return [p.image_id for p in self.store.snapshot().pictures]
+
+    @rule()
+    def reopen(self) -> None:
+        self.store.close()
+        self.store = Gallery(self.path)
+        self.live = live_of(self.store)
+        self.followed: Snapshot | None = None
+
+    @rule(numbers=some, label=st.sampled_from(LABELS))
+    def enrol(self, numbers: list[int], label: str) -> None:
+        entries = [Entry(image_id=self.ids[n], label=label) for n in dict.fromkeys(numbers)]
+        self.store.enrol(Change(), entries, BUNDLES)
+
+    @rule(numbers=some)
+    def remove(self, numbers: list[int]) -> None:
+        gone = [self.ids[n] for n in numbers if self.ids[n] in self.members()]
+        if gone:
+            self.store.remove(Change(), gone)
+
+    @rule(numbers=some, label=st.sampled_from(LABELS))
+    def relabel(self, numbers: list[int], label: str) -> None:
+        there = [self.ids[n] for n in numbers if self.ids[n] in self.members()]
+        if there:
+            self.store.relabel(Change(), there, label)
+
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        now = self.store.revisions()["default"]
+        self.store.rollback(Change(), data.draw(st.integers(1, now)))
+
+    @precondition(lambda self: self.followed is not None and self.followed.pictures)
+    @rule()
+    def rebuild(self) -> None:
+        assert self.followed is not None
+        vectors = self.followed.embeddings
+        assert isinstance(vectors, Vectors)
+        ids = [p.image_id for p in self.followed.pictures]
+        assert self.live._keeper.rebuild("default", BUNDLES.encoder, ids, vectors).result()
+        assert vectors.changed == 0
+
+    @rule()
+    def follow(self) -> None:
+        """Steps by several revisions when this comes seldom."""
+        self.followed = self.live._snapshot("default", self.followed)
+        same(self.followed, self.store.snapshot())
+
+    @invariant()
+    def an_old_snapshot_is_still_what_it_was(self) -> None:
+        if getattr(self, "followed", None) is not None:
+            assert self.followed is not None
+            same(self.followed, self.store.snapshot(revision=self.followed.revision))
+
+
+def test_any_interleaving_of_changes_is_followed_exactly() -> None:
+    run_state_machine_as_test(Follower, settings=settings(max_examples=15, stateful_step_count=20))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Gallery:
+    store = Gallery(tmp_path / "gallery.db")
+    entries = [
+        Entry(image_id=picture(store, number, 16), label=f"l{number % 7}")
+        for number in range(10, 610)
+    ]
+    store.enrol(Change(), entries, BUNDLES)
+    return store
+
+
+def keeper_of(store: Gallery, **settings: float) -> Keeper:
+    chosen = IndexSettings(kind="ivfpq", min_recall=settings.get("min_recall", 0.98))
+    return Keeper(chosen, Path(f"{store.path}.index"))
+
+
+def kind(live: Live) -> str:
+    vectors = live.get("default").snapshot.embeddings
+    assert isinstance(vectors, Vectors)
+    return vectors.layout.generation.base.kind
+
+
+def kept_by(store: Gallery, vector: bytes) -> bool:
+    """Whether a file of the index holds these bytes."""
+    folder = Path(f"{store.path}.index")
+    return any(vector in path.read_bytes() for path in folder.iterdir())
+
+
+async def test_a_gallery_answers_at_once_and_moves_to_codes_when_they_are_ready(
+    store: Gallery,
+) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    query = live.get("default").snapshot.embeddings[3]
+    before = live.get("default").method.search(query)
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    after = live.get("default").method.search(query)
+    assert after.rows.tolist() == before.rows.tolist()
+    assert after.cosines.tolist() == before.cosines.tolist()
+    store.close()
+
+
+async def test_what_was_enrolled_while_codes_were_made_is_found(store: Gallery) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    new = picture(store, 900, 16)
+    store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    snapshot = live.get("default").snapshot
+    (row,) = (i for i, p in enumerate(snapshot.pictures) if p.image_id == new)
+    assert live.get("default").method.search(snapshot.embeddings[row]).rows[0] == row
+    store.close()
+
+
+async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
+    store: Gallery,
+) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    await live.settled()
+    gone = live.get("default").snapshot.pictures[0].image_id
+    store.remove(Change(), [gone])
+    new = picture(store, 900, 16)
+    store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+
+    again = live_of(store, keeper_of(store))
+    await again.refresh()
+    assert kind(again) == "ivfpq"
+    snapshot, whole = again.get("default").snapshot, store.snapshot()
+    assert snapshot.pictures == whole.pictures
+    np.testing.assert_array_equal(snapshot.embeddings[:], whole.embeddings[:])
+    vectors = snapshot.embeddings
+    assert isinstance(vectors, Vectors)
+    assert vectors.changed == 2
+    assert not again._building
+    store.close()
+
+
+async def test_codes_that_find_too_little_are_said_and_not_used(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+    live = live_of(store, keeper_of(store, min_recall=1.0))
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "flat"
+    assert "gallery default stays on its old index: IVF-PQ over 600 pictures" in caplog.text
+    await live.refresh()
+    assert not live._building
+    store.close()
+
+
+async def test_codes_that_were_refused_are_not_tried_again_at_every_change(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    monkeypatch.setattr(IndexSettings, "is_due", lambda self, base, changed: changed > 0)
+    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+    live._keeper.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
+    for number in (900, 901):
+        new = picture(store, number, 16)
+        store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+        await live.refresh()
+        await live.settled()
+    assert caplog.text.count("stays on its old index") == 1
+    assert kind(live) == "ivfpq"
+    store.close()
+
+
+async def test_where_the_disk_was_full_the_next_change_tries_again(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = live_of(store, keeper_of(store))
+    with monkeypatch.context() as full:
+        room = shutil.disk_usage("/")._replace(free=0)
+        full.setattr(shutil, "disk_usage", lambda path: room)
+        await live.refresh()
+        await live.settled()
+    assert kind(live) == "flat"
+    assert "gallery default stays on its old index: [Errno 28]" in caplog.text
+    new = picture(store, 900, 16)
+    store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    store.close()
+
+
+async def test_kept_codes_that_find_less_than_is_asked_now_are_made_anew(
+    store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+        live = live_of(store, keeper_of(store, min_recall=0.01))
+        await live.refresh()
+        await live.settled()
+        assert kind(live) == "ivfpq"
+    again = live_of(store, keeper_of(store, min_recall=0.98))
+    await again.refresh()
+    assert kind(again) == "flat"
+    assert "less than index.min_recall" in caplog.text
+    await again.settled()
+    assert kind(again) == "ivfpq"
+    store.close()
+
+
+async def test_a_purge_leaves_no_vector_in_the_index(store: Gallery) -> None:
+    live = live_of(store, keeper_of(store))
+    await live.refresh()
+    await live.settled()
+    purged = live.get("default").snapshot.pictures[0].image_id
+    vector = live.get("default").snapshot.embeddings[0].astype(np.float16).tobytes()
+    assert kept_by(store, vector)
+    store.purge([purged], author="mei")
+    await live.refresh()
+    await live.settled()
+    assert kind(live) == "ivfpq"
+    assert not kept_by(store, vector)
+    assert purged not in {p.image_id for p in live.get("default").snapshot.pictures}
+    store.close()

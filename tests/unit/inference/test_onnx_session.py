@@ -1,0 +1,166 @@
+"""ONNX Runtime sessions: devices that are not there, limits, and runs over bound buffers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper
+
+from pagesight_server.common.errors import SetupError
+from pagesight_server.inference.cuda import Cuda
+from pagesight_server.inference.onnx_session import (
+    Bound,
+    Compute,
+    Graph,
+    check_device,
+    check_gpu_memory,
+    provider_options,
+)
+from tests.support.cuda import FakeLibrary
+
+MEGABYTE = 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Gives `doubled`, twice x, and `kept`, x where the mask says so and 0 elsewhere."""
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
+    mask = helper.make_tensor_value_info("mask", TensorProto.BOOL, ["batch", 3])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", 3])
+        for name in ("doubled", "kept")
+    ]
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Add", ["x", "x"], ["doubled"]),
+            helper.make_node("Where", ["mask", "x", "zero"], ["kept"]),
+        ],
+        "test",
+        [x, mask],
+        outputs,
+        [zero],
+    )
+    path = tmp_path_factory.mktemp("model") / "model.onnx"
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(made, path)
+    return path
+
+
+def inputs(rows: int) -> dict[str, Any]:
+    x = np.arange(3 * rows, dtype=np.float32).reshape(rows, 3)
+    return {"x": x, "mask": x % 2 == 0}
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "from pagesight_server.inference.onnx_session import Compute, Graph\n"
+        "Graph(path, Compute())",
+        "from pagesight_export.runtime import Graph; Graph(path)",
+    ],
+    ids=["server", "export"],
+)
+def test_onnx_runtime_reports_to_nobody_and_leaves_nothing_in_home(
+    load: str, model: Path, tmp_path: Path
+) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "ORT_DISABLE_TELEMETRY"}
+    code = f"from pathlib import Path; path = Path({str(model)!r}); {load}"
+    subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | {"HOME": str(tmp_path)},
+        check=True,
+        timeout=60,
+    )
+    assert list(tmp_path.rglob("*")) == []
+
+
+def bound(model: Path, **options: Any) -> Bound:
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return Bound(session, "cpu", **options)
+
+
+def test_a_graph_runs(model: Path) -> None:
+    outputs = Graph(model, Compute()).run(inputs(1))
+    assert outputs["doubled"].tolist() == [[0, 2, 4]]
+    assert outputs["kept"].tolist() == [[0, 0, 2]]
+
+
+def test_bound_buffers_give_what_a_plain_run_gives(model: Path) -> None:
+    graph, over = Graph(model, Compute()), bound(model)
+    for rows in (1, 4, 1, 2, 4):
+        expected, got = graph.run(inputs(rows)), over.run(inputs(rows))
+        assert list(got) == ["doubled", "kept"]
+        for name, values in got.items():
+            np.testing.assert_array_equal(values, expected[name])
+    assert over.shapes == 3
+
+
+def test_a_later_run_leaves_earlier_results_alone(model: Path) -> None:
+    over = bound(model)
+    first = over.run(inputs(2))["doubled"]
+    before = first.copy()
+    over.run({"x": np.full((2, 3), 9, np.float32), "mask": np.ones((2, 3), bool)})
+    np.testing.assert_array_equal(first, before)
+
+
+def test_buffers_of_shapes_long_unused_are_given_back(model: Path) -> None:
+    over = bound(model, max_shapes=2)
+    for rows in (1, 2, 3, 1):
+        assert over.run(inputs(rows))["doubled"].shape == (rows, 3)
+    assert over.shapes == 2
+
+
+def test_inputs_are_copied_from_the_memory_that_is_asked_for(model: Path) -> None:
+    library = FakeLibrary()
+    over = bound(model, empty=Cuda(library).pinned)
+    assert over.run(inputs(1))["doubled"].tolist() == [[0, 2, 4]]
+    assert len(library.held) == 2
+
+
+@pytest.mark.skipif(
+    "CUDAExecutionProvider" in ort.get_available_providers(), reason="CUDA is installed"
+)
+def test_cuda_is_refused_where_it_is_not_installed(model: Path) -> None:
+    with pytest.raises(SetupError, match=r"CUDAExecutionProvider is not in this onnxruntime"):
+        Graph(model, Compute(device="cuda"))
+    with pytest.raises(SetupError, match=r"install the extra `gpu` or `gpu-cu13`"):
+        check_device(Compute(device="cuda"), 3)
+
+
+def test_sessions_that_do_not_fit_the_gpu_are_refused_before_they_are_made() -> None:
+    compute = Compute(device="cuda", gpu_memory_mb=4096)
+    check_gpu_memory(compute, 3, 12_288 * MEGABYTE)
+    with pytest.raises(SetupError, match=r"3 sessions .* need 12288 MB, the GPU has 12287 MB free"):
+        check_gpu_memory(compute, 3, 12_288 * MEGABYTE - 1)
+
+
+def test_without_a_limit_any_gpu_will_do() -> None:
+    check_gpu_memory(Compute(device="cuda", gpu_memory_mb=0), 3, 0)
+
+
+def test_the_limit_of_a_session_reaches_the_provider() -> None:
+    options = provider_options(Compute(device="cuda", gpu_memory_mb=2))
+    assert options["gpu_mem_limit"] == "2097152"
+    assert "gpu_mem_limit" not in provider_options(Compute(device="cuda"))
+    assert provider_options(Compute(gpu_memory_mb=2)) == {}
+
+
+def test_what_is_no_model_is_an_error_that_names_the_file(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    with pytest.raises(SetupError, match=r"cannot load .*/model\.onnx"):
+        Graph(tmp_path / "model.onnx", Compute())
+
+
+@pytest.mark.parametrize("settings", [{"threads": 0}, {"gpu_memory_mb": -1}])
+def test_a_setting_that_cannot_be_says_so(settings: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="need threads >= 1"):
+        Compute(**settings)  # type: ignore[arg-type]

@@ -1,0 +1,391 @@
+"""Decisions: thresholds worked out by hand, and what makes an answer `other`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pagesight_server.gallery.snapshot import Snapshot, is_reserved
+from pagesight_server.recognition.calibration import Calibration, acceptance, calibrate, quantiles
+from pagesight_server.recognition.decision import Decision, Knowledge, decide
+from pagesight_server.recognition.entity_names import NameEvidence
+from pagesight_server.recognition.evidence import METHODS, Candidate, MethodName, Query
+from tests.support.parts import reading, snapshot, unit
+
+HALF = Calibration(
+    epsilon=0.05,
+    pictures=100,
+    guaranteed=True,
+    threshold_with_text=0.5,
+    threshold_without_text=0.25,
+)
+
+
+def candidate(label: str, score: float, *, missing: float = 0.0) -> Candidate:
+    return Candidate(
+        label=label,
+        row=0,
+        visual=score,
+        textual=0.0,
+        fit=score,
+        names=NameEvidence(missing=missing),
+        score=score,
+        acceptance=score - missing / 10,
+    )
+
+
+def asked(knowledge: Knowledge, query: Query) -> Decision:
+    hits = knowledge.method.search(query.embedding)
+    return decide(
+        knowledge.method.weigh(query, hits),
+        knowledge.calibration,
+        with_text=query.reading is not None,
+    )
+
+
+@pytest.mark.parametrize(
+    ("score", "with_text", "label"),
+    [
+        pytest.param(0.5, True, "login", id="at the threshold: accepted"),
+        pytest.param(math.nextafter(0.5, 0), True, "other", id="just below: rejected"),
+        pytest.param(0.3, False, "login", id="without text another threshold holds"),
+        pytest.param(0.2, False, "other", id="below that"),
+    ],
+)
+def test_a_page_is_accepted_from_the_threshold_on(
+    score: float, with_text: bool, label: str
+) -> None:
+    decision = decide([candidate("login", score)], HALF, with_text=with_text)
+    assert decision.label == label
+    assert decision.closest_label == "login"
+    assert decision.score == score
+    assert decision.threshold == (0.5 if with_text else 0.25)
+
+
+def test_the_candidates_are_the_known_pages_best_first() -> None:
+    found = [candidate("a", 0.9), candidate("other_x", 0.8), candidate("b", 0.7)]
+    decision = decide(found, HALF, with_text=True)
+    assert [c.label for c in decision.candidates] == ["a", "b"]
+    assert decision.against == found[1]
+    assert decision.label == "a"
+
+
+@pytest.mark.parametrize(
+    ("known", "example", "score"),
+    [
+        pytest.param(0.9, 0.95, 0.5, id="however well the known page fits"),
+        pytest.param(0.6, 0.9, 0.3, id="its lead of 0.3 counts against the page"),
+    ],
+)
+def test_an_example_of_an_unknown_page_that_fits_better_forbids_the_answer(
+    known: float, example: float, score: float
+) -> None:
+    found = [candidate("other", example), candidate("login", known)]
+    decision = decide(found, HALF, with_text=True)
+    assert decision.label == "other"
+    assert decision.closest_label == "login"
+    assert decision.score == pytest.approx(score)
+    assert decision.score < decision.threshold
+
+
+def test_an_example_that_fits_equally_well_does_not_forbid() -> None:
+    found = [candidate("login", 0.9), candidate("other", 0.9)]
+    assert decide(found, HALF, with_text=True).label == "login"
+
+
+@pytest.mark.parametrize("found", [[], [candidate("other", 0.99)]])
+def test_a_gallery_that_knows_no_page_answers_other(found: list[Candidate]) -> None:
+    decision = decide(found, HALF, with_text=True)
+    assert (decision.label, decision.closest_label) == ("other", "")
+    assert (decision.score, decision.threshold) == (-1.0, 0.0)
+    assert decision.candidates == ()
+
+
+labelled = st.tuples(
+    st.sampled_from(["a", "b", "other", "other_x"]), st.floats(-1, 1, allow_nan=False)
+)
+
+
+@given(
+    st.lists(labelled, max_size=6, unique_by=lambda pair: pair[0]),
+    st.floats(-1, 1, allow_nan=False),
+)
+def test_the_label_is_the_closest_exactly_when_the_score_reaches_the_threshold(
+    pairs: list[tuple[str, float]], threshold: float
+) -> None:
+    found = sorted((candidate(*pair) for pair in pairs), key=lambda c: -c.score)
+    calibration = Calibration(
+        epsilon=0.1,
+        pictures=9,
+        guaranteed=False,
+        threshold_with_text=threshold,
+        threshold_without_text=9.0,
+    )
+    decision = decide(found, calibration, with_text=True)
+    assert (decision.score >= decision.threshold) == (decision.label != "other")
+    if decision.label != "other":
+        assert decision.label == decision.closest_label
+    assert not is_reserved(decision.closest_label)
+    assert decision.score <= acceptance(found)
+
+
+def fan(count: int) -> Snapshot:
+    """`count` pictures of one label. Left out in turn, i has its neighbour at cosine c_i.
+
+    Pairs at angles so wide that each picture's nearest is its twin: cosines 0.99, 0.98, ...
+    """
+    pictures = []
+    for pair in range(count // 2):
+        cosine = 0.99 - pair / 100
+        start = [0.0] * count
+        start[2 * pair] = 1.0
+        twin = [0.0] * count
+        twin[2 * pair], twin[2 * pair + 1] = cosine, math.sqrt(1 - cosine**2)
+        pictures += [("a", start, ["text"]), ("a", twin, ["text"])]
+    return snapshot(*pictures)
+
+
+@pytest.mark.parametrize(
+    ("pictures", "epsilon", "threshold"),
+    [
+        # k = floor(epsilon * (n + 1)); the cosines are in pairs, the smallest is 1 - n / 200.
+        pytest.param(40, 0.05, 0.80, id="floor(2.05) = 2: the second smallest, still 0.80"),
+        pytest.param(40, 0.10, 0.81, id="floor(4.1) = 4: the fourth smallest"),
+        pytest.param(40, 0.20, 0.83, id="floor(8.2) = 8: the eighth smallest"),
+        pytest.param(10, 0.05, 0.95, id="floor(0.55) = 0: too few, the smallest is taken"),
+    ],
+)
+def test_the_conformal_threshold_is_the_kth_smallest_left_out_score(
+    pictures: int, epsilon: float, threshold: float
+) -> None:
+    gallery = fan(pictures)
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery), epsilon)
+    assert found.pictures == pictures
+    assert found.threshold_without_text == pytest.approx(threshold, abs=1e-5)
+    # The texts are equal, so the templates are trusted most: 0.6 * (1 - 0.6) for the cosine.
+    assert found.threshold_with_text == pytest.approx(0.24 * threshold + 0.76, abs=1e-5)
+
+
+# a1, a2, b1, b2. Cosines: a1-a2 0.6, a2-b1 0.8, b1-b2 -1, a1-b1 = a1-b2 = 0, a2-b2 -0.8.
+FOUR = snapshot(
+    ("a", (1, 0), ["abcd"]),
+    ("a", (3, 4), ["abcd"]),
+    ("b", (0, 1), ["wxyz"]),
+    ("b", (0, -1), ["wxyz"]),
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "with_text", "without"),
+    [
+        # Against the other page: a1 0, a2 0.8 (b1), b1 0.8 (a2), b2 0 (a1). The 80 % quantile
+        # lies 0.8 * 3 = 2.4 places up: 0.8. Without text the worst left-out picture fits worse
+        # still (b2, 0), so that is it. With text, which agrees within a page and not between
+        # pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.192, worst picture (b1) 0.52, and
+        # two labels move the threshold half of the way from one to the other.
+        pytest.param(
+            "pagesight", 0.192 + (0.52 - 0.192) / 2, 0.8, id="few pictures: by other pages"
+        ),
+        # Left out, without text: 0.6, 0.8, 0.8, 0. With text: a1 0.36 + 0.4 = 0.76, a2 0.76,
+        # b1 0.48 (a2), b2 0 (a1).
+        # The 5 % quantile lies 0.05 * 3 = 0.15 of the way to the second smallest.
+        pytest.param("seed", 0.15 * 0.48, 0.15 * 0.6, id="seed: the 5 % quantile"),
+    ],
+)
+def test_thresholds_follow_from_leaving_each_picture_out(
+    name: MethodName, with_text: float, without: float
+) -> None:
+    found = calibrate(name, FOUR, METHODS[name](FOUR))
+    assert found.pictures == 4
+    assert found.threshold_with_text == pytest.approx(with_text, abs=1e-6)
+    assert found.threshold_without_text == pytest.approx(without, abs=1e-6)
+
+
+def test_single_pictures_and_examples_of_unknown_pages_are_not_left_out() -> None:
+    gallery = snapshot(
+        ("a", (1, 0), []), ("a", (4, 3), []), ("single", (0, 1), []), ("other", (0, -1), [])
+    )
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
+    assert found.pictures == 2
+    # Against the other known page: a1 0, a2 0.6, single 0.6; 0.8 * 2 = 1.6 places up: 0.6. Both
+    # left-out pictures fit at 0.8, and there are two labels.
+    assert found.threshold_without_text == pytest.approx(0.6 + 0.2 / 2)
+
+
+def test_the_lead_of_an_example_counts_in_the_calibration_as_in_the_answer() -> None:
+    # Left out, a1 has a2 at 0.6 and the example at 0.8: 0.6 - 0.2; a2 has a1 at 0.6, example 0.96.
+    gallery = snapshot(("a", (1, 0), []), ("a", (3, 4), []), ("other", (4, 3), []))
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
+    assert found.threshold_without_text == pytest.approx(0.6 - 0.36)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_gallery_of_single_pictures_has_nothing_to_leave_out(name: MethodName) -> None:
+    gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]))
+    found = calibrate(name, gallery, METHODS[name](gallery))
+    assert found == Calibration(
+        epsilon=0.05,
+        pictures=0,
+        guaranteed=False,
+        threshold_with_text=0.0,
+        threshold_without_text=0.0,
+    )
+
+
+def test_single_pictures_still_tell_what_other_pages_score() -> None:
+    gallery = snapshot(("a", (1, 0), []), ("b", (3, 4), []))
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
+    assert found.threshold_without_text == pytest.approx(0.6)
+
+
+def ten_of_each(spread: float) -> Snapshot:
+    """Two pages at right angles, ten pictures each; one of each lies `spread` beside the rest."""
+    rest: list[tuple[str, tuple[float, ...], list[str]]] = [
+        ("a", (1.0, 0.0, 0.0), []) for _ in range(9)
+    ]
+    rest += [("b", (0.0, 1.0, 0.0), []) for _ in range(9)]
+    rest += [("a", (1.0, 0.0, spread), []), ("b", (0.0, 1.0, -spread), [])]
+    return snapshot(*rest)
+
+
+def test_with_pictures_enough_no_more_than_epsilon_are_rejected() -> None:
+    # Against the other page 18 score 0, the two odd ones less. They fit their own at 1 / sqrt(2),
+    # which k = floor(0.05 * 21) = 1 makes the upper bound; two labels take half of it.
+    gallery = ten_of_each(1.0)
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
+    assert found.guaranteed
+    assert found.threshold_without_text == pytest.approx(0.5**0.5 / 2, abs=1e-3)
+
+
+def test_where_own_and_other_pages_overlap_the_guarantee_comes_first() -> None:
+    # Ten pictures of each of two labels that show the very same page but for one outlier each:
+    # other pages score 1.0, the outlier fits its own at 1 / sqrt(2), and k = floor(0.05 * 21) = 1.
+    rest: list[tuple[str, tuple[float, ...], list[str]]] = [
+        ("a", (1.0, 0.0, 0.0), []) for _ in range(9)
+    ]
+    rest += [("b", (1.0, 0.0, 0.0), []) for _ in range(9)]
+    rest += [("a", (1.0, 1.0, 0.0), []), ("b", (1.0, 0.0, 1.0), [])]
+    gallery = snapshot(*rest)
+    found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
+    assert found.guaranteed
+    assert found.threshold_without_text == pytest.approx(0.5**0.5, abs=1e-3)
+
+
+def test_a_large_gallery_is_calibrated_on_a_fixed_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pagesight_server.recognition.calibration.MAX_CALIBRATION_PICTURES", 6)
+    gallery = fan(40)
+    method = METHODS["pagesight"](gallery)
+    first = calibrate("pagesight", gallery, method)
+    assert first.pictures == 6
+    assert first == calibrate("pagesight", gallery, method)
+
+
+def test_a_calibration_survives_the_store() -> None:
+    assert Calibration.from_json(HALF.to_json()) == HALF
+
+
+def test_a_calibration_without_scores_can_still_be_read() -> None:
+    older = (
+        '{"epsilon": 0.05, "pictures": 100, "guaranteed": true, '
+        '"threshold_with_text": 0.5, "threshold_without_text": 0.25}'
+    )
+    assert Calibration.from_json(older) == HALF
+
+
+def test_a_calibration_keeps_what_left_out_pictures_scored() -> None:
+    found = calibrate("pagesight", fan(4), METHODS["pagesight"](fan(4)))
+    # Two pairs of twins, at cosines 0.99 and 0.98.
+    assert found.scores_without_text == pytest.approx([0.98, 0.98, 0.99, 0.99], abs=1e-3)
+    assert Calibration.from_json(found.to_json()) == found
+
+
+def test_many_scores_are_kept_as_evenly_spaced_quantiles() -> None:
+    kept = quantiles([float(score) for score in range(1001)])
+    assert len(kept) == 101
+    assert kept[:3] == (0.0, 10.0, 20.0)
+    assert kept[-1] == 1000.0
+    assert quantiles([2.0, 1.0]) == (1.0, 2.0)
+
+
+def test_an_empty_gallery_answers_other_and_says_why() -> None:
+    knowledge = Knowledge.of(snapshot())
+    query = Query(embedding=unit(1, 0), reading=None)
+    decision = asked(knowledge, query)
+    assert decision.label == "other"
+    assert knowledge.reasons(query, decision) == ("the gallery knows no page yet",)
+
+
+def test_the_reasons_name_what_decided() -> None:
+    knowledge = Knowledge.of(
+        snapshot(("a", (4, 3), ["abcd", "首页"]), ("b", (0, 1), ["abcd"])), calibration=HALF
+    )
+    query = Query(embedding=unit(1, 0), reading=reading("abcd", "wxyz"))
+    # abcd wxyz and abcd 首页 share "abcd ": 2 * 5 / 16 = 0.625; 0.6 * 0.8 + 0.4 * 0.625 = 0.73.
+    # abcd wxyz and abcd share "abcd": 2 * 4 / 13 = 0.615; 0.4 * 0.615 = 0.246.
+    assert knowledge.reasons(query, asked(knowledge, query)) == (
+        "closest to a (000000000000): score 0.730, accepted at 0.500",
+        "looks alike 0.800, reads alike 0.625",
+        "1 of 2 lines are on that picture too",
+        "runner-up b: score 0.246",
+    )
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        (
+            Query(embedding=unit(1, 0), reading=None),
+            "text was not read: pages that differ in words alone look the same",
+        ),
+        (Query(embedding=unit(1, 0), reading=reading()), "the screenshot shows no text"),
+    ],
+)
+def test_the_reasons_say_when_there_was_no_text(query: Query, reason: str) -> None:
+    knowledge = Knowledge.of(snapshot(("a", (1, 0), ["abcd"])), calibration=HALF)
+    assert reason in knowledge.reasons(query, asked(knowledge, query))
+
+
+def test_the_reasons_name_the_example_that_forbade_the_answer() -> None:
+    knowledge = Knowledge.of(
+        snapshot(("a", (3, 4), []), ("other_ads", (4, 3), [])), calibration=HALF
+    )
+    query = Query(embedding=unit(1, 0), reading=None)
+    decision = asked(knowledge, query)
+    assert decision.label == "other"
+    reasons = knowledge.reasons(query, decision)
+    assert "rejected at 0.250" in reasons[0]
+    assert "more like an example of other_ads: score 0.800" in reasons
+
+
+@pytest.mark.parametrize("guaranteed", [True, False])
+def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> None:
+    calibration = replace(HALF, guaranteed=guaranteed)
+    knowledge = Knowledge.of(snapshot(("a", (1, 0), [])), calibration=calibration)
+    query = Query(embedding=unit(1, 0), reading=None)
+    reasons = knowledge.reasons(query, asked(knowledge, query))
+    told = any("threshold estimated" in reason for reason in reasons)
+    assert told is not guaranteed
+
+
+@pytest.mark.parametrize(
+    ("candidates", "review"),
+    [
+        pytest.param([candidate("a", 0.9), candidate("b", 0.7)], False, id="a clear lead"),
+        pytest.param([candidate("a", 0.9), candidate("b", 0.88)], True, id="a small lead"),
+        pytest.param(
+            [candidate("a", 0.52), candidate("b", 0.49)], False, id="a rejected runner-up is none"
+        ),
+        pytest.param([candidate("a", 0.9, missing=2.0)], True, id="a name that is missing"),
+        pytest.param([candidate("a", 0.9, missing=0.5)], False, id="a name that often is"),
+        pytest.param([candidate("a", 0.6, missing=2.0)], False, id="a rejection needs none"),
+    ],
+)
+def test_an_answer_that_could_be_another_asks_for_review(
+    candidates: list[Candidate], review: bool
+) -> None:
+    calibration = replace(HALF, lead=0.05)
+    assert decide(candidates, calibration, with_text=True).review is review

@@ -1,0 +1,164 @@
+"""The names a page goes by: brands that are missing, and names in the place of others."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
+from pagesight_server.recognition.entity_names import NameEvidence, Names, Unread
+from pagesight_server.text.lines import page
+from tests.support.parts import reading, snapshot
+
+LOAN = ("放心借", "可用额度", "已阅读放心借借款合同")
+CARD = ("信用卡", "账单日", "可用额度")
+
+
+def gallery(pictures: int = 10, *, brands: tuple[str, ...] = (), branded: int = 10) -> Snapshot:
+    """A loan page, `branded` of whose pictures show the name, and two other pages."""
+    unbranded = ("可用额度", "还款记录")
+    return snapshot(
+        *(("loan", (1, 0), LOAN if i < branded else unbranded) for i in range(pictures)),
+        ("card", (0, 1), CARD),
+        ("help", (0, 1), ("帮助中心", "在线客服")),
+        facts={"loan": LabelFacts(brands=brands)} if brands else {},
+    )
+
+
+def asked(known: Snapshot, *texts: str, without: int | None = None) -> NameEvidence:
+    return Names(known).weigh("loan", page(reading(*texts)), without=without)
+
+
+def test_a_visible_brand_speaks_against_nothing() -> None:
+    found = asked(gallery(brands=("放心借", "抖音")), "放心借", "可用额度", "已阅读满月花借款合同")
+    assert (found.brand, found.missing, found.replaced) == ("放心借", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("branded", "nats"),
+    [
+        pytest.param(10, math.log(11 / 0.5), id="all pictures show it"),
+        pytest.param(6, math.log(11 / 4.5), id="six of ten do"),
+        pytest.param(0, math.log(11 / 10.5), id="none does"),
+    ],
+)
+def test_a_missing_brand_counts_as_much_as_it_surprises(branded: int, nats: float) -> None:
+    found = asked(gallery(brands=("放心借",), branded=branded), "可用额度")
+    assert found.missing == pytest.approx(nats)
+    assert (found.pictures_with_brand, found.pictures) == (branded, 10)
+
+
+def test_without_brands_nothing_is_missing() -> None:
+    assert asked(gallery(), "可用额度").missing == 0.0
+
+
+def test_a_name_exchanged_in_two_lines_counts_in_full() -> None:
+    found = asked(gallery(), "满月花", "可用额度", "已阅读满月花借款合同")
+    # All ten pictures show the name, no other label does: ((10 - 0.5) / 10) ** 2 each.
+    exchanged = {(one.old, one.new, one.whole) for one in found.replacements}
+    assert exchanged == {("放心借", "满月花", True), ("放心借", "满月花", False)}
+    assert found.replaced == pytest.approx(2 * 0.95**2)
+
+
+def test_a_name_that_the_screenshot_still_shows_is_not_replaced() -> None:
+    assert asked(gallery(), "放心借", "可用额度", "已阅读满月花借款合同").replaced == 0.0
+
+
+def test_what_the_gallery_knows_is_no_new_name() -> None:
+    assert asked(gallery(), "可用额度", "已阅读信用卡借款合同").replaced == 0.0
+
+
+def test_a_whole_line_exchanged_for_another_is_a_redesign() -> None:
+    plain = snapshot(
+        *(("loan", (1, 0), ("去借钱", "可用额度")) for _ in range(10)), ("card", (0, 1), CARD)
+    )
+    assert asked(plain, "马上借", "可用额度").replaced == 0.0
+
+
+def test_what_is_another_every_time_is_variable_content() -> None:
+    names = ("王小明", "李建国", "陈美丽", "周大伟", "吴思雨", "郑海涛")
+    people = snapshot(
+        *(("loan", (1, 0), (f"持卡人姓名{name}先生", "可用额度")) for name in names),
+        ("card", (0, 1), CARD),
+    )
+    assert asked(people, "持卡人姓名孙文静先生", "可用额度").replaced < 0.01
+
+
+def test_a_word_that_other_labels_show_too_is_no_name() -> None:
+    common = snapshot(
+        *(("loan", (1, 0), ("立即借款马上到账", "更多")) for _ in range(10)),
+        *((f"page{i}", (0, 1), ("立即借款服务",)) for i in range(4)),
+    )
+    assert asked(common, "办理取现马上到账", "更多").replaced == 0.0
+
+
+def test_a_block_that_holds_a_brand_counts_however_rarely_it_is_seen() -> None:
+    rare = gallery(brands=("放心借",), branded=1)
+    found = asked(rare, "可用额度", "已阅读满月花借款合同")
+    assert found.replaced == pytest.approx(1.0)
+
+
+def test_a_picture_can_be_left_out() -> None:
+    single = gallery(1, brands=("放心借",), branded=1)
+    assert asked(single, "可用额度", without=0) == NameEvidence()
+
+
+def bounded(known: Snapshot, *texts: str, rooms: tuple[int, ...], favoured: str) -> NameEvidence:
+    unread = Unread(lines=page(reading(*texts)), rooms=rooms, favoured=favoured)
+    return Names(known).bounded("loan", unread)
+
+
+def test_a_brand_that_was_read_stays_visible_whatever_the_rest_says() -> None:
+    known = gallery(brands=("放心借",))
+    for favoured in ("", "loan", "card"):
+        found = bounded(known, "放心借", rooms=(9, 9), favoured=favoured)
+        assert (found.brand, found.missing, found.replaced) == ("放心借", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("room", "missing"),
+    [
+        pytest.param(3, False, id="room for the brand"),
+        pytest.param(2, True, id="none"),
+    ],
+)
+def test_a_brand_may_stand_in_an_unread_line_that_has_room_for_it(room: int, missing: bool) -> None:
+    known = gallery(brands=("放心借",))
+    found = bounded(known, "可用额度", rooms=(room,), favoured="loan")
+    assert (found.missing > 0) is missing
+
+
+def test_what_was_replaced_may_be_shown_in_an_unread_line() -> None:
+    texts = ("满月花", "可用额度", "已阅读满月花借款合同")
+    assert asked(gallery(), *texts).replaced > 0
+    assert bounded(gallery(), *texts, rooms=(3,), favoured="loan").replaced == 0.0
+
+
+@pytest.mark.parametrize(
+    ("room", "names"),
+    [
+        pytest.param(1, 0, id="no room for a name"),
+        pytest.param(3, 1, id="room for a name alone"),
+        pytest.param(9, 2, id="room for one inside a line too"),
+    ],
+)
+def test_an_unread_line_may_exchange_the_surest_name_that_was_not_read(
+    room: int, names: int
+) -> None:
+    rooms = (room,) if room > 1 else ()
+    found = bounded(gallery(), "可用额度", rooms=rooms, favoured="")
+    # All ten pictures show it and no other label: ((10 - 0.5) / 10) ** 2.
+    assert found.replaced == pytest.approx(names * 0.95**2)
+
+
+def test_a_page_all_of_whose_names_were_read_fears_nothing_much() -> None:
+    found = bounded(gallery(), *LOAN, rooms=(9,), favoured="")
+    assert found.replaced < 0.05
+
+
+def test_as_read_names_say_what_they_say_of_those_lines_alone() -> None:
+    unread = Unread(lines=page(reading("满月花", "可用额度", "已阅读满月花借款合同")), rooms=(9,))
+    assert Names(gallery()).bounded("loan", unread) == asked(
+        gallery(), "满月花", "可用额度", "已阅读满月花借款合同"
+    )

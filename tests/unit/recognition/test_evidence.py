@@ -1,0 +1,283 @@
+"""Evidence: the published method to the letter, ours, and the lines that match.
+
+RapidFuzz's ratio of two texts is 2 * common / (length + length), where common is
+the length of their longest common subsequence; the figures here follow from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
+from pagesight_server.index import Hits
+from pagesight_server.recognition.evidence import (
+    Candidate,
+    PagesightMethod,
+    Query,
+    SeedMethod,
+)
+from pagesight_server.text.matching import LineMatch, fold, matching_lines
+from tests.support.parts import reading, snapshot, unit
+
+Row = tuple[str, float, float, float]
+
+
+def weigh(method: SeedMethod | PagesightMethod, query: Query) -> list[Row]:
+    return rows(method.weigh(query, method.search(query.embedding)))
+
+
+def rows(candidates: tuple[Candidate, ...]) -> list[Row]:
+    """Label, cosine, text and score of each, to six places."""
+    return [
+        (c.label, round(c.visual, 6), round(c.textual, 6), round(c.score, 6)) for c in candidates
+    ]
+
+
+def query(*texts: str, read: bool = True) -> Query:
+    """A screenshot in direction (1, 0), with these lines."""
+    return Query(embedding=unit(1, 0), reading=reading(*texts) if read else None)
+
+
+# Cosines with the query: 0.8 and 0.6.
+TWO = snapshot(("a", (4, 3), ["abcd"]), ("b", (3, 4), ["abcf"]))
+
+
+def test_seed_weighs_cosine_and_text_6_to_4() -> None:
+    # a: 0.6 * 0.8 + 0.4 * (2 * 3 / 8) = 0.48 + 0.30;  b: 0.6 * 0.6 + 0.4 * 1 = 0.36 + 0.40
+    assert weigh(SeedMethod(TWO), query("abcf")) == [
+        ("a", 0.8, 0.75, 0.78),
+        ("b", 0.6, 1.0, 0.76),
+    ]
+
+
+def test_seed_compares_the_lines_joined_by_one_space_and_changes_nothing() -> None:
+    gallery = snapshot(("a", (1, 0), ["ab cd"]), ("b", (1, 0), ["AB CD"]))
+    # "ab cd" and "AB CD" share the space only: 2 * 1 / 10.
+    assert weigh(SeedMethod(gallery), query("ab", "cd")) == [
+        ("a", 1.0, 1.0, 1.0),
+        ("b", 1.0, 0.2, 0.68),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("texts", "theirs"),
+    [
+        pytest.param([], [], id="both empty"),
+        pytest.param(["x"], [], id="gallery empty"),
+        pytest.param([], ["x"], id="query empty"),
+    ],
+)
+@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def test_text_counts_nothing_when_either_side_is_empty(
+    method: type[SeedMethod | PagesightMethod], texts: list[str], theirs: list[str]
+) -> None:
+    gallery = snapshot(("a", (4, 3), theirs))
+    assert weigh(method(gallery), query(*texts)) == [("a", 0.8, 0.0, 0.48)]
+
+
+@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def test_without_reading_the_score_is_the_cosine(
+    method: type[SeedMethod | PagesightMethod],
+) -> None:
+    assert weigh(method(TWO), query(read=False)) == [
+        ("a", 0.8, 0.0, 0.8),
+        ("b", 0.6, 0.0, 0.6),
+    ]
+
+
+def test_seed_looks_at_the_five_nearest_pictures_only() -> None:
+    near = [("near", (10, i), [""]) for i in range(5)]
+    far = ("far", (10, 5), ["abcd"])
+    found = weigh(SeedMethod(snapshot(*near, far)), query("abcd"))
+    assert [label for label, *_ in found] == ["near"]
+    # With one fewer nearer, its text would have made it the answer.
+    found = weigh(SeedMethod(snapshot(*near[1:], far)), query("abcd"))
+    assert [label for label, *_ in found] == ["far", "near"]
+
+
+def test_each_label_is_spoken_for_by_its_best_picture() -> None:
+    gallery = snapshot(("a", (4, 3), [""]), ("a", (3, 4), ["abcd"]), ("b", (1, 0), [""]))
+    best, second = SeedMethod(gallery).weigh(query("abcd"), SeedMethod(gallery).search(unit(1, 0)))
+    # a's second picture: 0.36 + 0.4 = 0.76; its first: 0.48; b: 0.6.
+    assert (best.label, best.row) == ("a", 1)
+    assert (second.label, second.row) == ("b", 2)
+
+
+def without_siblings(known: Snapshot) -> PagesightMethod:
+    return PagesightMethod(known, without={"siblings"})
+
+
+@pytest.mark.parametrize("method", [SeedMethod, without_siblings], ids=["seed", "ours"])
+@pytest.mark.parametrize("nearer_first", [True, False])
+def test_ties_go_to_the_greater_cosine(
+    method: Callable[[Snapshot], SeedMethod | PagesightMethod], nearer_first: bool
+) -> None:
+    # 0.6 * 1.0 + 0.4 * (2 * 1 / 8) = 0.7 = 0.6 * 0.5 + 0.4 * 1
+    pictures = [("near", (1, 0), ["axyz"]), ("far", (1, 0), ["abcd"])]
+    hits = Hits(np.array([0, 1]), np.array([1.0, 0.5], np.float32))
+    if not nearer_first:
+        pictures.reverse()
+        hits = Hits(np.array([1, 0]), hits.cosines)
+    candidates = method(snapshot(*pictures)).weigh(query("abcd"), hits)
+    assert [c.score for c in candidates] == [0.7, 0.7]
+    assert [c.label for c in candidates] == ["near", "far"]
+
+
+def test_seed_does_not_search_examples_of_unknown_pages() -> None:
+    gallery = snapshot(("other_x", (1, 0), ["abcd"]), ("a", (3, 4), [""]), ("other", (1, 0), []))
+    assert [label for label, *_ in weigh(SeedMethod(gallery), query("abcd"))] == ["a"]
+
+
+def test_ours_searches_examples_of_unknown_pages() -> None:
+    gallery = snapshot(("other_x", (1, 0), ["abcd"]), ("a", (3, 4), [""]))
+    assert [label for label, *_ in weigh(PagesightMethod(gallery), query("abcd"))] == [
+        "other_x",
+        "a",
+    ]
+
+
+def test_many_examples_of_unknown_pages_crowd_out_no_known_page() -> None:
+    examples = [("other", (1, 0), [""]) for _ in range(PagesightMethod.K + 10)]
+    gallery = snapshot(*examples, ("a", (3, 4), [""]))
+    found = weigh(PagesightMethod(gallery), query())
+    assert [label for label, *_ in found] == ["other", "a"]
+
+
+def crowded(label: str, crowd: str) -> tuple[PagesightMethod, int]:
+    """One page that reads like the query, its row, and too many that look like it to search all."""
+    near = [(crowd, (10, i % 7), ["xyz"]) for i in range(PagesightMethod.K + 10)]
+    return PagesightMethod(snapshot(*near, (label, (0, 1), ["abcd", "efgh"]))), len(near)
+
+
+def test_a_page_that_looks_like_many_others_is_found_by_its_words() -> None:
+    known, row = crowded("far", "near")
+    asked = query("abcd", "efgh")
+    hits = known.search(asked.embedding)
+    assert row not in hits.rows
+    assert [c.row for c in known.weigh(asked, hits) if c.textual == 1.0] == [row]
+
+
+def test_a_picture_that_is_left_out_is_not_found_by_its_words() -> None:
+    known, row = crowded("far", "near")
+    asked = query("abcd", "efgh")
+    found = known.weigh(asked, known.search(asked.embedding, without=row), without=row)
+    assert [c.label for c in found] == ["near"]
+
+
+def test_an_example_of_an_unknown_page_is_found_by_its_words() -> None:
+    known, row = crowded("other_far", "other_near")
+    asked = query("abcd", "efgh")
+    assert row in [c.row for c in known.weigh(asked, known.search(asked.embedding))]
+
+
+def test_the_hits_of_known_and_unknown_pages_come_nearest_first() -> None:
+    gallery = snapshot(("other", (4, 3), []), ("a", (3, 4), []), ("b", (1, 0), []))
+    hits = PagesightMethod(gallery).search(unit(1, 0))
+    assert hits.rows.tolist() == [2, 0, 1]
+    assert hits.cosines.tolist() == pytest.approx([1.0, 0.8, 0.6])
+
+
+@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def test_a_picture_can_be_left_out(method: type[SeedMethod | PagesightMethod]) -> None:
+    assert method(TWO).search(unit(1, 0), without=0).rows.tolist() == [1]
+
+
+@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def test_an_empty_gallery_has_no_candidates(method: type[SeedMethod | PagesightMethod]) -> None:
+    empty: Snapshot = snapshot()
+    assert weigh(method(empty), query("abcd")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("可用额度 12,800.00 元", "可用额度#,#.#元"),
+        ("ＡＢＣ　１２", "abc#"),
+        ("138****5678", "#"),
+        ("卡号 **** 1234", "卡号#"),
+        ("Ｓｉｇｎ In", "signin"),
+        ("", ""),
+    ],
+)
+def test_what_varies_between_pictures_of_a_page_is_folded(text: str, folded: str) -> None:
+    assert fold(text) == folded
+
+
+def test_ours_reads_amounts_as_alike() -> None:
+    gallery = snapshot(("a", (1, 0), ["余额 12"]))
+    assert weigh(PagesightMethod(gallery), query("余额 98765")) == [("a", 1.0, 1.0, 1.0)]
+
+
+def test_matching_lines_are_those_that_are_four_fifths_alike() -> None:
+    # abcde and abcdx: 2 * 4 / 10 = 0.8; abcde and abcxy: 2 * 3 / 10 = 0.6.
+    ours = reading("abcdx", "abcxy", "额度 100")
+    theirs = reading("额度 999", "abcde")
+    assert matching_lines(ours, theirs) == (
+        LineMatch(query_text="abcdx", gallery_text="abcde", similarity=0.8),
+        LineMatch(query_text="额度 100", gallery_text="额度 999", similarity=1.0),
+    )
+
+
+def test_nothing_matches_a_picture_without_text() -> None:
+    assert matching_lines(reading("a"), reading()) == ()
+    assert matching_lines(reading(), reading("a")) == ()
+
+
+def test_the_weight_of_the_picture_can_be_swept_in_the_published_method() -> None:
+    # With 0.25: a 0.25 * 0.8 + 0.75 * 0.75 = 0.7625;  b 0.25 * 0.6 + 0.75 * 1 = 0.90
+    assert weigh(SeedMethod(TWO, visual_weight=0.25), query("abcf")) == [
+        ("b", 0.6, 1.0, 0.9),
+        ("a", 0.8, 0.75, 0.7625),
+    ]
+
+
+def test_without_the_picture_text_alone_decides() -> None:
+    # Single pictures: nothing to learn agreement from, so the templates count nothing.
+    assert weigh(PagesightMethod(TWO, without={"visual"}), query("abcf")) == [
+        ("b", 0.6, 1.0, 1.0),
+        ("a", 0.8, 0.75, 0.75),
+    ]
+
+
+def test_without_every_text_the_picture_alone_decides() -> None:
+    pieces = {"ratio", "stable", "discriminative", "explained"}
+    found = PagesightMethod(TWO, without={p for p in PagesightMethod.PIECES if p in pieces})
+    assert [label for label, *_ in weigh(found, query("abcf"))] == ["a", "b"]
+
+
+def test_without_examples_of_unknown_pages_none_is_searched() -> None:
+    gallery = snapshot(("a", (1, 0), []), ("other", (1, 0), []))
+    assert [row[0] for row in weigh(PagesightMethod(gallery), query())] == ["a", "other"]
+    assert [row[0] for row in weigh(PagesightMethod(gallery, without={"examples"}), query())] == [
+        "a"
+    ]
+
+
+def test_a_near_tie_is_turned_round_by_the_words_in_which_two_labels_differ() -> None:
+    # Scores as in the tie above, but "far" shows what the query shows and "near" does not: the
+    # rates are (1 + 0.5) / 2 and (0 + 0.5) / 2, so ln(3) nats at 0.03 each.
+    pictures = snapshot(("near", (1, 0), ["axyz"]), ("far", (1, 0), ["abcd"]))
+    method = PagesightMethod(pictures)
+    hits = Hits(np.array([0, 1]), np.array([1.0, 0.5], np.float32))
+    first, second = method.weigh(query("abcd"), hits)
+    assert (first.label, second.label) == ("far", "near")
+    assert first.score == pytest.approx(0.7 + 0.03 * np.log(3))
+    assert method.differences(query("abcd"), "far", "near") == (
+        "words that tell far from near: 'abcd' (75% to 25%)",
+    )
+
+
+def test_a_missing_brand_lowers_what_is_accepted_more_than_the_rank() -> None:
+    known = snapshot(
+        ("a", (1, 0), ["放心借", "额度"]),
+        ("b", (0, 1), ["设置"]),
+        facts={"a": LabelFacts(brands=("放心借",))},
+    )
+    best = PagesightMethod(known).weigh(query("额度"), Hits(np.array([0]), np.array([1.0])))[0]
+    # One picture, which shows it: -ln(0.5 / 2) nats.
+    cost = 0.15 * np.log(4)
+    assert best.acceptance == pytest.approx(best.fit - cost)
+    assert best.score == pytest.approx(best.fit - 0.1 * cost)

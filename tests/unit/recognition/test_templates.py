@@ -1,0 +1,126 @@
+"""What the pages of each label always show: the table of strings, and what a query's text says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from pagesight_server.recognition.templates import Templates, TextEvidence
+from pagesight_server.text.reading import Box, Reading, TextLine, essence, page_lines
+from tests.support.parts import snapshot
+
+
+def reading(*texts: str) -> Reading:
+    """Lines below each other, clear of the status bar of a picture 1000 high."""
+    lines = tuple(
+        TextLine(text, 1.0, Box(0, 100 + 50 * i, 200, 140 + 50 * i)) for i, text in enumerate(texts)
+    )
+    return Reading(width_px=500, height_px=1000, lines=lines)
+
+
+def of(evidence: TextEvidence, label: int) -> tuple[float, float, float]:
+    return (
+        float(evidence.stable[label]),
+        float(evidence.discriminative[label]),
+        float(evidence.explained[label]),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("可用额度 12,800.00 元", "可用额度#元"),
+        ("ＡＢＣ Ｌｉｍｉｔ", "abclimit"),
+        ("138****1234", "#"),
+        ("«!?»", ""),
+    ],
+)
+def test_the_essence_of_a_line_is_what_does_not_vary(text: str, told: str) -> None:
+    assert essence(text) == told
+
+
+def test_the_status_bar_and_lines_that_tell_nothing_are_left_out() -> None:
+    bar = TextLine("中国移动 5G", 1.0, Box(0, 5, 100, 30))
+    page = TextLine("我的额度", 1.0, Box(0, 100, 100, 130))
+    amount = TextLine("88,000.00", 1.0, Box(0, 150, 100, 180))
+    found = Reading(width_px=500, height_px=1000, lines=(bar, page, amount))
+    assert page_lines(found) == ["我的额度"]
+
+
+# Two labels. Both always show 姓名; only the first ever shows 基本信息, only the second 额度说明.
+TWO = snapshot(
+    ("a", (1, 0), ["姓名", "基本信息", "北京市"]),
+    ("a", (1, 0), ["姓名", "基本信息", "上海市"]),
+    ("b", (0, 1), ["姓名", "额度说明"]),
+    ("b", (0, 1), ["姓名", "额度说明"]),
+)
+
+
+def test_stable_text_counts_by_how_rare_it_is_elsewhere() -> None:
+    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    # Of a: 姓名 is at rate 1 in the one other label, weight ln(1 + 1/(1 + 1/2)) = 0.511; 基本信息
+    # at rate 0, weight ln(1 + 1/(1/2)) = 1.099; each address at rate 0.5, weight 0.5 * 1.099.
+    a = np.log(5 / 3) / (np.log(5 / 3) + np.log(3) + 2 * 0.5 * np.log(3))
+    assert of(found, 0)[0] == pytest.approx(a)
+    assert of(found, 1)[0] == pytest.approx(1.0)
+
+
+def test_discriminative_text_is_what_no_other_label_shows() -> None:
+    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    assert of(found, 0)[1] == 0.0
+    assert of(found, 1)[1] == pytest.approx(1.0)
+
+
+def test_explained_is_the_share_of_the_query_that_the_label_has_shown() -> None:
+    # 姓名 counts 2 characters, 额度说明 4: a explains 2 of 6.
+    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    assert of(found, 0)[2] == pytest.approx(2 / 6)
+    assert of(found, 1)[2] == pytest.approx(1.0)
+
+
+def test_a_long_line_counts_for_twelve_characters() -> None:
+    found = Templates(TWO).weigh(reading("姓名", "一二三四五六七八九十甲乙丙丁戊己庚辛"))
+    assert of(found, 0)[2] == pytest.approx(2 / 14)
+
+
+def test_a_misread_line_counts_by_how_alike_it_is() -> None:
+    # Ratio of 额度说明书 (5) and 额度说明 (4): 2 * 4 / 9.
+    found = Templates(TWO).weigh(reading("额度说明书"))
+    assert of(found, 1)[2] == pytest.approx(8 / 9)
+
+
+def test_a_left_out_picture_takes_its_strings_along() -> None:
+    templates = Templates(TWO)
+    shown = reading("姓名", "基本信息", "北京市")
+    assert of(templates.weigh(shown), 0)[2] == pytest.approx(1.0)
+    # Without row 0 nobody has shown 北京市: 3 of 9 characters.
+    assert of(templates.weigh(shown, without=0), 0)[2] == pytest.approx(6 / 9)
+    assert of(templates.weigh(shown), 0)[2] == pytest.approx(1.0)
+
+
+def test_a_label_without_a_string_of_its_own_is_judged_by_all_its_strings() -> None:
+    same = snapshot(("a", (1, 0), ["姓名"]), ("b", (0, 1), ["姓名"]))
+    found = Templates(same).weigh(reading("姓名"))
+    assert of(found, 0) == pytest.approx((1.0, 1.0, 1.0))
+
+
+def test_readings_of_one_line_that_differ_by_a_character_are_one_string() -> None:
+    gallery = snapshot(("a", (1, 0), ["我的可用额度"]), ("a", (1, 0), ["我的可用额庹"]))
+    # Both pictures show it, so a third reading of it is explained and stable.
+    stable, _, explained = of(Templates(gallery).weigh(reading("我的可用额度")), 0)
+    assert (stable, explained) == pytest.approx((1.0, 1.0))
+
+
+@pytest.mark.parametrize("texts", [(), ("12:30", "88%")])
+def test_a_query_without_text_agrees_with_nothing(texts: tuple[str, ...]) -> None:
+    found = Templates(TWO).weigh(reading(*texts))
+    assert of(found, 0) == of(found, 1) == (0.0, 0.0, 0.0)
+
+
+def test_a_gallery_without_text_agrees_with_nothing() -> None:
+    found = Templates(snapshot(("a", (1, 0), []))).weigh(reading("姓名"))
+    assert of(found, 0) == (0.0, 0.0, 0.0)
+
+
+def test_an_empty_gallery_has_no_evidence() -> None:
+    assert Templates(snapshot()).weigh(reading("姓名")).stable.shape == (0,)

@@ -1,0 +1,96 @@
+"""Which lines are the same: found without comparing all, and the same after changes as anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rapidfuzz import fuzz
+
+from pagesight_server.text.variants import ALIKE, Lines, differ_by_a_word
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "differ"),
+    [
+        pytest.param("额度由放心借综合评估", "额度由满月花综合评估", True, id="a brand"),
+        pytest.param("我的额度", "我的额庹", False, id="one character misread"),
+        pytest.param("credit limit", "credit 1imit", False, id="latin letters misread"),
+        pytest.param("查看全部优惠", "查看优惠", True, id="a word left out"),
+        pytest.param("个人信息", "补充个人信息", True, id="a word added"),
+        pytest.param("身份证号", "身份证号码", False, id="one character added"),
+        pytest.param("已绑定#元", "已绑定xy#元", False, id="no Chinese word added"),
+    ],
+)
+def test_a_line_with_another_word_is_not_a_misread_one(a: str, b: str, differ: bool) -> None:
+    assert differ_by_a_word(a, b) is differ
+    assert differ_by_a_word(b, a) is differ
+
+
+# Few characters, so that many lines are alike and many are near the limit.
+LINES = st.text("甲乙丙丁ab#", min_size=1, max_size=9)
+
+
+@given(a=LINES, b=LINES)
+def test_lines_differ_the_same_both_ways_round(a: str, b: str) -> None:
+    assert differ_by_a_word(a, b) is differ_by_a_word(b, a)
+
+
+TABLES = st.dictionaries(LINES, st.integers(1, 3), max_size=40)
+
+
+@given(counts=TABLES, line=LINES)
+def test_the_rarest_characters_lose_no_line_that_is_alike(
+    counts: Mapping[str, int], line: str
+) -> None:
+    table = Lines(counts)
+    expected = {
+        text
+        for text in table.spellings()
+        if fuzz.ratio(line, text) >= ALIKE and not differ_by_a_word(line, text)
+    }
+    found = dict(table.alike(line))
+    assert found.keys() == expected
+    assert all(ratio == fuzz.ratio(line, text) / 100 for text, ratio in found.items())
+
+
+@given(tables=st.lists(TABLES, min_size=2, max_size=4))
+def test_a_table_that_was_changed_is_the_table_made_whole(tables: list[Mapping[str, int]]) -> None:
+    changed = Lines(tables[0])
+    for before, counts in pairwise(tables):
+        spelled = {line: changed.spelling(line) for line in before}
+        changed = Lines(counts, changed)
+        whole = Lines(counts)
+        spellings = {line: whole.spelling(line) for line in counts}
+        assert {line: changed.spelling(line) for line in counts} == spellings
+        assert changed.moved == {
+            line for line in before.keys() | counts if spelled.get(line) != spellings.get(line)
+        }
+        for line in counts:
+            assert sorted(changed.alike(line)) == sorted(whole.alike(line))
+
+
+@given(counts=TABLES, later=TABLES)
+def test_a_change_leaves_the_table_before_as_it_was(
+    counts: Mapping[str, int], later: Mapping[str, int]
+) -> None:
+    before = Lines(counts)
+    told = {line: (before.spelling(line), sorted(before.alike(line))) for line in counts}
+    Lines(later, before)
+    assert {line: (before.spelling(line), sorted(before.alike(line))) for line in counts} == told
+
+
+def test_a_line_stands_under_the_commonest_spelling() -> None:
+    table = Lines({"可用额度说明": 2, "可用额庹说明": 5})
+    assert table.spelling("可用额度说明") == "可用额庹说明"
+    assert Lines({"可用额度说明": 6, "可用额庹说明": 5}, table).spelling("可用额庹说明") == (
+        "可用额度说明"
+    )
+
+
+def test_another_name_inside_a_line_makes_it_another_line() -> None:
+    table = Lines({"额度由放心借综合评估": 2, "额度由满月花综合评估": 1})
+    assert table.spelling("额度由满月花综合评估") == "额度由满月花综合评估"
