@@ -140,10 +140,6 @@ gpu-check: ## Check on a GPU what is promised of one; GPU_PYTHON=... if not .ven
 bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
 
-.PHONY: bench-demand
-bench-demand: setup ## Compare reading on demand with both: SCREENS=DIR
-	@$(BIN)/python -m tests.bench.bench_demand --screens $(or $(SCREENS),$(error say where screenshots are: make bench-demand SCREENS=DIR)) $(ARGS)
-
 .PHONY: bench-index
 bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors
 	@$(BIN)/python -m tests.bench.bench_index $(ARGS)
@@ -212,7 +208,7 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu -o requirements/gpu.txt
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
-	$(COMPILE) --extra cli --extra cpu --extra builtin --extra compare --extra milvus --group dev -o requirements/dev.txt
+	$(COMPILE) --extra cli --extra cpu --extra builtin --extra compare --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
 		--no-emit-package torch --no-emit-package opencv-python --no-emit-package setuptools \
 		--no-emit-package jinja2 --no-emit-package markupsafe --no-emit-package networkx \

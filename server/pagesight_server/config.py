@@ -29,8 +29,7 @@ from pydantic_settings import (
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Limits
 from pagesight_server.index.policy import IndexSettings
-from pagesight_server.inference.decode import ImageLimits
-from pagesight_server.inference.onnx_session import Device
+from pagesight_server.inference.settings import Device, ImageLimits
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 CPU_BATCH_LIMIT = 8
@@ -155,10 +154,6 @@ class ComputeConfig(_Section):
     """Threads that find text, and as many more that recognise it. 0: one of each for every core, so
     that none idles while the other kind has nothing to do, at some 350 MB a core; or one of each on
     CUDA."""
-    reading: Literal["full", "on_demand"] = "full"
-    """`on_demand` reads a query's lines until no unread one seems able to change the decision; what
-    is enrolled is always read in full. Scores are then what is certain, not what full reading
-    would say, and screenshots that come again are read again."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
     """Most that one session may take of the GPU; there are at least three: encoder, detection,
     recognition. Checked against what is free at start. 0: no limit."""

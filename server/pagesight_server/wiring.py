@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 from pagesight_server.common.arrays import Embedding, Pixels
@@ -19,16 +18,17 @@ from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.gallery import Gallery, Limits
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.index import Keeper
-from pagesight_server.inference import bundle, decode
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.inference import bundle
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.decode import decode
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
-from pagesight_server.inference.onnx_session import Compute, check_device
+from pagesight_server.inference.onnx_session import check_device
+from pagesight_server.inference.settings import Compute
 from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.workflows.demand import Found, Outline
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Live
@@ -58,20 +58,10 @@ class Models:
             embedding, _batch = await self.encoder.submit(pixels)
             return embedding
 
-        async def find(pixels: Pixels) -> Found:
-            page = await self.ocr.find(pixels)
-            outline = Outline(
-                width_px=page.width_px,
-                height_px=page.height_px,
-                boxes=tuple(region.box for region in page.regions),
-            )
-            return Found(outline=outline, read=partial(self.ocr.recognise, page))
-
         return Pipeline(
-            decode=lambda data: decode.decode(data, limits),
+            decode=lambda data: decode(data, limits),
             encode=encode,
             read=self.ocr.read,
-            find=find if self.config.compute.reading == "on_demand" else None,
             knowledge=knowledge,
             memo=Memo(remember),
         )
@@ -114,7 +104,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            keeper=Keeper(self.config.index, Path(f"{store.path}.index")),
+            index_manager=IndexManager(self.config.index, Path(f"{store.path}.index")),
         )
 
 

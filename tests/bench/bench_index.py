@@ -41,19 +41,13 @@ from usearch.index import Index as Usearch
 
 from pagesight_server.config import cores
 from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapshot
-from pagesight_server.index import (
-    Generation,
-    IndexSettings,
-    Keeper,
-    LayeredIndex,
-    Shelf,
-    Vectors,
-    nearest,
-)
-from pagesight_server.index.exact import unit
+from pagesight_server.index.cosines import unit
+from pagesight_server.index.disk import GenerationStore
 from pagesight_server.index.ivfpq import IvfPqBase, build
-from pagesight_server.index.layered import FlatBase
-from pagesight_server.index.policy import code_bytes, list_count
+from pagesight_server.index.layered import FlatBase, LayeredIndex, nearest
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
+from pagesight_server.index.vectors import Generation, Vectors
 from pagesight_server.text.reading import Reading
 from tests.bench.views import embeddings
 
@@ -238,9 +232,9 @@ def compare(
 
     def ours() -> tuple[Search, dict[str, float], str]:
         ids = np.zeros((count, 32), np.uint8)
-        shelf = Shelf(folder)
+        generations = GenerationStore(folder)
         settings = IndexSettings(kind="ivfpq", device="cpu")
-        generation = shelf.put("bench", "bench", ids, stored, lambda h: build(h, settings))
+        generation = generations.put("bench", "bench", ids, stored, lambda h: build(h, settings))
         kept.append(Vectors.fresh(generation))
         index = LayeredIndex(kept[0], np.arange(count, dtype=np.int64))
         base = generation.base
@@ -366,7 +360,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     built = Generation(halves=halves, base=FlatBase(halves))
     everything = np.arange(count, dtype=np.int64)
     now = LayeredIndex(Vectors.fresh(built), everything)
-    keeper = Keeper()
+    index_manager = IndexManager()
     swapping, done = threading.Event(), threading.Event()
     before: list[float] = []
     during: list[float] = []
@@ -387,7 +381,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     start = time.perf_counter()
     swaps = 0
     while time.perf_counter() - start < seconds:
-        adopted = keeper.rebuild("bench", "bench", [], now.vectors).result()
+        adopted = index_manager.rebuild("bench", "bench", [], now.vectors).result()
         assert adopted
         swaps += 1
     done.set()

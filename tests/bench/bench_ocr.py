@@ -37,15 +37,17 @@ from rich.table import Table
 from rich.text import Text
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.inference import bundle, decode
+from pagesight_server.inference import bundle
 from pagesight_server.inference.bundle import Bundle, Tensors
+from pagesight_server.inference.decode import decode
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr.detector import Detector
 from pagesight_server.inference.ocr.engine import library_numbers, owned
 from pagesight_server.inference.ocr.recogniser import Recogniser
 from pagesight_server.inference.ocr.recogniser import Text as Read
 from pagesight_server.inference.ocr.tiling import Region
-from pagesight_server.inference.onnx_session import Compute, Graph
+from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.settings import Compute, ImageLimits
 from pagesight_server.text.reading import TextLine
 from tests.support.congruence import Comparison, Library, compare
 
@@ -335,8 +337,8 @@ def main() -> None:
     options = parser.parse_args()
     settings = OcrSettings(reread_below=options.reread_below, max_columns=options.max_columns)
     paths = chosen(options.screens, options.count)
-    limits = decode.ImageLimits()
-    pictures = [decode.decode(path.read_bytes(), limits) for path in paths]
+    limits = ImageLimits()
+    pictures = [decode(path.read_bytes(), limits) for path in paths]
     cv2.setNumThreads(1)
     load = os.getloadavg()[0]
     source = bundle.load(options.bundles / "ocr", "ocr")

@@ -31,7 +31,7 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from pagesight_server.inference import decode
+from pagesight_server.inference.decode import decode
 from tests.bench import sides
 from tests.bench.arrivals import alone, at_random
 from tests.bench.measure import Cost, machine, quantile, timed
@@ -246,7 +246,7 @@ def _decoding(screens: Screens) -> Row:
             np.ascontiguousarray(picture.convert("RGB"))
 
     def by_us(data: bytes) -> None:
-        decode.decode(data, screens.config.image)
+        decode(data, screens.config.image)
 
     def cpu_ms(data: bytes, decode: Any) -> float:
         start_s = time.thread_time()

@@ -29,7 +29,8 @@ def golden(asked: argparse.Namespace) -> list[Finding]:
     """Whether every graph computes here what its source framework computed, over bound buffers."""
     from pagesight_server.common.errors import SetupError
     from pagesight_server.inference.bundle import Bundle
-    from pagesight_server.inference.onnx_session import Compute, Graph
+    from pagesight_server.inference.onnx_session import Graph
+    from pagesight_server.inference.settings import Compute
 
     def check(loaded: Bundle) -> Finding:
         what = f"golden pairs of {loaded.id} ({loaded.manifest['dtype']})"
@@ -70,8 +71,9 @@ def providers(asked: argparse.Namespace) -> list[Finding]:
     import onnxruntime as ort
 
     from pagesight_server.inference import onnx_session
+    from pagesight_server.inference.settings import Compute
 
-    compute = onnx_session.Compute(device=asked.device)
+    compute = Compute(device=asked.device)
     onnx_session.check_device(compute, 0)
     wanted = onnx_session._PROVIDERS[compute.device]
     found = []
@@ -141,7 +143,8 @@ def throughput(encoder: Path, asked: argparse.Namespace) -> list[Finding]:
 
     from pagesight_server.inference import bundle
     from pagesight_server.inference.encoder import _preprocessing
-    from pagesight_server.inference.onnx_session import Compute, Graph
+    from pagesight_server.inference.onnx_session import Graph
+    from pagesight_server.inference.settings import Compute
 
     loaded = bundle.load(encoder, "encoder")
     batch, runs = (2, 3) if asked.small else (asked.batch, 50)

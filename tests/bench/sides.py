@@ -26,9 +26,9 @@ from rapidocr import RapidOCR
 from pagesight import Client
 from pagesight_server import wiring
 from pagesight_server.config import Config, cores
-from pagesight_server.index import FlatIndex
+from pagesight_server.index.exact import FlatIndex
 from pagesight_server.inference.encoder import Encoder
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 from pagesight_server.workflows.registry import know
 
 CONCURRENCY = 8

@@ -20,6 +20,7 @@ import numpy as np
 from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.decision import Knowledge, decide
 from pagesight_server.recognition.evidence import Query
 from pagesight_server.service.admission import Gate
@@ -27,7 +28,7 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve
 from pagesight_server.workflows.enrolment import Enroller
-from pagesight_server.workflows.pipeline import Answer, Pipeline
+from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Live
 from tests.bench.measure import Cost, timed
 from tests.bench.sides import started, stream

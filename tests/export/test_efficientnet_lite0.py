@@ -23,7 +23,7 @@ from pagesight_export.folder import scratch, write
 from pagesight_export.torch_encoder import TorchEncoder
 from pagesight_server.inference.bundle import load
 from pagesight_server.inference.encoder import Encoder
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 
 SIDE, DIMENSION = 224, 1280
 MEAN, SCALE = 127.0, 128.0

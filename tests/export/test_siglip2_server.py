@@ -20,7 +20,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import load
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.naflex import Naflex
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 from tests.export.models import PATCHES
 
 Picture = NDArray[np.uint8]

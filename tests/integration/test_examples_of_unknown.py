@@ -11,7 +11,7 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.evaluation import evaluate
 from pagesight_server.gallery.snapshot import OTHER
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.workflows.enrolment import Enroller, index_folder
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES

@@ -17,7 +17,8 @@ from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.config import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose
 from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import convert_curation, galleries
 from pagesight_server.service.convert import page_token
 from tests.support import WAIT_S

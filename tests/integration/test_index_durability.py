@@ -17,7 +17,9 @@ import numpy as np
 import pytest
 
 from pagesight_server.gallery import Gallery
-from pagesight_server.index import IndexSettings, Keeper, Vectors
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings
+from pagesight_server.index.vectors import Vectors
 from pagesight_server.workflows.registry import Live
 from tests.support import WAIT_S
 from tests.support.codes import compare, fill, only_codes
@@ -29,7 +31,7 @@ SERVE = """
 import asyncio, random, sys
 from pathlib import Path
 from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.index import IndexSettings, Keeper
+from pagesight_server.index import IndexSettings, IndexManager
 from pagesight_server.workflows.registry import Live
 from tests.support.codes import LATE, at_revision, only_codes
 from tests.support.parts import BUNDLES
@@ -38,8 +40,8 @@ path = Path(sys.argv[1])
 store = Gallery(path)
 only_codes()
 IndexSettings.is_due = lambda self, base, changed: changed > 0
-keeper = Keeper(IndexSettings(kind="ivfpq", device="cpu"), Path(f"{path}.index"))
-live = Live(store, BUNDLES, method="seed", epsilon=0.05, keeper=keeper)
+index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), Path(f"{path}.index"))
+live = Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
 chance = random.Random(int(sys.argv[2]))
 async def serve():
     while True:
@@ -61,8 +63,8 @@ async def answers(path: Path, acknowledged: int) -> str:
     """What kind of index a server has right after its start; asserts that it answers rightly."""
     store = Gallery(path)
     assert store.revisions()["default"] >= acknowledged
-    keeper = Keeper(IndexSettings(kind="ivfpq", device="cpu"), _folder(path))
-    live = Live(store, BUNDLES, method="seed", epsilon=0.05, keeper=keeper)
+    index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), _folder(path))
+    live = Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
     await live.refresh()
     known = live.get("default")
     vectors = known.snapshot.embeddings

@@ -16,7 +16,7 @@ from PIL import Image
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.config import ServerConfig
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.server import ENVELOPE_BYTES
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, WHITE, encoded, shade, solid

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from pagesight_server.common.arrays import Embedding
 from pagesight_server.gallery import Change, Content, Entry, Gallery
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.index import Hits, nearest
+from pagesight_server.index.cosines import Hits
+from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.calibration import Calibration
 from tests.support.parts import BUNDLES, reading, unit
 from tests.support.stores import picture_id

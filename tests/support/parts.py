@@ -13,8 +13,8 @@ import numpy as np
 
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.gallery.snapshot import Bundles, LabelFacts, Picture, Snapshot
-from pagesight_server.inference import decode
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.text.reading import Box, Reading, TextLine
 from pagesight_server.workflows.pipeline import Pipeline
@@ -131,7 +131,7 @@ class FakeModels:
         """The real pipeline over these models."""
         within = limits or ImageLimits()
         return Pipeline(
-            decode=lambda data: decode.decode(data, within),
+            decode=lambda data: decode(data, within),
             encode=self.encode,
             read=self.read,
             knowledge=(knowledge or {}).__getitem__,

@@ -20,8 +20,8 @@ from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery
-from pagesight_server.inference import decode
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
@@ -112,7 +112,7 @@ async def serving(
     audit = Audit(store)
     live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
-        decode=lambda data: decode.decode(data, within),
+        decode=lambda data: decode(data, within),
         encode=models.encode,
         read=models.read,
         knowledge=live.get,

@@ -22,7 +22,7 @@ import numpy as np
 from rapidfuzz import fuzz
 
 from pagesight_server.gallery.snapshot import Picture, is_reserved
-from pagesight_server.index import Hits
+from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.decision import Knowledge, decide
 from pagesight_server.recognition.evidence import Query
 from pagesight_server.text.reading import STATUS_BAR, Reading

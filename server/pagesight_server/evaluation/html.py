@@ -7,7 +7,6 @@ there are no scripts, and nothing is fetched. All text is escaped by the templat
 from __future__ import annotations
 
 import base64
-import io
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -15,11 +14,11 @@ from typing import TypeAlias
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from pagesight_server.common.errors import ImageError
 from pagesight_server.evaluation.display_names import label_name
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.inference.thumbnails import thumbnail_jpeg
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
 
@@ -84,21 +83,13 @@ def thumbnail(data: bytes | None, limits: ImageLimits = DEFAULT_LIMITS) -> Shot 
     if data is None:
         return None
     try:
-        picture = Image.fromarray(decode(data, limits))
+        small = thumbnail_jpeg(data, THUMBNAIL_PX, limits, quality=_QUALITY)
     except ImageError:
         return None
-    width, height = THUMBNAIL_PX
-    # A wide picture (a tablet, turned) keeps its whole width.
-    scale = min(1.0, width / picture.width)
-    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-    small = picture.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-    small = small.crop((0, 0, small.width, min(small.height, height)))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=_QUALITY, optimize=True)
     return Shot(
-        address="data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii"),
-        width_px=picture.width,
-        height_px=max(1, round(small.height / scale)),
+        address="data:image/jpeg;base64," + base64.b64encode(small.data).decode("ascii"),
+        width_px=small.width_px,
+        height_px=small.height_px,
     )
 
 

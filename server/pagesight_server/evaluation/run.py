@@ -21,12 +21,14 @@ from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, check_label, is_reserved
-from pagesight_server.inference.decode import ImageLimits, read_file
+from pagesight_server.inference.decode import read_file
+from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import Query
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.telemetry.drift import Drift, DriftFigures
-from pagesight_server.workflows.pipeline import Answer, Pipeline
+from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import outdated
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

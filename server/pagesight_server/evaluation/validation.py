@@ -20,7 +20,8 @@ from pathlib import Path
 from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.evaluation.run import DEFAULT_LIMITS, collect
 from pagesight_server.gallery.snapshot import is_reserved
-from pagesight_server.inference.decode import ImageLimits, read_file
+from pagesight_server.inference.decode import read_file
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration, acceptance, conformal, quantiles
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import Query

@@ -44,7 +44,7 @@ Ids = NDArray[np.uint8]
 """Image ids, (pictures, 32): the SHA-256 of each."""
 
 
-class Shelf:
+class GenerationStore:
     """The generations of one store.
 
     Args:

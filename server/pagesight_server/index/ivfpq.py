@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embeddings
 from pagesight_server.common.errors import SetupError
-from pagesight_server.index.exact import unit
+from pagesight_server.index.cosines import unit
 from pagesight_server.index.owner import Owner
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Allowed, Halves

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index.exact import NOTHING, TIE, FlatIndex, Hits, Rows, ranked, unit
+from pagesight_server.index.cosines import NOTHING, TIE, Hits, Rows, ranked, unit
+from pagesight_server.index.exact import FlatIndex
 from pagesight_server.index.vectors import Allowed, Halves, Layout, Vectors, halves_at
 
 BLOCK = 4_096

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from pagesight_server.common.threads import step_back
-from pagesight_server.index.disk import Ids, Shelf
+from pagesight_server.index.disk import GenerationStore, Ids
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.owner import Owner
@@ -37,7 +37,7 @@ GROWN = 1.1
 """How much more a gallery must hold before a base that was refused is tried again."""
 
 
-class Keeper:
+class IndexManager:
     """Makes and replaces generations.
 
     Args:
@@ -51,7 +51,7 @@ class Keeper:
     def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
         self.settings = settings or IndexSettings()
         self._device = usable_device(self.settings.device)
-        self._shelf = None if folder is None else Shelf(folder)
+        self._generations = None if folder is None else GenerationStore(folder)
         self._refused: dict[str, int] = {}
         """Pictures that a gallery had when its base found too little."""
         self._builder: Owner | None = None
@@ -74,8 +74,8 @@ class Keeper:
             halves: What the store says.
             purged: Pictures of which nothing may be kept.
         """
-        if self._shelf is not None:
-            self._shelf.let_go(gallery, bundle, purged)
+        if self._generations is not None:
+            self._generations.let_go(gallery, bundle, purged)
             taken = self._take(gallery, bundle, halves)
             if taken is not None:
                 return laid_out(taken[1], taken[0], halves, ids)
@@ -83,9 +83,9 @@ class Keeper:
 
     def _take(self, gallery: str, bundle: str, halves: Halves) -> tuple[Ids, Generation] | None:
         """What was kept, if it would be made today."""
-        if self._shelf is None or self._kind(*halves.shape) != "ivfpq":
+        if self._generations is None or self._kind(*halves.shape) != "ivfpq":
             return None
-        taken = self._shelf.take(gallery, bundle, self._device)
+        taken = self._generations.take(gallery, bundle, self._device)
         if taken is None or taken[1].halves.shape[1] != halves.shape[1]:
             return None
         base = taken[1].base
@@ -120,20 +120,20 @@ class Keeper:
 
     def forget(self, gallery: str, bundle: str) -> None:
         """Deletes what is kept of a gallery, after a purge."""
-        if self._shelf is not None:
-            self._shelf.erase(gallery, bundle)
+        if self._generations is not None:
+            self._generations.erase(gallery, bundle)
 
     def _kind(self, pictures: int, dimension: int) -> str:
-        return "flat" if self._shelf is None else self.settings.kind_for(pictures, dimension)
+        return "flat" if self._generations is None else self.settings.kind_for(pictures, dimension)
 
     def _rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
         layout = vectors.layout
-        if self._shelf is None or self._kind(*vectors.shape) == "flat":
+        if self._generations is None or self._kind(*vectors.shape) == "flat":
             halves = halves_at(layout, layout.slots)
             return vectors.adopt(Generation(halves=halves, base=FlatBase(halves)), layout)
         keys = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 32)
         try:
-            generation = self._shelf.put(
+            generation = self._generations.put(
                 gallery,
                 bundle,
                 keys,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embeddings
-from pagesight_server.index.exact import Rows
+from pagesight_server.index.cosines import Rows
 
 Halves = NDArray[np.float16]
 """Stored vectors: (pictures, dimension), rounded to fp16."""

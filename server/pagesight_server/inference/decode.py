@@ -18,10 +18,7 @@ as `ImageError`.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import simplejpeg
@@ -29,6 +26,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
+from pagesight_server.inference.settings import ImageLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and what it refuses is called by its name
@@ -36,30 +34,6 @@ Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and what it refuses is calle
 MAX_JPEG_SCANS = 100
 """Passes over a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
 49 megapixels, 60 ms: the bytes that a picture may have would do for hours."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageLimits:
-    """What a picture may cost."""
-
-    __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
-    """As the section `[image]` of the settings: a misspelt limit must not pass unseen."""
-
-    max_bytes: int = 16 * 1024 * 1024
-    """Encoded size. Larger pictures are refused before they are parsed."""
-
-    max_pixels: int = 50_000_000
-    """Width times height as the header says: 150 MB of RGB. A 1080 x 8000 page has 8.6 million."""
-
-    max_side_px: int = 32_767
-    """Longest side. OpenCV's remapping, which cuts out text lines, goes no further."""
-
-    min_side_px: int = 16
-    """Shortest side. Nothing can be recognised on fewer pixels."""
-
-    def __post_init__(self) -> None:
-        if min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px) < 1:
-            raise ValueError("image limits must be positive; write max_bytes, max_pixels, ... >= 1")
 
 
 def decode(data: bytes, limits: ImageLimits) -> Pixels:
@@ -182,22 +156,6 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
-
-
-def shrink(data: bytes, max_side_px: int, limits: ImageLimits) -> bytes:
-    """A picture no larger than `max_side_px`: the same bytes where it is, else a smaller JPEG.
-
-    Raises:
-        ImageError: as `decode`.
-    """
-    pixels = decode(data, limits)
-    if max(pixels.shape[:2]) <= max_side_px:
-        return data
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((max_side_px, max_side_px), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
 
 
 def read_file(path: Path, limits: ImageLimits) -> bytes:

@@ -18,7 +18,8 @@ from pagesight_server.common.arrays import Embeddings, Pixels
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.naflex import Naflex, Resize
-from pagesight_server.inference.onnx_session import Compute, Graph
+from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.settings import Compute
 
 _OPENCV = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
 _PILLOW = {

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnxruntime as ort
@@ -23,8 +23,8 @@ from numpy.typing import DTypeLike, NDArray
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference import cuda
 from pagesight_server.inference.bundle import Tensors
+from pagesight_server.inference.settings import Compute, Device
 
-Device = Literal["cpu", "cuda"]
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 MEGABYTE = 1024 * 1024
@@ -32,24 +32,6 @@ MEGABYTE = 1024 * 1024
 MAX_SHAPES = 64
 """Shapes that a bound session keeps buffers for, of some 3 MB each: batch sizes times widths of
 lines, or the canvases that text is looked for on, of which real screenshots have a few dozen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compute:
-    """Where a session runs."""
-
-    device: Device = "cpu"
-    threads: int = 1
-    """CPU threads of one session."""
-    gpu_memory_mb: int = 0
-    """Most that one session may take of the GPU; 0: whatever it wants."""
-
-    def __post_init__(self) -> None:
-        if self.threads < 1 or self.gpu_memory_mb < 0:
-            raise ValueError(
-                f"need threads >= 1 and gpu_memory_mb >= 0, got {self.threads} and "
-                f"{self.gpu_memory_mb}"
-            )
 
 
 def providers() -> tuple[str, ...]:

@@ -10,17 +10,15 @@ speaks for the page, and its name alone against it. Where the operator gave bran
 lack them. Where not, names give themselves away: the label always shows the same block in that
 place, hardly any other label does, the screenshot shows it nowhere, and what it shows instead
 is nowhere in the gallery. A redesign exchanges words, but not the name.
-
-Where lines were found and not read (`Unread`), names have bounds: `least` and `most`.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from rapidfuzz import fuzz, process
 
@@ -45,13 +43,6 @@ IN_ONE_LINE = 0.6
 """What an exchanged block counts that no second line confirms. A whole line that merely stands
 where another always stood counts nothing then: redesigned pages have those too."""
 
-WHOLE_ROOM, BLOCK_ROOM = 2, 4
-"""Characters that a line has room for which may be a whole name, and a name exchanged inside one:
-two of the name, two that stayed (`lines.blocks`)."""
-
-RARE = 0.015
-"""Weight of a block below which `most` does not look: none of what one of four pictures shows."""
-
 _CJK = re.compile(r"[㐀-鿿]")
 
 
@@ -69,8 +60,6 @@ class Replacement:
     """Whether nothing but its place relates the line to the label's."""
     weight: float
     """How surely it is another name, 0 to 1."""
-    at_most: float
-    """The weight, were nothing else to stand for and a second line to confirm it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,28 +76,11 @@ class NameEvidence:
     without one. 0 where one is visible or none is known."""
     replacements: tuple[Replacement, ...] = ()
     """Weightiest first."""
-    feared: float = 0.0
-    """What may stand there in lines that were not read; only of `Names.most`."""
 
     @property
     def replaced(self) -> float:
         """How much stands where the label's name should stand; 1 is one name, for certain."""
-        return sum(replacement.weight for replacement in self.replacements) + self.feared
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unread:
-    """Lines of a screenshot that were found and not read: what stands for them is imagined."""
-
-    lines: Sequence[PageLine]
-    """The lines that were read, from `lines.page`: names go by them alone."""
-    rooms: tuple[int, ...]
-    """How many characters each line that was not read has room for."""
-    favoured: str | None = None
-    """The label of which names forbid the least that they can, of all others the most; empty: of
-    all labels the most. None: of each label what was read forbids."""
-    said: dict[tuple[str, bool | None], NameEvidence] = field(default_factory=dict, compare=False)
-    """By label and bound, what names said: the same for all that may be imagined."""
+        return sum(replacement.weight for replacement in self.replacements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,9 +122,6 @@ class Names:
             facts = snapshot.facts.get(name)
             self._brands[name] = tuple(filter(None, map(essence, facts.brands if facts else ())))
         self._gallery = "|".join(label.said for label in self._labels.values())
-        self._shares: dict[str, list[tuple[float, str]]] = {}
-        self._weights: dict[tuple[str, str], float] = {}
-        """By label and block, as they are asked for."""
 
     def weigh(
         self, label: str, lines: Sequence[PageLine], *, without: int | None = None
@@ -187,54 +156,6 @@ class Names:
             missing=max(0.0, -math.log((count - showing + 0.5) / (count + 1))),
             replacements=self._replacements(label, known, lines, text),
         )
-
-    def bounded(self, label: str, unread: Unread) -> NameEvidence:
-        """What names say of a label where lines were not read, as `unread.favoured` asks.
-
-        Args:
-            label: A known label of the snapshot.
-            unread: What was read, and what not.
-        """
-        bound = None if unread.favoured is None else unread.favoured == label
-        said = unread.said.get((label, bound))
-        if said is None:
-            if bound is None:
-                said = self.weigh(label, unread.lines)
-            else:
-                said = self.bounded(label, replace(unread, favoured=None))
-                if unread.rooms and not said.brand:
-                    said = (self._least if bound else self._most)(label, said, unread)
-            unread.said[label, bound] = said
-        return said
-
-    def _least(self, label: str, said: NameEvidence, unread: Unread) -> NameEvidence:
-        """The least: an unread line with room for it shows the brand, or the name."""
-        shown = any(len(brand) <= max(unread.rooms) for brand in self._brands[label])
-        return NameEvidence() if shown else replace(said, replacements=())
-
-    def _most(self, label: str, said: NameEvidence, unread: Unread) -> NameEvidence:
-        """The most: what was read is confirmed, and all with room exchange the surest block."""
-        known = self._labels[label]
-        text = _joined(unread.lines)
-        found = self._exchanged(label, known, unread.lines, text)
-        places = sum((room >= WHOLE_ROOM) + (room >= BLOCK_ROOM) for room in unread.rooms)
-        feared = sum(one.at_most for one in found) + places * self._surest_left(label, known, text)
-        return replace(said, replacements=(), feared=feared)
-
-    def _surest_left(self, label: str, known: _Label, text: str) -> float:
-        """The greatest weight of a block that a label shows and a text does not."""
-        if label not in self._shares:
-            self._shares[label] = _shares(known.texts)
-        brands = self._brands[label]
-        best = max((1.0 for brand in brands if brand in known.said), default=RARE)
-        for share, block in self._shares[label]:
-            if share <= best:
-                break
-            if block not in text:
-                if (label, block) not in self._weights:
-                    self._weights[label, block] = self._names(label, known, block)
-                best = max(best, self._weights[label, block])
-        return best
 
     def _replacements(
         self, label: str, known: _Label, lines: Sequence[PageLine], text: str
@@ -295,22 +216,6 @@ def _label(pages: tuple[list[PageLine], ...], readings: tuple[Reading, ...]) -> 
     )
 
 
-def _shares(texts: Sequence[str]) -> list[tuple[float, str]]:
-    """Blocks like names of a label's pictures, and what they weigh at most; weightiest first."""
-    counts: Counter[str] = Counter()
-    for text in texts:
-        counts.update(
-            {
-                line[begin : begin + size]
-                for line in text.split("|")
-                for size in range(2, MAX_NAME + 1)
-                for begin in range(len(line) - size + 1)
-            }
-        )
-    found = [((count - 0.5) ** 2 / len(texts) ** 2, block) for block, count in counts.items()]
-    return sorted((one for one in found if one[0] > RARE and _names_like(one[1])), reverse=True)
-
-
 def _joined(lines: Iterable[PageLine]) -> str:
     return "|".join(line.essence for line in lines)
 
@@ -365,9 +270,7 @@ def _surest(
     old = max(olds, key=lambda block: weights[block])
     rivals = sum(weights[block] for block in olds if fuzz.partial_ratio(block, old) < 100)
     weight = weights[old] ** 2 / (weights[old] + rivals) if weights[old] else 0.0
-    return Replacement(
-        old=old, new=olds[old], line=line.line, whole=whole, weight=weight, at_most=weights[old]
-    )
+    return Replacement(old=old, new=olds[old], line=line.line, whole=whole, weight=weight)
 
 
 def _confirmed(

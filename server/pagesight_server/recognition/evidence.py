@@ -21,9 +21,9 @@ from rapidfuzz import fuzz
 
 from pagesight_server.common.arrays import Embedding
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.index import Hits, nearest
-from pagesight_server.index.exact import cosines, ranked
-from pagesight_server.recognition.entity_names import NameEvidence, Names, Unread
+from pagesight_server.index.cosines import Hits, cosines, ranked
+from pagesight_server.index.layered import nearest
+from pagesight_server.recognition.entity_names import NameEvidence, Names
 from pagesight_server.recognition.templates import Templates, TextEvidence
 from pagesight_server.recognition.whitening import Whitening
 from pagesight_server.text.lines import page
@@ -44,9 +44,6 @@ class Query:
     embedding: Embedding
     reading: Reading | None
     """None: text was not read, so it must not count as missing."""
-    unread: Unread | None = None
-    """Given, some lines of the reading are imagined: `demand.py`. Only our own method, and of it
-    only names, tell them from lines that were read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,10 +254,7 @@ class PagesightMethod:
         text = folded_text(query.reading)
         found = _best_per_label(self._snapshot, hits, text, self._texts)
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
-        if query.unread is not None:
-            asked = partial(self._names.bounded, unread=query.unread)
-        else:
-            asked = partial(self._names.weigh, lines=page(query.reading), without=without)
+        asked = partial(self._names.weigh, lines=page(query.reading), without=without)
         named = self._with_names(fits, asked)
         return named if "siblings" in self._without else self._siblings(named, said)
 

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index import Hits, Vectors
+from pagesight_server.index.cosines import Hits
+from pagesight_server.index.vectors import Vectors
 
 SHRINKAGE = 0.2
 """Share of the covariance that is taken to be alike in all directions. Between 0.05 and 0.5 the

@@ -22,13 +22,13 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.gallery import Applied, Change, ListedImage, Revision
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, LabelFacts
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.evidence import Candidate
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.service.admission import Priority
 from pagesight_server.text.matching import matching_lines
 from pagesight_server.text.reading import Box
-from pagesight_server.workflows.pipeline import Answer
 
 log = logging.getLogger(__name__)
 

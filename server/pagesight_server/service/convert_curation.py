@@ -10,8 +10,8 @@ from pagesight_server.curation.brand_mining import Suggestion, suggest
 from pagesight_server.curation.diagnostics import MAX_EXAMINED, Diagnosis, NearDuplicate, Suspect
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Picture
-from pagesight_server.inference import decode
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.service import convert
 
@@ -135,4 +135,4 @@ def picture(store: Gallery, request: pb.GetImageRequest, limits: ImageLimits) ->
         raise NotFoundError(
             f"the bytes of image {request.image_id} are not kept (gallery.keep_images)"
         )
-    return decode.shrink(data, request.max_side_px, limits) if request.max_side_px else data
+    return shrink(data, request.max_side_px, limits) if request.max_side_px else data

@@ -12,7 +12,7 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.inference.decode import ImageLimits
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import convert, convert_curation
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer

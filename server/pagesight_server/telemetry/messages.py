@@ -35,6 +35,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from pagesight_server.common.errors import DeadlineError, OverloadedError, RequestError
 from pagesight_server.common.timings import Interval, Run, StageTimes, current, recording
 from pagesight_server.gallery.snapshot import OTHER
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.telemetry.drift import Drift, Drifts
 from pagesight_server.telemetry.instruments import (
     GALLERY,
@@ -47,7 +48,6 @@ from pagesight_server.telemetry.instruments import (
     Outcome,
 )
 from pagesight_server.telemetry.logs import masked
-from pagesight_server.workflows.pipeline import Answer
 
 MAX_ID_CHARS = 128
 """Of a request id in a span: the caller chose it."""

@@ -29,7 +29,9 @@ from pagesight_server.common.errors import (
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
 from pagesight_server.gallery.labels_file import read_labels
 from pagesight_server.gallery.snapshot import Bundles, check_label
-from pagesight_server.inference.decode import ImageLimits, read_file, shrink
+from pagesight_server.inference.decode import read_file
+from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.workflows.pipeline import Percept
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})

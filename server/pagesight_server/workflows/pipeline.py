@@ -19,14 +19,10 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.cache import Memo
 from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.decision import Decision, Knowledge, decide
-from pagesight_server.recognition.entity_names import Unread
 from pagesight_server.recognition.evidence import Query
 from pagesight_server.text.reading import Reading
-from pagesight_server.workflows.demand import Found, settle
-
-RIVALS = 5
-"""Pages that reading on demand thinks of, by looks and again by score."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,18 +36,6 @@ class Percept:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A decision and what it rests on."""
-
-    decision: Decision
-    knowledge: Knowledge
-    query: Query
-    stage_ms: StageTimes = field(default_factory=StageTimes)
-    unread: int = 0
-    """Lines that were left unread, of which `query.reading` holds nothing."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Pipeline:
     """Classifies one screenshot; safe to call from many tasks at once."""
 
@@ -61,8 +45,6 @@ class Pipeline:
     read: Callable[[Pixels], Awaitable[Reading]]
     knowledge: Callable[[str], Knowledge]
     """What is known now, by the name of the gallery. Raises NotFoundError."""
-    find: Callable[[Pixels], Awaitable[Found]] | None = None
-    """Given, a query's text is read on demand (`demand.py`) and never remembered."""
     memo: Memo[tuple[bytes, bool], Percept] = field(default_factory=lambda: Memo(0))
     """What was seen and read lately, by SHA-256 and whether it was read. It outlives a change
     of the gallery: only what is cheap is computed anew."""
@@ -82,8 +64,6 @@ class Pipeline:
         """
         with recording() as times, times.measure("total"):
             knowledge = self.knowledge(gallery)
-            if ocr and self.find is not None:
-                return await self._on_demand(image, knowledge, self.find, times)
             percept = await self.perceive(image, ocr=ocr, times=times)
             query = Query(embedding=percept.embedding, reading=percept.reading)
             decision = await asyncio.to_thread(_judge, knowledge, query, times)
@@ -100,48 +80,6 @@ class Pipeline:
         times = StageTimes() if times is None else times
         key = (hashlib.sha256(image).digest(), ocr)
         return await self.memo.get(key, lambda: self._perceive(image, ocr, times))
-
-    async def _on_demand(
-        self,
-        image: bytes,
-        knowledge: Knowledge,
-        find: Callable[[Pixels], Awaitable[Found]],
-        times: StageTimes,
-    ) -> Answer:
-        with times.measure("decode"):
-            pixels = await asyncio.to_thread(self.decode, image)
-        seen = asyncio.ensure_future(self.encode(pixels))
-        text = asyncio.ensure_future(find(pixels))
-        try:
-            embedding, found = await asyncio.gather(seen, text)
-        finally:
-            seen.cancel()
-            text.cancel()
-        hits = await asyncio.to_thread(knowledge.method.search, embedding)
-        seen_alone = Query(embedding=embedding, reading=None)
-        looks = (await asyncio.to_thread(knowledge.method.weigh, seen_alone, hits))[:RIVALS]
-
-        async def judge(reading: Reading, unread: Unread) -> Decision:
-            query = Query(embedding=embedding, reading=reading, unread=unread)
-            candidates = await asyncio.to_thread(knowledge.method.weigh, query, hits)
-            return decide(candidates, knowledge.calibration, with_text=True)
-
-        def rivals(decision: Decision | None) -> list[tuple[str, Reading]]:
-            scored = decision.candidates[:RIVALS] if decision else ()
-            against = (decision.against,) if decision and decision.against else ()
-            rows = dict.fromkeys(one.row for one in (*looks, *scored, *against))
-            pictures = [knowledge.snapshot.pictures[row] for row in rows]
-            return [(picture.label, picture.reading) for picture in pictures]
-
-        with times.measure("read"):
-            settled = await settle(found, judge, rivals)
-        return Answer(
-            decision=settled.judgement,
-            knowledge=knowledge,
-            query=Query(embedding=embedding, reading=settled.reading),
-            stage_ms=times,
-            unread=settled.unread,
-        )
 
     async def _perceive(self, image: bytes, ocr: bool, times: StageTimes) -> Percept:
         with times.measure("decode"):

@@ -17,7 +17,8 @@ from dataclasses import replace
 from pagesight_server.common.errors import NotFoundError, StorageError
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.index import Keeper, Vectors
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION, Calibration
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
@@ -125,7 +126,7 @@ class Live:
         bundles: What this server runs; galleries made by others are refused.
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
-        keeper: How vectors are searched; exactly, when None.
+        index_manager: How vectors are searched; exactly, when None.
     """
 
     def __init__(
@@ -135,9 +136,9 @@ class Live:
         *,
         method: MethodName,
         epsilon: float,
-        keeper: Keeper | None = None,
+        index_manager: IndexManager | None = None,
     ) -> None:
-        self._keeper = keeper or Keeper()
+        self._index_manager = index_manager or IndexManager()
         self._building: dict[str, asyncio.Task[None]] = {}
         self._calibrating: dict[str, asyncio.Task[None]] = {}
         self._store = store
@@ -236,14 +237,14 @@ class Live:
         if before is not None and before.pictures:
             changes = self._store.changes(name, before.revision)
             if changes is None:
-                self._keeper.forget(name, before.encoder_bundle)
+                self._index_manager.forget(name, before.encoder_bundle)
             elif changes.bundles == before.bundles:
                 after = before.after(changes)
                 if after.pictures:  # Of nothing, not even the dimension is known.
                     return after
         snapshot = self._store.snapshot(name, rounded=True)
         assert isinstance(snapshot.embeddings, Vectors)
-        vectors = self._keeper.vectors(
+        vectors = self._index_manager.vectors(
             name,
             snapshot.encoder_bundle,
             [picture.image_id for picture in snapshot.pictures],
@@ -257,14 +258,14 @@ class Live:
         name, vectors = snapshot.gallery, snapshot.embeddings
         if name in self._building or not isinstance(vectors, Vectors):
             return
-        if self._keeper.is_due(name, vectors):
+        if self._index_manager.is_due(name, vectors):
             self._building[name] = asyncio.create_task(self._rebuild(snapshot, vectors))
 
     async def _rebuild(self, snapshot: Snapshot, vectors: Vectors) -> None:
         name, bundle, built_from = snapshot.gallery, snapshot.encoder_bundle, vectors.layout
         ids = [picture.image_id for picture in snapshot.pictures]
         try:
-            rebuilt = self._keeper.rebuild(name, bundle, ids, vectors)
+            rebuilt = self._index_manager.rebuild(name, bundle, ids, vectors)
             if not await asyncio.wrap_future(rebuilt):
                 return
             generation = vectors.layout.generation
@@ -274,7 +275,7 @@ class Live:
                     return
                 if not now.adopt(generation, built_from):
                     # Read whole meanwhile, perhaps for a purge: nothing may be left of it.
-                    await asyncio.to_thread(self._keeper.forget, name, bundle)
+                    await asyncio.to_thread(self._index_manager.forget, name, bundle)
         except Exception:
             log.exception("gallery %s stays on its old index", name)
         finally:

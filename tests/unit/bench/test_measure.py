@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from pagesight_server.common.arrays import Pixels
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.text.reading import TextLine
-from pagesight_server.workflows.demand import Found, Outline
-from tests.bench import bench_demand, gpu_models
+from tests.bench import gpu_models
 from tests.bench import gpu_verdict as verdict
-from tests.bench.bench_demand import Ours, Spent
 from tests.bench.bench_runtime import cost_rows, latency_row, settings_rows, target_rows
 from tests.bench.gpu_verdict import Finding
 from tests.bench.measure import Cost, quantile
-from tests.support.parts import FakeModels, reading, snapshot
-from tests.support.pictures import RED, solid
 
 
 @pytest.mark.parametrize(
@@ -194,49 +184,3 @@ def test_everyone_runs_once_in_every_round() -> None:
     )
     assert "".join(ran) == "ot" * 5
     assert [len(taken) for taken in seconds.values()] == [2, 2]
-
-
-def spent(name: str, reading_s: float, judging_s: float, read: int, label: str) -> Spent:
-    return Spent(Path("page") / name, reading_s, judging_s, lines=10, read=read, label=label)
-
-
-def test_reading_on_demand_is_held_against_both_others() -> None:
-    library = [spent("a", 2.0, 0, 10, ""), spent("b", 4.0, 0, 10, "")]
-    full = [spent("a", 0.9, 0.1, 10, "bill"), spent("b", 1.9, 0.1, 10, "other")]
-    part = [spent("a", 0.4, 0.2, 3, "bill"), spent("b", 0.7, 0.2, 10, "card")]
-    found = {row["side"]: row for row in bench_demand.rows("real", library, full, part)}
-    assert found["ours, in full"]["ratio_of_means"] == 0.5
-    demand = found["ours, on demand"]
-    # (0.6 + 0.9) / 2 of (2 + 4) / 2; of two, the median is the mean.
-    assert (demand["ratio_of_means"], demand["ratio_of_medians"]) == (0.25, 0.25)
-    assert (demand["reading_s_mean"], demand["judging_s_mean"]) == (0.55, 0.2)
-    assert (demand["lines_read"], demand["lines"], demand["read_in_full"]) == (13, 20, 1)
-    assert (demand["same_label"], demand["known"]) == (1, 1)
-    assert demand["differ"] == [{"screenshot": "page/b", "full": "other", "part": "card"}]
-
-
-async def test_a_pipeline_says_what_it_read_of_a_screenshot_and_what_it_made_of_it() -> None:
-    page = reading("账单", "一月", "二月", "三月")
-    known = Knowledge.of(snapshot(("bill", [1, 0, 0], [line.text for line in page.lines])))
-    asked: list[int] = []
-
-    async def find(_pixels: Pixels) -> Found:
-        async def read(numbers: Sequence[int]) -> list[TextLine | None]:
-            asked.extend(numbers)
-            return [page.lines[number] for number in numbers]
-
-        boxes = tuple(line.box for line in page.lines)
-        outline = Outline(width_px=page.width_px, height_px=page.height_px, boxes=boxes)
-        return Found(outline=outline, read=read)
-
-    models = FakeModels()
-    models.texts[RED] = tuple(line.text for line in page.lines)
-    line = models.pipeline({"default": known})
-    embedding, pixels = known.snapshot.embeddings[0], line.decode(solid(RED))
-    full, part = Ours(line), Ours(replace(line, find=find))
-    for side in (full, part):
-        await side.take(Path("a"), pixels, np.asarray(embedding))
-    assert models.encoded == 0
-    assert (full.spent[0].lines, full.spent[0].read) == (4, 4)
-    assert (part.spent[0].lines, part.spent[0].read) == (4, len(asked))
-    assert full.spent[0].label == part.spent[0].label == "bill"

@@ -13,7 +13,8 @@ from pagesight._load.arrivals import due_times
 from pagesight._load.mix import Bytes, Mix, Weighted
 from pagesight._load.plan import Plan, parse_weighted
 from pagesight._load.variants import STAMP_LENGTH, Variants
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from tests.support.pictures import BLUE, GREEN, RED, encoded, solid
 
 STAMP = b"0123456789abcdef" * 2

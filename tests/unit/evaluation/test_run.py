@@ -16,7 +16,8 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
 from pagesight_server.evaluation import Outcome, Run, evaluate, summary, write
 from pagesight_server.gallery.snapshot import Picture, Snapshot
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.text.reading import Box, Reading, TextLine

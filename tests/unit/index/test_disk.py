@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from pagesight_server.index import IndexSettings, Shelf
+from pagesight_server.index.disk import GenerationStore
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
+from pagesight_server.index.policy import IndexSettings
 from tests.support import WAIT_S
 
 
@@ -31,16 +32,18 @@ def ids() -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path, halves: NDArray[np.float16], ids: NDArray[np.uint8]) -> Shelf:
-    shelf = Shelf(tmp_path / "g.db.index")
-    shelf.put("default", "encoder@1", ids, halves, made)
-    return shelf
+def generations(
+    tmp_path: Path, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> GenerationStore:
+    generations = GenerationStore(tmp_path / "g.db.index")
+    generations.put("default", "encoder@1", ids, halves, made)
+    return generations
 
 
 def test_what_was_put_is_taken(
-    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
-    taken = shelf.take("default", "encoder@1")
+    taken = generations.take("default", "encoder@1")
     assert taken is not None
     np.testing.assert_array_equal(taken[0], ids)
     np.testing.assert_array_equal(taken[1].halves, halves)
@@ -49,64 +52,66 @@ def test_what_was_put_is_taken(
     assert slots[:, 0].tolist() == [0, 1, 2]
 
 
-def test_another_gallery_or_bundle_has_none(shelf: Shelf) -> None:
-    assert shelf.take("second", "encoder@1") is None
-    assert shelf.take("default", "encoder@2") is None
+def test_another_gallery_or_bundle_has_none(generations: GenerationStore) -> None:
+    assert generations.take("second", "encoder@1") is None
+    assert generations.take("default", "encoder@2") is None
 
 
 @pytest.mark.parametrize("suffix", ["vectors", "codes"])
 def test_a_flipped_byte_is_noticed(
-    shelf: Shelf, suffix: str, caplog: pytest.LogCaptureFixture
+    generations: GenerationStore, suffix: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (path,) = shelf.folder.glob(f"*.{suffix}")
+    (path,) = generations.folder.glob(f"*.{suffix}")
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert shelf.take("default", "encoder@1") is None
+    assert generations.take("default", "encoder@1") is None
     assert f"{path.name} is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", ["vectors", "codes"])
-def test_a_missing_file_is_noticed(shelf: Shelf, suffix: str) -> None:
-    (path,) = shelf.folder.glob(f"*.{suffix}")
+def test_a_missing_file_is_noticed(generations: GenerationStore, suffix: str) -> None:
+    (path,) = generations.folder.glob(f"*.{suffix}")
     path.unlink()
-    assert shelf.take("default", "encoder@1") is None
+    assert generations.take("default", "encoder@1") is None
 
 
 def test_a_manifest_that_was_changed_is_noticed(
-    shelf: Shelf, caplog: pytest.LogCaptureFixture
+    generations: GenerationStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (path,) = shelf.folder.glob("*.json")
+    (path,) = generations.folder.glob("*.json")
     text = path.read_text()
     assert '"nprobe": 4' in text
     path.write_text(text.replace('"nprobe": 4', '"nprobe": 1'))
-    assert shelf.take("default", "encoder@1") is None
+    assert generations.take("default", "encoder@1") is None
     assert "the manifest is damaged" in caplog.text
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"version": 0}', '{"version": 1}'])
-def test_a_manifest_that_makes_no_sense_is_not_used(shelf: Shelf, text: str) -> None:
-    (path,) = shelf.folder.glob("*.json")
+def test_a_manifest_that_makes_no_sense_is_not_used(
+    generations: GenerationStore, text: str
+) -> None:
+    (path,) = generations.folder.glob("*.json")
     path.write_text(text)
-    assert shelf.take("default", "encoder@1") is None
+    assert generations.take("default", "encoder@1") is None
 
 
 def test_a_generation_that_fails_leaves_the_old_one(
-    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
     def refuse(halves: NDArray[np.float16]) -> IvfPqBase:
         raise RecallError("too little")
 
     with pytest.raises(RecallError):
-        shelf.put("default", "encoder@1", ids[:300], halves[:300], refuse)
-    taken = shelf.take("default", "encoder@1")
+        generations.put("default", "encoder@1", ids[:300], halves[:300], refuse)
+    taken = generations.take("default", "encoder@1")
     assert taken is not None
     assert len(taken[1]) == 600
-    assert not list(shelf.folder.glob("*.part"))
+    assert not list(generations.folder.glob("*.part"))
 
 
 def test_a_disk_without_room_is_told_before_any_work(
-    shelf: Shelf,
+    generations: GenerationStore,
     halves: NDArray[np.float16],
     ids: NDArray[np.uint8],
     monkeypatch: pytest.MonkeyPatch,
@@ -118,12 +123,12 @@ def test_a_disk_without_room_is_told_before_any_work(
     room = shutil.disk_usage("/")._replace(free=42_239)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
     with pytest.raises(OSError, match="needs 42,240 bytes and has 42,239 left"):
-        shelf.put("default", "encoder@1", ids, halves, never)
-    assert shelf.take("default", "encoder@1") is not None
+        generations.put("default", "encoder@1", ids, halves, never)
+    assert generations.take("default", "encoder@1") is not None
 
 
 def test_two_that_build_at_once_take_turns(
-    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
     built = made(halves)
@@ -140,9 +145,9 @@ def test_two_that_build_at_once_take_turns(
         order.append("second")
         return built
 
-    other = Shelf(shelf.folder)
+    other = GenerationStore(generations.folder)
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(shelf.put, "default", "encoder@1", ids, halves, slow)
+        first = threads.submit(generations.put, "default", "encoder@1", ids, halves, slow)
         assert begun.wait(WAIT_S)
         second = threads.submit(other.put, "second", "encoder@1", ids, halves, fast)
         other.let_go("default", "encoder@1", [])  # a start meanwhile waits for nobody
@@ -151,40 +156,40 @@ def test_two_that_build_at_once_take_turns(
         second.result(WAIT_S)
     assert order == ["first begins", "first ends", "second"]
     for gallery in ("default", "second"):
-        taken = shelf.take(gallery, "encoder@1")
+        taken = generations.take(gallery, "encoder@1")
         assert taken is not None
         np.testing.assert_array_equal(taken[1].halves, halves)
 
 
-def test_what_a_killed_process_had_half_made_is_deleted(shelf: Shelf) -> None:
-    left = shelf.folder / "0123456789abcdef-xyz.part"
+def test_what_a_killed_process_had_half_made_is_deleted(generations: GenerationStore) -> None:
+    left = generations.folder / "0123456789abcdef-xyz.part"
     left.mkdir()
     (left / "vectors").write_bytes(b"half")
-    (manifest,) = shelf.folder.glob("*.json")
-    renamed = shelf.folder / f"{manifest.stem}-000000000000.vectors"
+    (manifest,) = generations.folder.glob("*.json")
+    renamed = generations.folder / f"{manifest.stem}-000000000000.vectors"
     renamed.write_bytes(b"not in the manifest yet")
-    shelf.let_go("default", "encoder@1", [])
+    generations.let_go("default", "encoder@1", [])
     assert not left.exists()
     assert not renamed.exists()
-    assert shelf.take("default", "encoder@1") is not None
+    assert generations.take("default", "encoder@1") is not None
 
 
 def test_a_generation_with_a_purged_picture_is_deleted(
-    shelf: Shelf, ids: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
+    generations: GenerationStore, ids: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
-    shelf.let_go("default", "encoder@1", ["ab" * 32])
-    assert shelf.take("default", "encoder@1") is not None
-    shelf.let_go("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
+    generations.let_go("default", "encoder@1", ["ab" * 32])
+    assert generations.take("default", "encoder@1") is not None
+    generations.let_go("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
     assert "it held a purged picture" in caplog.text
-    assert not any(bytes(ids[7]) in path.read_bytes() for path in shelf.folder.iterdir())
+    assert not any(bytes(ids[7]) in path.read_bytes() for path in generations.folder.iterdir())
 
 
 def test_a_new_generation_replaces_the_files_of_the_old(
-    shelf: Shelf, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
-    before = shelf.take("default", "encoder@1")
-    shelf.put("default", "encoder@1", ids[:400], halves[:400], made)
-    assert sorted(path.suffix for path in shelf.folder.iterdir()) == [
+    before = generations.take("default", "encoder@1")
+    generations.put("default", "encoder@1", ids[:400], halves[:400], made)
+    assert sorted(path.suffix for path in generations.folder.iterdir()) == [
         "",
         ".codes",
         ".json",
@@ -194,7 +199,7 @@ def test_a_new_generation_replaces_the_files_of_the_old(
     np.testing.assert_array_equal(before[1].halves, halves)  # still mapped
 
 
-def test_erasing_leaves_no_file(shelf: Shelf) -> None:
-    shelf.erase("default", "encoder@1")
-    assert [path.name for path in shelf.folder.iterdir()] == ["lock"]
-    shelf.erase("default", "encoder@1")
+def test_erasing_leaves_no_file(generations: GenerationStore) -> None:
+    generations.erase("default", "encoder@1")
+    assert [path.name for path in generations.folder.iterdir()] == ["lock"]
+    generations.erase("default", "encoder@1")

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pagesight_server.index import FlatIndex
+from pagesight_server.index.exact import FlatIndex
 from tests.support.parts import unit
 
 # Cosines with (1, 0): 1, 0.8, 0.6, 0, -1.

@@ -33,8 +33,9 @@ from hypothesis.stateful import (
 )
 
 from pagesight_server.gallery import Change, Entry, Gallery, backup
-from pagesight_server.index import IndexSettings, Keeper, Vectors
-from pagesight_server.index.vectors import Layout
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings
+from pagesight_server.index.vectors import Layout, Vectors
 from pagesight_server.workflows.registry import Live
 from tests.support.codes import LABELS, LATE, NAMES, at_revision, compare, fill, only_codes
 from tests.support.parts import BUNDLES
@@ -43,8 +44,8 @@ from tests.support.stores import picture_id
 SOME = st.lists(st.sampled_from([*LATE, *NAMES[:12]]), min_size=1, max_size=5, unique=True)
 
 
-class Waiting(Keeper):
-    """A keeper that builds when the test says, in the test's thread."""
+class Waiting(IndexManager):
+    """A index_manager that builds when the test says, in the test's thread."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(IndexSettings(kind="ivfpq", device="cpu"), folder)
@@ -129,8 +130,10 @@ class Galleries(RuleBasedStateMachine):
         self.store = Gallery(self.path)
         # The disk is not what is tested here, and syncing to it takes all the time.
         self.store._db.execute("PRAGMA synchronous = OFF")
-        self.keeper = Waiting(Path(f"{self.path}.index"))
-        self.live = Live(self.store, BUNDLES, method="seed", epsilon=0.05, keeper=self.keeper)
+        self.index_manager = Waiting(Path(f"{self.path}.index"))
+        self.live = Live(
+            self.store, BUNDLES, method="seed", epsilon=0.05, index_manager=self.index_manager
+        )
 
     def close(self) -> None:
         async def end() -> None:
@@ -199,14 +202,14 @@ class Galleries(RuleBasedStateMachine):
 
     @rule()
     def another_server_builds(self) -> None:
-        store, keeper, live = self.store, self.keeper, self.live
+        store, index_manager, live = self.store, self.index_manager, self.live
         self.open()
-        self.keeper.due = True
+        self.index_manager.due = True
         self.follow()
         self.build(None)
         self.it_answers_like_brute_force_over_what_sqlite_says()
         self.close()
-        self.store, self.keeper, self.live = store, keeper, live
+        self.store, self.index_manager, self.live = store, index_manager, live
 
     @rule()
     def follow(self) -> None:
@@ -218,17 +221,17 @@ class Galleries(RuleBasedStateMachine):
 
     @rule()
     def begin_a_rebuild(self) -> None:
-        self.keeper.due = True
+        self.index_manager.due = True
 
     @rule(crash_at=st.none() | st.integers(0, 20))
     def build(self, crash_at: int | None) -> None:
         """Ends the rebuild that was begun, or has the process killed at some step of it."""
-        if not self.keeper.waiting:
+        if not self.index_manager.waiting:
             return
         folder = Path(f"{self.path}.index")
         with tempfile.TemporaryDirectory() as kept:
             with every_state_of(folder, Path(kept)) as states:
-                self.keeper.build()
+                self.index_manager.build()
             if crash_at is None or not states:
                 self.loop.run(asyncio.wait_for(self.adopted(), 60))
             else:
@@ -289,7 +292,7 @@ class Galleries(RuleBasedStateMachine):
 
     @invariant()
     def what_was_purged_is_in_no_file_of_the_index(self) -> None:
-        if self.live.known() and not self.keeper.waiting:
+        if self.live.known() and not self.index_manager.waiting:
             files = [file for file in Path(f"{self.path}.index").rglob("*") if file.is_file()]
             kept = b"".join(file.read_bytes() for file in files)
             assert not [image_id for image_id in self.purged if bytes.fromhex(image_id) in kept]

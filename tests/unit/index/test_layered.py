@@ -16,11 +16,11 @@ from hypothesis.stateful import (
 )
 from numpy.typing import NDArray
 
-from pagesight_server.index import FlatIndex, Generation, IndexSettings, LayeredIndex, Vectors
+from pagesight_server.index.exact import FlatIndex
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
-from pagesight_server.index.layered import FlatBase
-from pagesight_server.index.policy import code_bytes, list_count
-from pagesight_server.index.vectors import Layout, halves_at
+from pagesight_server.index.layered import FlatBase, LayeredIndex
+from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
+from pagesight_server.index.vectors import Generation, Layout, Vectors, halves_at
 from tests.support.parts import unit
 
 DIMENSION = 8

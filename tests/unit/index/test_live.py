@@ -22,7 +22,11 @@ from hypothesis.stateful import (
 
 from pagesight_server.gallery import Change, Content, Entry, Gallery
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.index import FlatIndex, IndexSettings, Keeper, Vectors, nearest
+from pagesight_server.index.exact import FlatIndex
+from pagesight_server.index.layered import nearest
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings
+from pagesight_server.index.vectors import Vectors
 from pagesight_server.workflows.registry import Live
 from tests.support.parts import BUNDLES, reading, unit
 
@@ -47,8 +51,8 @@ def picture(store: Gallery, number: int, dimension: int = 8) -> str:
     return content.image_id
 
 
-def live_of(store: Gallery, keeper: Keeper | None = None) -> Live:
-    return Live(store, BUNDLES, method="seed", epsilon=0.05, keeper=keeper)
+def live_of(store: Gallery, index_manager: IndexManager | None = None) -> Live:
+    return Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
 
 
 def same(followed: Snapshot, whole: Snapshot) -> None:
@@ -122,7 +126,7 @@ class Follower(RuleBasedStateMachine):
         vectors = self.followed.embeddings
         assert isinstance(vectors, Vectors)
         ids = [p.image_id for p in self.followed.pictures]
-        assert self.live._keeper.rebuild("default", BUNDLES.encoder, ids, vectors).result()
+        assert self.live._index_manager.rebuild("default", BUNDLES.encoder, ids, vectors).result()
         assert vectors.changed == 0
 
     @rule()
@@ -153,9 +157,9 @@ def store(tmp_path: Path) -> Gallery:
     return store
 
 
-def keeper_of(store: Gallery, **settings: float) -> Keeper:
+def keeper_of(store: Gallery, **settings: float) -> IndexManager:
     chosen = IndexSettings(kind="ivfpq", min_recall=settings.get("min_recall", 0.98))
-    return Keeper(chosen, Path(f"{store.path}.index"))
+    return IndexManager(chosen, Path(f"{store.path}.index"))
 
 
 def kind(live: Live) -> str:
@@ -246,7 +250,7 @@ async def test_codes_that_were_refused_are_not_tried_again_at_every_change(
     assert kind(live) == "ivfpq"
     monkeypatch.setattr(IndexSettings, "is_due", lambda self, base, changed: changed > 0)
     monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
-    live._keeper.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
+    live._index_manager.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
     for number in (900, 901):
         new = picture(store, number, 16)
         store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)

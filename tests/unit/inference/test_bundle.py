@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import Kind, Tensors, load
 from pagesight_server.inference.encoder import Encoder
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 
 Manifest = dict[str, Any]
 IDENTITY = ["kind", "name", "source", "dtype", "opset", "input", "preprocessing", "embedding_dim"]

@@ -17,7 +17,8 @@ from PIL import Image, ImageOps
 
 from pagesight_server.__main__ import main
 from pagesight_server.common.errors import ImageError
-from pagesight_server.inference.decode import ImageLimits, decode, read_file
+from pagesight_server.inference.decode import decode, read_file
+from pagesight_server.inference.settings import ImageLimits
 from tests.support.fuzzing import many_scans
 from tests.support.pictures import RED, encoded, solid
 

@@ -10,7 +10,7 @@ import pytest
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Tensors, load
 from pagesight_server.inference.encoder import Encoder, padded
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from pagesight_server.common.errors import ImageError
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from tests.bench.measure import rss_mb
 from tests.support.fuzzing import SEED, Fuzz, shown
 

@@ -17,7 +17,7 @@ from pagesight_export.runtime import Graph
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import load
 from pagesight_server.inference.encoder import Encoder
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 
 GEOMETRY = {"geometry": "naflex", "patch_size": 2, "max_num_patches": 12}
 BILINEAR = {"resize": {"library": "pillow", "interpolation": "bilinear"}}

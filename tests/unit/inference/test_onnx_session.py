@@ -18,12 +18,12 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.cuda import Cuda
 from pagesight_server.inference.onnx_session import (
     Bound,
-    Compute,
     Graph,
     check_device,
     check_gpu_memory,
     provider_options,
 )
+from pagesight_server.inference.settings import Compute
 from tests.support.cuda import FakeLibrary
 
 MEGABYTE = 1024 * 1024

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.recognition.entity_names import NameEvidence, Names, Unread
+from pagesight_server.recognition.entity_names import NameEvidence, Names
 from pagesight_server.text.lines import page
 from tests.support.parts import reading, snapshot
 
@@ -102,63 +102,3 @@ def test_a_block_that_holds_a_brand_counts_however_rarely_it_is_seen() -> None:
 def test_a_picture_can_be_left_out() -> None:
     single = gallery(1, brands=("放心借",), branded=1)
     assert asked(single, "可用额度", without=0) == NameEvidence()
-
-
-def bounded(known: Snapshot, *texts: str, rooms: tuple[int, ...], favoured: str) -> NameEvidence:
-    unread = Unread(lines=page(reading(*texts)), rooms=rooms, favoured=favoured)
-    return Names(known).bounded("loan", unread)
-
-
-def test_a_brand_that_was_read_stays_visible_whatever_the_rest_says() -> None:
-    known = gallery(brands=("放心借",))
-    for favoured in ("", "loan", "card"):
-        found = bounded(known, "放心借", rooms=(9, 9), favoured=favoured)
-        assert (found.brand, found.missing, found.replaced) == ("放心借", 0.0, 0.0)
-
-
-@pytest.mark.parametrize(
-    ("room", "missing"),
-    [
-        pytest.param(3, False, id="room for the brand"),
-        pytest.param(2, True, id="none"),
-    ],
-)
-def test_a_brand_may_stand_in_an_unread_line_that_has_room_for_it(room: int, missing: bool) -> None:
-    known = gallery(brands=("放心借",))
-    found = bounded(known, "可用额度", rooms=(room,), favoured="loan")
-    assert (found.missing > 0) is missing
-
-
-def test_what_was_replaced_may_be_shown_in_an_unread_line() -> None:
-    texts = ("满月花", "可用额度", "已阅读满月花借款合同")
-    assert asked(gallery(), *texts).replaced > 0
-    assert bounded(gallery(), *texts, rooms=(3,), favoured="loan").replaced == 0.0
-
-
-@pytest.mark.parametrize(
-    ("room", "names"),
-    [
-        pytest.param(1, 0, id="no room for a name"),
-        pytest.param(3, 1, id="room for a name alone"),
-        pytest.param(9, 2, id="room for one inside a line too"),
-    ],
-)
-def test_an_unread_line_may_exchange_the_surest_name_that_was_not_read(
-    room: int, names: int
-) -> None:
-    rooms = (room,) if room > 1 else ()
-    found = bounded(gallery(), "可用额度", rooms=rooms, favoured="")
-    # All ten pictures show it and no other label: ((10 - 0.5) / 10) ** 2.
-    assert found.replaced == pytest.approx(names * 0.95**2)
-
-
-def test_a_page_all_of_whose_names_were_read_fears_nothing_much() -> None:
-    found = bounded(gallery(), *LOAN, rooms=(9,), favoured="")
-    assert found.replaced < 0.05
-
-
-def test_as_read_names_say_what_they_say_of_those_lines_alone() -> None:
-    unread = Unread(lines=page(reading("满月花", "可用额度", "已阅读满月花借款合同")), rooms=(9,))
-    assert Names(gallery()).bounded("loan", unread) == asked(
-        gallery(), "满月花", "可用额度", "已阅读满月花借款合同"
-    )

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.index import Hits
+from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.evidence import (
     Candidate,
     PagesightMethod,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index import Hits
+from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.whitening import WEIGHT, Whitening
 
 RNG = np.random.Generator(np.random.PCG64(3))

@@ -19,12 +19,12 @@ from pagesight_server.common.errors import InvalidRequestError, OverloadedError,
 from pagesight_server.common.timings import StageTimes
 from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision
 from pagesight_server.gallery.snapshot import LabelFacts
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.decision import Knowledge, decide
 from pagesight_server.recognition.evidence import Query
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Priority
-from pagesight_server.workflows.pipeline import Answer
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit
 from tests.support.serving import details
 

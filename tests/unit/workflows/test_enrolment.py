@@ -19,7 +19,8 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.gallery import Change, Gallery, Limits, backup
 from pagesight_server.gallery.snapshot import LabelFacts
-from pagesight_server.inference.decode import ImageLimits, decode
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.workflows.enrolment import (
     Enroller,
     IndexReport,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.common.cache import Memo
 from pagesight_server.common.errors import ImageError, NotFoundError
 from pagesight_server.common.timings import StageTimes
 from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.text.reading import Reading, TextLine
-from pagesight_server.workflows.demand import Found, Outline
-from pagesight_server.workflows.pipeline import Answer, Pipeline
+from pagesight_server.text.reading import Reading
+from pagesight_server.workflows.pipeline import Pipeline
 from tests.support import WAIT_S
 from tests.support.parts import FakeModels, reading, snapshot, unit
 from tests.support.pictures import BLUE, RED, solid
@@ -191,37 +187,3 @@ async def test_many_screenshots_at_once_do_not_mix() -> None:
     answers = await asyncio.gather(*(pipeline.classify(solid(colour)) for colour in colours))
     read = [answer.query.reading.joined() for answer in answers if answer.query.reading]
     assert read == ["红", "蓝"] * 20
-
-
-async def test_on_demand_a_query_is_read_in_part_and_not_remembered() -> None:
-    texts = ("借钱", "还款", "额度", "账单", "客服")
-    told = reading(*texts)
-    known = Knowledge.of(snapshot(("red_page", [1, 0, 0], texts)))
-    asked: list[int] = []
-
-    async def encode(pixels: Pixels) -> Embedding:
-        return unit(1, 0, 0)
-
-    async def read(pixels: Pixels) -> Reading:
-        return told
-
-    async def some(numbers: Sequence[int]) -> list[TextLine | None]:
-        asked.extend(numbers)
-        return [told.lines[number] for number in numbers]
-
-    async def find(pixels: Pixels) -> Found:
-        boxes = tuple(line.box for line in told.lines)
-        return Found(outline=Outline(width_px=100, height_px=200, boxes=boxes), read=some)
-
-    pipeline = replace(plain(encode, read), find=find, memo=Memo(4), knowledge=lambda _name: known)
-    answer = await pipeline.classify(b"")
-    assert answer.query.reading is not None
-    assert len(answer.query.reading.lines) == len(set(asked)) == 5 - answer.unread
-    assert answer.decision.label == (await plain_answer(pipeline)).decision.label == "red_page"
-    # Enrolment perceives: it reads in full whatever was asked before.
-    assert (await pipeline.perceive(b"")).reading == told
-
-
-async def plain_answer(pipeline: Pipeline) -> Answer:
-    """The answer of the same pipeline when it reads in full."""
-    return await replace(pipeline, find=None, memo=Memo(0)).classify(b"")

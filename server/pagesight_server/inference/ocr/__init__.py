@@ -1,9 +1,9 @@
 """Pixels to text lines, with an OCR bundle.
 
 engine.py             the way of one picture; read this first
-  ├── parts.py        tall pictures in bands
+  ├── tiling.py       tall pictures in bands
   ├── detector.py     pixels -> regions       (the only importer of rapidocr)
-  ├── pool.py         the lines of all pictures in flight, in batches
+  ├── line_pool.py    the lines of all pictures in flight, in batches
   └── recogniser.py   a batch -> texts
 settings.py           what reading may cost, and how close it keeps to the library
 """

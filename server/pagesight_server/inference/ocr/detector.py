@@ -27,7 +27,8 @@ from rapidocr.utils.process_img import (
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.ocr.tiling import Region
-from pagesight_server.inference.onnx_session import Compute, Graph
+from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Box
 
 _STEP = 32

@@ -15,7 +15,6 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
@@ -28,7 +27,7 @@ from pagesight_server.inference.ocr.line_pool import Pool, Recognise
 from pagesight_server.inference.ocr.recogniser import Recogniser, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.inference.ocr.tiling import Region, cut, join
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Reading, TextLine, in_reading_order
 
 T = TypeVar("T")
@@ -39,17 +38,6 @@ class Detect(Protocol):
 
     def find(self, pixels: Pixels) -> list[Region]:
         """The text regions of a picture, in any order."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """A picture whose text was found and not yet read."""
-
-    width_px: int
-    height_px: int
-    regions: tuple[Region, ...]
-    turn: int
-    """Whose lines go first, of several pages."""
 
 
 class OcrEngine:
@@ -92,20 +80,6 @@ class OcrEngine:
             RuntimeError: the engine is closed.
             Exception: whatever a session raises.
         """
-        page = await self.find(pixels)
-        lines = await self.recognise(page, range(len(page.regions)))
-        return Reading(
-            width_px=page.width_px,
-            height_px=page.height_px,
-            lines=in_reading_order([line for line in lines if line is not None]),
-        )
-
-    async def find(self, pixels: Pixels) -> Page:
-        """Finds the text of a picture without reading it, for `recognise`.
-
-        Raises:
-            Exception: as `read`.
-        """
         turn = next(self._turns)
         height_px, width_px = pixels.shape[:2]
         bands = cut(
@@ -117,34 +91,19 @@ class OcrEngine:
         parts = [pixels[band.top : band.bottom] for band in bands]
         with measure("detect"):
             found = await _together(self._find(part) for part in parts)
-        regions = tuple(join(list(zip(bands, found, strict=True))))
-        return Page(width_px=width_px, height_px=height_px, regions=regions, turn=turn)
-
-    async def recognise(self, page: Page, numbers: Sequence[int]) -> list[TextLine | None]:
-        """Reads some lines of a page, each as if all were read; None where there is no text.
-
-        Args:
-            page: What `find` found.
-            numbers: Of its regions.
-
-        Raises:
-            Exception: as `read`.
-        """
-        padded = library_widths([region.strip.shape[1] for region in page.regions], self._library)
-        regions = [page.regions[number] for number in numbers]
+        regions = join(list(zip(bands, found, strict=True)))
+        padded = library_widths([region.strip.shape[1] for region in regions], self._library)
         with measure("recognise"):
             texts = await _together(
-                self._text(
-                    page.regions[number].strip, self._settings.width(padded[number]), page.turn
-                )
-                for number in numbers
+                self._text(region.strip, self._settings.width(width), turn)
+                for region, width in zip(regions, padded, strict=True)
             )
-        return [
+        lines = [
             TextLine(text, confidence, region.box)
-            if text.strip() and confidence >= self._library.min_confidence
-            else None
             for region, (text, confidence) in zip(regions, texts, strict=True)
+            if text.strip() and confidence >= self._library.min_confidence
         ]
+        return Reading(width_px=width_px, height_px=height_px, lines=in_reading_order(lines))
 
     async def close(self) -> None:
         """Ends the threads after their present runs; whatever waits is cancelled."""

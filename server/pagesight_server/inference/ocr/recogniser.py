@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
-from pagesight_server.inference.onnx_session import Compute, Graph
+from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.settings import Compute
 
 
 class Text(NamedTuple):

@@ -21,7 +21,7 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.bundle import load as load_bundle
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings, load
-from pagesight_server.inference.onnx_session import Compute
+from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Reading, TextLine
 from tests.samples import LABELS, draw
 from tests.support.congruence import Comparison, Library, compare

@@ -1,0 +1,19 @@
+"""The answer to one screenshot, with all that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from pagesight_server.common.timings import StageTimes
+from pagesight_server.recognition.decision import Decision, Knowledge
+from pagesight_server.recognition.evidence import Query
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A decision and what it rests on."""
+
+    decision: Decision
+    knowledge: Knowledge
+    query: Query
+    stage_ms: StageTimes = field(default_factory=StageTimes)

@@ -1,0 +1,17 @@
+"""What importing a package must not load, so that tools start at once and need little."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("faiss", "onnxruntime", "cv2", "PIL", "rapidocr")
+
+
+@pytest.mark.parametrize("module", ["pagesight_server.gallery", "pagesight_server.config"])
+def test_what_only_keeps_or_configures_loads_no_model_codec_or_index(module: str) -> None:
+    code = f"import sys, {module}\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
