@@ -25,7 +25,7 @@ from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration, acceptance, conformal, quantiles
 from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import Query
-from pagesight_server.workflows.pipeline import Percept, Pipeline
+from pagesight_server.workflows.pipeline import Features, Pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +91,8 @@ async def validate(
                 if hashlib.sha256(data).hexdigest() in enrolled:
                     counts["enrolled"] += 1
                 else:
-                    percept = await pipeline.perceive(data)
-                    found = await asyncio.to_thread(_scores, knowledge, percept)
+                    features = await pipeline.extract_features(data)
+                    found = await asyncio.to_thread(_scores, knowledge, features)
                     scores[not is_reserved(truth)].append(found)
             except ImageError:
                 counts["unreadable"] += 1
@@ -144,11 +144,11 @@ def _calibration(
     )
 
 
-def _scores(knowledge: Knowledge, percept: Percept) -> tuple[float, float]:
+def _scores(knowledge: Knowledge, features: Features) -> tuple[float, float]:
     """How well the closest page fits, with text and without."""
-    hits = knowledge.method.search(percept.embedding)
+    hits = knowledge.method.search(features.embedding)
     scores = []
-    for reading in (percept.reading, None):
-        query = Query(embedding=percept.embedding, reading=reading)
+    for reading in (features.reading, None):
+        query = Query(embedding=features.embedding, reading=reading)
         scores.append(float(acceptance(knowledge.method.weigh(query, hits))))
     return scores[0], scores[1]

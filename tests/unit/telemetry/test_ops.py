@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pagesight_server.common.cache import Memo
+from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import RequestError
 from pagesight_server.common.timings import Run
 from pagesight_server.config import Config, read_config
@@ -62,7 +62,7 @@ def exported() -> str:
         exporting.meter,
         told,
         queues={"encode": lambda: 0},
-        memories={"lines": Memo[str, str](1)},
+        caches={"lines": SingleFlightLru[str, str](1)},
         known=lambda: {"default": known},
     )
     query = Query(embedding=unit(1, 0), reading=None)

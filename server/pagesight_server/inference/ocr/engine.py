@@ -18,8 +18,8 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.cache import Memo
-from pagesight_server.common.threads import Workers, step_back
+from pagesight_server.common.cache import SingleFlightLru
+from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.ocr.detector import Detector
@@ -52,8 +52,8 @@ class OcrEngine:
 
     def __init__(
         self,
-        detectors: Workers[Detect],
-        recognisers: Sequence[Workers[Recognise]],
+        detectors: WorkerPool[Detect],
+        recognisers: Sequence[WorkerPool[Recognise]],
         settings: OcrSettings,
         library: LibraryNumbers,
     ) -> None:
@@ -63,7 +63,7 @@ class OcrEngine:
         self._turns = itertools.count()
         self.pool = Pool(recognisers, settings)
         """Batches and what waits for them."""
-        self.cache: Memo[bytes, Text] = Memo(settings.cache_entries)
+        self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
         """Texts by the pixels of a line and its padding; `hits` and `misses` tell what it saves."""
         self.reread = 0
         """Lines that were read twice."""
@@ -148,7 +148,7 @@ def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
         recogniser.warm(settings.shapes())
     return OcrEngine(
         # What is being recognised came before what is being found: it is to be finished first.
-        owned(detectors, name="detector", first=step_back),
+        owned(detectors, name="detector", first=lower_priority),
         [owned([recogniser], name="recogniser") for recogniser in recognisers],
         settings,
         library_numbers(bundle),
@@ -157,9 +157,9 @@ def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
 
 def owned(
     resources: Sequence[T], *, name: str, first: Callable[[], None] = lambda: None
-) -> Workers[T]:
-    """Threads for resources that are made already, one for each; `first` as in `Workers`."""
-    return Workers(iter(resources).__next__, len(resources), name=name, first=first)
+) -> WorkerPool[T]:
+    """Threads for resources that are made already, one for each; `first` as in `WorkerPool`."""
+    return WorkerPool(iter(resources).__next__, len(resources), name=name, first=first)
 
 
 def library_numbers(bundle: Bundle) -> LibraryNumbers:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.threads import Workers
+from pagesight_server.common.threads import WorkerPool
 from pagesight_server.common.timings import Observe, Run, Share, current, ignore
 from pagesight_server.inference.ocr.recogniser import Text
 from pagesight_server.inference.ocr.settings import OcrSettings
@@ -54,7 +54,7 @@ class Pool:
         settings: Of the batches.
     """
 
-    def __init__(self, recognisers: Sequence[Workers[Recognise]], settings: OcrSettings) -> None:
+    def __init__(self, recognisers: Sequence[WorkerPool[Recognise]], settings: OcrSettings) -> None:
         self._recognisers = tuple(recognisers)
         self._idle = list(recognisers)
         self._settings = settings
@@ -129,7 +129,9 @@ class Pool:
         alive[width] = jobs[count:]
         return width, jobs[:count]
 
-    async def _run(self, recogniser: Workers[Recognise], width: int, jobs: Sequence[_Job]) -> None:
+    async def _run(
+        self, recogniser: WorkerPool[Recognise], width: int, jobs: Sequence[_Job]
+    ) -> None:
         strips = [job.strip for job in jobs]
         self.batches += 1
         self.strips += len(strips)

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.threads import Workers
+from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr.engine import owned
 from pagesight_server.inference.ocr.line_pool import Pool, Recognise
 from pagesight_server.inference.ocr.recogniser import Text
@@ -67,7 +67,7 @@ def carried(pixels: Pixels) -> int:
 
 
 def pool(*recognisers: Recogniser, config: OcrSettings = SMALL) -> Pool:
-    workers: list[Workers[Recognise]] = [owned([one], name="test") for one in recognisers]
+    workers: list[WorkerPool[Recognise]] = [owned([one], name="test") for one in recognisers]
     return Pool(workers, config)
 
 
