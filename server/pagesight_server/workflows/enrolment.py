@@ -1,7 +1,7 @@
 """Teaching pages: pictures into the store, one by one or a folder at a time.
 
-    bytes -> sha256 -> known? ──no──> extract_features -> put_content ─┐
-                          └──yes──────────────────────────────┴─> enrol (one revision)
+    bytes -> sha256 -> stored? ──no──> extract_features -> put_content ─┐
+                          └──yes────────────────────────────────────────┴─> enrol (one revision)
 
 What a picture is gets stored as soon as it is computed; where it belongs follows
 in one transaction. So a run that is killed repeats no computation and leaves no

@@ -81,7 +81,7 @@ def exported() -> str:
         raise KeyError
     with told.call("m", {}) as span:
         told.called(span, "m", "OK", 1.0)
-    told.ran(Run(stage="encode", start_s=0, end_s=1, shares=(), closed="idle"))
+    told.ran(Run(stage="encode", start_s=0, end_s=1, items=(), closed="idle"))
     with urllib.request.urlopen(f"http://{exporting.metrics_address}/metrics", timeout=10) as page:
         text: str = page.read().decode()
     exporting.close()
