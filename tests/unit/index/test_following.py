@@ -27,7 +27,9 @@ from pagesight_server.index.layered import nearest
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Vectors
-from pagesight_server.workflows.registry import KnowledgeTable, Refresher, Registry
+from pagesight_server.workflows.knowledge_table import KnowledgeTable
+from pagesight_server.workflows.refresh import Refresher
+from pagesight_server.workflows.registry import Registry
 from tests.support.parts import BUNDLES, reading, unit
 
 LABELS = ["a", "b", "other_x"]

@@ -243,7 +243,7 @@ async def test_a_query_keeps_the_knowledge_it_began_with(store: Store) -> None:
 async def test_a_change_is_answered_by_the_calibration_before_until_it_has_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pagesight_server.workflows.registry.MIN_REUSE_PICTURES", 2)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
     enrol(store, {"a1": "a", "a2": "a", "b1": "b"})
     registry = registry_of(store)
     await registry.refresh()
@@ -357,7 +357,7 @@ async def test_a_gallery_deleted_in_the_middle_of_a_refresh_does_not_stop_the_ot
 async def test_a_gallery_deleted_before_it_was_calibrated_is_no_fault(
     store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("pagesight_server.workflows.registry.MIN_REUSE_PICTURES", 2)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
     enrol(store, {"a1": "a", "a2": "a", "b1": "b"})
     registry = registry_of(store)
     await registry.refresh()
