@@ -63,6 +63,7 @@ class Models:
             encode=encode,
             read=self.ocr.read,
             knowledge=knowledge,
+            review_above=self.config.recognition.review_above,
             memo=Memo(remember),
         )
 

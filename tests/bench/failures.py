@@ -25,8 +25,8 @@ from pagesight_server.config import Config
 from pagesight_server.evaluation import PerceptFile
 from pagesight_server.evaluation.html import gallery_marks, query_marks
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
+from pagesight_server.recognition.candidates import NAME_TERMS, Query
 from pagesight_server.recognition.decision import WORTH_TELLING, Decision, decide
-from pagesight_server.recognition.evidence import Query
 from pagesight_server.recognition.explanation import explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
@@ -124,7 +124,8 @@ def caption(truth: str, decision: Decision) -> str:
     told = f"answered other, closest {best.label}: " if decision.label == OTHER else "accepted: "
     told += f"{decision.score:.2f}"
     if best.names.missing > WORTH_TELLING:
-        told += f" ({best.fit:.2f}, less {best.fit - best.acceptance:.2f}: no brand name visible)"
+        likeness = best.without_terms(NAME_TERMS).score
+        told += f" ({likeness:.2f}, less {likeness - best.score:.2f}: no brand name visible)"
     told += f", limit {decision.threshold:.2f}"
     ranked = [candidate.label for candidate in decision.candidates]
     return told + (f"; {truth} ranks {ranked.index(truth) + 1}" if truth in ranked[1:] else "")

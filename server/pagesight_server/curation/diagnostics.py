@@ -23,8 +23,8 @@ from rapidfuzz import fuzz
 
 from pagesight_server.gallery.snapshot import Picture, is_reserved
 from pagesight_server.index.cosines import Hits
+from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
 from pagesight_server.text.reading import STATUS_BAR, Reading
 
 SAME_LOOK = 0.95
@@ -241,9 +241,9 @@ class _Examiner:
         return Suspect(
             picture=picture,
             suggested=pictures[best.row],
-            suggested_score=best.score,
+            suggested_score=best.rank_score,
             own=pictures[own.row] if own else None,
-            own_score=own.score if own else 0.0,
+            own_score=own.rank_score if own else 0.0,
             neighbours=len(asked),
             foreign=foreign,
             likely=2 * foreign >= len(asked) and decision.label == best.label,

@@ -24,8 +24,8 @@ from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, check_label, is_r
 from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.answer import Answer
+from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Query
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.telemetry.drift import Drift, DriftFigures
 from pagesight_server.workflows.pipeline import Pipeline

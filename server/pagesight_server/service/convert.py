@@ -23,7 +23,7 @@ from pagesight_server.common.errors import InvalidRequestError, OverloadedError,
 from pagesight_server.gallery import Applied, Change, ListedImage, Revision
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, LabelFacts
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.evidence import Candidate
+from pagesight_server.recognition.candidates import Candidate
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.service.admission import Priority

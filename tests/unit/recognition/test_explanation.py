@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.calibration import Calibration
+from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import Decision, Knowledge, decide
-from pagesight_server.recognition.evidence import Query
 from pagesight_server.recognition.explanation import Explanation, explain, text_findings
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.text.reading import Box, Reading, TextLine
