@@ -304,7 +304,7 @@ async def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) ->
     ("prepare", "message"),
     [
         pytest.param(lambda folder: folder / "missing", "is no folder", id="missing"),
-        pytest.param(lambda folder: folder, "holds no test images", id="empty"),
+        pytest.param(lambda folder: folder, "holds no pictures", id="empty"),
         pytest.param(
             lambda folder: put(folder, {"1.png": png(RED)}),
             "one folder per label",
@@ -312,7 +312,7 @@ async def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) ->
         ),
         pytest.param(
             lambda folder: put(folder, {"red/readme.txt": b""}),
-            "holds no test images",
+            "holds no pictures",
             id="labels without pictures",
         ),
     ],
