@@ -94,7 +94,7 @@ def decide(
         threshold=threshold,
         candidates=known,
         against=against,
-        review=score >= threshold and (tie or known[0].names.missing > EXPECTED_NATS),
+        review=score >= threshold and (tie or known[0].names.missing_nats > EXPECTED_NATS),
     )
 
 
@@ -174,7 +174,7 @@ class Knowledge:
         if decision.review:
             reasons.append(
                 "review: none of its brand names is visible"
-                if best.names.missing > EXPECTED_NATS
+                if best.names.missing_nats > EXPECTED_NATS
                 else "review: the runner-up fits nearly as well"
             )
         if decision.against is not None and decision.against.score > best.score:
@@ -194,12 +194,12 @@ def _about_names(names: NameEvidence) -> list[str]:
     said = []
     if names.pictures:
         seen = f"{names.pictures_with_brand} of {names.pictures} gallery pictures"
-        if names.brand:
-            said.append(f"brand {names.brand}: visible, as in {seen}")
+        if names.visible_brand:
+            said.append(f"brand {names.visible_brand}: visible, as in {seen}")
         else:
             said.append(f"brand: not visible, visible in {seen}")
     return said + [
-        f"{one.new!r} where this page shows {one.old!r}: {one.weight:.2f}"
+        f"{one.observed!r} where this page shows {one.expected!r}: {one.weight:.2f}"
         for one in names.replacements[:MAX_REASONS]
         if one.weight >= WORTH_TELLING
     ]

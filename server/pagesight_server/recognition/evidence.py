@@ -23,11 +23,11 @@ from pagesight_server.common.arrays import Embedding
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.index.cosines import Hits, cosines, ranked
 from pagesight_server.index.layered import nearest
-from pagesight_server.recognition.entity_names import NameEvidence, Names
+from pagesight_server.recognition.entity_names import EntityNames, NameEvidence
 from pagesight_server.recognition.templates import Templates, TextEvidence
 from pagesight_server.recognition.whitening import Whitening
-from pagesight_server.text.lines import page
-from pagesight_server.text.matching import folded_text
+from pagesight_server.text.lines import page_lines
+from pagesight_server.text.matching import normalised_text
 from pagesight_server.text.reading import Reading
 
 MethodName = Literal["seed", "pagesight"]
@@ -215,7 +215,7 @@ class PagesightMethod:
         self._folded: Folded = _folded(snapshot, before._folded if before else {})
         self._texts = [text for _, text in self._folded.values()]
         self._templates: Templates = Templates(snapshot, before._templates if before else None)
-        self._names: Names = Names(snapshot, before._names if before else None)
+        self._names: EntityNames = EntityNames(snapshot, before._names if before else None)
         self._whitening: Whitening = Whitening(
             snapshot.embeddings,
             [p.label for p in snapshot.pictures],
@@ -251,10 +251,10 @@ class PagesightMethod:
         said = self._templates.weigh(query.reading, without=without)
         hits = self._reading_alike(query.embedding, hits, said, without=without)
         hits = self._whitened(query.embedding, hits, without=without)
-        text = folded_text(query.reading)
+        text = normalised_text(query.reading)
         found = _best_per_label(self._snapshot, hits, text, self._texts)
         fits = sorted((self._with_templates(c, said) for c in found), key=_by_score)
-        asked = partial(self._names.weigh, lines=page(query.reading), without=without)
+        asked = partial(self._names.weigh, lines=page_lines(query.reading), without=without)
         named = self._with_names(fits, asked)
         return named if "siblings" in self._without else self._siblings(named, said)
 
@@ -354,7 +354,7 @@ class PagesightMethod:
         return tuple(sorted(compared, key=_by_score))
 
     def _forbidden(self, found: NameEvidence) -> float:
-        missing = 0.0 if "brands" in self._without else MISSING_WEIGHT * found.missing
+        missing = 0.0 if "brands" in self._without else MISSING_WEIGHT * found.missing_nats
         replaced = 0.0 if "names" in self._without else min(MAX_REPLACED, found.replaced)
         return missing + REPLACED_WEIGHT * replaced
 
@@ -409,6 +409,6 @@ def _folded(snapshot: Snapshot, before: Folded) -> Folded:
     for picture in snapshot.pictures:
         known = before.get(picture.image_id)
         if known is None or known[0] is not picture.reading:
-            known = (picture.reading, folded_text(picture.reading))
+            known = (picture.reading, normalised_text(picture.reading))
         found[picture.image_id] = known
     return found

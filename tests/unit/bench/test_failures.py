@@ -24,7 +24,7 @@ def candidate(label: str, *, fit: float, acceptance: float, missing: float = 0.0
         visual=fit,
         textual=fit,
         fit=fit,
-        names=NameEvidence(missing=missing),
+        names=NameEvidence(missing_nats=missing),
         score=fit,
         acceptance=acceptance,
     )

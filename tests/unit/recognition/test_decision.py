@@ -32,7 +32,7 @@ def candidate(label: str, score: float, *, missing: float = 0.0) -> Candidate:
         visual=score,
         textual=0.0,
         fit=score,
-        names=NameEvidence(missing=missing),
+        names=NameEvidence(missing_nats=missing),
         score=score,
         acceptance=score - missing / 10,
     )
