@@ -123,7 +123,7 @@ def caption(truth: str, decision: Decision) -> str:
     best = decision.candidates[0]
     told = f"answered other, closest {best.label}: " if decision.label == OTHER else "accepted: "
     told += f"{decision.score:.2f}"
-    if best.names.missing > WORTH_TELLING:
+    if best.names.missing_nats > WORTH_TELLING:
         likeness = best.without_terms(NAME_TERMS).score
         told += f" ({likeness:.2f}, less {likeness - best.score:.2f}: no brand name visible)"
     told += f", limit {decision.threshold:.2f}"

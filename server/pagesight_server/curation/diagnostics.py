@@ -13,7 +13,6 @@ gallery look surer of itself than it is: calibration takes them for independent.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -25,7 +24,9 @@ from pagesight_server.gallery.snapshot import Picture, is_reserved
 from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.text.reading import STATUS_BAR, Reading
+from pagesight_server.text.lines import lines_below_status_bar
+from pagesight_server.text.matching import letters_and_digits
+from pagesight_server.text.reading import Reading
 
 SAME_LOOK = 0.95
 """Cosine from which two pictures may be almost the same; docs/gallery-care.md."""
@@ -256,11 +257,8 @@ class _Examiner:
 
 
 def page_text(reading: Reading) -> str:
-    """Letters and digits of a page; the clock of the phone is none of its."""
-    top = STATUS_BAR * reading.height_px
-    text = "".join(line.text for line in reading.lines if line.box.bottom > top)
-    folded = unicodedata.normalize("NFKC", text).lower()
-    return "".join(c for c in folded if unicodedata.category(c)[0] in "LN")
+    """All letters and digits of a page, without the phone's status bar."""
+    return letters_and_digits("".join(line.text for line in lines_below_status_bar(reading)))
 
 
 class _Groups:

@@ -148,7 +148,7 @@ def _doubts(
         "close_runner_up": calibration.share_leading_more(lead_over(best.label, known))
         if runner_up
         else 0.0,
-        "brand_not_visible": 1.0 if best.names.missing > EXPECTED_NATS else 0.0,
+        "brand_not_visible": 1.0 if best.names.missing_nats > EXPECTED_NATS else 0.0,
     }
 
 
@@ -243,12 +243,12 @@ def _about_names(names: NameEvidence) -> list[str]:
     said = []
     if names.pictures:
         seen = f"{names.pictures_with_brand} of {names.pictures} gallery pictures"
-        if names.brand:
-            said.append(f"brand {names.brand}: visible, as in {seen}")
+        if names.visible_brand:
+            said.append(f"brand {names.visible_brand}: visible, as in {seen}")
         else:
             said.append(f"brand: not visible, visible in {seen}")
     return said + [
-        f"{one.new!r} where this page shows {one.old!r}: {one.weight:.2f}"
+        f"{one.observed!r} where this page shows {one.expected!r}: {one.weight:.2f}"
         for one in names.replacements[:MAX_REASONS]
         if one.weight >= WORTH_TELLING
     ]

@@ -30,7 +30,7 @@ from pagesight_server.recognition.candidates import (
     best_per_label,
     by_rank,
 )
-from pagesight_server.recognition.entity_names import Names
+from pagesight_server.recognition.entity_names import EntityNames
 from pagesight_server.recognition.scorers.all_text import AllText, text_ratio
 from pagesight_server.recognition.scorers.brands import MissingBrand
 from pagesight_server.recognition.scorers.looks import Looks
@@ -48,8 +48,8 @@ from pagesight_server.recognition.scorers.siblings import Siblings
 from pagesight_server.recognition.seed import SeedMethod
 from pagesight_server.recognition.templates import Templates, TextEvidence
 from pagesight_server.recognition.whitening import Whitening
-from pagesight_server.text.lines import page
-from pagesight_server.text.matching import folded_text
+from pagesight_server.text.lines import page_lines
+from pagesight_server.text.matching import normalised_text
 from pagesight_server.text.reading import Reading
 
 MethodName = Literal["seed", "pagesight"]
@@ -134,7 +134,7 @@ class PagesightMethod:
         self._matching: MatchingTexts = _matching(snapshot, before._matching if before else {})
         self._texts = [text for _, text in self._matching.values()]
         self._templates: Templates = Templates(snapshot, before._templates if before else None)
-        self._names: Names = Names(snapshot, before._names if before else None)
+        self._names: EntityNames = EntityNames(snapshot, before._names if before else None)
         self._whitening: Whitening = Whitening(
             snapshot.embeddings,
             [p.label for p in snapshot.pictures],
@@ -179,9 +179,9 @@ class PagesightMethod:
         page_text = self._templates.weigh(query.reading, without=without)
         hits = self._with_labels_read_alike(query.embedding, hits, page_text, without=without)
         hits = self._whitened(query.embedding, hits, without=without)
-        text = folded_text(query.reading)
+        text = normalised_text(query.reading)
         ratios = {row: text_ratio(text, self._texts[row]) for row in hits.rows.tolist()}
-        lines = page(query.reading)
+        lines = page_lines(query.reading)
         scored = ScoredQuery(
             ratios=ratios,
             page_text=page_text,
@@ -295,6 +295,6 @@ def _matching(snapshot: Snapshot, before: MatchingTexts) -> MatchingTexts:
     for picture in snapshot.pictures:
         known = before.get(picture.image_id)
         if known is None or known[0] is not picture.reading:
-            known = (picture.reading, folded_text(picture.reading))
+            known = (picture.reading, normalised_text(picture.reading))
         texts[picture.image_id] = known
     return texts

@@ -13,17 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
-
-from rapidfuzz import fuzz, process
 
 from pagesight_server.gallery.snapshot import OTHER, Snapshot
 from pagesight_server.recognition.decision import WORTH_TELLING, Decision
 from pagesight_server.recognition.entity_names import NameEvidence
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.recognition.string_rates import STABLE
-from pagesight_server.text.reading import STATUS_BAR, Reading, TextLine, essence, informative
-from pagesight_server.text.variants import ALIKE, differ_by_a_word
+from pagesight_server.text.lines import PageLine, page_lines
+from pagesight_server.text.reading import Reading
+from pagesight_server.text.variants import find_variant
 
 MAX_PICTURES = 50
 """Pictures of a label that are looked at; a share of more would be no different."""
@@ -73,7 +71,8 @@ def _replaced(names: NameEvidence) -> list[Finding]:
             kind="forbids",
             text=one.line.text,
             query_box=one.line.box,
-            note=f"this page shows {one.old!r} where it says {one.new!r} (weight {one.weight:.2f})",
+            note=f"this page shows {one.expected!r} where it says {one.observed!r} "
+            f"(weight {one.weight:.2f})",
         )
         for one in names.replacements
         if one.weight >= WORTH_TELLING
@@ -93,9 +92,9 @@ def text_findings(snapshot: Snapshot, reading: Reading, row: int) -> tuple[Findi
     """
     label = snapshot.pictures[row].label
     rows = [i for i, p in enumerate(snapshot.pictures) if p.label == label and i != row]
-    picture = _lines(snapshot.pictures[row].reading)
-    others = [_lines(snapshot.pictures[i].reading) for i in rows[: MAX_PICTURES - 1]]
-    asked = _lines(reading)
+    picture = page_lines(snapshot.pictures[row].reading)
+    others = [page_lines(snapshot.pictures[i].reading) for i in rows[: MAX_PICTURES - 1]]
+    asked = page_lines(reading)
     pictures = 1 + len(others)
     found = []
     matched: set[int] = set()
@@ -130,22 +129,9 @@ def text_findings(snapshot: Snapshot, reading: Reading, row: int) -> tuple[Findi
     return tuple(found)
 
 
-class _Line(NamedTuple):
-    essence: str
-    line: TextLine
-
-
-def _lines(reading: Reading) -> list[_Line]:
-    top = STATUS_BAR * reading.height_px
-    found = (_Line(essence(line.text), line) for line in reading.lines if line.box.bottom > top)
-    return [line for line in found if informative(line.essence) >= 2]
-
-
-def _like(line: _Line, lines: Sequence[_Line]) -> int | None:
-    """The most alike line, by the rule by which templates join lines."""
-    texts = [other.essence for other in lines]
-    near = process.extract(line.essence, texts, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=5)
-    return next((i for text, _, i in near if not differ_by_a_word(line.essence, text)), None)
+def _like(line: PageLine, lines: Sequence[PageLine]) -> int | None:
+    """The most similar spelling variant of a line, by its index."""
+    return find_variant(line.key, [other.key for other in lines])
 
 
 def _shown(count: int, pictures: int) -> str:

@@ -23,7 +23,7 @@ def candidate(label: str, *, likeness: float, cost: float, missing: float = 0.0)
         row=0,
         visual=likeness,
         textual=likeness,
-        names=NameEvidence(missing=missing),
+        names=NameEvidence(missing_nats=missing),
         terms=(Term("looks", likeness, likeness), Term("missing_brand", -cost, 0.0)),
     )
 

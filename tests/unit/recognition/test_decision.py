@@ -39,7 +39,7 @@ def candidate(label: str, score: float, *, missing: float = 0.0) -> Candidate:
         row=0,
         visual=score,
         textual=0.0,
-        names=NameEvidence(missing=missing),
+        names=NameEvidence(missing_nats=missing),
         terms=(Term("looks", score, score), Term("missing_brand", -missing / 10, 0.0)),
     )
 

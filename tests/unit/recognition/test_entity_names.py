@@ -1,4 +1,4 @@
-"""The names a page goes by: brands that are missing, and names in the place of others."""
+"""Entity names: brands that are missing, and names that are replaced by others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import pytest
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.recognition.entity_names import NameEvidence, Names
-from pagesight_server.text.lines import page
+from pagesight_server.recognition.entity_names import EntityNames, NameEvidence
+from pagesight_server.text.lines import page_lines
 from tests.support.parts import reading, snapshot
 
 LOAN = ("放心借", "可用额度", "已阅读放心借借款合同")
@@ -27,12 +27,12 @@ def gallery(pictures: int = 10, *, brands: tuple[str, ...] = (), branded: int = 
 
 
 def asked(known: Snapshot, *texts: str, without: int | None = None) -> NameEvidence:
-    return Names(known).weigh("loan", page(reading(*texts)), without=without)
+    return EntityNames(known).weigh("loan", page_lines(reading(*texts)), without=without)
 
 
 def test_a_visible_brand_speaks_against_nothing() -> None:
     found = asked(gallery(brands=("放心借", "抖音")), "放心借", "可用额度", "已阅读满月花借款合同")
-    assert (found.brand, found.missing, found.replaced) == ("放心借", 0.0, 0.0)
+    assert (found.visible_brand, found.missing_nats, found.replaced) == ("放心借", 0.0, 0.0)
 
 
 @pytest.mark.parametrize(
@@ -45,18 +45,18 @@ def test_a_visible_brand_speaks_against_nothing() -> None:
 )
 def test_a_missing_brand_counts_as_much_as_it_surprises(branded: int, nats: float) -> None:
     found = asked(gallery(brands=("放心借",), branded=branded), "可用额度")
-    assert found.missing == pytest.approx(nats)
+    assert found.missing_nats == pytest.approx(nats)
     assert (found.pictures_with_brand, found.pictures) == (branded, 10)
 
 
 def test_without_brands_nothing_is_missing() -> None:
-    assert asked(gallery(), "可用额度").missing == 0.0
+    assert asked(gallery(), "可用额度").missing_nats == 0.0
 
 
 def test_a_name_exchanged_in_two_lines_counts_in_full() -> None:
     found = asked(gallery(), "满月花", "可用额度", "已阅读满月花借款合同")
     # All ten pictures show the name, no other label does: ((10 - 0.5) / 10) ** 2 each.
-    exchanged = {(one.old, one.new, one.whole) for one in found.replacements}
+    exchanged = {(name.expected, name.observed, name.whole_line) for name in found.replacements}
     assert exchanged == {("放心借", "满月花", True), ("放心借", "满月花", False)}
     assert found.replaced == pytest.approx(2 * 0.95**2)
 

@@ -16,7 +16,7 @@ from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.evidence import PagesightMethod
 from pagesight_server.recognition.seed import SeedMethod
-from pagesight_server.text.matching import LineMatch, fold, matching_lines
+from pagesight_server.text.matching import LineMatch, matching_lines, normalised_line
 from tests.support.parts import reading, snapshot, unit
 
 Row = tuple[str, float, float, float]
@@ -189,7 +189,7 @@ def test_an_empty_gallery_has_no_candidates(method: type[SeedMethod | PagesightM
 
 
 @pytest.mark.parametrize(
-    ("text", "folded"),
+    ("text", "normalised"),
     [
         ("可用额度 12,800.00 元", "可用额度#,#.#元"),
         ("ＡＢＣ　１２", "abc#"),
@@ -199,8 +199,8 @@ def test_an_empty_gallery_has_no_candidates(method: type[SeedMethod | PagesightM
         ("", ""),
     ],
 )
-def test_what_varies_between_pictures_of_a_page_is_folded(text: str, folded: str) -> None:
-    assert fold(text) == folded
+def test_what_varies_between_pictures_of_a_page_is_normalised(text: str, normalised: str) -> None:
+    assert normalised_line(text) == normalised
 
 
 def test_ours_reads_amounts_as_alike() -> None:

@@ -121,13 +121,13 @@ def test_a_label_costs_no_more_than_its_first_pictures() -> None:
     assert Templates(many).weigh(asked, without=most).explained.tolist() == [0.0]
 
 
-def test_numbers_of_strings_that_are_gone_are_given_out_anew() -> None:
+def test_ids_of_strings_that_are_gone_are_given_out_anew() -> None:
     known = Templates(gallery({0: ("a", ("还款",))}, {}))
     sizes = []
     for n in range(20):
         held: dict[int, Page] = {0: ("a", ("还款",)), 1: ("a", (f"第{chr(0x4E00 + n)}行",))}
         known = Templates(gallery(held, {}), known)
-        sizes.append(known.numbers)
+        sizes.append(known.id_count)
         assert known.weigh(reading("还款")).explained.tolist() == [1.0]
     assert max(sizes) <= templates.MAX_IDS_A_STRING * 2 + 1
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.recognition.templates import Templates, TextEvidence
-from pagesight_server.text.reading import Box, Reading, TextLine, essence, page_lines
+from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.support.parts import snapshot
 
 
@@ -24,27 +24,6 @@ def of(evidence: TextEvidence, label: int) -> tuple[float, float, float]:
         float(evidence.discriminative[label]),
         float(evidence.explained[label]),
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("可用额度 12,800.00 元", "可用额度#元"),
-        ("ＡＢＣ Ｌｉｍｉｔ", "abclimit"),
-        ("138****1234", "#"),
-        ("«!?»", ""),
-    ],
-)
-def test_the_essence_of_a_line_is_what_does_not_vary(text: str, told: str) -> None:
-    assert essence(text) == told
-
-
-def test_the_status_bar_and_lines_that_tell_nothing_are_left_out() -> None:
-    bar = TextLine("中国移动 5G", 1.0, Box(0, 5, 100, 30))
-    page = TextLine("我的额度", 1.0, Box(0, 100, 100, 130))
-    amount = TextLine("88,000.00", 1.0, Box(0, 150, 100, 180))
-    found = Reading(width_px=500, height_px=1000, lines=(bar, page, amount))
-    assert page_lines(found) == ["我的额度"]
 
 
 # Two labels. Both always show 姓名; only the first ever shows 基本信息, only the second 额度说明.

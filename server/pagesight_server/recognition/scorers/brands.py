@@ -22,5 +22,5 @@ class MissingBrand:
 
     def term(self, query: ScoredQuery, candidate: Candidate) -> Term:
         """Minus the surprise, in nats, times its price."""
-        cost = SCORE_PER_NAT * query.names(candidate.label).missing
+        cost = SCORE_PER_NAT * query.names(candidate.label).missing_nats
         return Term(self.name, -cost, -RANKED_SHARE * cost)
