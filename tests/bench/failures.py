@@ -26,8 +26,8 @@ from pagesight_server.evaluation import PerceptFile
 from pagesight_server.evaluation.html import gallery_marks, query_marks
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
 from pagesight_server.recognition.candidates import NAME_TERMS, Query
-from pagesight_server.recognition.decision import WORTH_TELLING, Decision, decide
-from pagesight_server.recognition.explanation import explain
+from pagesight_server.recognition.decision import Decision, decide
+from pagesight_server.recognition.explanation import WORTH_TELLING, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
 from pagesight_server.workflows.registry import know
@@ -83,7 +83,7 @@ def pictures(
             query = Query(embedding=percept.embedding, reading=percept.reading)
             candidates = known.method.weigh(query, known.method.search(query.embedding))
             decision = decide(candidates, known.calibration, with_text=True)
-            found = explain(known.snapshot, query.reading, decision).findings
+            found = explain(known, query, decision).findings
             closest = known.snapshot.pictures[decision.candidates[0].row]
             kept = store.image_bytes(closest.image_id)
             if kept is None:

@@ -23,7 +23,8 @@ from rapidfuzz import fuzz
 from pagesight_server.gallery.snapshot import Picture, is_reserved
 from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import Knowledge, decide
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.lines import lines_below_status_bar
 from pagesight_server.text.matching import letters_and_digits
 from pagesight_server.text.reading import Reading

@@ -26,8 +26,8 @@ from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.explanation import Explanation, explain
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import Drift, DriftFigures
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import outdated
@@ -50,10 +50,8 @@ class Outcome:
     prediction: Prediction
     picture_id: str = ""
     """The gallery picture that spoke for `closed_label`; empty when none did."""
-    reasons: tuple[str, ...] = ()
-    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
     explanation: Explanation = NOTHING
-    """As the reasons."""
+    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
     doubtful: bool = False
     """Right, but among the nearest to the threshold or marked for review."""
 
@@ -233,11 +231,9 @@ def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
 
 
 def _explained(outcome: Outcome, answer: Answer) -> Outcome:
-    knowledge, decision = answer.knowledge, answer.decision
     return replace(
         outcome,
-        reasons=knowledge.reasons(answer.query, decision),
-        explanation=explain(knowledge.snapshot, answer.query.reading, decision),
+        explanation=explain(answer.knowledge, answer.query, answer.decision),
     )
 
 
@@ -250,7 +246,7 @@ class _Doubtful:
     def add(self, outcome: Outcome, answer: Answer) -> None:
         """Keeps the answer while fewer than `MAX_DOUBTFUL` are nearer to the threshold."""
         prediction = outcome.prediction
-        if outcome.reasons:
+        if outcome.explanation.reasons:
             return
         margin = abs(prediction.score - prediction.threshold)
         if answer.decision.review:

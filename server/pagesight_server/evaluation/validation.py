@@ -25,7 +25,7 @@ from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration, conformal
 from pagesight_server.recognition.candidates import Candidate, Query, lead_over
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_score
 from pagesight_server.workflows.pipeline import Percept, Pipeline
 

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
 from functools import lru_cache
-
-from rapidfuzz import fuzz, process
 
 from pagesight_server.text.reading import Reading
 
@@ -85,36 +82,3 @@ def letters_and_digits(text: str) -> str:
 
 def _is_letter_or_digit(character: str) -> bool:
     return unicodedata.category(character)[0] in "LN"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineMatch:
-    """A line of the query and the most similar line of a gallery picture."""
-
-    query_text: str
-    gallery_text: str
-    similarity: float
-    """RapidFuzz ratio of the normalised lines, 0 to 1."""
-
-
-def matching_lines(query: Reading, picture: Reading) -> tuple[LineMatch, ...]:
-    """The lines of the query that a gallery picture shows too, in reading order of the query."""
-    picture_lines = [normalised_line(line.text) for line in picture.lines]
-    matches = []
-    for line in query.lines:
-        best = process.extractOne(
-            normalised_line(line.text),
-            picture_lines,
-            scorer=fuzz.ratio,
-            score_cutoff=100 * LINE_MATCH,
-        )
-        if best is not None:
-            _, ratio, index = best
-            matches.append(
-                LineMatch(
-                    query_text=line.text,
-                    gallery_text=picture.lines[index].text,
-                    similarity=ratio / 100,
-                )
-            )
-    return tuple(matches)

@@ -21,7 +21,8 @@ from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import REVIEW_ABOVE, Decision, Knowledge, decide
+from pagesight_server.recognition.decision import REVIEW_ABOVE, Decision, decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 
 

@@ -19,7 +19,7 @@ from pagesight_server.gallery.snapshot import Picture, Snapshot
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Box, Reading, TextLine
 from pagesight_server.workflows.pipeline import Pipeline
 
@@ -213,7 +213,7 @@ async def test_the_order_is_random_and_repeatable(tmp_path: Path) -> None:
 async def test_without_ocr_no_text_is_read(tmp_path: Path) -> None:
     run = await evaluate(pipeline_over(), put(tmp_path, FILES), ocr=False)
     taken = next(o for o in run.outcomes if o.prediction.path == "green/taken for red.png")
-    assert any("text was not read" in reason for reason in taken.reasons)
+    assert any("text was not read" in reason for reason in taken.explanation.reasons)
     assert run.ran_with["ocr"] is False
 
 
@@ -226,10 +226,10 @@ async def test_only_wrong_answers_and_the_nearest_to_being_wrong_carry_reasons(
     right = [p for p in run.predictions if p.path not in wrong]
     right.sort(key=lambda p: abs(p.score - p.threshold))
     assert {o.prediction.path for o in run.outcomes if o.doubtful} == {p.path for p in right[:2]}
-    explained = {o.prediction.path for o in run.outcomes if o.reasons}
+    explained = {o.prediction.path for o in run.outcomes if o.explanation.reasons}
     assert explained == wrong | {p.path for p in right[:2]}
     for outcome in run.outcomes:
-        assert bool(outcome.explanation.findings) == bool(outcome.reasons)
+        assert bool(outcome.explanation.findings) == bool(outcome.explanation.reasons)
 
 
 async def test_the_picture_that_spoke_for_the_answer_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from pagesight_server.evaluation import Validation, validate
 from pagesight_server.evaluation.validation import pictures_needed
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import Knowledge, decide
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Live, know, outdated, validation_key
 from tests.support.parts import BUNDLES, FakeModels, snapshot, unit

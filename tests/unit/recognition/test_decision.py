@@ -18,9 +18,11 @@ from pagesight_server.recognition.calibration import (
     share_above,
 )
 from pagesight_server.recognition.candidates import Candidate, Query, Term
-from pagesight_server.recognition.decision import Decision, Knowledge, decide
+from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.entity_names import NameEvidence
 from pagesight_server.recognition.evidence import METHODS, MethodName
+from pagesight_server.recognition.explanation import explain
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_score
 from tests.support.parts import reading, snapshot, unit
 
@@ -325,7 +327,7 @@ def test_an_empty_gallery_answers_other_and_says_why() -> None:
     query = Query(embedding=unit(1, 0), reading=None)
     decision = asked(knowledge, query)
     assert decision.label == "other"
-    assert knowledge.reasons(query, decision) == ("the gallery knows no page yet",)
+    assert explain(knowledge, query, decision).reasons == ("the gallery knows no page yet",)
 
 
 def test_the_reasons_name_what_decided() -> None:
@@ -335,9 +337,10 @@ def test_the_reasons_name_what_decided() -> None:
     query = Query(embedding=unit(1, 0), reading=reading("abcd", "wxyz"))
     # abcd wxyz and abcd 首页 share "abcd ": 2 * 5 / 16 = 0.625; 0.6 * 0.8 + 0.4 * 0.625 = 0.73.
     # abcd wxyz and abcd share "abcd": 2 * 4 / 13 = 0.615; 0.4 * 0.615 = 0.246.
-    assert knowledge.reasons(query, asked(knowledge, query)) == (
+    assert explain(knowledge, query, asked(knowledge, query)).reasons == (
         "closest to a (000000000000): score 0.730, accepted at 0.500",
         "looks alike 0.800, reads alike 0.625",
+        "score 0.730 = looks 0.480 + all text 0.250",
         "1 of 2 lines are on that picture too",
         "runner-up b: score 0.246",
     )
@@ -355,7 +358,7 @@ def test_the_reasons_name_what_decided() -> None:
 )
 def test_the_reasons_say_when_there_was_no_text(query: Query, reason: str) -> None:
     knowledge = Knowledge.of(snapshot(("a", (1, 0), ["abcd"])), calibration=HALF)
-    assert reason in knowledge.reasons(query, asked(knowledge, query))
+    assert reason in explain(knowledge, query, asked(knowledge, query)).reasons
 
 
 def test_the_reasons_name_the_example_that_forbade_the_answer() -> None:
@@ -365,7 +368,7 @@ def test_the_reasons_name_the_example_that_forbade_the_answer() -> None:
     query = Query(embedding=unit(1, 0), reading=None)
     decision = asked(knowledge, query)
     assert decision.label == "other"
-    reasons = knowledge.reasons(query, decision)
+    reasons = explain(knowledge, query, decision).reasons
     assert "rejected at 0.250" in reasons[0]
     assert "more like an example of other_ads: score 0.800" in reasons
 
@@ -375,7 +378,7 @@ def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> 
     calibration = replace(HALF, guaranteed=guaranteed)
     knowledge = Knowledge.of(snapshot(("a", (1, 0), [])), calibration=calibration)
     query = Query(embedding=unit(1, 0), reading=None)
-    reasons = knowledge.reasons(query, asked(knowledge, query))
+    reasons = explain(knowledge, query, asked(knowledge, query)).reasons
     told = any("threshold estimated" in reason for reason in reasons)
     assert told is not guaranteed
 

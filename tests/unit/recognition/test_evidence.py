@@ -16,7 +16,7 @@ from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.evidence import PagesightMethod
 from pagesight_server.recognition.seed import SeedMethod
-from pagesight_server.text.matching import LineMatch, matching_lines, normalised_line
+from pagesight_server.text.matching import normalised_line
 from tests.support.parts import reading, snapshot, unit
 
 Row = tuple[str, float, float, float]
@@ -206,21 +206,6 @@ def test_what_varies_between_pictures_of_a_page_is_normalised(text: str, normali
 def test_ours_reads_amounts_as_alike() -> None:
     gallery = snapshot(("a", (1, 0), ["余额 12"]))
     assert weigh(PagesightMethod(gallery), query("余额 98765")) == [("a", 1.0, 1.0, 1.0)]
-
-
-def test_matching_lines_are_those_that_are_four_fifths_alike() -> None:
-    # abcde and abcdx: 2 * 4 / 10 = 0.8; abcde and abcxy: 2 * 3 / 10 = 0.6.
-    ours = reading("abcdx", "abcxy", "额度 100")
-    theirs = reading("额度 999", "abcde")
-    assert matching_lines(ours, theirs) == (
-        LineMatch(query_text="abcdx", gallery_text="abcde", similarity=0.8),
-        LineMatch(query_text="额度 100", gallery_text="额度 999", similarity=1.0),
-    )
-
-
-def test_nothing_matches_a_picture_without_text() -> None:
-    assert matching_lines(reading("a"), reading()) == ()
-    assert matching_lines(reading(), reading("a")) == ()
 
 
 def test_the_weight_of_the_picture_can_be_swept_in_the_published_method() -> None:

@@ -13,7 +13,7 @@ from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
 from pagesight_server.recognition import entity_names, templates
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.candidates import Candidate, Query
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.templates import Templates
 from tests.support.parts import image_id, reading, snapshot, unit
 
