@@ -20,10 +20,10 @@ from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.replaced_names import (
     FOREIGN_SHARE,
     ReplacedName,
-    candidates,
-    confirm,
+    confirm_names,
+    find_candidates,
     joined,
-    score,
+    score_candidates,
 )
 from pagesight_server.text.lines import PageLine, Place, median_place, page_lines
 from pagesight_server.text.matching import matching_key
@@ -130,16 +130,16 @@ class EntityNames:
             lines: The screenshot, from `page_lines`.
             without: A row of the snapshot to leave out.
         """
-        known, brands = self._labels[label], self._brands[label]
+        label_lines, brands = self._labels[label], self._brands[label]
         if without is not None and without in self._position:
             owner, picture = self._position[without]
-            known = known.without(picture) if owner == label else known
-        pictures = len(known.pages)
+            label_lines = label_lines.without(picture) if owner == label else label_lines
+        pictures = len(label_lines.pages)
         if not pictures:
             return NameEvidence()
         if not brands:
-            return NameEvidence(replacements=self._replaced_names(label, known, lines))
-        with_brand = sum(bool(_visible(brands, text)) for text in known.picture_texts)
+            return NameEvidence(replacements=self._replaced_names(label, label_lines, lines))
+        with_brand = sum(bool(_visible(brands, text)) for text in label_lines.picture_texts)
         if brand := _visible(brands, joined(lines)):
             return NameEvidence(
                 visible_brand=brand, pictures_with_brand=with_brand, pictures=pictures
@@ -149,18 +149,18 @@ class EntityNames:
             pictures=pictures,
             # The smoothed share (n + ½)/(N + 1) of the n pictures without one, of N.
             missing_nats=max(0.0, -math.log((pictures - with_brand + 0.5) / (pictures + 1))),
-            replacements=self._replaced_names(label, known, lines),
+            replacements=self._replaced_names(label, label_lines, lines),
         )
 
     def _replaced_names(
-        self, label: str, known: _LabelLines, lines: Sequence[PageLine]
+        self, label: str, label_lines: _LabelLines, lines: Sequence[PageLine]
     ) -> tuple[ReplacedName, ...]:
         is_brand = partial(_is_brand, brands=self._brands[label])
-        found = candidates(lines, known.places, gallery_text=self._gallery_text)
-        names = score(found, partial(self._name_weight, label, known))
-        return confirm(names, known.places, is_brand=is_brand)
+        candidates = find_candidates(lines, label_lines.places, gallery_text=self._gallery_text)
+        names = score_candidates(candidates, partial(self._name_weight, label, label_lines))
+        return confirm_names(names, label_lines.places, is_brand=is_brand)
 
-    def _name_weight(self, label: str, known: _LabelLines, block: str) -> float:
+    def _name_weight(self, label: str, label_lines: _LabelLines, block: str) -> float:
         """How surely a block is a name that the label's pages cannot do without, 0 to 1.
 
         1 for a brand of the label. For others the square of the block's document frequency, less
@@ -171,10 +171,10 @@ class EntityNames:
         """
         if _is_brand(block, self._brands[label]):
             return 1.0
-        showing = sum(block in text for text in known.picture_texts)
+        showing = sum(block in text for text in label_lines.picture_texts)
         others = [block in other.text for name, other in self._labels.items() if name != label]
         rarity = max(0.0, 1 - sum(others) / len(others) / FOREIGN_SHARE) if others else 1.0
-        return rarity * (max(0.0, showing - 0.5) / len(known.picture_texts)) ** 2
+        return rarity * (max(0.0, showing - 0.5) / len(label_lines.picture_texts)) ** 2
 
 
 def _visible(brands: Iterable[str], text: str) -> str:

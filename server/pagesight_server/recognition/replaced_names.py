@@ -1,9 +1,9 @@
 """Replaced entity names: another name where a label's pages always show their own.
 
     lines of the screenshot that the label never showed
-        ──candidates──> (line, the blocks that it may show in place of the label's)
-        ──score───────> the block that each line most likely replaces, and a weight
-        ──confirm─────> replaced names: in full where a second line bears them out
+        ──find_candidates──> (line, the blocks that it may show in place of the label's)
+        ──score_candidates─> the block that each line most likely replaces, and a weight
+        ──confirm_names────> replaced names: in full where a second line bears them out
 
         我已阅读并同意[满月借]借款合同        the label
         我已阅读并同意[有钱花]借款合同        the screenshot: 有钱花 replaces 满月借
@@ -78,7 +78,7 @@ class Candidate:
     """For each block of the label that may be replaced, what the line shows in its place."""
 
 
-def candidates(
+def find_candidates(
     lines: Sequence[PageLine], places: Mapping[str, Place], *, gallery_text: str
 ) -> list[Candidate]:
     """The lines of a screenshot that may show names in place of a label's, in reading order.
@@ -91,7 +91,7 @@ def candidates(
     text = joined(lines)
     keys = list(places)
     absent = {key: place for key, place in places.items() if key not in text}
-    found = []
+    candidates = []
     for line in lines:
         if find_variant(line.key, keys) is not None:
             continue
@@ -101,20 +101,24 @@ def candidates(
                 old: new for old, new in pairs if old not in text and new not in gallery_text
             }
             if observed:
-                found.append(Candidate(line=line.line, whole_line=whole_line, observed=observed))
-    return found
+                candidates.append(
+                    Candidate(line=line.line, whole_line=whole_line, observed=observed)
+                )
+    return candidates
 
 
-def score(found: Sequence[Candidate], weigh: Callable[[str], float]) -> list[ReplacedName]:
+def score_candidates(
+    candidates: Sequence[Candidate], weigh: Callable[[str], float]
+) -> list[ReplacedName]:
     """The name that each candidate most likely replaces, not confirmed yet.
 
     Args:
-        found: The candidates.
+        candidates: What `find_candidates` found.
         weigh: How surely a block is a name of the label, 0 to 1; asked once for each.
     """
-    weights = {block: weigh(block) for candidate in found for block in candidate.observed}
+    weights = {block: weigh(block) for candidate in candidates for block in candidate.observed}
     names = []
-    for candidate in found:
+    for candidate in candidates:
         expected = max(candidate.observed, key=lambda block: weights[block])
         weight = weights[expected]
         rivals = sum(
@@ -136,7 +140,7 @@ def score(found: Sequence[Candidate], weigh: Callable[[str], float]) -> list[Rep
     return names
 
 
-def confirm(
+def confirm_names(
     names: Sequence[ReplacedName], keys: Collection[str], *, is_brand: Callable[[str], bool]
 ) -> tuple[ReplacedName, ...]:
     """The names that weigh anything, weightiest first, each by how it is borne out.

@@ -20,7 +20,7 @@ is made.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,43 +104,16 @@ class SpellingVariants:
         added = {line for line in changed if line not in counts_before}
         removed = {line for line in counts_before if line not in counts}
         self.counts: Mapping[str, int] = counts
-
+        # Shallow copies: the values are shared with the table before and never changed.
         self._lines_with: dict[str, set[str]] = dict(before._lines_with) if before else {}
         """Inverted index: the lines that have each character."""
-        for character in {c for line in added | removed for c in line}:
-            # A new set, filled below: the table before keeps its own.
-            self._lines_with[character] = self._lines_with.get(character, set()) - removed
-        gained: defaultdict[str, dict[str, float]] = defaultdict(dict)
-        for line in added:
-            for other, ratio in variants_among(line, self._candidates(line)).items():
-                gained[line][other] = gained[other][line] = ratio
-            for character in set(line):
-                self._lines_with[character].add(line)
-
         self._variants: dict[str, dict[str, float]] = dict(before._variants) if before else {}
         """The graph of variants: those of each line, itself not among them, with their ratios."""
-        bereft = {other for line in removed for other in self._variants[line]} - removed
-        for line in removed:
-            del self._variants[line]
-        for line in added | bereft | gained.keys():
-            kept = {
-                other: ratio
-                for other, ratio in self._variants.get(line, {}).items()
-                if other not in removed
-            }
-            self._variants[line] = kept | gained.get(line, {})
-
         self._canonical: dict[str, str] = dict(before._canonical) if before else {}
         """The canonical spelling of each line."""
-        respelled = set(removed)
-        for line in removed:
-            del self._canonical[line]
-        for component in self._components(changed | bereft):
-            for line, canonical in self._choose_canonical(component):
-                if self._canonical.get(line) != canonical:
-                    self._canonical[line] = canonical
-                    respelled.add(line)
-        self.respelled = frozenset(respelled)
+        gained = self._index(added, removed)
+        bereft = self._link(added, removed, gained)
+        self.respelled = frozenset(self._respell(changed | bereft, removed))
         """Lines with another canonical spelling than in the table before, or none any more."""
 
     def canonical(self, line: str) -> str:
@@ -159,6 +132,60 @@ class SpellingVariants:
         """
         spellings = [text for text in self._candidates(line) if self._canonical[text] == text]
         return [(text, ratio / 100) for text, ratio in variants_among(line, spellings).items()]
+
+    def _index(self, added: Set[str], removed: Set[str]) -> Mapping[str, dict[str, float]]:
+        """Rebuilds the index of each character of an added or removed line, in new sets.
+
+        Each added line is compared with what is indexed before it, so no pair is compared twice.
+
+        Returns:
+            The variants that lines gained: of added lines all, of others the added ones.
+        """
+        for character in {c for line in added | removed for c in line}:
+            self._lines_with[character] = self._lines_with.get(character, set()) - removed
+        gained: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for line in added:
+            for other, ratio in variants_among(line, self._candidates(line)).items():
+                gained[line][other] = gained[other][line] = ratio
+            for character in set(line):
+                self._lines_with[character].add(line)
+        return gained
+
+    def _link(
+        self, added: Set[str], removed: Set[str], gained: Mapping[str, dict[str, float]]
+    ) -> Set[str]:
+        """Rebuilds the variants of each line that gained or lost one.
+
+        Returns:
+            The lines that lost one.
+        """
+        bereft = {other for line in removed for other in self._variants[line]} - removed
+        for line in removed:
+            del self._variants[line]
+        for line in added | bereft | gained.keys():
+            kept = {
+                other: ratio
+                for other, ratio in self._variants.get(line, {}).items()
+                if other not in removed
+            }
+            self._variants[line] = kept | gained.get(line, {})
+        return bereft
+
+    def _respell(self, touched: Set[str], removed: Set[str]) -> Set[str]:
+        """Rebuilds the spellings of each component of variants that has a touched line.
+
+        Returns:
+            The lines whose spelling is another one than before, removed ones included.
+        """
+        respelled = set(removed)
+        for line in removed:
+            del self._canonical[line]
+        for component in self._components(touched):
+            for line, canonical in self._choose_canonical(component):
+                if self._canonical.get(line) != canonical:
+                    self._canonical[line] = canonical
+                    respelled.add(line)
+        return respelled
 
     def _candidates(self, line: str) -> set[str]:
         """Lines that have one of the line's rarest characters; all its variants are among them."""
