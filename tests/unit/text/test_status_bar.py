@@ -9,8 +9,9 @@ import pytest
 from pagesight_server.curation.brand_mining import suggest
 from pagesight_server.curation.diagnostics import page_text
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
+from pagesight_server.recognition.candidates import Candidate
 from pagesight_server.recognition.entity_names import EntityNames
-from pagesight_server.recognition.explanation import text_findings
+from pagesight_server.recognition.explanation import compare_with_page
 from pagesight_server.recognition.templates import Templates
 from pagesight_server.text.lines import STATUS_BAR, lines_below_status_bar, page_lines
 from pagesight_server.text.reading import Box, Reading, TextLine
@@ -58,14 +59,13 @@ def test_all_that_look_at_a_page_agree_where_it_begins(bottom_px: int, on_page: 
     known = gallery(bottom_px, "可用额度", "有钱花祝您生活愉快")
     shown_elsewhere = gallery(SIDE_PX // 2, "可用额度")
     names = EntityNames(gallery(bottom_px, "可用额度")).weigh("dx_amount", [])
+    shown = Candidate(label=shown_elsewhere.pictures[0].label, row=0, visual=1, textual=1, terms=())
     seen = {
         "lines below the bar": bool(lines_below_status_bar(query)),
         "page lines": bool(page_lines(query)),
         "templates": BRAND in Templates(shown_elsewhere).weigh(query).shown,
         "entity names": names.pictures_with_brand == 2,
-        "findings": bool(
-            [f for f in text_findings(shown_elsewhere, query, 0) if f.kind == "agrees"]
-        ),
+        "findings": compare_with_page(shown_elsewhere, query, shown).agreeing == 1,
         "diagnostics": page_text(query) == BRAND,
         "brand mining": [s.text for s in suggest(known)["dx_amount"]] == [BRAND],
     }
