@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pagesight_export.recipes import Progress
+    from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
     from pagesight_export.torch_encoder import TorchEncoder
 

@@ -15,13 +15,12 @@ from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
     from pagesight_export.sources import Located
-
-    Progress = Callable[[str], None]
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
