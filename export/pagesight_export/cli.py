@@ -49,7 +49,7 @@ Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object 
 
 
 class Dtype(StrEnum):
-    """What an exported encoder computes in."""
+    """The numeric type that an exported encoder computes in."""
 
     fp32 = "fp32"
     fp16 = "fp16"
