@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -39,3 +44,12 @@ def test_without_the_extra_the_client_says_what_to_install_instead_of_a_version(
     )
     assert ran.returncode == 2
     assert ran.stderr == "the pagesight command needs its extra: pip install 'pagesight[cli]'\n"
+
+
+def test_the_changelog_and_the_readme_name_the_version_of_pyproject() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    dated = re.findall(
+        r"^## (\S+) \(\d{4}-\d\d-\d\d\)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M
+    )
+    assert dated[0] == version
+    assert f"dist/pagesight-{version}-py3-none-any.whl" in (ROOT / "README.md").read_text("utf-8")
