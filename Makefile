@@ -125,7 +125,7 @@ test: setup .venv-export/.done ## Run the whole test suite
 	$(BIN)/python -m pytest -q $(COVERAGE) $(ARGS)
 
 .PHONY: test-fast
-test-fast: setup ## Run the unit tests but for the heavy ones: about a minute, no torch
+test-fast: setup ## Run the unit tests but for the heavy ones: a minute and a half, no torch
 	@$(BIN)/python -m pytest -q -m 'not heavy' tests/unit $(ARGS)
 
 .PHONY: soak
