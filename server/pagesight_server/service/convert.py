@@ -23,11 +23,10 @@ from pagesight_server.common.errors import InvalidRequestError, OverloadedError,
 from pagesight_server.gallery import Applied, Change, ListedImage, Revision
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, LabelFacts
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.evidence import Candidate
+from pagesight_server.recognition.candidates import Candidate
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.service.admission import Priority
-from pagesight_server.text.matching import matching_lines
 from pagesight_server.text.reading import Box
 
 log = logging.getLogger(__name__)
@@ -131,8 +130,8 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
     told = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
-        told = explain(snapshot, answer.query.reading, decision)
-        reasons = (*knowledge.reasons(answer.query, decision), *filter(None, (told.why_not,)))
+        told = explain(knowledge, answer.query, decision, pages=options.top_k)
+        reasons = (*told.reasons, *filter(None, (told.why_not,)))
     return pb.Classification(
         label=decision.label,
         closest_label=decision.closest_label,
@@ -141,7 +140,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         outputs=snapshot.outputs(decision.label),
         review=decision.review,
         candidates=[
-            _candidate(candidate, answer, explain=options.explain)
+            _candidate(candidate, answer, told)
             for candidate in decision.candidates[: options.top_k]
         ],
         reasons=reasons,
@@ -168,9 +167,8 @@ def _box(box: Box | None) -> pb.Box | None:
     return pb.Box(**box._asdict()) if box is not None else None
 
 
-def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Candidate:
+def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Candidate:
     picture = answer.knowledge.snapshot.pictures[candidate.row]
-    reading = answer.query.reading
     return pb.Candidate(
         label=candidate.label,
         score=candidate.score,
@@ -183,7 +181,7 @@ def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Can
                 gallery_text=match.gallery_text,
                 similarity=match.similarity,
             )
-            for match in (matching_lines(reading, picture.reading) if explain and reading else ())
+            for match in told.matching_lines.get(candidate.label, ())
         ],
     )
 

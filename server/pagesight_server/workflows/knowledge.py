@@ -16,8 +16,8 @@ from pagesight_server.common.errors import StorageError
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION, Calibration
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
 
 log = logging.getLogger(__name__)
 

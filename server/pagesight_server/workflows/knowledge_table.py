@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 
 
 class KnowledgeTable:

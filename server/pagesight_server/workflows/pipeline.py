@@ -20,8 +20,9 @@ from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Decision, Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import REVIEW_ABOVE, Decision, decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 
 FeatureKey = tuple[bytes, bool]
@@ -49,6 +50,8 @@ class Pipeline:
     read: Callable[[Pixels], Awaitable[Reading]]
     knowledge: Callable[[str], Knowledge]
     """Gives the present knowledge of a gallery by its name. Raises NotFoundError."""
+    review_above: float = REVIEW_ABOVE
+    """Doubt above which an accepted answer asks for review."""
     cache: SingleFlightLru[FeatureKey, Features] = field(default_factory=lambda: SingleFlightLru(0))
     """LRU feature cache, keyed by (SHA-256, OCR mode). It outlives a change of the gallery:
     features depend on the models alone, and only search and evidence are computed again."""
@@ -70,7 +73,7 @@ class Pipeline:
             knowledge = self.knowledge(gallery)
             features = await self.extract_features(image, ocr=ocr, times=times)
             query = Query(embedding=features.embedding, reading=features.reading)
-            decision = await asyncio.to_thread(_judge, knowledge, query, times)
+            decision = await asyncio.to_thread(self._judge, knowledge, query, times)
         return Answer(decision=decision, knowledge=knowledge, query=query, stage_ms=times)
 
     async def extract_features(
@@ -114,12 +117,16 @@ class Pipeline:
         height_px, width_px = pixels.shape[:2]
         return Features(width_px=width_px, height_px=height_px, embedding=embedding, reading=text)
 
-
-def _judge(knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
-    """Searches, weighs and decides, in the calling thread."""
-    with times.measure("search"):
-        hits = knowledge.method.search(query.embedding)
-    with times.measure("evidence"):
-        candidates = knowledge.method.weigh(query, hits)
-    with times.measure("decide"):
-        return decide(candidates, knowledge.calibration, with_text=query.reading is not None)
+    def _judge(self, knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
+        """Searches, weighs and decides, in the calling thread."""
+        with times.measure("search"):
+            hits = knowledge.method.search(query.embedding)
+        with times.measure("evidence"):
+            candidates = knowledge.method.weigh(query, hits)
+        with times.measure("decide"):
+            return decide(
+                candidates,
+                knowledge.calibration,
+                with_text=query.reading is not None,
+                review_above=self.review_above,
+            )

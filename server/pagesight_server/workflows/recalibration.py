@@ -9,8 +9,8 @@ from pagesight_server.common.errors import NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import load_calibration, load_knowledge
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 

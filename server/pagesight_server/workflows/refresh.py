@@ -17,8 +17,8 @@ from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import (
     load_knowledge,
     load_validated_calibration,

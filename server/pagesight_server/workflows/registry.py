@@ -25,8 +25,8 @@ from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, check_bundles
 from pagesight_server.index.manager import IndexManager
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.index_rebuild import IndexRebuilder
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.recalibration import Recalibrator

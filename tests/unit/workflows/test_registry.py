@@ -21,7 +21,7 @@ from pagesight_server.index.ivfpq import IvfPqBase
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
