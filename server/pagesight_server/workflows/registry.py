@@ -147,6 +147,8 @@ class Live:
         self._epsilon = epsilon
         self._known: dict[str, Knowledge] = {}
         self._refreshing = asyncio.Lock()
+        self._refreshed = asyncio.Condition()
+        """Told after each refresh."""
 
     def known(self) -> dict[str, Knowledge]:
         """What is known now, by gallery."""
@@ -169,6 +171,11 @@ class Live:
         """Brings every gallery to the revision of the store."""
         async with self._refreshing:
             revisions = await asyncio.to_thread(self._store.revisions)
+            for name in self._known.keys() - revisions.keys():
+                forgotten = self._known.pop(name)
+                bundle = forgotten.snapshot.encoder_bundle
+                await asyncio.to_thread(self._index_manager.forget, name, bundle)
+                log.info("gallery %s was deleted", name)
             for name, revision in revisions.items():
                 known = self._known.get(name)
                 if (
@@ -183,6 +190,34 @@ class Live:
                 log.info("gallery %s is at revision %d", name, self._known[name].snapshot.revision)
                 if warning := outdated(self._known[name]):
                     log.warning("gallery %s: %s", name, warning)
+        async with self._refreshed:
+            self._refreshed.notify_all()
+
+    async def wait_for_revision(self, name: str, revision: int, timeout_s: float) -> bool:
+        """Whether a gallery is known at a revision, or a later one, before the time is over.
+
+        Args:
+            name: The gallery; it may not exist yet.
+            revision: What the caller has seen elsewhere.
+            timeout_s: Seconds to wait at most.
+        """
+
+        def reached() -> bool:
+            known = self._known.get(name)
+            return known is not None and known.snapshot.revision >= revision
+
+        if reached():
+            return True
+        # Shielded: what is read serves others too, however short this caller's time is.
+        reading = asyncio.ensure_future(self.refresh())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.shield(reading)
+                async with self._refreshed:
+                    await self._refreshed.wait_for(reached)
+        except TimeoutError:
+            return reached()
+        return True
 
     def _know(self, name: str, known: Knowledge | None) -> Knowledge:
         snapshot = self._snapshot(name, known.snapshot if known else None)
@@ -206,8 +241,7 @@ class Live:
     async def _calibrate(self, name: str) -> None:
         """Calibrates until the present revision is; queries are answered meanwhile."""
         try:
-            while True:
-                known = self._known[name]
+            while (known := self._known.get(name)) is not None:
                 snapshot = known.snapshot
                 stored = await asyncio.to_thread(
                     stored_calibration, self._store, snapshot, self._method, self._epsilon
@@ -223,9 +257,9 @@ class Live:
                         before=known,
                     )
                     async with self._refreshing:
-                        if self._known[name].snapshot is snapshot:
+                        if name in self._known and self._known[name].snapshot is snapshot:
                             self._known[name] = made
-                if self._known[name].snapshot is snapshot:
+                if name in self._known and self._known[name].snapshot is snapshot:
                     return
         except Exception:
             log.exception("gallery %s is answered by an earlier calibration", name)
@@ -270,6 +304,9 @@ class Live:
                 return
             generation = vectors.layout.generation
             async with self._refreshing:
+                if name not in self._known:  # Deleted meanwhile.
+                    await asyncio.to_thread(self._index_manager.forget, name, bundle)
+                    return
                 now = self._known[name].snapshot.embeddings
                 if not isinstance(now, Vectors) or now.layout.generation is generation:
                     return
