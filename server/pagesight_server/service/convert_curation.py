@@ -1,15 +1,15 @@
-"""Gallery care as messages: what `care` and `brands` find, and pictures read back."""
+"""Curation as messages: diagnoses, suggested brands, and pictures read back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.curation.brand_mining import Suggestion, suggest
 from pagesight_server.curation.diagnostics import MAX_EXAMINED, Diagnosis, NearDuplicate, Suspect
 from pagesight_server.gallery import Gallery
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Picture
+from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.recognition.decision import Knowledge
@@ -20,13 +20,13 @@ MAX_SIDE_PX = 4_096
 
 
 def with_near_duplicates(
-    response: pb.EnrolResponse, found: Mapping[str, Sequence[NearDuplicate]]
-) -> pb.EnrolResponse:
+    result: pb.EnrolResult, found: Mapping[str, Sequence[NearDuplicate]]
+) -> pb.EnrolResult:
     """Adds to the outcomes of an enrolment which pictures were almost there already."""
-    for outcome in response.outcomes:
+    for outcome in result.outcomes:
         if outcome.added:
             outcome.near_duplicates.extend(map(_near, found.get(outcome.image_id, ())))
-    return response
+    return result
 
 
 def _near(duplicate: NearDuplicate) -> pb.NearDuplicate:
@@ -49,9 +49,9 @@ def max_images(asked: int) -> int:
     return min(asked or MAX_EXAMINED, MAX_EXAMINED)
 
 
-def diagnosis(found: Diagnosis) -> pb.DiagnoseResponse:
-    """The answer to Diagnose."""
-    return pb.DiagnoseResponse(
+def diagnosis(found: Diagnosis) -> pb.Diagnosis:
+    """The result of Diagnose."""
+    return pb.Diagnosis(
         revision=found.revision,
         images=found.images,
         examined=found.examined,
@@ -90,16 +90,16 @@ def _labelled(picture: Picture) -> pb.LabelledImage:
     return pb.LabelledImage(image_id=picture.image_id, label=picture.label)
 
 
-def suggestions(knowledge: Knowledge) -> pb.SuggestBrandsResponse:
-    """The answer to SuggestBrands."""
+def suggestions(knowledge: Knowledge, report: Callable[[int, int], None]) -> pb.BrandSuggestions:
+    """The result of SuggestBrands; `report` is called with the apps done and those in all."""
     snapshot = knowledge.snapshot
-    found = suggest(snapshot)
+    found = suggest(snapshot, progress=report)
     counts = dict.fromkeys(found, 0)
     for picture in snapshot.pictures:
         if picture.label in counts:
             counts[picture.label] += 1
     known = {label.label: label for label in convert.labels(counts, snapshot.facts)}
-    return pb.SuggestBrandsResponse(
+    return pb.BrandSuggestions(
         revision=snapshot.revision,
         labels=[
             pb.LabelSuggestions(
@@ -127,7 +127,7 @@ def picture(store: Gallery, request: pb.GetImageRequest, limits: ImageLimits) ->
         raise InvalidRequestError(
             f"max_side_px is 0, for the picture as received, to {MAX_SIDE_PX}"
         )
-    gallery = request.gallery or DEFAULT_GALLERY
+    gallery = convert.gallery_of(request.gallery)
     if not store.has_image(gallery, request.image_id):
         raise NotFoundError(f"gallery {gallery!r} has no image {request.image_id}")
     data = store.image_bytes(request.image_id)
