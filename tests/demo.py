@@ -23,7 +23,6 @@ from rich.table import Table
 import pagesight
 from pagesight import OTHER, Classification, Client, PagesightError
 from pagesight_server.evaluation import AnswerRow, answers_report
-from pagesight_server.recognition.explanation import Explanation
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.text.reading import Box
 from tests.samples import DEMO_LABELS, FontMissingError, write_dataset
@@ -110,18 +109,16 @@ def _row(path: Path, answer: Classification, gallery: dict[str, Path]) -> Answer
         reasons=answer.reasons,
         nearest=nearest.read_bytes() if nearest else None,
         stage_ms=answer.stage_ms,
-        explanation=Explanation(
-            findings=tuple(
-                Finding(
-                    kind=finding.kind,
-                    text=finding.text,
-                    query_box=_box(finding.query_box),
-                    gallery_box=_box(finding.gallery_box),
-                    note=finding.note,
-                )
-                for finding in answer.findings
-                if finding.kind != "unknown"
+        findings=tuple(
+            Finding(
+                kind=finding.kind,
+                text=finding.text,
+                query_box=_box(finding.query_box),
+                gallery_box=_box(finding.gallery_box),
+                note=finding.note,
             )
+            for finding in answer.findings
+            if finding.kind != "unknown"
         ),
     )
 

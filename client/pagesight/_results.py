@@ -107,8 +107,8 @@ ScoreTermName: TypeAlias = Literal[
 much of what the page always shows is there. `discriminative_text`: how much of what tells the page
 from all others is there. `explained_text`: how much of the screenshot's text the page has ever
 shown. `missing_brand`: none of the page's brands is visible. `replaced_names`: names stand where
-the page shows others. `siblings`: how the page's own pictures fit each other, and its siblings fit
-them. `unknown_example`: it looks more like an example of an unknown page. `unknown`: one that a
+the page shows others. `siblings`: the words in which the page and its like differ are the page's,
+or not. `unknown_example`: it looks more like an example of an unknown page. `unknown`: one that a
 newer server sends."""
 
 
@@ -208,11 +208,15 @@ class Classification:
     outputs: tuple[str, ...] = ()
     """Business labels of the page; empty for `OTHER`."""
     doubt: float = 0.0
-    """0 to 1, of a rejection too: the share of the gallery's own pictures that were, left out in
-    turn, at least as near to the other answer."""
+    """0 to 1, of a rejection too: the share of the calibration set (the gallery's own pictures,
+    each left out in turn, or labelled traffic) that was farther from the other answer than this is.
+    The other answer of a known page is `OTHER` or the runner-up, whichever is nearer, of a
+    rejection `closest_label`. 1 also where a brand of the page was expected and none is visible."""
     review: bool = False
     """A person should look: there is a review reason."""
     review_reasons: tuple[ReviewReason, ...] = ()
+    """What makes `doubt` greater than the server's setting (`recognition.review_above`, 0.95);
+    empty for `OTHER`."""
     candidates: tuple[Candidate, ...] = ()
     """Best first, as many as `top_k` asked for."""
     reasons: tuple[str, ...] = ()

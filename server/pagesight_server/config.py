@@ -132,6 +132,10 @@ class RecognitionConfig(_Section):
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.05
     """Share of known pages that may be rejected."""
 
+    review_above: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Doubt above which an accepted answer asks for review: with 0.95, where traffic is like the
+    gallery, at most 5 % of known pages for each reason. 1: never."""
+
     ocr: bool = True
     """Whether text is read when a request does not say."""
 

@@ -28,7 +28,7 @@ from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
 from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Live
@@ -63,6 +63,7 @@ class Models:
             encode=encode,
             read=self.ocr.read,
             knowledge=knowledge,
+            review_above=self.config.recognition.review_above,
             memo=Memo(remember),
         )
 

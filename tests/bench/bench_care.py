@@ -26,7 +26,7 @@ from pagesight_server.config import read_config
 from pagesight_server.curation.diagnostics import SAME_LOOK, SAME_TEXT, diagnose, page_text
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 
 COPIES = ((1.0, 60), (0.6, 80))
 """Scale and JPEG quality."""

@@ -31,8 +31,9 @@ from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapsho
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.vectors import Generation, Halves, Vectors
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import Drifts
 from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.bench.measure import machine, rss_mb

@@ -25,9 +25,9 @@ from pagesight_server.config import Config
 from pagesight_server.evaluation import PerceptFile
 from pagesight_server.evaluation.html import gallery_marks, query_marks
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
-from pagesight_server.recognition.decision import WORTH_TELLING, Decision, decide
-from pagesight_server.recognition.evidence import Query
-from pagesight_server.recognition.explanation import explain
+from pagesight_server.recognition.candidates import NAME_TERMS, Query
+from pagesight_server.recognition.decision import Decision, decide
+from pagesight_server.recognition.explanation import WORTH_TELLING, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
 from pagesight_server.workflows.registry import know
@@ -83,7 +83,7 @@ def pictures(
             query = Query(embedding=percept.embedding, reading=percept.reading)
             candidates = known.method.weigh(query, known.method.search(query.embedding))
             decision = decide(candidates, known.calibration, with_text=True)
-            found = explain(known.snapshot, query.reading, decision).findings
+            found = explain(known, query, decision).findings
             closest = known.snapshot.pictures[decision.candidates[0].row]
             kept = store.image_bytes(closest.image_id)
             if kept is None:
@@ -123,8 +123,9 @@ def caption(truth: str, decision: Decision) -> str:
     best = decision.candidates[0]
     told = f"answered other, closest {best.label}: " if decision.label == OTHER else "accepted: "
     told += f"{decision.score:.2f}"
-    if best.names.missing > WORTH_TELLING:
-        told += f" ({best.fit:.2f}, less {best.fit - best.acceptance:.2f}: no brand name visible)"
+    if best.names.missing_nats > WORTH_TELLING:
+        likeness = best.without_terms(NAME_TERMS).score
+        told += f" ({likeness:.2f}, less {likeness - best.score:.2f}: no brand name visible)"
     told += f", limit {decision.threshold:.2f}"
     ranked = [candidate.label for candidate in decision.candidates]
     return told + (f"; {truth} ranks {ranked.index(truth) + 1}" if truth in ranked[1:] else "")

@@ -21,8 +21,9 @@ from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService

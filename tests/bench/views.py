@@ -24,7 +24,7 @@ from pagesight_server import wiring
 from pagesight_server.common.arrays import Embedding
 from pagesight_server.config import read_config
 from pagesight_server.inference.decode import read_file
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 
 AT_ONCE = 4
 """Pictures that are seen at the same time."""

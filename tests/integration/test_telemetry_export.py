@@ -53,7 +53,9 @@ def card() -> bytes:
     pixels = np.full((320, 720, 3), 255, np.uint8)
     pixels[:80] = (20, 80, 200)
     cv2.putText(pixels, "ID card", (20, 150), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (0, 0, 0), 2)
-    cv2.putText(pixels, ID_NUMBER, (20, 230), cv2.FONT_HERSHEY_SIMPLEX, 1.4, (0, 0, 0), 2)
+    # With a word before it: lines of digits alone are no evidence, so they are in no reply.
+    text = f"number {ID_NUMBER}"
+    cv2.putText(pixels, text, (20, 230), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 2)
     return bytes(cv2.imencode(".png", pixels)[1])
 
 

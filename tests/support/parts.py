@@ -15,7 +15,7 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.gallery.snapshot import Bundles, LabelFacts, Picture, Snapshot
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Box, Reading, TextLine
 from pagesight_server.workflows.pipeline import Pipeline
 from tests.support import WAIT_S

@@ -183,7 +183,7 @@ class _ScoreTermNameEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._
     SCORE_TERM_NAME_REPLACED_NAMES: _ScoreTermName.ValueType  # 7
     """Names stand where the page shows others."""
     SCORE_TERM_NAME_SIBLINGS: _ScoreTermName.ValueType  # 8
-    """How the page's own pictures fit each other, and its siblings fit them."""
+    """The words in which the page and its like differ are the page's, or not."""
     SCORE_TERM_NAME_UNKNOWN_EXAMPLE: _ScoreTermName.ValueType  # 9
     """The screenshot looks more like an example of an unknown page."""
 
@@ -209,7 +209,7 @@ SCORE_TERM_NAME_MISSING_BRAND: ScoreTermName.ValueType  # 6
 SCORE_TERM_NAME_REPLACED_NAMES: ScoreTermName.ValueType  # 7
 """Names stand where the page shows others."""
 SCORE_TERM_NAME_SIBLINGS: ScoreTermName.ValueType  # 8
-"""How the page's own pictures fit each other, and its siblings fit them."""
+"""The words in which the page and its like differ are the page's, or not."""
 SCORE_TERM_NAME_UNKNOWN_EXAMPLE: ScoreTermName.ValueType  # 9
 """The screenshot looks more like an example of an unknown page."""
 global___ScoreTermName = ScoreTermName
@@ -469,10 +469,13 @@ class Classification(google.protobuf.message.Message):
     threshold: builtins.float
     """closest_label is the answer exactly when score >= threshold."""
     doubt: builtins.float
-    """How doubtful the answer is, 0 to 1, a rejection's too: the share of the
-    gallery's own pictures that were, left out in turn, at least as near to the
-    other answer. Zero means that none was. Also zero while the gallery has too
-    few pictures for one to be left out.
+    """How doubtful the answer is, 0 to 1, a rejection too: the share of the
+    calibration set (the gallery's own pictures, each left out in turn, or labelled
+    traffic) that was farther from the other answer than this screenshot is. The
+    other answer of a known page is `other` or the runner-up, whichever is nearer;
+    of a rejection it is closest_label. One also where a brand of the page was
+    expected and none is visible. Zero means that none was farther, or that there
+    is no calibration set yet.
     """
     review: builtins.bool
     """Whether a person should look: there is a review reason."""
@@ -486,7 +489,9 @@ class Classification(google.protobuf.message.Message):
     """Id of the bundle that read the text. Empty when no text was read."""
     @property
     def review_reasons(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___ReviewReason.ValueType]:
-        """Why a person should look. Empty means that nobody need."""
+        """Why a person should look: what makes `doubt` greater than the server's
+        recognition.review_above. Empty means that nobody need; always so for "other".
+        """
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -636,8 +641,8 @@ class Candidate(google.protobuf.message.Message):
     label: builtins.str
     """The label of the page."""
     score: builtins.float
-    """How well the screenshot fits this page: what would be held against
-    `threshold` if this page were the closest. Higher is better.
+    """How well the screenshot fits this page: what is held against `threshold` if
+    this page is the closest. Higher is better.
     """
     rank_score: builtins.float
     """By which candidates are ranked; higher is better. Ranking and acceptance

@@ -28,7 +28,7 @@ from pagesight_server.cli.options import (
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.registry import know, outdated, validation_key
 
 

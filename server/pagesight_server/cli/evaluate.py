@@ -31,8 +31,8 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, cores
 from pagesight_server.evaluation import detectors
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import know
 

@@ -25,8 +25,9 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.config import Config
 from pagesight_server.curation.diagnostics import NearDuplicate, near_duplicates
+from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.workflows.enrolment import IndexReport, find_pictures, index_folder
+from pagesight_server.workflows.enrolment import IndexReport, index_folder
 from pagesight_server.workflows.registry import know
 
 
@@ -60,7 +61,10 @@ def index(
             for p in found
         ]
         typer.echo(
-            json.dumps(body | {"skipped": skipped, "near_duplicates": same}, ensure_ascii=False)
+            json.dumps(
+                body | {"skipped": skipped, "left_out": report.left_out, "near_duplicates": same},
+                ensure_ascii=False,
+            )
         )
         return
     for image_id, found in near.items():
@@ -74,13 +78,14 @@ def index(
     out.print(
         f"gallery {escape(gallery)} is at revision {report.revision}: {report.added} added, "
         f"{report.present} there already, {len(report.skipped)} skipped"
+        + (f"; left out: {escape(report.left_out)}" if report.left_out else "")
     )
 
 
 async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
 ) -> tuple[IndexReport, dict[str, list[NearDuplicate]]]:
-    total = sum(map(len, find_pictures(folder).values()))
+    total = read_folder(folder).count
     async with wiring.models(config) as models:
         with (
             wiring.opened(config.store, limits=config.gallery.limits) as store,

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pagesight_server.gallery.snapshot import Picture, Snapshot, is_reserved
-from pagesight_server.text.reading import STATUS_BAR
+from pagesight_server.text.lines import lines_below_status_bar
 
 MAX_PICTURES = 20
 """Pictures of a label that are read; what is stable shows in them."""
@@ -164,10 +164,9 @@ def _pages(snapshot: Snapshot) -> dict[str, list[tuple[_Line, ...]]]:
 
 def _lines(picture: Picture) -> Iterator[_Line]:
     height = max(1, picture.reading.height_px)
-    for line in picture.reading.lines:
-        if line.box.bottom > STATUS_BAR * height:
-            tokens = tuple(_TOKEN.findall(unicodedata.normalize("NFKC", line.text)))
-            yield _Line(tokens, _joined(tokens), (line.box.top + line.box.bottom) / 2 / height)
+    for line in lines_below_status_bar(picture.reading):
+        tokens = tuple(_TOKEN.findall(unicodedata.normalize("NFKC", line.text)))
+        yield _Line(tokens, _joined(tokens), (line.box.top + line.box.bottom) / 2 / height)
 
 
 def _joined(tokens: Sequence[str]) -> str:

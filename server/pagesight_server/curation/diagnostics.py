@@ -13,7 +13,6 @@ gallery look surer of itself than it is: calibration takes them for independent.
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -23,9 +22,12 @@ from rapidfuzz import fuzz
 
 from pagesight_server.gallery.snapshot import Picture, is_reserved
 from pagesight_server.index.cosines import Hits
-from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
-from pagesight_server.text.reading import STATUS_BAR, Reading
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.lines import lines_below_status_bar
+from pagesight_server.text.matching import letters_and_digits
+from pagesight_server.text.reading import Reading
 
 SAME_LOOK = 0.95
 """Cosine from which two pictures may be almost the same; docs/gallery-care.md."""
@@ -249,9 +251,9 @@ class _Examiner:
         return Suspect(
             picture=picture,
             suggested=pictures[best.row],
-            suggested_score=best.score,
+            suggested_score=best.rank_score,
             own=pictures[own.row] if own else None,
-            own_score=own.score if own else 0.0,
+            own_score=own.rank_score if own else 0.0,
             neighbours=len(asked),
             foreign=foreign,
             likely=2 * foreign >= len(asked) and decision.label == best.label,
@@ -264,11 +266,8 @@ class _Examiner:
 
 
 def page_text(reading: Reading) -> str:
-    """Letters and digits of a page; the clock of the phone is none of its."""
-    top = STATUS_BAR * reading.height_px
-    text = "".join(line.text for line in reading.lines if line.box.bottom > top)
-    folded = unicodedata.normalize("NFKC", text).lower()
-    return "".join(c for c in folded if unicodedata.category(c)[0] in "LN")
+    """All letters and digits of a page, without the phone's status bar."""
+    return letters_and_digits("".join(line.text for line in lines_below_status_bar(reading)))
 
 
 class _Groups:

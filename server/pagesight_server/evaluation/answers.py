@@ -37,7 +37,8 @@ class AnswerRow:
     nearest: bytes | None
     """The gallery picture that spoke for the closest page; None when there is none."""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
-    explanation: Explanation = NOTHING
+    findings: tuple[Finding, ...] = ()
+    """Texts to box in both pictures."""
 
     @property
     def right(self) -> bool | None:
@@ -79,8 +80,8 @@ def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "")
         cards=[
             _Card(
                 row=row,
-                query=_shot(row.image, query_marks(row.explanation.findings)),
-                nearest=_shot(row.nearest, gallery_marks(row.explanation.findings)),
+                query=_shot(row.image, query_marks(row.findings)),
+                nearest=_shot(row.nearest, gallery_marks(row.findings)),
                 score_percent=scale.percent(row.score),
                 threshold_percent=scale.percent(row.threshold),
                 stages=_stages(row.stage_ms),

@@ -12,7 +12,6 @@ method that serves has placed its own threshold, so there `both_sides` is what i
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -24,22 +23,12 @@ import numpy as np
 from pagesight_server.evaluation.detectors import KINDS, Kind, left_out
 from pagesight_server.evaluation.metrics import auroc, fpr_at_95tpr
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.recognition.calibration import (
-    GUARANTEE_PICTURES,
-    PSEUDO_QUANTILE,
-    acceptance,
-    calibrate,
-    conformal,
-)
+from pagesight_server.recognition.calibration import calibrate, place_threshold, quantile
+from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.decision import decide
-from pagesight_server.recognition.evidence import (
-    Candidate,
-    Method,
-    MethodName,
-    PagesightMethod,
-    Query,
-    SeedMethod,
-)
+from pagesight_server.recognition.evidence import LeftOut, Method, MethodName, PagesightMethod
+from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_scores
+from pagesight_server.recognition.seed import SeedMethod
 
 ALPHAS = (0.0, 0.2, 0.4, 0.8, 1.0)
 """Weights of the picture that the seed method is also tried with; its own is 0.6."""
@@ -112,8 +101,7 @@ class _Scored:
     scores: Sequence[float]
     """Of the observations, in their order."""
     labels: Sequence[str] | None
-    own: Sequence[float]
-    pseudo: Sequence[float]
+    left_out: LeftOutScores
     served: float | None = None
     """The threshold that it places itself."""
 
@@ -161,10 +149,8 @@ def _entries(
     ) -> Callable[[], _Scored]:
         return lambda: _by_method(name, make(), snapshot, observations, epsilon, ocr=ocr)
 
-    def without(piece: object) -> Callable[[], Method]:
-        return lambda: PagesightMethod(
-            snapshot, without=[p for p in PagesightMethod.PIECES if p == piece]
-        )
+    def without(evidence: LeftOut) -> Callable[[], Method]:
+        return lambda: PagesightMethod(snapshot, without=[evidence])
 
     def seed(alpha: float) -> Callable[[], Method]:
         return lambda: SeedMethod(snapshot, visual_weight=alpha)
@@ -185,13 +171,13 @@ def _entries(
         ),
         *(
             _Entry(
-                name=f"without {piece}",
+                name=f"without {evidence}",
                 family="ablation",
                 what=f"less {what}",
-                measure=method("pagesight", without(piece)),
+                measure=method("pagesight", without(evidence)),
             )
-            for piece, what in PagesightMethod.PIECES.items()
-            if piece != "examples" or examples
+            for evidence, what in PagesightMethod.EVIDENCE.items()
+            if evidence != "unknown_example" or examples
         ),
         _Entry(
             name="seed",
@@ -230,18 +216,8 @@ def _by_method(
     ocr: bool,
 ) -> _Scored:
     calibration = calibrate(name, snapshot, method, epsilon)
-    counts = Counter(p.label for p in snapshot.pictures)
-    own, pseudo = [], []
-    for row, picture in enumerate(snapshot.pictures):
-        if is_reserved(picture.label):
-            continue
-        query = Query(embedding=snapshot.embeddings[row], reading=picture.reading if ocr else None)
-        found = method.weigh(query, method.search(query.embedding, without=row), without=row)
-        if counts[picture.label] > 1:
-            own.append(acceptance(found))
-        others = [candidate for candidate in found if candidate.label != picture.label]
-        if any(not is_reserved(candidate.label) for candidate in others):
-            pseudo.append(acceptance(others))
+    rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
+    left_out_pictures = left_out_scores(method, snapshot, rows, with_text=ocr)
     decisions = []
     for observation in observations:
         query = Query(
@@ -253,8 +229,7 @@ def _by_method(
     return _Scored(
         scores=[decision.score for decision in decisions],
         labels=[decision.closest_label for decision in decisions],
-        own=own,
-        pseudo=pseudo,
+        left_out=left_out_pictures,
         served=calibration.threshold(with_text=ocr) if name == "pagesight" else None,
     )
 
@@ -263,10 +238,10 @@ def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observat
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
     embeddings = snapshot.embeddings[rows]
     labels = [snapshot.pictures[row].label for row in rows]
-    found = left_out(kind, embeddings, labels)
+    scores_left_out = left_out(kind, embeddings, labels)
     queries = np.stack([observation.query.embedding for observation in observations])
     scores = kind.fit(embeddings, labels).score(queries)
-    return _Scored(scores=scores.tolist(), labels=None, own=found.own, pseudo=found.pseudo)
+    return _Scored(scores=scores.tolist(), labels=None, left_out=scores_left_out)
 
 
 def _row(
@@ -284,8 +259,9 @@ def _row(
         right = sum(t == label for t, label in zip(truths, scored.labels, strict=True)) / len(known)
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
     between = scored.served
-    if between is None and scored.pseudo:
-        between = both_sides(scored.own, scored.pseudo, epsilon, counts)
+    own = scored.left_out.own
+    if between is None and scored.left_out.pseudo_unknown:
+        between = place_threshold(scored.left_out, epsilon, pictures=list(counts.values()))
     return Row(
         name=entry.name,
         family=entry.family,
@@ -293,7 +269,7 @@ def _row(
         micro_f1=right,
         auroc=auroc(known, unknown),
         fpr_at_95tpr=fpr_at_95tpr(known, unknown),
-        left_out=_rule(float(np.quantile(scored.own, epsilon)), pairs) if scored.own else None,
+        left_out=_rule(quantile(own, epsilon), pairs) if own else None,
         both_sides=_rule(between, pairs) if between is not None else None,
         seconds=round(seconds, 3),
     )
@@ -310,27 +286,6 @@ def _rule(threshold: float, pairs: Sequence[tuple[str, float]]) -> Rule:
         false_rejection_rate=shares.pop("", None),
         rejected=shares,
     )
-
-
-def both_sides(
-    own: Sequence[float], pseudo: Sequence[float], epsilon: float, counts: Mapping[str, int]
-) -> float:
-    """The threshold that decision 0005 places, for any score.
-
-    Args:
-        own: Scores of left-out pictures.
-        pseudo: Scores of pictures whose page is taken for unknown, at least one.
-        epsilon: Share of `own` that may be rejected where pages have pictures enough.
-        counts: Pictures of each page.
-    """
-    between = float(np.quantile(pseudo, PSEUDO_QUANTILE))
-    if not own:
-        return between
-    highest = conformal(own, epsilon)
-    if highest <= between:
-        guaranteed = float(np.median(list(counts.values()))) >= GUARANTEE_PICTURES
-        return highest if guaranteed else between
-    return between + (highest - between) / math.sqrt(len(counts))
 
 
 def rejected_share(rule: Rule, unknown: Mapping[str, int]) -> float | None:

@@ -20,18 +20,17 @@ from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
 from pagesight_server.evaluation.prediction import Prediction
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, check_label, is_reserved
+from pagesight_server.gallery.folder import read_folder
+from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, is_reserved
 from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.explanation import Explanation, explain
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import Drift, DriftFigures
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import outdated
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 
 DEFAULT_LIMITS = ImageLimits()
 
@@ -51,10 +50,8 @@ class Outcome:
     prediction: Prediction
     picture_id: str = ""
     """The gallery picture that spoke for `closed_label`; empty when none did."""
-    reasons: tuple[str, ...] = ()
-    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
     explanation: Explanation = NOTHING
-    """As the reasons."""
+    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
     doubtful: bool = False
     """Right, but among the nearest to the threshold or marked for review."""
 
@@ -98,29 +95,14 @@ def collect(folder: Path) -> list[tuple[str, str]]:
     """The images of a test folder as (path relative to it, truth), by path.
 
     Raises:
-        SetupError: it is no folder, or holds no `<label>/*.png` (or .jpg, .jpeg, .webp).
+        SetupError: it is no folder, or holds no pictures.
         InvalidRequestError: a folder's name cannot be a label.
     """
-    if not folder.is_dir():
-        raise SetupError(f"{folder} is no folder: give one that holds <label>/*.png")
-    found = []
-    for page in folder.iterdir():
-        if page.name.startswith(".") or not page.is_dir():
-            continue
-        images = [
-            file.name
-            for file in page.iterdir()
-            if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
-        ]
-        if images:
-            check_label(page.name)
-            found += [(f"{page.name}/{name}", page.name) for name in images]
-    if not found:
-        raise SetupError(
-            f"{folder} holds no test images: put them into one folder per label, "
-            "<label>/*.png (or .jpg, .jpeg, .webp), unknown pages into other/ or other_<kind>/"
-        )
-    return sorted(found)
+    return sorted(
+        (str(path.relative_to(folder)), label)
+        for label, paths in read_folder(folder).pictures.items()
+        for path in paths
+    )
 
 
 async def evaluate(
@@ -249,11 +231,9 @@ def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
 
 
 def _explained(outcome: Outcome, answer: Answer) -> Outcome:
-    knowledge, decision = answer.knowledge, answer.decision
     return replace(
         outcome,
-        reasons=knowledge.reasons(answer.query, decision),
-        explanation=explain(knowledge.snapshot, answer.query.reading, decision),
+        explanation=explain(answer.knowledge, answer.query, answer.decision),
     )
 
 
@@ -266,7 +246,7 @@ class _Doubtful:
     def add(self, outcome: Outcome, answer: Answer) -> None:
         """Keeps the answer while fewer than `MAX_DOUBTFUL` are nearer to the threshold."""
         prediction = outcome.prediction
-        if outcome.reasons:
+        if outcome.explanation.reasons:
             return
         margin = abs(prediction.score - prediction.threshold)
         if answer.decision.review:

@@ -14,18 +14,22 @@ import asyncio
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.evaluation.run import DEFAULT_LIMITS, collect
 from pagesight_server.gallery.snapshot import is_reserved
 from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
-from pagesight_server.recognition.calibration import Calibration, acceptance, conformal, quantiles
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.calibration import Calibration, conformal
+from pagesight_server.recognition.candidates import Candidate, Query, lead_over
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_score
 from pagesight_server.workflows.pipeline import Percept, Pipeline
+
+Candidates: TypeAlias = tuple[Candidate, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +85,7 @@ async def validate(
             "other_... if it shows unknown pages"
         )
     enrolled = {picture.image_id for picture in snapshot.pictures}
-    scores: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
+    answers: list[tuple[str, Candidates, Candidates]] = []
     counts = {"unreadable": 0, "enrolled": 0, "done": 0}
 
     async def work(queue: Iterator[tuple[str, str]]) -> None:
@@ -92,8 +96,8 @@ async def validate(
                     counts["enrolled"] += 1
                 else:
                     percept = await pipeline.perceive(data)
-                    found = await asyncio.to_thread(_scores, knowledge, percept)
-                    scores[not is_reserved(truth)].append(found)
+                    found = await asyncio.to_thread(_candidates, knowledge, percept)
+                    answers.append((truth, *found))
             except ImageError:
                 counts["unreadable"] += 1
             counts["done"] += 1
@@ -106,49 +110,72 @@ async def validate(
                 tasks.create_task(work(queue))
     except BaseExceptionGroup as group:
         raise group.exceptions[0] from None
-    known, unknown = scores[True], scores[False]
+    calibration, with_text = _calibration(knowledge, answers, epsilon)
     needed = pictures_needed(epsilon)
-    if len(known) < needed:
+    known, unknown = len(with_text.own), len(with_text.pseudo_unknown)
+    if known < needed:
         raise SetupError(
-            f"{folder} holds {len(known)} usable pictures of known pages, {needed} are needed to "
-            f"reject at most {epsilon:.0%}: add {needed - len(known)}, or leave out --validation "
+            f"{folder} holds {known} usable pictures of known pages, {needed} are needed to "
+            f"reject at most {epsilon:.0%}: add {needed - known}, or leave out --validation "
             "to calibrate on the gallery"
         )
-    calibration = _calibration(knowledge, known, epsilon)
-    rejected = [score < calibration.threshold_with_text for score, _ in unknown]
+    rejected = sum(s < calibration.threshold_with_text for s in with_text.pseudo_unknown)
     return Validation(
         calibration=calibration,
-        known=len(known),
-        unknown=len(unknown),
-        rejected=sum(rejected) / len(rejected) if rejected else None,
+        known=known,
+        unknown=unknown,
+        rejected=rejected / unknown if unknown else None,
         unreadable=counts["unreadable"],
         enrolled=counts["enrolled"],
     )
 
 
 def _calibration(
-    knowledge: Knowledge, known: Sequence[tuple[float, float]], epsilon: float
-) -> Calibration:
-    with_text = [score for score, _ in known]
-    without_text = [score for _, score in known]
-    return Calibration(
+    knowledge: Knowledge, answers: Sequence[tuple[str, Candidates, Candidates]], epsilon: float
+) -> tuple[Calibration, LeftOutScores]:
+    """The calibration that labelled traffic makes, and the scores with text behind it."""
+    with_text = _scores([(truth, candidates) for truth, candidates, _ in answers])
+    without_text = _scores([(truth, candidates) for truth, _, candidates in answers])
+    calibration = Calibration.from_scores(
+        with_text,
+        without_text,
+        thresholds=(conformal(with_text.own, epsilon), conformal(without_text.own, epsilon)),
         epsilon=epsilon,
-        pictures=len(known),
         guaranteed=True,
-        threshold_with_text=conformal(with_text, epsilon),
-        threshold_without_text=conformal(without_text, epsilon),
-        scores_with_text=quantiles(with_text),
-        scores_without_text=quantiles(without_text),
         source="validation",
         revision=knowledge.snapshot.revision,
     )
+    if not with_text.pseudo_unknown:
+        # Traffic without unknown pages says nothing of them; what the gallery says still holds.
+        calibration = replace(
+            calibration,
+            unknown_scores_with_text=knowledge.calibration.unknown_scores_with_text,
+            unknown_scores_without_text=knowledge.calibration.unknown_scores_without_text,
+        )
+    return calibration, with_text
 
 
-def _scores(knowledge: Knowledge, percept: Percept) -> tuple[float, float]:
-    """How well the closest page fits, with text and without."""
+def _scores(answers: Sequence[tuple[str, Candidates]]) -> LeftOutScores:
+    """What labelled screenshots score, as left-out gallery pictures would."""
+    known = [(truth, candidates) for truth, candidates in answers if not is_reserved(truth)]
+    leads = [
+        lead_over(truth, [c for c in candidates if not is_reserved(c.label)])
+        for truth, candidates in known
+    ]
+    return LeftOutScores(
+        own=tuple(float(answer_score(candidates)) for _, candidates in known),
+        pseudo_unknown=tuple(
+            float(answer_score(candidates)) for truth, candidates in answers if is_reserved(truth)
+        ),
+        leads=tuple(lead for lead in leads if 0 < lead < math.inf),
+    )
+
+
+def _candidates(knowledge: Knowledge, percept: Percept) -> tuple[Candidates, Candidates]:
+    """The candidates for a screenshot, with text and without."""
     hits = knowledge.method.search(percept.embedding)
-    scores = []
-    for reading in (percept.reading, None):
-        query = Query(embedding=percept.embedding, reading=reading)
-        scores.append(float(acceptance(knowledge.method.weigh(query, hits))))
-    return scores[0], scores[1]
+    query = Query(embedding=percept.embedding, reading=percept.reading)
+    return (
+        knowledge.method.weigh(query, hits),
+        knowledge.method.weigh(replace(query, reading=None), hits),
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pagesight_server.common.timings import StageTimes
-from pagesight_server.recognition.decision import Decision, Knowledge
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import Decision
+from pagesight_server.recognition.knowledge import Knowledge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

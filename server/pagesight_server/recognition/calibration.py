@@ -1,7 +1,7 @@
 """Where `other` begins: thresholds from the gallery itself, each picture left out once.
 
     gallery, each picture left out once ──> scores of known pages ───┐
-      the same, its own page left out ────> scores of unknown ones ──┴─> threshold
+      the same, its own page left out ────> scores of unknown ones ──┴─place_threshold─> threshold
 
 The threshold is placed from two sides. From above, split-conformal: when a page's
 queries look like its gallery, at most a share epsilon of them scores below it
@@ -15,20 +15,22 @@ from __future__ import annotations
 
 import json
 import math
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.recognition.evidence import Candidate, Method, MethodName, Query
+from pagesight_server.recognition.evidence import Method, MethodName
+from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_scores
 
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 8
+CALIBRATION_VERSION = 9
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -45,37 +47,97 @@ PSEUDO_QUANTILE = 0.8
 rejected 96 % and 9 %; on drawn finance pages, 10 each, 0.8 rejected all unknown pages but white
 labels and 1 % of known ones. Hard to be wrong by: the plateau is wide."""
 
-EMPTY_SCORE, EMPTY_THRESHOLD = -1.0, 0.0
-"""Of an answer from a gallery that holds no known page."""
+EMPTY_THRESHOLD = 0.0
+"""Threshold of a gallery that holds no known page."""
+
+MAX_QUANTILES = 101
+"""Numbers that a distribution is kept as: a step of 1 %, finer than any decision on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Where `other` begins, for queries with text and for queries without."""
+    """Where `other` begins, for queries with text and for queries without.
+
+    Made by `calibrate` or `from_scores`, so that both sources fill every field.
+    """
 
     epsilon: float
     pictures: int
-    """Left-out pictures behind it."""
+    """Calibration set: left-out pictures, or screenshots of labelled traffic."""
     guaranteed: bool
     """Whether at most a share epsilon of known pages is rejected where traffic looks like the
-    gallery. Not so with few pictures of each page: then only `pseudo-unknown` pages place it."""
+    calibration set. Not so with few pictures of each page: then only pages taken for unknown
+    place the threshold."""
     threshold_with_text: float
     threshold_without_text: float
-    lead: float = 0.0
-    """Lead over the runner-up that all but a share epsilon of the left-out pictures had; a smaller
-    one asks for review."""
+    leads: tuple[float, ...] = ()
+    """Quantiles of the lead over the runner-up that pictures of known pages had, ascending."""
     scores_with_text: tuple[float, ...] = ()
-    """What known pages scored here, at most 101 quantiles in order: what traffic is held against.
-    Empty where no picture could be left out."""
+    """Quantiles of what known pages scored, ascending: what traffic is held against. Empty where no
+    picture could be left out."""
     scores_without_text: tuple[float, ...] = ()
+    unknown_scores_with_text: tuple[float, ...] = ()
+    """Quantiles of what unknown pages scored, or pages taken for unknown."""
+    unknown_scores_without_text: tuple[float, ...] = ()
     source: Literal["gallery", "validation"] = "gallery"
     """Whether the gallery's own pictures placed the threshold, or labelled traffic."""
     revision: int = 0
     """Of the gallery when labelled traffic placed the threshold; 0 where the gallery did."""
 
+    @staticmethod
+    def from_scores(
+        with_text: LeftOutScores,
+        without_text: LeftOutScores,
+        *,
+        thresholds: tuple[float, float],
+        epsilon: float,
+        guaranteed: bool,
+        source: Literal["gallery", "validation"] = "gallery",
+        revision: int = 0,
+    ) -> Calibration:
+        """A calibration from the scores behind it, the only way to make one.
+
+        Args:
+            with_text: Scores of the calibration set where text was read.
+            without_text: Scores of the same pictures by looks alone.
+            thresholds: With text and without.
+            epsilon: Share of known pages that may be rejected.
+            guaranteed: Whether that share is promised.
+            source: What the calibration set is.
+            revision: Of the gallery, for `source="validation"`.
+        """
+        return Calibration(
+            epsilon=epsilon,
+            pictures=len(with_text.own),
+            guaranteed=guaranteed,
+            threshold_with_text=thresholds[0],
+            threshold_without_text=thresholds[1],
+            leads=quantiles(with_text.leads),
+            scores_with_text=quantiles(with_text.own),
+            scores_without_text=quantiles(without_text.own),
+            unknown_scores_with_text=quantiles(with_text.pseudo_unknown),
+            unknown_scores_without_text=quantiles(without_text.pseudo_unknown),
+            source=source,
+            revision=revision,
+        )
+
     def threshold(self, *, with_text: bool) -> float:
-        """The least acceptance score of a known page."""
+        """The least score of a known page."""
         return self.threshold_with_text if with_text else self.threshold_without_text
+
+    def share_scoring_higher(self, score: float, *, with_text: bool) -> float:
+        """Share of known pages of the calibration set that score above a score, 0 to 1."""
+        scores = self.scores_with_text if with_text else self.scores_without_text
+        return share_above(scores, score)
+
+    def share_of_unknown_scoring_lower(self, score: float, *, with_text: bool) -> float:
+        """Share of unknown pages of the calibration set that score below a score, 0 to 1."""
+        scores = self.unknown_scores_with_text if with_text else self.unknown_scores_without_text
+        return share_above([-score for score in reversed(scores)], -score)
+
+    def share_leading_more(self, lead: float) -> float:
+        """Share of known pages of the calibration set with a greater lead, 0 to 1."""
+        return share_above(self.leads, lead)
 
     def to_json(self) -> str:
         """Serialises for the store; `from_json` is its inverse."""
@@ -84,23 +146,11 @@ class Calibration:
     @staticmethod
     def from_json(data: str) -> Calibration:
         """Reads what `to_json` wrote."""
-        fields = json.loads(data)
-        for name in ("scores_with_text", "scores_without_text"):
-            fields[name] = tuple(fields.get(name, ()))
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in json.loads(data).items()
+        }
         return Calibration(**fields)
-
-
-def acceptance(candidates: Sequence[Candidate]) -> float:
-    """How well the closest known page fits; an example of an unknown page that fits better counts.
-
-    The lead of such an example is subtracted, so that scores stay comparable.
-    """
-    known = next((c for c in candidates if not is_reserved(c.label)), None)
-    if known is None:
-        return EMPTY_SCORE
-    against = next((c for c in candidates if is_reserved(c.label)), None)
-    lead = max(0.0, against.score - known.score) if against else 0.0
-    return known.acceptance - lead
 
 
 def calibrate(
@@ -108,8 +158,11 @@ def calibrate(
 ) -> Calibration:
     """Leaves each picture out in turn, and sees how its own page and all others then fit.
 
-    A label's only picture cannot be left out and still be known: it speaks only for
-    how well the other pages fit it.
+    Args:
+        name: Of the method. The published one has a rule of its own, the epsilon quantile.
+        snapshot: The gallery.
+        method: Over that snapshot.
+        epsilon: Share of known pages that may be rejected.
     """
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
     rows = [row for row, p in enumerate(snapshot.pictures) if p.label in counts]
@@ -119,98 +172,58 @@ def calibrate(
             .choice(rows, MAX_CALIBRATION_PICTURES, replace=False)
             .tolist()
         )
-    known = [row for row in rows if counts[snapshot.pictures[row].label] > 1]
-    typical = float(np.median(list(counts.values()))) if counts else 0.0
-    guaranteed = typical >= GUARANTEE_PICTURES
-    thresholds, scores = [], []
-    leads: list[float] = []
-    for with_text in (True, False):
-        found = {row: _left_out(snapshot, method, row, with_text=with_text) for row in rows}
-        own = [acceptance(found[row]) for row in known]
-        scores.append(quantiles(own))
-        if with_text:
-            leads = [
-                lead for row in known if 0 < (lead := _lead(snapshot, row, found[row])) < math.inf
-            ]
-        if name == "seed":
-            thresholds.append(_quantile(own, epsilon))
-            continue
-        # An unknown page of a like kind may bear the name: what names forbid must not count here.
-        others = (
-            [
-                replace(c, acceptance=c.fit)
-                for c in found[row]
-                if c.label != snapshot.pictures[row].label
-            ]
-            for row in rows
+    with_text = left_out_scores(method, snapshot, rows, with_text=True)
+    without_text = left_out_scores(method, snapshot, rows, with_text=False)
+    pictures = list(counts.values())
+    if name == "seed":
+        thresholds = quantile(with_text.own, epsilon), quantile(without_text.own, epsilon)
+        enough = True
+    else:
+        enough = has_enough_pictures(pictures)
+        thresholds = (
+            place_threshold(with_text, epsilon, pictures=pictures),
+            place_threshold(without_text, epsilon, pictures=pictures),
         )
-        pseudo = [
-            acceptance(candidates)
-            for candidates in others
-            if any(not is_reserved(c.label) for c in candidates)
-        ]
-        thresholds.append(_placed(own, pseudo, epsilon, labels=len(counts), guaranteed=guaranteed))
-    return Calibration(
+    return Calibration.from_scores(
+        with_text,
+        without_text,
+        thresholds=thresholds,
         epsilon=epsilon,
-        pictures=len(known),
-        guaranteed=len(known) >= 1 / epsilon - 1 and (guaranteed or name == "seed"),
-        threshold_with_text=thresholds[0],
-        threshold_without_text=thresholds[1],
-        lead=_quantile(leads, epsilon),
-        scores_with_text=scores[0],
-        scores_without_text=scores[1],
+        guaranteed=enough and len(with_text.own) >= 1 / epsilon - 1,
     )
 
 
-def _lead(snapshot: Snapshot, row: int, candidates: Sequence[Candidate]) -> float:
-    """By how much a left-out picture's own label leads; below 0 where another does."""
-    label = snapshot.pictures[row].label
-    own = next((c.score for c in candidates if c.label == label), None)
-    rest = (c.score for c in candidates if c.label != label and not is_reserved(c.label))
-    best = max(rest, default=None)
-    return math.inf if best is None else -1.0 if own is None else own - best
-
-
-def _left_out(
-    snapshot: Snapshot, method: Method, row: int, *, with_text: bool
-) -> tuple[Candidate, ...]:
-    reading = snapshot.pictures[row].reading if with_text else None
-    query = Query(embedding=snapshot.embeddings[row], reading=reading)
-    hits = method.search(query.embedding, without=row)
-    return method.weigh(query, hits, without=row)
-
-
-def _placed(
-    own: Sequence[float],
-    pseudo: Sequence[float],
-    epsilon: float,
-    *,
-    labels: int,
-    guaranteed: bool,
-) -> float:
-    """Where `other` begins, seen from both sides.
+def has_enough_pictures(pictures: Sequence[int]) -> bool:
+    """Whether the typical label has pictures enough for left-out ones to speak for traffic.
 
     Args:
-        own: Scores of left-out pictures.
-        pseudo: Scores that the same pictures reach against other pages: what an unknown page
-            of a like kind would score.
-        epsilon: Share of `own` that may be rejected.
-        labels: How many known pages there are.
-        guaranteed: Whether the labels have pictures enough for `own` to speak for traffic.
+        pictures: How many each label has.
     """
-    if not pseudo:
+    return bool(pictures) and float(np.median(pictures)) >= GUARANTEE_PICTURES
+
+
+def place_threshold(scores: LeftOutScores, epsilon: float, *, pictures: Sequence[int]) -> float:
+    """Where `other` begins, seen from both sides; the one rule for every score (decision 0005).
+
+    Args:
+        scores: What left-out pictures score against their own label and against all others.
+        epsilon: Share of known pages that may be rejected.
+        pictures: How many pictures each label has.
+    """
+    own, pseudo_unknown = scores.own, scores.pseudo_unknown
+    if not pseudo_unknown:
         return conformal(own, epsilon)
-    between = float(np.quantile(pseudo, PSEUDO_QUANTILE))
+    between = float(np.quantile(pseudo_unknown, PSEUDO_QUANTILE))
     if not own:
         return between
     highest = conformal(own, epsilon)
     if highest <= between:
-        return highest if guaranteed else between
+        return highest if has_enough_pictures(pictures) else between
     # The fewer kinds of page stand for the unknown, the less they tell of it.
-    return between + (highest - between) / labels
+    return between + (highest - between) / len(pictures)
 
 
-def _quantile(scores: Sequence[float], epsilon: float) -> float:
+def quantile(scores: Sequence[float], epsilon: float) -> float:
     """The epsilon quantile, as the published method takes it."""
     return float(np.quantile(scores, epsilon)) if scores else EMPTY_THRESHOLD
 
@@ -227,9 +240,16 @@ def conformal(scores: Sequence[float], epsilon: float) -> float:
     return sorted(scores)[k - 1]
 
 
-def quantiles(scores: Sequence[float], most: int = 101) -> tuple[float, ...]:
+def quantiles(scores: Sequence[float], most: int = MAX_QUANTILES) -> tuple[float, ...]:
     """The scores in order, thinned out evenly to at most `most`, the ends among them."""
     ordered = sorted(scores)
     if len(ordered) > most:
         ordered = np.quantile(ordered, np.linspace(0, 1, most)).tolist()
     return tuple(ordered)
+
+
+def share_above(ascending: Sequence[float], value: float) -> float:
+    """Share of ascending numbers that are greater than a value; 0 of none."""
+    if not ascending:
+        return 0.0
+    return 1 - bisect_right(ascending, value) / len(ascending)

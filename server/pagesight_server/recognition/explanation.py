@@ -5,147 +5,222 @@
                               └─no───────────────> forbids: new to this page
     picture's lines that the label mostly shows, not in the screenshot ──> missing
 
-Costs one comparison of all lines of a label, a few milliseconds: for answers that
-somebody looks at, never on the way of every screenshot.
+    comparisons with the closest page and the next ──> reasons, boxed findings, why not, lines
+
+Everything a reviewer is shown comes from one comparison per page, so no two of them can disagree.
+It costs a few milliseconds a page: for answers that somebody looks at, never on the way of
+every screenshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from rapidfuzz import fuzz, process
+from rapidfuzz import fuzz
 
 from pagesight_server.gallery.snapshot import OTHER, Snapshot
-from pagesight_server.recognition.decision import WORTH_TELLING, Decision
+from pagesight_server.recognition.calibration import GUARANTEE_PICTURES
+from pagesight_server.recognition.candidates import Candidate, Query, TermName
+from pagesight_server.recognition.decision import Decision, ReviewReason
 from pagesight_server.recognition.entity_names import NameEvidence
 from pagesight_server.recognition.findings import Finding
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.string_rates import STABLE
-from pagesight_server.text.reading import STATUS_BAR, Reading, TextLine, essence, informative
-from pagesight_server.text.variants import ALIKE, differ_by_a_word
+from pagesight_server.text.lines import PageLine, page_lines
+from pagesight_server.text.reading import Reading
+from pagesight_server.text.variants import find_variant
 
 MAX_PICTURES = 50
 """Pictures of a label that are looked at; a share of more would be no different."""
 
 NAMED = 3
-"""Texts that a sentence quotes."""
+"""Texts that a sentence quotes, and replaced names that a reviewer is told of."""
+
+WORTH_TELLING = 0.05
+"""Weight of a replaced name from which a reviewer is told of it: it costs the page 0.03."""
+
+TERM_TEXT: Mapping[TermName, str] = {
+    "looks": "looks",
+    "all_text": "all text",
+    "stable_text": "text the page always shows",
+    "discriminative_text": "text only this page shows",
+    "explained_text": "text known of this page",
+    "missing_brand": "brand name missing",
+    "replaced_names": "other names in place of its own",
+    "siblings": "words that tell it from the next page",
+    "unknown_example": "more like an example of unknown pages",
+}
+"""What a term of the score is called in a reason."""
+
+REVIEW_TEXT: Mapping[ReviewReason, str] = {
+    "near_threshold": "it fits hardly well enough",
+    "close_runner_up": "the runner-up fits nearly as well",
+    "brand_not_visible": "none of its brand names is visible",
+}
+"""What a reason for review is called in words."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineMatch:
+    """A line of the screenshot and the line of a gallery picture that it matches."""
+
+    query_text: str
+    gallery_text: str
+    similarity: float
+    """RapidFuzz ratio of their matching keys, 0.8 to 1."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """What a reviewer is shown beside score and threshold."""
 
+    reasons: tuple[str, ...] = ()
+    """The decision in words, one statement each."""
     findings: tuple[Finding, ...] = ()
     """Texts that can be boxed, in reading order of each picture."""
     why_not: str = ""
     """What keeps the runner-up from being the answer; empty when no other page was near."""
+    matching_lines: Mapping[str, tuple[LineMatch, ...]] = field(default_factory=dict)
+    """By label: the lines of the screenshot that the gallery picture of its candidate has too."""
 
 
-def explain(snapshot: Snapshot, reading: Reading | None, decision: Decision) -> Explanation:
-    """Lays the screenshot's text beside that of the closest page and of the runner-up.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageComparison:
+    """The screenshot's text beside that of one candidate's page."""
+
+    candidate: Candidate
+    image_id: str
+    """The gallery picture that speaks for the page."""
+    findings: tuple[Finding, ...]
+    matches: tuple[LineMatch, ...]
+    lines: int
+    """How many lines of the screenshot can tell a page at all."""
+
+    @property
+    def agreeing(self) -> int:
+        """How many lines of the screenshot the page has ever shown."""
+        return sum(finding.kind == "agrees" for finding in self.findings)
+
+
+def explain(
+    knowledge: Knowledge, query: Query, decision: Decision, *, pages: int = 1
+) -> Explanation:
+    """Lays the screenshot's text beside that of the closest pages.
 
     Args:
-        snapshot: The gallery that answered.
-        reading: Text of the screenshot; None when it was not read.
+        knowledge: What answered.
+        query: The screenshot.
         decision: The answer. Names that it found replaced are shown instead of what a plain
             comparison finds in the same place.
+        pages: How many candidates' matching lines are wanted.
     """
     if not decision.candidates:
-        return Explanation()
-    weighed = _replaced(decision.candidates[0].names)
-    found = list(weighed)
-    if reading is not None:
-        taken = {(f.query_box, f.gallery_box) for f in weighed}
-        boxes = {box for pair in taken for box in pair if box is not None}
-        found += [
-            finding
-            for finding in text_findings(snapshot, reading, decision.candidates[0].row)
-            if finding.query_box not in boxes and finding.gallery_box not in boxes
-        ]
-    return Explanation(findings=tuple(found), why_not=_why_not(snapshot, reading, decision))
-
-
-def _replaced(names: NameEvidence) -> list[Finding]:
-    """Names that stand where the page's own should stand."""
-    return [
-        Finding(
-            kind="forbids",
-            text=one.line.text,
-            query_box=one.line.box,
-            note=f"this page shows {one.old!r} where it says {one.new!r} (weight {one.weight:.2f})",
-        )
-        for one in names.replacements
-        if one.weight >= WORTH_TELLING
+        return Explanation(reasons=("the gallery knows no page yet",))
+    snapshot, reading = knowledge.snapshot, query.reading
+    compared = [
+        compare_with_page(snapshot, reading, candidate)
+        for candidate in decision.candidates[: max(2, pages)]
     ]
+    return Explanation(
+        reasons=tuple(_reasons(knowledge, query, decision, compared)),
+        findings=() if reading is None else _boxed(compared[0]),
+        why_not=_why_not(reading, decision, compared),
+        matching_lines={page.candidate.label: page.matches for page in compared[:pages]},
+    )
 
 
-def text_findings(snapshot: Snapshot, reading: Reading, row: int) -> tuple[Finding, ...]:
-    """The texts in which a screenshot and a page agree and differ.
+def compare_with_page(
+    snapshot: Snapshot, reading: Reading | None, candidate: Candidate
+) -> PageComparison:
+    """Compares the lines of a screenshot with those of a candidate's page.
 
     Digits and masks say nothing; lines of fewer than two other characters and the phone's status
     bar are passed over.
 
     Args:
         snapshot: The gallery.
-        reading: Text of the screenshot.
-        row: The picture that speaks for the page.
+        reading: Text of the screenshot; None when it was not read.
+        candidate: Its row is the picture that speaks for the page.
     """
-    label = snapshot.pictures[row].label
-    rows = [i for i, p in enumerate(snapshot.pictures) if p.label == label and i != row]
-    picture = _lines(snapshot.pictures[row].reading)
-    others = [_lines(snapshot.pictures[i].reading) for i in rows[: MAX_PICTURES - 1]]
-    asked = _lines(reading)
-    pictures = 1 + len(others)
-    found = []
+    image_id = snapshot.pictures[candidate.row].image_id
+    if reading is None:
+        return PageComparison(
+            candidate=candidate, image_id=image_id, findings=(), matches=(), lines=0
+        )
+    rows = [
+        row
+        for row, picture in enumerate(snapshot.pictures)
+        if picture.label == candidate.label and row != candidate.row
+    ]
+    shown_by_picture = page_lines(snapshot.pictures[candidate.row].reading)
+    shown_by_others = [page_lines(snapshot.pictures[row].reading) for row in rows]
+    shown_by_others = shown_by_others[: MAX_PICTURES - 1]
+    asked = page_lines(reading)
+    findings: list[Finding] = []
+    matches: list[LineMatch] = []
     matched: set[int] = set()
     for line in asked:
-        here = _like(line, picture)
-        shown = (here is not None) + sum(_like(line, other) is not None for other in others)
-        if here is not None:
-            matched.add(here)
-        note = _shown(shown, pictures)
-        found.append(
-            Finding(
-                kind="agrees" if shown else "forbids",
-                text=line.line.text,
-                query_box=line.line.box,
-                gallery_box=picture[here].line.box if here is not None else None,
-                note=note if here is not None or not shown else f"{note}, not this one",
-            )
-        )
-    for place, line in enumerate(picture):
-        if place in matched or _like(line, asked) is not None:
-            continue
-        shown = 1 + sum(_like(line, other) is not None for other in others)
-        if shown >= STABLE * pictures:
-            found.append(
-                Finding(
-                    kind="missing",
-                    text=line.line.text,
-                    gallery_box=line.line.box,
-                    note=_shown(shown, pictures),
+        variant = _variant(line, shown_by_picture)
+        finding = _finding(line, shown_by_picture, variant, shown_by_others)
+        findings.append(finding)
+        if variant is not None:
+            other = shown_by_picture[variant]
+            matched.add(variant)
+            matches.append(
+                LineMatch(
+                    query_text=line.line.text,
+                    gallery_text=other.line.text,
+                    similarity=fuzz.ratio(line.key, other.key) / 100,
                 )
             )
-    return tuple(found)
+    for place, line in enumerate(shown_by_picture):
+        if place not in matched and _variant(line, asked) is None:
+            findings += _missing(line, shown_by_others)
+    return PageComparison(
+        candidate=candidate,
+        image_id=image_id,
+        findings=tuple(findings),
+        matches=tuple(matches),
+        lines=len(asked),
+    )
 
 
-class _Line(NamedTuple):
-    essence: str
-    line: TextLine
+def _finding(
+    line: PageLine,
+    shown_by_picture: Sequence[PageLine],
+    variant: int | None,
+    shown_by_others: Sequence[Sequence[PageLine]],
+) -> Finding:
+    """Whether a line of the screenshot speaks for the page or against it."""
+    others = sum(_variant(line, lines) is not None for lines in shown_by_others)
+    shown = (variant is not None) + others
+    note = _shown(shown, 1 + len(shown_by_others))
+    return Finding(
+        kind="agrees" if shown else "forbids",
+        text=line.line.text,
+        query_box=line.line.box,
+        gallery_box=None if variant is None else shown_by_picture[variant].line.box,
+        note=note if variant is not None or not shown else f"{note}, not this one",
+    )
 
 
-def _lines(reading: Reading) -> list[_Line]:
-    top = STATUS_BAR * reading.height_px
-    found = (_Line(essence(line.text), line) for line in reading.lines if line.box.bottom > top)
-    return [line for line in found if informative(line.essence) >= 2]
+def _missing(line: PageLine, shown_by_others: Sequence[Sequence[PageLine]]) -> Iterator[Finding]:
+    """A line of the page that the screenshot lacks, where the page mostly shows it."""
+    pictures = 1 + len(shown_by_others)
+    shown = 1 + sum(_variant(line, lines) is not None for lines in shown_by_others)
+    if shown >= STABLE * pictures:
+        yield Finding(
+            kind="missing",
+            text=line.line.text,
+            gallery_box=line.line.box,
+            note=_shown(shown, pictures),
+        )
 
 
-def _like(line: _Line, lines: Sequence[_Line]) -> int | None:
-    """The most alike line, by the rule by which templates join lines."""
-    texts = [other.essence for other in lines]
-    near = process.extract(line.essence, texts, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=5)
-    return next((i for text, _, i in near if not differ_by_a_word(line.essence, text)), None)
+def _variant(line: PageLine, lines: Sequence[PageLine]) -> int | None:
+    """The index of the most similar spelling variant of a line."""
+    return find_variant(line.key, [other.key for other in lines])
 
 
 def _shown(count: int, pictures: int) -> str:
@@ -156,29 +231,107 @@ def _shown(count: int, pictures: int) -> str:
     return f"{count} of {pictures} pictures of this page show it"
 
 
-def _why_not(snapshot: Snapshot, reading: Reading | None, decision: Decision) -> str:
+def _boxed(page: PageComparison) -> tuple[Finding, ...]:
+    """What can be boxed: replaced names first, then the lines that are not among them."""
+    replaced = [
+        Finding(
+            kind="forbids",
+            text=name.line.text,
+            query_box=name.line.box,
+            note=f"this page shows {name.expected!r} where it says {name.observed!r} "
+            f"(weight {name.weight:.2f})",
+        )
+        for name in page.candidate.names.replacements
+        if name.weight >= WORTH_TELLING
+    ]
+    boxes = {finding.query_box for finding in replaced}
+    return (*replaced, *(f for f in page.findings if f.query_box not in boxes))
+
+
+def _reasons(
+    knowledge: Knowledge, query: Query, decision: Decision, compared: Sequence[PageComparison]
+) -> Iterator[str]:
+    """The decision in words for a reviewer, one statement each."""
+    best = decision.candidates[0]
+    verdict = "accepted" if decision.label != OTHER else "rejected"
+    yield (
+        f"closest to {best.label} ({compared[0].image_id[:12]}): score {decision.score:.3f}, "
+        f"{verdict} at {decision.threshold:.3f}"
+    )
+    yield f"looks alike {best.visual:.3f}" + (
+        f", reads alike {best.textual:.3f}" if query.reading is not None else ""
+    )
+    if len(best.terms) > 1:
+        yield f"score {decision.score:.3f} = {_breakdown(best)}"
+    yield from _about_names(best.names)
+    yield _about_text(query.reading, compared[0])
+    if len(decision.candidates) > 1:
+        second = decision.candidates[1]
+        yield f"runner-up {second.label}: score {second.score:.3f}"
+        yield from knowledge.method.differences(query, best.label, second.label)
+    yield from (f"review: {REVIEW_TEXT[reason]}" for reason in decision.review_reasons)
+    if decision.against is not None and decision.against.rank_score > best.rank_score:
+        yield (
+            f"more like an example of {decision.against.label}: "
+            f"score {decision.against.rank_score:.3f}"
+        )
+    if not knowledge.calibration.guaranteed:
+        yield f"threshold estimated: fewer than {GUARANTEE_PICTURES} pictures of the typical page"
+
+
+def _breakdown(candidate: Candidate) -> str:
+    """The terms of a score as a sum, those that add nothing left out."""
+    shown = [term for term in candidate.terms if abs(term.score) >= 0.0005]
+    parts = [
+        f"{'-' if term.score < 0 else '+'} {TERM_TEXT[term.name]} {abs(term.score):.3f}"
+        for term in shown
+    ]
+    return " ".join(parts).removeprefix("+ ")
+
+
+def _about_names(names: NameEvidence) -> Iterator[str]:
+    """Whether the page's names are visible, or others in their place."""
+    if names.pictures:
+        seen = f"{names.pictures_with_brand} of {names.pictures} gallery pictures"
+        if names.visible_brand:
+            yield f"brand {names.visible_brand}: visible, as in {seen}"
+        else:
+            yield f"brand: not visible, visible in {seen}"
+    for name in names.replacements[:NAMED]:
+        if name.weight >= WORTH_TELLING:
+            yield f"{name.observed!r} where this page shows {name.expected!r}: {name.weight:.2f}"
+
+
+def _about_text(reading: Reading | None, page: PageComparison) -> str:
+    """How much of the screenshot's text the closest picture has."""
+    if reading is None:
+        return "text was not read: pages that differ in words alone look the same"
+    if not reading.lines:
+        return "the screenshot shows no text"
+    if not page.lines:
+        return "the screenshot shows no text that could tell"
+    return f"{len(page.matches)} of {page.lines} lines are on that picture too"
+
+
+def _why_not(
+    reading: Reading | None, decision: Decision, compared: Sequence[PageComparison]
+) -> str:
+    """What keeps the runner-up from being the answer, in one sentence."""
     if len(decision.candidates) < 2:
         return ""
     best, second = decision.candidates[:2]
-    picture = snapshot.pictures[second.row]
-    told = (
-        f"Why not {second.label} ({picture.image_id[:12]})? It scores {second.score:.3f}, "
-        f"{best.score - second.score:.3f} less than {best.label}"
-    )
+    page = compared[1]
+    behind = best.rank_score - second.rank_score
+    scores = f"it scores {second.score:.3f} and ranks {behind:.3f} behind {best.label}"
+    sentence = f"Why not {second.label} ({page.image_id[:12]})? {scores.capitalize()}"
     if decision.label == OTHER:
-        told = (
-            f"The runner-up {second.label} ({picture.image_id[:12]}) is no better: it scores "
-            f"{second.score:.3f}, {best.score - second.score:.3f} less than {best.label}"
-        )
+        sentence = f"The runner-up {second.label} ({page.image_id[:12]}) is no better: {scores}"
     if reading is None:
-        return f"{told}; text was not read."
-    found = text_findings(snapshot, reading, second.row)
-    agrees = sum(finding.kind == "agrees" for finding in found)
-    asked = agrees + sum(finding.kind == "forbids" for finding in found)
-    if not asked:
-        return f"{told}; the screenshot shows no text that could tell."
-    told += f"; it shows {agrees} of the screenshot's {asked} texts"
-    missing = [finding.text for finding in found if finding.kind == "missing"][:NAMED]
+        return f"{sentence}; text was not read."
+    if not page.lines:
+        return f"{sentence}; the screenshot shows no text that could tell."
+    sentence += f"; it shows {page.agreeing} of the screenshot's {page.lines} texts"
+    missing = [finding.text for finding in page.findings if finding.kind == "missing"][:NAMED]
     if missing:
-        told += "; the screenshot lacks its " + ", ".join(f"“{text}”" for text in missing)
-    return told + "."
+        sentence += "; the screenshot lacks its " + ", ".join(f"“{text}”" for text in missing)
+    return sentence + "."

@@ -1,127 +1,187 @@
-"""How often each label shows each string, kept as the counts that are not zero.
+"""Document frequencies: on what share of each label's pictures each string of text stands.
 
-    counts of each label ──laid end to end──> entries (label, string, count)
-    entries ──> rates ──> weights of what is part of a page: stable, discriminative
+    counts of each label ──concatenated──> entries (label, string, count)
+    entries ──÷ pictures──> document frequencies ──> weights: stable, discriminative
 
-1,000 labels of 10 pictures show some 70,000 strings, each label 80 of them: a table with a cell
-for every pair would take half a gigabyte. The sums run over a label's strings in the order in
-which they are given, so equal galleries give equal bits, however they came about.
+A *document* is one picture of a label. The table keeps only the counts that are not zero: 1,000
+labels of 10 pictures show some 70,000 strings, each label 80 of them, and a table with a cell for
+every pair would take half a gigabyte. Sums run over a label's strings in the order in which they
+are given, so equal galleries give equal bits, however they came about.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 STABLE = 0.5
-"""A string that this share of a label's pictures show is part of the page."""
+"""Document frequency from which a string is part of the label's page: most pictures show it."""
+
+MIN_TOTAL_WEIGHT = 1e-9
+"""Total weight below which a label has nothing to be judged by; above zero, as sums round."""
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
 
-class Rates:
-    """The table of one gallery; never changes.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _PageStrings:
+    """The strings that are part of a label's page; arrays of one entry per label and string."""
 
-    Args:
-        strings: How many strings there are.
-        ids: Of each label: the strings that it shows.
-        counts: Of each label: how many of its pictures show them.
-        pictures: Of each label: how many there are.
+    labels: Integers
+    strings: Integers
+    stable: Floats
+    """The weight of the string among all of the label's page."""
+    discriminative: Floats
+    """Its weight among those that tell the label from others; 0 where another label shows it as
+    often."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DocumentFrequencies:
+    """How many pictures of each label show each string; never changes.
+
+    Labels and strings are numbered from 0. An entry is a label and a string that it shows.
     """
 
-    def __init__(
-        self,
-        strings: int,
-        ids: Sequence[Integers],
+    string_count: int
+    """Strings that are numbered; some may stand on no picture."""
+    pictures: Floats
+    """Pictures of each label, shape (labels,)."""
+    entry_labels: Integers
+    """Ascending; shape (entries,), as are the next two."""
+    entry_strings: Integers
+    entry_counts: Floats
+    """Pictures of the label that show the string."""
+    label_starts: Integers
+    """The first entry of each label, and the end; shape (labels + 1,)."""
+    entries_by_string: Integers
+    """The entries in the order of their strings, shape (entries,)."""
+    string_starts: Integers
+    """Where each string begins in `entries_by_string`, and the end; shape (strings + 1,)."""
+
+    @staticmethod
+    def of_labels(
+        string_count: int,
+        strings: Sequence[Integers],
         counts: Sequence[Integers],
         pictures: Sequence[int],
-    ) -> None:
-        self._strings = strings
-        sizes = [len(of_label) for of_label in ids]
-        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self._labels = np.repeat(np.arange(len(sizes), dtype=np.int64), sizes)
-        self._ids = np.concatenate([np.empty(0, np.int64), *ids])
-        self._counts = np.concatenate([np.empty(0, np.int64), *counts]).astype(np.float64)
-        self._pictures = np.asarray(pictures, np.float64)
-        by_string = np.argsort(self._ids, kind="stable")
-        ends = np.searchsorted(self._ids[by_string], np.arange(strings + 1))
-        self._by_string, self._ends = by_string, ends.astype(np.int64)
-
-    @property
-    def used(self) -> int:
-        """Strings that any label shows."""
-        return int(np.count_nonzero(np.diff(self._ends)))
-
-    def less(self, label: int, places: Integers) -> Rates:
-        """The table without one picture of a label.
+    ) -> DocumentFrequencies:
+        """Makes the table from what each label shows.
 
         Args:
-            label: Whose picture.
-            places: Which of the label's strings it shows.
+            string_count: How many strings are numbered.
+            strings: For each label, the strings that it shows, none of them twice.
+            counts: For each label, how many of its pictures show each of these.
+            pictures: For each label, how many pictures it has.
         """
-        left = object.__new__(Rates)
-        left._strings, left._starts, left._labels = self._strings, self._starts, self._labels
-        left._ids, left._by_string, left._ends = self._ids, self._by_string, self._ends
-        left._counts = self._counts.copy()
-        left._counts[self._starts[label] + places] -= 1
-        left._pictures = self._pictures.copy()
-        left._pictures[label] -= 1
-        return left
+        sizes = [len(of_label) for of_label in strings]
+        entry_strings = np.concatenate([np.empty(0, np.int64), *strings])
+        by_string = np.argsort(entry_strings, kind="stable")
+        starts = np.searchsorted(entry_strings[by_string], np.arange(string_count + 1))
+        return DocumentFrequencies(
+            string_count=string_count,
+            pictures=np.asarray(pictures, np.float64),
+            entry_labels=np.repeat(np.arange(len(sizes), dtype=np.int64), sizes),
+            entry_strings=entry_strings,
+            entry_counts=np.concatenate([np.empty(0, np.int64), *counts]).astype(np.float64),
+            label_starts=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            entries_by_string=by_string,
+            string_starts=starts.astype(np.int64),
+        )
 
-    def holders(self, string: int) -> Integers:
-        """The labels that show a string."""
-        entries = self._by_string[self._ends[string] : self._ends[string + 1]]
-        return self._labels[entries[self._counts[entries] > 0]]
+    @property
+    def strings_in_use(self) -> int:
+        """How many of the strings have an entry."""
+        return int(np.count_nonzero(np.diff(self.string_starts)))
 
-    def of(self, label: int, strings: Integers) -> Floats:
-        """Shares of a label's pictures that show some strings, drawn in to half a picture."""
-        mine = slice(self._starts[label], self._starts[label + 1])
-        counts = np.zeros(self._strings)
-        counts[self._ids[mine]] = self._counts[mine]
-        found: Floats = (counts[strings] + 0.5) / (self._pictures[label] + 1)
-        return found
+    def without_picture(self, label: int, entries: Integers) -> DocumentFrequencies:
+        """The table as if one picture of a label were not in the gallery.
+
+        Args:
+            label: The label of the picture.
+            entries: Which of the label's entries the picture counts in, from the label's first.
+        """
+        counts, pictures = self.entry_counts.copy(), self.pictures.copy()
+        counts[self.label_starts[label] + entries] -= 1
+        pictures[label] -= 1
+        return replace(self, entry_counts=counts, pictures=pictures)
+
+    def labels_showing(self, string: int) -> Integers:
+        """The labels of which at least one picture shows a string."""
+        starts = self.string_starts
+        entries = self.entries_by_string[starts[string] : starts[string + 1]]
+        return self.entry_labels[entries[self.entry_counts[entries] > 0]]
+
+    def smoothed(self, label: int, strings: Integers) -> Floats:
+        """The smoothed document frequencies (n + ½)/(N + 1) of some strings, above 0 and below 1.
+
+        n of the label's N pictures show the string. This is the mean of the frequency's posterior
+        under Jeffreys' prior: a string that no picture shows yet is not impossible.
+        """
+        entries = slice(self.label_starts[label], self.label_starts[label + 1])
+        counts = np.zeros(self.string_count)
+        counts[self.entry_strings[entries]] = self.entry_counts[entries]
+        frequencies: Floats = (counts[strings] + 0.5) / (self.pictures[label] + 1)
+        return frequencies
 
     def agreement(self, shown: Floats) -> tuple[Floats, Floats]:
-        """How much of a label's page a query shows, for each label, 0 to 1.
+        """How much of each label's page a query shows, 0 to 1.
 
         Args:
             shown: How surely the query shows each string, shape (strings,), 0 to 1.
 
         Returns:
-            Over all that the label always shows, rare strings counting more; and over what it
-            shows more often than any other label. A label without a string of its own is judged
-            by all its strings.
+            Two arrays of shape (labels,): over the stable strings of the label, those that are
+            rare in other labels weighing more; and over those among them that the label shows
+            more often than any other. A label without one of the latter gets the former.
         """
-        labels, ids, stable, telling = self._page
-        agrees = self._mean(labels, stable, shown[ids], np.zeros(len(self._pictures)))
-        return agrees, self._mean(labels, telling, shown[ids], agrees)
+        page = self._page_strings
+        nothing = np.zeros(len(self.pictures))
+        stable = self._weighted_mean(page, page.stable, shown, otherwise=nothing)
+        return stable, self._weighted_mean(page, page.discriminative, shown, otherwise=stable)
 
-    def _mean(self, labels: Integers, weights: Floats, shown: Floats, otherwise: Floats) -> Floats:
-        count = len(self._pictures)
-        total = np.bincount(labels, weights, count)
-        agreed = np.bincount(labels, weights * shown, count)
-        return np.where(total > 1e-9, agreed / np.maximum(total, 1e-9), otherwise)
+    def _weighted_mean(
+        self, page: _PageStrings, weights: Floats, shown: Floats, *, otherwise: Floats
+    ) -> Floats:
+        """For each label the mean of `shown` over its page; `otherwise` where nothing weighs."""
+        labels = len(self.pictures)
+        total = np.bincount(page.labels, weights, labels)
+        agreed = np.bincount(page.labels, weights * shown[page.strings], labels)
+        mean = agreed / np.maximum(total, MIN_TOTAL_WEIGHT)
+        return np.where(total > MIN_TOTAL_WEIGHT, mean, otherwise)
 
     @cached_property
-    def _page(self) -> tuple[Integers, Integers, Floats, Floats]:
-        """What is part of a page: label, string, and its two weights."""
-        labels = len(self._pictures)
-        rates = self._counts / np.maximum(self._pictures, 1)[self._labels]
-        sums = np.bincount(self._ids, rates, self._strings)
-        first = np.zeros(self._strings)
-        np.maximum.at(first, self._ids, rates)
-        leads = rates == first[self._ids]
-        leaders = np.bincount(self._ids, leads, self._strings)
-        second = np.zeros(self._strings)
-        np.maximum.at(second, self._ids[~leads], rates[~leads])
-        page = np.flatnonzero(rates >= STABLE)
-        rates, ids = rates[page], self._ids[page]
-        others = (sums[ids] - rates) / max(1, labels - 1)
-        alone = leads[page] & (leaders[ids] == 1)
-        highest_other = np.where(alone, second[ids], first[ids])
-        stable = rates * np.log(1 + 1 / (others + 1 / max(1, labels)))
-        return self._labels[page], ids, stable, rates * np.maximum(0.0, rates - highest_other)
+    def _page_strings(self) -> _PageStrings:
+        """The stable strings of every label, weighed.
+
+        With f the document frequency in the label, m the mean of those in the C - 1 other labels
+        and h the highest of them: stable is f · ln(1 + 1/(m + 1/C)), an inverse document
+        frequency that stays finite where no other label shows the string, and discriminative is
+        f · (f - h), 0 where h is greater.
+        """
+        labels = len(self.pictures)
+        # A label whose only picture is left out has counts of zero alone.
+        frequencies = self.entry_counts / np.maximum(self.pictures, 1)[self.entry_labels]
+        sums = np.bincount(self.entry_strings, frequencies, self.string_count)
+        highest = np.zeros(self.string_count)
+        np.maximum.at(highest, self.entry_strings, frequencies)
+        leads = frequencies == highest[self.entry_strings]
+        leaders = np.bincount(self.entry_strings, leads, self.string_count)
+        second = np.zeros(self.string_count)
+        np.maximum.at(second, self.entry_strings[~leads], frequencies[~leads])
+        page = np.flatnonzero(frequencies >= STABLE)
+        frequencies, strings = frequencies[page], self.entry_strings[page]
+        mean_other = (sums[strings] - frequencies) / max(1, labels - 1)
+        leads_alone = leads[page] & (leaders[strings] == 1)
+        highest_other = np.where(leads_alone, second[strings], highest[strings])
+        return _PageStrings(
+            labels=self.entry_labels[page],
+            strings=strings,
+            stable=frequencies * np.log(1 + 1 / (mean_other + 1 / max(1, labels))),
+            discriminative=frequencies * np.maximum(0.0, frequencies - highest_other),
+        )

@@ -1,40 +1,47 @@
 """What the pages of each label always show, mined from the gallery's texts.
 
-    lines ──fold (`text.py`)──> essences ──like ones are one (`alike.py`)──> strings
-    strings of each label's pictures ──count──> table: how often each label shows each string
-    query lines ──match──> per label: stable, discriminative, explained
+    lines of every picture ──matching key──> keys ──spelling variants──> canonical strings
+    strings of each label's pictures ──count──> document frequencies of each label
+    lines of a query ──spelling variants──> strings shown
+                          └──> for each label: stable, discriminative, explained
 
-Nothing is trained: the table is counts. A gallery that changes takes over what it knew of the
-labels that did not; the outcome is that of a table made whole. What a label may cost is bounded:
-its first `MAX_PICTURES` pictures by id, a hash of their bytes and so as good as drawn by lot.
+Nothing is trained: the table is counts. A changed gallery takes over what a change does not
+touch, which is all of a label whose texts and their spellings stay; what is touched is rebuilt
+whole, and the outcome is that of a table made from nothing. What a label may cost is bounded: its
+first `MAX_PICTURES` pictures by id count, a hash of their bytes and so as good as drawn by lot.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from rapidfuzz import fuzz, process
 
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.string_rates import Floats, Integers, Rates
-from pagesight_server.text.reading import Reading, informative, page_lines
-from pagesight_server.text.variants import ALIKE, Lines, differ_by_a_word
+from pagesight_server.recognition.string_rates import DocumentFrequencies, Floats, Integers
+from pagesight_server.text.lines import page_lines
+from pagesight_server.text.matching import informative
+from pagesight_server.text.reading import Reading
+from pagesight_server.text.variants import SpellingVariants, variant_similarities
 
 MAX_PICTURES = 100
-"""Pictures of one label whose text is counted; rates from 100 are good to a few per cent."""
+"""Pictures of one label whose text is counted: the standard error of a document frequency of 100
+is at most 5 %."""
 
 SIBLINGS_DIFFER = 0.3
-"""Difference of two labels' rates from which a string tells them apart."""
+"""Difference of two labels' smoothed document frequencies from which a string tells them apart:
+with ten pictures each, four more that show it. Fewer may be chance."""
 
 AGREEMENT_PICTURES = 20
-"""Pictures of one label whose text is compared with the others'."""
+"""Pictures of one label whose text is compared with the others'. Each costs a comparison of all
+its lines with all of the label's, and what is wanted of them is a median."""
 
 MAX_IDS_A_STRING = 2
-"""Numbers given out for each string that is left, above which they are given out anew."""
+"""Ids given out for each string in use, above which all are given out anew: arrays over ids are
+then at most twice as long as they need be."""
 
 MAX_LINE_WEIGHT = 12
 """Characters for which a line counts at most: one long paragraph is still one line."""
@@ -44,11 +51,11 @@ class Difference(NamedTuple):
     """A string of a query that two labels show unequally often."""
 
     string: str
-    """As essence."""
-    rate: float
-    """Share of the first label's pictures that show it."""
-    other_rate: float
-    """Of the second's."""
+    """Its canonical spelling, a matching key."""
+    frequency: float
+    """Its smoothed document frequency in the first label."""
+    other_frequency: float
+    """That in the second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,16 +63,17 @@ class TextEvidence:
     """What a query's text says for each label; arrays aligned with `Templates.labels`, 0 to 1."""
 
     stable: Floats
-    """How much of what the label always shows is there, rare strings counting more."""
+    """How much of the label's stable text the query shows, rare strings weighing more."""
     discriminative: Floats
-    """The same, over strings that this label shows more often than any other."""
+    """The same over the strings that the label shows more often than any other."""
     explained: Floats
     """How much of the query's text the label has ever shown."""
     shown: tuple[str, ...]
-    """The strings of the table that the query shows, in order."""
+    """The strings of the table that the query shows, sorted."""
     ids: Integers
-    """Of each of them, in `rates`."""
-    rates: Rates
+    """The id of each of `shown` in `frequencies`."""
+    frequencies: DocumentFrequencies
+    """The table that was asked: without the picture that was left out."""
 
     def odds(self, label: int, other: int) -> tuple[float, list[Difference]]:
         """How much more likely one label shows what the query shows than another does.
@@ -74,41 +82,45 @@ class TextEvidence:
         shows: what it lacks may be scrolled away.
 
         Args:
-            label: Place of the label in `Templates.labels`.
-            other: Of the other.
+            label: Index of the label in `Templates.labels`.
+            other: Index of the label to compare it with.
 
         Returns:
             Logarithm of the likelihood ratio, in nats; and the strings, weightiest first.
         """
-        mine, theirs = self.rates.of(label, self.ids), self.rates.of(other, self.ids)
-        differ = np.flatnonzero(np.abs(mine - theirs) > SIBLINGS_DIFFER)
-        ratios = np.log(mine[differ] / theirs[differ])
-        weightiest = differ[np.argsort(-np.abs(ratios), kind="stable")].tolist()
-        strings = [Difference(self.shown[i], float(mine[i]), float(theirs[i])) for i in weightiest]
-        return float(ratios.sum()), strings
+        mine = self.frequencies.smoothed(label, self.ids)
+        others = self.frequencies.smoothed(other, self.ids)
+        differ = np.flatnonzero(np.abs(mine - others) > SIBLINGS_DIFFER)
+        nats = np.log(mine[differ] / others[differ])
+        weightiest = differ[np.argsort(-np.abs(nats), kind="stable")].tolist()
+        return float(nats.sum()), [
+            Difference(self.shown[i], float(mine[i]), float(others[i])) for i in weightiest
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Pages:
+class _LabelText:
     """The text of one label's pictures, those that are counted."""
 
     readings: tuple[Reading, ...]
-    lines: tuple[tuple[str, ...], ...]
-    """Essences of each picture, in reading order."""
-    all_lines: frozenset[str]
+    keys: tuple[tuple[str, ...], ...]
+    """The matching keys of each picture's lines, in reading order."""
+    counts: Counter[str]
+    """How many of the pictures show each key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Strings:
-    """The strings that one label shows, in order."""
+class _LabelStrings:
+    """The strings that one label shows, sorted."""
 
     ids: Integers
     counts: Integers
-    """Pictures that show them."""
+    """How many of the label's pictures show each."""
     shown: tuple[Integers, ...]
-    """By picture: which of them it shows."""
+    """For each picture, the indices in `ids` of the strings that it shows."""
     explained: tuple[float, ...]
-    """By picture, at most `AGREEMENT_PICTURES`: how much of its text the others have."""
+    """For each of at most `AGREEMENT_PICTURES` pictures, how much of its text the label's other
+    pictures show, 0 to 1; empty where there is no other."""
 
 
 class Templates:
@@ -116,46 +128,50 @@ class Templates:
 
     Args:
         snapshot: The gallery.
-        before: Of an earlier revision, most of which is still true.
+        before: The templates of an earlier revision, to share what did not change.
     """
 
     def __init__(self, snapshot: Snapshot, before: Templates | None = None) -> None:
-        self.drawn = drawn = snapshot.drawn(MAX_PICTURES)
-        """By label, the rows whose text is counted."""
-        self.labels = list(drawn)
-        self._counted: dict[int, tuple[int, int]] = {}
-        """By row: its label and its place among the label's pictures that are counted."""
-        self._pages: dict[str, _Pages] = {}
-        for i, (label, chosen) in enumerate(drawn.items()):
-            self._counted.update({row: (i, place) for place, row in enumerate(chosen)})
-            readings = tuple(snapshot.pictures[row].reading for row in chosen)
-            known = before._pages.get(label) if before else None
-            if known is None or known.readings != readings:
-                known = _pages(readings)
-            self._pages[label] = known
-        self._lines: Lines = Lines(self._count_lines(before), before._lines if before else None)
-        if before is not None and len(before._ids) > MAX_IDS_A_STRING * before._rates.used:
-            before = None  # Most of the numbers belong to strings that are gone: number anew.
-        self._ids: dict[str, int] = dict(before._ids) if before else {}
-        self._strings: dict[str, _Strings] = {
-            label: before._strings[label]
-            if before is not None
-            and before._pages.get(label) is pages
-            and self._lines.moved.isdisjoint(pages.all_lines)
-            else self._strings_of(pages)
-            for label, pages in self._pages.items()
+        self.drawn = snapshot.drawn(MAX_PICTURES)
+        """For each label, the rows of the pictures whose text is counted."""
+        self.labels = list(self.drawn)
+        self._position = {
+            row: (label, picture)
+            for label, rows in enumerate(self.drawn.values())
+            for picture, row in enumerate(rows)
         }
-        of_labels = [self._strings[label] for label in self.labels]
-        self._rates: Rates = Rates(
+        """For each row that is counted, the indices of its label and of it among the label's."""
+        self._texts: dict[str, _LabelText] = _label_texts(
+            snapshot, self.drawn, before._texts if before else {}
+        )
+        counts = _picture_counts(self._texts, before)
+        self._variants: SpellingVariants = SpellingVariants(
+            counts, before._variants if before else None
+        )
+        self._ids: dict[str, int] = {}
+        self._strings: dict[str, _LabelStrings] = {}
+        if before and len(before._ids) <= MAX_IDS_A_STRING * before._frequencies.strings_in_use:
+            self._ids |= before._ids
+            self._strings |= {
+                label: before._strings[label]
+                for label, text in self._texts.items()
+                if before._texts.get(label) is text
+                and text.counts.keys().isdisjoint(self._variants.respelled)
+            }
+        for label in self.labels:
+            if label not in self._strings:
+                self._strings[label] = self._count_strings(self._texts[label])
+        strings = [self._strings[label] for label in self.labels]
+        self._frequencies: DocumentFrequencies = DocumentFrequencies.of_labels(
             len(self._ids),
-            [strings.ids for strings in of_labels],
-            [strings.counts for strings in of_labels],
-            [len(strings.shown) for strings in of_labels],
+            [of_label.ids for of_label in strings],
+            [of_label.counts for of_label in strings],
+            [len(of_label.shown) for of_label in strings],
         )
 
     @property
-    def numbers(self) -> int:
-        """How many numbers are given out to strings, those that are gone included."""
+    def id_count(self) -> int:
+        """How many ids are given out to strings, those of strings that are gone included."""
         return len(self._ids)
 
     def weigh(self, reading: Reading, *, without: int | None = None) -> TextEvidence:
@@ -165,120 +181,125 @@ class Templates:
             reading: The text of the query.
             without: A row of the snapshot to leave out.
         """
-        rates = self._rates
-        if without in self._counted:
-            label, place = self._counted[without]
-            rates = rates.less(label, self._strings[self.labels[label]].shown[place])
-        shown: dict[str, float] = {}
+        frequencies = self._frequencies
+        if without in self._position:
+            label, picture = self._position[without]
+            shown_by_picture = self._strings[self.labels[label]].shown[picture]
+            frequencies = frequencies.without_picture(label, shown_by_picture)
+        similarities: dict[str, float] = {}
         explained, total = np.zeros(len(self.labels)), 0
         for line in page_lines(reading):
-            length = _weight(line)
-            total += length
+            weight = _line_weight(line.key)
+            total += weight
             best = np.zeros(len(self.labels))
-            for string, ratio in self._lines.alike(line):
-                shown[string] = max(ratio, shown.get(string, 0.0))
-                holders = rates.holders(self._ids[string])
-                best[holders] = np.maximum(best[holders], ratio)
-            explained += length * best
-        strings = tuple(sorted(shown))
-        ids = np.asarray([self._ids[string] for string in strings], np.int64)
-        all_shown = np.zeros(len(self._ids))
-        all_shown[ids] = [shown[string] for string in strings]
-        stable, discriminative = rates.agreement(all_shown)
+            for string, similarity in self._variants.matches(line.key):
+                similarities[string] = max(similarity, similarities.get(string, 0.0))
+                labels = frequencies.labels_showing(self._ids[string])
+                best[labels] = np.maximum(best[labels], similarity)
+            explained += weight * best
+        shown = tuple(sorted(similarities))
+        ids = np.asarray([self._ids[string] for string in shown], np.int64)
+        similarity_by_id = np.zeros(len(self._ids))
+        similarity_by_id[ids] = [similarities[string] for string in shown]
+        stable, discriminative = frequencies.agreement(similarity_by_id)
         return TextEvidence(
             stable=stable,
             discriminative=discriminative,
             explained=explained / max(1, total),
-            shown=strings,
+            shown=shown,
             ids=ids,
-            rates=rates,
+            frequencies=frequencies,
         )
 
     def agreement(self, labels: Iterable[str]) -> float:
         """How well the texts of some labels agree with themselves, 0 to 1.
 
         The median, over pictures that are not the only one of their label, of how much of
-        their text the label's other pictures explain.
+        their text the label's other pictures show.
         """
         explained = [share for label in labels for share in self._strings[label].explained]
         return float(np.median(explained)) if explained else 0.0
 
-    def _count_lines(self, before: Templates | None) -> dict[str, int]:
-        """How many pictures show each line."""
-        counts = Counter(before._lines.counts if before else {})
-        known = before._pages if before else {}
-        for label in self._pages.keys() | known.keys():
-            old, new = known.get(label), self._pages.get(label)
-            if old is new:
-                continue
-            for line in (line for lines in old.lines for line in set(lines)) if old else ():
-                counts[line] -= 1
-            for line in (line for lines in new.lines for line in set(lines)) if new else ():
-                counts[line] += 1
-            for line in old.all_lines if old else ():
-                if not counts[line]:
-                    del counts[line]
-        return counts
-
-    def _strings_of(self, pages: _Pages) -> _Strings:
-        shown = [{self._lines.spelling(line) for line in lines} for lines in pages.lines]
-        counts = Counter(string for strings in shown for string in strings)
-        ordered = sorted(counts)
-        place = {string: i for i, string in enumerate(ordered)}
-        for string in ordered:
+    def _count_strings(self, text: _LabelText) -> _LabelStrings:
+        """Counts the canonical strings of a label's pictures; new ones get the next ids."""
+        by_picture = [{self._variants.canonical(key) for key in keys} for keys in text.keys]
+        counts = Counter(string for strings in by_picture for string in strings)
+        strings = sorted(counts)
+        index = {string: i for i, string in enumerate(strings)}
+        for string in strings:
             self._ids.setdefault(string, len(self._ids))
-        of_picture = tuple(
-            np.asarray([place[string] for string in strings], np.int64) for strings in shown
-        )
-        numbers = np.asarray([counts[string] for string in ordered], np.int64)
-        return _Strings(
-            ids=np.asarray([self._ids[string] for string in ordered], np.int64),
-            counts=numbers,
-            shown=of_picture,
-            explained=_explained(pages.lines, ordered, numbers, of_picture),
+        shown = tuple(np.asarray([index[s] for s in shown], np.int64) for shown in by_picture)
+        count_array = np.asarray([counts[string] for string in strings], np.int64)
+        return _LabelStrings(
+            ids=np.asarray([self._ids[string] for string in strings], np.int64),
+            counts=count_array,
+            shown=shown,
+            explained=_explained_by_others(text.keys, strings, count_array, shown),
         )
 
 
-def _pages(readings: tuple[Reading, ...]) -> _Pages:
-    lines = tuple(tuple(page_lines(reading)) for reading in readings)
-    every = frozenset(line for of_picture in lines for line in of_picture)
-    return _Pages(readings=readings, lines=lines, all_lines=every)
+def _label_texts(
+    snapshot: Snapshot, drawn: Mapping[str, Sequence[int]], before: Mapping[str, _LabelText]
+) -> dict[str, _LabelText]:
+    """The text of each label; that of an earlier revision where the readings are the same."""
+    texts = {}
+    for label, rows in drawn.items():
+        readings = tuple(snapshot.pictures[row].reading for row in rows)
+        text = before.get(label)
+        if text is None or text.readings != readings:
+            keys = tuple(tuple(line.key for line in page_lines(reading)) for reading in readings)
+            counts = Counter(key for of_picture in keys for key in set(of_picture))
+            text = _LabelText(readings=readings, keys=keys, counts=counts)
+        texts[label] = text
+    return texts
 
 
-def _explained(
+def _picture_counts(texts: Mapping[str, _LabelText], before: Templates | None) -> Counter[str]:
+    """How many pictures show each matching key: the counts before, and what changed labels add."""
+    total = Counter(before._variants.counts if before else {})
+    texts_before = before._texts if before else {}
+    for label in texts_before.keys() | texts.keys():
+        old, new = texts_before.get(label), texts.get(label)
+        if old is new:
+            continue
+        total.update(new.counts if new else {})
+        total.subtract(old.counts if old else {})
+        for key in old.counts if old else ():
+            if not total[key]:
+                del total[key]
+    return total
+
+
+def _explained_by_others(
     pages: Sequence[Sequence[str]],
     strings: Sequence[str],
     counts: Integers,
     shown: Sequence[Integers],
 ) -> tuple[float, ...]:
-    """How much of each picture's text the label's other pictures show; nothing of an only one."""
+    """How much of each picture's text the label's other pictures show; `_LabelStrings.explained`.
+
+    Args:
+        pages: The matching keys of each picture.
+        strings: The strings of the label.
+        counts: How many of the pictures show each string.
+        shown: The indices of the strings that each picture shows.
+    """
     if len(pages) < 2:
         return ()
-    found = []
-    for lines, mine in zip(pages[:AGREEMENT_PICTURES], shown, strict=False):
-        if not lines:
-            found.append(0.0)
+    shares = []
+    for keys, mine in zip(pages[:AGREEMENT_PICTURES], shown, strict=False):
+        if not keys:
+            shares.append(0.0)
             continue
-        others = counts.copy()
-        others[mine] -= 1
-        kept = [strings[i] for i in np.flatnonzero(others > 0).tolist()]
-        lengths = np.asarray([_weight(line) for line in lines], float)
-        best = _alike(lines, kept).max(axis=1, initial=0.0)
-        found.append(float((lengths * best).sum() / lengths.sum()))
-    return tuple(found)
+        by_others = counts.copy()
+        by_others[mine] -= 1
+        shown_by_others = [strings[i] for i in np.flatnonzero(by_others > 0).tolist()]
+        weights = np.asarray([_line_weight(key) for key in keys], float)
+        best = variant_similarities(keys, shown_by_others).max(axis=1, initial=0.0)
+        shares.append(float((weights * best).sum() / weights.sum()))
+    return tuple(shares)
 
 
-def _alike(lines: Sequence[str], strings: Sequence[str]) -> Floats:
-    """How alike each line and each string are, 0 to 1; 0 where they are not the same."""
-    if not strings:
-        return np.zeros((len(lines), 0))
-    alike = process.cdist(lines, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, dtype=np.float64)
-    for i, j in np.argwhere((alike > 0) & (alike < 100)).tolist():
-        if differ_by_a_word(lines[i], strings[j]):
-            alike[i, j] = 0
-    found: Floats = alike / 100
-    return found
-
-
-def _weight(line: str) -> int:
-    return min(MAX_LINE_WEIGHT, informative(line))
+def _line_weight(key: str) -> int:
+    """What a line counts among the text of its picture, in characters."""
+    return min(MAX_LINE_WEIGHT, informative(key))

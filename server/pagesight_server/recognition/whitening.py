@@ -98,7 +98,7 @@ class _Fit:
         self.weight = WEIGHT * (1 - 1 / max(1, len(names)))
         self._metric = self._of(np.arange(len(self._rows)))
 
-    def without(self, label: str | None) -> _Metric | None:
+    def without(self, label: str | None) -> WithinLabelMetric | None:
         """The metric that knows nothing of a label; None where there is too little to learn from.
 
         Args:
@@ -108,32 +108,20 @@ class _Fit:
         return self._metric if fold is None else self._left_out[fold]
 
     @cached_property
-    def _left_out(self) -> list[_Metric | None]:
+    def _left_out(self) -> list[WithinLabelMetric | None]:
         """Metrics that know nothing of one part of the labels, each."""
         return [self._of(np.flatnonzero(self._codes % FOLDS != fold)) for fold in range(FOLDS)]
 
-    def _of(self, places: NDArray[np.int64]) -> _Metric | None:
+    def _of(self, places: NDArray[np.int64]) -> WithinLabelMetric | None:
         """The metric of some of the rows."""
         codes = self._codes[places]
-        counts = np.bincount(codes)
-        degrees = len(places) - int(np.count_nonzero(counts))
-        if degrees < MIN_DEGREES:
+        if len(places) - len(np.unique(codes)) < MIN_DEGREES:
             return None
-        vectors = self._embeddings[self._rows[places]].astype(np.float64)
-        mean = vectors.mean(axis=0)
-        by_label = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
-        within = np.concatenate(
-            [
-                vectors[pictures] - vectors[pictures].mean(axis=0)
-                for pictures in by_label
-                if len(pictures) > 1
-            ]
-        )
-        return _Metric(mean, within, degrees)
+        return WithinLabelMetric.fit(self._embeddings[self._rows[places]], codes)
 
 
-class _Metric:
-    """Cosines about a mean, in the metric that makes what varies within labels alike.
+class WithinLabelMetric:
+    """Distances and cosines in the metric that makes what varies within labels alike.
 
     The metric is the inverse of `alike * I + share * W.T @ W`. Where W has fewer rows than columns
     that is `(I - F.T @ F) / alike`, with F as small as W (Woodbury's identity): of 60 pictures it
@@ -142,43 +130,84 @@ class _Metric:
     Args:
         mean: Of the pictures, shape (dimension,).
         within: W, the pictures less their label's mean, shape (pictures, dimension).
-        degrees: By which the covariance is divided.
+        degrees: Degrees of freedom, by which the covariance is divided.
+        shrinkage: Share of the covariance that is taken to be alike in all directions.
     """
 
     def __init__(
-        self, mean: NDArray[np.float64], within: NDArray[np.float64], degrees: int
+        self,
+        mean: NDArray[np.float64],
+        within: NDArray[np.float64],
+        degrees: int,
+        *,
+        shrinkage: float = SHRINKAGE,
     ) -> None:
         count, size = within.shape
-        share = (1 - SHRINKAGE) / degrees
+        share = (1 - shrinkage) / degrees
         trace = float(np.einsum("ij,ij->", within, within)) / degrees
-        alike = SHRINKAGE * max(trace / size, 1e-12)
+        # Pictures that vary nowhere: all directions count alike.
+        self._alike = shrinkage * max(trace / size, 1e-12)
         self._mean: NDArray[np.float32] = mean.astype(np.float32)
         if 2 * count < size:
             inner = within @ within.T
-            inner[np.diag_indices(count)] += alike / share
+            inner[np.diag_indices(count)] += self._alike / share
             factor = np.linalg.solve(np.linalg.cholesky(inner), within)
             self._few = True
         else:
             covariance = share * (within.T @ within)
-            covariance[np.diag_indices(size)] += alike
-            factor = np.linalg.inv(covariance) * alike
+            covariance[np.diag_indices(size)] += self._alike
+            factor = np.linalg.inv(covariance) * self._alike
             self._few = False
         # What it is applied to was stored in half precision.
         self._factor: NDArray[np.float32] = factor.astype(np.float32)
 
+    @staticmethod
+    def fit(
+        vectors: Embeddings, codes: NDArray[np.int64], *, shrinkage: float = SHRINKAGE
+    ) -> WithinLabelMetric:
+        """Learns how pictures of one label vary.
+
+        Args:
+            vectors: Shape (pictures, dimension).
+            codes: The label of each picture, as a number from 0 on.
+            shrinkage: Share of the covariance that is taken to be alike in all directions.
+        """
+        rows = vectors.astype(np.float64)
+        counts = np.bincount(codes)
+        by_label = np.split(np.argsort(codes, kind="stable"), np.cumsum(counts)[:-1])
+        within = [
+            rows[pictures] - rows[pictures].mean(axis=0)
+            for pictures in by_label
+            if len(pictures) > 1
+        ]
+        return WithinLabelMetric(
+            rows.mean(axis=0),
+            np.concatenate([np.empty((0, rows.shape[1])), *within]),
+            max(1, len(rows) - int(np.count_nonzero(counts))),
+            shrinkage=shrinkage,
+        )
+
     def cosines(self, query: Embedding, vectors: Embeddings) -> NDArray[np.float64]:
+        """Cosines about the mean of a query and some vectors, -1 to 1."""
         about = query - self._mean
         centred = vectors - self._mean
         ahead = self._turned(about[None])[0].astype(np.float64)
         lengths = np.einsum("ij,ij->i", self._turned(centred), centred, dtype=np.float64)
-        found: NDArray[np.float64] = (
+        cosines: NDArray[np.float64] = (
             centred @ ahead / np.sqrt(np.maximum(lengths * (about @ ahead), 1e-24))
         )
-        return found
+        return cosines
+
+    def distances(self, query: Embedding, vectors: Embeddings) -> NDArray[np.float64]:
+        """Mahalanobis distances of a query and some vectors."""
+        apart = query - vectors
+        squares = np.einsum("ij,ij->i", self._turned(apart), apart, dtype=np.float64)
+        distances: NDArray[np.float64] = np.sqrt(np.maximum(squares, 0) / self._alike)
+        return distances
 
     def _turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors times the metric, but for a factor: cosines have no use for it."""
+        """Vectors times the metric and times `alike`: cosines have no use for the factor."""
         if self._few:
             return np.subtract(vectors, vectors @ self._factor.T @ self._factor, dtype=np.float32)
-        found: NDArray[np.float32] = np.matmul(vectors, self._factor, dtype=np.float32)
-        return found
+        turned: NDArray[np.float32] = np.matmul(vectors, self._factor, dtype=np.float32)
+        return turned

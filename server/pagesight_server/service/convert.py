@@ -37,12 +37,12 @@ from pagesight_server.gallery.snapshot import (
     normal_form,
 )
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Candidate
+from pagesight_server.recognition.candidates import Candidate, TermName
+from pagesight_server.recognition.decision import ReviewReason
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.admission import Priority
-from pagesight_server.text.matching import matching_lines
 from pagesight_server.text.reading import Box
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,22 @@ _KINDS: Mapping[FindingKind, pb.FindingKind.ValueType] = {
     "agrees": pb.FINDING_KIND_AGREES,
     "forbids": pb.FINDING_KIND_FORBIDS,
     "missing": pb.FINDING_KIND_MISSING,
+}
+_TERMS: Mapping[TermName, pb.ScoreTermName.ValueType] = {
+    "looks": pb.SCORE_TERM_NAME_LOOKS,
+    "all_text": pb.SCORE_TERM_NAME_ALL_TEXT,
+    "stable_text": pb.SCORE_TERM_NAME_STABLE_TEXT,
+    "discriminative_text": pb.SCORE_TERM_NAME_DISCRIMINATIVE_TEXT,
+    "explained_text": pb.SCORE_TERM_NAME_EXPLAINED_TEXT,
+    "missing_brand": pb.SCORE_TERM_NAME_MISSING_BRAND,
+    "replaced_names": pb.SCORE_TERM_NAME_REPLACED_NAMES,
+    "siblings": pb.SCORE_TERM_NAME_SIBLINGS,
+    "unknown_example": pb.SCORE_TERM_NAME_UNKNOWN_EXAMPLE,
+}
+_REVIEW_REASONS: Mapping[ReviewReason, pb.ReviewReason.ValueType] = {
+    "near_threshold": pb.REVIEW_REASON_NEAR_THRESHOLD,
+    "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
+    "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
 }
 _CHANGES: Mapping[ChangeKind, gpb.RevisionKind.ValueType] = {
     "enrol": gpb.REVISION_KIND_ENROL,
@@ -173,17 +189,19 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
     told = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
-        told = explain(snapshot, answer.query.reading, decision)
-        reasons = (*knowledge.reasons(answer.query, decision), *filter(None, (told.why_not,)))
+        told = explain(knowledge, answer.query, decision, pages=options.top_k)
+        reasons = (*told.reasons, *filter(None, (told.why_not,)))
     return pb.Classification(
         label=decision.label,
         closest_label=decision.closest_label,
         score=decision.score,
         threshold=decision.threshold,
-        outputs=snapshot.outputs(decision.label),
+        doubt=decision.doubt,
         review=decision.review,
+        review_reasons=[_REVIEW_REASONS[reason] for reason in decision.review_reasons],
+        outputs=snapshot.outputs(decision.label),
         candidates=[
-            _candidate(candidate, answer, explain=options.explain)
+            _candidate(candidate, answer, told)
             for candidate in decision.candidates[: options.top_k]
         ],
         reasons=reasons,
@@ -210,13 +228,16 @@ def _box(box: Box | None) -> pb.Box | None:
     return pb.Box(**box._asdict()) if box is not None else None
 
 
-def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Candidate:
+def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Candidate:
     picture = answer.knowledge.snapshot.pictures[candidate.row]
-    reading = answer.query.reading
     return pb.Candidate(
         label=candidate.label,
-        score=candidate.acceptance,
-        rank_score=candidate.score,
+        score=candidate.score,
+        rank_score=candidate.rank_score,
+        terms=[
+            pb.ScoreTerm(name=_TERMS[term.name], score=term.score, rank_score=term.rank_score)
+            for term in candidate.terms
+        ],
         visual=candidate.visual,
         textual=candidate.textual,
         image_id=picture.image_id,
@@ -226,7 +247,7 @@ def _candidate(candidate: Candidate, answer: Answer, *, explain: bool) -> pb.Can
                 gallery_text=match.gallery_text,
                 similarity=match.similarity,
             )
-            for match in (matching_lines(reading, picture.reading) if explain and reading else ())
+            for match in told.matching_lines.get(candidate.label, ())
         ],
     )
 

@@ -12,7 +12,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service import convert
 
 MAX_SIDE_PX = 4_096

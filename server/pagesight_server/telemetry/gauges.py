@@ -12,7 +12,7 @@ from typing import Protocol
 
 from opentelemetry.metrics import CallbackOptions, Meter, Observation
 
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import MIN_ANSWERS, WINDOW, DriftFigures
 from pagesight_server.telemetry.instruments import GALLERY, QUEUE
 from pagesight_server.telemetry.messages import Telemetry

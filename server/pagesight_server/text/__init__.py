@@ -1,1 +1,1 @@
-"""Lines of text: what was read, its normal form, spelling variants, matching."""
+"""Lines of text: the reading of a picture, its normal forms, page lines, spelling variants."""

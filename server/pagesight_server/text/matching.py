@@ -1,60 +1,84 @@
-"""Text without what varies between pictures of one page, and the lines that two pictures share."""
+"""The normal forms in which texts of two pictures are compared, and the lines that both show.
+
+    text ──NFKC, lower case, no spaces, digits and masks to "#"──> normalised line
+                          └──letters and "#" alone──> matching key
+    text ──NFKC, lower case, letters and digits alone──> letters and digits
+
+There are three forms because there are three questions. *Is this the same line of the page?* is
+asked of single lines, by their matching keys: punctuation is what OCR misreads most and says
+nothing of the page. *How similar are the texts of two pictures?* is asked of all text at once, by
+normalised lines: punctuation still counts there, because the weights of evidence were chosen
+with it. *Do two pictures show the same data?* needs the digits, which the other forms mask.
+"""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from dataclasses import dataclass
-
-from rapidfuzz import fuzz, process
+from functools import lru_cache
 
 from pagesight_server.text.reading import Reading
 
 LINE_MATCH = 0.8
-"""Two lines are told as matching from this RapidFuzz ratio on."""
+"""RapidFuzz ratio of two normalised lines from which a person is shown them as matching; as
+`variants.ALIKE`, so that what is shown agrees with what is counted."""
 
-_VARIABLE = re.compile(r"[\d*＊#]+")
+MIN_INFORMATIVE = 2
+"""Characters other than "#" from which a matching key says something of the page. A single one
+is an icon that was read as a letter, or a unit beside an amount."""
+
+_VARIABLE = re.compile(r"[\d*#]+")
+"""Digits, and the asterisks and hashes with which apps mask them."""
+
+_CJK = re.compile(r"[㐀-鿿]")
 
 
-def fold(text: str) -> str:
-    """Drops what varies between pictures of one page: case, width, spaces, digits, masks.
+def normalised_line(text: str) -> str:
+    """Normalises what varies between pictures of one page: case, width, spaces, digits, masks.
 
-    >>> fold("可用额度 12,800.00 元")
+    Every run of digits and masks becomes one "#"; punctuation stays.
+
+    >>> normalised_line("可用额度 12,800.00 元")
     '可用额度#,#.#元'
     """
     text = unicodedata.normalize("NFKC", text).lower()
     return _VARIABLE.sub("#", "".join(text.split()))
 
 
-def folded_text(reading: Reading) -> str:
-    """All lines of a reading, folded, joined by one space."""
-    return " ".join(fold(line.text) for line in reading.lines)
+def normalised_text(reading: Reading) -> str:
+    """All lines of a reading, normalised, joined by one space."""
+    return " ".join(normalised_line(line.text) for line in reading.lines)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineMatch:
-    """A line of the query and its most alike line of a gallery picture."""
+@lru_cache(maxsize=8192)
+def matching_key(text: str) -> str:
+    """The normalised line without punctuation: what two pictures of a page's line share.
 
-    query_text: str
-    gallery_text: str
-    similarity: float
-    """RapidFuzz ratio of the folded lines, 0 to 1."""
+    >>> matching_key("可用额度 12,800.00 元")
+    '可用额度#元'
+    """
+    kept = "".join(c for c in normalised_line(text) if c == "#" or _is_letter_or_digit(c))
+    return re.sub("#+", "#", kept)
 
 
-def matching_lines(query: Reading, picture: Reading) -> tuple[LineMatch, ...]:
-    """The lines of the query that a gallery picture has too, in reading order."""
-    theirs = [fold(line.text) for line in picture.lines]
-    matches = []
-    for line in query.lines:
-        best = process.extractOne(
-            fold(line.text), theirs, scorer=fuzz.ratio, score_cutoff=100 * LINE_MATCH
-        )
-        if best is not None:
-            matches.append(
-                LineMatch(
-                    query_text=line.text,
-                    gallery_text=picture.lines[best[2]].text,
-                    similarity=best[1] / 100,
-                )
-            )
-    return tuple(matches)
+def informative(key: str) -> int:
+    """The number of characters of a matching key that do not vary: all but "#"."""
+    return len(key) - key.count("#")
+
+
+def cjk_count(text: str) -> int:
+    """The number of Chinese characters in a text."""
+    return len(_CJK.findall(text))
+
+
+def letters_and_digits(text: str) -> str:
+    """The letters and digits of a text in lower case, digits as they are.
+
+    >>> letters_and_digits("可用额度 12,800.00 元")
+    '可用额度1280000元'
+    """
+    return "".join(c for c in unicodedata.normalize("NFKC", text).lower() if _is_letter_or_digit(c))
+
+
+def _is_letter_or_digit(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LN"

@@ -1,173 +1,226 @@
-"""Which lines of text are the same, in a table that grows and shrinks with the gallery.
+"""Spelling variants: lines that are one line of a page, read or written a little differently.
 
-    line ──its rarest characters──> lines that have one of them ──RapidFuzz──> alike lines
-    alike lines ──the commonest first, in each connected group──> one spelling stands for all
+    line ──its rarest characters──> candidates that have one of them ──RapidFuzz──> variants
+    variants ──connected components──> in each, the commonest lines stand for the others
 
-Two lines are the same when RapidFuzz finds them 0.8 alike *and* their difference
-is no word of two or more Chinese characters, exchanged, added or left out: that may be
-a brand inside a longer line, and brands are what white-label pages differ in.
+Two lines are spelling variants when RapidFuzz finds them 0.8 similar *and* they do not differ by
+a word of two or more Chinese characters, exchanged, added or left out: that may be a brand inside
+a longer line, and brands are what white-label pages differ in.
 
 A gallery of 10,000 pictures has some 70,000 lines, too many to compare each with each. Lines
-that are 0.8 alike share two thirds of the characters of either, so one of any third of them,
-and one character more, is in both: only lines that have one of its rarest are looked at. A
-change compares what is new, and joins anew only the groups it touched; the outcome is that of
-a table made whole.
+that are 0.8 similar share two thirds of the characters of either, so one of any third of them,
+and one character more, is in both: only lines that have one of its rarest are compared.
+
+A changed gallery gets a new table, made from the one before. What a change touches is rebuilt
+whole: the variants of a line that gained or lost one, and the spellings of a component with such
+a line. The rest is shared. The outcome is that of a table made from nothing, and that is how one
+is made.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 
+import numpy as np
+from numpy.typing import NDArray
 from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
 
-ALIKE = 80.0
-"""RapidFuzz ratio from which two lines may be the same."""
+from pagesight_server.text.matching import cjk_count
 
-_CJK = re.compile(r"[㐀-鿿]")
+ALIKE = 80.0
+"""RapidFuzz ratio, of 100, from which two lines may be spelling variants: one character of five
+misread."""
+
+MIN_WORD = 2
+"""Chinese characters that make a word. A single one that differs is a misreading; two may be a
+name, or all that tells one page's title from another's: 个人信息, 补充个人信息."""
+
+MAX_EXAMINED = 5
+"""Most similar lines among which `find_variant` looks for one that does not differ by a word."""
 
 
 def differ_by_a_word(a: str, b: str) -> bool:
-    """Whether two lines that are alike differ by a word: two CJK characters exchanged or added.
+    """Whether two similar lines differ by a word: `MIN_WORD` CJK characters exchanged or added.
 
-    One character is a misreading. Two may be a name, or all that tells one page's title from
-    another's: 个人信息, 补充个人信息. Alignments depend on which line comes first, and that is
-    chance where tables are made: so the answer must not.
+    An alignment depends on which line comes first. The answer must not, as the order is chance
+    where tables are made: the lines are aligned in their order as strings.
     """
     a, b = min(a, b), max(a, b)
     for op in Levenshtein.opcodes(a, b):
-        mine = len(_CJK.findall(a[op.src_start : op.src_end]))
-        theirs = len(_CJK.findall(b[op.dest_start : op.dest_end]))
-        told = min(mine, theirs) if op.tag == "replace" else max(mine, theirs)
-        if op.tag != "equal" and told >= 2:
+        in_a = cjk_count(a[op.src_start : op.src_end])
+        in_b = cjk_count(b[op.dest_start : op.dest_end])
+        characters = min(in_a, in_b) if op.tag == "replace" else max(in_a, in_b)
+        if op.tag != "equal" and characters >= MIN_WORD:
             return True
     return False
 
 
-class Lines:
-    """Lines of text, each under the spelling that stands for it; never changes.
+def variants_among(line: str, others: Collection[str]) -> dict[str, float]:
+    """The spelling variants of a line among others, and the RapidFuzz ratio of each, 80 to 100.
+
+    An equal line is a variant, too.
+    """
+    similar = process.extract(line, list(others), scorer=fuzz.ratio, score_cutoff=ALIKE, limit=None)
+    return {other: ratio for other, ratio, _ in similar if not differ_by_a_word(line, other)}
+
+
+def find_variant(line: str, others: Sequence[str]) -> int | None:
+    """The index of the most similar spelling variant of a line; None when there is none."""
+    similar = process.extract(
+        line, others, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=MAX_EXAMINED
+    )
+    return next((i for other, _, i in similar if not differ_by_a_word(line, other)), None)
+
+
+def variant_similarities(lines: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:
+    """How similar each line and each other are, 0.8 to 1, and 0 where they are no variants.
+
+    Returns:
+        Shape (lines, others).
+    """
+    if not others:
+        return np.zeros((len(lines), 0))
+    ratios = process.cdist(lines, others, scorer=fuzz.ratio, score_cutoff=ALIKE, dtype=np.float64)
+    for i, j in np.argwhere((ratios > 0) & (ratios < 100)).tolist():
+        if differ_by_a_word(lines[i], others[j]):
+            ratios[i, j] = 0
+    similarities: NDArray[np.float64] = ratios / 100
+    return similarities
+
+
+class SpellingVariants:
+    """A table of lines, each under the canonical spelling that stands for it; never changes.
 
     Args:
-        counts: How many pictures show each line. None of them is empty.
-        before: A table of which most is still true; only what differs is compared again.
+        counts: How many pictures show each line; none of the lines is empty.
+        before: The table of an earlier revision, to share what the change does not touch.
     """
 
-    def __init__(self, counts: Mapping[str, int], before: Lines | None = None) -> None:
-        self.counts = counts
-        old: Mapping[str, int] = before.counts if before else {}
-        changed = [line for line, count in counts.items() if old.get(line) != count]
-        removed = [line for line in old if line not in counts]
-        self._having: dict[str, set[str]] = dict(before._having) if before else {}
-        self._near: dict[str, dict[str, float]] = dict(before._near) if before else {}
-        self._same: dict[str, str] = dict(before._same) if before else {}
-        self._own: set[str] = set()
-        """Keys of `_having` and `_near` whose values are not shared with the table before."""
-        touched = set(changed)
+    def __init__(self, counts: Mapping[str, int], before: SpellingVariants | None = None) -> None:
+        counts_before: Mapping[str, int] = before.counts if before else {}
+        changed = {line for line, count in counts.items() if counts_before.get(line) != count}
+        added = {line for line in changed if line not in counts_before}
+        removed = {line for line in counts_before if line not in counts}
+        self.counts: Mapping[str, int] = counts
+        # Shallow copies: the values are shared with the table before and never changed.
+        self._lines_with: dict[str, set[str]] = dict(before._lines_with) if before else {}
+        """Inverted index: the lines that have each character."""
+        self._variants: dict[str, dict[str, float]] = dict(before._variants) if before else {}
+        """The graph of variants: those of each line, itself not among them, with their ratios."""
+        self._canonical: dict[str, str] = dict(before._canonical) if before else {}
+        """The canonical spelling of each line."""
+        gained = self._index(added, removed)
+        bereft = self._link(added, removed, gained)
+        self.respelled = frozenset(self._respell(changed | bereft, removed))
+        """Lines with another canonical spelling than in the table before, or none any more."""
+
+    def canonical(self, line: str) -> str:
+        """The canonical spelling of a line of the table."""
+        return self._canonical[line]
+
+    def canonical_spellings(self) -> Iterable[str]:
+        """All canonical spellings, in no order."""
+        return (line for line, canonical in self._canonical.items() if line == canonical)
+
+    def matches(self, line: str) -> list[tuple[str, float]]:
+        """The canonical spellings that are variants of any line, in no order.
+
+        Returns:
+            Each with its similarity, 0.8 to 1.
+        """
+        spellings = [text for text in self._candidates(line) if self._canonical[text] == text]
+        return [(text, ratio / 100) for text, ratio in variants_among(line, spellings).items()]
+
+    def _index(self, added: Set[str], removed: Set[str]) -> Mapping[str, dict[str, float]]:
+        """Rebuilds the index of each character of an added or removed line, in new sets.
+
+        Each added line is compared with what is indexed before it, so no pair is compared twice.
+
+        Returns:
+            The variants that lines gained: of added lines all, of others the added ones.
+        """
+        for character in {c for line in added | removed for c in line}:
+            self._lines_with[character] = self._lines_with.get(character, set()) - removed
+        gained: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        for line in added:
+            for other, ratio in variants_among(line, self._candidates(line)).items():
+                gained[line][other] = gained[other][line] = ratio
+            for character in set(line):
+                self._lines_with[character].add(line)
+        return gained
+
+    def _link(
+        self, added: Set[str], removed: Set[str], gained: Mapping[str, dict[str, float]]
+    ) -> Set[str]:
+        """Rebuilds the variants of each line that gained or lost one.
+
+        Returns:
+            The lines that lost one.
+        """
+        bereft = {other for line in removed for other in self._variants[line]} - removed
         for line in removed:
-            touched.update(self._near[line])
-            self._remove(line)
-        for line in changed:
-            if line not in old:
-                self._add(line)
-        touched.difference_update(removed)
-        self.moved = frozenset((*self._join(touched), *removed))
-        """Lines that stand under another spelling than before, or no longer at all."""
-        self._own = set()
+            del self._variants[line]
+        for line in added | bereft | gained.keys():
+            kept = {
+                other: ratio
+                for other, ratio in self._variants.get(line, {}).items()
+                if other not in removed
+            }
+            self._variants[line] = kept | gained.get(line, {})
+        return bereft
 
-    def spelling(self, line: str) -> str:
-        """The spelling under which a line of the table stands."""
-        return self._same[line]
+    def _respell(self, touched: Set[str], removed: Set[str]) -> Set[str]:
+        """Rebuilds the spellings of each component of variants that has a touched line.
 
-    def spellings(self) -> Iterable[str]:
-        """Those that stand for others or for themselves, in no order."""
-        return (line for line, same in self._same.items() if line == same)
+        Returns:
+            The lines whose spelling is another one than before, removed ones included.
+        """
+        respelled = set(removed)
+        for line in removed:
+            del self._canonical[line]
+        for component in self._components(touched):
+            for line, canonical in self._choose_canonical(component):
+                if self._canonical.get(line) != canonical:
+                    self._canonical[line] = canonical
+                    respelled.add(line)
+        return respelled
 
-    def alike(self, line: str) -> list[tuple[str, float]]:
-        """The spellings that are the same as any line, and how alike each is, 0.8 to 1."""
-        near = self._compare(line, (text for text in self._sharing(line) if self._stands(text)))
-        return [(text, ratio / 100) for text, ratio in near.items()]
+    def _candidates(self, line: str) -> set[str]:
+        """Lines that have one of the line's rarest characters; all its variants are among them."""
+        empty: set[str] = set()
+        rarest_first = sorted((self._lines_with.get(c, empty) for c in line), key=len)
+        # A line that is 0.8 similar lacks at most a third of the characters.
+        return empty.union(*rarest_first[: len(line) // 3 + 1])
 
-    def _stands(self, line: str) -> bool:
-        return self._same[line] == line
-
-    def _sharing(self, line: str) -> set[str]:
-        """Lines that share one of its rarest characters; all that are alike are among them."""
-        nobody: set[str] = set()
-        having = sorted((self._having.get(c, nobody) for c in line), key=len)
-        # Of at most a third of its characters a line that is 0.8 alike has none.
-        return nobody.union(*having[: len(line) // 3 + 1])
-
-    @staticmethod
-    def _compare(line: str, others: Iterable[str]) -> dict[str, float]:
-        near = process.extract(
-            line, list(others), scorer=fuzz.ratio, score_cutoff=ALIKE, limit=None
-        )
-        return {
-            text: ratio
-            for text, ratio, _ in near
-            if ratio == 100 or not differ_by_a_word(line, text)
-        }
-
-    def _add(self, line: str) -> None:
-        near = self._compare(line, self._sharing(line))
-        for other, ratio in near.items():
-            self._owned(other)[line] = ratio
-        self._near[line] = near
-        self._own.add(line)
-        for character in set(line):
-            self._owned_having(character).add(line)
-
-    def _remove(self, line: str) -> None:
-        for other in self._near.pop(line):
-            if other in self._near:
-                del self._owned(other)[line]
-        for character in set(line):
-            self._owned_having(character).discard(line)
-        del self._same[line]
-
-    def _owned(self, line: str) -> dict[str, float]:
-        """Its neighbours, in a dictionary that no other table shares."""
-        if line not in self._own:
-            self._near[line] = dict(self._near[line])
-            self._own.add(line)
-        return self._near[line]
-
-    def _owned_having(self, character: str) -> set[str]:
-        key = f"having {character}"
-        if key not in self._own:
-            self._having[character] = set(self._having.get(character, ()))
-            self._own.add(key)
-        return self._having[character]
-
-    def _join(self, touched: set[str]) -> list[str]:
-        """Chooses the spellings anew in every group that has a touched line; gives what moved."""
-        moved = []
-        left = set(touched)
+    def _components(self, lines: Iterable[str]) -> Iterable[set[str]]:
+        """The connected components of the graph of variants that have one of some lines."""
+        left = set(lines)
         while left:
-            group = self._group(left.pop())
-            left -= group
-            standing: dict[str, int] = {}
-            # The commonest first; each later line goes under the most alike that stands.
-            for place, line in enumerate(sorted(group, key=lambda t: (-self.counts[t], t))):
-                near = [
-                    (-ratio, standing[other], other)
-                    for other, ratio in self._near[line].items()
-                    if other in standing
-                ]
-                if not near:
-                    standing[line] = place
-                same = min(near)[2] if near else line
-                if self._same.get(line) != same:
-                    self._same[line] = same
-                    moved.append(line)
-        return moved
+            start = left.pop()
+            component, edge = {start}, [start]
+            while edge:
+                beyond = self._variants[edge.pop()].keys() - component
+                component |= beyond
+                edge += beyond
+            left -= component
+            yield component
 
-    def _group(self, line: str) -> set[str]:
-        group, edge = {line}, [line]
-        while edge:
-            for other in self._near[edge.pop()]:
-                if other not in group:
-                    group.add(other)
-                    edge.append(other)
-        return group
+    def _choose_canonical(self, component: Iterable[str]) -> Iterable[tuple[str, str]]:
+        """Each line of a component with its canonical spelling.
+
+        The lines come commonest first. One that is no variant of a canonical line becomes
+        canonical itself; another goes under the most similar canonical line.
+        """
+        rank: dict[str, int] = {}
+        commonest_first = sorted(component, key=lambda line: (-self.counts[line], line))
+        for place, line in enumerate(commonest_first):
+            nearest = [
+                (-ratio, rank[other], other)
+                for other, ratio in self._variants[line].items()
+                if other in rank
+            ]
+            if not nearest:
+                rank[line] = place
+            yield line, min(nearest)[2] if nearest else line

@@ -27,6 +27,7 @@ from pagesight_server.common.errors import (
     SetupError,
 )
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
+from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.labels_file import read_labels
 from pagesight_server.gallery.snapshot import Bundles, check_label, check_source
 from pagesight_server.inference.decode import read_file
@@ -34,7 +35,6 @@ from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.workflows.pipeline import Percept
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 LABELS_FILE = "labels.toml"
 THUMBNAIL_SIDE_PX = 640
 """Long side of a kept thumbnail: page and buttons can be told, small text cannot be read."""
@@ -138,28 +138,9 @@ class IndexReport:
     skipped: list[tuple[str, str]] = field(default_factory=list)
     """Files that could not be used, with the reason."""
     added_ids: dict[str, str] = field(default_factory=dict, compare=False)
-    """Of what was added: the file of each image id."""
-
-
-def find_pictures(folder: Path) -> dict[str, list[Path]]:
-    """The pictures of `folder/<label>/*`, by label.
-
-    Raises:
-        SetupError: there is no such folder or no picture in it.
-    """
-    if not folder.is_dir():
-        raise SetupError(f"{folder} is no folder")
-    found = {
-        sub.name: files
-        for sub in sorted(folder.iterdir())
-        if sub.is_dir() and not sub.name.startswith(".")
-        if (files := sorted(f for f in sub.iterdir() if f.suffix.lower() in SUFFIXES))
-    }
-    if not found:
-        raise SetupError(
-            f"{folder} holds no <label>/*.jpg, .png or .webp: one folder for each page"
-        )
-    return found
+    """The file of each image id that was added."""
+    left_out: str = ""
+    """Files that were not looked at, with how many for which reason, in words."""
 
 
 async def index_folder(
@@ -187,9 +168,10 @@ async def index_folder(
 
     Raises:
         SetupError: no pictures, or a mistake in the labels file.
+        InvalidRequestError: a folder's name cannot be a label.
     """
-    pictures = find_pictures(folder)
-    labels_of_folders = set(map(check_label, pictures))
+    found = read_folder(folder)
+    pictures = found.pictures
     revisions = enroller.store.revisions()
     enrolled = (
         {p.label for p in enroller.store.snapshot(gallery).pictures}
@@ -198,9 +180,9 @@ async def index_folder(
     )
     if labels is None and (folder / LABELS_FILE).is_file():
         labels = folder / LABELS_FILE
-    facts = read_labels(labels, enrolled | labels_of_folders) if labels is not None else {}
+    facts = read_labels(labels, enrolled | set(pictures)) if labels is not None else {}
 
-    report = IndexReport(revision=revisions.get(gallery, 0))
+    report = IndexReport(revision=revisions.get(gallery, 0), left_out=found.left_out_in_words)
     places = asyncio.Semaphore(concurrency)
 
     async def prepare(path: Path, label: str) -> Entry:

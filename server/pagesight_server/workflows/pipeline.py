@@ -20,8 +20,9 @@ from pagesight_server.common.cache import Memo
 from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Decision, Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import REVIEW_ABOVE, Decision, decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 
 
@@ -45,6 +46,8 @@ class Pipeline:
     read: Callable[[Pixels], Awaitable[Reading]]
     knowledge: Callable[[str], Knowledge]
     """What is known now, by the name of the gallery. Raises NotFoundError."""
+    review_above: float = REVIEW_ABOVE
+    """Doubt above which an accepted answer asks for review."""
     memo: Memo[tuple[bytes, bool], Percept] = field(default_factory=lambda: Memo(0))
     """What was seen and read lately, by SHA-256 and whether it was read. It outlives a change
     of the gallery: only what is cheap is computed anew."""
@@ -66,7 +69,7 @@ class Pipeline:
             knowledge = self.knowledge(gallery)
             percept = await self.perceive(image, ocr=ocr, times=times)
             query = Query(embedding=percept.embedding, reading=percept.reading)
-            decision = await asyncio.to_thread(_judge, knowledge, query, times)
+            decision = await asyncio.to_thread(self._judge, knowledge, query, times)
         return Answer(decision=decision, knowledge=knowledge, query=query, stage_ms=times)
 
     async def perceive(
@@ -110,11 +113,15 @@ class Pipeline:
             reading=reading,
         )
 
-
-def _judge(knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
-    with times.measure("search"):
-        hits = knowledge.method.search(query.embedding)
-    with times.measure("evidence"):
-        candidates = knowledge.method.weigh(query, hits)
-    with times.measure("decide"):
-        return decide(candidates, knowledge.calibration, with_text=query.reading is not None)
+    def _judge(self, knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
+        with times.measure("search"):
+            hits = knowledge.method.search(query.embedding)
+        with times.measure("evidence"):
+            candidates = knowledge.method.weigh(query, hits)
+        with times.measure("decide"):
+            return decide(
+                candidates,
+                knowledge.calibration,
+                with_text=query.reading is not None,
+                review_above=self.review_above,
+            )

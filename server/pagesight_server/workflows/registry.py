@@ -20,8 +20,8 @@ from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION, Calibration
-from pagesight_server.recognition.decision import Knowledge
 from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
 
 log = logging.getLogger(__name__)
 

@@ -8,25 +8,23 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pagesight_server.recognition.candidates import Candidate, Term
 from pagesight_server.recognition.decision import Decision
 from pagesight_server.recognition.entity_names import NameEvidence
-from pagesight_server.recognition.evidence import Candidate
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.text.reading import Box
 from tests.bench import failures
 from tests.bench.failures import GAP_PX, HEAD_PX, SIDE_PX
 
 
-def candidate(label: str, *, fit: float, acceptance: float, missing: float = 0.0) -> Candidate:
+def candidate(label: str, *, likeness: float, cost: float, missing: float = 0.0) -> Candidate:
     return Candidate(
         label=label,
         row=0,
-        visual=fit,
-        textual=fit,
-        fit=fit,
-        names=NameEvidence(missing=missing),
-        score=fit,
-        acceptance=acceptance,
+        visual=likeness,
+        textual=likeness,
+        names=NameEvidence(missing_nats=missing),
+        terms=(Term("looks", likeness, likeness), Term("missing_brand", -cost, 0.0)),
     )
 
 
@@ -34,14 +32,14 @@ def decision(label: str, *candidates: Candidate) -> Decision:
     return Decision(
         label=label,
         closest_label=candidates[0].label,
-        score=candidates[0].acceptance,
+        score=candidates[0].score,
         threshold=0.5,
         candidates=candidates,
         against=None,
     )
 
 
-REJECTED = decision("other", candidate("a", fit=0.6, acceptance=0.4, missing=1.33))
+REJECTED = decision("other", candidate("a", likeness=0.6, cost=0.2, missing=1.33))
 
 
 def png(width: int, height: int) -> bytes:
@@ -54,7 +52,7 @@ def png(width: int, height: int) -> bytes:
     ("given", "told"),
     [
         (REJECTED, "answered other, closest a: 0.40 (0.60, less 0.20: no brand name visible)"),
-        (decision("a", candidate("a", fit=0.6, acceptance=0.6)), "accepted: 0.60"),
+        (decision("a", candidate("a", likeness=0.6, cost=0.0)), "accepted: 0.60"),
     ],
 )
 def test_the_caption_says_what_decided(given: Decision, told: str) -> None:
@@ -62,7 +60,7 @@ def test_the_caption_says_what_decided(given: Decision, told: str) -> None:
 
 
 def test_the_caption_says_where_the_right_page_ranks() -> None:
-    two = [candidate(label, fit=0.6, acceptance=0.6) for label in ("a", "b")]
+    two = [candidate(label, likeness=0.6, cost=0.0) for label in ("a", "b")]
     assert failures.caption("b", decision("a", *two)).endswith("; b ranks 2")
 
 

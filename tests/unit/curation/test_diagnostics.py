@@ -10,7 +10,7 @@ from pagesight_server.curation.diagnostics import (
     quantile_bound,
     rejection_bound,
 )
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from tests.support.parts import image_id, snapshot
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)

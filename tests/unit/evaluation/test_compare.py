@@ -11,10 +11,13 @@ from rich.console import Console
 
 from pagesight_server.evaluation import Observation, compare, compare_json, compared
 from pagesight_server.evaluation.charts import trade_offs
-from pagesight_server.evaluation.compare import Comparison, Row, both_sides
+from pagesight_server.evaluation.compare import Comparison, Row
 from pagesight_server.evaluation.detectors import KINDS
 from pagesight_server.evaluation.summary import comparison_markdown
-from pagesight_server.recognition.evidence import PagesightMethod, Query
+from pagesight_server.recognition.calibration import place_threshold
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.evidence import PagesightMethod
+from pagesight_server.recognition.leave_one_out import left_out_scores
 from tests.support.parts import reading, snapshot, unit
 
 GALLERY = snapshot(
@@ -57,7 +60,7 @@ def test_there_is_a_row_for_the_default_each_piece_the_seed_and_each_detector(
         "pagesight",
         "without OCR",
         # No example of an unknown page is enrolled, so that piece is worth nothing.
-        *(f"without {piece}" for piece in PagesightMethod.PIECES if piece != "examples"),
+        *(f"without {piece}" for piece in PagesightMethod.EVIDENCE if piece != "unknown_example"),
         "seed",
         *(f"seed, alpha {alpha}" for alpha in ("0", "0.2", "0.4", "0.8", "1")),
         "top-1 cosine",
@@ -84,7 +87,7 @@ def test_a_detector_is_judged_by_both_thresholds(found: Comparison) -> None:
     # Their 80 % quantile is 20 / 101; two pages move it by 1 / sqrt(2) of the way up.
     assert top.both_sides is not None
     low, high = 20 / 101, 10 / 101**0.5
-    assert top.both_sides.threshold == pytest.approx(low + (high - low) / 2**0.5, abs=1e-6)
+    assert top.both_sides.threshold == pytest.approx(low + (high - low) / 2, abs=1e-6)
     # The known images score over 0.998, the hard one 0.995 and the other one 0.
     assert top.auroc == 1
     assert top.fpr_at_95tpr == 0
@@ -100,38 +103,20 @@ def test_the_default_is_judged_by_the_threshold_that_it_serves(found: Comparison
 def test_with_examples_of_unknown_pages_their_worth_is_measured_too() -> None:
     gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]), ("other", (1, 1), ["z"]))
     made = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
-    assert row(made, "without examples").what == "less enrolled examples of unknown pages"
+    assert row(made, "without unknown_example").what == "less enrolled examples of unknown pages"
     # Nothing unknown was tested, and no page has a second picture.
     ours = row(made, "pagesight")
     assert (ours.auroc, ours.fpr_at_95tpr, ours.left_out) == (None, None, None)
     assert trade_offs(made) is None
 
 
-@pytest.mark.parametrize(
-    ("own", "pseudo", "counts", "threshold"),
-    [
-        # The quantile at 0.8 of 0, 0.25, 0.5, 0.75, 1 is 0.8.
-        pytest.param(
-            [0.9, 0.95], [0, 0.25, 0.5, 0.75, 1], {"a": 3}, 0.9, id="one page: all the way"
-        ),
-        pytest.param(
-            [0.9, 0.95],
-            [0, 0.25, 0.5, 0.75, 1],
-            dict.fromkeys("abcd", 3),
-            0.85,
-            id="four: half way",
-        ),
-        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], {"a": 3}, 0.8, id="few pictures: lean below"),
-        pytest.param(
-            [0.3], [0, 0.25, 0.5, 0.75, 1], {"a": 10}, 0.3, id="enough: the promise first"
-        ),
-        pytest.param([], [0, 0.25, 0.5, 0.75, 1], {"a": 1}, 0.8, id="nothing left out"),
-    ],
-)
-def test_the_rule_from_both_sides_is_that_of_decision_0005(
-    own: list[float], pseudo: list[float], counts: dict[str, int], threshold: float
-) -> None:
-    assert both_sides(own, pseudo, 0.05, counts) == pytest.approx(threshold)
+def test_the_default_is_served_the_threshold_that_the_table_would_place(found: Comparison) -> None:
+    # Two formulas once stood here: the table divided by the root of the labels' number.
+    rows = range(len(GALLERY.pictures))
+    scores = left_out_scores(PagesightMethod(GALLERY), GALLERY, rows, with_text=True)
+    ours = row(found, "pagesight")
+    assert ours.both_sides is not None
+    assert ours.both_sides.threshold == place_threshold(scores, 0.05, pictures=[2, 2])
 
 
 def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(

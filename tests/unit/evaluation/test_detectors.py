@@ -108,7 +108,7 @@ def test_each_picture_is_left_out_alone_and_each_label_whole() -> None:
     kind = Kind(name="counting", what="", fit=counting.fit)
     found = left_out(kind, ROWS, OWNERS)
     assert list(found.own) == [0, 1, 2, 3]
-    assert sorted(found.pseudo) == [0, 1, 2, 3, 4]
+    assert sorted(found.pseudo_unknown) == [0, 1, 2, 3, 4]
     assert counting.fitted == [
         [1, 2, 3, 4],
         [0, 2, 3, 4],
@@ -131,7 +131,7 @@ def test_a_slow_detector_leaves_out_parts_in_which_every_label_keeps_pictures() 
 
 
 def test_a_gallery_of_one_label_has_nothing_to_take_for_unknown() -> None:
-    assert left_out(KINDS[0], PAGES[:5], PAGE_LABELS[:5]).pseudo == ()
+    assert left_out(KINDS[0], PAGES[:5], PAGE_LABELS[:5]).pseudo_unknown == ()
 
 
 def test_without_scikit_learn_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

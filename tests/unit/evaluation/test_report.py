@@ -42,7 +42,7 @@ def outcome(
             threshold=threshold,
         ),
         picture_id="0123456789abcdef",
-        reasons=(f"because of {NASTY}",),
+        explanation=Explanation(reasons=(f"because of {NASTY}",)),
     )
 
 

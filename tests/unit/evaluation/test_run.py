@@ -19,7 +19,7 @@ from pagesight_server.gallery.snapshot import Picture, Snapshot
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Box, Reading, TextLine
 from pagesight_server.workflows.pipeline import Pipeline
 
@@ -213,7 +213,7 @@ async def test_the_order_is_random_and_repeatable(tmp_path: Path) -> None:
 async def test_without_ocr_no_text_is_read(tmp_path: Path) -> None:
     run = await evaluate(pipeline_over(), put(tmp_path, FILES), ocr=False)
     taken = next(o for o in run.outcomes if o.prediction.path == "green/taken for red.png")
-    assert any("text was not read" in reason for reason in taken.reasons)
+    assert any("text was not read" in reason for reason in taken.explanation.reasons)
     assert run.ran_with["ocr"] is False
 
 
@@ -226,10 +226,10 @@ async def test_only_wrong_answers_and_the_nearest_to_being_wrong_carry_reasons(
     right = [p for p in run.predictions if p.path not in wrong]
     right.sort(key=lambda p: abs(p.score - p.threshold))
     assert {o.prediction.path for o in run.outcomes if o.doubtful} == {p.path for p in right[:2]}
-    explained = {o.prediction.path for o in run.outcomes if o.reasons}
+    explained = {o.prediction.path for o in run.outcomes if o.explanation.reasons}
     assert explained == wrong | {p.path for p in right[:2]}
     for outcome in run.outcomes:
-        assert bool(outcome.explanation.findings) == bool(outcome.reasons)
+        assert bool(outcome.explanation.findings) == bool(outcome.explanation.reasons)
 
 
 async def test_the_picture_that_spoke_for_the_answer_is_named(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ async def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) ->
     ("prepare", "message"),
     [
         pytest.param(lambda folder: folder / "missing", "is no folder", id="missing"),
-        pytest.param(lambda folder: folder, "holds no test images", id="empty"),
+        pytest.param(lambda folder: folder, "holds no pictures", id="empty"),
         pytest.param(
             lambda folder: put(folder, {"1.png": png(RED)}),
             "one folder per label",
@@ -312,7 +312,7 @@ async def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) ->
         ),
         pytest.param(
             lambda folder: put(folder, {"red/readme.txt": b""}),
-            "holds no test images",
+            "holds no pictures",
             id="labels without pictures",
         ),
     ],

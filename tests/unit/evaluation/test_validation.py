@@ -15,7 +15,9 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.evaluation import Validation, validate
 from pagesight_server.evaluation.validation import pictures_needed
 from pagesight_server.gallery import Gallery
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Live, know, outdated, validation_key
 from tests.support.parts import BUNDLES, FakeModels, snapshot, unit
@@ -69,6 +71,19 @@ async def test_the_threshold_is_the_kth_smallest_score_of_known_pages(tmp_path: 
     assert calibration.guaranteed
     assert len(calibration.scores_with_text) == 19
     assert (found.known, found.unknown, found.rejected) == (19, 0, None)
+
+
+async def test_labelled_traffic_tells_close_runners_up_as_the_gallery_does(tmp_path: Path) -> None:
+    # The leads were forgotten once, so that nothing asked for review any more.
+    blues = [(0, 10 * n, 255) for n in range(1, 20)]
+    made = (await placed(traffic(tmp_path, {"red": REDS, "blue": blues}))).calibration
+    assert len(made.leads) == 38
+    between = Query(embedding=unit(1.02, 0, 1), reading=None)
+    known = replace(knowledge(), calibration=replace(made, threshold_without_text=0.5))
+    candidates = known.method.weigh(between, known.method.search(between.embedding))
+    decision = decide(candidates, known.calibration, with_text=False)
+    assert decision.label == "red"
+    assert "close_runner_up" in decision.review_reasons
 
 
 async def test_the_share_of_unknown_pages_that_it_rejects_is_measured(tmp_path: Path) -> None:

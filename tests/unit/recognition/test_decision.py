@@ -10,10 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.recognition.calibration import Calibration, acceptance, calibrate, quantiles
-from pagesight_server.recognition.decision import Decision, Knowledge, decide
+from pagesight_server.recognition.calibration import (
+    Calibration,
+    calibrate,
+    place_threshold,
+    quantiles,
+    share_above,
+)
+from pagesight_server.recognition.candidates import Candidate, Query, Term
+from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.entity_names import NameEvidence
-from pagesight_server.recognition.evidence import METHODS, Candidate, MethodName, Query
+from pagesight_server.recognition.evidence import METHODS, MethodName
+from pagesight_server.recognition.explanation import explain
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_score
 from tests.support.parts import reading, snapshot, unit
 
 HALF = Calibration(
@@ -31,10 +41,8 @@ def candidate(label: str, score: float, *, missing: float = 0.0) -> Candidate:
         row=0,
         visual=score,
         textual=0.0,
-        fit=score,
-        names=NameEvidence(missing=missing),
-        score=score,
-        acceptance=score - missing / 10,
+        names=NameEvidence(missing_nats=missing),
+        terms=(Term("looks", score, score), Term("missing_brand", -missing / 10, 0.0)),
     )
 
 
@@ -130,7 +138,7 @@ def test_the_label_is_the_closest_exactly_when_the_score_reaches_the_threshold(
     if decision.label != "other":
         assert decision.label == decision.closest_label
     assert not is_reserved(decision.closest_label)
-    assert decision.score <= acceptance(found)
+    assert decision.score <= answer_score(found)
 
 
 def fan(count: int) -> Snapshot:
@@ -227,12 +235,15 @@ def test_the_lead_of_an_example_counts_in_the_calibration_as_in_the_answer() -> 
 def test_a_gallery_of_single_pictures_has_nothing_to_leave_out(name: MethodName) -> None:
     gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]))
     found = calibrate(name, gallery, METHODS[name](gallery))
+    # Each scores 0 against the other page.
     assert found == Calibration(
         epsilon=0.05,
         pictures=0,
         guaranteed=False,
         threshold_with_text=0.0,
         threshold_without_text=0.0,
+        unknown_scores_with_text=(0.0, 0.0),
+        unknown_scores_without_text=(0.0, 0.0),
     )
 
 
@@ -316,7 +327,7 @@ def test_an_empty_gallery_answers_other_and_says_why() -> None:
     query = Query(embedding=unit(1, 0), reading=None)
     decision = asked(knowledge, query)
     assert decision.label == "other"
-    assert knowledge.reasons(query, decision) == ("the gallery knows no page yet",)
+    assert explain(knowledge, query, decision).reasons == ("the gallery knows no page yet",)
 
 
 def test_the_reasons_name_what_decided() -> None:
@@ -326,9 +337,10 @@ def test_the_reasons_name_what_decided() -> None:
     query = Query(embedding=unit(1, 0), reading=reading("abcd", "wxyz"))
     # abcd wxyz and abcd 首页 share "abcd ": 2 * 5 / 16 = 0.625; 0.6 * 0.8 + 0.4 * 0.625 = 0.73.
     # abcd wxyz and abcd share "abcd": 2 * 4 / 13 = 0.615; 0.4 * 0.615 = 0.246.
-    assert knowledge.reasons(query, asked(knowledge, query)) == (
+    assert explain(knowledge, query, asked(knowledge, query)).reasons == (
         "closest to a (000000000000): score 0.730, accepted at 0.500",
         "looks alike 0.800, reads alike 0.625",
+        "score 0.730 = looks 0.480 + all text 0.250",
         "1 of 2 lines are on that picture too",
         "runner-up b: score 0.246",
     )
@@ -346,7 +358,7 @@ def test_the_reasons_name_what_decided() -> None:
 )
 def test_the_reasons_say_when_there_was_no_text(query: Query, reason: str) -> None:
     knowledge = Knowledge.of(snapshot(("a", (1, 0), ["abcd"])), calibration=HALF)
-    assert reason in knowledge.reasons(query, asked(knowledge, query))
+    assert reason in explain(knowledge, query, asked(knowledge, query)).reasons
 
 
 def test_the_reasons_name_the_example_that_forbade_the_answer() -> None:
@@ -356,7 +368,7 @@ def test_the_reasons_name_the_example_that_forbade_the_answer() -> None:
     query = Query(embedding=unit(1, 0), reading=None)
     decision = asked(knowledge, query)
     assert decision.label == "other"
-    reasons = knowledge.reasons(query, decision)
+    reasons = explain(knowledge, query, decision).reasons
     assert "rejected at 0.250" in reasons[0]
     assert "more like an example of other_ads: score 0.800" in reasons
 
@@ -366,7 +378,7 @@ def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> 
     calibration = replace(HALF, guaranteed=guaranteed)
     knowledge = Knowledge.of(snapshot(("a", (1, 0), [])), calibration=calibration)
     query = Query(embedding=unit(1, 0), reading=None)
-    reasons = knowledge.reasons(query, asked(knowledge, query))
+    reasons = explain(knowledge, query, asked(knowledge, query)).reasons
     told = any("threshold estimated" in reason for reason in reasons)
     assert told is not guaranteed
 
@@ -387,5 +399,94 @@ def test_the_reasons_say_when_the_threshold_is_an_estimate(guaranteed: bool) -> 
 def test_an_answer_that_could_be_another_asks_for_review(
     candidates: list[Candidate], review: bool
 ) -> None:
-    calibration = replace(HALF, lead=0.05)
+    # All but one of 26 left-out pictures led by 0.05 or more: a smaller lead is more doubtful.
+    calibration = replace(HALF, leads=(0.01, *[0.05] * 25))
     assert decide(candidates, calibration, with_text=True).review is review
+
+
+SCORED = replace(
+    HALF,
+    scores_with_text=(0.4, 0.6, 0.7, 0.8, 0.9),
+    unknown_scores_with_text=(0.1, 0.2, 0.3, 0.4),
+)
+
+
+@pytest.mark.parametrize(
+    ("score", "doubt"),
+    [
+        pytest.param(0.95, 0.0, id="no left-out picture scored higher"),
+        pytest.param(0.65, 0.6, id="three of five did"),
+        pytest.param(0.5, 0.8, id="at the threshold, all that were accepted"),
+        pytest.param(0.35, 0.75, id="rejected: three of four unknown pages scored lower"),
+        pytest.param(0.05, 0.0, id="rejected as clearly as none of them"),
+    ],
+)
+def test_doubt_is_the_share_of_the_calibration_set_that_was_farther_from_the_other_answer(
+    score: float, doubt: float
+) -> None:
+    assert decide([candidate("a", score)], SCORED, with_text=True).doubt == pytest.approx(doubt)
+
+
+@pytest.mark.parametrize(
+    ("found", "reasons"),
+    [
+        pytest.param([candidate("a", 0.55)], ("near_threshold",), id="hardly accepted"),
+        pytest.param([candidate("a", 0.75)], (), id="well accepted"),
+        pytest.param(
+            [candidate("a", 0.95, missing=2.0), candidate("b", 0.90)],
+            ("close_runner_up", "brand_not_visible"),
+            id="two reasons at once",
+        ),
+    ],
+)
+def test_an_answer_says_why_it_asks_for_review(
+    found: list[Candidate], reasons: tuple[str, ...]
+) -> None:
+    calibration = replace(SCORED, leads=(0.2, 0.3))
+    decision = decide(found, calibration, with_text=True, review_above=0.7)
+    assert decision.review_reasons == reasons
+    assert decision.review == bool(reasons)
+
+
+@given(
+    st.lists(labelled, min_size=1, max_size=6, unique_by=lambda pair: pair[0]),
+    st.floats(-1, 1, allow_nan=False),
+)
+def test_the_reply_and_its_first_candidate_have_one_score_and_doubt_is_a_share(
+    pairs: list[tuple[str, float]], threshold: float
+) -> None:
+    found = sorted((candidate(*pair) for pair in pairs), key=lambda c: -c.rank_score)
+    decision = decide(found, replace(SCORED, threshold_with_text=threshold), with_text=True)
+    assert 0.0 <= decision.doubt <= 1.0
+    if decision.candidates:
+        best = decision.candidates[0]
+        assert decision.score == best.score == sum(term.score for term in best.terms)
+
+
+def test_the_share_above_a_value_counts_what_is_greater() -> None:
+    assert share_above([1.0, 2.0, 2.0, 3.0], 2.0) == 0.25
+    assert share_above([], 2.0) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("own", "pseudo", "pictures", "threshold"),
+    [
+        # The quantile at 0.8 of 0, 0.25, 0.5, 0.75, 1 is 0.8.
+        pytest.param([0.9, 0.95], [0, 0.25, 0.5, 0.75, 1], [3], 0.9, id="one page: all the way"),
+        pytest.param(
+            [0.9, 0.95],
+            [0, 0.25, 0.5, 0.75, 1],
+            [3, 3, 3, 3],
+            0.825,
+            id="four: a quarter of the way",
+        ),
+        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [3], 0.8, id="few pictures: lean below"),
+        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [10], 0.3, id="enough: the promise first"),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [1], 0.8, id="nothing left out"),
+    ],
+)
+def test_the_rule_from_both_sides_is_that_of_decision_0005(
+    own: list[float], pseudo: list[float], pictures: list[int], threshold: float
+) -> None:
+    scores = LeftOutScores(own=tuple(own), pseudo_unknown=tuple(pseudo), leads=())
+    assert place_threshold(scores, 0.05, pictures=pictures) == pytest.approx(threshold)

@@ -1,4 +1,4 @@
-"""The names a page goes by: brands that are missing, and names in the place of others."""
+"""Entity names: brands that are missing, and names that are replaced by others."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import math
 import pytest
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.recognition.entity_names import NameEvidence, Names
-from pagesight_server.text.lines import page
+from pagesight_server.recognition.entity_names import EntityNames, NameEvidence
+from pagesight_server.text.lines import page_lines
 from tests.support.parts import reading, snapshot
 
 LOAN = ("放心借", "可用额度", "已阅读放心借借款合同")
@@ -26,13 +26,19 @@ def gallery(pictures: int = 10, *, brands: tuple[str, ...] = (), branded: int = 
     )
 
 
-def asked(known: Snapshot, *texts: str, without: int | None = None) -> NameEvidence:
-    return Names(known).weigh("loan", page(reading(*texts)), without=without)
+def evidence_of(known_pages: Snapshot, *texts: str, without: int | None = None) -> NameEvidence:
+    return EntityNames(known_pages).weigh("loan", page_lines(reading(*texts)), without=without)
 
 
 def test_a_visible_brand_speaks_against_nothing() -> None:
-    found = asked(gallery(brands=("放心借", "抖音")), "放心借", "可用额度", "已阅读满月花借款合同")
-    assert (found.brand, found.missing, found.replaced) == ("放心借", 0.0, 0.0)
+    evidence = evidence_of(
+        gallery(brands=("放心借", "抖音")), "放心借", "可用额度", "已阅读满月花借款合同"
+    )
+    assert (evidence.visible_brand, evidence.missing_nats, evidence.replaced) == (
+        "放心借",
+        0.0,
+        0.0,
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,36 +50,36 @@ def test_a_visible_brand_speaks_against_nothing() -> None:
     ],
 )
 def test_a_missing_brand_counts_as_much_as_it_surprises(branded: int, nats: float) -> None:
-    found = asked(gallery(brands=("放心借",), branded=branded), "可用额度")
-    assert found.missing == pytest.approx(nats)
-    assert (found.pictures_with_brand, found.pictures) == (branded, 10)
+    evidence = evidence_of(gallery(brands=("放心借",), branded=branded), "可用额度")
+    assert evidence.missing_nats == pytest.approx(nats)
+    assert (evidence.pictures_with_brand, evidence.pictures) == (branded, 10)
 
 
 def test_without_brands_nothing_is_missing() -> None:
-    assert asked(gallery(), "可用额度").missing == 0.0
+    assert evidence_of(gallery(), "可用额度").missing_nats == 0.0
 
 
 def test_a_name_exchanged_in_two_lines_counts_in_full() -> None:
-    found = asked(gallery(), "满月花", "可用额度", "已阅读满月花借款合同")
+    evidence = evidence_of(gallery(), "满月花", "可用额度", "已阅读满月花借款合同")
     # All ten pictures show the name, no other label does: ((10 - 0.5) / 10) ** 2 each.
-    exchanged = {(one.old, one.new, one.whole) for one in found.replacements}
+    exchanged = {(name.expected, name.observed, name.whole_line) for name in evidence.replacements}
     assert exchanged == {("放心借", "满月花", True), ("放心借", "满月花", False)}
-    assert found.replaced == pytest.approx(2 * 0.95**2)
+    assert evidence.replaced == pytest.approx(2 * 0.95**2)
 
 
 def test_a_name_that_the_screenshot_still_shows_is_not_replaced() -> None:
-    assert asked(gallery(), "放心借", "可用额度", "已阅读满月花借款合同").replaced == 0.0
+    assert evidence_of(gallery(), "放心借", "可用额度", "已阅读满月花借款合同").replaced == 0.0
 
 
 def test_what_the_gallery_knows_is_no_new_name() -> None:
-    assert asked(gallery(), "可用额度", "已阅读信用卡借款合同").replaced == 0.0
+    assert evidence_of(gallery(), "可用额度", "已阅读信用卡借款合同").replaced == 0.0
 
 
 def test_a_whole_line_exchanged_for_another_is_a_redesign() -> None:
     plain = snapshot(
         *(("loan", (1, 0), ("去借钱", "可用额度")) for _ in range(10)), ("card", (0, 1), CARD)
     )
-    assert asked(plain, "马上借", "可用额度").replaced == 0.0
+    assert evidence_of(plain, "马上借", "可用额度").replaced == 0.0
 
 
 def test_what_is_another_every_time_is_variable_content() -> None:
@@ -82,7 +88,7 @@ def test_what_is_another_every_time_is_variable_content() -> None:
         *(("loan", (1, 0), (f"持卡人姓名{name}先生", "可用额度")) for name in names),
         ("card", (0, 1), CARD),
     )
-    assert asked(people, "持卡人姓名孙文静先生", "可用额度").replaced < 0.01
+    assert evidence_of(people, "持卡人姓名孙文静先生", "可用额度").replaced < 0.01
 
 
 def test_a_word_that_other_labels_show_too_is_no_name() -> None:
@@ -90,15 +96,15 @@ def test_a_word_that_other_labels_show_too_is_no_name() -> None:
         *(("loan", (1, 0), ("立即借款马上到账", "更多")) for _ in range(10)),
         *((f"page{i}", (0, 1), ("立即借款服务",)) for i in range(4)),
     )
-    assert asked(common, "办理取现马上到账", "更多").replaced == 0.0
+    assert evidence_of(common, "办理取现马上到账", "更多").replaced == 0.0
 
 
 def test_a_block_that_holds_a_brand_counts_however_rarely_it_is_seen() -> None:
     rare = gallery(brands=("放心借",), branded=1)
-    found = asked(rare, "可用额度", "已阅读满月花借款合同")
-    assert found.replaced == pytest.approx(1.0)
+    evidence = evidence_of(rare, "可用额度", "已阅读满月花借款合同")
+    assert evidence.replaced == pytest.approx(1.0)
 
 
 def test_a_picture_can_be_left_out() -> None:
     single = gallery(1, brands=("放心借",), branded=1)
-    assert asked(single, "可用额度", without=0) == NameEvidence()
+    assert evidence_of(single, "可用额度", without=0) == NameEvidence()

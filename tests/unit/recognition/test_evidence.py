@@ -13,13 +13,10 @@ import pytest
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
 from pagesight_server.index.cosines import Hits
-from pagesight_server.recognition.evidence import (
-    Candidate,
-    PagesightMethod,
-    Query,
-    SeedMethod,
-)
-from pagesight_server.text.matching import LineMatch, fold, matching_lines
+from pagesight_server.recognition.candidates import Candidate, Query
+from pagesight_server.recognition.evidence import PagesightMethod
+from pagesight_server.recognition.seed import SeedMethod
+from pagesight_server.text.matching import normalised_line
 from tests.support.parts import reading, snapshot, unit
 
 Row = tuple[str, float, float, float]
@@ -157,7 +154,7 @@ def test_a_page_that_looks_like_many_others_is_found_by_its_words() -> None:
     asked = query("abcd", "efgh")
     hits = known.search(asked.embedding)
     assert row not in hits.rows
-    assert [c.row for c in known.weigh(asked, hits) if c.textual == 1.0] == [row]
+    assert [c.row for c in known.weigh(asked, hits) if c.textual > 0.999] == [row]
 
 
 def test_a_picture_that_is_left_out_is_not_found_by_its_words() -> None:
@@ -192,7 +189,7 @@ def test_an_empty_gallery_has_no_candidates(method: type[SeedMethod | PagesightM
 
 
 @pytest.mark.parametrize(
-    ("text", "folded"),
+    ("text", "normalised"),
     [
         ("可用额度 12,800.00 元", "可用额度#,#.#元"),
         ("ＡＢＣ　１２", "abc#"),
@@ -202,28 +199,13 @@ def test_an_empty_gallery_has_no_candidates(method: type[SeedMethod | PagesightM
         ("", ""),
     ],
 )
-def test_what_varies_between_pictures_of_a_page_is_folded(text: str, folded: str) -> None:
-    assert fold(text) == folded
+def test_what_varies_between_pictures_of_a_page_is_normalised(text: str, normalised: str) -> None:
+    assert normalised_line(text) == normalised
 
 
 def test_ours_reads_amounts_as_alike() -> None:
     gallery = snapshot(("a", (1, 0), ["余额 12"]))
     assert weigh(PagesightMethod(gallery), query("余额 98765")) == [("a", 1.0, 1.0, 1.0)]
-
-
-def test_matching_lines_are_those_that_are_four_fifths_alike() -> None:
-    # abcde and abcdx: 2 * 4 / 10 = 0.8; abcde and abcxy: 2 * 3 / 10 = 0.6.
-    ours = reading("abcdx", "abcxy", "额度 100")
-    theirs = reading("额度 999", "abcde")
-    assert matching_lines(ours, theirs) == (
-        LineMatch(query_text="abcdx", gallery_text="abcde", similarity=0.8),
-        LineMatch(query_text="额度 100", gallery_text="额度 999", similarity=1.0),
-    )
-
-
-def test_nothing_matches_a_picture_without_text() -> None:
-    assert matching_lines(reading("a"), reading()) == ()
-    assert matching_lines(reading(), reading("a")) == ()
 
 
 def test_the_weight_of_the_picture_can_be_swept_in_the_published_method() -> None:
@@ -236,24 +218,25 @@ def test_the_weight_of_the_picture_can_be_swept_in_the_published_method() -> Non
 
 def test_without_the_picture_text_alone_decides() -> None:
     # Single pictures: nothing to learn agreement from, so the templates count nothing.
-    assert weigh(PagesightMethod(TWO, without={"visual"}), query("abcf")) == [
+    assert weigh(PagesightMethod(TWO, without={"looks"}), query("abcf")) == [
         ("b", 0.6, 1.0, 1.0),
         ("a", 0.8, 0.75, 0.75),
     ]
 
 
 def test_without_every_text_the_picture_alone_decides() -> None:
-    pieces = {"ratio", "stable", "discriminative", "explained"}
-    found = PagesightMethod(TWO, without={p for p in PagesightMethod.PIECES if p in pieces})
+    found = PagesightMethod(
+        TWO, without={"all_text", "stable_text", "discriminative_text", "explained_text"}
+    )
     assert [label for label, *_ in weigh(found, query("abcf"))] == ["a", "b"]
 
 
 def test_without_examples_of_unknown_pages_none_is_searched() -> None:
     gallery = snapshot(("a", (1, 0), []), ("other", (1, 0), []))
     assert [row[0] for row in weigh(PagesightMethod(gallery), query())] == ["a", "other"]
-    assert [row[0] for row in weigh(PagesightMethod(gallery, without={"examples"}), query())] == [
-        "a"
-    ]
+    assert [
+        row[0] for row in weigh(PagesightMethod(gallery, without={"unknown_example"}), query())
+    ] == ["a"]
 
 
 def test_a_near_tie_is_turned_round_by_the_words_in_which_two_labels_differ() -> None:
@@ -264,7 +247,8 @@ def test_a_near_tie_is_turned_round_by_the_words_in_which_two_labels_differ() ->
     hits = Hits(np.array([0, 1]), np.array([1.0, 0.5], np.float32))
     first, second = method.weigh(query("abcd"), hits)
     assert (first.label, second.label) == ("far", "near")
-    assert first.score == pytest.approx(0.7 + 0.03 * np.log(3))
+    assert first.rank_score == pytest.approx(0.7 + 0.03 * np.log(3))
+    assert first.score == pytest.approx(0.7)
     assert method.differences(query("abcd"), "far", "near") == (
         "words that tell far from near: 'abcd' (75% to 25%)",
     )
@@ -279,5 +263,26 @@ def test_a_missing_brand_lowers_what_is_accepted_more_than_the_rank() -> None:
     best = PagesightMethod(known).weigh(query("额度"), Hits(np.array([0]), np.array([1.0])))[0]
     # One picture, which shows it: -ln(0.5 / 2) nats.
     cost = 0.15 * np.log(4)
-    assert best.acceptance == pytest.approx(best.fit - cost)
-    assert best.score == pytest.approx(best.fit - 0.1 * cost)
+    likeness = best.without_terms(("missing_brand", "replaced_names"))
+    assert best.score == pytest.approx(likeness.score - cost)
+    assert best.rank_score == pytest.approx(likeness.rank_score - 0.1 * cost)
+
+
+def test_the_terms_add_up_to_both_scores_and_name_each_kind_of_evidence_once() -> None:
+    known = snapshot(
+        ("a", (1, 0), ["放心借", "额度"]),
+        ("b", (0, 1), ["设置"]),
+        facts={"a": LabelFacts(brands=("放心借",))},
+    )
+    best = PagesightMethod(known).weigh(query("额度"), Hits(np.array([0]), np.array([1.0])))[0]
+    assert [term.name for term in best.terms] == [
+        "looks",
+        "all_text",
+        "stable_text",
+        "discriminative_text",
+        "explained_text",
+        "missing_brand",
+        "replaced_names",
+    ]
+    assert best.score == sum(term.score for term in best.terms)
+    assert best.rank_score == sum(term.rank_score for term in best.terms)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
 from pagesight_server.recognition import entity_names, templates
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge
-from pagesight_server.recognition.evidence import Candidate, Query
+from pagesight_server.recognition.candidates import Candidate, Query
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.templates import Templates
 from tests.support.parts import image_id, reading, snapshot, unit
 
@@ -65,19 +65,19 @@ def direction(number: int) -> tuple[float, float, float]:
     return (1 + number % 7, 1 + number % 5, 1 + number % 3)
 
 
-def said(known: Knowledge) -> list[tuple[Candidate, ...]]:
+def all_candidates(known: Knowledge) -> list[tuple[Candidate, ...]]:
     """Candidates for some queries, and for every picture left out: all to the last bit."""
     method = known.method
-    asked = [
+    queries = [
         Query(embedding=unit(1, 2, 3), reading=reading(*TEXTS[:4])),
         Query(embedding=unit(3, 2, 1), reading=reading("满月借由九州银行提供", "还款")),
     ]
-    found = [method.weigh(query, method.search(query.embedding)) for query in asked]
+    candidates = [method.weigh(query, method.search(query.embedding)) for query in queries]
     for row, picture in enumerate(known.snapshot.pictures):
         query = Query(embedding=known.snapshot.embeddings[row], reading=picture.reading)
         hits = method.search(query.embedding, without=row)
-        found.append(method.weigh(query, hits, without=row))
-    return found
+        candidates.append(method.weigh(query, hits, without=row))
+    return candidates
 
 
 @given(steps=st.lists(st.tuples(galleries, facts), min_size=2, max_size=4))
@@ -89,7 +89,7 @@ def test_changes_lead_to_the_same_bits_as_reading_all_anew(
         now = gallery(held, brands)
         known = Knowledge.of(now, calibration=ALL_SAME, before=known)
         assert known.settled
-        assert said(known) == said(Knowledge.of(now, calibration=ALL_SAME))
+        assert all_candidates(known) == all_candidates(Knowledge.of(now, calibration=ALL_SAME))
 
 
 def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> None:
@@ -99,13 +99,13 @@ def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> Non
     quick = Knowledge.of(now, calibration=ALL_SAME, before=before, refit=False)
     whole = Knowledge.of(now, calibration=ALL_SAME)
     assert not quick.settled
-    assert said(quick) != said(whole)
-    asked = Query(embedding=unit(*direction(24)), reading=reading("还款"))
-    best = quick.method.weigh(asked, quick.method.search(asked.embedding))[0]
+    assert all_candidates(quick) != all_candidates(whole)
+    query = Query(embedding=unit(*direction(24)), reading=reading("还款"))
+    best = quick.method.weigh(query, quick.method.search(query.embedding))[0]
     assert best.label == "c"
     again = Knowledge.of(now, calibration=ALL_SAME, before=quick)
     assert again.settled
-    assert said(again) == said(whole)
+    assert all_candidates(again) == all_candidates(whole)
 
 
 def test_a_label_costs_no_more_than_its_first_pictures() -> None:
@@ -114,28 +114,28 @@ def test_a_label_costs_no_more_than_its_first_pictures() -> None:
     few = gallery(held, {})
     held[most] = ("a", ("还款",))  # Its id comes last.
     many = gallery(held, {})
-    asked = reading("还款")
-    assert Templates(few).weigh(asked).explained.tolist() == [0.0]
-    assert Templates(many).weigh(asked).explained.tolist() == [0.0]
+    query = reading("还款")
+    assert Templates(few).weigh(query).explained.tolist() == [0.0]
+    assert Templates(many).weigh(query).explained.tolist() == [0.0]
     # A picture that is not counted can be left out as well.
-    assert Templates(many).weigh(asked, without=most).explained.tolist() == [0.0]
+    assert Templates(many).weigh(query, without=most).explained.tolist() == [0.0]
 
 
-def test_numbers_of_strings_that_are_gone_are_given_out_anew() -> None:
+def test_ids_of_strings_that_are_gone_are_given_out_anew() -> None:
     known = Templates(gallery({0: ("a", ("还款",))}, {}))
     sizes = []
     for n in range(20):
         held: dict[int, Page] = {0: ("a", ("还款",)), 1: ("a", (f"第{chr(0x4E00 + n)}行",))}
         known = Templates(gallery(held, {}), known)
-        sizes.append(known.numbers)
+        sizes.append(known.id_count)
         assert known.weigh(reading("还款")).explained.tolist() == [1.0]
     assert max(sizes) <= templates.MAX_IDS_A_STRING * 2 + 1
 
 
 def test_what_is_not_text_is_no_line() -> None:
     known = Knowledge.of(gallery({0: ("a", ("***", "#"))}, {}), calibration=ALL_SAME)
-    found = known.method.weigh(
+    candidates = known.method.weigh(
         Query(embedding=unit(1, 1, 1), reading=reading("***")),
         known.method.search(np.asarray(unit(1, 1, 1))),
     )
-    assert [c.label for c in found] == ["a"]
+    assert [c.label for c in candidates] == ["a"]

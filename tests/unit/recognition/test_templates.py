@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.recognition.templates import Templates, TextEvidence
-from pagesight_server.text.reading import Box, Reading, TextLine, essence, page_lines
+from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.support.parts import snapshot
 
 
@@ -26,27 +26,6 @@ def of(evidence: TextEvidence, label: int) -> tuple[float, float, float]:
     )
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("可用额度 12,800.00 元", "可用额度#元"),
-        ("ＡＢＣ Ｌｉｍｉｔ", "abclimit"),
-        ("138****1234", "#"),
-        ("«!?»", ""),
-    ],
-)
-def test_the_essence_of_a_line_is_what_does_not_vary(text: str, told: str) -> None:
-    assert essence(text) == told
-
-
-def test_the_status_bar_and_lines_that_tell_nothing_are_left_out() -> None:
-    bar = TextLine("中国移动 5G", 1.0, Box(0, 5, 100, 30))
-    page = TextLine("我的额度", 1.0, Box(0, 100, 100, 130))
-    amount = TextLine("88,000.00", 1.0, Box(0, 150, 100, 180))
-    found = Reading(width_px=500, height_px=1000, lines=(bar, page, amount))
-    assert page_lines(found) == ["我的额度"]
-
-
 # Two labels. Both always show 姓名; only the first ever shows 基本信息, only the second 额度说明.
 TWO = snapshot(
     ("a", (1, 0), ["姓名", "基本信息", "北京市"]),
@@ -57,36 +36,36 @@ TWO = snapshot(
 
 
 def test_stable_text_counts_by_how_rare_it_is_elsewhere() -> None:
-    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    evidence = Templates(TWO).weigh(reading("姓名", "额度说明"))
     # Of a: 姓名 is at rate 1 in the one other label, weight ln(1 + 1/(1 + 1/2)) = 0.511; 基本信息
     # at rate 0, weight ln(1 + 1/(1/2)) = 1.099; each address at rate 0.5, weight 0.5 * 1.099.
     a = np.log(5 / 3) / (np.log(5 / 3) + np.log(3) + 2 * 0.5 * np.log(3))
-    assert of(found, 0)[0] == pytest.approx(a)
-    assert of(found, 1)[0] == pytest.approx(1.0)
+    assert of(evidence, 0)[0] == pytest.approx(a)
+    assert of(evidence, 1)[0] == pytest.approx(1.0)
 
 
 def test_discriminative_text_is_what_no_other_label_shows() -> None:
-    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
-    assert of(found, 0)[1] == 0.0
-    assert of(found, 1)[1] == pytest.approx(1.0)
+    evidence = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    assert of(evidence, 0)[1] == 0.0
+    assert of(evidence, 1)[1] == pytest.approx(1.0)
 
 
 def test_explained_is_the_share_of_the_query_that_the_label_has_shown() -> None:
     # 姓名 counts 2 characters, 额度说明 4: a explains 2 of 6.
-    found = Templates(TWO).weigh(reading("姓名", "额度说明"))
-    assert of(found, 0)[2] == pytest.approx(2 / 6)
-    assert of(found, 1)[2] == pytest.approx(1.0)
+    evidence = Templates(TWO).weigh(reading("姓名", "额度说明"))
+    assert of(evidence, 0)[2] == pytest.approx(2 / 6)
+    assert of(evidence, 1)[2] == pytest.approx(1.0)
 
 
 def test_a_long_line_counts_for_twelve_characters() -> None:
-    found = Templates(TWO).weigh(reading("姓名", "一二三四五六七八九十甲乙丙丁戊己庚辛"))
-    assert of(found, 0)[2] == pytest.approx(2 / 14)
+    evidence = Templates(TWO).weigh(reading("姓名", "一二三四五六七八九十甲乙丙丁戊己庚辛"))
+    assert of(evidence, 0)[2] == pytest.approx(2 / 14)
 
 
 def test_a_misread_line_counts_by_how_alike_it_is() -> None:
     # Ratio of 额度说明书 (5) and 额度说明 (4): 2 * 4 / 9.
-    found = Templates(TWO).weigh(reading("额度说明书"))
-    assert of(found, 1)[2] == pytest.approx(8 / 9)
+    evidence = Templates(TWO).weigh(reading("额度说明书"))
+    assert of(evidence, 1)[2] == pytest.approx(8 / 9)
 
 
 def test_a_left_out_picture_takes_its_strings_along() -> None:
@@ -100,8 +79,8 @@ def test_a_left_out_picture_takes_its_strings_along() -> None:
 
 def test_a_label_without_a_string_of_its_own_is_judged_by_all_its_strings() -> None:
     same = snapshot(("a", (1, 0), ["姓名"]), ("b", (0, 1), ["姓名"]))
-    found = Templates(same).weigh(reading("姓名"))
-    assert of(found, 0) == pytest.approx((1.0, 1.0, 1.0))
+    evidence = Templates(same).weigh(reading("姓名"))
+    assert of(evidence, 0) == pytest.approx((1.0, 1.0, 1.0))
 
 
 def test_readings_of_one_line_that_differ_by_a_character_are_one_string() -> None:
@@ -113,13 +92,13 @@ def test_readings_of_one_line_that_differ_by_a_character_are_one_string() -> Non
 
 @pytest.mark.parametrize("texts", [(), ("12:30", "88%")])
 def test_a_query_without_text_agrees_with_nothing(texts: tuple[str, ...]) -> None:
-    found = Templates(TWO).weigh(reading(*texts))
-    assert of(found, 0) == of(found, 1) == (0.0, 0.0, 0.0)
+    evidence = Templates(TWO).weigh(reading(*texts))
+    assert of(evidence, 0) == of(evidence, 1) == (0.0, 0.0, 0.0)
 
 
 def test_a_gallery_without_text_agrees_with_nothing() -> None:
-    found = Templates(snapshot(("a", (1, 0), []))).weigh(reading("姓名"))
-    assert of(found, 0) == (0.0, 0.0, 0.0)
+    evidence = Templates(snapshot(("a", (1, 0), []))).weigh(reading("姓名"))
+    assert of(evidence, 0) == (0.0, 0.0, 0.0)
 
 
 def test_an_empty_gallery_has_no_evidence() -> None:

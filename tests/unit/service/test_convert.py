@@ -27,8 +27,9 @@ from pagesight_server.gallery.model import ChangeKind
 from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Priority
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit

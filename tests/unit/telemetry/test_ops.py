@@ -20,8 +20,9 @@ from pagesight_server.common.errors import RequestError
 from pagesight_server.common.timings import Run
 from pagesight_server.config import Config, read_config
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.decision import Knowledge, decide
-from pagesight_server.recognition.evidence import Query
+from pagesight_server.recognition.candidates import Query
+from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry import Telemetry, setup, watch
 from pagesight_server.telemetry.drift import MIN_ANSWERS
 from pagesight_server.telemetry.exporting import exporters_of

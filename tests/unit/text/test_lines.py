@@ -1,10 +1,16 @@
-"""Lines laid beside lines: what was exchanged inside one, and what stands in the same place."""
+"""The lines of a page, the blocks in which two differ, and lines in the same place."""
 
 from __future__ import annotations
 
 import pytest
 
-from pagesight_server.text.lines import Place, blocks, middle, page
+from pagesight_server.text.lines import (
+    Place,
+    exchanged_blocks,
+    lines_below_status_bar,
+    median_place,
+    page_lines,
+)
 from pagesight_server.text.reading import Box, Reading, TextLine
 
 
@@ -32,14 +38,16 @@ from pagesight_server.text.reading import Box, Reading, TextLine
 def test_blocks_are_what_was_exchanged_where_enough_stayed(
     old: str, new: str, exchanged: list[tuple[str, str]]
 ) -> None:
-    assert blocks(old, new) == exchanged
+    assert exchanged_blocks(old, new) == exchanged
 
 
 def test_places_are_in_widths_of_the_picture_and_the_status_bar_has_none() -> None:
     bar = TextLine("中国移动", 1.0, Box(0, 0, 100, 30))
     line = TextLine("我的额度", 1.0, Box(100, 200, 300, 240))
-    found = page(Reading(width_px=400, height_px=1000, lines=(bar, line)))
-    assert [(one.essence, one.place) for one in found] == [("我的额度", Place(0.5, 0.55, 0.1))]
+    lines = page_lines(Reading(width_px=400, height_px=1000, lines=(bar, line)))
+    assert [(page_line.key, page_line.place) for page_line in lines] == [
+        ("我的额度", Place(0.5, 0.55, 0.1))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,32 @@ def test_near_lines_stand_in_the_same_place_and_are_of_one_size(other: Place, ne
     assert Place(0.5, 0.5, 0.05).near(other) is near
 
 
-def test_the_middle_of_places_is_their_median() -> None:
+def test_the_median_of_places_is_that_of_each_coordinate() -> None:
     places = [Place(0.1, 0.5, 0.1), Place(0.2, 0.9, 0.2), Place(0.9, 0.6, 0.3)]
-    assert middle(places) == Place(0.2, 0.6, 0.2)
+    assert median_place(places) == Place(0.2, 0.6, 0.2)
+
+
+def test_the_status_bar_and_lines_that_say_nothing_are_left_out() -> None:
+    bar = TextLine("中国移动 5G", 1.0, Box(0, 5, 100, 30))
+    title = TextLine("我的额度", 1.0, Box(0, 100, 100, 130))
+    amount = TextLine("88,000.00", 1.0, Box(0, 150, 100, 180))
+    page = Reading(width_px=500, height_px=1000, lines=(bar, title, amount))
+    assert [line.key for line in page_lines(page)] == ["我的额度"]
+    assert lines_below_status_bar(page) == [title, amount]
+
+
+@pytest.mark.parametrize(
+    ("bottom_px", "on_page"),
+    [
+        pytest.param(34, False, id="inside the bar"),
+        pytest.param(35, False, id="down to its bound"),
+        pytest.param(36, True, id="reaching below it"),
+    ],
+)
+def test_a_line_is_the_pages_when_it_reaches_below_the_status_bar(
+    bottom_px: int, on_page: bool
+) -> None:
+    # The bar is 3.5 % of 1000 pixels.
+    line = TextLine("我的额度", 1.0, Box(0, 5, 100, bottom_px))
+    page = Reading(width_px=500, height_px=1000, lines=(line,))
+    assert lines_below_status_bar(page) == [line] * on_page

@@ -1,4 +1,4 @@
-"""Which lines are the same: found without comparing all, and the same after changes as anew."""
+"""Spelling variants: found without comparing all, and the same after changes as from nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
-from pagesight_server.text.variants import ALIKE, Lines, differ_by_a_word
+from pagesight_server.text.variants import (
+    ALIKE,
+    SpellingVariants,
+    differ_by_a_word,
+    find_variant,
+    variant_similarities,
+    variants_among,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,51 +53,72 @@ TABLES = st.dictionaries(LINES, st.integers(1, 3), max_size=40)
 def test_the_rarest_characters_lose_no_line_that_is_alike(
     counts: Mapping[str, int], line: str
 ) -> None:
-    table = Lines(counts)
+    table = SpellingVariants(counts)
     expected = {
         text
-        for text in table.spellings()
+        for text in table.canonical_spellings()
         if fuzz.ratio(line, text) >= ALIKE and not differ_by_a_word(line, text)
     }
-    found = dict(table.alike(line))
+    found = dict(table.matches(line))
     assert found.keys() == expected
     assert all(ratio == fuzz.ratio(line, text) / 100 for text, ratio in found.items())
 
 
 @given(tables=st.lists(TABLES, min_size=2, max_size=4))
 def test_a_table_that_was_changed_is_the_table_made_whole(tables: list[Mapping[str, int]]) -> None:
-    changed = Lines(tables[0])
+    changed = SpellingVariants(tables[0])
     for before, counts in pairwise(tables):
-        spelled = {line: changed.spelling(line) for line in before}
-        changed = Lines(counts, changed)
-        whole = Lines(counts)
-        spellings = {line: whole.spelling(line) for line in counts}
-        assert {line: changed.spelling(line) for line in counts} == spellings
-        assert changed.moved == {
+        spelled = {line: changed.canonical(line) for line in before}
+        changed = SpellingVariants(counts, changed)
+        whole = SpellingVariants(counts)
+        spellings = {line: whole.canonical(line) for line in counts}
+        assert {line: changed.canonical(line) for line in counts} == spellings
+        assert changed.respelled == {
             line for line in before.keys() | counts if spelled.get(line) != spellings.get(line)
         }
         for line in counts:
-            assert sorted(changed.alike(line)) == sorted(whole.alike(line))
+            assert sorted(changed.matches(line)) == sorted(whole.matches(line))
 
 
 @given(counts=TABLES, later=TABLES)
 def test_a_change_leaves_the_table_before_as_it_was(
     counts: Mapping[str, int], later: Mapping[str, int]
 ) -> None:
-    before = Lines(counts)
-    told = {line: (before.spelling(line), sorted(before.alike(line))) for line in counts}
-    Lines(later, before)
-    assert {line: (before.spelling(line), sorted(before.alike(line))) for line in counts} == told
+    before = SpellingVariants(counts)
+    outcome = {line: (before.canonical(line), sorted(before.matches(line))) for line in counts}
+    SpellingVariants(later, before)
+    unchanged = {line: (before.canonical(line), sorted(before.matches(line))) for line in counts}
+    assert unchanged == outcome
 
 
 def test_a_line_stands_under_the_commonest_spelling() -> None:
-    table = Lines({"可用额度说明": 2, "可用额庹说明": 5})
-    assert table.spelling("可用额度说明") == "可用额庹说明"
-    assert Lines({"可用额度说明": 6, "可用额庹说明": 5}, table).spelling("可用额庹说明") == (
-        "可用额度说明"
-    )
+    table = SpellingVariants({"可用额度说明": 2, "可用额庹说明": 5})
+    assert table.canonical("可用额度说明") == "可用额庹说明"
+    later = SpellingVariants({"可用额度说明": 6, "可用额庹说明": 5}, table)
+    assert later.canonical("可用额庹说明") == "可用额度说明"
 
 
 def test_another_name_inside_a_line_makes_it_another_line() -> None:
-    table = Lines({"额度由放心借综合评估": 2, "额度由满月花综合评估": 1})
-    assert table.spelling("额度由满月花综合评估") == "额度由满月花综合评估"
+    table = SpellingVariants({"额度由放心借综合评估": 2, "额度由满月花综合评估": 1})
+    assert table.canonical("额度由满月花综合评估") == "额度由满月花综合评估"
+
+
+@given(lines=st.lists(LINES, max_size=6), others=st.lists(LINES, max_size=4, unique=True))
+def test_one_rule_says_what_a_variant_is_however_it_is_asked(
+    lines: list[str], others: list[str]
+) -> None:
+    similarities = variant_similarities(lines, others)
+    assert similarities.shape == (len(lines), len(others))
+    for line, row in zip(lines, similarities.tolist(), strict=True):
+        variants = variants_among(line, others)
+        assert row == [variants.get(other, 0.0) / 100 for other in others]
+        found = find_variant(line, others)
+        assert (found is None) == (not variants)
+        assert found is None or row[found] == max(row)
+
+
+def test_no_variant_is_found_where_the_most_similar_line_has_another_name() -> None:
+    # 18 of 20 characters equal, but 招商 and 民生 are two names; 书 is one character.
+    line = "已阅读招商个人信息授权"
+    assert find_variant(line, ["已阅读民生个人信息授权"]) is None
+    assert find_variant(line, ["已阅读民生个人信息授权", "已阅读招商个人信息授权书"]) == 1

@@ -10,7 +10,7 @@ import pytest
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.errors import ImageError, NotFoundError
 from pagesight_server.common.timings import StageTimes
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 from pagesight_server.workflows.pipeline import Pipeline
 from tests.support import WAIT_S

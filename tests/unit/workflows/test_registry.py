@@ -16,7 +16,7 @@ from pagesight_server.common.errors import BundleMismatchError, NotFoundError, S
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.gallery.snapshot import Changes, Snapshot
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
-from pagesight_server.recognition.decision import Knowledge
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.registry import Live, know
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES

@@ -13,6 +13,6 @@ and docs/recognition.md says what came of it.
 
 from pagesight_server.evaluation.detectors.detector import Detector, Kind
 from pagesight_server.evaluation.detectors.kinds import KINDS, check
-from pagesight_server.evaluation.detectors.left_out import LeftOut, left_out
+from pagesight_server.evaluation.detectors.left_out import left_out
 
-__all__ = ["KINDS", "Detector", "Kind", "LeftOut", "check", "left_out"]
+__all__ = ["KINDS", "Detector", "Kind", "check", "left_out"]

@@ -1,6 +1,7 @@
 """Detectors that first learn how pictures of one page vary, and forgive that.
 
-embeddings, less their label's mean ──SVD──> W: what varies within pages is made small
+embeddings, less their label's mean ──> `WithinLabelMetric` ──> distance of a label, cosine of a
+                                                                picture in that metric
 """
 
 from __future__ import annotations
@@ -9,47 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embeddings
 from pagesight_server.evaluation.detectors.detector import Scores
-
-SHRINKAGE = 0.1
-"""Share of the covariance that is taken as equal in all directions: with fewer pictures than
-dimensions most directions were never seen to vary."""
-
-Rows = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _Whitening:
-    """The inverse square root of the shrunk within-label covariance, applied by its few axes."""
-
-    mean: Rows
-    axes: Rows
-    """(axes, dimension), orthonormal: where pictures of one page were seen to vary."""
-    scales: Rows
-    """(axes,): by how much more each is shrunk than the rest."""
-    rest: float
-
-    @staticmethod
-    def of(embeddings: Embeddings, labels: Sequence[str]) -> tuple[_Whitening, Rows]:
-        """The whitening, and each label's mean before it."""
-        rows = embeddings.astype(np.float64)
-        owners = np.unique(list(labels), return_inverse=True)[1]
-        means = np.stack([rows[owners == owner].mean(axis=0) for owner in range(owners.max() + 1)])
-        within = rows - means[owners]
-        _, singular, axes = np.linalg.svd(within, full_matrices=False)
-        variances = singular**2 / max(1, len(rows) - len(means))
-        # A gallery of single pictures varies nowhere: then all directions count alike.
-        level = SHRINKAGE * float(variances.sum()) / rows.shape[1] or 1.0
-        rest = level**-0.5
-        scales = ((1 - SHRINKAGE) * variances + level) ** -0.5 - rest
-        return _Whitening(rows.mean(axis=0), axes, scales, rest), means
-
-    def apply(self, rows: Rows | Embeddings) -> Rows:
-        centred = np.asarray(rows, np.float64) - self.mean
-        return self.rest * centred + ((centred @ self.axes.T) * self.scales) @ self.axes
+from pagesight_server.recognition.whitening import WithinLabelMetric
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,43 +23,35 @@ class Mahalanobis:
     After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018.
     """
 
-    whitening: _Whitening
-    means: Rows
+    metric: WithinLabelMetric
+    means: Embeddings
+    """Mean embedding of each label, shape (labels, dimension)."""
 
     @staticmethod
     def fit(embeddings: Embeddings, labels: Sequence[str]) -> Mahalanobis:
         """One covariance for all labels, shrunk."""
-        whitening, means = _Whitening.of(embeddings, labels)
-        return Mahalanobis(whitening, whitening.apply(means))
+        codes = np.unique(list(labels), return_inverse=True)[1]
+        means = [embeddings[codes == code].mean(axis=0) for code in range(codes.max() + 1)]
+        return Mahalanobis(WithinLabelMetric.fit(embeddings, codes), np.stack(means))
 
     def score(self, queries: Embeddings) -> Scores:
         """Minus the distance."""
-        seen = self.whitening.apply(queries)
-        squares = (seen**2).sum(axis=1)[:, None] + (self.means**2).sum(axis=1)
-        distances = np.sqrt(np.maximum(0.0, squares - 2 * seen @ self.means.T))
-        nearest: Scores = distances.min(axis=1)
-        return -nearest
+        return np.asarray([-self.metric.distances(query, self.means).min() for query in queries])
 
 
 @dataclass(frozen=True, slots=True)
 class WhitenedTopOne:
     """Cosine of the nearest picture, after whitening."""
 
-    whitening: _Whitening
-    gallery: Rows
+    metric: WithinLabelMetric
+    gallery: Embeddings
 
     @staticmethod
     def fit(embeddings: Embeddings, labels: Sequence[str]) -> WhitenedTopOne:
         """Whitens the gallery."""
-        whitening, _ = _Whitening.of(embeddings, labels)
-        return WhitenedTopOne(whitening, _unit(whitening.apply(embeddings)))
+        codes = np.unique(list(labels), return_inverse=True)[1]
+        return WhitenedTopOne(WithinLabelMetric.fit(embeddings, codes), embeddings)
 
     def score(self, queries: Embeddings) -> Scores:
         """The greatest cosine, -1 to 1."""
-        cosines: Scores = _unit(self.whitening.apply(queries)) @ self.gallery.T
-        return np.asarray(cosines.max(axis=1))
-
-
-def _unit(rows: Rows) -> Rows:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(lengths, 1e-12))
+        return np.asarray([self.metric.cosines(query, self.gallery).max() for query in queries])

@@ -8,26 +8,18 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from pagesight_server.common.arrays import Embeddings
 from pagesight_server.evaluation.detectors.detector import Kind
+from pagesight_server.recognition.leave_one_out import LeftOutScores
 
 MAX_REFITS = 300
 """Fits on one side; larger galleries are left out in so many parts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeftOut:
-    """Scores of pictures left out of the gallery."""
-
-    own: tuple[float, ...]
-    pseudo: tuple[float, ...]
-
-
-def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftOut:
+def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftOutScores:
     """Fits a detector again and again, each time without a part of the gallery, and asks for it.
 
     A label's only picture is never `own`: without it the label would be unknown.
@@ -51,9 +43,10 @@ def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftO
             pictures[part].append(row)
             seen[label] += 1
         pages[places.setdefault(label, len(places)) % parts].append(row)
-    return LeftOut(
+    return LeftOutScores(
         own=_scores(kind, embeddings, labels, pictures.values()),
-        pseudo=_scores(kind, embeddings, labels, pages.values()) if len(counts) > 1 else (),
+        pseudo_unknown=_scores(kind, embeddings, labels, pages.values()) if len(counts) > 1 else (),
+        leads=(),
     )
 
 

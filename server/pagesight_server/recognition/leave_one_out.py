@@ -1,0 +1,103 @@
+"""Each picture of a gallery as if it were a query and not enrolled.
+
+    picture, not enrolled ──> candidates ─┬─ its own label among them ──> what a known page scores
+                                          └─ its own label left out ────> what an unknown one would
+
+Calibration, diagnostics and the comparison of methods all judge a gallery by this loop.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pagesight_server.gallery.snapshot import Snapshot, is_reserved
+from pagesight_server.recognition.candidates import NAME_TERMS, Candidate, Query, lead_over
+from pagesight_server.recognition.evidence import Method
+
+EMPTY_SCORE = -1.0
+"""Score of an answer from a gallery that holds no known page."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOutScores:
+    """What left-out pictures score."""
+
+    own: tuple[float, ...]
+    """Of pictures whose label has others: what a known page scores."""
+    pseudo_unknown: tuple[float, ...]
+    """Of all pictures against the other labels alone: what an unknown page of a like kind scores.
+    What names forbid does not count: an unknown page may bear the name."""
+    leads: tuple[float, ...]
+    """By how much the own label led the best other one, where it led and there was another."""
+
+
+def leave_one_out(
+    method: Method, snapshot: Snapshot, rows: Iterable[int], *, with_text: bool
+) -> Iterator[tuple[int, tuple[Candidate, ...]]]:
+    """The candidates of each picture, that picture left out.
+
+    Args:
+        method: Compares queries with the snapshot.
+        snapshot: The gallery.
+        rows: The pictures to leave out in turn.
+        with_text: Whether their text counts as read.
+    """
+    for row in rows:
+        reading = snapshot.pictures[row].reading if with_text else None
+        query = Query(embedding=snapshot.embeddings[row], reading=reading)
+        hits = method.search(query.embedding, without=row)
+        yield row, method.weigh(query, hits, without=row)
+
+
+def left_out_scores(
+    method: Method, snapshot: Snapshot, rows: Sequence[int], *, with_text: bool
+) -> LeftOutScores:
+    """Scores pictures of known pages, each left out, against their own label and all others.
+
+    A label's only picture cannot be left out and still be known: it speaks only for how
+    well the other pages fit it.
+
+    Args:
+        method: Compares queries with the snapshot.
+        snapshot: The gallery.
+        rows: Pictures of known pages.
+        with_text: Whether their text counts as read.
+    """
+    counts = Counter(picture.label for picture in snapshot.pictures)
+    own: list[float] = []
+    pseudo: list[float] = []
+    leads: list[float] = []
+    for row, candidates in leave_one_out(method, snapshot, rows, with_text=with_text):
+        label = snapshot.pictures[row].label
+        if counts[label] > 1:
+            own.append(answer_score(candidates))
+            known = [c for c in candidates if not is_reserved(c.label)]
+            if 0 < (lead := lead_over(label, known)) < math.inf:
+                leads.append(lead)
+        others = [candidate for candidate in candidates if candidate.label != label]
+        nearest = next((c for c in others if not is_reserved(c.label)), None)
+        if nearest is not None:
+            pseudo.append(nearest.without_terms(NAME_TERMS).score - unknown_lead(others))
+    return LeftOutScores(own=tuple(own), pseudo_unknown=tuple(pseudo), leads=tuple(leads))
+
+
+def answer_score(candidates: Sequence[Candidate]) -> float:
+    """The score of an answer: of the closest known page, less the lead of an unknown example.
+
+    Args:
+        candidates: Best first, examples of unknown pages among them.
+    """
+    known = next((c for c in candidates if not is_reserved(c.label)), None)
+    return EMPTY_SCORE if known is None else known.score - unknown_lead(candidates)
+
+
+def unknown_lead(candidates: Sequence[Candidate]) -> float:
+    """By how much the best example of an unknown page ranks above the closest known page, or 0."""
+    known = next((c for c in candidates if not is_reserved(c.label)), None)
+    example = next((c for c in candidates if is_reserved(c.label)), None)
+    if known is None or example is None:
+        return 0.0
+    return max(0.0, example.rank_score - known.rank_score)

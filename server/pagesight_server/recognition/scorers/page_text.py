@@ -1,0 +1,34 @@
+"""What pages of a label always show, what only they show, and what they ever showed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pagesight_server.recognition.candidates import Candidate, Term
+from pagesight_server.recognition.scorers.scorer import PageTextTerm, ScoredQuery
+
+
+class PageText:
+    """One of the three shares of `templates.TextEvidence`, which are all 0 to 1.
+
+    Args:
+        name: Which share.
+        weight: Share of it in the score.
+        place: Place of each label in the arrays of `TextEvidence`.
+    """
+
+    def __init__(self, name: PageTextTerm, weight: float, place: Mapping[str, int]) -> None:
+        self.name: PageTextTerm = name
+        self._weight = weight
+        self._place = place
+
+    def term(self, query: ScoredQuery, candidate: Candidate) -> Term:
+        """The label's share, times its weight."""
+        evidence = query.page_text
+        shares = {
+            "stable_text": evidence.stable,
+            "discriminative_text": evidence.discriminative,
+            "explained_text": evidence.explained,
+        }[self.name]
+        score = self._weight * float(shares[self._place[candidate.label]])
+        return Term(self.name, score, score)
