@@ -83,8 +83,11 @@ class Galleries(RuleBasedStateMachine):
         self.counted.append(len(state[0]))
 
     def changed(self, revision: int, state: State) -> None:
-        # Whoever enrols into a deleted gallery creates it, unless nothing can be enrolled.
-        self.deleted = self.deleted and state == self.past[-1]
+        if self.deleted and state == self.past[-1]:
+            # Nothing could be enrolled, so that no gallery came of it.
+            assert revision == 0
+            return
+        self.deleted = False
         if state != self.past[-1] or revision == len(self.past):
             self.append(state)
         assert revision == len(self.past) - 1
