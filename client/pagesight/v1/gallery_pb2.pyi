@@ -1207,11 +1207,11 @@ class Suspect(google.protobuf.message.Message):
     suggested_label: builtins.str
     """The label it would have been given if it were a query and not in the gallery."""
     own_score: builtins.float
-    """How well it fits the pages of its own label without it. Comparable with
-    suggested_score alone.
+    """How well it fits the pages of its own label without it: the rank_score of that
+    label as a candidate. Zero where its label is none.
     """
     suggested_score: builtins.float
-    """How well it fits suggested_label."""
+    """How well it fits suggested_label: the rank_score of that candidate."""
     suggested_image_id: builtins.str
     """The picture that speaks for suggested_label: SHA-256 in hexadecimal."""
     own_image_id: builtins.str

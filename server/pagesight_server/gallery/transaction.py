@@ -321,7 +321,8 @@ def image_key(image_id: str) -> bytes:
         key = b""
     if len(key) != 32:
         raise InvalidRequestError(
-            f"{image_id!r} is no image id: use the 64 hexadecimal digits that `list` shows"
+            f"{image_id!r} is no image id: use the 64 hexadecimal digits that "
+            "`pagesight gallery images` shows"
         )
     return key
 

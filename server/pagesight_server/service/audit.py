@@ -73,13 +73,13 @@ class Audit:
 
     def _since(self, name: str, revision: int) -> list[Revision]:
         """The revisions after one, oldest first."""
-        found: list[Revision] = []
+        revisions: list[Revision] = []
         before: int | None = None
         while True:
             page = self._store.history(name, before=before, limit=PAGE, deleted=True)
-            found += [made for made in page if made.revision > revision]
+            revisions += [made for made in page if made.revision > revision]
             if len(page) < PAGE or page[-1].revision <= revision:
-                return found[::-1]
+                return revisions[::-1]
             before = page[-1].revision
 
     def _made(self, kind: str, change: Change, applied: Applied) -> None:

@@ -210,14 +210,14 @@ class RequireRole(grpc.aio.ServerInterceptor):
         kind, _, secret = given.partition(" ")
         digest = hashlib.sha256(secret.encode()).digest()
         # All are compared, each in constant time: how long it takes tells nothing.
-        found = [token for token in self._tokens if hmac.compare_digest(token.sha256, digest)]
-        if kind.lower() != "bearer" or not found:
+        matches = [token for token in self._tokens if hmac.compare_digest(token.sha256, digest)]
+        if kind.lower() != "bearer" or not matches:
             raise UnauthenticatedError(
                 "this server asks for a token: send `authorization: Bearer TOKEN`"
                 if not given
                 else "no such token"
             )
-        return found[0]
+        return matches[0]
 
 
 def _refusing(handler: Any, error: RequestError) -> Any:

@@ -227,18 +227,21 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         options = convert.options_of(query, default_ocr=self._ocr)
         self._limits.spend(peer, len(query.image))
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
+        began_s = asyncio.get_running_loop().time()
+        if options.min_revision:
+            await self._until(options.gallery, options.min_revision, budget_s)
+        left_s = None
+        if budget_s is not None:
+            left_s = max(0.0, began_s + budget_s - asyncio.get_running_loop().time())
         try:
-            async with asyncio.timeout(budget_s) as budget:
-                if options.min_revision:
-                    await self._until(options.gallery, options.min_revision, budget_s)
-                left_s = budget.when()
-                if left_s is not None:
-                    left_s -= asyncio.get_running_loop().time()
-                async with self._gate.enter(options.priority, caller=caller, budget_s=left_s):
-                    message.admitted()
-                    answered = await self._pipeline.classify(
-                        query.image, gallery=options.gallery, ocr=options.ocr
-                    )
+            async with (
+                asyncio.timeout(left_s),
+                self._gate.enter(options.priority, caller=caller, budget_s=left_s),
+            ):
+                message.admitted()
+                answered = await self._pipeline.classify(
+                    query.image, gallery=options.gallery, ocr=options.ocr
+                )
         except TimeoutError:
             raise DeadlineError(
                 f"no answer within the {query.deadline_ms} ms that the request allowed"
@@ -256,7 +259,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         Raises:
             OverloadedError: as many wait as may wait for a place.
             DeadlineError: the budget ran out before.
-            NotFoundError: there is no such gallery either.
+            NotFoundError: there is no such gallery at all.
             BehindError: it did not come in `BEHIND_S`.
         """
         if self._behind >= self._gate.max_waiting:
@@ -272,10 +275,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 return
         finally:
             self._behind -= 1
-        self._pipeline.knowledge(gallery)
         message = f"gallery {gallery!r} is not at revision {revision} here yet"
         if budget_s is not None:
             raise DeadlineError(f"{message}, within the {1000 * budget_s:.0f} ms that were allowed")
+        self._pipeline.knowledge(gallery)
         raise BehindError(
             f"{message}: ask again, or another replica", retry_after_ms=BEHIND_RETRY_MS
         )

@@ -186,11 +186,11 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
     """The reply to a query."""
     decision, knowledge = answer.decision, answer.knowledge
     snapshot = knowledge.snapshot
-    told = Explanation()
+    explanation = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
-        told = explain(knowledge, answer.query, decision, pages=options.top_k)
-        reasons = (*told.reasons, *filter(None, (told.why_not,)))
+        explanation = explain(knowledge, answer.query, decision, pages=options.top_k)
+        reasons = (*explanation.reasons, *filter(None, (explanation.why_not,)))
     return pb.Classification(
         label=decision.label,
         closest_label=decision.closest_label,
@@ -201,7 +201,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         review_reasons=[_REVIEW_REASONS[reason] for reason in decision.review_reasons],
         outputs=snapshot.outputs(decision.label),
         candidates=[
-            _candidate(candidate, answer, told)
+            _candidate(candidate, answer, explanation)
             for candidate in decision.candidates[: options.top_k]
         ],
         reasons=reasons,
@@ -210,7 +210,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         encoder_bundle=snapshot.encoder_bundle,
         ocr_bundle=snapshot.ocr_bundle if answer.query.reading is not None else "",
         stage_ms=answer.stage_ms,
-        findings=map(_finding, told.findings),
+        findings=map(_finding, explanation.findings),
     )
 
 
@@ -228,7 +228,7 @@ def _box(box: Box | None) -> pb.Box | None:
     return pb.Box(**box._asdict()) if box is not None else None
 
 
-def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Candidate:
+def _candidate(candidate: Candidate, answer: Answer, explanation: Explanation) -> pb.Candidate:
     picture = answer.knowledge.snapshot.pictures[candidate.row]
     return pb.Candidate(
         label=candidate.label,
@@ -247,7 +247,7 @@ def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Ca
                 gallery_text=match.gallery_text,
                 similarity=match.similarity,
             )
-            for match in told.matching_lines.get(candidate.label, ())
+            for match in explanation.matching_lines.get(candidate.label, ())
         ],
     )
 
@@ -276,7 +276,7 @@ def change_of(change: gpb.Change) -> Change:
     )
 
 
-def gallery(info: GalleryInfo, known: Knowledge | None) -> gpb.Gallery:
+def gallery(info: GalleryInfo, knowledge: Knowledge | None) -> gpb.Gallery:
     """One gallery, and where `other` begins in it if this server knows it."""
     return gpb.Gallery(
         name=info.name,
@@ -285,13 +285,13 @@ def gallery(info: GalleryInfo, known: Knowledge | None) -> gpb.Gallery:
         labels=info.labels,
         encoder_bundle=info.encoder_bundle,
         ocr_bundle=info.ocr_bundle,
-        calibration=_calibration(known) if known is not None else None,
+        calibration=_calibration(knowledge) if knowledge is not None else None,
     )
 
 
-def _calibration(known: Knowledge) -> gpb.Calibration:
-    made = known.calibration
-    own = known.snapshot.revision if known.settled else 0
+def _calibration(knowledge: Knowledge) -> gpb.Calibration:
+    made = knowledge.calibration
+    own = knowledge.snapshot.revision if knowledge.settled else 0
     return gpb.Calibration(
         threshold_with_text=made.threshold_with_text,
         threshold_without_text=made.threshold_without_text,

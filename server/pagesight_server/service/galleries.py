@@ -51,10 +51,10 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             position = convert.position_of(request.page_token, str)
             galleries = self._store.galleries(after=position[0] if position else "", limit=size + 1)
             more = len(galleries) > size
-            known = self._live.known()
+            knowledge = self._live.known()
             return pb.ListGalleriesResponse(
                 galleries=[
-                    convert.gallery(info, known.get(info.name)) for info in galleries[:size]
+                    convert.gallery(info, knowledge.get(info.name)) for info in galleries[:size]
                 ],
                 next_page_token=convert.page_token(galleries[size - 1].name) if more else "",
             )
@@ -68,8 +68,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         def work() -> pb.GetGalleryResponse:
             info = self._store.gallery(convert.gallery_of(request.gallery))
-            known = self._live.known().get(info.name)
-            return pb.GetGalleryResponse(gallery=convert.gallery(info, known))
+            knowledge = self._live.known().get(info.name)
+            return pb.GetGalleryResponse(gallery=convert.gallery(info, knowledge))
 
         return await answer(context, asyncio.to_thread(work))
 
@@ -102,11 +102,11 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 await self._live.refresh()
                 result = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
-                known = self._live.known().get(change.gallery)
-                if not added or known is None:
+                knowledge = self._live.known().get(change.gallery)
+                if not added or knowledge is None:
                     # Nothing new, or a repeat of what was enrolled into a gallery deleted since.
                     return result
-                duplicates = await in_thread(lambda: near_duplicates(known, added))
+                duplicates = await in_thread(lambda: near_duplicates(knowledge, added))
                 return convert_curation.with_near_duplicates(result, duplicates)
 
         await answer_with_progress(context, pb.EnrolResponse, work)
@@ -241,8 +241,10 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         def work(report: Report) -> pb.Diagnosis:
             limit = convert_curation.max_images(request.max_images)
-            known = self._live.get(convert.gallery_of(request.gallery))
-            return convert_curation.diagnosis(diagnose(known, max_images=limit, progress=report))
+            knowledge = self._live.get(convert.gallery_of(request.gallery))
+            return convert_curation.diagnosis(
+                diagnose(knowledge, max_images=limit, progress=report)
+            )
 
         await self._examine(context, pb.DiagnoseResponse, work)
 
@@ -252,8 +254,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Brand names for a person to confirm."""
 
         def work(report: Report) -> pb.BrandSuggestions:
-            known = self._live.get(convert.gallery_of(request.gallery))
-            return convert_curation.suggestions(known, report)
+            knowledge = self._live.get(convert.gallery_of(request.gallery))
+            return convert_curation.suggestions(knowledge, report)
 
         await self._examine(context, pb.SuggestBrandsResponse, work)
 

@@ -107,12 +107,12 @@ class CallerLimits:
         return caller
 
     def _described(self) -> str:
-        said = []
+        limits = []
         if self._calls.per_second:
-            said.append(f"{self._calls.per_second:g} calls")
+            limits.append(f"{self._calls.per_second:g} calls")
         if self._bytes.per_second:
-            said.append(f"{int(self._bytes.per_second):,} bytes")
-        return f"{' and '.join(said)} a second"
+            limits.append(f"{int(self._bytes.per_second):,} bytes")
+        return f"{' and '.join(limits)} a second"
 
 
 def caller_of(peer: str) -> str:
