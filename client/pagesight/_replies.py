@@ -242,23 +242,28 @@ ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
 def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
-    """Returns the result of a call that answers with progress, after telling all of that.
+    """Returns the result of a call that answers with progress, once it has told all of that.
 
     Raises:
-        InternalError: The call ends without a result.
+        InternalError: The last message is no result.
     """
+    result = None
+    # To the end: a call that is left in the midst holds its connection.
     for reply in replies:
-        if (result := _result(reply, progress)) is not None:
-            return result
-    raise InternalError("the server ended the call without a result")
+        result = _result(reply, progress)
+    if result is None:
+        raise InternalError("the server ended the call without a result")
+    return result
 
 
 async def last_async(replies: AsyncIterable[Any], progress: ProgressCallback | None) -> Any:
     """As `last`, for event loops."""
+    result = None
     async for reply in replies:
-        if (result := _result(reply, progress)) is not None:
-            return result
-    raise InternalError("the server ended the call without a result")
+        result = _result(reply, progress)
+    if result is None:
+        raise InternalError("the server ended the call without a result")
+    return result
 
 
 def _result(reply: Any, progress: ProgressCallback | None) -> Any | None:

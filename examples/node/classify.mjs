@@ -19,6 +19,7 @@ const definition = loader.loadSync("pagesight/v1/classifier.proto", {
   keepCase: true,
   longs: Number,
   enums: String,
+  defaults: true, // a doubt of zero is a number, and no reasons are an empty list
   oneofs: true,
 });
 const { ClassifierService } = grpc.loadPackageDefinition(definition).pagesight.v1;
