@@ -20,6 +20,9 @@ Only this package needs the extra `cli`; nothing of the client imports it.
 
 from __future__ import annotations
 
+import importlib.metadata
+from typing import Annotated
+
 import typer
 
 from pagesight._cli import gallery
@@ -36,6 +39,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pagesight {importlib.metadata.version('pagesight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version of pagesight and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that precede a command."""
+
+
 app.command()(classify)
 app.command()(load)
 app.add_typer(gallery.app, name="gallery")

@@ -323,6 +323,7 @@ def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> N
     assert Machine.over_codes >= examples, f"{Machine.over_codes} searches over codes and changes"
 
 
+@pytest.mark.heavy
 def test_any_interleaving_over_codes_answers_like_brute_force(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
