@@ -108,7 +108,7 @@ class SecurityConfig(_Section):
     client_ca: Path | None = None
     """Authorities of callers' certificates, PEM: mutual TLS."""
     tokens: Path | None = None
-    """File of bearer tokens and their roles (service/security.py)."""
+    """File of bearer tokens and their roles (service/auth.py)."""
     allow_plaintext: bool = False
     """Listen on another address than loopback without TLS."""
 
