@@ -70,7 +70,7 @@ def test_a_folder_becomes_a_table_of_answers(pagesight: Run, shots: Path) -> Non
     assert "deep/3.webp unsure (review) 0.875 ≥ 0.625 zsyh_user_info 0.250 40" in lines
     assert lines[-1] == "3 pictures: 2 known, 1 other, 1 to review"
     assert max(map(len, result.stdout.splitlines())) <= 100
-    assert result.stderr == ""
+    assert result.stderr == "left out: 1 not named like a picture\n"
 
 
 def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots: Path) -> None:
@@ -115,6 +115,7 @@ def test_pictures_that_fail_are_one_line_each_and_exit_code_1(pagesight: Run, sh
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == ("5 pictures: 2 known, 1 other, 1 to review, 2 failed")
     assert result.stderr.splitlines() == [
+        "left out: 1 not named like a picture",
         f"{shots}/4.png: the picture is neither JPEG, PNG nor WebP",
         f"cannot read {shots}/gone.png: No such file or directory",
     ]
@@ -133,7 +134,8 @@ def test_options_of_the_command_reach_the_server(
 def test_an_unreachable_server_is_one_line_that_says_how_to_start_one(
     pagesight: Run, shots: Path
 ) -> None:
-    for arguments in (["classify", shots], ["classify", shots, "--json"], ["gallery", "list"]):
+    picture = shots / "1.png"
+    for arguments in (["classify", picture], ["classify", picture, "--json"], ["gallery", "list"]):
         result = pagesight(*arguments, "--address", "127.0.0.1:1")
         assert result.exit_code == 1
         assert result.stdout == ""
@@ -246,7 +248,8 @@ def test_label_folders_are_enrolled_one_revision_each(
     assert "dxm_user_info 2 0 0 1" in lines
     assert "zsyh_amount 1 0 1 2" in lines
     assert result.stderr.splitlines() == [
-        f"1 picture directly in {pages} left out: put them into a label's folder, or give --label",
+        "left out: 1 in no label's folder",
+        "put pictures into a label's folder, or give --label",
         f"{pages}/zsyh_amount/x.png: not a picture",
     ]
     assert {(change.gallery, change.author) for change in server.gallery.changes} == {

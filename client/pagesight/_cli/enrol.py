@@ -40,12 +40,11 @@ def enrol(
       pagesight gallery enrol new.png old.png --label dxm_user_info
       pagesight gallery enrol pages/     (pages/dxm_user_info/1.png, pages/zsyh_amount/1.png, ...)
     """
-    found = files.labelled(paths, label)
-    for folder, left_out in files.unlabelled(paths, label):
-        session.warn(
-            f"{render.count(left_out, 'picture')} directly in {render.shown(folder)} left out: "
-            "put them into a label's folder, or give --label"
-        )
+    in_folders = files.labelled(paths, label)
+    session.tell_left_out(in_folders.left_out_in_words)
+    if files.NOT_IN_A_LABEL_FOLDER in in_folders.left_out:
+        session.warn("put pictures into a label's folder, or give --label")
+    found = in_folders.pictures
     rows: list[tuple[str, int, int, int, int]] = []
     failures: list[str] = []
     same: list[str] = []

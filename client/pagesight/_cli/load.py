@@ -145,12 +145,15 @@ def load(
         _wrong("--steps says the rates: leave --rate out")
     if arrivals not in ("poisson", "constant"):
         _wrong(f"--arrivals is poisson or constant, not {arrivals!r}")
+    in_folders = [files.pictures([path]) for path in paths]
+    for found in in_folders:
+        session.tell_left_out(found.left_out_in_words)
     try:
         targets = [slos.parse(text) for text in slo or []]
         rates = sorted(_numbers(steps, "--steps")) if steps else []
         budgets = parse_weighted(deadline_ms, "--deadline-ms") if deadline_ms else {}
         plan = Plan(
-            groups=[[str(file) for file in files.pictures([path])] for path in paths],
+            groups=[[str(file) for file in found.pictures] for found in in_folders],
             names=[str(path) for path in paths],
             weights=_numbers(weights, "--weights") if weights else [],
             repeat=repeat,

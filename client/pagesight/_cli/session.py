@@ -56,6 +56,7 @@ __all__ = [
     "preparing",
     "progress",
     "teaching",
+    "tell_left_out",
     "warn",
 ]
 
@@ -72,6 +73,12 @@ def _messages() -> Console:
 def warn(message: str) -> None:
     """Says what one item's matter is, without ending the command."""
     _messages().print(message, style="red")
+
+
+def tell_left_out(words: str) -> None:
+    """Says what of the folders was left out, and why; nothing where nothing was."""
+    if words:
+        _messages().print(f"left out: {words}", style="yellow")
 
 
 def fail(message: str) -> NoReturn:

@@ -24,6 +24,7 @@ from pagesight_server.cli.options import (
     out,
     progress,
     settings_of,
+    tell_left_out,
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
@@ -77,6 +78,7 @@ def calibrate(
             placed = found.calibration
             opened.put_calibration(gallery, known.snapshot.revision, key, placed.to_json())
             known = replace(known, calibration=placed)
+            tell_left_out(validation)
     calibration = known.calibration
     if as_json:
         body = {"revision": known.snapshot.revision, "calibration_revision": calibration.revision}

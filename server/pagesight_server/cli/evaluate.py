@@ -26,6 +26,7 @@ from pagesight_server.cli.options import (
     out,
     progress,
     settings_of,
+    tell_left_out,
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, cores
@@ -86,6 +87,7 @@ def evaluate(
             quiet=as_json,
         )
     )
+    tell_left_out(folder)
     if as_json:
         typer.echo(evaluation.metrics_json(run), nl=False)
         return

@@ -33,7 +33,7 @@ from pagesight_server.workflows.knowledge import load_knowledge
 
 def index(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Holds <label>/*.jpg, .png, .webp.")
+        Path, typer.Argument(metavar="DIR", help="Holds one folder of pictures for each label.")
     ],
     store: StoreOption = None,
     bundles: BundlesOption = None,

@@ -9,9 +9,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pagesight_server.config import Config, read_config
+from pagesight_server.gallery.folder import read_folder
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -58,6 +60,12 @@ def progress(what: str) -> Progress:
         transient=True,
         disable=not err.is_terminal,
     )
+
+
+def tell_left_out(folder: Path) -> None:
+    """Says on stderr which files of a folder of labelled screenshots were left out, and why."""
+    if words := read_folder(folder).left_out_in_words:
+        err.print(f"[yellow]left out[/] {escape(words)}", soft_wrap=True)
 
 
 def user() -> str:
