@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import sys
 import warnings
 from typing import Annotated
@@ -57,6 +58,10 @@ def main() -> None:
     # Pillow warns of each damaged tag of a picture. Who sends pictures must not fill our log, nor
     # the memory in which Python keeps what it has warned of.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding lacks, such as a yen sign in GBK, costs no answer.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except PagesightError as error:

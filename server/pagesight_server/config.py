@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import math
 import os
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from pagesight_server.common.errors import SetupError
@@ -280,13 +281,13 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
             if file is not None:
-                toml = TomlConfigSettingsSource(settings_cls, file)
-                unknown = sorted(set(toml.toml_data) - _SECTIONS)
+                toml = _read_toml(file)
+                unknown = sorted(set(toml) - _SECTIONS)
                 if unknown:
                     raise SetupError(
                         f"{file}: unknown setting {unknown[0]!r}; known are {sorted(_SECTIONS)}"
                     )
-                sources.append(toml)
+                sources.append(InitSettingsSource(settings_cls, toml))
             return tuple(sources)
 
     if file is not None and not file.is_file():
@@ -299,6 +300,16 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
         raise SetupError(f"setting {where}: {first['msg']}") from None
     except SettingsError as error:
         raise SetupError(f"environment: {error}") from None
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    """Reads a settings file, as UTF-8 with or without a byte order mark.
+
+    Raises:
+        SetupError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SetupError(f"{file}: {error}") from None
 

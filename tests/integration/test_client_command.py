@@ -459,6 +459,35 @@ def test_suggested_brands_are_comments_until_a_person_confirms_them(
     assert printed[1]["suggestions"] == [{"text": "度小满", "reason": "a title", "images": 1}]
 
 
+@pytest.mark.parametrize("encoding", ["gbk", "ascii", "cp1252"])
+def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(
+    server: FakeServer, tmp_path: Path, encoding: str
+) -> None:
+    names = ["1.png", "¥ 5 €.png", "登录.png", "\U0001f600.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"login")
+    command = [sys.executable, "-m", "pagesight", "classify", ".", "--address", server.address]
+
+    def printed(*options: str) -> bytes:
+        done = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    for options in ([], ["--explain"]):
+        table = printed(*options).decode(encoding)
+        assert table.rstrip().endswith("4 pictures: 4 known, 0 other")
+        assert "\\U0001f600.png" in table
+    found = [json.loads(line) for line in printed("--json").decode("utf-8").splitlines()]
+    assert {row["file"] for row in found} == set(names)
+
+
 def test_file_names_that_are_no_text_do_no_harm(pagesight: Run, tmp_path: Path) -> None:
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff\x1b[31m.png")
     Path(name).write_bytes(b"login")

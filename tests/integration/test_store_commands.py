@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,6 +54,22 @@ def test_check_says_that_a_store_is_sound(command: Run, path: Path) -> None:
     assert command("check") == (0, f"{path} is sound: default at revision 1\n", "")
     code, out, _ = command("check", "--json")
     assert (code, json.loads(out)) == (0, {"galleries": {"default": 1}, "findings": []})
+
+
+def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) -> None:
+    store = Gallery(path)
+    enrol(store, {"one": "a"}, gallery="¥ 店")
+    store.close()
+    command = [sys.executable, "-m", "pagesight_server", "gallery", "check", "--store", str(path)]
+
+    def printed(*options: str) -> bytes:
+        environment = {**os.environ, "PYTHONIOENCODING": "gbk"}
+        return subprocess.run(
+            [*command, *options], env=environment, stdout=subprocess.PIPE, check=True
+        ).stdout
+
+    assert printed().decode("gbk").endswith("default at revision 1, \\xa5 店 at revision 1\n")
+    assert json.loads(printed("--json"))["galleries"] == {"default": 1, "¥ 店": 1}
 
 
 def test_check_fails_with_each_fault_on_a_line(command: Run, path: Path) -> None:

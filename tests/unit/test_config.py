@@ -142,6 +142,13 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         read_config(file, {})
 
 
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "pagesight.toml"
+    file.write_bytes(b"\xef\xbb\xbfstore = 'my.db'\r\n[server]\r\nport = 1\r\n")
+    config = read_config(file, {})
+    assert (config.store, config.server.port) == (Path("my.db"), 1)
+
+
 def test_settings_cannot_be_changed_afterwards() -> None:
     with pytest.raises(ValueError, match="frozen"):
         read_config(None, {}).server.port = 1

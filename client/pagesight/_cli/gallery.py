@@ -283,7 +283,7 @@ def get_labels(
     with session.connected(address) as client:
         known = client.get_labels(gallery=gallery)
     if toml:
-        typer.echo(labels.write(known.labels), nl=False)
+        wire.print_text(labels.write(known.labels))
     elif as_json:
         for row in known.labels:
             wire.print_line(row)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from pagesight._cli import files, session
+from pagesight._cli import files, session, wire
 
 if TYPE_CHECKING:
     from pagesight._load.plan import Plan
@@ -214,7 +214,7 @@ def _run(
     if out is not None:
         _write(report, out)
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        wire.print_text(json.dumps(report, ensure_ascii=False) + "\n")
     else:
         session.output().print(load_page.summary(report))
         if out is not None:
@@ -261,7 +261,7 @@ def _compare(paths: list[Path], tolerance: float, *, as_json: bool) -> None:
     except ValueError as error:
         session.fail(str(error))
     if as_json:
-        typer.echo(json.dumps(found.plain(), ensure_ascii=False))
+        wire.print_text(json.dumps(found.plain(), ensure_ascii=False) + "\n")
     else:
         session.output().print(load_page.comparison(found))
     if found.is_worse:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -22,6 +21,7 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
     tell_left_out,
@@ -85,7 +85,7 @@ def calibrate(
         told = {k: v for k, v in asdict(calibration).items() if k != "revision"}
         figures = asdict(found) if found else {}
         figures.pop("calibration", None)
-        typer.echo(json.dumps(body | told | ({"validation": figures} if found else {})))
+        print_json(body | told | ({"validation": figures} if found else {}))
         return
     pictures = "pictures left out in turn"
     if calibration.source == "validation":

@@ -24,6 +24,7 @@ from pagesight_server.cli.options import (
     MethodOption,
     StoreOption,
     out,
+    print_text,
     progress,
     settings_of,
     tell_left_out,
@@ -89,7 +90,7 @@ def evaluate(
     )
     tell_left_out(folder)
     if as_json:
-        typer.echo(evaluation.metrics_json(run), nl=False)
+        print_text(evaluation.metrics_json(run))
         return
     out.print(evaluation.summary(run))
     if comparison is not None:

@@ -8,7 +8,6 @@ All but `restore` onto a damaged file may run while servers serve the store.
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
     user,
@@ -43,7 +43,7 @@ app = typer.Typer(
 
 def _tell(as_json: bool, body: dict[str, object], line: str) -> None:
     if as_json:
-        typer.echo(json.dumps(body, ensure_ascii=False))
+        print_json(body)
     else:
         out.print(escape(line), soft_wrap=True)
 
@@ -63,7 +63,7 @@ def check(
         findings = backups.check(opened)
         revisions = opened.revisions()
     if as_json:
-        typer.echo(json.dumps({"galleries": revisions, "findings": findings}, ensure_ascii=False))
+        print_json({"galleries": revisions, "findings": findings})
     else:
         for finding in findings:
             err.print(escape(finding), soft_wrap=True)
@@ -203,7 +203,7 @@ def reindex(
     if as_json:
         missing = [{"image_id": i, "reason": reason} for i, reason in report.missing]
         body = {"revision": report.revision, "computed": report.computed}
-        typer.echo(json.dumps(body | {"switched": report.switched, "missing": missing}))
+        print_json(body | {"switched": report.switched, "missing": missing})
     else:
         for image_id, reason in report.missing:
             err.print(f"[yellow]cannot move[/] {image_id}: {escape(reason)}", soft_wrap=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
     user,
@@ -60,11 +60,8 @@ def index(
             for i, found in near.items()
             for p in found
         ]
-        typer.echo(
-            json.dumps(
-                body | {"skipped": skipped, "left_out": report.left_out, "near_duplicates": same},
-                ensure_ascii=False,
-            )
+        print_json(
+            body | {"skipped": skipped, "left_out": report.left_out, "near_duplicates": same}
         )
         return
     for image_id, found in near.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -66,6 +67,17 @@ def tell_left_out(folder: Path) -> None:
     """Says on stderr which files of a folder of labelled screenshots were left out, and why."""
     if words := read_folder(folder).left_out_in_words:
         err.print(f"[yellow]left out[/] {escape(words)}", soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Prints one line of JSON: UTF-8, whatever the terminal speaks."""
+    print_text(json.dumps(value, ensure_ascii=False) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Prints what a program will read: UTF-8, whatever the terminal speaks."""
+    # A lone surrogate, as of a file's name, becomes the escape that JSON has for it.
+    typer.echo(text.encode("utf-8", "backslashreplace"), nl=False)
 
 
 def user() -> str:

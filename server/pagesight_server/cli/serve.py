@@ -26,6 +26,7 @@ from pagesight_server.cli.options import (
     MethodOption,
     StoreOption,
     out,
+    print_json,
     settings_of,
 )
 from pagesight_server.config import Config
@@ -183,7 +184,7 @@ def doctor(
     found = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
     if as_json:
         ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
-        typer.echo(json.dumps(ok | found.facts, ensure_ascii=False))
+        print_json(ok | found.facts)
     else:
         for what, value in found.facts.items():
             told = value if isinstance(value, str | int) else json.dumps(value)

@@ -92,7 +92,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         SetupError: it cannot be read or says something that cannot be.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("token", [])
+        entries = tomllib.loads(path.read_text("utf-8-sig")).get("token", [])
         tokens = tuple(
             Token(
                 name=str(entry["name"]),
