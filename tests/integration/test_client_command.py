@@ -263,6 +263,51 @@ def test_label_folders_are_enrolled_one_revision_each(
     assert "dxm_user_info 0 2 0 2" in " ".join(again.stdout.split())
 
 
+def test_a_label_with_more_pictures_than_a_call_may_hold_takes_several(
+    pagesight: Run, server: FakeServer, tmp_path: Path
+) -> None:
+    server.gallery.max_enrol_items = 3
+    folder = tmp_path / "pages" / "a"
+    folder.mkdir(parents=True)
+    for name in "abcdefg":
+        (folder / f"{name}.png").write_bytes(name.encode())
+    result = pagesight("gallery", "enrol", folder.parent, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = rows(result)
+    assert [(Path(row["file"]).stem, row["revision"]) for row in found] == [
+        *zip("abc", [1] * 3, strict=True),
+        *zip("def", [2] * 3, strict=True),
+        ("g", 3),
+    ]
+    assert all(row["added"] for row in found)
+
+
+def test_an_enrolment_that_was_broken_off_goes_on_and_sends_nothing_twice(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    assert pagesight("gallery", "enrol", pages / "zsyh_amount", "--label", "zsyh_amount").stdout
+    sent = len(server.gallery.sources)
+    result = pagesight("gallery", "enrol", pages)
+    assert result.exit_code == 0, result.stderr
+    assert server.gallery.sources[sent:] == ["dxm_user_info/a.png", "dxm_user_info/b.png"]
+    table = " ".join(result.stdout.split())
+    assert "dxm_user_info 2 0 0 2" in table
+    assert "zsyh_amount 0 1 0 2" in table
+    again = rows(pagesight("gallery", "enrol", pages, "--json"))
+    assert [(row["added"], row["revision"]) for row in again] == [(False, 2)] * 3
+    assert {row["image_id"] for row in again} == {image_id(name) for name in (b"a", b"b", b"c")}
+
+
+def test_a_gallery_that_is_full_is_not_tried_in_smaller_calls(
+    pagesight: Run, server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"too many")
+    (tmp_path / "2.png").write_bytes(b"another")
+    result = pagesight("gallery", "enrol", tmp_path, "--label", "a")
+    assert (result.exit_code, result.stderr) == (1, "pagesight: too many\n")
+    assert server.gallery.images == {}
+
+
 def test_an_enrolment_that_may_not_race_does_not(
     pagesight: Run, server: FakeServer, pages: Path
 ) -> None:
@@ -314,6 +359,30 @@ def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: P
     assert "12:03" not in shown
     made = rows(pagesight("gallery", "history", "--limit", "0", "--json"))
     assert [row["revision"] for row in made] == [5, 4, 3, 2, 1]
+
+
+def test_the_first_characters_of_an_id_are_enough_where_no_other_picture_has_them(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    pagesight("gallery", "enrol", pages)
+    short = image_id(b"a")[:12]
+    assert pagesight("gallery", "relabel", "zsyh_amount", short.upper()).exit_code == 0
+    assert server.gallery.images[image_id(b"a")] == "zsyh_amount"
+    assert pagesight("gallery", "remove", short, image_id(b"b")).exit_code == 0
+    assert list(server.gallery.images) == [image_id(b"c")]
+    gone = pagesight("gallery", "remove", short)
+    assert (gone.exit_code, gone.stderr) == (
+        1,
+        f"pagesight: the gallery has no picture whose id begins with {short}\n",
+    )
+    twin = image_id(b"c")[:12] + "0" * 52
+    server.gallery["default"].images[twin] = "zsyh_amount"
+    several = pagesight("gallery", "remove", image_id(b"c")[:12])
+    assert several.exit_code == 1
+    assert f"is short for several pictures: {twin}" in several.stderr
+    assert len(server.gallery.images) == 2
+    for wrong in (short[:11], "x" * 12, "0" * 65):
+        assert pagesight("gallery", "remove", wrong).exit_code == 2
 
 
 def test_galleries_are_listed_shown_and_deleted(

@@ -117,6 +117,30 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     assert command("purge", picture_id("two"), "--forget-missing")[0] == 0
 
 
+def test_a_picture_is_purged_by_the_first_characters_of_its_id(command: Run, path: Path) -> None:
+    code, _, err = command("purge", "0" * 12)
+    assert (code, err) == (
+        1,
+        "pagesight-server: the store has no picture whose id begins with 000000000000\n",
+    )
+    twin = bytes.fromhex(ONE[:12] + "0" * 52)
+    database = sqlite3.connect(path)
+    database.execute("INSERT INTO images VALUES (?, 1, 1, NULL)", (twin,))
+    database.commit()
+    code, _, err = command("purge", ONE[:12])
+    assert (code, f"is short for several pictures: {twin.hex()}" in err) == (1, True)
+    database.execute("DELETE FROM images WHERE id = ?", (twin,))
+    database.commit()
+    database.close()
+    assert command("purge", ONE[:12])[0] == 0
+    assert command("purge", ONE[:12].upper())[0] == 0  # once more, as after one that was killed
+    store = Gallery(path)
+    assert store.purged() == [ONE]
+    store.close()
+    for wrong in (ONE[:11], "x" * 12, "0" * 65):
+        assert "is no image id" in command("purge", wrong)[2]
+
+
 def test_expired_content_goes_by_the_setting(command: Run, path: Path, tmp_path: Path) -> None:
     store = Gallery(path, now_ms=lambda: 1000)  # long ago
     store.remove(Change(), [ONE])

@@ -10,6 +10,7 @@
     changes    the options of all commands that change a gallery
     session    the server, the terminal, progress, failures: shared by all commands
     files      which pictures a path means, and of which label
+    ids        ids of pictures, in full or their first characters
     labels     labels.toml
     load_page  what a load found, as text
     render     how results look to people       (rich)

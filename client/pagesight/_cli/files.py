@@ -63,6 +63,12 @@ class LabelledFile:
     source: str
     """For the history: the path from the folder that was named, never a home folder."""
 
+    @property
+    def size_bytes(self) -> int:
+        """How long the file is; 0 where it is none."""
+        status = _status(self.path)
+        return status.st_size if status else 0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found(Generic[_File]):
@@ -106,6 +112,7 @@ def labelled(paths: Iterable[Path], label: str) -> Found[LabelledFile]:
         typer.BadParameter: A picture would have no label.
     """
     if label:
+        label = unicodedata.normalize("NFC", label)
         found = pictures(paths)
         return Found(
             pictures=tuple(

@@ -128,7 +128,11 @@ def restore(
 @app.command()
 def purge(
     image_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE_ID...", help="As `gallery images` shows.")
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE_ID...",
+            help="As `gallery images` shows; the first 12 characters will do.",
+        ),
     ] = None,
     store: StoreOption = None,
     expired: Annotated[
@@ -156,6 +160,7 @@ def purge(
         raise SetupError("name the pictures to purge, or say --expired")
     with wiring.opened(settings.store, must_exist=True) as opened:
         if image_ids:
+            image_ids = opened.full_ids(image_ids)
             revisions, files = backups.purge(
                 opened, image_ids, author=user(), forget_missing=forget_missing
             )

@@ -6,13 +6,23 @@ import hashlib
 import sqlite3
 from collections.abc import Iterable
 
-from pagesight_server.common.errors import NotFoundError, PurgedError
+from pagesight_server.common.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PurgedError,
+)
 from pagesight_server.gallery.model import Content, Form
 from pagesight_server.gallery.snapshot import Bundles
 from pagesight_server.gallery.transaction import image_key
 
 _RANK = {"expired": 0, "none": 0, "thumbnail": 1, "original": 2}
 """What is better kept replaces what is worse, and not the other way round."""
+
+FULL_ID = 64
+"""Hexadecimal digits of a SHA-256."""
+
+SHORT_ID = 12
+"""Digits that the commands print; fewer are too easily another picture's."""
 
 
 def check_not_purged(db: sqlite3.Connection, key: bytes) -> None:
@@ -61,6 +71,34 @@ def put(db: sqlite3.Connection, content: Content, bundles: Bundles, now_ms: int)
         "INSERT OR REPLACE INTO readings (image_id, bundle, reading) VALUES (?, ?, ?)",
         (key, bundles.ocr, content.reading.to_json()),
     )
+
+
+def full_id(db: sqlite3.Connection, beginning: str) -> str:
+    """The id of the one picture, held or purged, whose id begins so.
+
+    Raises:
+        NotFoundError: there is none.
+        InvalidRequestError: there are several, or it is no beginning of an id.
+    """
+    digits = beginning.lower()
+    if len(digits) == FULL_ID or not SHORT_ID <= len(digits) < FULL_ID:
+        return image_key(beginning).hex()
+    try:
+        least = bytes.fromhex(digits.ljust(FULL_ID, "0"))
+        most = bytes.fromhex(digits.ljust(FULL_ID, "f"))
+    except ValueError:
+        return image_key(beginning).hex()
+    rows = db.execute(
+        "SELECT id FROM images WHERE id BETWEEN :least AND :most "
+        "UNION SELECT image_id FROM purged WHERE image_id BETWEEN :least AND :most LIMIT 5",
+        {"least": least, "most": most},
+    ).fetchall()
+    if not rows:
+        raise NotFoundError(f"the store has no picture whose id begins with {digits}")
+    if len(rows) > 1:
+        listed = ", ".join(row[0].hex() for row in rows)
+        raise InvalidRequestError(f"{digits} is short for several pictures: {listed}")
+    return str(rows[0][0].hex())
 
 
 def kept_bytes(db: sqlite3.Connection, image_id: str) -> bytes | None:

@@ -6,6 +6,7 @@ Every method sees one state of the file, whatever other threads and processes wr
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
@@ -227,6 +228,16 @@ class Reader:
         with self.file.reading() as db:
             row, at = self._at(name, None)
             return queries.has_image(db, row, at, image_id)
+
+    def full_ids(self, beginnings: Sequence[str]) -> list[str]:
+        """The ids of pictures that the store holds or purged, by their first characters.
+
+        Raises:
+            NotFoundError: no picture begins so.
+            InvalidRequestError: several do, or it is no beginning of an id.
+        """
+        with self.file.reading() as db:
+            return [contents.full_id(db, beginning) for beginning in beginnings]
 
     def purged(self) -> list[str]:
         """The pictures that were purged."""
