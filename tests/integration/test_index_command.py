@@ -149,7 +149,7 @@ def test_a_run_tells_what_it_did_and_what_it_skipped(
 @pytest.mark.parametrize(
     ("prepare", "options", "problem"),
     [
-        pytest.param(lambda root: None, (), "DIR is no folder", id="no folder"),
+        pytest.param(lambda root: None, (), "DIR is not a folder", id="no folder"),
         pytest.param(
             lambda root: (root / "DIR").mkdir(), (), "holds no pictures", id="no pictures"
         ),

@@ -303,7 +303,7 @@ async def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("prepare", "message"),
     [
-        pytest.param(lambda folder: folder / "missing", "is no folder", id="missing"),
+        pytest.param(lambda folder: folder / "missing", "is not a folder", id="missing"),
         pytest.param(lambda folder: folder, "holds no pictures", id="empty"),
         pytest.param(
             lambda folder: put(folder, {"1.png": png(RED)}),
