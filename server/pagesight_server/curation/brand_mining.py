@@ -55,7 +55,7 @@ MIN_POINTS = 3
 """Least score of a suggestion: more than one kind of name-like use, which counts 2."""
 
 _COMPANY = re.compile(r".{0,12}?(?:有限公司|股份公司)|\W*(?:inc|ltd|llc|gmbh|bank)\b", re.I)
-"""The rest of a company's name after the brand: its trade, at most 12 characters, and legal form."""
+"""The rest of a company's name after the brand: trade, at most 12 characters, and legal form."""
 _BANK = "银行"
 
 PLACES = frozenset(

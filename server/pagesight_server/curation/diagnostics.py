@@ -224,7 +224,7 @@ class _Examiner:
         return self._method.search(self._snapshot.embeddings[row], without=row)
 
     def near(self, row: int, hits: Hits) -> list[tuple[int, NearDuplicate]]:
-        """The near duplicates of a picture among its hits, and their rows, by falling similarity."""
+        """Near duplicates of a picture among its hits, with their rows, by falling similarity."""
         duplicates = []
         for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
             if cosine < SAME_LOOK:

@@ -1,11 +1,11 @@
-"""What was seen and read of test images, kept in a file between runs.
+"""Feature cache: embeddings and texts of test images, kept in a file between runs.
 
-    get ──> in the file? ──yes──> percept
-               └─no──> compute ─> percept, one more line of the file
+    get ──> in the file? ──yes──> percept (embedding and text)
+               └─no──> compute ─> percept, appended to the file
 
-Reading is nearly all of what an evaluation costs and changes with the bundles alone,
-so comparing ways to decide should not pay for it again. The file holds the text of
-the screenshots: keep it where you keep them.
+OCR is nearly all of the cost of an evaluation, and its result changes with the bundles alone, so
+comparing decision methods should not pay for it again. The file contains the text of the
+screenshots: protect it as you protect them.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Key = tuple[bytes, bool]
 
 
 class PerceptFile(Memo[Key, Percept]):
-    """A memo whose entries survive in a file of JSON lines; for one event loop.
+    """A cache whose entries persist in a file of JSON lines; for one event loop.
 
     Args:
-        path: The file, made when missing. Lines of other bundles are passed over, and so is
-            a last line that was cut off.
-        bundles: What sees and reads now.
+        path: The file, created when missing. Entries of other bundles are ignored, and so is a
+            last line that was cut off.
+        bundles: The bundles that compute new entries.
 
     Raises:
         SetupError: the file cannot be read or written.
@@ -43,43 +43,43 @@ class PerceptFile(Memo[Key, Percept]):
     def __init__(self, path: Path, bundles: Bundles) -> None:
         super().__init__(0)
         self._made_by = [bundles.encoder, bundles.ocr]
-        self._kept: dict[Key, Percept] = {}
+        self._entries: dict[Key, Percept] = {}
         try:
             path.touch()
             text = path.read_text("utf-8")
             self._file: TextIO = path.open("a", encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"{path} cannot keep percepts: {error}") from None
+            raise SetupError(f"{path} cannot be used for --percepts: {error}") from None
         if text and not text.endswith("\n"):
             self._file.write("\n")
         for line in text.splitlines():
             try:
                 row = json.loads(line)
                 if row["made_by"] == self._made_by:
-                    self._kept[bytes.fromhex(row["sha256"]), row["ocr"]] = _percept(row)
+                    self._entries[bytes.fromhex(row["sha256"]), row["ocr"]] = _percept(row)
             except (ValueError, KeyError, TypeError):
                 continue
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     def values(self) -> list[Percept]:
-        """All that is kept, in the order of the file."""
-        return list(self._kept.values())
+        """All entries, in the order of the file."""
+        return list(self._entries.values())
 
     async def get(self, key: Key, compute: Callable[[], Awaitable[Percept]]) -> Percept:
-        """The percept of an image: from the file, else computed and kept.
+        """The percept of an image: from the file, else computed and appended to it.
 
         Raises:
             Exception: whatever `compute` raises.
         """
-        kept = self._kept.get(key)
-        if kept is not None:
+        cached = self._entries.get(key)
+        if cached is not None:
             self.hits += 1
-            return kept
+            return cached
         self.misses += 1
         percept = await compute()
-        self._kept[key] = percept
+        self._entries[key] = percept
         row = {"sha256": key[0].hex(), "ocr": key[1], "made_by": self._made_by, **_row(percept)}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()

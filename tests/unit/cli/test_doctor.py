@@ -122,7 +122,7 @@ def test_a_gallery_that_other_bundles_made_is_a_problem(
     )
     assert code == 1
     assert found["gallery default"] == (
-        "revision 1, 1 labels, 1 pictures, not calibrated yet: `serve` does it at its start"
+        "revision 1, 1 labels, 1 pictures, not calibrated yet: `serve` does it when it starts"
     )
     assert len(err) == 1
     assert "gallery 'default' was made with colour@" in err[0]

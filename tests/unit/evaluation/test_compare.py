@@ -103,7 +103,7 @@ def test_the_default_is_judged_by_the_threshold_that_it_serves(found: Comparison
 def test_with_examples_of_unknown_pages_their_worth_is_measured_too() -> None:
     gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]), ("other", (1, 1), ["z"]))
     made = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
-    assert row(made, "without unknown_example").what == "less enrolled examples of unknown pages"
+    assert row(made, "without unknown_example").what == "without enrolled examples of unknown pages"
     # Nothing unknown was tested, and no page has a second picture.
     ours = row(made, "pagesight")
     assert (ours.auroc, ours.fpr_at_95tpr, ours.left_out) == (None, None, None)
@@ -126,7 +126,7 @@ def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(
     assert body["rows"][0]["name"] == "pagesight"
     assert list(body["rows"][0]["both_sides"]) == ["threshold", "false_rejection_rate", "rejected"]
     lines = comparison_markdown(found).splitlines()
-    assert lines[0].startswith("| way | micro F1 | AUROC | FPR95 | left out: known |")
+    assert lines[0].startswith("| method | micro F1 | AUROC | FPR95 | left out: known |")
     assert lines[2].startswith("| pagesight | 1.000 | 1.000 | 0.000 |")
     assert len(lines) == 2 + len(found.rows)
     console = Console(width=80, record=True, file=io.StringIO())

@@ -78,5 +78,5 @@ async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="cannot keep percepts"):
+    with pytest.raises(SetupError, match="cannot be used for --percepts"):
         PerceptFile(tmp_path / "missing" / "percepts.jsonl", BUNDLES)
