@@ -135,7 +135,7 @@ def _read(report: object, which: str) -> _Measured:
     try:
         return _Measured.of(report)
     except ValueError as error:
-        raise ValueError(f"{which} is not a report.json of `pagesight load`: {error}") from None
+        raise ValueError(f"{which} is no report.json of `pagesight load`: {error}") from None
 
 
 def _field(value: object, kind: type[T] | tuple[type[T], ...], *path: str) -> T:

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 KEEPS_UP = 0.9
-"""Least ratio of answered to offered rate in the measured time. Below it a backlog grows; it is less
-than 1 because at the end of a short run some messages are still in flight."""
+"""Least ratio of answered to offered rate in the measured time. Below it a backlog grows; it is
+less than 1 because at the end of a short run some messages are still in flight."""
 LOST = 0.01
 """Largest share of messages that may fail or remain unsent, as services are often allowed."""
 TAIL = 4.0

@@ -134,7 +134,7 @@ def test_nothing_is_missing_where_everything_is(bundles: Path) -> None:
     assert verdict.missing("cpu", encoder, ocr, small=True) == []
     lacks = verdict.missing("cuda", encoder, ocr, installed=lambda _: True, works=lambda _: True)
     assert [what.partition(";")[0] for what in lacks] == [
-        f"another encoder bundle in {encoder}, this one is float32 of None patches"
+        f"another encoder bundle in {encoder}: this one is float32 with a fixed input size"
     ]
 
 

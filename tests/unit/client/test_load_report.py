@@ -450,5 +450,5 @@ def test_what_is_no_report_is_refused_and_says_what_it_lacks(
     spoil: Callable[[Report], object], why: str
 ) -> None:
     one = spread(1.0, count=10)
-    with pytest.raises(ValueError, match=f"the second is not a report.json of.*{why}"):
+    with pytest.raises(ValueError, match=f"the second is no report.json of.*{why}"):
         compare(one, spoil(one), 0.1)
