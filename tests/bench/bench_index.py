@@ -201,7 +201,7 @@ def compare(
     flat_rate = flat_cpu = 0.0
     search: Search | None = None
     truth: NDArray[np.int64] | None = None
-    kept: list[Vectors] = []
+    our_vectors: list[Vectors] = []
 
     def flat() -> tuple[Search, dict[str, float], str]:
         index = faiss.IndexFlatIP(dimension)
@@ -248,8 +248,8 @@ def compare(
         generations = GenerationStore(folder)
         settings = IndexSettings(kind="ivfpq", device="cpu")
         generation = generations.put("bench", "bench", ids, stored, lambda h: build(h, settings))
-        kept.append(Vectors.fresh(generation))
-        index = LayeredIndex(kept[0], np.arange(count, dtype=np.int64))
+        our_vectors.append(Vectors.fresh(generation))
+        index = LayeredIndex(our_vectors[0], np.arange(count, dtype=np.int64))
         base = generation.base
         assert isinstance(base, IvfPqBase)
         tuned = base.measured
@@ -316,7 +316,7 @@ def compare(
         )
         print(rows[-1], flush=True)
 
-    return rows, kept[0] if kept else None
+    return rows, our_vectors[0] if our_vectors else None
 
 
 def change(vectors: Vectors, queries: Floats, rounds: int = 20) -> dict[str, float]:

@@ -203,15 +203,17 @@ def settings_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
             "rounds_per_s": [round(cost.per_s, 3) for cost in of_side],
         }
 
-    found = [row(side) for side in dict.fromkeys(cost.side for cost in costs)]
-    usual = next(row for row in found if row["side"] == DEFAULTS)
+    rows = [row(side) for side in dict.fromkeys(cost.side for cost in costs)]
+    defaults = next(row for row in rows if row["side"] == DEFAULTS)
     return [
-        row | {f"{key}_to_defaults": round(row[key] / usual[key], 3) for key in ("cpu_s", "per_s")}
-        for row in found
+        row
+        | {f"{key}_to_defaults": round(row[key] / defaults[key], 3) for key in ("cpu_s", "per_s")}
+        for row in rows
     ]
 
 
 async def _latencies(screens: Screens, options: argparse.Namespace, per_s: float) -> list[Row]:
+    """Latencies of the service: unloaded, and with Poisson arrivals at half of its rate."""
     rest = screens.pictures[options.rounds * options.each :]
     lone, random = rest[: options.alone], rest[options.alone :]
     if not lone or not random:
@@ -225,27 +227,29 @@ async def _latencies(screens: Screens, options: argparse.Namespace, per_s: float
     ]
 
 
-def latency_row(name: str, load: str, waits_ms: Sequence[float], per_s: float) -> Row:
-    """Quantiles of what callers waited."""
+def latency_row(name: str, load: str, latencies_ms: Sequence[float], per_s: float) -> Row:
+    """Quantiles of latencies, under a load of `per_s` screenshots a second."""
     return {
         "table": "latency",
         "set": name,
         "load": load,
         "per_s": round(per_s, 3),
-        "sent": len(waits_ms),
+        "sent": len(latencies_ms),
         **{
-            f"p{round(100 * share)}_ms": round(quantile(waits_ms, share), 1)
+            f"p{round(100 * share)}_ms": round(quantile(latencies_ms, share), 1)
             for share in (0.5, 0.9, 0.99)
         },
     }
 
 
 def _decoding(screens: Screens) -> Row:
+    """Median CPU time of decoding a screenshot, by Pillow and by our decoder."""
+
     def by_pillow(data: bytes) -> None:
         with Image.open(io.BytesIO(data)) as picture:
             np.ascontiguousarray(picture.convert("RGB"))
 
-    def by_us(data: bytes) -> None:
+    def by_ours(data: bytes) -> None:
         decode(data, screens.config.image)
 
     def cpu_ms(data: bytes, decode: Any) -> float:
@@ -253,7 +257,7 @@ def _decoding(screens: Screens) -> Row:
         decode(data)
         return 1000 * (time.thread_time() - start_s)
 
-    of_each = [(cpu_ms(data, by_pillow), cpu_ms(data, by_us)) for data in screens.pictures]
+    of_each = [(cpu_ms(data, by_pillow), cpu_ms(data, by_ours)) for data in screens.pictures]
     pillow, ours = (statistics.median(column) for column in zip(*of_each, strict=True))
     return {
         "table": "decoding",
@@ -265,7 +269,7 @@ def _decoding(screens: Screens) -> Row:
 
 
 def streaming_row(costs: Sequence[Cost]) -> Row:
-    """The gRPC edge alone."""
+    """Cost of a message in the gRPC service without models."""
     return {
         "table": "streaming",
         "server_cpu_ms": round(statistics.median(1000 * cost.cpu_each_s for cost in costs), 3),
@@ -277,31 +281,31 @@ def streaming_row(costs: Sequence[Cost]) -> Row:
 
 
 def target_rows(rows: Sequence[Row]) -> list[Row]:
-    """What was options for beside what was found."""
+    """The targets and the measured values, for which there are rows."""
 
     def find(**wanted: str) -> Row:
         return next(
             (row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {}
         )
 
-    found: list[tuple[str, str, float, float, bool]] = []
+    targets: list[tuple[str, str, float, float, bool]] = []
     for name in dict.fromkeys(row["set"] for row in rows if "set" in row):
         service = find(table="cost", set=name, side="service")
         if service:
             cpu, rate = service["cpu_to_pipeline"], service["rate_to_script"]
-            found.append((name, "service CPU ÷ pipeline CPU, at most", 1.10, cpu, cpu <= 1.10))
-            found.append((name, "service rate ÷ script rate, at least", 2.5, rate, rate >= 2.5))
+            targets.append((name, "service CPU ÷ pipeline CPU, at most", 1.10, cpu, cpu <= 1.10))
+            targets.append((name, "service rate ÷ script rate, at least", 2.5, rate, rate >= 2.5))
         quiet = find(table="latency", set=name, load="alone")
         busy = find(table="latency", set=name, load="at random")
         if quiet and busy:
             for share in ("p50_ms", "p99_ms"):
                 ratio = busy["p99_ms"] / quiet[share]
                 what = f"p99 at half load ÷ {share[:3]} alone, at most"
-                found.append((name, what, 2.0, round(ratio, 3), ratio <= 2.0))
+                targets.append((name, what, 2.0, round(ratio, 3), ratio <= 2.0))
     edge = find(table="streaming")
     if edge:
         cost = edge["server_cpu_ms"]
-        found.append(("-", "CPU ms for each message of 300 KB, at most", 1.5, cost, cost <= 1.5))
+        targets.append(("-", "CPU ms for each message of 300 KB, at most", 1.5, cost, cost <= 1.5))
     return [
         {
             "table": "targets",
@@ -311,7 +315,7 @@ def target_rows(rows: Sequence[Row]) -> list[Row]:
             "found": value,
             "met": met,
         }
-        for name, what, limit, value, met in found
+        for name, what, limit, value, met in targets
     ]
 
 

@@ -68,7 +68,7 @@ class Watching:
         return self.collect().get(metric, {})
 
     def collect(self) -> dict[str, Points]:
-        """The present data points of all metrics, by name; exemplars are those since the last one."""
+        """The present data points of all metrics, by name; exemplars since the last call."""
         data = self._reader.get_metrics_data()
         return {
             metric.name: {
