@@ -42,7 +42,7 @@ from tests.support.serving import serving
 
 IN_FLIGHT = 8
 SAMPLED_OF_TEN = 1
-"""Messages out of ten whose trace is sampled, as is usual in production."""
+"""Messages out of ten whose trace is sampled."""
 SIDES = ("off", "on")
 
 

@@ -47,7 +47,7 @@ def real(folder: Path, count: int, *, out: Path, bundles: Path) -> Screens:
 def generated(count: int, *, out: Path, bundles: Path) -> Screens:
     """Generates pages of 1080 pixels width; the arguments are those of `real`."""
     drawn = out / "generated"
-    # 5 labels, each with so many pictures: `count` in all, beside those of unknown pages.
+    # A fifth for each of the six labels of the demo, so there are more than `count` in all.
     each = str(-(-count // 5))
     _run("tests.samples", str(drawn), "--labels", "demo", "--gallery", "3", "--test", each,
          "--other", "1", "--width", "1080")  # fmt: skip

@@ -15,13 +15,13 @@ KEEPS_UP = 0.9
 """Least ratio of answered to offered rate in the measured time. Below it a backlog grows; it is
 less than 1 because at the end of a short run some messages are still in flight."""
 LOST = 0.01
-"""Largest share of messages that may fail or remain unsent, as services are often allowed."""
+"""Largest share of messages that may fail or remain unsent: single failures end no search."""
 TAIL = 4.0
 """Largest ratio of p99 to that at the lowest rate, where no SLO is given: queueing delay then
 dominates the service time."""
 CLOSE = 1.15
-"""Ratio of the lowest rate that failed to the highest that held at which the search ends: runs of
-the same rate differ by about as much."""
+"""Ratio of the lowest rate that failed to the highest that held at which the search ends: within
+15 %, which is close enough to plan capacity with."""
 MOST_STEPS = 16
 """Most rates to try: enough to double ten times (from 1 to 1 000 a second) and to bisect."""
 

@@ -17,8 +17,8 @@ from pagesight._load.tally import Moment, Tally
 BUSY_SHARE = 0.85
 """CPU share of a generating process, of one core, above which it may be the bottleneck."""
 LAG_MS = 20.0
-"""Delay of the generator, at the 99th percentile, above which it distorts latencies: a tenth of the
-time that a screenshot usually takes."""
+"""Delay of the generator, at the 99th percentile, above which it distorts latencies: a new
+screenshot takes hundreds of milliseconds (docs/benchmarks.md)."""
 Report = dict[str, Any]
 """The JSON object of a report."""
 

@@ -25,7 +25,7 @@ from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.workflows.registry import stored_calibration
 
 CACHE_ENTRY_BYTES = 20_000
-"""Size of one entry of the screenshot cache: an embedding of 3 KB, the rest is text and boxes."""
+"""Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ MAX_NEAR = 5
 """Most near duplicates reported for one picture: a reader needs one, and sees if there are many."""
 
 NEIGHBOURS = 5
-"""Most nearest neighbours whose labels are counted; a usual label has about as many pictures."""
+"""Most nearest neighbours whose labels are counted; a label with few pictures has fewer."""
 
 MAX_EXAMINED = 2_000
 """Most pictures examined in one diagnosis; each costs as much as a query without its OCR."""
