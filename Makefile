@@ -114,12 +114,19 @@ export: .venv-export/.done ## Export a checkpoint: ARGS='encoder --model FOLDER 
 
 # --- checking ---------------------------------------------------------------
 
+# One line before the results; `.venv/bin/coverage report` has the table. COVERAGE= leaves it out.
+COVERAGE ?= --cov --cov-report= -p tests.support.coverage_totals
+
 .PHONY: test
 test: setup .venv-export/.done ## Run the whole test suite
 	@echo "tests of exporting checkpoints, in .venv-export"
 	.venv-export/bin/python -m pytest -q tests/export
 	echo "all other tests, in .venv"
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q $(COVERAGE) $(ARGS)
+
+.PHONY: test-fast
+test-fast: setup ## Run the unit tests but for the heavy ones: a minute and a half, no torch
+	@$(BIN)/python -m pytest -q -m 'not heavy' tests/unit $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run the long versions of the tests too
@@ -163,13 +170,17 @@ lint: .venv/.done ## Check style, types and the direction of imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
+.PHONY: hooks
+hooks: .venv/.done ## Have git check each commit with what `make lint` checks (pre-commit)
+	@$(BIN)/pre-commit install
+
 .PHONY: docs
 docs: .venv/.done ## Write docs/client.md from the docstrings of the client
 	@$(BIN)/python -m tests.reference
 
 # --- the contract -----------------------------------------------------------
 
-PROTOS := protos/pagesight/v1/classifier.proto protos/pagesight/v1/gallery.proto
+PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto)
 # What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
 generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \

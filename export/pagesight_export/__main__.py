@@ -1,4 +1,4 @@
-"""Entry point of `pagesight-export`: says what to install where the commands cannot load."""
+"""Entry point of `pagesight-export`; without typer or rich it says what to install."""
 
 from __future__ import annotations
 

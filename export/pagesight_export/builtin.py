@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 HEIGHT, WIDTH = 640, 320
 """Pixels the server resizes each picture to: about the shape of a phone's screen."""
 STRIDE, CHANNELS = 32, 384
-"""What the last stage of the detector's backbone looks like."""
+"""Stride and channels of the last stage of the detector's backbone."""
 GRID = (4, 2)
-"""Rows and columns of the layout that the visual part keeps."""
+"""Rows and columns of the grid that the visual part is pooled to."""
 PROJECTED = 312
 """Visual values; with the colour values 384, which product quantisation divides well."""
 BANDS, HUES = 4, 18

@@ -1,4 +1,4 @@
-"""The bundle: the folder that an export writes and a server reads. All they have in common.
+"""The bundle format: the folder that an export writes and a server reads, their only interface.
 
     <name>/
       manifest.json    what this is, how to feed it, the hash of every other file
@@ -87,7 +87,7 @@ IDENTITY = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a bundle says of itself; the module's docstring explains each field."""
+    """The manifest of a bundle; the module's docstring explains each field."""
 
     kind: str
     name: str
@@ -103,7 +103,7 @@ class Manifest:
     report: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what a reader would refuse later."""
+        """Refuse values that a reader would refuse later."""
         if self.kind not in KINDS:
             raise BundleError(f"a bundle's kind is one of {', '.join(KINDS)}, not {self.kind!r}")
         if not self.name or set(self.name) & set("@/ "):
@@ -131,7 +131,7 @@ class Manifest:
 
 
 def canonical(value: object) -> bytes:
-    """Write JSON in the one way that is hashed."""
+    """Return canonical JSON in UTF-8, the form that is hashed."""
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )

@@ -1,4 +1,4 @@
-"""Where a checkpoint comes from: a folder or the hub, its tower and its processor's numbers.
+"""Loading a checkpoint from a folder or the hub: its tower and its processor's parameters.
 
 --model ─ config: is it SigLIP 2 NaFlex? ─ weights: are all there? ─┐
                                                                     ├─> TorchEncoder
@@ -99,8 +99,8 @@ class _Source:
         with torch.inference_mode():
             pooled = self.vision(**features).pooler_output
             unit = torch.nn.functional.normalize(pooled.to(torch.float32), dim=1)
-        found: NDArray[np.float32] = unit.numpy()
-        return found
+        embeddings: NDArray[np.float32] = unit.numpy()
+        return embeddings
 
 
 def _config(model: str) -> dict[str, Any]:
@@ -176,7 +176,7 @@ def _source(model: str, config: dict[str, Any]) -> dict[str, str]:
 
 
 def _example(patch_size: int) -> dict[str, torch.Tensor]:
-    """Two pictures of different grids and an odd number of patches, so that no size is special."""
+    """Make two pictures of different grids and an odd number of patches: no size is special."""
     shapes = torch.tensor([[2, 5], [3, 4]])
     return {
         "patches": torch.zeros(2, 13, patch_size * patch_size * 3, dtype=torch.uint8),

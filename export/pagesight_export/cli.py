@@ -5,26 +5,31 @@ encoder  ┐
 ocr      ┘                                    ├─ table or --json on stdout, exit 0
 verify   ─ bundle -> verify ──────────────────┘
          any ExportError: one line on stderr, exit 1
+
+What reads, writes or runs a graph is imported by the command that needs it: the help and the
+version are there without onnx, ONNX Runtime or OpenCV.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from pagesight_export import recipes, sources, tables
+from pagesight_export import sources
 from pagesight_export.errors import ExportError
-from pagesight_export.folder import Draft, scratch, write
-from pagesight_export.reference import compare
-from pagesight_export.verify import verify as check_bundle
+from pagesight_export.progress import Progress, steps
+
+if TYPE_CHECKING:
+    from pagesight_export.folder import Draft
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,18 +45,36 @@ app = typer.Typer(
     ),
 )
 
-QUIET_SECONDS = 15.0
-"""Where stderr is no terminal, a step that goes on is mentioned again after this long."""
-
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on stdout.")]
 
 
 class Dtype(StrEnum):
-    """What an exported encoder computes in."""
+    """The numeric type that an exported encoder computes in."""
 
     fp32 = "fp32"
     fp16 = "fp16"
     int8 = "int8"
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pagesight-export {importlib.metadata.version('pagesight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version of pagesight and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that precede a command."""
 
 
 @app.command()
@@ -99,6 +122,9 @@ def encoder(
     Exporting the same source twice gives the same bundle id, so galleries made with it stay valid.
     """
     with _failures_in_one_line():
+        from pagesight_export import recipes
+        from pagesight_export.folder import scratch
+
         if builtin == (model is not None):
             raise ExportError(
                 "say which encoder to export: pagesight-export encoder --builtin,"
@@ -149,6 +175,8 @@ def ocr(
     the scores of all.
     """
     with _failures_in_one_line():
+        from pagesight_export import recipes
+
         _export(
             lambda progress: recipes.ocr_models(sources.locate(source, models), progress=progress),
             out,
@@ -175,6 +203,10 @@ def verify(
     embeddings that the same checkpoint gave elsewhere.
     """
     with _failures_in_one_line():
+        from pagesight_export import tables
+        from pagesight_export.reference import compare
+        from pagesight_export.verify import verify as check_bundle
+
         report = check_bundle(bundle)
         pairs = compare(bundle, reference) if reference and report.ok else []
         if as_json:
@@ -190,9 +222,12 @@ def verify(
             )
 
 
-def _export(recipe: Callable[[recipes.Progress], Draft], out: Path, *, as_json: bool) -> None:
+def _export(recipe: Callable[[Progress], Draft], out: Path, *, as_json: bool) -> None:
+    from pagesight_export import tables
+    from pagesight_export.folder import write
+
     started = time.monotonic()
-    with _steps() as progress:
+    with steps() as progress:
         draft = recipe(progress)
         size = draft.size
         progress(f"writing and verifying {out}")
@@ -208,27 +243,13 @@ def _export(recipe: Callable[[recipes.Progress], Draft], out: Path, *, as_json: 
 
 
 @contextmanager
-def _steps() -> Iterator[recipes.Progress]:
-    """Show the step at work on stderr: in place on a terminal, else a line now and then."""
-    stderr = Console(stderr=True)
-    shown = ("", 0.0)
-    with stderr.status("reading the source") as status:
-
-        def progress(step: str) -> None:
-            nonlocal shown
-            status.update(step)
-            kind, now = step.partition(",")[0], time.monotonic()
-            if not stderr.is_terminal and (kind != shown[0] or now > shown[1] + QUIET_SECONDS):
-                shown = (kind, now)
-                stderr.print(f"{step} …", highlight=False)
-
-        yield progress
-
-
-@contextmanager
 def _failures_in_one_line() -> Iterator[None]:
+    """Turn an expected failure, or a package that is not installed, into one line and exit 1."""
     try:
         yield
+    except ModuleNotFoundError as error:
+        typer.echo(f"pagesight-export needs {error.name}: {sources.INSTALL_BUILTIN}", err=True)
+        raise typer.Exit(1) from error
     except ExportError as error:
         typer.echo(f"pagesight-export: {error}", err=True)
         raise typer.Exit(1) from error

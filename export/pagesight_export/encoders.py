@@ -1,4 +1,4 @@
-"""From a checkpoint to a draft of its bundle: trace, quantise, compare, refuse or hand over.
+"""The export of a checkpoint's encoder: trace, quantise, compare, refuse or return a draft.
 
     load ─> TorchEncoder ─ 72 pictures: the source's embeddings, the graph's inputs ─> Reference
                          └ model.onnx: FP32 | FP16 | FP32 -> INT8 ─ ONNX Runtime ────────┐
@@ -32,18 +32,20 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from pagesight_export.recipes import Progress
+    from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
     from pagesight_export.torch_encoder import TorchEncoder
 
 DTYPES = {"fp32": "float32", "fp16": "float16", "int8": "int8"}
-"""What the command line calls a dtype, and what the manifest calls it."""
+"""The manifest's name of each dtype of the command line."""
 BYTES_PER_PARAMETER = {"fp32": 4, "fp16": 2, "int8": 6}
-"""On disk while exporting; the FP32 graph that INT8 is made from lies beside it for a while."""
+"""Bytes on disk for each parameter while exporting; INT8 is made from an FP32 graph beside it."""
 TOLERANCE = 5e-3
-"""Of one value of an embedding, when golden pairs are run. Another processor's FP32 differs by
-about 1e-6, a GPU's TF32 and FP16 by less than this."""
+"""Absolute tolerance of one value of an embedding in a golden pair. Another processor's FP32
+differs by about 1e-6, a GPU's TF32 and FP16 by less than this."""
 BATCH = 4
+"""Pictures to a run: enough that several shapes share a batch, and few enough that activations stay
+small beside the weights."""
 _MODEL = "model.onnx"
 _TOOLS = (
     "torch", "transformers", "optimum", "optimum-onnx", "onnx", "onnxruntime", "numpy", "pillow",
@@ -52,17 +54,17 @@ _TOOLS = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reference:
-    """The parity pictures, as the source answers them and as the graph takes them."""
+    """The source's embeddings of the parity pictures, and those pictures as inputs of the graph."""
 
     embeddings: NDArray[np.float32]
     """`[pictures, dimension]`, unit length."""
     batches: Sequence[Tensors]
-    """The graph's inputs, several shapes to a batch, as a server would feed them."""
+    """Inputs of the graph, several shapes to a batch, as a server would feed them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Traced:
-    """What is left of a `TorchEncoder` when its model has been let go."""
+    """The description of a `TorchEncoder`, without its model, after tracing."""
 
     name: str
     source: Mapping[str, Any]
@@ -82,15 +84,15 @@ def checkpoint_encoder(
     need_space: Callable[[int], None] = lambda _: None,
     reference: Reference | None = None,
 ) -> Draft:
-    """Export one encoder in one dtype, and prove it against its source.
+    """Export one encoder in one dtype and verify it against its source.
 
     Args:
         load: Makes the encoder; called once, so that its memory can be given back.
         dtype: `fp32`, `fp16` or `int8`.
         scratch: An empty folder on the disk that the bundle will be on.
-        progress: Told each step, and how far the long ones are.
+        progress: Receives each step, and how far the long ones are.
         need_space: Raises an `ExportError` where the disk has not so many bytes.
-        reference: What `refer` gave for the same encoder, where it is known already.
+        reference: The result of `refer` for the same encoder; computed when None.
 
     Raises:
         ParityError: it is not within `parity.LIMITS` on every picture.
@@ -98,15 +100,15 @@ def checkpoint_encoder(
     """
     memory.restart_peak()
     traced = _trace(load, dtype, scratch, progress, need_space, reference)
-    found = _run(Graph(scratch / _MODEL), traced.reference, progress)
-    compared = parity.measure(traced.reference.embeddings, found)
+    embeddings = _run(Graph(scratch / _MODEL), traced.reference, progress)
+    agreement = parity.measure(traced.reference.embeddings, embeddings)
     report = {
         "bytes": sum(path.stat().st_size for path in scratch.glob(f"{_MODEL}*")),
         "export_seconds": round(traced.seconds, 1),
         "peak_memory_bytes": memory.peak_bytes(),
-        "parity": compared.to_json(),
+        "parity": agreement.to_json(),
     }
-    failures = compared.failures(DTYPES[dtype])
+    failures = agreement.failures(DTYPES[dtype])
     if failures:
         raise ParityError(
             f"the {dtype} export of {traced.name} is not its source: {'; '.join(failures)};"
@@ -116,7 +118,7 @@ def checkpoint_encoder(
     contents: dict[str, bytes | Path] = {
         path.name: path for path in sorted(scratch.glob(f"{_MODEL}*"))
     }
-    pairs, tolerance = _golden(traced, found)
+    pairs, tolerance = _golden(traced, embeddings)
     contents[GOLDEN] = golden.pack(pairs)
     graph = onnx.load(scratch / _MODEL, load_external_data=False)
     manifest = Manifest(
@@ -137,7 +139,7 @@ def checkpoint_encoder(
 
 
 def refer(encoder: TorchEncoder, progress: Progress) -> Reference:
-    """Embed the parity pictures with the source framework, and make the graph's inputs of them."""
+    """Embed the parity pictures with the source framework and prepare the graph's inputs."""
     embeddings, batches = [], []
     for start in range(0, pictures.COUNT, BATCH):
         progress(f"embedding with the source, picture {start + 1} of {pictures.COUNT}")
@@ -177,21 +179,21 @@ def _trace(
 
 
 def _run(graph: Graph, reference: Reference, progress: Progress) -> NDArray[np.float32]:
-    found = []
+    embeddings = []
     for number, batch in enumerate(reference.batches):
         done, count = number * BATCH, len(reference.embeddings)
         progress(f"embedding with the bundle, picture {done + 1} of {count}")
-        found.append(graph.run(batch)["embedding"].astype(np.float32))
-    return np.concatenate(found)
+        embeddings.append(graph.run(batch)["embedding"].astype(np.float32))
+    return np.concatenate(embeddings)
 
 
 def _golden(
-    traced: _Traced, found: NDArray[np.float32]
+    traced: _Traced, embeddings: NDArray[np.float32]
 ) -> tuple[dict[str, NDArray[np.generic]], float]:
-    """Make golden pairs whose answers are the source's, and the tolerance they need.
+    """Make golden pairs of the source's embeddings, and the tolerance that the export needs.
 
-    What eight bits lose they lose in the pairs too, so where the export itself is further from
-    the source than the tolerance, twice that distance is allowed.
+    Quantisation error shows in the pairs too, so where the export itself is further from the
+    source than `TOLERANCE`, twice that distance is allowed.
     """
     pairs: dict[str, NDArray[np.generic]] = {}
     off = 0.0
@@ -201,7 +203,7 @@ def _golden(
         wanted = traced.reference.embeddings[members]
         for name, value in {**inputs, "embedding": wanted}.items():
             pairs[f"model.{case}.{name}"] = value
-        off = max(off, float(np.abs(wanted - found[members]).max()))
+        off = max(off, float(np.abs(wanted - embeddings[members]).max()))
     return pairs, round(max(TOLERANCE, 2 * off), 4)
 
 

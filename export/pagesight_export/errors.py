@@ -1,4 +1,4 @@
-"""What can go wrong in an export, said so that the operator knows the next step."""
+"""Errors of an export; each message says what to do next."""
 
 from __future__ import annotations
 
@@ -28,6 +28,6 @@ class ParityError(ExportError):
     """An exported encoder answers too differently from its source."""
 
     def __init__(self, message: str, report: Mapping[str, Any]) -> None:
-        """Keep what was measured, for who wants to see how far off it is."""
+        """Keep the measured report, for callers that want to see how far off the export is."""
         super().__init__(message)
         self.report = report

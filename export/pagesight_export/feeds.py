@@ -1,4 +1,4 @@
-"""From a decoded picture to a graph's inputs, as a bundle's manifest says.
+"""Preprocessing: decoded pictures to a graph's inputs, as a bundle's manifest says.
 
     fixed    picture ─ resize ─> pixels [N,H,W,3]
     naflex   picture ─ grid ─ resize ─ patches ─ padding ─> patches [N,P,D], mask, shapes

@@ -1,4 +1,4 @@
-"""Writes a bundle so that a folder with a manifest is always a whole one.
+"""Atomic writing of a bundle: a folder with a manifest is always a whole bundle.
 
     contents -> disk space? -> .<name>.partial-* beside the target -> verify -> rename
     large files are made in a `scratch` folder beside the target and moved
@@ -55,7 +55,7 @@ class Draft:
 
 @contextmanager
 def scratch(target: Path) -> Iterator[Path]:
-    """Give a folder on the target's disk for files too large for memory; it goes away after.
+    """Yield a temporary folder on the target's disk for files too large for memory.
 
     Raises:
         ExportError: the target is something else than a bundle, or its disk is read-only: found
@@ -149,7 +149,7 @@ def _hash(body: bytes | Path) -> str:
 
 
 def _put(body: bytes | Path, path: Path) -> None:
-    """Bring one file of a draft to the disk, through its cache."""
+    """Write or move one file of a draft, and wait until it is on the disk."""
     if not isinstance(body, Path):
         _write_through(path, body)
         return

@@ -1,4 +1,4 @@
-"""Golden pairs: what a graph must answer to a few inputs, so that a reader can try it.
+"""Golden pairs: a few inputs and the outputs that a graph must give for them.
 
     inputs drawn here ─> graph on ONNX Runtime's CPU ─> golden.npz ─> compared wherever it runs
 
@@ -33,7 +33,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """How one output of one golden case compares."""
+    """The comparison of one output of one golden case."""
 
     graph: str
     case: str
@@ -94,13 +94,13 @@ def compare(
     checks: list[Check] = []
     for case, tensors in cases.items():
         feeds = {key: tensors[key] for key in graph.inputs if key in tensors}
-        found = graph.run(feeds)
+        outputs = graph.run(feeds)
         checks.extend(
             Check(
                 graph=name,
                 case=case,
                 output=output,
-                difference=_difference(found[output], tensors[output]),
+                difference=_difference(outputs[output], tensors[output]),
                 tolerance=tolerance.get(output, 0.0),
             )
             for output in graph.outputs
@@ -111,12 +111,12 @@ def compare(
     return checks
 
 
-def _difference(found: Tensor, wanted: Tensor) -> float:
-    if found.shape != wanted.shape:
+def _difference(output: Tensor, expected: Tensor) -> float:
+    if output.shape != expected.shape:
         return float("inf")
-    if np.issubdtype(wanted.dtype, np.integer):
-        return float(np.mean(found != wanted))
-    gap = np.abs(found.astype(np.float64) - wanted.astype(np.float64))
+    if np.issubdtype(expected.dtype, np.integer):
+        return float(np.mean(output != expected))
+    gap = np.abs(output.astype(np.float64) - expected.astype(np.float64))
     return float(np.max(np.nan_to_num(gap, nan=np.inf)))
 
 

@@ -31,7 +31,8 @@ IR_VERSION = 8
 """Pinned so that the file does not change with the installed onnx; opset 17 needs no more."""
 
 MAX_LINES = 16
-"""Of a grid that a row is laid out as."""
+"""Most lines of the grid that a row of scores is laid out as. 16 float32 values fill an AVX-512
+register: one line value by value is then about as many steps as all lines by vectors."""
 
 UINT8: int = TensorProto.UINT8
 INT64: int = TensorProto.INT64
@@ -39,13 +40,13 @@ FLOAT: int = TensorProto.FLOAT
 
 
 class Writer:
-    """Collects nodes and constants; each call returns the name of the tensor it makes.
+    """Builder of nodes and constants; each call returns the name of the tensor it makes.
 
     All names begin with `pagesight.`, so they never meet those of a source graph.
     """
 
     def __init__(self, part: str) -> None:
-        """Start with nothing written; `part` tells the names of two writers apart."""
+        """Start empty; `part` keeps the names of two writers apart."""
         self.part = part
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -198,9 +199,9 @@ def splice(
         nodes, name, list(inputs), wanted, [tensor for tensor in constants if tensor.name in used]
     )
     opset = helper.make_opsetid("", opset_of(model))
-    made = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
-    made.producer_name = "pagesight-export"
-    return made
+    spliced = helper.make_model(graph, opset_imports=[opset], ir_version=IR_VERSION)
+    spliced.producer_name = "pagesight-export"
+    return spliced
 
 
 def flushed(weights: onnx.TensorProto) -> onnx.TensorProto:
@@ -224,13 +225,13 @@ def needed(
 ) -> tuple[list[onnx.NodeProto], set[str]]:
     """Return the nodes that `outputs` depend on, in order, and all tensor names they touch."""
     used = set(outputs)
-    kept: list[onnx.NodeProto] = []
+    reachable: list[onnx.NodeProto] = []
     for node in reversed(nodes):
         if used.isdisjoint(node.output):
             continue
-        kept.append(node)
+        reachable.append(node)
         used.update(node.input)
-    return kept[::-1], used
+    return reachable[::-1], used
 
 
 def tensor(name: str, element: int, shape: Sequence[int | str]) -> onnx.ValueInfoProto:

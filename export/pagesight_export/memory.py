@@ -1,4 +1,4 @@
-"""The most memory that a stretch of an export takes: a number that operators size machines by.
+"""Peak memory of an export, from which operators size the machine that exports.
 
 Linux keeps a process's high-water mark and lets it be reset; elsewhere the mark is that of the
 whole process, which for the command line is nearly the same.

@@ -1,4 +1,4 @@
-"""A graph that can be changed: who makes a tensor, who uses it, with which weights."""
+"""An editable graph: producers and consumers of each tensor, and the weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pagesight_export.graph import flushed, needed
 
 
 class Net:
-    """A graph under change, its identities left out and its constants among the weights."""
+    """An editable copy of a graph, without `Identity` nodes and with constants as weights."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         """Copy a graph."""
@@ -36,44 +36,44 @@ class Net:
                 self.nodes.append(node)
 
     def model(self) -> onnx.ModelProto:
-        """Return the graph as it is now, with the nodes and weights that it needs."""
+        """Return the graph in its present form, with only the nodes and weights it needs."""
         nodes, used = needed(self.nodes, self._outputs)
-        made = onnx.ModelProto.FromString(self._model.SerializeToString())
-        del made.graph.node[:], made.graph.initializer[:], made.graph.value_info[:]
-        made.graph.node.extend(nodes)
-        made.graph.initializer.extend(
+        rewritten = onnx.ModelProto.FromString(self._model.SerializeToString())
+        del rewritten.graph.node[:], rewritten.graph.initializer[:], rewritten.graph.value_info[:]
+        rewritten.graph.node.extend(nodes)
+        rewritten.graph.initializer.extend(
             numpy_helper.from_array(value, name)
             for name, value in self.weights.items()
             if name in used
         )
-        return made
+        return rewritten
 
     def of(self, kind: str) -> list[onnx.NodeProto]:
         """Return the nodes of a type."""
         return [node for node in self.nodes if node.op_type == kind]
 
     def maker(self, tensor: str) -> onnx.NodeProto | None:
-        """Return the node that a tensor comes from; None for an input or a weight."""
+        """Return the node that produces a tensor; None for an input or a weight."""
         return next((node for node in self.nodes if tensor in node.output), None)
 
     def users(self, tensor: str) -> list[onnx.NodeProto]:
-        """Return the nodes that a tensor goes to."""
+        """Return the nodes that consume a tensor."""
         return [node for node in self.nodes if tensor in node.input]
 
     def only_user(self, tensor: str, kind: str) -> onnx.NodeProto | None:
-        """Return the node that a tensor goes to, where that is one and of this type."""
+        """Return the only consumer of a tensor, if there is one and it is of this type."""
         users = self.users(tensor)
         if len(users) != 1 or users[0].op_type != kind or tensor in self._outputs:
             return None
         return users[0]
 
     def replace(self, old: onnx.NodeProto, *new: onnx.NodeProto) -> None:
-        """Put nodes in the place of one."""
+        """Replace one node with others, at the same position."""
         at = next(i for i, node in enumerate(self.nodes) if node is old)
         self.nodes[at : at + 1] = new
 
     def change(self, node: onnx.NodeProto, place: int, value: NDArray[Any]) -> None:
-        """Give a node other weights; who shares the old ones keeps them."""
+        """Give one input of a node new weights; other users of the old weights keep those."""
         name = f"{node.output[0]}.{place}"
         while name in self.weights:
             name += "+"
@@ -84,20 +84,20 @@ class Net:
             node.input[place] = name
 
     def kernel(self, node: onnx.NodeProto) -> NDArray[Any] | None:
-        """Return the weights of a convolution over all channels; None of any other node."""
+        """Return the weights of an ungrouped convolution; None for any other node."""
         if node.op_type != "Conv" or option(node, "group", 1) != 1:
             return None
         return self.weights.get(node.input[1])
 
 
 def option(node: onnx.NodeProto, name: str, default: Any = None) -> Any:
-    """Return an attribute of a node."""
+    """Return an attribute of a node, or `default` where it has none of that name."""
     return next(
         (helper.get_attribute_value(one) for one in node.attribute if one.name == name), default
     )
 
 
 def partner(node: onnx.NodeProto, tensor: str) -> str:
-    """Return the other of a node's two inputs: the same one again where it takes it twice."""
+    """Return the other input of a binary node: the same tensor where both inputs are it."""
     first, second = node.input
     return str(second if first == tensor else first)

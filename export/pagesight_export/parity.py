@@ -1,4 +1,4 @@
-"""How far a bundle's embeddings are from the source framework's, and how far they may be.
+"""Parity: the distance between a bundle's and its source's embeddings, and its limits.
 
     source embeddings ─ spread? ─┐
                                  ├─ Parity ─ failures() -> refuse ─ to_json() -> manifest
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     Embeddings = NDArray[np.float32]
 
 SPREAD_MEDIAN_COSINE = 0.9
-"""Source embeddings more alike than this leave little for a cosine to tell apart."""
+"""Median cosine of two source embeddings beyond which cosines say little: they are all alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What an export must reach, on every picture."""
+    """The parity that an export must reach on every picture."""
 
     cosine_min: float
     error_share: float | None
-    """Largest error over the median distance of two pictures; None where it is not judged."""
+    """Largest allowed error over the median distance of two pictures; None for no limit."""
 
 
 LIMITS = {
@@ -40,7 +40,8 @@ LIMITS = {
     "float16": Limits(cosine_min=0.999, error_share=0.02),
     "int8": Limits(cosine_min=0.99, error_share=None),
 }
-"""By the manifest's dtype. Eight bits move every embedding a little, so only its cosine counts."""
+"""Limits for each dtype of a manifest. FP32 differs by rounding alone, FP16 keeps 11 bits of a
+value; eight bits move every embedding a little, so only the cosine is judged."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,13 +50,13 @@ class Parity:
 
     pictures: int
     median_cosine_of_pairs: float
-    """Of two source embeddings of different pictures; 1 means that all are the same."""
+    """Median cosine of the source embeddings of two pictures; 1 means that all are the same."""
     cosine_min: float
     cosine_mean: float
     max_abs_difference: float
-    """Of one value of an embedding."""
+    """Largest difference of one value of an embedding."""
     max_error_over_median_distance: float
-    """Largest distance from the source, over the median distance of two source embeddings."""
+    """Largest distance to the source, over the median distance of two source embeddings."""
     top1_agreement: float
     """Share of pictures whose nearest other picture is the same one, 0 to 1."""
 
@@ -65,33 +66,35 @@ class Parity:
         return self.median_cosine_of_pairs <= SPREAD_MEDIAN_COSINE
 
     def failures(self, dtype: str) -> list[str]:
-        """Say what is beyond the limits of a dtype; empty when nothing is."""
+        """Return a sentence for each limit of a dtype that is exceeded."""
         limits = LIMITS[dtype]
-        found = []
+        reasons = []
         if not self.cosine_min >= limits.cosine_min:
-            found.append(f"cosine {self.cosine_min:.6f} on one picture, need {limits.cosine_min}")
+            reasons.append(f"cosine {self.cosine_min:.6f} on one picture, need {limits.cosine_min}")
         share = limits.error_share
         if share is not None and not self.max_error_over_median_distance <= share:
-            found.append(
+            reasons.append(
                 f"largest error {self.max_error_over_median_distance:.4f} of the median distance"
                 f" between pictures, allowed {share}"
             )
-        return found
+        return reasons
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the manifest keeps."""
+        """Return the figures as the manifest's `report` holds them."""
         return {**asdict(self), "spread": self.spread}
 
 
-def measure(source: Embeddings, found: Embeddings) -> Parity:
+def measure(source: Embeddings, exported: Embeddings) -> Parity:
     """Compare the embeddings of the same pictures, both `[pictures, dimension]`, unit length.
 
     Raises:
         ValueError: the shapes differ or there are fewer than three pictures.
     """
-    if source.shape != found.shape or len(source) < 3:
-        raise ValueError(f"need two equal shapes of 3 pictures up: {source.shape}, {found.shape}")
-    exact, near = source.astype(np.float64), found.astype(np.float64)
+    if source.shape != exported.shape or len(source) < 3:
+        raise ValueError(
+            f"need two equal shapes of 3 pictures up: {source.shape}, {exported.shape}"
+        )
+    exact, near = source.astype(np.float64), exported.astype(np.float64)
     cosines = (exact * near).sum(1) / np.linalg.norm(exact, axis=1) / np.linalg.norm(near, axis=1)
     pairs = exact @ exact.T
     others = pairs[np.triu_indices(len(exact), 1)]

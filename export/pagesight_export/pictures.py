@@ -1,4 +1,4 @@
-"""The pictures that parity is measured on: pages of many shapes, drawn in code.
+"""The test pictures of parity: pages of many shapes, drawn in code.
 
 24 sizes x 3 kinds = 72, from a phone's long scroll to an icon. No two are alike in size, colours
 or layout, and they are the same on every machine, so the figures of two exports compare.

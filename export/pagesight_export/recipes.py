@@ -1,4 +1,4 @@
-"""What each export makes: the one place that names a bundle's files and fills in its manifest.
+"""The recipe of each bundle: the only module that names its files and fills in its manifest.
 
 located source -> graphs (builtin, ocr) -> golden pairs -> Draft, for `folder.write`
 """
@@ -15,13 +15,12 @@ from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
     from pagesight_export.sources import Located
-
-    Progress = Callable[[str], None]
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
@@ -29,9 +28,10 @@ TOLERANCE_EMBEDDING = 5e-3
 """Processors differ by about 1e-6 and a GPU's TF32 by less than this; channels in the wrong
 order differ by ten times this and more (tests/unit/export/test_builtin.py)."""
 TOLERANCE_PROBABILITY = 5e-2
-"""Of probabilities and confidences, from 0 to 1."""
+"""Absolute tolerance of probabilities and confidences, both from 0 to 1."""
 TOLERANCE_INDICES = 0.05
-"""Share of time steps: one between two letters may go either way on another processor."""
+"""Share of time steps that may differ: one between two letters is a near tie, which another
+processor's rounding may turn."""
 
 
 def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
@@ -80,7 +80,7 @@ def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
 def checkpoint(
     model: str, *, dtype: str, max_num_patches: int | None, scratch: Path, progress: Progress
 ) -> Draft:
-    """Make an encoder from a SigLIP 2 NaFlex checkpoint; needs torch, so it is imported here.
+    """Make an encoder from a SigLIP 2 NaFlex checkpoint; torch is imported on the first call.
 
     Raises:
         MissingPackageError: this environment has no torch, transformers or optimum.
@@ -175,7 +175,7 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
 
 
 def _ocr_origin(located: Located) -> Mapping[str, Any]:
-    """Name the two files; the revision is the hash of their hashes, as no single file is it."""
+    """Describe the two source files; the revision is the hash of their hashes."""
     paths = (located.detection, located.recognition)
     hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
     return {
@@ -186,7 +186,7 @@ def _ocr_origin(located: Located) -> Mapping[str, Any]:
 
 
 def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the numbers that decide what is read, under the library's own names."""
+    """Copy the parameters of the OCR pipeline, under the library's own names."""
     return {
         "picture": _pick(
             config, "Global", "max_side_len", "min_side_len", "min_height", "width_height_ratio"

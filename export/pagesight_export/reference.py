@@ -1,4 +1,4 @@
-"""Holds a bundle against embeddings that somebody else made with the same checkpoint.
+"""Comparison of a bundle with reference embeddings, made elsewhere with the same checkpoint.
 
     DIR/<name>.png + DIR/<name>.npy, or DIR/images/<name>.png + DIR/embeddings/<name>.npy
       ─> the bundle's own preprocessing and graph ─> cosine of each pair
@@ -32,7 +32,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReferenceCheck:
-    """One picture against its reference embedding."""
+    """The comparison of one picture's embedding with its reference."""
 
     name: str
     cosine: float
@@ -56,17 +56,19 @@ def compare(bundle: Path, folder: Path) -> list[ReferenceCheck]:
         raise BundleError(f"{bundle} is of kind {manifest.kind}: --reference checks encoders")
     graph = Graph(bundle / "model.onnx")
     checks = []
-    for picture, wanted in _pairs(folder):
-        if wanted.shape != (manifest.embedding_dim,):
+    for picture, expected in _pairs(folder):
+        if expected.shape != (manifest.embedding_dim,):
             raise BundleError(
-                f"{picture.stem}.npy holds {wanted.shape}, {bundle} gives"
+                f"{picture.stem}.npy holds {expected.shape}, {bundle} gives"
                 f" ({manifest.embedding_dim},): they are of different checkpoints"
             )
         with Image.open(picture) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
         inputs = feeds.prepare(manifest.input, manifest.preprocessing, [pixels])
-        found = graph.run(inputs)["embedding"][0].astype(np.float64)
-        cosine = float(found @ wanted / (np.linalg.norm(found) * np.linalg.norm(wanted)))
+        embedding = graph.run(inputs)["embedding"][0].astype(np.float64)
+        cosine = float(
+            embedding @ expected / (np.linalg.norm(embedding) * np.linalg.norm(expected))
+        )
         limit = LIMITS[manifest.dtype].cosine_min
         checks.append(ReferenceCheck(name=picture.name, cosine=cosine, needed=limit))
     return checks
@@ -77,13 +79,13 @@ def _pairs(folder: Path) -> Iterator[tuple[Path, NDArray[np.float64]]]:
     images, embeddings = (folder, folder) if flat else (folder / "images", folder / "embeddings")
     if not images.is_dir():
         raise ExportError(f"{folder} is no folder: --reference takes pictures with .npy files")
-    found = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not found:
+    paths = sorted(path for path in images.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
         raise ExportError(f"{images} holds no {' '.join(SUFFIXES)} pictures")
-    for picture in found:
+    for picture in paths:
         path = embeddings / f"{picture.stem}.npy"
         try:
-            wanted = np.load(path, allow_pickle=False).astype(np.float64).squeeze()
+            expected = np.load(path, allow_pickle=False).astype(np.float64).squeeze()
         except (OSError, ValueError) as error:
             raise ExportError(f"{path} cannot be read: {error}") from error
-        yield picture, wanted
+        yield picture, expected

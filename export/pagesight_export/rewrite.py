@@ -1,4 +1,4 @@
-"""A convolution network written so that it costs less: the same function, other operations.
+"""Algebraic rewriting of a convolution network: the same function at less cost.
 
     network -> biases -> dead channels -> gates -> concatenations -> blocks -> last layers, classes
 
@@ -18,20 +18,21 @@ from onnx import helper
 from pagesight_export.net import Net, option, partner
 
 BLOCK = 16
-"""Channels that are convolved together."""
+"""Channels of a block of ONNX Runtime's NCHWc layout on AVX-512."""
 
 NOTHING = 1e-30
-"""Sum of the weights of a channel that changes no float32 sum of a network's usual values."""
+"""Sum of the absolute weights of a channel below which it changes no float32 sum: activations
+would have to exceed 1e22 to move a sum of order 1 by its last bit."""
 
 POINTWISE = frozenset({"Add", "Div", "Erf", "Mul", "Relu"})
-"""What activations are made of: with scalars, they take each value by itself."""
+"""Operators of activation functions: with scalar operands, they are elementwise."""
 
 
 def cheaper(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a network that computes the same in less time.
 
     Args:
-        model: It is not changed.
+        model: The network; it is not changed.
     """
     net = Net(model)
     for rule in RULES:
@@ -40,7 +41,7 @@ def cheaper(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def join_biases(net: Net) -> None:
-    """A constant for each channel that is added to a convolution becomes its bias."""
+    """Fuse a constant for each channel that is added to a convolution into its bias."""
     for conv in [*net.of("Conv"), *net.of("ConvTranspose")]:
         add = net.only_user(conv.output[0], "Add")
         if add is None or len(conv.input) > 2:
@@ -55,7 +56,7 @@ def join_biases(net: Net) -> None:
 
 
 def drop_dead_channels(net: Net) -> None:
-    """Channels that the next convolution multiplies by nothing are not computed."""
+    """Remove channels that the next convolution multiplies by zero."""
     for after in net.of("Conv"):
         kernel = net.kernel(after)
         before = _source(net, after.input[0])
@@ -71,7 +72,7 @@ def drop_dead_channels(net: Net) -> None:
 
 
 def join_gates(net: Net) -> None:
-    """`x + x s` becomes `x (s + 1)`: s has one value for each channel, x one for each pixel."""
+    """Turn `x + x s` into `x (s + 1)`: s has a value for each channel, x for each pixel."""
     for add in net.of("Add"):
         for x, product in (list(add.input), list(add.input)[::-1]):
             times = net.maker(product)
@@ -88,9 +89,9 @@ def join_gates(net: Net) -> None:
 
 
 def split_concatenations(net: Net) -> None:
-    """A convolution of concatenated convolutions becomes a sum of convolutions.
+    """Turn a convolution of concatenated convolutions into a sum of convolutions.
 
-    Where all parts fill their blocks, the layout is kept anyway.
+    Where all parts fill their blocks, ONNX Runtime keeps its layout anyway and nothing changes.
     """
     for concat in net.of("Concat"):
         conv = net.only_user(concat.output[0], "Conv")
@@ -120,9 +121,9 @@ def split_concatenations(net: Net) -> None:
 
 
 def fill_blocks(net: Net) -> None:
-    """Channels of zeros fill the only block between two convolutions, the later not 1 x 1.
+    """Pad the channels between two convolutions to one block with zeros, the later not 1 x 1.
 
-    Of fewer channels than a block, ONNX Runtime convolves the unblocked picture, at several times
+    ONNX Runtime convolves fewer channels than a block in the unblocked layout, at several times
     the cost.
     """
     for after in net.of("Conv"):
@@ -140,10 +141,11 @@ def fill_blocks(net: Net) -> None:
 
 
 def flatten_last_layers(net: Net) -> None:
-    """Two transposed convolutions that each double a picture become two of 1 x 1, then reordered.
+    """Turn two transposed convolutions that each double a picture into 1 x 1 ones, reordered.
 
-    A pixel of the small picture becomes a square of 4 x 4, of which no other pixel knows: the first
-    convolution makes the channels of its four quarters, the second each place of each quarter.
+    Each pixel of the small picture becomes a square of 4 x 4 that depends on no other pixel: the
+    first convolution computes the channels of its four quarters, the second each pixel of each
+    quarter.
     """
     for first in net.of("ConvTranspose"):
         relu = net.only_user(first.output[0], "Relu")
@@ -172,9 +174,9 @@ def flatten_last_layers(net: Net) -> None:
 
 
 def flatten_classes(net: Net) -> None:
-    """What scores the classes of every step of every line becomes one product of matrices.
+    """Turn the classifier of every time step of every line into one matrix product.
 
-    As it comes it is a product for each line, and a pass over all scores for the bias.
+    The source network has a product for each line, and a pass over all scores for the bias.
     """
     for product in net.of("MatMul"):
         add = net.only_user(product.output[0], "Add")
@@ -211,8 +213,8 @@ RULES = (
 
 
 def _source(net: Net, tensor: str) -> onnx.NodeProto | None:
-    """The convolution that a tensor is made of by activations alone, if nothing else uses it."""
-    made, sources, waiting = {tensor}, set[str](), [tensor]
+    """Return the convolution that activations alone separate from a tensor, if unshared."""
+    derived, sources, waiting = {tensor}, set[str](), [tensor]
     while waiting:
         name = waiting.pop()
         node = net.maker(name)
@@ -220,21 +222,21 @@ def _source(net: Net, tensor: str) -> onnx.NodeProto | None:
             if name not in net.weights or net.weights[name].size != 1:
                 return None
         elif node.op_type in POINTWISE:
-            waiting.extend(each for each in node.input if each not in made)
-            made.update(node.output)
+            waiting.extend(each for each in node.input if each not in derived)
+            derived.update(node.output)
         elif net.kernel(node) is not None:
             sources.add(name)
         else:
             return None
-    inner = (made | sources) - {tensor}
-    leave = any(user.output[0] not in made for name in inner for user in net.users(name))
+    inner = (derived | sources) - {tensor}
+    leave = any(user.output[0] not in derived for name in inner for user in net.users(name))
     if len(sources) != 1 or leave or len(net.users(tensor)) != 1:
         return None
     return net.maker(sources.pop())
 
 
 def _convolution(net: Net, tensor: str) -> onnx.NodeProto | None:
-    """The convolution that a tensor comes from, rectified and pooled or not."""
+    """Return the convolution that a tensor comes from, through rectifiers and pooling."""
     node = net.maker(tensor)
     while node is not None and node.op_type in {"Relu", "MaxPool"}:
         node = net.maker(node.input[0])
@@ -242,7 +244,7 @@ def _convolution(net: Net, tensor: str) -> onnx.NodeProto | None:
 
 
 def _doubles(node: onnx.NodeProto) -> bool:
-    """Whether a transposed convolution gives each pixel a square of 2 x 2, and a bias."""
+    """Return whether a transposed convolution maps each pixel to a 2 x 2 square, with a bias."""
     plain = all(
         list(option(node, name, usual)) == usual
         for name, usual in (("pads", [0] * 4), ("dilations", [1, 1]), ("output_padding", [0, 0]))

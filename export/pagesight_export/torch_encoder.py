@@ -1,4 +1,4 @@
-"""A torch model as an encoder bundle's graph: the door that every checkpoint enters by.
+"""Tracing a torch model to an encoder's ONNX graph: the interface for every checkpoint.
 
     TorchEncoder ── model(tensors of the bundle) ──┐
                  ── example tensors, dynamic axes ─┴─> optimum's exporter -> model.onnx(.data)
@@ -43,7 +43,7 @@ INLINE_BYTES = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TorchEncoder:
-    """A model with all that an export must know of it."""
+    """A torch model and the metadata that its export needs."""
 
     name: str
     """The bundle's name; no `@`, `/` or space."""
@@ -65,13 +65,13 @@ class TorchEncoder:
     embed: Callable[[Sequence[Picture]], NDArray[np.float32]]
     """The source framework's own preprocessing and model, `[pictures, dimension]`, unit length."""
     patcher: type[ModelPatcher] = ModelPatcher
-    """What optimum changes in the model while it traces."""
+    """Optimum's patcher, which changes the model while it is traced."""
     keep_fp32: Sequence[str] = ()
-    """Parts of the names of nodes that an INT8 graph leaves alone."""
+    """Substrings of the names of nodes that stay FP32 in an INT8 graph."""
 
     @property
     def parameters(self) -> int:
-        """How many numbers the model has."""
+        """Number of parameters of the model."""
         return sum(int(tensor.numel()) for tensor in self.model.parameters())
 
 

@@ -1,4 +1,4 @@
-"""Tells whether a bundle is what its manifest says and does what its golden pairs say.
+"""Verification of a bundle: the hashes of its files, then the golden pairs of its graphs.
 
     manifest -> every file's hash -> every graph's golden cases -> Report
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileCheck:
-    """Whether one file of a bundle is the one that was exported."""
+    """The state of one file of a bundle, against its hash in the manifest."""
 
     name: str
     state: str
@@ -36,7 +36,7 @@ class FileCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """All that was looked at in one bundle."""
+    """The checks of one bundle, with their results."""
 
     folder: Path
     manifest: Manifest

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 import warnings
+from typing import Annotated
 
 import typer
 
@@ -16,6 +18,29 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pagesight-server {importlib.metadata.version('pagesight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version of pagesight and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that precede a command."""
+
+
 for command in (
     serve.serve,
     index.index,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.common.cache import CacheStats, Memo
+from pagesight_server.common.cache import CacheStats, SingleFlightLru
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
@@ -31,7 +31,7 @@ from pagesight_server.inference.settings import Compute
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,19 +64,19 @@ class Models:
             read=self.ocr.read,
             knowledge=knowledge,
             review_above=self.config.recognition.review_above,
-            memo=Memo(remember),
+            cache=SingleFlightLru(remember),
         )
 
     def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
         """Hits, misses and entries of the caches of whole `screenshots` and of text `lines`."""
-        return {"screenshots": pipeline.memo.stats(), "lines": self.ocr.cache.stats()}
+        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
         """An enroller that computes embeddings and texts with these models."""
         return Enroller(
             store=store,
             bundles=self.bundles,
-            perceive=pipeline.perceive,
+            extract_features=pipeline.extract_features,
             keep_images=self.config.gallery.keep_images,
             limits=self.config.image,
         )
@@ -97,10 +97,10 @@ class Models:
         """
         check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
 
-    def live(self, store: Gallery) -> Live:
+    def registry(self, store: Gallery) -> Registry:
         """The registry of a store's galleries, prepared for queries."""
         recognition = self.config.recognition
-        return Live(
+        return Registry(
             store,
             self.bundles,
             method=recognition.method,

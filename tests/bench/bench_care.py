@@ -98,9 +98,9 @@ async def _copies(pictures: Sequence[bytes]) -> None:
     async with wiring.models(read_config(None, {})) as models:
         pipeline = models.pipeline(_no_gallery)
         for data in pictures:
-            original = await pipeline.perceive(data)
+            original = await pipeline.extract_features(data)
             for scale, quality in COPIES:
-                copy = await pipeline.perceive(_copy(data, scale, quality))
+                copy = await pipeline.extract_features(_copy(data, scale, quality))
                 assert original.reading is not None
                 assert copy.reading is not None
                 cosine = float(original.embedding @ copy.embedding)

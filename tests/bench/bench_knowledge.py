@@ -192,7 +192,7 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
 
 def exact_vectors(vectors: Halves) -> Vectors:
     """The vectors of a gallery, with exhaustive search."""
-    return Vectors.fresh(Generation(halves=vectors, base=FlatBase(vectors)))
+    return Vectors.of_generation(Generation(halves=vectors, base=FlatBase(vectors)))
 
 
 def answer(knowledge: Knowledge, picture: Picture, vector: Halves) -> str:

@@ -1,12 +1,12 @@
 """Wrong answers as pictures for the docs: each screenshot beside the closest gallery picture.
 
-    SET/test, STORE, PERCEPTS ──classify again──> findings ──boxes──> OUT/<name>.webp
+    SET/test, STORE, FEATURES ──classify again──> findings ──boxes──> OUT/<name>.webp
 
 Only generated pages are shown, as their text is made up. Boxes are green where both show a text,
 red where it is new to the page, amber where most pictures of the page show it and the screenshot
 does not.
 
-    python -m tests.bench.failures SET STORE PERCEPTS docs/pictures no-name=dyfxj_user_info/c4b7
+    python -m tests.bench.failures SET STORE FEATURES docs/pictures no-name=dyfxj_user_info/c4b7
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pagesight_server import wiring
 from pagesight_server.config import Config
-from pagesight_server.evaluation import PerceptFile
+from pagesight_server.evaluation import FeatureFile
 from pagesight_server.evaluation.html import gallery_marks, query_marks
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
 from pagesight_server.recognition.candidates import NAME_TERMS, Query
@@ -31,7 +31,7 @@ from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.explanation import WORTH_TELLING, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 from tests.samples.fonts import font_path
 
 SIDE_PX, HEIGHT_PX, GAP_PX = 400, 880, 20
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("set", type=Path, help="Folder that `python -m tests.samples` drew.")
     parser.add_argument("store", type=Path, help="Store that `pagesight-server index` made of it.")
     parser.add_argument(
-        "percepts", type=Path, help="File of `pagesight-server evaluate --percepts`."
+        "features", type=Path, help="File of `pagesight-server evaluate --features`."
     )
     parser.add_argument("out", type=Path)
     parser.add_argument(
@@ -68,32 +68,32 @@ def main() -> None:
     arguments = parser.parse_args()
     prefixes = dict(answer.split("=", 1) for answer in arguments.answers)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures(arguments.set, arguments.store, arguments.percepts, prefixes):
+    for name, picture in pictures(arguments.set, arguments.store, arguments.features, prefixes):
         target = arguments.out / f"{name}.webp"
         target.write_bytes(small(picture))
         print(f"{target}: {target.stat().st_size} bytes")
 
 
 def pictures(
-    folder: Path, store_file: Path, percepts: Path, prefixes: Mapping[str, str]
+    folder: Path, store_file: Path, features_file: Path, prefixes: Mapping[str, str]
 ) -> Iterator[tuple[str, Image.Image]]:
     """Classifies some test images of a set again, and draws each answer.
 
     Args:
         folder: The set.
         store_file: The store of its gallery.
-        percepts: The feature cache of its evaluation.
+        features_file: The feature cache of its evaluation.
         prefixes: How the path of the test image below `test/` begins, by name of the picture.
     """
     recognition = Config().recognition
     with wiring.opened(store_file, must_exist=True) as store:
-        knowledge = know(store, DEFAULT_GALLERY, recognition.method, recognition.epsilon)
-        cache = PerceptFile(percepts, knowledge.snapshot.bundles)
+        knowledge = load_knowledge(store, DEFAULT_GALLERY, recognition.method, recognition.epsilon)
+        cache = FeatureFile(features_file, knowledge.snapshot.bundles)
         for name, prefix in prefixes.items():
             (path,) = folder.glob(f"test/{prefix}*")
             data = path.read_bytes()
-            percept = asyncio.run(cache.get((hashlib.sha256(data).digest(), True), _not_cached))
-            query = Query(embedding=percept.embedding, reading=percept.reading)
+            features = asyncio.run(cache.get((hashlib.sha256(data).digest(), True), _not_cached))
+            query = Query(embedding=features.embedding, reading=features.reading)
             candidates = knowledge.method.weigh(query, knowledge.method.search(query.embedding))
             decision = decide(candidates, knowledge.calibration, with_text=True)
             findings = explain(knowledge, query, decision).findings
@@ -106,7 +106,7 @@ def pictures(
 
 
 async def _not_cached() -> NoReturn:
-    raise SystemExit("a picture is not in PERCEPTS: evaluate the set with --percepts first")
+    raise SystemExit("a picture is not in FEATURES: evaluate the set with --features first")
 
 
 def beside(

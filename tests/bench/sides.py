@@ -29,7 +29,7 @@ from pagesight_server.config import Config, cores
 from pagesight_server.index.exact import FlatIndex
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.settings import Compute
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 
 CONCURRENCY = 8
 """Screenshots in flight of pipeline and service: enough to keep all threads busy on few cores."""
@@ -57,7 +57,7 @@ async def pipeline(config: Config) -> AsyncIterator[Callable[[Sequence[bytes]], 
     """Our pipeline in this process; yields a function that classifies a batch."""
     with wiring.opened(config.store) as store:
         recognition = config.recognition
-        knowledge = know(store, "default", recognition.method, recognition.epsilon)
+        knowledge = load_knowledge(store, "default", recognition.method, recognition.epsilon)
         async with wiring.models(config) as models:
             pipeline = models.pipeline(lambda _name: knowledge, remember=config.server.remember)
 

@@ -84,6 +84,6 @@ async def _encode(files: Sequence[Path], number: int, bundles: Path) -> NDArray[
         async def embed(path: Path) -> Embedding:
             async with slots:
                 data = await asyncio.to_thread(load, path)
-                return (await pipeline.perceive(data, ocr=False)).embedding
+                return (await pipeline.extract_features(data, ocr=False)).embedding
 
         return np.stack(await asyncio.gather(*map(embed, files)))

@@ -257,8 +257,8 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
             watching.meter,
             watching.telemetry,
             queues={"encode": lambda: 3},
-            memories={},
-            known=served.live.known,
+            caches={},
+            known=served.registry.known,
         )
         await served.enrol(("red", solid(RED)), ("green", solid(GREEN)))
         await served.enrol(("red", solid((254, 0, 0))))

@@ -31,7 +31,7 @@ from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, FakeModels
 from tests.support.pictures import Colour, solid
@@ -44,7 +44,7 @@ class Serving:
     models: FakeModels
     store: Gallery
     audit: Audit
-    live: Live
+    registry: Registry
     gate: Gate
     address: str
     channel: grpc.aio.Channel
@@ -57,7 +57,7 @@ class Serving:
     stopped: asyncio.Task[None]
     """A task that ends when the server has stopped."""
 
-    async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResponse:
+    async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResult:
         """Enrols (label, bytes) in one call."""
         items = [
             gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label))
@@ -65,11 +65,13 @@ class Serving:
         ]
         return await self.send([gpb.EnrolRequest(header=gpb.Change(**header)), *items])
 
-    async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResponse:
+    async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResult:
         """Makes an Enrol call of these messages; repeats it where grpc.aio lost the status."""
         while True:
             try:
-                answer: gpb.EnrolResponse = await self.gallery.Enrol(iter(messages), timeout=WAIT_S)
+                answer: gpb.EnrolResult = await result_of(
+                    self.gallery.Enrol(iter(messages), timeout=WAIT_S)
+                )
             except grpc.aio.AioRpcError as error:
                 if not failed_to_write(error):
                     raise
@@ -110,29 +112,30 @@ async def serving(
     telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
     audit = Audit(store)
-    live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
         decode=lambda data: decode(data, image_limits),
         encode=models.encode,
         read=models.read,
-        knowledge=live.get,
+        knowledge=registry.get,
     )
     gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 means a default by cores
     classifier = ClassifierService(
         pipeline,
         gate,
+        registry.wait_for_revision,
         max_in_flight=settings.max_in_flight_per_stream,
         ocr=True,
         telemetry=telemetry,
         limits=callers,
     )
-    enroller = Enroller(store=store, bundles=BUNDLES, perceive=pipeline.perceive)
+    enroller = Enroller(store=store, bundles=BUNDLES, extract_features=pipeline.extract_features)
     stopping = asyncio.Event()
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stopped = asyncio.create_task(
         serve(
             classifier,
-            GalleryService(store, enroller, live, settings),
+            GalleryService(store, enroller, registry, settings),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,
@@ -156,7 +159,7 @@ async def serving(
                 models=models,
                 store=store,
                 audit=audit,
-                live=live,
+                registry=registry,
                 gate=gate,
                 address=address,
                 channel=channel,
@@ -170,6 +173,16 @@ async def serving(
         await models.release()
         await stopped
         store.close()
+
+
+async def result_of(call: Any) -> Any:
+    """The result of a call that reports progress: it must be the last message, and the only one."""
+    replies = [reply async for reply in call]
+    assert [reply.WhichOneof("message") for reply in replies] == [
+        *["progress"] * (len(replies) - 1),
+        "result",
+    ]
+    return replies[-1].result
 
 
 def failed_to_write(error: grpc.aio.AioRpcError) -> bool:

@@ -1,11 +1,11 @@
 """The `pagesight` command, from the command line to what is printed.
 
-    classify   `pagesight classify`             ┐
-    load       `pagesight load`                 │
-    enrol      `pagesight gallery enrol`        │
-    doctor     `pagesight gallery doctor`       │ parse arguments, call the client,
-    brands     `pagesight gallery suggest-brands`
-    gallery    the rest of `pagesight gallery`  ┘ choose what to print
+    classify   `pagesight classify`                ┐
+    load       `pagesight load`                    │
+    enrol      `pagesight gallery enrol`           │
+    doctor     `pagesight gallery doctor`          │ parse arguments, call the client,
+    brands     `pagesight gallery suggest-brands`  │ choose what to print
+    gallery    the rest of `pagesight gallery`     ┘
     care_page  what doctor finds, as an HTML page
     changes    the options of all commands that change a gallery
     session    the server, the terminal, progress, failures: shared by all commands
@@ -19,6 +19,9 @@ Only this package needs the extra `cli`; nothing of the client imports it.
 """
 
 from __future__ import annotations
+
+import importlib.metadata
+from typing import Annotated
 
 import typer
 
@@ -36,6 +39,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"pagesight {importlib.metadata.version('pagesight')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version of pagesight and leave.",
+        ),
+    ] = False,
+) -> None:
+    """Take the options that precede a command."""
+
+
 app.command()(classify)
 app.command()(load)
 app.add_typer(gallery.app, name="gallery")

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from pagesight_server import evaluation, wiring
-from pagesight_server.cli.evaluate import PerceptsOption, cached_pipeline
+from pagesight_server.cli.evaluate import FeaturesOption, cached_pipeline
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -29,7 +29,11 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.workflows.registry import know, outdated, validation_key
+from pagesight_server.workflows.knowledge import (
+    load_knowledge,
+    outdated_calibration_warning,
+    validated_calibration_key,
+)
 
 
 def calibrate(
@@ -47,7 +51,7 @@ def calibrate(
             "--forget-validation", help="Drop that calibration, and use the gallery's own again."
         ),
     ] = False,
-    percepts: PerceptsOption = None,
+    features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     method: MethodOption = None,
     config: ConfigOption = None,
@@ -70,14 +74,14 @@ def calibrate(
     validated = None
     with wiring.opened(settings.store, must_exist=True) as opened:
         snapshot = opened.snapshot(gallery)
-        key = validation_key(snapshot, recognition.method, recognition.epsilon)
+        key = validated_calibration_key(snapshot, recognition.method, recognition.epsilon)
         if forget_validation:
             opened.drop_calibrations(gallery, key)
-        knowledge = know(opened, gallery, recognition.method, recognition.epsilon)
+        knowledge = load_knowledge(opened, gallery, recognition.method, recognition.epsilon)
         revision = knowledge.snapshot.revision
         if validation is not None:
             validated = asyncio.run(
-                _validate(settings, knowledge, validation, percepts, quiet=as_json)
+                _validate(settings, knowledge, validation, features, quiet=as_json)
             )
             knowledge = replace(knowledge, calibration=validated.calibration)
             opened.put_calibration(gallery, revision, key, knowledge.calibration.to_json())
@@ -112,18 +116,18 @@ def calibrate(
             f"unknown pages: {rejected}; skipped: {validated.unreadable} unreadable, "
             f"{validated.enrolled} that the gallery contains"
         )
-    if warning := outdated(knowledge):
+    if warning := outdated_calibration_warning(knowledge):
         err.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
 async def _validate(
-    config: Config, knowledge: Knowledge, folder: Path, percepts: Path | None, *, quiet: bool
+    config: Config, knowledge: Knowledge, folder: Path, features: Path | None, *, quiet: bool
 ) -> evaluation.Validation:
     async with wiring.models(config) as models:
         models.check(knowledge.snapshot)
         with (
             progress("calibrating") as bar,
-            cached_pipeline(models, knowledge, percepts) as pipeline,
+            cached_pipeline(models, knowledge, features) as pipeline,
         ):
             task = bar.add_task("", visible=not quiet)
             return await evaluation.validate(

@@ -22,7 +22,7 @@ from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
-from pagesight_server.workflows.registry import stored_calibration
+from pagesight_server.workflows.knowledge import load_calibration
 
 CACHE_ENTRY_BYTES = 20_000
 """Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
@@ -139,7 +139,7 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
 
 def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
     recognition = config.recognition
-    calibration = stored_calibration(store, snapshot, recognition.method, recognition.epsilon)
+    calibration = load_calibration(store, snapshot, recognition.method, recognition.epsilon)
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
         f"{len(snapshot.pictures)} pictures, "

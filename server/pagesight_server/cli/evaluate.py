@@ -33,13 +33,13 @@ from pagesight_server.evaluation import detectors
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import know
 
-PerceptsOption = Annotated[
+FeaturesOption = Annotated[
     Path | None,
     typer.Option(
-        "--percepts",
+        "--features",
         metavar="FILE",
         help="Cache the embedding and text of each image in this file, for the next run.",
     ),
@@ -60,7 +60,7 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also measure ablations, baselines and detectors.")
     ] = False,
-    percepts: PerceptsOption = None,
+    features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -86,7 +86,7 @@ def evaluate(
             gallery,
             ocr=not no_ocr,
             comparing=compare,
-            percepts=percepts,
+            features=features,
             quiet=as_json,
         )
     )
@@ -109,7 +109,7 @@ async def _evaluate(
     *,
     ocr: bool,
     comparing: bool,
-    percepts: Path | None,
+    features: Path | None,
     quiet: bool,
 ) -> tuple[evaluation.Run, evaluation.Comparison | None]:
     recognition = config.recognition
@@ -123,14 +123,14 @@ async def _evaluate(
 
     with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
         async with wiring.models(config) as models:
-            knowledge = know(store, gallery, recognition.method, recognition.epsilon)
+            knowledge = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
             models.check(knowledge.snapshot)
             task = bar.add_task("", visible=not quiet)
 
             def advance(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            with cached_pipeline(models, knowledge, percepts) as pipeline:
+            with cached_pipeline(models, knowledge, features) as pipeline:
                 run = await evaluation.evaluate(
                     pipeline,
                     folder,
@@ -153,16 +153,16 @@ async def _evaluate(
 
 @contextmanager
 def cached_pipeline(
-    models: wiring.Models, knowledge: Knowledge, percepts: Path | None
+    models: wiring.Models, knowledge: Knowledge, features: Path | None
 ) -> Iterator[Pipeline]:
     """The pipeline over one gallery; with a file, embeddings and texts are cached there."""
     pipeline = models.pipeline(lambda _name: knowledge)
-    if percepts is None:
+    if features is None:
         yield pipeline
         return
-    cache = evaluation.PerceptFile(percepts, models.bundles)
+    cache = evaluation.FeatureFile(features, models.bundles)
     try:
-        yield replace(pipeline, memo=cache)
+        yield replace(pipeline, cache=cache)
     finally:
         cache.close()
 

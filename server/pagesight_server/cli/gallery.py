@@ -32,7 +32,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
 from pagesight_server.gallery import backup as backups
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
 
 app = typer.Typer(
@@ -134,7 +134,9 @@ def restore(
 def purge(
     image_ids: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGE_ID...", help="Ids, as `pagesight gallery list` shows them."),
+        typer.Argument(
+            metavar="IMAGE_ID...", help="Ids, as `pagesight gallery images` shows them."
+        ),
     ] = None,
     store: StoreOption = None,
     expired: Annotated[
@@ -240,7 +242,7 @@ async def _reindex(
                 store,
                 gallery,
                 models.bundles,
-                models.pipeline(models.live(store).get).perceive,
+                models.pipeline(models.registry(store).get).extract_features,
                 author=user(),
                 concurrency=models.readers,
                 switch=not prepare,
@@ -249,5 +251,7 @@ async def _reindex(
             )
             if report.switched:
                 # Calibrates this revision, and stores the calibration.
-                know(store, gallery, config.recognition.method, config.recognition.epsilon)
+                load_knowledge(
+                    store, gallery, config.recognition.method, config.recognition.epsilon
+                )
             return report

@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -129,11 +129,14 @@ class _Usage:
     """Occurrences at the beginning of the name of an agreement, 《…》."""
 
 
-def suggest(snapshot: Snapshot) -> dict[str, list[Suggestion]]:
+def suggest(
+    snapshot: Snapshot, *, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> dict[str, list[Suggestion]]:
     """Proposes brands for every label that is not reserved for unknown pages.
 
     Args:
         snapshot: The gallery; the order of its pictures decides which of them are read.
+        progress: Called with the number of apps done, from 0 on, and of apps in all.
 
     Returns:
         At most `MAX_SUGGESTIONS` for each label, the best supported first.
@@ -141,7 +144,9 @@ def suggest(snapshot: Snapshot) -> dict[str, list[Suggestion]]:
     pages = _pages(snapshot)
     stable = {label: _stable_phrases(pictures) for label, pictures in pages.items()}
     suggestions: dict[str, list[Suggestion]] = {}
-    for name in sorted({_app_of(label) for label in pages}):
+    apps = sorted({_app_of(label) for label in pages})
+    for done, name in enumerate(apps):
+        progress(done, len(apps))
         own_labels = {label for label in pages if _app_of(label) == name}
         app = _App(
             pages={label: pages[label] for label in sorted(own_labels)},
@@ -153,6 +158,7 @@ def suggest(snapshot: Snapshot) -> dict[str, list[Suggestion]]:
         names = _names(app)
         for label in app.pages:
             suggestions[label] = _suggestions(label, names, app)
+    progress(len(apps), len(apps))
     return suggestions
 
 

@@ -14,7 +14,7 @@ answer by themselves.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -161,13 +161,19 @@ def near_duplicates(
     return duplicates
 
 
-def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnosis:
+def diagnose(
+    knowledge: Knowledge,
+    *,
+    max_images: int = MAX_EXAMINED,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Diagnosis:
     """Diagnoses a gallery by leave-one-out: each picture is classified as if it were not enrolled.
 
     Args:
         knowledge: The gallery.
         max_images: Most pictures to examine; of a larger gallery, a random sample with a fixed
             seed, so that a diagnosis can be repeated.
+        progress: Called with the number of pictures examined, from 0 on, and to examine.
     """
     pictures = knowledge.snapshot.pictures
     rows = list(range(len(pictures)))
@@ -178,7 +184,8 @@ def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnos
     counts = Counter(picture.label for picture in pictures)
     suspects: list[Suspect] = []
     groups = _UnionFind(len(pictures))
-    for row in rows:
+    for done, row in enumerate(rows):
+        progress(done, len(rows))
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             groups.union(row, other)
@@ -187,6 +194,7 @@ def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnos
             suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
             if suspect is not None:
                 suspects.append(suspect)
+    progress(len(rows), len(rows))
     health = _health(pictures, groups)
     calibration = knowledge.calibration
     calibration_pictures = sum(label.distinct for label in health if label.distinct > 1)

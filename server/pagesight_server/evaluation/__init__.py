@@ -25,7 +25,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
 from pagesight_server.evaluation.compare import Comparison, Observation, compare
-from pagesight_server.evaluation.feature_cache import PerceptFile
+from pagesight_server.evaluation.feature_cache import FeatureFile
 from pagesight_server.evaluation.files import compare_json, metrics_json, write
 from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
@@ -38,11 +38,11 @@ from pagesight_server.evaluation.validation import Validation, validate
 __all__ = [
     "AnswerRow",
     "Comparison",
+    "FeatureFile",
     "ImageBytes",
     "Metrics",
     "Observation",
     "Outcome",
-    "PerceptFile",
     "Prediction",
     "Run",
     "Validation",

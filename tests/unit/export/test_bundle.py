@@ -316,17 +316,55 @@ def test_every_command_explains_itself(command: str) -> None:
     assert "--json" in result.stdout
 
 
-def test_without_onnx_the_command_says_what_to_install() -> None:
-    program = (
-        "import sys; sys.modules['onnx'] = None;from pagesight_export.__main__ import main; main()"
+def without(packages: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `pagesight-export` where some packages cannot be imported."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({packages!r}))"
+    program = f"{block}; from pagesight_export.__main__ import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
     )
 
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False
-    )
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["encoder", "--builtin"], id="encoder"),
+        pytest.param(["ocr"], id="ocr"),
+    ],
+)
+def test_without_onnx_an_export_says_what_to_install(arguments: list[str], tmp_path: Path) -> None:
+    done = without(["onnx"], *arguments, "--out", str(tmp_path / "bundle"))
 
     assert done.returncode == 1
-    assert done.stderr == "pagesight-export needs onnx: pip install 'pagesight[cpu,builtin]'\n"
+    assert done.stderr.endswith(
+        "pagesight-export needs onnx: pip install 'pagesight[cpu,builtin]'\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_typer_the_command_says_what_to_install() -> None:
+    done = without(["typer"], "--help")
+
+    assert done.returncode == 1
+    assert done.stderr == "pagesight-export needs typer: pip install 'pagesight[cpu,builtin]'\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        ([], "--version"),
+        (["encoder"], "--builtin"),
+        (["ocr"], "--source"),
+        (["verify"], "--reference"),
+    ],
+)
+def test_the_help_needs_no_model_library(arguments: list[str], option: str) -> None:
+    heavy = ["onnx", "onnxruntime", "cv2", "rapidocr", "numpy", "PIL"]
+
+    done = without(heavy, *arguments, "--help")
+
+    assert done.returncode == 0, done.stderr
+    assert option in done.stdout
 
 
 def test_an_encoder_must_be_chosen() -> None:

@@ -86,6 +86,7 @@ def congruence(engine: OcrEngine, library: Library, pages: Sequence[Pixels]) -> 
     return asyncio.run(both())
 
 
+@pytest.mark.heavy
 def test_thirty_pages_read_as_in_the_library(engine: OcrEngine, library: Library) -> None:
     pages = [page(number, width=540, part=0.45) for number in range(30)]
     found = congruence(engine, library, pages)
@@ -104,6 +105,7 @@ def test_thirty_whole_pages_read_as_in_the_library(
     assert found.error_rate <= MAX_ERROR_RATE, found.differences
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     "picture",
     [
@@ -164,6 +166,7 @@ def test_a_blank_picture_has_no_lines(engine: OcrEngine, shape: Sequence[int]) -
     assert (reading.height_px, reading.width_px) == tuple(shape)
 
 
+@pytest.mark.heavy
 def test_a_tall_picture_reads_as_its_screens_do(engine: OcrEngine) -> None:
     """Three screens in one picture of 540 x 3240, which the library shrinks to 333 x 2000."""
     screens = [page(number, width=540, part=0.9) for number in range(3)]
@@ -184,6 +187,7 @@ def test_a_tall_picture_reads_as_its_screens_do(engine: OcrEngine) -> None:
     assert abs(len(tall.lines) - len(expected)) <= 3, found.differences
 
 
+@pytest.mark.heavy
 def test_a_page_reads_the_same_alone_and_in_company(bundle: Bundle) -> None:
     pages = [page(number, width=540, part=0.4) for number in range(4)]
     settings = OcrSettings(detectors=2, recognisers=2, cache_entries=0)
