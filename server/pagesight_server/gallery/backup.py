@@ -26,7 +26,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def check(store: Gallery) -> list[str]:
-    """What is wrong with an open store, one line each; see `check.py`."""
+    """What is wrong with an open store, one line each; see `integrity.py`."""
     with store.file.reading() as db:
         return list(findings(db))
 

@@ -50,36 +50,36 @@ LINKED_TWICE = "a link to a folder that is read already"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledFolder:
-    """The pictures of a folder, by label."""
+    """The pictures of a folder, grouped by label."""
 
     pictures: Mapping[str, tuple[Path, ...]]
-    """Labels in order; each label's files by name."""
+    """The files of each label; labels and file names are sorted."""
     left_out: Mapping[str, int]
-    """How many files were left out, by reason, in words."""
+    """Number of files that were skipped, by reason."""
 
     @property
     def count(self) -> int:
-        """How many pictures there are."""
+        """Number of pictures."""
         return sum(map(len, self.pictures.values()))
 
     @property
     def left_out_in_words(self) -> str:
-        """What was left out, for a person; empty when nothing was."""
+        """Skipped files as text, such as "2 hidden, 1 not named like a picture"; may be empty."""
         return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
 
 
 def read_folder(folder: Path) -> LabelledFolder:
-    """Lists the pictures of `folder/<label>/*` without opening any.
+    """Lists the pictures of `folder/<label>/*`; opens only files without a suffix.
 
     Args:
-        folder: Holds one folder per label; its name is the label.
+        folder: The parent of one folder per label, named by the label.
 
     Raises:
         SetupError: there is no such folder or no picture in it.
         InvalidRequestError: a folder that holds pictures has a name that cannot be a label.
     """
     if not folder.is_dir():
-        raise SetupError(f"{folder} is no folder: give one that holds <label>/*.png")
+        raise SetupError(f"{folder} is not a folder: name one that holds <label>/*.png")
     try:
         pages = list(folder.iterdir())
     except OSError as error:

@@ -45,7 +45,7 @@ def test_a_folder_without_pictures_says_what_it_should_hold(tmp_path: Path) -> N
     told = r"left out: 1 in no label's folder\): .*one folder per label"
     with pytest.raises(SetupError, match=told):
         read_folder(tmp_path)
-    with pytest.raises(SetupError, match="is no folder"):
+    with pytest.raises(SetupError, match="is not a folder"):
         read_folder(tmp_path / "missing")
 
 
