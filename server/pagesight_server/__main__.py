@@ -1,4 +1,4 @@
-"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor, gallery."""
+"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor, gallery, config."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from pagesight_server.cli import calibrate, evaluate, gallery, index, serve
+from pagesight_server.cli import calibrate, config, evaluate, gallery, index, serve
 from pagesight_server.common.errors import PagesightError
 
 app = typer.Typer(
@@ -51,6 +51,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app, session
+from pagesight_server.config import NAMES
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 
@@ -218,6 +219,26 @@ def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> 
     assert process.returncode not in (0, -signal.SIGKILL)
     assert "Traceback" not in said
     assert server.classifier.stream_ended.wait(WAIT_S)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("PAGESIGHT_ADRESS", "PAGESIGHT_ADRESS is not read: did you mean PAGESIGHT_ADDRESS?"),
+        ("PAGESIGHT_ADDR", "PAGESIGHT_ADDR is not read: did you mean PAGESIGHT_ADDRESS?"),
+        ("PAGESIGHT_TLSCA", "PAGESIGHT_TLSCA is not read: did you mean PAGESIGHT_TLS_CA?"),
+        ("PAGESIGHT_STORE", None),
+        ("PAGESIGHT_SERVER__PORT", None),
+    ],
+)
+def test_a_misspelt_variable_is_named(pagesight: Run, name: str, told: str | None) -> None:
+    result = pagesight("gallery", "list", **{name: "x"})
+    assert result.stderr.splitlines() == ([told] if told else [])
+
+
+def test_no_setting_of_the_server_is_taken_for_a_misspelt_variable() -> None:
+    variables = [f"PAGESIGHT_{name.upper().replace('.', '__')}" for name in NAMES]
+    assert session.misspelt_variables(variables) == []
 
 
 # --- gallery ---

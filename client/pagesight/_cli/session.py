@@ -6,10 +6,11 @@ that says what to do next, and exit code 1; a wrong command line is exit code 2.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -33,6 +34,14 @@ from pagesight._security import TlsConfig
 
 PROGRESS_AFTER_S = 2.0
 """Work shorter than this is not worth a progress bar."""
+
+VARIABLES = (
+    "PAGESIGHT_ADDRESS",
+    "PAGESIGHT_AUTHOR",
+    "PAGESIGHT_TOKEN",
+    "PAGESIGHT_TLS_CA",
+)
+"""What the commands read from the environment."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -126,6 +135,8 @@ def preparing(address: str) -> Iterator[None]:
     """Ends the command with one line when address or proof cannot be used."""
     if not address:
         raise typer.BadParameter("write host:port", param_hint="--address")
+    for line in misspelt_variables(os.environ):
+        warn(line)
     try:
         yield
     except OSError as error:
@@ -148,6 +159,20 @@ def answering(address: str) -> Iterator[None]:
         )
     except PagesightError as error:
         fail(error.message)
+
+
+def misspelt_variables(names: Iterable[str]) -> list[str]:
+    """Returns a line on each variable that is almost one of ours; the server's are left alone."""
+    told = []
+    for name in names:
+        if not name.startswith("PAGESIGHT_") or name in VARIABLES:
+            continue
+        # Without what they have in common, or all would be alike. ADDR is 0.73 like ADDRESS; no
+        # setting of the server is more than 0.6 like one of ours.
+        ours = [known.removeprefix("PAGESIGHT_") for known in VARIABLES]
+        alike = difflib.get_close_matches(name.removeprefix("PAGESIGHT_"), ours, 1, cutoff=0.7)
+        told += [f"{name} is not read: did you mean PAGESIGHT_{meant}?" for meant in alike]
+    return told
 
 
 class Bar:

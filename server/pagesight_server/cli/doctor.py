@@ -171,7 +171,7 @@ def _security(config: Config) -> dict[str, object]:
     host, settings = config.server.host, config.security
     edge = auth.edge(host, settings)
     security: dict[str, object] = {
-        "address": f"{host}:{config.server.port}",
+        "address": config.server.address(),
         "tls": edge.credentials is not None,
         "client_certificates": settings.client_ca is not None,
         "tokens": settings.tokens is not None,

@@ -13,7 +13,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from pagesight_server.config import Config, read_config
+from pagesight_server.common.settings import Layers
+from pagesight_server.config import Config, config_of, read_layers, unknown_variables
 from pagesight_server.gallery.folder import read_folder
 
 out = Console(highlight=False)
@@ -57,13 +58,24 @@ def settings_of(
     Raises:
         SetupError: a file that cannot be read, an unknown setting, a value out of range.
     """
+    layers = layers_of(file, store=store, bundles=bundles, **sections)
+    settings = config_of(layers)
+    for line in unknown_variables(layers):
+        err.print(f"[yellow]warning:[/] {escape(line)}", soft_wrap=True)
+    return settings
+
+
+def layers_of(
+    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
+) -> Layers:
+    """Reads what is set where; arguments and errors as `settings_of`."""
     overrides: dict[str, Any] = {
         name: {key: value for key, value in section.items() if value is not None}
         for name, section in sections.items()
     }
     overrides |= {"store": store} if store else {}
     overrides |= {"bundles": bundles} if bundles else {}
-    return read_config(file, {name: value for name, value in overrides.items() if value})
+    return read_layers(file, {name: value for name, value in overrides.items() if value})
 
 
 def progress(what: str) -> Progress:

@@ -131,7 +131,7 @@ async def _serve_from(
             return
         revisions = store.revisions()
         galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.host}:{port}")
+        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.address(port)}")
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

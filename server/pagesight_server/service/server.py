@@ -85,7 +85,7 @@ async def serve(
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
-    address = f"{config.host}:{config.port}"
+    address = config.address()
     try:
         port = (
             server.add_insecure_port(address)
