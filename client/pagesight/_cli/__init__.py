@@ -34,7 +34,9 @@ app = typer.Typer(
     name="pagesight",
     help="Tells which known page a phone screenshot shows, or that it shows none of them.\n\n"
     "PAGESIGHT_TOKEN is sent as bearer token; PAGESIGHT_TLS_CA, the file of the authorities that "
-    "are trusted, or empty for the public ones, asks for TLS.",
+    "are trusted, or empty for the public ones, asks for TLS; PAGESIGHT_TLS_CERT and "
+    "PAGESIGHT_TLS_KEY are the files of a client certificate, PAGESIGHT_TLS_SERVER_NAME the name "
+    "in the server's, if that is not the host.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -199,7 +199,7 @@ def _run(
 
     with session.preparing(address):
         proof = session.Proof.from_environment()
-        access = Access(address=address, token=proof.token, tls_ca=proof.tls_ca)
+        access = Access(address=address, token=proof.token, tls=proof.tls)
         access.endpoint(plan.timeout_s)
     if out is not None:
         try:

@@ -40,6 +40,9 @@ VARIABLES = (
     "PAGESIGHT_AUTHOR",
     "PAGESIGHT_TOKEN",
     "PAGESIGHT_TLS_CA",
+    "PAGESIGHT_TLS_CERT",
+    "PAGESIGHT_TLS_KEY",
+    "PAGESIGHT_TLS_SERVER_NAME",
 )
 """What the commands read from the environment."""
 
@@ -105,18 +108,29 @@ def teaching(command: _Command) -> _Command:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What proves who asks: from the environment, where it is in no list of processes."""
 
     token: str | None = field(repr=False)
-    tls_ca: str | None
-    """File of the trusted authorities; empty: the public ones; None: no TLS."""
+    tls: TlsConfig | None
+    """None: no TLS."""
 
     @classmethod
     def from_environment(cls) -> Proof:
-        """Reads PAGESIGHT_TOKEN and PAGESIGHT_TLS_CA."""
-        return cls(os.environ.get("PAGESIGHT_TOKEN") or None, os.environ.get("PAGESIGHT_TLS_CA"))
+        """Reads PAGESIGHT_TOKEN and PAGESIGHT_TLS_...; any of these asks for TLS.
+
+        Raises:
+            ValueError: A certificate comes without its key, or a key without its certificate.
+        """
+        ca, cert, key, name = (
+            os.environ.get(f"PAGESIGHT_TLS_{what}") for what in ("CA", "CERT", "KEY", "SERVER_NAME")
+        )
+        if bool(cert) != bool(key):
+            raise ValueError("PAGESIGHT_TLS_CERT and PAGESIGHT_TLS_KEY belong together")
+        asked = ca is not None or cert or name
+        tls = TlsConfig(ca=ca or None, cert=cert or None, key=key or None, server_name=name or "")
+        return cls(token=os.environ.get("PAGESIGHT_TOKEN") or None, tls=tls if asked else None)
 
 
 @contextmanager
@@ -124,8 +138,7 @@ def connected(address: str) -> Iterator[Client]:
     """Gives a client of the server and ends the command when the server cannot answer."""
     with preparing(address):
         proof = Proof.from_environment()
-        tls = TlsConfig(ca=proof.tls_ca or None) if proof.tls_ca is not None else None
-        client_of_ours = Client(address, tls=tls, token=proof.token)
+        client_of_ours = Client(address, tls=proof.tls, token=proof.token)
     with answering(address), client_of_ours as client:
         yield client
 
@@ -140,7 +153,7 @@ def preparing(address: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        fail(f"PAGESIGHT_TLS_CA: cannot read {error.filename}: {error.strerror}")
+        fail(f"PAGESIGHT_TLS_...: cannot read {error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
 
@@ -151,7 +164,7 @@ def answering(address: str) -> Iterator[None]:
     try:
         yield
     except UnavailableError as error:
-        if error.reason:  # a server did answer
+        if error.reason:  # a server did answer, or its TLS
             fail(error.message)
         fail(
             f"no server answers at {address}: "

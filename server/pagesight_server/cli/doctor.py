@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pagesight_server import wiring
@@ -20,7 +21,7 @@ from pagesight_server.config import Config, cores
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
-from pagesight_server.service import auth
+from pagesight_server.service import auth, certificates
 from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.workflows.knowledge import load_calibration
 
@@ -179,6 +180,8 @@ def _security(config: Config) -> dict[str, object]:
     }
     if warning := auth.open_to_all(host, settings):
         security["warning"] = warning
+    if untimely := certificates.warnings(settings, datetime.now(UTC)):
+        security["certificates"] = untimely
     return security
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -31,7 +32,7 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
-from pagesight_server.service import auth
+from pagesight_server.service import auth, certificates
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
@@ -85,6 +86,8 @@ def serve(
 async def _serve(config: Config, *, as_json: bool) -> None:
     edge = auth.edge(config.server.host, config.security)
     if warning := auth.open_to_all(config.server.host, config.security):
+        log.warning(warning)
+    for warning in certificates.warnings(config.security, datetime.now(UTC)):
         log.warning(warning)
     exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
     try:

@@ -21,6 +21,7 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health
+from pagesight_server.service.listening import why_not
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,9 @@ async def serve(
             if credentials is None
             else server.add_secure_port(address, credentials)
         )
-    except RuntimeError as error:
-        raise SetupError(f"cannot listen on {address}: is another server running?") from error
+    except RuntimeError:
+        why = why_not(config.host, config.port)
+        raise SetupError(f"cannot listen on {address}: {why}") from None
     await server.start()
     ready(port)
     try:
