@@ -514,6 +514,7 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     [found] = rows(pagesight("gallery", "doctor", "--json"))
     assert found["suspects"][0]["suggested_label"] == "<other page>"
     assert [image["label"] for image in found["duplicates"][0]].count("dxm_user_info") == 2
+    assert page.stat().st_mode & 0o077 == 0  # it shows screenshots
     html = page.read_text("utf-8")
     assert html.count("data:image/jpeg;base64,") == 5  # two of the suspect, three of the group
     assert "&lt;other page&gt;" in html

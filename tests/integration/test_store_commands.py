@@ -14,6 +14,7 @@ import pytest
 
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, picture_id
@@ -81,7 +82,7 @@ def test_check_fails_with_each_fault_on_a_line(command: Run, path: Path) -> None
     assert (code, out, len(err.splitlines())) == (1, "", 2)
     code, out, _ = command("check", "--json")
     assert code == 1
-    assert "has length 0, not 1" in json.loads(out)["findings"][0]
+    assert "has changed: `pagesight-server gallery reindex`" in json.loads(out)["findings"][0]
 
 
 def test_a_backup_is_restored_into_a_new_store_and_over_the_old(
@@ -193,7 +194,9 @@ def test_a_gallery_moves_to_real_bundles(
     # As if other bundles had made it.
     database = sqlite3.connect(path)
     database.execute("UPDATE galleries SET encoder_bundle = 'old@000000000000'")
+    database.create_function("digest", 3, digest)
     database.execute("UPDATE embeddings SET bundle = 'old@000000000000'")
+    database.execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
     database.commit()
     database.close()
     code, out, _ = command("reindex", "--bundles", bundles, "--prepare", "--json")

@@ -9,6 +9,7 @@ Nothing is changed: no store is created, no calibration stored, no port opened.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -128,7 +129,10 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
             f"{config.store} does not exist yet: `serve` or `index` creates it"
         )
         return
-    findings.facts["store"] = str(config.store)
+    readable = config.store.stat().st_mode & stat.S_IROTH
+    findings.facts["store"] = str(config.store) + (
+        " (everybody on this machine may read it: chmod 600)" if readable else ""
+    )
     with findings.check(), wiring.opened(config.store) as store:
         for name in store.revisions():
             with findings.check():
@@ -144,6 +148,7 @@ def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
         f"{len(snapshot.pictures)} pictures, "
+        + (f"{len(snapshot.damaged)} more left out as damaged, " if snapshot.damaged else "")
         + (
             f"calibrated: threshold {calibration.threshold_with_text:.4f}"
             if calibration

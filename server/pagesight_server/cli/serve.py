@@ -39,6 +39,7 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,13 @@ async def _serve_from(
     config = models.config
     audit = Audit(store)
     registry = models.registry(store)
+    # What has changed on the disk is made anew before it is read.
+    await repair_galleries(
+        store,
+        models.bundles,
+        models.pipeline(registry.get).extract_features,
+        concurrency=models.readers,
+    )
     await registry.refresh()
     server = config.server
     limits = CallerLimits(config.security)

@@ -11,12 +11,19 @@ from pagesight_server.common.errors import (
     NotFoundError,
     PurgedError,
 )
+from pagesight_server.gallery.digests import digest as content_digest
 from pagesight_server.gallery.model import Content, Form
 from pagesight_server.gallery.snapshot import Bundles
 from pagesight_server.gallery.transaction import image_key
 
 _RANK = {"expired": 0, "none": 0, "thumbnail": 1, "original": 2}
 """What is better kept replaces what is worse, and not the other way round."""
+
+SOUND = (
+    "e.sha256 IS digest(e.image_id, e.bundle, CAST(e.vector AS BLOB)) "
+    "AND r.sha256 IS digest(r.image_id, r.bundle, CAST(r.reading AS BLOB))"
+)
+"""SQL: true of an embedding `e` and a text `r` that are as they were stored."""
 
 FULL_ID = 64
 """Hexadecimal digits of a SHA-256."""
@@ -39,8 +46,8 @@ def has(db: sqlite3.Connection, image_id: str, bundles: Bundles) -> bool:
     """Whether embedding and text are stored for these bundles; raises PurgedError."""
     key = image_key(image_id)
     check_not_purged(db, key)
-    sql = """SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
-             WHERE image_id = ? AND e.bundle = ? AND r.bundle = ?"""
+    sql = f"""SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
+              WHERE image_id = ? AND e.bundle = ? AND r.bundle = ? AND {SOUND}"""
     return db.execute(sql, (key, bundles.encoder, bundles.ocr)).fetchone() is not None
 
 
@@ -63,13 +70,14 @@ def put(db: sqlite3.Connection, content: Content, bundles: Bundles, now_ms: int)
             "(image_id, form, size_bytes, thumbnail_sha256, stored_at_ms) VALUES (?, ?, ?, ?, ?)",
             (key, content.form, len(data or b""), digest, now_ms),
         )
+    vector, reading = content.embedding.astype("<f2").tobytes(), content.reading.to_json()
     db.execute(
-        "INSERT OR REPLACE INTO embeddings (image_id, bundle, vector) VALUES (?, ?, ?)",
-        (key, bundles.encoder, content.embedding.astype("<f2").tobytes()),
+        "INSERT OR REPLACE INTO embeddings (image_id, bundle, vector, sha256) VALUES (?, ?, ?, ?)",
+        (key, bundles.encoder, vector, content_digest(key, bundles.encoder, vector)),
     )
     db.execute(
-        "INSERT OR REPLACE INTO readings (image_id, bundle, reading) VALUES (?, ?, ?)",
-        (key, bundles.ocr, content.reading.to_json()),
+        "INSERT OR REPLACE INTO readings (image_id, bundle, reading, sha256) VALUES (?, ?, ?, ?)",
+        (key, bundles.ocr, reading, content_digest(key, bundles.ocr, reading.encode())),
     )
 
 
@@ -103,7 +111,9 @@ def full_id(db: sqlite3.Connection, beginning: str) -> str:
 
 def kept_bytes(db: sqlite3.Connection, image_id: str) -> bytes | None:
     """The bytes that are kept of a picture; raises NotFoundError."""
-    row = db.execute("SELECT bytes FROM images WHERE id = ?", (image_key(image_id),)).fetchone()
+    row = db.execute(
+        "SELECT CAST(bytes AS BLOB) AS bytes FROM images WHERE id = ?", (image_key(image_id),)
+    ).fetchone()
     if row is None:
         raise NotFoundError(f"no image {image_id}")
     data: bytes | None = row["bytes"]
@@ -113,14 +123,17 @@ def kept_bytes(db: sqlite3.Connection, image_id: str) -> bytes | None:
 def without(
     db: sqlite3.Connection, gallery_id: int, bundles: Bundles, *, now_only: bool
 ) -> list[tuple[str, Form]]:
-    """Pictures of a gallery that these bundles have not seen: id, and in what form it is kept."""
+    """Pictures of a gallery without sound content of these bundles: id, and its form.
+
+    Content that has changed on the disk is as if it were missing.
+    """
     now = "AND m.removed_revision IS NULL" if now_only else ""
     rows = db.execute(
         f"""SELECT DISTINCT m.image_id, k.form FROM memberships m
             JOIN kept k USING (image_id)
             LEFT JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = ?
             LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = ?
-            WHERE m.gallery_id = ? {now} AND (e.bundle IS NULL OR r.bundle IS NULL)
+            WHERE m.gallery_id = ? {now} AND (e.bundle IS NULL OR r.bundle IS NULL OR NOT ({SOUND}))
             ORDER BY m.image_id""",
         (bundles.encoder, bundles.ocr, gallery_id),
     )
