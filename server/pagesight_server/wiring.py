@@ -1,7 +1,7 @@
 """Puts the parts together, for every command alike: what `evaluate` measures is what `serve` runs.
 
 bundles ──> encoder, readers (threads) ─┐
-store ──> live knowledge ───────────────┴─> pipeline, enroller
+store ──> registry of knowledge ────────┴─> pipeline, enroller
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.common.cache import CacheStats, Memo
+from pagesight_server.common.cache import CacheStats, SingleFlightLru
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
@@ -31,7 +31,7 @@ from pagesight_server.inference.settings import Compute
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class Models:
 
         Args:
             knowledge: What is known, by the name of the gallery.
-            remember: How many screenshots' embedding and text are kept for when they come again.
+            remember: Entries of the feature cache; 0 switches it off.
         """
         limits = self.config.image
 
@@ -64,19 +64,19 @@ class Models:
             read=self.ocr.read,
             knowledge=knowledge,
             review_above=self.config.recognition.review_above,
-            memo=Memo(remember),
+            cache=SingleFlightLru(remember),
         )
 
     def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
-        """What the caches have saved so far: `screenshots` that came again, `lines` read before."""
-        return {"screenshots": pipeline.memo.stats(), "lines": self.ocr.cache.stats()}
+        """Hits and misses of the caches: features of `screenshots`, texts of `lines`."""
+        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
-        """Teaches a store what these models see and read."""
+        """Enrols pictures into a store with the features that these models compute."""
         return Enroller(
             store=store,
             bundles=self.bundles,
-            perceive=pipeline.perceive,
+            extract_features=pipeline.extract_features,
             keep_images=self.config.gallery.keep_images,
             limits=self.config.image,
         )
@@ -97,10 +97,10 @@ class Models:
         """
         check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
 
-    def live(self, store: Gallery) -> Live:
-        """What a store holds, ready for queries."""
+    def registry(self, store: Gallery) -> Registry:
+        """The knowledge of every gallery of a store, once it is refreshed."""
         recognition = self.config.recognition
-        return Live(
+        return Registry(
             store,
             self.bundles,
             method=recognition.method,

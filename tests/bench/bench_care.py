@@ -95,9 +95,9 @@ async def _copies(pictures: Sequence[bytes]) -> None:
     async with wiring.models(read_config(None, {})) as models:
         pipeline = models.pipeline(_nothing)
         for data in pictures:
-            mine = await pipeline.perceive(data)
+            mine = await pipeline.extract_features(data)
             for scale, quality in COPIES:
-                theirs = await pipeline.perceive(_copy(data, scale, quality))
+                theirs = await pipeline.extract_features(_copy(data, scale, quality))
                 assert mine.reading is not None
                 assert theirs.reading is not None
                 cosine = float(mine.embedding @ theirs.embedding)

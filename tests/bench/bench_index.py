@@ -234,8 +234,8 @@ def compare(
         ids = np.zeros((count, 32), np.uint8)
         generations = GenerationStore(folder)
         settings = IndexSettings(kind="ivfpq", device="cpu")
-        generation = generations.put("bench", "bench", ids, stored, lambda h: build(h, settings))
-        kept.append(Vectors.fresh(generation))
+        generation = generations.write("bench", "bench", ids, stored, lambda h: build(h, settings))
+        kept.append(Vectors.of_generation(generation))
         index = LayeredIndex(kept[0], np.arange(count, dtype=np.int64))
         base = generation.base
         assert isinstance(base, IvfPqBase)
@@ -359,7 +359,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     halves = stored
     built = Generation(halves=halves, base=FlatBase(halves))
     everything = np.arange(count, dtype=np.int64)
-    now = LayeredIndex(Vectors.fresh(built), everything)
+    now = LayeredIndex(Vectors.of_generation(built), everything)
     index_manager = IndexManager()
     swapping, done = threading.Event(), threading.Event()
     before: list[float] = []

@@ -182,7 +182,7 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
 
 def laid(vectors: Halves) -> Vectors:
     """The vectors of a gallery, searched exactly."""
-    return Vectors.fresh(Generation(halves=vectors, base=FlatBase(vectors)))
+    return Vectors.of_generation(Generation(halves=vectors, base=FlatBase(vectors)))
 
 
 def answer(known: Knowledge, picture: Picture, vector: Halves) -> str:

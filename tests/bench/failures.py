@@ -1,11 +1,11 @@
 """Wrong answers as pictures for the docs: each screenshot beside the page it was taken for.
 
-    SET/test, STORE, PERCEPTS ──answer again──> findings ──boxes──> OUT/<name>.webp
+    SET/test, STORE, FEATURES ──answer again──> findings ──boxes──> OUT/<name>.webp
 
 Of drawn pages only, as their text is made up. Boxes are green where both show a text, red where
 it is new to the page, amber where most pictures of the page show it and the screenshot does not.
 
-    python -m tests.bench.failures SET STORE PERCEPTS docs/pictures no-name=dyfxj_user_info/c4b7
+    python -m tests.bench.failures SET STORE FEATURES docs/pictures no-name=dyfxj_user_info/c4b7
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from pagesight_server import wiring
 from pagesight_server.config import Config
-from pagesight_server.evaluation import PerceptFile
+from pagesight_server.evaluation import FeatureFile
 from pagesight_server.evaluation.html import gallery_marks, query_marks
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
 from pagesight_server.recognition.candidates import NAME_TERMS, Query
@@ -30,7 +30,7 @@ from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.explanation import WORTH_TELLING, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.text.reading import Box
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 from tests.samples.fonts import font_path
 
 SIDE_PX, HEIGHT_PX, GAP_PX = 400, 880, 20
@@ -56,31 +56,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
     parser.add_argument("set", type=Path, help="What `python -m tests.samples` drew.")
     parser.add_argument("store", type=Path, help="What `pagesight-server index` made of it.")
-    parser.add_argument("percepts", type=Path, help="Of `pagesight-server evaluate --percepts`.")
+    parser.add_argument("features", type=Path, help="Of `pagesight-server evaluate --features`.")
     parser.add_argument("out", type=Path)
     parser.add_argument("answers", nargs="+", metavar="NAME=PATH", help="How the path begins.")
     arguments = parser.parse_args()
     wanted = dict(answer.split("=", 1) for answer in arguments.answers)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, made in pictures(arguments.set, arguments.store, arguments.percepts, wanted):
+    for name, made in pictures(arguments.set, arguments.store, arguments.features, wanted):
         target = arguments.out / f"{name}.webp"
         target.write_bytes(small(made))
         print(f"{target}: {target.stat().st_size} bytes")
 
 
 def pictures(
-    folder: Path, at: Path, percepts: Path, wanted: Mapping[str, str]
+    folder: Path, at: Path, features_file: Path, wanted: Mapping[str, str]
 ) -> Iterator[tuple[str, Image.Image]]:
     """Answers some test images of a set again, and draws each answer."""
     recognition = Config().recognition
     with wiring.opened(at, must_exist=True) as store:
-        known = know(store, DEFAULT_GALLERY, recognition.method, recognition.epsilon)
-        seen = PerceptFile(percepts, known.snapshot.bundles)
+        known = load_knowledge(store, DEFAULT_GALLERY, recognition.method, recognition.epsilon)
+        seen = FeatureFile(features_file, known.snapshot.bundles)
         for name, begins in wanted.items():
             (path,) = folder.glob(f"test/{begins}*")
             data = path.read_bytes()
-            percept = asyncio.run(seen.get((hashlib.sha256(data).digest(), True), _unseen))
-            query = Query(embedding=percept.embedding, reading=percept.reading)
+            features = asyncio.run(seen.get((hashlib.sha256(data).digest(), True), _unseen))
+            query = Query(embedding=features.embedding, reading=features.reading)
             candidates = known.method.weigh(query, known.method.search(query.embedding))
             decision = decide(candidates, known.calibration, with_text=True)
             found = explain(known, query, decision).findings
@@ -93,7 +93,7 @@ def pictures(
 
 
 async def _unseen() -> NoReturn:
-    raise SystemExit("a picture is not in PERCEPTS: evaluate the set with --percepts first")
+    raise SystemExit("a picture is not in FEATURES: evaluate the set with --features first")
 
 
 def beside(

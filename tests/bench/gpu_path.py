@@ -163,9 +163,9 @@ async def _rate(
     async with wiring.models(config) as models:
         with wiring.opened(config.store) as store:
             await _enrol(models, store, pages(range(10**6, 10**6 + 2), lines))
-            live = models.live(store)
-            await live.refresh()
-            line = models.pipeline(live.get)
+            registry = models.registry(store)
+            await registry.refresh()
+            line = models.pipeline(registry.get)
             places = asyncio.Semaphore(64)
 
             async def one(data: bytes) -> int:

@@ -29,7 +29,7 @@ from pagesight_server.config import Config, cores
 from pagesight_server.index.exact import FlatIndex
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.settings import Compute
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 
 CONCURRENCY = 8
 
@@ -56,7 +56,7 @@ async def pipeline(config: Config) -> AsyncIterator[Callable[[Sequence[bytes]], 
     """Ours in this process; what it gives takes a batch."""
     with wiring.opened(config.store) as store:
         recognition = config.recognition
-        known = know(store, "default", recognition.method, recognition.epsilon)
+        known = load_knowledge(store, "default", recognition.method, recognition.epsilon)
         async with wiring.models(config) as models:
             line = models.pipeline(lambda _name: known, remember=config.server.remember)
 

@@ -30,7 +30,7 @@ from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.server import serve
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.bench.measure import Cost, timed
 from tests.bench.sides import started, stream
 from tests.support.parts import BUNDLES, FakeModels, reading, snapshot, unit
@@ -84,7 +84,7 @@ async def _serve() -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     with tempfile.TemporaryDirectory() as folder:
         store = Gallery(Path(folder) / "gallery.db")
-        live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
+        registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
         gate = Gate(config.max_active or 8, config.max_waiting)  # 0 leaves it to the machine
         await serve(
             ClassifierService(
@@ -92,8 +92,8 @@ async def _serve() -> None:
             ),
             GalleryService(
                 store,
-                Enroller(store=store, bundles=BUNDLES, perceive=answering.perceive),
-                live,
+                Enroller(store=store, bundles=BUNDLES, extract_features=answering.extract_features),
+                registry,
                 config,
             ),
             config,

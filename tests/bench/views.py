@@ -83,6 +83,6 @@ async def _see(files: Sequence[Path], number: int, bundles: Path) -> NDArray[np.
         async def one(path: Path) -> Embedding:
             async with places:
                 data = await asyncio.to_thread(shown, path)
-                return (await pipeline.perceive(data, ocr=False)).embedding
+                return (await pipeline.extract_features(data, ocr=False)).embedding
 
         return np.stack(await asyncio.gather(*map(one, files)))

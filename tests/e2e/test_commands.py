@@ -89,8 +89,8 @@ def test_compare_and_validation_use_what_was_read_once(
         shutil.copy(path, test / label / path.name)
     (test / "other").mkdir()
     shutil.copy(unknown, test / "other" / unknown.name)
-    percepts, out = tmp_path / "percepts.jsonl", tmp_path / "report"
-    common = ["--store", served.store, "--percepts", percepts]
+    features, out = tmp_path / "features.jsonl", tmp_path / "report"
+    common = ["--store", served.store, "--features", features]
     ran = run("pagesight-server", "evaluate", test, "--out", out, "--compare", *common)
     assert ran.returncode == 0, ran.stderr
     compared = json.loads((out / "compare.json").read_text("utf-8"))
@@ -98,12 +98,12 @@ def test_compare_and_validation_use_what_was_read_once(
     assert {"pagesight", "without OCR", "seed", "top-1 cosine", "diffusion: score"} <= set(names)
     assert (out / "compare.md").read_text("utf-8").startswith("| way | micro F1 |")
     assert 'id="comparison"' in (out / "report.html").read_text("utf-8")
-    assert len(percepts.read_text("utf-8").splitlines()) == 3
+    assert len(features.read_text("utf-8").splitlines()) == 3
     ran = run("pagesight-server", "calibrate", "--validation", test, *common)
     assert ran.returncode == 1
     assert "2 usable pictures of known pages, 19 are needed" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
-    assert len(percepts.read_text("utf-8").splitlines()) == 3
+    assert len(features.read_text("utf-8").splitlines()) == 3
 
 
 def test_a_page_enrolled_while_the_server_runs_is_known_to_the_next_query(

@@ -46,7 +46,9 @@ async def by_enrol(served: Serving, folder: Path) -> None:
 async def by_index(served: Serving, folder: Path) -> None:
     """As `pagesight-server index` does; the server follows the store."""
     pipeline = served.models.pipeline(served.live.known())
-    enroller = Enroller(store=served.store, bundles=BUNDLES, perceive=pipeline.perceive)
+    enroller = Enroller(
+        store=served.store, bundles=BUNDLES, extract_features=pipeline.extract_features
+    )
     limits = ImageLimits()
     await index_folder(enroller, folder, gallery="default", author="", limits=limits)
     await served.live.refresh()

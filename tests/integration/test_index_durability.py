@@ -20,7 +20,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Vectors
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.codes import compare, fill, only_codes
 from tests.support.parts import BUNDLES
@@ -31,8 +31,9 @@ SERVE = """
 import asyncio, random, sys
 from pathlib import Path
 from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.index import IndexSettings, IndexManager
-from pagesight_server.workflows.registry import Live
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings
+from pagesight_server.workflows.registry import Registry
 from tests.support.codes import LATE, at_revision, only_codes
 from tests.support.parts import BUNDLES
 from tests.support.stores import picture_id
@@ -41,7 +42,7 @@ store = Gallery(path)
 only_codes()
 IndexSettings.is_due = lambda self, base, changed: changed > 0
 index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), Path(f"{path}.index"))
-live = Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
+registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
 chance = random.Random(int(sys.argv[2]))
 async def serve():
     while True:
@@ -52,9 +53,8 @@ async def serve():
         else:
             done = store.enrol(Change(), [Entry(image_id=image_id, label="a")], BUNDLES)
         print(done.revision, flush=True)
-        await live.refresh()
-        while live._building:
-            await asyncio.gather(*live._building.values())
+        await registry.refresh()
+        await registry.settled()
 asyncio.run(serve())
 """
 
@@ -64,14 +64,14 @@ async def answers(path: Path, acknowledged: int) -> str:
     store = Gallery(path)
     assert store.revisions()["default"] >= acknowledged
     index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), _folder(path))
-    live = Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
-    await live.refresh()
-    known = live.get("default")
+    registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
+    await registry.refresh()
+    known = registry.get("default")
     vectors = known.snapshot.embeddings
     assert isinstance(vectors, Vectors)
     kind = vectors.layout.generation.base.kind
     compare(known.snapshot, path, known.method.search, np.random.default_rng(acknowledged))
-    await live.settled()
+    await registry.settled()
     assert not list(_folder(path).glob("*.part"))
     store.close()
     return kind
@@ -106,6 +106,7 @@ def killed(folder: Path, rounds: int, patch: pytest.MonkeyPatch) -> None:
                 process.kill()
         process.wait(WAIT_S)
         process.stdout.close()
+        assert acknowledged, "the server made no change"
         kinds.append(asyncio.run(answers(path, acknowledged)))
     assert "ivfpq" in kinds
 

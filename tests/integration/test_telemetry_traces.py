@@ -257,7 +257,7 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
             watching.meter,
             watching.telemetry,
             queues={"encode": lambda: 3},
-            memories={},
+            caches={},
             known=served.live.known,
         )
         await served.enrol(("red", solid(RED)), ("green", solid(GREEN)))

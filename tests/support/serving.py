@@ -31,7 +31,7 @@ from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, FakeModels
 from tests.support.pictures import Colour, solid
@@ -44,7 +44,7 @@ class Serving:
     models: FakeModels
     store: Gallery
     audit: Audit
-    live: Live
+    live: Registry
     gate: Gate
     address: str
     channel: grpc.aio.Channel
@@ -110,7 +110,7 @@ async def serving(
     telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
     audit = Audit(store)
-    live = Live(store, BUNDLES, method="pagesight", epsilon=epsilon)
+    live = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
         decode=lambda data: decode(data, within),
         encode=models.encode,
@@ -126,7 +126,7 @@ async def serving(
         telemetry=telemetry,
         limits=callers,
     )
-    enroller = Enroller(store=store, bundles=BUNDLES, perceive=pipeline.perceive)
+    enroller = Enroller(store=store, bundles=BUNDLES, extract_features=pipeline.extract_features)
     stopping = asyncio.Event()
     port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stopped = asyncio.create_task(

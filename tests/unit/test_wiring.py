@@ -21,7 +21,7 @@ async def test_a_screenshot_that_comes_again_is_counted(bundles: Path) -> None:
     async with wiring.models(settings(bundles)) as models:
         pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"), remember=8)
         for colour in (RED, GREEN, RED, RED):
-            await pipeline.perceive(solid(colour))
+            await pipeline.extract_features(solid(colour))
         caches = models.caches(pipeline)
     assert caches["screenshots"] == (2, 2, 2)
     assert caches["lines"].hits == 0
@@ -31,7 +31,7 @@ async def test_switched_off_nothing_is_remembered(bundles: Path) -> None:
     async with wiring.models(settings(bundles)) as models:
         pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
         for _ in range(2):
-            await pipeline.perceive(solid(RED), ocr=False)
+            await pipeline.extract_features(solid(RED), ocr=False)
         assert models.caches(pipeline)["screenshots"] == (0, 2, 0)
 
 
@@ -40,7 +40,7 @@ async def test_fixed_batch_sizes_change_no_embedding(bundles: Path) -> None:
     for sizes in ([], [2, 4]):
         async with wiring.models(settings(bundles, batch_sizes=sizes)) as models:
             pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
-            seen.append((await pipeline.perceive(solid(RED), ocr=False)).embedding)
+            seen.append((await pipeline.extract_features(solid(RED), ocr=False)).embedding)
     assert float(seen[0] @ seen[1]) > 0.9999
 
 

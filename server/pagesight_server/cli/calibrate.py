@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from pagesight_server import evaluation, wiring
-from pagesight_server.cli.evaluate import PerceptsOption, remembering
+from pagesight_server.cli.evaluate import FeaturesOption, remembering
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -29,7 +29,11 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.workflows.registry import know, outdated, validation_key
+from pagesight_server.workflows.knowledge import (
+    load_knowledge,
+    outdated_calibration_warning,
+    validated_calibration_key,
+)
 
 
 def calibrate(
@@ -42,7 +46,7 @@ def calibrate(
     forget_validation: Annotated[
         bool, typer.Option("--forget-validation", help="Go back to the gallery's own threshold.")
     ] = False,
-    percepts: PerceptsOption = None,
+    features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     method: MethodOption = None,
     config: ConfigOption = None,
@@ -64,12 +68,12 @@ def calibrate(
     found = None
     with wiring.opened(settings.store, must_exist=True) as opened:
         snapshot = opened.snapshot(gallery)
-        key = validation_key(snapshot, recognition.method, recognition.epsilon)
+        key = validated_calibration_key(snapshot, recognition.method, recognition.epsilon)
         if forget_validation:
             opened.drop_calibrations(gallery, key)
-        known = know(opened, gallery, recognition.method, recognition.epsilon)
+        known = load_knowledge(opened, gallery, recognition.method, recognition.epsilon)
         if validation is not None:
-            found = asyncio.run(_validate(settings, known, validation, percepts, quiet=as_json))
+            found = asyncio.run(_validate(settings, known, validation, features, quiet=as_json))
             placed = found.calibration
             opened.put_calibration(gallery, known.snapshot.revision, key, placed.to_json())
             known = replace(known, calibration=placed)
@@ -97,16 +101,16 @@ def calibrate(
             f"unknown pages: {found.unknown}, {share}; unreadable {found.unreadable}, in the "
             f"gallery itself {found.enrolled}: both left out"
         )
-    if warning := outdated(known):
+    if warning := outdated_calibration_warning(known):
         err.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
 async def _validate(
-    config: Config, known: Knowledge, folder: Path, percepts: Path | None, *, quiet: bool
+    config: Config, known: Knowledge, folder: Path, features: Path | None, *, quiet: bool
 ) -> evaluation.Validation:
     async with wiring.models(config) as models:
         models.check(known.snapshot)
-        with progress("calibrating") as bar, remembering(models, known, percepts) as eyes:
+        with progress("calibrating") as bar, remembering(models, known, features) as eyes:
             task = bar.add_task("", visible=not quiet)
             return await evaluation.validate(
                 eyes,

@@ -22,7 +22,7 @@ from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
-from pagesight_server.workflows.registry import stored_calibration
+from pagesight_server.workflows.knowledge import load_calibration
 
 REMEMBERED_BYTES = 20_000
 """Of one remembered screenshot: its embedding and its text."""
@@ -131,7 +131,7 @@ def _galleries(config: Config, running: Bundles | None, found: Findings) -> None
 
 def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
     recognition = config.recognition
-    calibration = stored_calibration(store, snapshot, recognition.method, recognition.epsilon)
+    calibration = load_calibration(store, snapshot, recognition.method, recognition.epsilon)
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
         f"{len(snapshot.pictures)} pictures, "

@@ -33,15 +33,15 @@ from pagesight_server.evaluation import detectors
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import know
 
-PerceptsOption = Annotated[
+FeaturesOption = Annotated[
     Path | None,
     typer.Option(
-        "--percepts",
+        "--features",
         metavar="FILE",
-        help="Keep what is seen and read of each image here, and never do it twice.",
+        help="Keep embedding and text of each image in this file and reuse them.",
     ),
 ]
 
@@ -56,7 +56,7 @@ def evaluate(
     compare: Annotated[
         bool, typer.Option("--compare", help="Also measure every other way to say `other`.")
     ] = False,
-    percepts: PerceptsOption = None,
+    features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     config: ConfigOption = None,
     as_json: JsonOption = False,
@@ -82,7 +82,7 @@ def evaluate(
             gallery,
             ocr=not no_ocr,
             comparing=compare,
-            percepts=percepts,
+            features=features,
             quiet=as_json,
         )
     )
@@ -104,7 +104,7 @@ async def _evaluate(
     *,
     ocr: bool,
     comparing: bool,
-    percepts: Path | None,
+    features: Path | None,
     quiet: bool,
 ) -> tuple[evaluation.Run, evaluation.Comparison | None]:
     recognition = config.recognition
@@ -118,14 +118,14 @@ async def _evaluate(
 
     with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
         async with wiring.models(config) as models:
-            known = know(store, gallery, recognition.method, recognition.epsilon)
+            known = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
             models.check(known.snapshot)
             task = bar.add_task("", visible=not quiet)
 
             def advance(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            with remembering(models, known, percepts) as pipeline:
+            with remembering(models, known, features) as pipeline:
                 run = await evaluation.evaluate(
                     pipeline,
                     folder,
@@ -148,18 +148,18 @@ async def _evaluate(
 
 @contextmanager
 def remembering(
-    models: wiring.Models, known: Knowledge, percepts: Path | None
+    models: wiring.Models, known: Knowledge, features: Path | None
 ) -> Iterator[Pipeline]:
-    """The pipeline over one gallery; with a file, what it sees and reads is kept there."""
+    """The pipeline over one gallery; with a file, it keeps and reuses features there."""
     pipeline = models.pipeline(lambda _name: known)
-    if percepts is None:
+    if features is None:
         yield pipeline
         return
-    kept = evaluation.PerceptFile(percepts, models.bundles)
+    cache = evaluation.FeatureFile(features, models.bundles)
     try:
-        yield replace(pipeline, memo=kept)
+        yield replace(pipeline, cache=cache)
     finally:
-        kept.close()
+        cache.close()
 
 
 def _versions() -> dict[str, object]:

@@ -32,7 +32,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
 from pagesight_server.gallery import backup as backups
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
 
 app = typer.Typer(
@@ -226,7 +226,7 @@ async def _reindex(
                 store,
                 gallery,
                 models.bundles,
-                models.pipeline(models.live(store).get).perceive,
+                models.pipeline(models.registry(store).get).extract_features,
                 author=user(),
                 concurrency=models.readers,
                 switch=not prepare,
@@ -235,5 +235,7 @@ async def _reindex(
             )
             if report.switched:
                 # Leaves the calibration of this revision in the store.
-                know(store, gallery, config.recognition.method, config.recognition.epsilon)
+                load_knowledge(
+                    store, gallery, config.recognition.method, config.recognition.epsilon
+                )
             return report

@@ -28,7 +28,7 @@ from pagesight_server.curation.diagnostics import NearDuplicate, near_duplicates
 from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.workflows.enrolment import IndexReport, index_folder
-from pagesight_server.workflows.registry import know
+from pagesight_server.workflows.knowledge import load_knowledge
 
 
 def index(
@@ -91,10 +91,10 @@ async def _index(
             wiring.opened(config.store, limits=config.gallery.limits) as store,
             progress("indexing") as bar,
         ):
-            live = models.live(store)
+            registry = models.registry(store)
             task = bar.add_task("", total=total, visible=not quiet)
             report = await index_folder(
-                models.enroller(store, models.pipeline(live.get)),
+                models.enroller(store, models.pipeline(registry.get)),
                 folder,
                 gallery=gallery,
                 author=user(),
@@ -106,5 +106,7 @@ async def _index(
             if not report.revision:
                 return report, {}
             # Leaves the calibration of this revision in the store.
-            known = know(store, gallery, config.recognition.method, config.recognition.epsilon)
+            known = load_knowledge(
+                store, gallery, config.recognition.method, config.recognition.epsilon
+            )
             return report, near_duplicates(known, report.added_ids)

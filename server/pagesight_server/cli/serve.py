@@ -102,18 +102,18 @@ async def _serve_from(
 ) -> None:
     config = models.config
     audit = Audit(store)
-    live = models.live(store)
-    await live.refresh()
+    registry = models.registry(store)
+    await registry.refresh()
     server = config.server
     limits = CallerLimits(config.security)
-    pipeline = models.pipeline(live.get, remember=server.remember)
+    pipeline = models.pipeline(registry.get, remember=server.remember)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
         exporting.meter,
         exporting.telemetry,
         queues=models.queues(),
-        memories={"screenshots": pipeline.memo, "lines": models.ocr.cache},
-        known=live.known,
+        caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        known=registry.known,
     )
     for signal_name, where in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if where:
@@ -134,7 +134,7 @@ async def _serve_from(
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     following = [
-        asyncio.create_task(live.follow(server.follow_seconds)),
+        asyncio.create_task(registry.follow(server.follow_seconds)),
         asyncio.create_task(audit.follow(server.follow_seconds)),
     ]
     try:
@@ -147,7 +147,7 @@ async def _serve_from(
                 telemetry=exporting.telemetry,
                 limits=limits,
             ),
-            GalleryService(store, models.enroller(store, pipeline), live, server, config.image),
+            GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
@@ -162,6 +162,7 @@ async def _serve_from(
     finally:
         for task in following:
             task.cancel()
+        await registry.close()
         for name, cache in models.caches(pipeline).items():
             log.info("%s that had been seen before: %s", name, cache)
 

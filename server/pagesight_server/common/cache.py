@@ -1,11 +1,11 @@
-"""One computation per key at a time, and the results of the last few.
+"""An LRU cache that is single-flight: concurrent requests for one key share one computation.
 
-    get ──> remembered? ──yes──────────────────────> value
-              └─no─> under way? ──yes──> join it ──> value
-                        └─no──> start it ──────────> value, remembered
+    get ──> cached? ──yes──────────────────────────> value
+              └─no─> in flight? ──yes──> join it ──> value
+                        └─no──> start it ──────────> value, cached
 
 The same screenshot is often uploaded twice, and often at the same moment. An
-error is told to everyone who waits for it and never remembered.
+error is raised to every caller that waits for it and never cached.
 """
 
 from __future__ import annotations
@@ -21,36 +21,38 @@ V = TypeVar("V")
 
 
 class CacheStats(NamedTuple):
-    """What a cache has saved so far."""
+    """How often a cache was asked, and how often that saved a computation."""
 
     hits: int
-    """Answers that were remembered or under way."""
+    """Requests answered from the cache, or by a computation that was in flight already."""
     misses: int
-    """Answers that were computed."""
+    """Requests that started a computation."""
     entries: int
-    """Values remembered now."""
+    """Values cached now."""
 
     @property
     def hit_ratio(self) -> float:
-        """Share of the answers that cost nothing; 0 before the first."""
-        asked = self.hits + self.misses
-        return self.hits / asked if asked else 0.0
+        """Share of the requests that were hits, 0 to 1; 0 before the first."""
+        requests = self.hits + self.misses
+        return self.hits / requests if requests else 0.0
 
     def __str__(self) -> str:
         return f"{self.hits} of {self.hits + self.misses} ({self.hit_ratio:.1%})"
 
 
 @dataclass(slots=True)
-class _Underway(Generic[V]):
+class _Flight(Generic[V]):
+    """One computation and how many callers wait for it."""
+
     task: asyncio.Task[V]
     waiters: int = 0
 
 
-class Memo(Generic[K, V]):
-    """Remembers the last `max_entries` values; for one event loop.
+class SingleFlightLru(Generic[K, V]):
+    """Keeps the `max_entries` most recently used values; for one event loop.
 
     Args:
-        max_entries: 0 remembers nothing and joins nothing: every call computes.
+        max_entries: Values kept. 0 switches the cache off: every call computes for itself.
     """
 
     def __init__(self, max_entries: int) -> None:
@@ -58,22 +60,23 @@ class Memo(Generic[K, V]):
             raise ValueError(f"need max_entries >= 0, got {max_entries}")
         self._max_entries = max_entries
         self._values: OrderedDict[K, V] = OrderedDict()
-        self._underway: dict[K, _Underway[V]] = {}
+        self._in_flight: dict[K, _Flight[V]] = {}
         self.hits = 0
-        """Answers that were remembered or under way."""
+        """Requests answered from the cache, or by a computation that was in flight already."""
         self.misses = 0
+        """Requests that started a computation."""
 
     def __len__(self) -> int:
         return len(self._values)
 
     def stats(self) -> CacheStats:
-        """Hits and misses so far."""
+        """Hits and misses so far, and the number of entries."""
         return CacheStats(self.hits, self.misses, len(self._values))
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
-        """The value of a key, computed unless it is remembered or under way.
+        """The value of a key, computed unless it is cached or in flight.
 
-        A computation ends early only when everyone who waits for it has gone.
+        A computation is cancelled only when every caller that waits for it has gone.
 
         Raises:
             Exception: whatever `compute` raises.
@@ -85,31 +88,31 @@ class Memo(Generic[K, V]):
             self.hits += 1
             self._values.move_to_end(key)
             return self._values[key]
-        underway = self._underway.get(key)
-        if underway is None:
+        flight = self._in_flight.get(key)
+        if flight is None:
             self.misses += 1
-            underway = _Underway(asyncio.ensure_future(self._compute(key, compute)))
-            self._underway[key] = underway
+            flight = _Flight(asyncio.ensure_future(self._compute(key, compute)))
+            self._in_flight[key] = flight
         else:
             self.hits += 1
-        underway.waiters += 1
+        flight.waiters += 1
         try:
-            return await asyncio.shield(underway.task)
+            return await asyncio.shield(flight.task)
         finally:
-            underway.waiters -= 1
-            if underway.waiters == 0 and not underway.task.done():
-                if self._underway.get(key) is underway:
-                    del self._underway[key]
-                underway.task.cancel()
+            flight.waiters -= 1
+            if flight.waiters == 0 and not flight.task.done():
+                if self._in_flight.get(key) is flight:
+                    del self._in_flight[key]
+                flight.task.cancel()
 
     async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
-        mine = asyncio.current_task()
+        this_task = asyncio.current_task()
         try:
             value = await compute()
         finally:
-            underway = self._underway.get(key)
-            if underway is not None and underway.task is mine:
-                del self._underway[key]
+            flight = self._in_flight.get(key)
+            if flight is not None and flight.task is this_task:
+                del self._in_flight[key]
         self._values[key] = value
         while len(self._values) > self._max_entries:
             self._values.popitem(last=False)

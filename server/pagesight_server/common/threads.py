@@ -1,4 +1,4 @@
-"""Threads for what is slow: each owns one resource, such as a model session."""
+"""Threads for blocking work, each with a resource of its own, such as a model session."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ R = TypeVar("R")
 
 
 NICENESS = 10
-"""Of threads whose work can wait: about a tenth of the weight of the others."""
+"""Niceness of threads whose work can wait. Linux gives a thread of niceness 10 about a tenth of
+the CPU share of one of niceness 0 (sched(7): each step is a factor of about 1.25)."""
 
 
-def step_back() -> None:
-    """Lets other threads come before the calling one where cores are short.
+def lower_priority() -> None:
+    """Lowers the CPU priority of the calling thread, so that others run first when cores are short.
 
-    On Linux a thread has a niceness of its own; elsewhere nothing happens.
+    On Linux each thread has a niceness of its own; on other systems this does nothing.
     """
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-class Workers(Generic[T]):
-    """Runs work on whichever resource is free, each by one thread at a time.
+class WorkerPool(Generic[T]):
+    """A pool of threads and of as many resources; a resource is used by one thread at a time.
 
     Args:
-        make: Makes one resource; called `count` times, here.
-        count: How many resources and threads.
-        name: Of the threads, for debuggers and profilers.
-        first: What each thread does before all else.
+        make: Makes one resource; called `count` times, in the calling thread.
+        count: How many resources, and how many threads.
+        name: Prefix of the threads' names, for debuggers and profilers.
+        first: Runs in each thread when it starts.
     """
 
     def __init__(
@@ -46,22 +47,22 @@ class Workers(Generic[T]):
         name: str,
         first: Callable[[], None] = lambda: None,
     ) -> None:
-        self._free: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._idle_resources: queue.SimpleQueue[T] = queue.SimpleQueue()
         for _ in range(count):
-            self._free.put(make())
+            self._idle_resources.put(make())
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=first)
 
     async def run(self, work: Callable[[T], R]) -> R:
-        """Runs `work` with a free resource; work not yet begun is dropped when cancelled."""
+        """Runs `work` with an idle resource; cancelling drops work that has not begun."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
 
     def _run(self, work: Callable[[T], R]) -> R:
-        resource = self._free.get()
+        resource = self._idle_resources.get()
         try:
             return work(resource)
         finally:
-            self._free.put(resource)
+            self._idle_resources.put(resource)
 
     def close(self) -> None:
-        """Ends the threads once what they run is done; drops what has not begun."""
+        """Waits for the work that has begun, drops the rest and ends the threads."""
         self._threads.shutdown(cancel_futures=True)

@@ -1,13 +1,12 @@
-"""What happened to one screenshot: how long each stage took, and in which model runs it was.
+"""Timings of one screenshot: how long each stage took, and which model runs it was part of.
 
     service ──recording──> StageTimes <──measure── pipeline, OCR engine
                                ^
-    batcher, OCR pool ──Run────┘  each item remembers whose it is
+    batcher, line pool ──Run───┘  each item of a run refers to the record of its screenshot
 
-Neutral ground. Whoever does the work writes here and whoever watches reads, so that neither
-the hot path nor the batchers know what telemetry is. What belongs to the screenshot at hand is
-found through a context variable: tasks and worker threads inherit it, and no signature between
-the pipeline and a model has to carry it.
+The pipeline and the batchers write here and telemetry reads, so that the hot path does not know
+telemetry. The record of the current screenshot is in a context variable: tasks and worker threads
+inherit it, and no signature between the pipeline and a model has to carry it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import NamedTuple, TypeAlias
 
 
 class Interval(NamedTuple):
-    """When a stage ran, in seconds of `time.perf_counter`."""
+    """When a stage ran; both times in seconds of `time.perf_counter`."""
 
     stage: str
     start_s: float
@@ -29,20 +28,20 @@ class Interval(NamedTuple):
 
 
 class StageTimes(dict[str, float]):
-    """Milliseconds by stage, and the intervals behind them."""
+    """The milliseconds that each stage took, by its name, and the intervals they sum up."""
 
     def __init__(self, **stage_ms: float) -> None:
         super().__init__(**stage_ms)
         self.intervals: list[Interval] = []
 
     def add(self, stage: str, start_s: float, end_s: float) -> None:
-        """Adds what a stage took; a stage that runs twice adds up."""
+        """Adds one interval; a stage that runs twice adds up."""
         self[stage] = self.get(stage, 0.0) + 1000 * (end_s - start_s)
         self.intervals.append(Interval(stage, start_s, end_s))
 
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
-        """Adds the time that its block takes."""
+        """Adds the time that the block takes."""
         start_s = time.perf_counter()
         try:
             yield
@@ -54,30 +53,30 @@ _current: ContextVar[StageTimes | None] = ContextVar("stage_times", default=None
 
 
 def current() -> StageTimes | None:
-    """The record of the screenshot at hand; None where nobody keeps one."""
+    """The record of the current screenshot; None where none is kept."""
     return _current.get()
 
 
 @contextmanager
 def recording(times: StageTimes | None = None) -> Iterator[StageTimes]:
-    """Makes a record the one of the screenshot at hand while its block runs.
+    """Makes a record the current one while the block runs.
 
     Args:
-        times: The record. None: the one that is kept already, or a new one.
+        times: The record. None: the one that is current already, or else a new one.
     """
-    mine = times if times is not None else current()
-    if mine is None:
-        mine = StageTimes()
-    token = _current.set(mine)
+    record = times if times is not None else current()
+    if record is None:
+        record = StageTimes()
+    token = _current.set(record)
     try:
-        yield mine
+        yield record
     finally:
         _current.reset(token)
 
 
 @contextmanager
 def measure(stage: str) -> Iterator[None]:
-    """Adds the time of its block to the record of the screenshot at hand, if one is kept."""
+    """Adds the time that the block takes to the current record, if there is one."""
     times = current()
     if times is None:
         yield
@@ -86,35 +85,37 @@ def measure(stage: str) -> Iterator[None]:
         yield
 
 
-class Share(NamedTuple):
-    """One item of a run."""
+class RunItem(NamedTuple):
+    """One item of a batch: a screenshot, or a line of one."""
 
     owner: StageTimes | None
-    """The record of its screenshot."""
-    since_s: float
+    """The record of its screenshot; None where none is kept."""
+    submitted_s: float
     """When it was submitted, in seconds of `time.perf_counter`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Run:
-    """One run of a model over a batch of items."""
+    """One run of a model over a batch."""
 
     stage: str
-    """The stage of the screenshots that it was part of: encode or recognise."""
+    """The stage that it is part of: `encode` or `recognise`."""
     start_s: float
+    """When it began, in seconds of `time.perf_counter`."""
     end_s: float
-    """In seconds of `time.perf_counter`, like `start_s`."""
-    shares: Sequence[Share]
-    """The items; a screenshot may have several."""
+    """When it ended, on the same clock."""
+    items: Sequence[RunItem]
+    """The items of the batch; a screenshot may have several."""
     closed: str
-    """Why the batch went when it did: see `batcher.CloseReason`."""
+    """Why the batch was closed when it was: see `batcher.CloseReason`."""
     failed: str = ""
-    """The name of what it raised; empty when it succeeded."""
+    """The type of the exception that it raised; empty when it succeeded."""
 
 
 Observe: TypeAlias = Callable[[Run], None]
-"""Told of each run when it is over, before its results are. Must neither block nor raise."""
+"""Called with each run when it is over, before its results are given out. It must neither block
+nor raise."""
 
 
 def ignore(_run: Run) -> None:
-    """Watches nothing."""
+    """The observer that does nothing."""

@@ -12,7 +12,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
     run         folders -> predictions, through a pipeline
     compare     every way to say `other` over the same images
     validation  the threshold from labelled traffic
-    percepts    what was seen and read, kept between runs
+    feature_cache  embeddings and texts of test images, kept between runs
     names       labels as people read them
     charts      figures -> geometry of the drawings
     page        templates and thumbnails
@@ -24,7 +24,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
 from pagesight_server.evaluation.compare import Comparison, Observation, compare
-from pagesight_server.evaluation.feature_cache import PerceptFile
+from pagesight_server.evaluation.feature_cache import FeatureFile
 from pagesight_server.evaluation.files import compare_json, metrics_json, write
 from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
@@ -37,11 +37,11 @@ from pagesight_server.evaluation.validation import Validation, validate
 __all__ = [
     "AnswerRow",
     "Comparison",
+    "FeatureFile",
     "ImageBytes",
     "Metrics",
     "Observation",
     "Outcome",
-    "PerceptFile",
     "Prediction",
     "Run",
     "Validation",

@@ -1,9 +1,9 @@
-"""What was seen and read of test images, kept in a file between runs.
+"""The features of test images, kept in a file between runs.
 
-    get ──> in the file? ──yes──> percept
-               └─no──> compute ─> percept, one more line of the file
+    get ──> in the file? ──yes──> features
+               └─no──> compute ─> features, one more line of the file
 
-Reading is nearly all of what an evaluation costs and changes with the bundles alone,
+OCR is nearly all of what an evaluation costs, and features change with the bundles alone,
 so comparing ways to decide should not pay for it again. The file holds the text of
 the screenshots: keep it where you keep them.
 """
@@ -18,23 +18,20 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from pagesight_server.common.cache import Memo
+from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery.snapshot import Bundles
 from pagesight_server.text.reading import Reading
-from pagesight_server.workflows.pipeline import Percept
-
-Key = tuple[bytes, bool]
-"""SHA-256 of the image's bytes, and whether its text was read."""
+from pagesight_server.workflows.pipeline import FeatureKey, Features
 
 
-class PerceptFile(Memo[Key, Percept]):
-    """A memo whose entries survive in a file of JSON lines; for one event loop.
+class FeatureFile(SingleFlightLru[FeatureKey, Features]):
+    """A feature cache that survives in a file of JSON lines, without limit; for one event loop.
 
     Args:
         path: The file, made when missing. Lines of other bundles are passed over, and so is
             a last line that was cut off.
-        bundles: What sees and reads now.
+        bundles: The bundles that compute features now.
 
     Raises:
         SetupError: the file cannot be read or written.
@@ -43,67 +40,68 @@ class PerceptFile(Memo[Key, Percept]):
     def __init__(self, path: Path, bundles: Bundles) -> None:
         super().__init__(0)
         self._made_by = [bundles.encoder, bundles.ocr]
-        self._kept: dict[Key, Percept] = {}
+        self._features: dict[FeatureKey, Features] = {}
         try:
             path.touch()
             text = path.read_text("utf-8")
             self._file: TextIO = path.open("a", encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"{path} cannot keep percepts: {error}") from None
+            raise SetupError(f"{path} cannot keep features: {error}") from None
         if text and not text.endswith("\n"):
             self._file.write("\n")
         for line in text.splitlines():
             try:
                 row = json.loads(line)
                 if row["made_by"] == self._made_by:
-                    self._kept[bytes.fromhex(row["sha256"]), row["ocr"]] = _percept(row)
+                    self._features[bytes.fromhex(row["sha256"]), row["ocr"]] = _parsed(row)
             except (ValueError, KeyError, TypeError):
                 continue
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._features)
 
-    def values(self) -> list[Percept]:
-        """All that is kept, in the order of the file."""
-        return list(self._kept.values())
+    def values(self) -> list[Features]:
+        """All features, in the order of the file."""
+        return list(self._features.values())
 
-    async def get(self, key: Key, compute: Callable[[], Awaitable[Percept]]) -> Percept:
-        """The percept of an image: from the file, else computed and kept.
+    async def get(self, key: FeatureKey, compute: Callable[[], Awaitable[Features]]) -> Features:
+        """The features of an image: from the file, else computed and appended to it.
 
         Raises:
             Exception: whatever `compute` raises.
         """
-        kept = self._kept.get(key)
+        kept = self._features.get(key)
         if kept is not None:
             self.hits += 1
             return kept
         self.misses += 1
-        percept = await compute()
-        self._kept[key] = percept
-        row = {"sha256": key[0].hex(), "ocr": key[1], "made_by": self._made_by, **_row(percept)}
+        features = await compute()
+        self._features[key] = features
+        row = {"sha256": key[0].hex(), "ocr": key[1], "made_by": self._made_by, **_row(features)}
         self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
         self._file.flush()
-        return percept
+        return features
 
     def close(self) -> None:
         """Closes the file."""
         self._file.close()
 
 
-def _row(percept: Percept) -> dict[str, object]:
-    vector = percept.embedding.astype("<f4").tobytes()
+def _row(features: Features) -> dict[str, object]:
+    vector = features.embedding.astype("<f4").tobytes()
     return {
-        "width_px": percept.width_px,
-        "height_px": percept.height_px,
+        "width_px": features.width_px,
+        "height_px": features.height_px,
         "embedding": base64.b64encode(vector).decode("ascii"),
-        "reading": percept.reading.to_json() if percept.reading is not None else None,
+        "reading": features.reading.to_json() if features.reading is not None else None,
     }
 
 
-def _percept(row: dict[str, Any]) -> Percept:
+def _parsed(row: dict[str, Any]) -> Features:
+    """The features of a row that `_row` made."""
     vector = np.frombuffer(base64.b64decode(row["embedding"]), "<f4")
     reading = row["reading"]
-    return Percept(
+    return Features(
         width_px=row["width_px"],
         height_px=row["height_px"],
         embedding=vector.astype(np.float32),

@@ -29,8 +29,8 @@ from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import Drift, DriftFigures
+from pagesight_server.workflows.knowledge import outdated_calibration_warning
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import outdated
 
 DEFAULT_LIMITS = ImageLimits()
 
@@ -184,7 +184,7 @@ async def evaluate(
     predictions = [outcome.prediction for outcome in outcomes]
     metrics = measure(predictions)
     calibration = knowledge.calibration
-    remembered = pipeline.memo.hits > 0
+    remembered = pipeline.cache.hits > 0
     return Run(
         folder=folder,
         gallery=gallery,
@@ -294,7 +294,7 @@ def _warnings(
     if len(revisions) > 1:
         yield f"the gallery changed during the run: revisions {sorted(revisions)} answered"
     epsilon = knowledge.calibration.epsilon
-    if warning := outdated(knowledge):
+    if warning := outdated_calibration_warning(knowledge):
         yield warning
     if not knowledge.calibration.guaranteed:
         yield (

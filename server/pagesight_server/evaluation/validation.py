@@ -27,7 +27,7 @@ from pagesight_server.recognition.calibration import Calibration, conformal
 from pagesight_server.recognition.candidates import Candidate, Query, lead_over
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_score
-from pagesight_server.workflows.pipeline import Percept, Pipeline
+from pagesight_server.workflows.pipeline import Features, Pipeline
 
 Candidates: TypeAlias = tuple[Candidate, ...]
 
@@ -95,8 +95,8 @@ async def validate(
                 if hashlib.sha256(data).hexdigest() in enrolled:
                     counts["enrolled"] += 1
                 else:
-                    percept = await pipeline.perceive(data)
-                    found = await asyncio.to_thread(_candidates, knowledge, percept)
+                    features = await pipeline.extract_features(data)
+                    found = await asyncio.to_thread(_candidates, knowledge, features)
                     answers.append((truth, *found))
             except ImageError:
                 counts["unreadable"] += 1
@@ -171,10 +171,10 @@ def _scores(answers: Sequence[tuple[str, Candidates]]) -> LeftOutScores:
     )
 
 
-def _candidates(knowledge: Knowledge, percept: Percept) -> tuple[Candidates, Candidates]:
+def _candidates(knowledge: Knowledge, features: Features) -> tuple[Candidates, Candidates]:
     """The candidates for a screenshot, with text and without."""
-    hits = knowledge.method.search(percept.embedding)
-    query = Query(embedding=percept.embedding, reading=percept.reading)
+    hits = knowledge.method.search(features.embedding)
+    query = Query(embedding=features.embedding, reading=features.reading)
     return (
         knowledge.method.weigh(query, hits),
         knowledge.method.weigh(replace(query, reading=None), hits),

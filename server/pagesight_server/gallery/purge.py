@@ -86,7 +86,7 @@ def _leave(db: sqlite3.Connection, gallery_id: int, key: bytes, revision: int) -
         )
     db.execute("DELETE FROM memberships WHERE gallery_id = ? AND image_id = ?", of_it)
     # Thresholds from the gallery's own pictures are made again; one that labelled traffic placed
-    # has nothing of them (live.validation_key).
+    # has nothing of them (knowledge.validated_calibration_key).
     db.execute(
         "DELETE FROM calibrations WHERE gallery_id = ? AND instr(method, ' validation ') = 0",
         (gallery_id,),

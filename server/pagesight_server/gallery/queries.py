@@ -58,7 +58,7 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: 
         encoder_bundle=gallery["encoder_bundle"],
         ocr_bundle=gallery["ocr_bundle"],
         pictures=tuple(pictures),
-        embeddings=Vectors.unsearched(halves) if rounded else halves.astype(np.float32),
+        embeddings=Vectors.unindexed(halves) if rounded else halves.astype(np.float32),
         facts=facts(db, gallery, at),
     )
 

@@ -1,17 +1,17 @@
-"""Nearest pictures by embedding: derived from what the store says, and rebuilt from it at will.
+"""Nearest neighbours by embedding: derived from the store, and rebuilt from it at any time.
 
-    cosines.py   cosines, and the order in which pictures are nearest
-    exact.py     the exact index of one matrix
-    policy.py    when an index stops being exact, and what it is then
-    ivfpq.py     the base of a large one: trained, measured, kept only when it finds enough
-    vectors.py   the vectors themselves: a generation on disk, and what came since
-    layered.py   base + exact delta, less what was removed; scores always exact
+    cosines.py   cosines, and the order of hits
+    exact.py     exact index over one matrix
+    policy.py    which kind of index a gallery gets, and when it is rebuilt
+    ivfpq.py     IVF-PQ base of a large gallery: trained, measured, kept only with enough recall
+    vectors.py   the vectors: a generation on disk, and a tail in memory of what came since
+    layered.py   base + exact delta, without what was removed; scores are always exact
     disk.py      generations on disk: checksummed, written beside and renamed
-    manager.py   which generation is searched, and when it gets another
-    owner.py     one thread for what only one may use
+    manager.py   which generation is searched, and when the next one is built
+    owner.py     one thread for a resource that must not be shared
 
-This package alone imports faiss, and only where something is searched: what keeps vectors
-(`vectors.py`, `policy.py`) is imported without it. Whatever a base approximates, only *which*
-pictures are compared depends on it: every cosine that leaves here is the true one, so nothing an
-index rounds away can reach the threshold that decides `other`.
+This package alone imports faiss, and only in the modules that search: those that keep vectors
+(`vectors.py`, `policy.py`) are imported without it. A base may be approximate, but it only chooses
+*which* pictures are compared: every cosine that leaves this package is the true one, so no
+quantisation error can reach the threshold that decides `other`.
 """

@@ -1,4 +1,4 @@
-"""Cosines as they are, and the order in which pictures are nearest."""
+"""Exact cosines, and the order of hits."""
 
 from __future__ import annotations
 
@@ -10,41 +10,61 @@ from numpy.typing import NDArray
 from pagesight_server.common.arrays import Embedding, Embeddings
 
 Rows = NDArray[np.int64]
+"""Row numbers of a snapshot."""
 
 TIE = 1e-5
-"""Cosines nearer than this may come out of faiss in another order than they are in."""
+"""Difference of cosines below which faiss may give two pictures in the wrong order: it sums fp32
+products in another order than `cosines` does."""
+
+_MIN_SQUARE = 1e-12
+"""Least squared length to divide by: a vector of zeros gets cosine 0 and no division by zero."""
 
 
 class Hits(NamedTuple):
-    """The pictures nearest to a query, nearest first; ties by row."""
+    """The pictures nearest to a query, nearest first; ties in the order of their rows."""
 
     rows: Rows
-    """Rows of the snapshot."""
+    """Rows of the snapshot, shape (hits,)."""
     cosines: NDArray[np.float32]
     """-1 to 1, aligned with rows."""
 
 
-NOTHING = Hits(np.empty(0, np.int64), np.empty(0, np.float32))
+NO_HITS = Hits(np.empty(0, np.int64), np.empty(0, np.float32))
 
 
 def cosines(query: Embedding, vectors: Embeddings) -> NDArray[np.float32]:
-    """The cosines of some vectors with a unit vector; stored ones were rounded to fp16.
+    """The cosine of a query with each of some vectors.
 
-    One row's result does not depend on the others, so the same picture has the same cosine
+    The result for one vector does not depend on the others, so a picture has the same cosine
     whichever index found it.
+
+    Args:
+        query: Unit vector, shape (dimension,).
+        vectors: Shape (pictures, dimension). They were rounded to fp16, so their length is not
+            quite 1 and is divided out.
     """
     dots = np.einsum("ij,j->i", vectors, query)
     squares = np.einsum("ij,ij->i", vectors, vectors)
-    return np.asarray(dots / np.sqrt(np.maximum(squares, 1e-12)), np.float32)
+    return np.asarray(dots / np.sqrt(np.maximum(squares, _MIN_SQUARE)), np.float32)
 
 
 def unit(vectors: Embeddings) -> Embeddings:
-    """The same directions, each of length 1."""
+    """The vectors scaled to length 1, shape (pictures, dimension)."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.asarray(vectors / np.maximum(lengths, 1e-12), np.float32)
+    return np.asarray(vectors / np.maximum(lengths, _MIN_SQUARE), np.float32)
 
 
-def ranked(rows: Rows, found: NDArray[np.float32], k: int) -> Hits:
-    """The `k` nearest, in order."""
-    order = np.lexsort((rows, -found))[:k]
-    return Hits(rows[order], found[order])
+def ranked(rows: Rows, scores: NDArray[np.float32], k: int) -> Hits:
+    """The `k` rows of the highest scores, best first; ties in the order of their rows."""
+    order = np.lexsort((rows, -scores))[:k]
+    return Hits(rows[order], scores[order])
+
+
+def has_all_ties(scores: NDArray[np.float32], wanted: int) -> bool:
+    """Whether, for every query, what was not fetched cannot tie with the last one wanted.
+
+    Args:
+        scores: Cosines by faiss, shape (queries, fetched), highest first.
+        wanted: How many of those fetched are wanted.
+    """
+    return bool((scores[:, -1] < scores[:, wanted - 1] - TIE).all())

@@ -1,14 +1,15 @@
-"""Generations on disk, so that a large gallery is trained once and not at every start.
+"""Generations on disk, so that a large index is trained once and not at every start.
 
-    <store>.index/<gallery>.json         what they are, with the SHA-256 of all; written last
-                  <gallery>-<hash>.vectors   fp16 vectors, then the 32 bytes of each id
-                  <gallery>-<hash>.codes     the base, as faiss writes it
-                  <gallery>-<...>.part/      one that is being made
-                  lock                       held by the process that makes one
+    <store>.index/<key>.json              the manifest, with the SHA-256 of all; written last
+                  <key>-<hash>.vectors    fp16 vectors, then the 32 bytes of each image id
+                  <key>-<hash>.codes      the base, as faiss writes it
+                  <key>-<...>.part/       a generation that is being written
+                  lock                    held by the process that writes one
 
-Each file is written beside, synced and renamed, so a kill leaves the old generation or the new
-one. All of it is derived: what is missing, damaged or of another bundle is not used, and what
-the store says otherwise counts as a change since.
+<key> is made of the gallery's name and its encoder bundle. Each file is written beside, synced and
+renamed, so a kill leaves the old generation or the new one. All of it is derived data: what is
+missing, damaged or of another bundle is not used, and rows that differ from the store count as
+changed since.
 """
 
 from __future__ import annotations
@@ -30,84 +31,87 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.index.ivfpq import IvfPqBase, Measured
-from pagesight_server.index.vectors import Generation, Halves, InOrder
+from pagesight_server.index.vectors import BLOCK, Generation, Halves, HalvesByRow
 
 log = logging.getLogger(__name__)
 
 VERSION = 2
-"""Of the files; others are made anew."""
+"""Format of the files; those of another version are not used."""
 
-_NONSENSE = (ValueError, KeyError, TypeError, AttributeError)
-"""What reading a manifest that is none raises."""
+ID_BYTES = 32
+"""An image id is a SHA-256."""
+
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+"""Errors that reading a malformed manifest raises."""
 
 Ids = NDArray[np.uint8]
-"""Image ids, (pictures, 32): the SHA-256 of each."""
+"""Image ids: (pictures, 32)."""
 
 
 class GenerationStore:
-    """The generations of one store.
+    """The generations of the galleries of one store, in a folder.
 
     Args:
-        folder: Where they lie; made when the first is put there.
+        folder: Where the files lie; made with the first generation.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def put(
+    def write(
         self,
         gallery: str,
         bundle: str,
         ids: Ids,
-        halves: Halves | InOrder,
+        halves: Halves | HalvesByRow,
         build: Callable[[Halves], IvfPqBase],
     ) -> Generation:
-        """Writes vectors down, builds a base over them as they lie there, and keeps both.
+        """Writes vectors, builds a base over the mapped file, and replaces the old generation.
 
-        Servers of one store take turns, however long that takes: two that build at once would
-        need twice the memory for the same end.
+        Processes that share the folder take turns, however long that takes: two builds at once
+        would need twice the memory and end no sooner.
 
         Args:
-            gallery: Whose they are.
-            bundle: The encoder bundle that made them.
-            ids: Of each vector.
+            gallery: Whose vectors they are.
+            bundle: The encoder bundle that computed them.
+            ids: The image id of each vector.
             halves: The vectors.
-            build: Makes the base.
+            build: Builds the base.
 
         Raises:
             OSError: the disk is full; the old generation stays.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         key = _key(gallery, bundle)
-        with self._alone():
+        with self._locked():
             self._check_room(halves)
-            # Of its own: a purge may delete the folder meanwhile, and another process begin anew.
-            work = Path(tempfile.mkdtemp(prefix=f"{key}-", suffix=".part", dir=self.folder))
+            # A folder of its own: a purge may delete it meanwhile, and another process begin anew.
+            part = Path(tempfile.mkdtemp(prefix=f"{key}-", suffix=".part", dir=self.folder))
             try:
-                return self._put(key, work, gallery, bundle, ids, halves, build)
+                return self._write(key, part, gallery, bundle, ids, halves, build)
             finally:
-                shutil.rmtree(work, ignore_errors=True)
+                shutil.rmtree(part, ignore_errors=True)
 
-    def _put(
+    def _write(
         self,
         key: str,
-        work: Path,
+        part: Path,
         gallery: str,
         bundle: str,
         ids: Ids,
-        halves: Halves | InOrder,
+        halves: Halves | HalvesByRow,
         build: Callable[[Halves], IvfPqBase],
     ) -> Generation:
-        with (work / "vectors").open("wb") as file:
-            for start in range(0, len(halves), 4_096):
-                file.write(np.ascontiguousarray(halves[start : start + 4_096]).tobytes())
+        with (part / "vectors").open("wb") as file:
+            for start in range(0, len(halves), BLOCK):
+                file.write(np.ascontiguousarray(halves[start : start + BLOCK]).tobytes())
             file.write(np.ascontiguousarray(ids, np.uint8).tobytes())
             file.flush()
             os.fsync(file.fileno())
-        mapped = _mapped(work / "vectors", halves.shape)  # follows the file, not its name
+        mapped = _mapped(part / "vectors", halves.shape)  # stays valid when the file is renamed
         base = build(mapped)
-        base.save(work / "codes")
-        with (work / "codes").open("rb+") as file:
+        base.save(part / "codes")
+        with (part / "codes").open("rb+") as file:
             os.fsync(file.fileno())
         manifest: dict[str, Any] = {
             "version": VERSION,
@@ -116,116 +120,165 @@ class GenerationStore:
             "shape": list(halves.shape),
             "measured": base.measured.to_dict(),
         }
-        kept = set()
-        for part in ("vectors", "codes"):
-            digest = _digest(work / part)
-            path = self.folder / f"{key}-{digest[:12]}.{part}"
-            (work / part).replace(path)
-            manifest[part] = [path.name, digest]
-            kept.add(path.name)
-        manifest["sha256"] = _sum(manifest)
-        with (work / "json").open("w") as text:
+        names = set()
+        for kind in ("vectors", "codes"):
+            digest = _file_sha256(part / kind)
+            path = self.folder / f"{key}-{digest[:12]}.{kind}"
+            (part / kind).replace(path)
+            manifest[kind] = [path.name, digest]
+            names.add(path.name)
+        manifest["sha256"] = _manifest_sha256(manifest)
+        with (part / "json").open("w") as text:
             json.dump(manifest, text, indent=1)
             text.flush()
             os.fsync(text.fileno())
-        (work / "json").replace(self.folder / f"{key}.json")
-        self._tidy(key, kept)
+        (part / "json").replace(self._manifest_path(key))
+        self._delete_files(key, keep=names)
         return Generation(halves=mapped, base=base)
 
-    def take(self, gallery: str, bundle: str, device: str = "cpu") -> tuple[Ids, Generation] | None:
-        """The generation of a gallery; None, with the reason in the log, where there is none."""
-        path = self.folder / f"{_key(gallery, bundle)}.json"
+    def read(self, gallery: str, bundle: str, device: str = "cpu") -> tuple[Ids, Generation] | None:
+        """The generation of a gallery with its image ids; None, with a warning, if unusable.
+
+        Args:
+            gallery: Whose generation.
+            bundle: The encoder bundle that computed its vectors.
+            device: Where its base will be searched.
+        """
+        path = self._manifest_path(_key(gallery, bundle))
         while True:
             try:
                 text = path.read_text()
             except FileNotFoundError:
                 return None
             try:
-                return self._take(_checked(text), device)
-            except (OSError, RuntimeError, *_NONSENSE) as error:
+                return self._read(_parsed(text), device)
+            except (OSError, RuntimeError, *_MALFORMED) as error:
                 with contextlib.suppress(FileNotFoundError):
-                    if path.read_text() != text:  # Another server has put a newer one meanwhile.
+                    if path.read_text() != text:  # Another process has written a newer one since.
                         continue
                 log.warning("the index of gallery %s is made anew: %s", gallery, error)
                 return None
 
-    def _take(self, manifest: dict[str, Any], device: str) -> tuple[Ids, Generation]:
+    def _read(self, manifest: dict[str, Any], device: str) -> tuple[Ids, Generation]:
         count, dimension = manifest["shape"]
-        vectors, codes = (self._whole(*manifest[part]) for part in ("vectors", "codes"))
-        if vectors.stat().st_size != count * (2 * dimension + 32):
+        vectors, codes = (self._verified(*manifest[kind]) for kind in ("vectors", "codes"))
+        if vectors.stat().st_size != count * (2 * dimension + ID_BYTES):
             raise ValueError(f"{vectors.name} has another size than {count} vectors")
-        ids = np.memmap(vectors, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
+        ids = _mapped_ids(vectors, count, dimension)
         base = IvfPqBase.load(codes, Measured(**manifest["measured"]), device)
         return ids, Generation(halves=_mapped(vectors, (count, dimension)), base=base)
 
-    def erase(self, gallery: str, bundle: str) -> None:
-        """Deletes what is derived of a gallery, for a purge: the next start makes it anew."""
-        key = _key(gallery, bundle)
-        with contextlib.suppress(FileNotFoundError):
-            (self.folder / f"{key}.json").unlink()
-        self._tidy(key, set())
+    def delete(self, gallery: str, bundle: str) -> None:
+        """Deletes all files of a gallery, after a purge or with the gallery.
 
-    def let_go(self, gallery: str, bundle: str, purged: Collection[str]) -> None:
+        Args:
+            gallery: Whose files.
+            bundle: The encoder bundle that computed its vectors.
+        """
+        self._delete_key(_key(gallery, bundle))
+
+    def delete_all_but(self, galleries: Mapping[str, str]) -> bool:
+        """Deletes the files of all galleries but some, such as of those deleted from the store.
+
+        Args:
+            galleries: The encoder bundle of each gallery to keep, by its name.
+
+        Returns:
+            Whether it was done: not while a process writes a generation, which may be one of a
+            gallery that is newer than `galleries`.
+        """
+        kept = {_key(gallery, bundle) for gallery, bundle in galleries.items()}
+        if not self.folder.is_dir():
+            return True
+        try:
+            with self._locked(wait=False):
+                keys = {path.name.partition(".")[0].partition("-")[0] for path in self._files()}
+                for key in keys - kept:
+                    self._delete_key(key)
+        except OSError:
+            return False
+        return True
+
+    def clean_up(self, gallery: str, bundle: str, purged: Collection[str]) -> None:
         """Deletes what a killed process left: half a generation, or one with a purged picture.
 
         Args:
-            gallery: Whose it is.
-            bundle: The encoder bundle that made it.
-            purged: Pictures of which nothing may be kept.
+            gallery: Whose files.
+            bundle: The encoder bundle that computed its vectors.
+            purged: Image ids of which nothing may be kept, in hexadecimal.
         """
         key = _key(gallery, bundle)
         try:
-            manifest = _checked((self.folder / f"{key}.json").read_text())
-            named = {Path(manifest[part][0]).name for part in ("vectors", "codes")}
-        except (OSError, *_NONSENSE):
-            manifest, named = {}, set()
-        with contextlib.suppress(OSError), self._alone(wait=False):
-            self._tidy(key, named)
-        if purged and manifest and self._holds(manifest, purged):
+            manifest = _parsed(self._manifest_path(key).read_text())
+            names = {Path(manifest[kind][0]).name for kind in ("vectors", "codes")}
+        except (OSError, *_MALFORMED):
+            manifest, names = {}, set()
+        with contextlib.suppress(OSError), self._locked(wait=False):
+            self._delete_files(key, keep=names)
+        if purged and manifest and self._holds_any(manifest, purged):
             log.warning("the index of gallery %s is made anew: it held a purged picture", gallery)
-            self.erase(gallery, bundle)
+            self._delete_key(key)
 
-    def _holds(self, manifest: dict[str, Any], purged: Collection[str]) -> bool:
-        count, dimension = manifest["shape"]
+    def _holds_any(self, manifest: dict[str, Any], image_ids: Collection[str]) -> bool:
         path = self.folder / Path(manifest["vectors"][0]).name
-        keys = {bytes.fromhex(image_id) for image_id in purged}
+        searched = {bytes.fromhex(image_id) for image_id in image_ids}
         try:
-            ids = np.memmap(path, np.uint8, "r", offset=2 * count * dimension, shape=(count, 32))
+            ids = _mapped_ids(path, *manifest["shape"])
         except (OSError, ValueError):
             return True  # It is missing or cut, and would not be used either.
-        return any(bytes(image_id) in keys for image_id in ids)
+        return any(bytes(image_id) in searched for image_id in ids)
 
     @contextlib.contextmanager
-    def _alone(self, *, wait: bool = True) -> Iterator[None]:
-        """One process at a time; a lock goes with the process that held it.
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
+        """Holds the folder's lock, which ends with its process, and deletes abandoned parts.
 
         Raises:
-            OSError: another has it and we do not wait, or there is no folder.
+            OSError: another process holds it and `wait` is false, or there is no folder.
         """
         with (self.folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            for left in self.folder.glob("*.part"):  # by a process that was killed
-                shutil.rmtree(left, ignore_errors=True)
+            for abandoned in self.folder.glob("*.part"):  # by a process that was killed
+                shutil.rmtree(abandoned, ignore_errors=True)
             yield
 
-    def _check_room(self, halves: Halves | InOrder) -> None:
-        """Refuses before any work; codes and centres are a tenth of the vectors at most."""
+    def _check_room(self, halves: Halves | HalvesByRow) -> None:
+        """Refuses before any work where the disk has too little room.
+
+        Codes and centroids take a tenth of what the vectors take at most.
+        """
         count, dimension = halves.shape
-        needed = int(1.1 * count * (2 * dimension + 32))
+        needed = int(1.1 * count * (2 * dimension + ID_BYTES))
         free = shutil.disk_usage(self.folder).free
         if free < needed:
             raise OSError(
                 errno.ENOSPC, f"{self.folder} needs {needed:,} bytes and has {free:,} left"
             )
 
-    def _whole(self, name: str, digest: str) -> Path:
+    def _verified(self, name: str, digest: str) -> Path:
+        """The path of a file whose SHA-256 is right.
+
+        Raises:
+            ValueError: it is damaged.
+        """
         path = self.folder / Path(name).name
-        if _digest(path) != digest:
+        if _file_sha256(path) != digest:
             raise ValueError(f"{name} is damaged")
         return path
 
-    def _tidy(self, key: str, keep: set[str]) -> None:
-        """Deletes older files; who has them mapped keeps what they hold until it lets go."""
+    def _manifest_path(self, key: str) -> Path:
+        return self.folder / f"{key}.json"
+
+    def _files(self) -> Iterator[Path]:
+        """The files of all generations."""
+        for kind in ("json", "vectors", "codes"):
+            yield from self.folder.glob(f"*.{kind}")
+
+    def _delete_key(self, key: str) -> None:
+        self._manifest_path(key).unlink(missing_ok=True)
+        self._delete_files(key, keep=set())
+
+    def _delete_files(self, key: str, *, keep: set[str]) -> None:
+        """Deletes vectors and codes; a process that has them mapped keeps what it has."""
         for kind in ("vectors", "codes"):
             for path in self.folder.glob(f"{key}-*.{kind}"):
                 if path.name not in keep:
@@ -236,8 +289,8 @@ def _key(gallery: str, bundle: str) -> str:
     return hashlib.sha256(f"{gallery}\0{bundle}".encode()).hexdigest()[:16]
 
 
-def _checked(text: str) -> dict[str, Any]:
-    """What a manifest says.
+def _parsed(text: str) -> dict[str, Any]:
+    """The contents of a manifest.
 
     Raises:
         ValueError: it is damaged, or of another version.
@@ -245,19 +298,26 @@ def _checked(text: str) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads(text)
     if manifest["version"] != VERSION:
         raise ValueError(f"version {manifest['version']}")
-    if manifest.pop("sha256") != _sum(manifest):
+    if manifest.pop("sha256") != _manifest_sha256(manifest):
         raise ValueError("the manifest is damaged")
     return manifest
 
 
-def _sum(manifest: Mapping[str, Any]) -> str:
+def _manifest_sha256(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _mapped(path: Path, shape: tuple[int, ...]) -> Halves:
+    """The vectors of a file, mapped."""
     return np.memmap(path, np.float16, "r", shape=(shape[0], shape[1]))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _mapped_ids(path: Path, count: int, dimension: int) -> Ids:
+    """The image ids of a file of vectors, mapped."""
+    offset = 2 * count * dimension
+    return np.memmap(path, np.uint8, "r", offset=offset, shape=(count, ID_BYTES))

@@ -1,6 +1,6 @@
-"""The exact index of one matrix.
+"""Exact index over one matrix.
 
-vectors ──faiss, fp32──> a few more than asked ──cosines──> sorted, ties by row ──> k
+vectors ──faiss, fp32──> somewhat more than k ──cosines──> sorted, ties by row ──> k
 """
 
 from __future__ import annotations
@@ -8,7 +8,18 @@ from __future__ import annotations
 import faiss
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index.cosines import NOTHING, TIE, Hits, Rows, cosines, ranked, unit
+from pagesight_server.index.cosines import (
+    NO_HITS,
+    Hits,
+    Rows,
+    cosines,
+    has_all_ties,
+    ranked,
+    unit,
+)
+
+SPARE = 8
+"""Candidates fetched beyond those wanted at first, so that few ties need a second search."""
 
 
 class FlatIndex:
@@ -34,23 +45,23 @@ class FlatIndex:
 
         Args:
             query: Unit vector, shape (dimension,).
-            k: How many.
+            k: How many hits.
             without: A row to leave out, as if the gallery lacked it.
         """
         wanted = min(k + (without is not None), len(self._rows))
         if wanted == 0:
-            return NOTHING
-        rows = self._rows[_with_ties(self._index, query, wanted)]
+            return NO_HITS
+        rows = self._rows[_nearest_with_ties(self._index, query, wanted)]
         rows = rows if without is None else rows[rows != without]
         return ranked(rows, cosines(query, self._embeddings[rows]), k)
 
 
-def _with_ties(index: faiss.IndexFlatIP, query: Embedding, wanted: int) -> Rows:
-    """Places of the nearest, and of all that tie with the last of them."""
-    fetched = min(wanted + 8, index.ntotal)
+def _nearest_with_ties(index: faiss.IndexFlatIP, query: Embedding, wanted: int) -> Rows:
+    """Positions in the index of the `wanted` nearest, and of all that tie with the last of them."""
+    fetched = min(wanted + SPARE, index.ntotal)
     while True:
-        scores, places = index.search(query[None, :], fetched)
-        if fetched == index.ntotal or scores[0, -1] < scores[0, wanted - 1] - TIE:
-            found: Rows = places[0]
-            return found
+        scores, positions = index.search(query[None, :], fetched)
+        if fetched == index.ntotal or has_all_ties(scores, wanted):
+            nearest: Rows = positions[0]
+            return nearest
         fetched = min(2 * fetched, index.ntotal)

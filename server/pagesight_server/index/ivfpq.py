@@ -1,10 +1,10 @@
-"""The base of a large gallery: inverted lists of product-quantised codes.
+"""IVF-PQ base of a large gallery: inverted lists of product-quantised codes.
 
-    sample ──train──> lists and codes ──add──> base ──held-out queries──> nprobe, k_factor
-                                                        recall@5 < min_recall ──> refused
+    sample ──train──> centroids, codebooks ──add──> base ──held-out queries──> nprobe, k_factor
+                                                           recall@5 < min_recall ──> refused
 
-What it costs: m bytes of code and 8 of id for each vector, and the centres of the lists
-(nlist x dimension x 4). It only chooses candidates; `layered.py` scores them exactly.
+Memory: m bytes of code and 8 of id per vector, and the centroids of the lists
+(nlist x dimension x 4 bytes). It only chooses candidates; `layered.py` scores them exactly.
 """
 
 from __future__ import annotations
@@ -20,55 +20,57 @@ from numpy.typing import NDArray
 from pagesight_server.common.arrays import Embeddings
 from pagesight_server.common.errors import SetupError
 from pagesight_server.index.cosines import unit
-from pagesight_server.index.owner import Owner
+from pagesight_server.index.owner import OwnerThread
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Allowed, Halves
 
 TRAINING_PER_LIST = 48
-"""Vectors that each list is trained on; faiss warns below 39."""
+"""Training vectors per list; faiss warns below 39."""
 
 MAX_CODE_TRAINING = 32_768
-"""Vectors that the codes are trained on: 128 for each of 256 values."""
+"""Training vectors of the product quantizer: 128 for each of its 256 centroids."""
 
 HELD_OUT = 256
-"""Queries that recall is measured with."""
+"""Queries that recall is measured with: pictures held out of the training."""
 
 NEAREST = 5
-"""Pictures that recall is measured over."""
+"""The k of recall@k: the seed method compares five pictures."""
 
 STEPS = ((4, 10), (8, 10), (8, 20), (16, 20), (32, 20), (32, 40), (64, 40), (128, 80))
-"""nprobe and k_factor that are tried, cheapest first."""
+"""Pairs of nprobe and k_factor that are tried, cheapest first."""
 
 BLOCK = 16_384
-"""Vectors that are in memory as fp32 at once while a base is built."""
+"""Vectors converted to fp32 at a time while a base is built."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """What a base was found to need."""
+    """Parameters of a base, tuned on held-out queries, and the recall that they reach."""
 
     nlist: int
     code_bytes: int
     nprobe: int
+    """Lists that a search looks into."""
     k_factor: int
+    """Candidates that are rescored exactly, for each hit that is wanted."""
     recall: float
-    """Share of the true five nearest found, over held-out queries, after rescoring."""
+    """Recall@5 over held-out queries after exact rescoring, 0 to 1."""
 
     def to_dict(self) -> dict[str, Any]:
-        """For the manifest; keyword arguments of this class."""
+        """The fields by name, as the manifest keeps them."""
         return asdict(self)
 
 
 class RecallError(Exception):
-    """The base finds too little to serve."""
+    """The recall of a base is below `index.min_recall`."""
 
 
 class IvfPqBase:
-    """Candidates from the lists nearest to a query.
+    """Finds candidates in the inverted lists nearest to a query.
 
     Args:
-        index: Trained and filled.
-        measured: What it needs.
+        index: A trained index that holds every vector.
+        measured: Its search parameters.
         device: `cpu` or `cuda`, see `usable_device`.
     """
 
@@ -78,30 +80,34 @@ class IvfPqBase:
     def __init__(self, index: faiss.IndexIVFPQ, measured: Measured, device: str = "cpu") -> None:
         self.measured = measured
         self._host = index
-        self._owner: Owner | None = None
+        self._owner: OwnerThread | None = None
         self._gpu: Any = None
         if device == "cuda":
-            # Its GPU index is not safe to search from two threads, not even for reads.
-            self._owner = Owner("index-gpu")
+            # A GPU index of faiss is not thread-safe, not even for searches.
+            self._owner = OwnerThread("index-gpu")
             self._gpu = self._owner.run(lambda: _to_gpu(index))
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best by code among the lists looked into; all lists where those hold too few."""
+        """The best by code in the nearest lists; in all lists where those hold too few.
+
+        Args and result as in `Base.candidates`.
+        """
         total = self._host.ntotal
-        some = total if allowed is None else allowed.slots
-        # Where few are allowed, as many of them are looked at as where all are.
-        nprobe = min(self._host.nlist, -(-self.measured.nprobe * total // max(1, some)))
+        eligible = total if allowed is None else allowed.slots
+        # More lists where few slots are allowed, so that as many allowed ones are compared.
+        nprobe = min(self._host.nlist, -(-self.measured.nprobe * total // max(1, eligible)))
         best = count * self.measured.k_factor
-        scores, slots = self.look(queries, best, nprobe, allowed)
-        short = np.count_nonzero(slots >= 0, axis=1) < min(count, some, slots.shape[1])
+        scores, slots = self.search_lists(queries, best, nprobe, allowed)
+        short = np.count_nonzero(slots >= 0, axis=1) < min(count, eligible, slots.shape[1])
         if short.any():
-            again = self.look(queries[short], slots.shape[1], self._host.nlist, allowed, host=True)
-            scores[short], slots[short] = again
+            scores[short], slots[short] = self.search_lists(
+                queries[short], slots.shape[1], self._host.nlist, allowed, host=True
+            )
         return scores, slots
 
-    def look(
+    def search_lists(
         self,
         queries: Embeddings,
         count: int,
@@ -110,24 +116,35 @@ class IvfPqBase:
         *,
         host: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The best by code among `nprobe` lists; by the processor where `host`."""
+        """The best by code in `nprobe` lists.
+
+        Args:
+            queries: Unit vectors, shape (queries, dimension).
+            count: How many candidates for each.
+            nprobe: How many lists to look into.
+            allowed: Which slots may be found; None allows all.
+            host: Whether to search on the CPU even where there is a GPU.
+
+        Returns:
+            Scores and slots as in `Base.candidates`.
+        """
         count = min(count, self._host.ntotal)
-        # The GPU index leaves nothing out: what is not allowed takes places of what is.
-        mostly = allowed is None or 2 * allowed.slots > self._host.ntotal
-        if self._owner is not None and mostly and not host:
-            return self._owner.run(lambda: self._look_gpu(queries, count, nprobe, allowed))
+        # The GPU index cannot filter: slots that are not allowed displace allowed ones.
+        mostly_allowed = allowed is None or 2 * allowed.slots > self._host.ntotal
+        if self._owner is not None and mostly_allowed and not host:
+            return self._owner.run(lambda: self._search_gpu(queries, count, nprobe, allowed))
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         if allowed is not None:
-            chosen = faiss.IDSelectorBitmap(allowed.bits)
-            parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=chosen)
+            selector = faiss.IDSelectorBitmap(allowed.bits)
+            parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
         scores, slots = self._host.search(queries, count, params=parameters)
         return scores, slots
 
-    def _look_gpu(
+    def _search_gpu(
         self, queries: Embeddings, count: int, nprobe: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """What is not allowed is dropped afterwards."""
-        # 2 048 is the most that its kernels select, and lists that they look into.
+        """Searches on the GPU and drops what is not allowed from the result."""
+        # faiss's GPU kernels select at most 2 048 candidates, and look into at most 2 048 lists.
         parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, 2_048))
         scores, slots = self._gpu.search(queries, min(count, 2_048), params=parameters)
         if allowed is not None:
@@ -136,7 +153,7 @@ class IvfPqBase:
         return scores, slots
 
     def save(self, path: Path) -> None:
-        """Writes the codes; `load` reads them."""
+        """Writes the index as faiss does; `load` reads it."""
         faiss.write_index(self._host, str(path))
 
     @staticmethod
@@ -146,7 +163,7 @@ class IvfPqBase:
 
     @property
     def resident_bytes(self) -> int:
-        """Bytes of codes, ids and centres."""
+        """Bytes in memory: codes, ids and centroids of the lists."""
         measured, index = self.measured, self._host
         return int(index.ntotal * (measured.code_bytes + 8) + measured.nlist * index.d * 4)
 
@@ -157,13 +174,14 @@ def build(
     """Trains, fills and measures a base.
 
     Args:
-        halves: The vectors, in memory or mapped; their places become the slots.
-        settings: What recall it must reach.
+        halves: fp16 vectors, shape (pictures, dimension), in memory or mapped; row i becomes
+            slot i.
+        settings: Name the recall that it must reach.
         device: Where it will be searched.
-        threads: Threads of the build; 0: as many as faiss has. Counts for the calling thread.
+        threads: Threads of the build, set for the calling thread; 0: as many as faiss chooses.
 
     Raises:
-        RecallError: it finds less than `min_recall` with the most that is tried.
+        RecallError: no pair of `STEPS` reaches `min_recall`.
     """
     if threads:
         faiss.omp_set_num_threads(threads)
@@ -190,16 +208,16 @@ def build(
     for start in range(0, count, BLOCK):
         block = unit(halves[start : start + BLOCK].astype(np.float32))
         index.add(block)
-        scores, places = faiss.knn(
+        scores, positions = faiss.knn(
             queries, block, min(NEAREST + 1, len(block)), faiss.METRIC_INNER_PRODUCT
         )
-        truth.add_result(scores, places + start)
+        truth.add_result(scores, positions + start)
     truth.finalize()
-    index = faiss.clone_index(index)  # Its lists grew by doubling; a copy takes what it needs.
-    return _tuned(index, queries, held_out, truth.I, settings, device)
+    index = faiss.clone_index(index)  # Its lists grew by doubling; a copy is no larger than needed.
+    return _tune(index, queries, held_out, truth.I, settings, device)
 
 
-def _tuned(
+def _tune(
     index: faiss.IndexIVFPQ,
     queries: Embeddings,
     held_out: NDArray[np.int64],
@@ -207,7 +225,16 @@ def _tuned(
     settings: IndexSettings,
     device: str,
 ) -> IvfPqBase:
-    """Raises nprobe and k_factor until the held-out pictures' true neighbours are found."""
+    """Raises nprobe and k_factor until recall@5 over the held-out queries is high enough.
+
+    Args:
+        index: Holds every vector.
+        queries: The held-out unit vectors.
+        held_out: The slot of each query, which is not one of its own neighbours.
+        truth: The true `NEAREST` + 1 slots of each query, -1 where there are fewer.
+        settings: Name the recall that is enough.
+        device: Where the base will be searched.
+    """
     best = 0.0
     for nprobe, k_factor in STEPS:
         tried = Measured(
@@ -219,7 +246,7 @@ def _tuned(
         )
         _, slots = IvfPqBase(index, tried).candidates(queries, NEAREST + 1, None)
         # Rescoring is exact: a true neighbour among the candidates is found, and no other is.
-        recall = _share_found(slots, truth, held_out)
+        recall = _recall(slots, truth, held_out)
         best = max(best, recall)
         if recall >= settings.min_recall:
             return IvfPqBase(index, replace(tried, recall=recall), device)
@@ -229,22 +256,23 @@ def _tuned(
     )
 
 
-def _share_found(
+def _recall(
     slots: NDArray[np.int64], truth: NDArray[np.int64], held_out: NDArray[np.int64]
 ) -> float:
-    found = wanted = 0
-    for candidates, true, itself in zip(slots, truth, held_out, strict=True):
-        others = [slot for slot in true.tolist() if slot not in {itself, -1}][:NEAREST]
-        found += len(set(others) & set(candidates.tolist()))
-        wanted += len(others)
-    return found / max(1, wanted)
+    """Share of the true neighbours that are among the candidates, a query itself not counted."""
+    hits = relevant = 0
+    for candidates, true, query_slot in zip(slots, truth, held_out, strict=True):
+        neighbours = [slot for slot in true.tolist() if slot not in {query_slot, -1}][:NEAREST]
+        hits += len(set(neighbours) & set(candidates.tolist()))
+        relevant += len(neighbours)
+    return hits / max(1, relevant)
 
 
 def usable_device(device: str) -> str:
-    """`cuda` or `cpu`, as asked and as faiss can.
+    """The device to search on, `cuda` or `cpu`: the one configured where faiss has it.
 
     Raises:
-        SetupError: CUDA was asked for and faiss has none.
+        SetupError: CUDA is configured and faiss has no GPU.
     """
     gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
     if device == "cuda" and not gpus:
@@ -257,6 +285,6 @@ def usable_device(device: str) -> str:
 
 def _to_gpu(index: faiss.IndexIVFPQ) -> Any:
     options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # lookup tables; 96 codes of 8 bits do not fit shared memory else
+    options.useFloat16 = True  # else lookup tables of 96-byte codes overflow shared memory
     options.indicesOptions = faiss.INDICES_64_BIT
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)

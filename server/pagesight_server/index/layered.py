@@ -1,7 +1,7 @@
-"""Base, exact delta, and what was removed, answering as one index.
+"""One index out of a base, an exact delta of what was added, and a filter for what was removed.
 
-query ──> base: candidates among allowed slots ─┐
-     └──> delta: every picture since ───────────┴─> true cosines ─> sorted, ties by row ─> k
+query ──> base: candidates among the allowed slots ─┐
+     └──> delta: every picture added since ─────────┴─> exact cosines ─> sorted, ties by row ─> k
 """
 
 from __future__ import annotations
@@ -13,17 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index.cosines import NOTHING, TIE, Hits, Rows, ranked, unit
-from pagesight_server.index.exact import FlatIndex
-from pagesight_server.index.vectors import Allowed, Halves, Layout, Vectors, halves_at
+from pagesight_server.index.cosines import NO_HITS, Hits, Rows, has_all_ties, ranked, unit
+from pagesight_server.index.exact import SPARE, FlatIndex
+from pagesight_server.index.vectors import BLOCK, Allowed, Halves, Layout, Vectors, halves_at
 
-BLOCK = 4_096
-"""Vectors that are turned to fp32 at once: a build must not hold the others up."""
-
-
-FEW, FEW_SHARE = 4_096, 0.125
-"""Rows, and share of a base, up to which an index over some of it is exact: such as that of the
-examples of unknown pages. The lists nearest to a query may well hold none of so few."""
+EXACT_ROWS, EXACT_SHARE = 4_096, 0.125
+"""Rows, and share of a base, up to which an index over a part of the rows is exact, such as that
+over the examples of unknown pages: the lists nearest to a query may well hold none of so few."""
 
 
 class Neighbours(Protocol):
@@ -32,7 +28,13 @@ class Neighbours(Protocol):
     def __len__(self) -> int: ...
 
     def search(self, query: Embedding, k: int, *, without: int | None = None) -> Hits:
-        """The `k` nearest pictures, or all when there are fewer; `without` leaves one out."""
+        """The `k` nearest pictures, or all when there are fewer.
+
+        Args:
+            query: Unit vector, shape (dimension,).
+            k: How many hits.
+            without: A row to leave out, as if the gallery lacked it.
+        """
 
 
 def nearest(embeddings: Embeddings | Vectors, rows: Rows) -> Neighbours:
@@ -43,7 +45,7 @@ def nearest(embeddings: Embeddings | Vectors, rows: Rows) -> Neighbours:
 
 
 class FlatBase:
-    """Compares a query with every slot."""
+    """Exact base: compares a query with every vector, held in memory as fp32."""
 
     kind = "flat"
     exact = True
@@ -56,7 +58,7 @@ class FlatBase:
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The true nearest, best first."""
+        """The true nearest, best first; args and result as in `Base.candidates`."""
         count = min(count, self._index.ntotal)
         if count == 0:
             empty = (len(queries), 0)
@@ -64,8 +66,7 @@ class FlatBase:
         if allowed is None:
             scores, slots = self._index.search(queries, count)
         else:
-            chosen = faiss.IDSelectorBitmap(allowed.bits)
-            parameters = faiss.SearchParameters(sel=chosen)
+            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed.bits))
             scores, slots = self._index.search(queries, count, params=parameters)
         return scores, slots
 
@@ -81,13 +82,20 @@ class LayeredIndex:
     def __init__(self, vectors: Vectors, rows: Rows) -> None:
         self.vectors = vectors
         self._rows = rows
-        self._laid = _Laid(vectors.layout, rows)
+        self._layout_index = _LayoutIndex(vectors.layout, rows)
+        """Replaced whole when the vectors have adopted a new generation."""
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def search(self, query: Embedding, k: int, *, without: int | None = None) -> Hits:
-        """The `k` nearest pictures, or all when there are fewer; `without` leaves one out."""
+        """The `k` nearest pictures, or all when there are fewer.
+
+        Args:
+            query: Unit vector, shape (dimension,).
+            k: How many hits.
+            without: A row to leave out, as if the gallery lacked it.
+        """
         leave_out = None if without is None else np.asarray([without], np.int64)
         return self.search_many(query[None, :], k, without=leave_out)[0]
 
@@ -98,79 +106,90 @@ class LayeredIndex:
 
         Args:
             queries: Unit vectors, shape (queries, dimension).
-            k: How many for each.
-            without: For each query, a row to leave out.
+            k: How many hits for each.
+            without: For each query, a row to leave out; shape (queries,).
         """
         wanted = min(k + (without is not None), len(self._rows))
         if wanted <= 0:
-            return [NOTHING] * len(queries)
-        laid = self._laid
-        if laid.layout is not self.vectors.layout:  # a new generation was adopted
-            laid = self._laid = _Laid(self.vectors.layout, self._rows)
+            return [NO_HITS] * len(queries)
+        index = self._layout_index
+        if index.layout is not self.vectors.layout:  # a new generation was adopted
+            index = self._layout_index = _LayoutIndex(self.vectors.layout, self._rows)
         queries = np.ascontiguousarray(queries, np.float32)
-        found = np.concatenate(
-            [laid.from_base(queries, wanted), laid.from_delta(queries, wanted)], axis=1
+        candidates = np.concatenate(
+            [index.base_candidates(queries, wanted), index.delta_candidates(queries, wanted)],
+            axis=1,
         )
-        scores = laid.cosines(queries, found)
+        scores = index.cosines(queries, candidates)
         hits = []
         for i in range(len(queries)):
-            usable = found[i] >= 0
+            usable = candidates[i] >= 0
             if without is not None:
-                usable &= found[i] != without[i]
-            hits.append(ranked(found[i][usable], scores[i][usable], k))
+                usable &= candidates[i] != without[i]
+            hits.append(ranked(candidates[i][usable], scores[i][usable], k))
         return hits
 
 
-class _Laid:
-    """The rows of an index over one layout."""
+class _LayoutIndex:
+    """The rows of an index over one layout: some in its base, the others in an exact delta.
+
+    Args:
+        layout: Where the vectors are found.
+        rows: The rows to index, ascending.
+    """
 
     def __init__(self, layout: Layout, rows: Rows) -> None:
         self.layout = layout
         self._base = layout.generation.base
-        based = len(layout.generation)
+        base_size = len(layout.generation)
         slots = layout.slots[rows]
-        in_base = slots < based
-        if not self._base.exact and np.count_nonzero(in_base) <= min(FEW, FEW_SHARE * based):
+        in_base = slots < base_size
+        few = min(EXACT_ROWS, EXACT_SHARE * base_size)
+        if not self._base.exact and np.count_nonzero(in_base) <= few:
             in_base[:] = False
-        self._row_of = np.full(based, -1, np.int32)
-        self._row_of[slots[in_base]] = rows[in_base]
-        self._based = int(np.count_nonzero(in_base))
-        bits = np.packbits(self._row_of >= 0, bitorder="little")
-        self._allowed = None if self._based == based else Allowed(bits, self._based)
+        self._row_of_slot = np.full(base_size, -1, np.int32)
+        """The row of each slot of the base, -1 where it is not indexed."""
+        self._row_of_slot[slots[in_base]] = rows[in_base]
+        self._base_rows = int(np.count_nonzero(in_base))
+        """How many rows are searched in the base."""
+        bits = np.packbits(self._row_of_slot >= 0, bitorder="little")
+        self._allowed = None if self._base_rows == base_size else Allowed(bits, self._base_rows)
         self._delta_rows = rows[~in_base]
         self._delta = unit(halves_at(layout, slots[~in_base]).astype(np.float32))
+        """The vectors of the delta, fp32, aligned with its rows."""
 
-    def from_base(self, queries: Embeddings, wanted: int) -> Rows:
-        """Rows of candidates, -1 where there is none: more than wanted, or all that tie."""
-        fetched = min(wanted + 8, self._based) if self._base.exact else wanted
-        if not self._based:
+    def base_candidates(self, queries: Embeddings, wanted: int) -> Rows:
+        """Rows of candidates of the base, shape (queries, c); -1 where there is none.
+
+        An exact base gives the `wanted` nearest and all that tie with the last of them, any other
+        as many as its recall needs.
+        """
+        fetched = min(wanted + SPARE, self._base_rows) if self._base.exact else wanted
+        if not self._base_rows:
             return np.empty((len(queries), 0), np.int64)
         while True:
             scores, slots = self._base.candidates(queries, fetched, self._allowed)
-            if not self._base.exact or fetched == self._based:
+            if not self._base.exact or fetched == self._base_rows:
                 break
-            if (scores[:, -1] < scores[:, min(wanted, fetched) - 1] - TIE).all():
+            if has_all_ties(scores, min(wanted, fetched)):
                 break
-            fetched = min(2 * fetched, self._based)
-        return np.where(slots >= 0, self._row_of[np.maximum(slots, 0)], -1).astype(np.int64)
+            fetched = min(2 * fetched, self._base_rows)
+        return np.where(slots >= 0, self._row_of_slot[np.maximum(slots, 0)], -1).astype(np.int64)
 
-    def from_delta(self, queries: Embeddings, wanted: int) -> Rows:
-        """Rows of the nearest that came since, and of all that tie."""
+    def delta_candidates(self, queries: Embeddings, wanted: int) -> Rows:
+        """Rows of the `wanted` nearest of the delta and of all ties, shape (queries, c)."""
         count = len(self._delta_rows)
-        fetched = min(wanted + 8, count)
+        fetched = min(wanted + SPARE, count)
         if not fetched:
             return np.empty((len(queries), 0), np.int64)
         while True:
-            scores, places = faiss.knn(queries, self._delta, fetched, faiss.METRIC_INNER_PRODUCT)
-            if (
-                fetched == count
-                or (scores[:, -1] < scores[:, min(wanted, fetched) - 1] - TIE).all()
-            ):
-                return np.asarray(self._delta_rows[places], np.int64)
+            scores, positions = faiss.knn(queries, self._delta, fetched, faiss.METRIC_INNER_PRODUCT)
+            if fetched == count or has_all_ties(scores, min(wanted, fetched)):
+                return np.asarray(self._delta_rows[positions], np.int64)
             fetched = min(2 * fetched, count)
 
     def cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
-        """The true cosines of candidates, shape of `rows`; anything where a row is -1."""
+        """The exact cosines of candidates, shape of `rows`; undefined where a row is -1."""
         slots = self.layout.slots[np.maximum(rows, 0).ravel()]
         vectors = halves_at(self.layout, slots).astype(np.float32).reshape(*rows.shape, -1)
         dots = np.einsum("qcd,qd->qc", vectors, queries)

@@ -1,61 +1,62 @@
-"""Which generation each gallery is searched over, and when it gets another.
+"""Which generation each gallery is searched over, and when the next one is built.
 
-    snapshot read whole ──> a kept generation that still fits, else every vector in memory, exact
-    after each change ──due?──> built in one slow thread beside ──adopted──> searched from then on
+    snapshot read whole ──> the generation on disk if it still fits, else all in memory, exact
+    after each change ──due?──> built in one low-priority thread ──adopted──> searched from then on
 
-A base that finds too little is said and not used: the gallery stays on what it has until it
+A base whose recall is too low is logged and not used: the gallery stays on what it has until it
 has grown by a tenth. Where the disk was full, the next change tries again.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 
-from pagesight_server.common.threads import step_back
-from pagesight_server.index.disk import GenerationStore, Ids
+from pagesight_server.common.threads import lower_priority
+from pagesight_server.index.disk import ID_BYTES, GenerationStore, Ids
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
 from pagesight_server.index.layered import FlatBase
-from pagesight_server.index.owner import Owner
-from pagesight_server.index.policy import IndexSettings
+from pagesight_server.index.owner import OwnerThread
+from pagesight_server.index.policy import IndexSettings, Kind
 from pagesight_server.index.vectors import (
     Generation,
     Halves,
-    InOrder,
+    HalvesByRow,
     Vectors,
     halves_at,
-    laid_out,
+    vectors_over,
 )
 
 log = logging.getLogger(__name__)
 
-GROWN = 1.1
-"""How much more a gallery must hold before a base that was refused is tried again."""
+RETRY_GROWTH = 1.1
+"""Growth of a gallery after which a base that was refused is tried again: building one takes
+minutes, and a few pictures more would end like the last time."""
 
 
 class IndexManager:
-    """Makes and replaces generations.
+    """Builds, replaces and deletes the generations of the galleries of one store.
 
     Args:
-        settings: What an index is, and when.
-        folder: Where large ones are kept; None keeps none, and none is large.
+        settings: Which kind of index a gallery gets, and when it is rebuilt.
+        folder: Where IVF-PQ generations are kept; None: every index is flat and in memory.
 
     Raises:
-        SetupError: CUDA was asked for and faiss has none.
+        SetupError: CUDA is configured and faiss has no GPU.
     """
 
     def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
         self.settings = settings or IndexSettings()
         self._device = usable_device(self.settings.device)
         self._generations = None if folder is None else GenerationStore(folder)
-        self._refused: dict[str, int] = {}
-        """Pictures that a gallery had when its base found too little."""
-        self._builder: Owner | None = None
-        """Its thread begins with the first generation: most galleries never get one."""
+        self._refused_at: dict[str, int] = {}
+        """Pictures that a gallery had when the recall of its base was too low."""
+        self._builder: OwnerThread | None = None
+        """Builds IVF-PQ bases; started with the first, as most galleries never need one."""
 
     def vectors(
         self,
@@ -65,30 +66,33 @@ class IndexManager:
         halves: Halves,
         purged: Collection[str] = (),
     ) -> Vectors:
-        """The vectors of a snapshot that was read whole; equal to what the store says.
+        """The vectors of a snapshot that was read whole, ready to be searched.
+
+        Their values are the store's, also where a generation from the disk is used.
 
         Args:
-            gallery: Whose they are.
-            bundle: The encoder bundle that made them.
-            ids: Of each vector, in hexadecimal.
-            halves: What the store says.
-            purged: Pictures of which nothing may be kept.
+            gallery: Whose vectors they are.
+            bundle: The encoder bundle that computed them.
+            ids: The image id of each vector, in hexadecimal.
+            halves: The store's vectors, by row.
+            purged: Image ids of which nothing may be kept on disk.
         """
         if self._generations is not None:
-            self._generations.let_go(gallery, bundle, purged)
-            taken = self._take(gallery, bundle, halves)
-            if taken is not None:
-                return laid_out(taken[1], taken[0], halves, ids)
-        return Vectors.fresh(Generation(halves=halves, base=FlatBase(halves)))
+            self._generations.clean_up(gallery, bundle, purged)
+            kept = self._read(gallery, bundle, halves)
+            if kept is not None:
+                generation_ids, generation = kept
+                return vectors_over(generation, generation_ids, halves, ids)
+        return Vectors.of_generation(Generation(halves=halves, base=FlatBase(halves)))
 
-    def _take(self, gallery: str, bundle: str, halves: Halves) -> tuple[Ids, Generation] | None:
-        """What was kept, if it would be made today."""
+    def _read(self, gallery: str, bundle: str, halves: Halves) -> tuple[Ids, Generation] | None:
+        """The generation on disk, unless another one would be built today."""
         if self._generations is None or self._kind(*halves.shape) != "ivfpq":
             return None
-        taken = self._generations.take(gallery, bundle, self._device)
-        if taken is None or taken[1].halves.shape[1] != halves.shape[1]:
+        kept = self._generations.read(gallery, bundle, self._device)
+        if kept is None or kept[1].halves.shape[1] != halves.shape[1]:
             return None
-        base = taken[1].base
+        base = kept[1].base
         if isinstance(base, IvfPqBase) and base.measured.recall < self.settings.min_recall:
             log.warning(
                 "the index of gallery %s is made anew: it finds %.3f, less than index.min_recall",
@@ -96,13 +100,13 @@ class IndexManager:
                 base.measured.recall,
             )
             return None
-        return taken
+        return kept
 
     def is_due(self, gallery: str, vectors: Vectors) -> bool:
-        """Whether a gallery should get another generation."""
+        """Whether the next generation of a gallery should be built now."""
         kind = self._kind(*vectors.shape)
         generation = vectors.layout.generation
-        if kind == "ivfpq" and len(vectors) <= GROWN * self._refused.get(gallery, 0):
+        if kind == "ivfpq" and len(vectors) <= RETRY_GROWTH * self._refused_at.get(gallery, 0):
             return False
         if kind != generation.base.kind:
             return True
@@ -111,19 +115,41 @@ class IndexManager:
     def rebuild(
         self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors
     ) -> Future[bool]:
-        """Builds a generation beside and has the vectors adopt it; gives whether they did.
+        """Builds the next generation and has the vectors adopt it; the result is whether they did.
 
         It may take minutes, so a process that ends does not wait for it.
+
+        Args:
+            gallery: Whose vectors they are.
+            bundle: The encoder bundle that computed them.
+            ids: The image id of each row, in hexadecimal.
+            vectors: What the generation is built over.
         """
-        self._builder = self._builder or Owner("index-builder", step_back)
+        self._builder = self._builder or OwnerThread("index-builder", lower_priority)
         return self._builder.submit(lambda: self._rebuild(gallery, bundle, ids, vectors))
 
     def forget(self, gallery: str, bundle: str) -> None:
-        """Deletes what is kept of a gallery, after a purge."""
+        """Deletes the files of a gallery, after a purge or with the gallery."""
         if self._generations is not None:
-            self._generations.erase(gallery, bundle)
+            self._generations.delete(gallery, bundle)
 
-    def _kind(self, pictures: int, dimension: int) -> str:
+    def forget_all_but(self, galleries: Mapping[str, str]) -> bool:
+        """Forgets all galleries but some, such as those deleted while no server ran.
+
+        Args:
+            galleries: The encoder bundle of each gallery to keep, by its name.
+
+        Returns:
+            Whether their files are deleted: not while a process writes a generation.
+        """
+        self._refused_at = {
+            gallery: pictures
+            for gallery, pictures in self._refused_at.items()
+            if gallery in galleries
+        }
+        return self._generations is None or self._generations.delete_all_but(galleries)
+
+    def _kind(self, pictures: int, dimension: int) -> Kind:
         return "flat" if self._generations is None else self.settings.kind_for(pictures, dimension)
 
     def _rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
@@ -131,18 +157,17 @@ class IndexManager:
         if self._generations is None or self._kind(*vectors.shape) == "flat":
             halves = halves_at(layout, layout.slots)
             return vectors.adopt(Generation(halves=halves, base=FlatBase(halves)), layout)
-        keys = np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, 32)
         try:
-            generation = self._generations.put(
+            generation = self._generations.write(
                 gallery,
                 bundle,
-                keys,
-                InOrder(layout),
+                np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, ID_BYTES),
+                HalvesByRow(layout),
                 lambda mapped: build(mapped, self.settings, device=self._device, threads=1),
             )
         except (RecallError, OSError) as error:
             if isinstance(error, RecallError):
-                self._refused[gallery] = len(ids)
+                self._refused_at[gallery] = len(ids)
             log.warning("gallery %s stays on its old index: %s", gallery, error)
             return False
         log.info("gallery %s is searched over %d pictures by codes", gallery, len(generation))

@@ -1,4 +1,4 @@
-"""One thread for what only one may use: the index on a GPU, the making of a generation."""
+"""One thread that owns a resource which must not be shared: a GPU index, the building of one."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-class Owner:
-    """One thread that does what it is told in turn; the end of the process waits for none of it.
+class OwnerThread:
+    """Runs work one after the other in a daemon thread: the process may end in the middle of it.
 
     Args:
-        name: Of the thread.
-        begin: Called in it first.
+        name: The name of the thread.
+        begin: Runs in the thread when it starts.
     """
 
     def __init__(self, name: str, begin: Callable[[], None] = lambda: None) -> None:
@@ -25,22 +25,22 @@ class Owner:
         threading.Thread(target=self._serve, name=name, daemon=True).start()
 
     def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` there and gives what it gives."""
+        """Runs `work` in the thread and waits for its result."""
         return self.submit(work).result()
 
     def submit(self, work: Callable[[], T]) -> Future[T]:
-        """Has `work` run there."""
-        done: Future[T] = Future()
-        self._work.put((work, done))
-        return done
+        """Queues `work` for the thread."""
+        future: Future[T] = Future()
+        self._work.put((work, future))
+        return future
 
     def _serve(self) -> None:
         self._begin()
         while True:
-            work, done = self._work.get()
-            if not done.set_running_or_notify_cancel():
+            work, future = self._work.get()
+            if not future.set_running_or_notify_cancel():
                 continue
             try:
-                done.set_result(work())
+                future.set_result(work())
             except BaseException as error:
-                done.set_exception(error)
+                future.set_exception(error)

@@ -1,7 +1,7 @@
-"""When an index stops being exact, and what it is then.
+"""Which kind of index a gallery gets by its size, and when its base is rebuilt.
 
-pictures <= flat_up_to ──> flat      exact, 4 bytes a value
-pictures >  flat_up_to ──> ivfpq     nlist by the number of pictures, m by the dimension
+pictures <= flat_up_to ──> flat      exact, 4 bytes per value
+pictures >  flat_up_to ──> ivfpq     nlist from the number of pictures, m from the dimension
 """
 
 from __future__ import annotations
@@ -13,10 +13,17 @@ from typing import ClassVar, Literal
 Kind = Literal["flat", "ivfpq"]
 
 SUBQUANTIZERS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8)
-"""Sizes of code that faiss has GPU kernels for, largest first."""
+"""Code sizes in bytes, one for each subquantizer, that faiss has GPU kernels for; largest first."""
 
 MIN_TRAINING = 512
-"""Pictures without which 8-bit codes cannot be trained and measured: 256 values need as many."""
+"""Fewest pictures of an IVF-PQ base: 8-bit codes have 256 centroids, which need as many vectors,
+and an eighth of the pictures is held out to measure recall."""
+
+MIN_CHANGES = 1_000
+"""Changes up to which no base is rebuilt: so few are cheap to search exactly."""
+
+MIN_PER_LIST = 30
+"""Fewest vectors that a list is trained on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +33,20 @@ class IndexSettings:
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
     kind: Literal["auto", "flat", "ivfpq"] = "auto"
-    """`auto` is exact up to `flat_up_to` pictures."""
+    """`auto` is flat, that is exact, up to `flat_up_to` pictures and IVF-PQ above."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where a large base is searched; `auto` is CUDA when faiss was built for it and finds one."""
+    """Where an IVF-PQ base is searched; `auto` is CUDA where faiss has a GPU."""
 
     flat_up_to: int = 50_000
-    """Pictures up to which every one is compared with every query."""
+    """Pictures up to which every query is compared with each of them."""
 
     min_recall: float = 0.98
-    """Share of the five nearest that a base must find before it serves."""
+    """Recall@5 on held-out queries that an IVF-PQ base must reach before it serves."""
 
     rebuild_share: float = 0.05
-    """Share of a base that may have come or gone since, beyond 1 000, before it is built anew."""
+    """Share of a base that may have been added or removed since, and more than 1 000 pictures,
+    before it is rebuilt."""
 
     def __post_init__(self) -> None:
         if self.flat_up_to < 1:
@@ -49,27 +57,28 @@ class IndexSettings:
             raise ValueError(f"index.rebuild_share must be in 0 to 1, got {self.rebuild_share}")
 
     def kind_for(self, pictures: int, dimension: int) -> Kind:
-        """What an index over so many pictures is."""
+        """The kind of index over so many pictures of this dimension."""
         if self.kind == "flat" or code_bytes(dimension) == 0 or pictures < MIN_TRAINING:
             return "flat"
         return "ivfpq" if self.kind == "ivfpq" or pictures > self.flat_up_to else "flat"
 
     def is_due(self, base: int, changed: int) -> bool:
-        """Whether a base over `base` pictures is to be built anew after so many changes."""
-        return changed > max(1_000, self.rebuild_share * base)
+        """Whether a base over `base` pictures is to be rebuilt after so many changes."""
+        return changed > max(MIN_CHANGES, self.rebuild_share * base)
 
 
 def code_bytes(dimension: int) -> int:
-    """Bytes of a code: the largest number of parts that a vector divides into; 0 when none does."""
+    """Bytes of a code: the most subquantizers that divide the dimension; 0 when none does."""
     return next((m for m in SUBQUANTIZERS if dimension % m == 0), 0)
 
 
 def list_count(pictures: int) -> int:
-    """How many lists to sort the pictures into: the power of two near 4 sqrt(pictures).
+    """How many inverted lists: the greatest power of two up to 4 sqrt(pictures).
 
-    Each is to be trained on 30 vectors or more, as faiss asks.
+    faiss recommends 4 to 16 sqrt(n) lists and at least 30 vectors for the training of each
+    (its wiki, "Guidelines to choose an index").
     """
     lists = 1
-    while 2 * lists <= 4 * pictures**0.5 and 2 * lists * 30 <= pictures:
+    while 2 * lists <= 4 * pictures**0.5 and 2 * lists * MIN_PER_LIST <= pictures:
         lists *= 2
     return lists

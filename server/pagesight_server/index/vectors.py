@@ -1,10 +1,10 @@
 """The vectors of a gallery by row, without holding them all in memory.
 
     generation   fp16 vectors by slot, in a mapped file or in memory; never changes
-    tail         those that came since, in memory
-    slots        which slot each row of the snapshot has      <- all that a relabelling changes
+    tail         vectors added since, in memory: slots after those of the generation
+    slots        the slot of each row of the snapshot      <- all that a relabelling changes
 
-A change makes a new `Vectors` beside the old one and shares the rest with it.
+A change of the gallery makes a new `Vectors`, which shares generation and tail with the old one.
 """
 
 from __future__ import annotations
@@ -20,23 +20,29 @@ from pagesight_server.common.arrays import Embeddings
 from pagesight_server.index.cosines import Rows
 
 Halves = NDArray[np.float16]
-"""Stored vectors: (pictures, dimension), rounded to fp16."""
+"""Vectors as the store keeps them, rounded to half precision: (pictures, dimension)."""
+
+
+BLOCK = 4_096
+"""Vectors of a mapped file that are worked on at a time, so that memory stays small."""
 
 
 class Allowed(NamedTuple):
-    """The slots that a search may find."""
+    """A filter: the slots that a search may find."""
 
     bits: NDArray[np.uint8]
-    """A bit for each slot, lowest first."""
+    """One bit per slot, least significant bit first."""
     slots: int
-    """How many."""
+    """How many bits are set."""
 
 
 class Base(Protocol):
-    """Finds candidates among the slots of a generation; which ones is all that it decides."""
+    """Chooses candidates among the slots of a generation; their scores are computed elsewhere."""
 
     kind: str
+    """`flat`, `ivfpq`, or `none` for vectors that are not indexed yet."""
     exact: bool
+    """Whether the candidates are always the true nearest."""
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
@@ -44,15 +50,15 @@ class Base(Protocol):
         """Scores and slots, best first, each of shape (queries, c); slot -1 where there is none.
 
         Args:
-            queries: Unit vectors.
-            count: How many the caller wants in the end.
-            allowed: Which slots; None allows all.
+            queries: Unit vectors, shape (queries, dimension).
+            count: How many hits the caller wants in the end; there may be more candidates.
+            allowed: Which slots may be found; None allows all.
         """
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Generation:
-    """Vectors that a base was built over."""
+    """Vectors, and the base that was built over them."""
 
     halves: Halves
     base: Base
@@ -61,8 +67,8 @@ class Generation:
         return len(self.halves)
 
 
-class Unsearched:
-    """The base of vectors that no index was made of yet."""
+class Unindexed:
+    """Stands for the base of vectors that no index has been built over yet."""
 
     kind = "none"
     exact = True
@@ -70,39 +76,42 @@ class Unsearched:
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Never asked."""
+        """Raises RuntimeError: these vectors cannot be searched."""
         raise RuntimeError("these vectors were read to be indexed")
 
 
 class Layout(NamedTuple):
-    """Where the vectors of each row lie."""
+    """Where the vector of each row is found."""
 
     generation: Generation
-    """What the slots below its length are."""
+    """The vectors of slots 0 to len(generation) - 1."""
     tail: Halves
-    """The slots above."""
+    """The vectors of the slots from len(generation) on."""
     slots: NDArray[np.int32]
-    """Of each row."""
+    """The slot of each row, shape (rows,)."""
 
 
 class Vectors:
     """The vectors of a snapshot, one for each row.
 
-    What they are never changes; where they lie does, whole, when a new generation is adopted.
+    Their values never change. Their layout is replaced whole when a new generation is adopted, so
+    whoever searches takes `layout` once.
     """
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
 
     @staticmethod
-    def fresh(generation: Generation) -> Vectors:
-        """The vectors of a generation, in its order."""
-        return Vectors(_fresh(generation))
+    def of_generation(generation: Generation) -> Vectors:
+        """The vectors of a generation: row i is slot i, and the tail is empty."""
+        halves = generation.halves
+        tail = np.empty((0, halves.shape[1]), np.float16)
+        return Vectors(Layout(generation, tail, np.arange(len(halves), dtype=np.int32)))
 
     @staticmethod
-    def unsearched(halves: Halves) -> Vectors:
-        """Vectors as they are stored, before there is an index of them."""
-        return Vectors.fresh(Generation(halves=halves, base=Unsearched()))
+    def unindexed(halves: Halves) -> Vectors:
+        """Vectors that cannot be searched yet: an index is still to be built over them."""
+        return Vectors.of_generation(Generation(halves=halves, base=Unindexed()))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -116,12 +125,12 @@ class Vectors:
         """The vectors of a row, some rows or a slice of them, as fp32."""
         layout = self.layout
         slots = layout.slots[rows]
-        found = halves_at(layout, np.atleast_1d(slots)).astype(np.float32)
-        return found if np.ndim(slots) else np.asarray(found[0], np.float32)
+        vectors = halves_at(layout, np.atleast_1d(slots)).astype(np.float32)
+        return vectors if np.ndim(slots) else np.asarray(vectors[0], np.float32)
 
     @property
     def changed(self) -> int:
-        """How many came or went since the generation was made."""
+        """How many vectors were added or removed since the generation was built."""
         generation, tail, slots = self.layout
         present = int(np.count_nonzero(slots < len(generation)))
         return len(tail) + len(generation) - present
@@ -131,7 +140,7 @@ class Vectors:
 
         Args:
             kept: For each row of the next snapshot, its row in this one; -1 where it is new.
-            added: The vectors of the new ones, in their order.
+            added: The vectors of the new rows, in their order.
         """
         generation, tail, before = self.layout
         end = len(generation) + len(tail)
@@ -143,18 +152,22 @@ class Vectors:
         return Vectors(Layout(generation, tail, slots))
 
     def adopt(self, generation: Generation, built_from: Layout) -> bool:
-        """Moves to a generation made of an earlier layout; says whether that was possible.
+        """Moves to a new generation: rows that it lacks become the tail.
 
         Args:
-            generation: Its slot i is row i of `built_from`.
+            generation: Built over `built_from`: its slot i is row i of that layout.
             built_from: The layout of this or of an earlier revision.
+
+        Returns:
+            False, with nothing changed, where the vectors have been read anew from the store since
+            `built_from`: their slots then have nothing to do with that layout's.
         """
         now = self.layout
         if now.generation is not built_from.generation:
-            return False  # Read anew from the store meanwhile: nothing tells whose slots those are.
-        renamed = np.full(len(now.generation) + len(now.tail), -1, np.int32)
-        renamed[built_from.slots] = np.arange(len(built_from.slots), dtype=np.int32)
-        slots = renamed[now.slots]
+            return False
+        new_slot = np.full(len(now.generation) + len(now.tail), -1, np.int32)
+        new_slot[built_from.slots] = np.arange(len(built_from.slots), dtype=np.int32)
+        slots = new_slot[now.slots]
         missing = np.flatnonzero(slots < 0)
         tail = halves_at(now, now.slots[missing])
         slots[missing] = np.arange(len(generation), len(generation) + len(missing))
@@ -162,8 +175,8 @@ class Vectors:
         return True
 
 
-class InOrder:
-    """The vectors of a layout by row, a slice at a time, as they are stored."""
+class HalvesByRow:
+    """The fp16 vectors of a layout in the order of its rows, read a slice at a time."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -177,45 +190,43 @@ class InOrder:
 
 
 def halves_at(layout: Layout, slots: NDArray[Any]) -> Halves:
-    """The vectors of some slots as they are stored."""
+    """The fp16 vectors of some slots, shape (slots, dimension)."""
     generation, tail, _ = layout
-    based = len(generation)
-    if not len(tail) or (len(slots) and int(np.max(slots)) < based):
+    size = len(generation)
+    if not len(tail) or (len(slots) and int(np.max(slots)) < size):
         return np.asarray(generation.halves[slots])
-    found = np.empty((len(slots), tail.shape[1]), np.float16)
-    old = slots < based
-    found[old] = generation.halves[slots[old]]
-    found[~old] = tail[slots[~old] - based]
-    return found
+    vectors = np.empty((len(slots), tail.shape[1]), np.float16)
+    in_generation = slots < size
+    vectors[in_generation] = generation.halves[slots[in_generation]]
+    vectors[~in_generation] = tail[slots[~in_generation] - size]
+    return vectors
 
 
-def laid_out(
-    generation: Generation, ids: NDArray[np.uint8], wanted: Halves, of: Sequence[str]
+def vectors_over(
+    generation: Generation,
+    generation_ids: NDArray[np.uint8],
+    halves: Halves,
+    image_ids: Sequence[str],
 ) -> Vectors:
-    """The vectors of a snapshot over a generation that was kept: what it lacks becomes the tail.
+    """The vectors of a snapshot over a generation from the disk; rows that it lacks are the tail.
+
+    A row counts as in the generation when both its image id and its vector are: the store is the
+    truth, also where a file of another past was put beside it.
 
     Args:
-        generation: With the vectors of `ids`, in their order.
-        ids: Image ids, (pictures, 32).
-        wanted: What the store says, by row.
-        of: The image id of each row, in hexadecimal.
+        generation: Read from the disk.
+        generation_ids: The image id of each of its slots, (pictures, 32).
+        halves: The store's vectors, by row of the snapshot.
+        image_ids: The image id of each row, in hexadecimal.
     """
-    place = {bytes(key).hex(): slot for slot, key in enumerate(np.asarray(ids))}
-    slots = np.asarray([place.get(image_id, -1) for image_id in of], np.int32)
-    for start in range(0, len(slots), 4_096):
-        part = slice(start, start + 4_096)
-        stored = generation.halves[np.maximum(slots[part], 0)]
-        same = (stored.view(np.uint16) == wanted[part].view(np.uint16)).all(axis=1)
-        slots[part] = np.where(same, slots[part], -1)
+    slot_of = {bytes(key).hex(): slot for slot, key in enumerate(np.asarray(generation_ids))}
+    slots = np.asarray([slot_of.get(image_id, -1) for image_id in image_ids], np.int32)
+    for start in range(0, len(slots), BLOCK):
+        block = slice(start, start + BLOCK)
+        candidates = generation.halves[np.maximum(slots[block], 0)]
+        # Bit for bit: as numbers, NaN would differ from itself.
+        equal = (candidates.view(np.uint16) == halves[block].view(np.uint16)).all(axis=1)
+        slots[block] = np.where(equal, slots[block], -1)
     missing = np.flatnonzero(slots < 0)
     slots[missing] = np.arange(len(generation), len(generation) + len(missing))
-    return Vectors(Layout(generation, np.asarray(wanted[missing]), slots))
-
-
-def _fresh(generation: Generation) -> Layout:
-    halves = generation.halves
-    return Layout(
-        generation,
-        np.empty((0, halves.shape[1]), np.float16),
-        np.arange(len(halves), dtype=np.int32),
-    )
+    return Vectors(Layout(generation, np.asarray(halves[missing]), slots))

@@ -1,10 +1,10 @@
-"""Micro-batches: what waits while the model runs goes together in its next run.
+"""Micro-batching: items that arrive while the model runs form the batch of its next run.
 
-    submit ──> waiting, by priority ──take──> batch ──run, one owner thread──> futures
-                  ^ cancelled items leave        ^ when the model is free: never waits idle
+    submit ──> queue, by priority ──> batch ──run, one owner thread──> futures
+                 ^ entries whose caller has gone are dropped
 
-Work-conserving: a lone item goes at once when the model is idle, so batching adds
-latency only where it saves some. `max_wait_ms` may hold a batch open for company;
+Work-conserving: a lone item runs at once when the model is idle, so batching adds
+latency only where it saves some. `max_wait_ms` may hold a batch open for more items;
 0, the default, is right wherever a run of two costs about two runs of one.
 """
 
@@ -20,27 +20,27 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from pagesight_server.common.timings import Observe, Run, Share, StageTimes, current, ignore
+from pagesight_server.common.timings import Observe, Run, RunItem, current, ignore
 
-_MOMENT_S = 1e-6
-"""No timer is set for less: its rounding might be more."""
+_MIN_TIMER_S = 1e-6
+"""Shortest timer that is set: the rounding of the clock may be as much."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CloseReason = Literal["idle", "full", "waited"]
-"""Why a batch went: nothing else was there, it was full, it had waited `max_wait_ms`."""
+"""Why a batch was closed: no other item was there, it was full, or it had waited `max_wait_ms`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchConfig:
-    """How items wait for company."""
+    """How large batches may become, and how long they stay open."""
 
     max_batch: int = 16
-    """Items of one run."""
+    """Items in one run."""
 
     max_wait_ms: float = 0.0
-    """How long a batch that is not full may wait for company while the model is idle."""
+    """How long a batch that is not full may wait for more items while the model is idle."""
 
     def __post_init__(self) -> None:
         if self.max_batch < 1 or self.max_wait_ms < 0:
@@ -51,34 +51,38 @@ class BatchConfig:
 
 
 class BatchInfo(NamedTuple):
-    """What an item is told of the batch it went in."""
+    """The batch that an item was part of."""
 
     size: int
+    """Items in the batch."""
     wait_ms: float
-    """From submission to the start of the run."""
+    """How long the item waited, from its submission to the start of the run."""
     closed: CloseReason
+    """Why the batch was closed."""
 
 
 @dataclass(order=True, slots=True)
-class _Waiting(Generic[Item, Result]):
+class _Entry(Generic[Item, Result]):
+    """One item in the queue; entries sort in the order in which they run."""
+
     priority: int
     number: int
     """First come, first served within a priority."""
     item: Item = field(compare=False)
     future: asyncio.Future[tuple[Result, BatchInfo]] = field(compare=False)
-    since: float = field(compare=False)
-    owner: StageTimes | None = field(compare=False)
-    """The record of the screenshot that it belongs to."""
+    """Done already where the caller has gone."""
+    origin: RunItem = field(compare=False)
+    """Whose screenshot it is, and when it was submitted by the batcher's clock."""
 
 
 class Batcher(Generic[Item, Result]):
     """Runs items in batches on a thread of its own; for one event loop.
 
     Args:
-        run: Takes a batch, gives as many results in order. Called by one thread only.
-        config: How items wait.
-        name: Of the thread.
-        clock: Seconds, monotonic.
+        run: Takes a batch and gives one result per item, in order. Called by one thread only.
+        config: How large batches become, and how long they stay open.
+        name: The name of the thread.
+        clock: A monotonic clock, in seconds.
         owner: Runs the batches, one at a time. None: a thread.
     """
 
@@ -96,14 +100,17 @@ class Batcher(Generic[Item, Result]):
         self._clock = clock
         self._owner = owner or ThreadPoolExecutor(1, thread_name_prefix=name)
         self._numbers = itertools.count()
-        self._heap: list[_Waiting[Item, Result]] = []
+        self._queue: list[_Entry[Item, Result]] = []
+        """A heap: the entry that runs next is first."""
         self._arrived = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
+        """Set by each submission."""
+        self._serving: asyncio.Task[None] | None = None
+        """Forms and runs the batches; started with the first item."""
         self.observe: Observe = ignore
-        """Told of each run."""
+        """Called with each run when it is over."""
 
     async def submit(self, item: Item, *, priority: int = 0) -> tuple[Result, BatchInfo]:
-        """Waits for the result of one item; cancelling it while it waits costs nothing.
+        """Queues one item and waits for its result; cancelling it in the queue costs no run.
 
         Args:
             item: What to run.
@@ -113,106 +120,107 @@ class Batcher(Generic[Item, Result]):
             RuntimeError: the batcher is closed.
             Exception: whatever `run` raised for the batch of this item.
         """
-        if self._loop is None:
-            self._loop = asyncio.create_task(self._work())
-        if self._loop.done():
+        if self._serving is None:
+            self._serving = asyncio.create_task(self._serve())
+        if self._serving.done():
             raise RuntimeError("the batcher is closed")
         future: asyncio.Future[tuple[Result, BatchInfo]] = (
             asyncio.get_running_loop().create_future()
         )
-        waiting = _Waiting(priority, next(self._numbers), item, future, self._clock(), current())
-        heapq.heappush(self._heap, waiting)
+        origin = RunItem(current(), self._clock())
+        heapq.heappush(self._queue, _Entry(priority, next(self._numbers), item, future, origin))
         self._arrived.set()
         return await future
 
     @property
     def depth(self) -> int:
-        """Items that wait."""
-        return sum(not waiting.future.done() for waiting in self._heap)
+        """Items in the queue."""
+        return sum(not entry.future.done() for entry in self._queue)
 
     async def close(self) -> None:
-        """Ends the thread after its present run; whatever waits is cancelled."""
-        if self._loop is not None:
-            self._loop.cancel()
-            await asyncio.gather(self._loop, return_exceptions=True)
-        for waiting in self._heap:
-            waiting.future.cancel()
-        self._heap.clear()
+        """Ends the thread after its present run, and cancels the items in the queue."""
+        if self._serving is not None:
+            self._serving.cancel()
+            await asyncio.gather(self._serving, return_exceptions=True)
+        for entry in self._queue:
+            entry.future.cancel()
+        self._queue.clear()
         await asyncio.to_thread(self._owner.shutdown)
 
-    async def _work(self) -> None:
+    async def _serve(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            batch, closed = await self._form()
-            started = self._clock()
-            items = [waiting.item for waiting in batch]
+            batch, closed = await self._next_batch()
+            started_s = self._clock()
+            items = [entry.item for entry in batch]
             try:
                 results = await loop.run_in_executor(self._owner, self._run, items)
                 if len(results) != len(items):
                     raise RuntimeError(f"{len(items)} items gave {len(results)} results")
             except asyncio.CancelledError:
-                for waiting in batch:
-                    waiting.future.cancel()
+                for entry in batch:
+                    entry.future.cancel()
                 raise
             except Exception as error:
-                self._tell(batch, started, closed, failed=type(error).__name__)
-                for waiting in batch:
-                    if not waiting.future.done():
-                        waiting.future.set_exception(error)
+                self._report(batch, started_s, closed, failed=type(error).__name__)
+                for entry in batch:
+                    if not entry.future.done():
+                        entry.future.set_exception(error)
                 continue
-            self._tell(batch, started, closed)
-            for waiting, result in zip(batch, results, strict=True):
-                if not waiting.future.done():
-                    wait_ms = 1000 * (started - waiting.since)
-                    waiting.future.set_result((result, BatchInfo(len(batch), wait_ms, closed)))
+            self._report(batch, started_s, closed)
+            for entry, result in zip(batch, results, strict=True):
+                if not entry.future.done():
+                    wait_ms = 1000 * (started_s - entry.origin.submitted_s)
+                    entry.future.set_result((result, BatchInfo(len(batch), wait_ms, closed)))
 
-    def _tell(
+    def _report(
         self,
-        batch: Sequence[_Waiting[Item, Result]],
+        batch: Sequence[_Entry[Item, Result]],
         started_s: float,
         closed: CloseReason,
         failed: str = "",
     ) -> None:
-        shares = tuple(Share(waiting.owner, waiting.since) for waiting in batch)
+        """Calls the observer with a run that is over."""
         self.observe(
             Run(
                 stage="encode",
                 start_s=started_s,
                 end_s=self._clock(),
-                shares=shares,
+                items=tuple(entry.origin for entry in batch),
                 closed=closed,
                 failed=failed,
             )
         )
 
-    async def _form(self) -> tuple[list[_Waiting[Item, Result]], CloseReason]:
-        """Waits for the first item, then takes what goes with it."""
+    async def _next_batch(self) -> tuple[list[_Entry[Item, Result]], CloseReason]:
+        """Waits until the next batch is closed, and takes its entries out of the queue."""
         closed: CloseReason = "idle"
         while True:
-            # After every wait: whoever gave up meanwhile must not be run.
+            # After every wait: drop entries whose caller has gone.
             self._drop_cancelled()
-            if not self._heap:
+            if not self._queue:
                 self._arrived.clear()
                 await self._arrived.wait()
                 continue
-            if not self._config.max_wait_ms or len(self._heap) >= self._config.max_batch:
+            if not self._config.max_wait_ms or len(self._queue) >= self._config.max_batch:
                 break
-            since = min(waiting.since for waiting in self._heap)
-            left_s = since + self._config.max_wait_ms / 1000 - self._clock()
-            if left_s < _MOMENT_S:
+            since_s = min(entry.origin.submitted_s for entry in self._queue)
+            left_s = since_s + self._config.max_wait_ms / 1000 - self._clock()
+            if left_s < _MIN_TIMER_S:
                 closed = "waited"
                 break
             self._arrived.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left_s):
                     await self._arrived.wait()
-        count = min(len(self._heap), self._config.max_batch)
+        count = min(len(self._queue), self._config.max_batch)
         if count == self._config.max_batch:
             closed = "full"
-        return [heapq.heappop(self._heap) for _ in range(count)], closed
+        return [heapq.heappop(self._queue) for _ in range(count)], closed
 
     def _drop_cancelled(self) -> None:
-        alive = [waiting for waiting in self._heap if not waiting.future.done()]
-        if len(alive) != len(self._heap):
-            self._heap = alive
-            heapq.heapify(self._heap)
+        """Drops entries whose caller has gone."""
+        alive = [entry for entry in self._queue if not entry.future.done()]
+        if len(alive) != len(self._queue):
+            self._queue = alive
+            heapq.heapify(self._queue)

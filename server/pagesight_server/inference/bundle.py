@@ -1,10 +1,10 @@
-"""Exported models as the server takes them: a folder with a manifest, verified before use.
+"""Bundles: exported models in a folder with a manifest, verified before use.
 
     folder -> manifest -> hashes of every file -> Bundle -> session -> golden pairs
 
 The format is described in docs/bundles.md and written by `pagesight-export`; the
-two sides share files and no code. A bundle that was tampered with, is half
-written, or computes something else on this machine is refused at start.
+two sides share files and no code. A bundle that was changed, is half written, or
+computes something else on this machine is refused at start.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ FORMAT = 1
 Kind = Literal["encoder", "ocr"]
 Tensors: TypeAlias = Mapping[str, NDArray[Any]]
 Run: TypeAlias = Callable[[str, Tensors], Tensors]
-"""Runs the graph of a file name without `.onnx` on its inputs."""
+"""Runs a graph, named by its file without `.onnx`, on its inputs."""
 
 _MAKE = {
     "encoder": "pagesight-export encoder --builtin --out {path}",
     "ocr": "pagesight-export ocr --out {path}",
 }
-_IDENTITY = (
+_IDENTITY_FIELDS = (
     "kind",
     "name",
     "source",
@@ -41,15 +41,16 @@ _IDENTITY = (
     "preprocessing",
     "embedding_dim",
 )
+"""Fields of the manifest that the id is a hash of: all that decides what is computed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bundle:
-    """A verified folder."""
+    """A folder whose manifest and files were verified."""
 
     path: Path
     id: str
-    """`name@digits`: equal ids compute the same."""
+    """`name@digits`: bundles of equal ids compute the same."""
     kind: Kind
     manifest: Mapping[str, Any]
 
@@ -69,7 +70,7 @@ class Bundle:
         return self.path / name
 
     def check_golden(self, run: Run) -> None:
-        """Runs the golden pairs and compares with what the source framework gave.
+        """Runs the golden inputs and compares with the outputs of the source framework.
 
         Raises:
             SetupError: this machine computes something else.
@@ -134,6 +135,7 @@ def load(path: Path, kind: Kind) -> Bundle:
 
 
 def _check_file(path: Path, name: str, expected: str, make: str) -> None:
+    """Raises SetupError unless a file is there and has the SHA-256 of the manifest."""
     if "/" in name or name.startswith("."):
         raise SetupError(f"{path}/manifest.json names a file outside its folder: {name!r}")
     try:
@@ -151,7 +153,8 @@ def _check_file(path: Path, name: str, expected: str, make: str) -> None:
 
 
 def _identity(manifest: Mapping[str, Any]) -> str:
-    body = {key: manifest[key] for key in _IDENTITY}
+    """The id that a manifest must have; golden pairs do not count, as they compute nothing."""
+    body = {key: manifest[key] for key in _IDENTITY_FIELDS}
     golden = manifest["golden"]["file"]
     body["files"] = {name: sha for name, sha in manifest["files"].items() if name != golden}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -160,7 +163,7 @@ def _identity(manifest: Mapping[str, Any]) -> str:
 
 
 def _difference(expected: NDArray[Any], got: NDArray[Any]) -> float:
-    """Largest absolute difference of floats; share of places where integers differ."""
+    """Largest absolute difference of floats; share of elements that differ of integers."""
     if expected.shape != got.shape:
         return float("inf")
     if np.issubdtype(expected.dtype, np.integer):

@@ -1,7 +1,7 @@
-"""What the server needs of CUDA itself: how much memory is free, and host memory that is pinned.
+"""Two functions of the CUDA runtime: how much GPU memory is free, and pinned host memory.
 
-    libcudart ──> Cuda ──> free_bytes()         checked against the limits of the sessions, at start
-                    └────> pinned(shape, dtype)  copied to the GPU without a detour
+    libcudart ──> Cuda ──> free_bytes()          checked against the sessions' limits at start
+                    └────> pinned(shape, dtype)  copied to the GPU without a staging copy
 
 ONNX Runtime's Python interface gives neither (its `OrtDevice` knows `cuda` and no `cuda_pinned`),
 and torch is no dependency of the server; four functions of the library that ONNX Runtime loads
@@ -29,7 +29,7 @@ _PORTABLE = 1
 
 
 class Library(Protocol):
-    """The functions of libcudart that are used; each returns 0 or the number of an error."""
+    """The functions of libcudart that are used; each returns 0 or an error number."""
 
     def cudaMemGetInfo(self, free: Any, total: Any) -> int:  # noqa: N802
         """Writes the free and total bytes of the present device."""
@@ -48,7 +48,7 @@ class Cuda:
         self._library = library
 
     def free_bytes(self) -> int:
-        """Memory of the GPU that nobody has taken.
+        """Free memory of the GPU in bytes.
 
         Raises:
             SetupError: there is no GPU, or it cannot be used.
@@ -58,10 +58,10 @@ class Cuda:
         return free.value
 
     def pinned(self, shape: Sequence[int], dtype: DTypeLike) -> NDArray[Any]:
-        """An array in pinned host memory, its values undefined; freed with its last view.
+        """An uninitialised array in pinned host memory, freed with its last view.
 
         Raises:
-            SetupError: so much cannot be pinned.
+            SetupError: so much memory cannot be pinned.
         """
         kind = np.dtype(dtype)
         size = max(kind.itemsize, math.prod(shape) * kind.itemsize)

@@ -1,4 +1,4 @@
-"""From the bytes a caller sent to pixels, with every limit checked before memory is taken.
+"""Decodes pictures; every limit is checked before memory is allocated.
 
     bytes -> size limit -> type by content -> header -> pixel limit -> pixels -> upright RGB
                                                             └─ plain JPEG: libjpeg-turbo, directly
@@ -8,11 +8,10 @@ every screenshot in that format, is then decoded by TurboJPEG: the same pixels f
 time (docs/benchmarks.md), as Pillow copies rows through Python objects. Never scaled down: text
 is read at full size. What TurboJPEG finds anything wrong with, Pillow judges.
 
-Pillow's own decompression-bomb check warns where we must refuse, so the limits
-are ours; they are applied to what the header says, before a single row is decoded.
-Pillow also warns of damaged metadata. Pictures are decoded by many threads, which
-cannot silence warnings one by one: a program that turns them into errors has them
-as `ImageError`.
+Pillow's own decompression-bomb check warns where the server must refuse, so it is replaced by
+limits that are applied to the header, before a single row is decoded. Pillow also warns of damaged
+metadata. Pictures are decoded by many threads, which cannot silence warnings one by one: in a
+program that turns warnings into errors they come as `ImageError`.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ from pagesight_server.common.errors import ImageError
 from pagesight_server.inference.settings import ImageLimits
 
 FORMATS = ("JPEG", "PNG", "WEBP")
-Image.MAX_IMAGE_PIXELS = None  # ours is the limit, and what it refuses is called by its name
+Image.MAX_IMAGE_PIXELS = None  # `_check_size` applies `ImageLimits` instead, and names the limit
 
 MAX_JPEG_SCANS = 100
-"""Passes over a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
-49 megapixels, 60 ms: the bytes that a picture may have would do for hours."""
+"""Scans of a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
+49 megapixels, 60 ms: a hostile file within `max_bytes` could take hours."""
 
 
 def decode(data: bytes, limits: ImageLimits) -> Pixels:
@@ -41,7 +40,7 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
     Args:
         data: The encoded picture.
-        limits: Checked against the size of `data` and against the header.
+        limits: Checked against the size of `data` and against the header of the picture.
 
     Returns:
         The first frame: height x width x 3, RGB, uint8. Transparent parts are white.
@@ -83,20 +82,20 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
 
 def _plain_jpeg(data: bytes, picture: Image.Image) -> Pixels | None:
-    """The pixels of a JPEG that is upright RGB and whole; None of anything else.
+    """The pixels of a JPEG that is upright, RGB and complete; None for any other picture.
 
     Args:
-        data: The file.
-        picture: Its header, with a size that was checked.
+        data: The encoded picture.
+        picture: Its header, as Pillow read it; the size was checked.
     """
     if picture.format != "JPEG" or picture.mode != "RGB":
         return None
     if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
         return None
-    # Of the checked size: a file with two headers cannot take more.
+    # Allocated by the checked size, so a file with two headers cannot take more.
     pixels: Pixels = np.empty((picture.height, picture.width, 3), np.uint8)
     try:
-        # The slow transforms are Pillow's, so both give the same pixels.
+        # Pillow uses the slow, exact transforms: with them both give the same pixels.
         decoded = simplejpeg.decode_jpeg(
             data, "RGB", fastdct=False, fastupsample=False, buffer=pixels, strict=True
         )
@@ -106,7 +105,7 @@ def _plain_jpeg(data: bytes, picture: Image.Image) -> Pixels | None:
 
 
 def _webp_canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP picture, from its first chunk; None of anything else.
+    """Width and height of a WebP picture, from its first chunk; None for any other file.
 
     Layout: RFC 9649, sections 2.5 to 2.7.
     """
@@ -125,10 +124,12 @@ def _webp_canvas(data: bytes) -> tuple[int, int] | None:
 
 
 def _uint(data: bytes) -> int:
+    """A little-endian unsigned integer."""
     return int.from_bytes(data, "little")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
+    """Raises ImageError where a picture has too many pixels, or too few."""
     if width * height > limits.max_pixels or max(width, height) > limits.max_side_px:
         raise ImageError(
             f"the picture has {width} x {height} pixels, the limits are "
@@ -142,6 +143,7 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
+    """The picture as 8-bit RGB, transparent parts on white."""
     if picture.mode in {"I", "I;16", "I;16B", "I;16L"}:
         # Pillow clips 16-bit grey to 8 bits when converting; scale it instead.
         grey = np.asarray(picture, dtype=np.uint32) >> 8
@@ -154,6 +156,7 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 
 def _one_line(error: Exception) -> str:
+    """The message of an error on one line of at most 200 characters, or else its type."""
     text = " ".join(str(error).split())
     return text[:200] or type(error).__name__
 

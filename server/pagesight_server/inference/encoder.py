@@ -1,7 +1,7 @@
 """Pixels to embeddings, with an encoder bundle.
 
-pixels -> resize, or patches, as the manifest says -> padded to a batch size that was run
-before the first request, where sizes are fixed -> model.onnx -> embedding of length 1
+pixels -> resized, or cut into patches, as the manifest says -> padded to a fixed batch size,
+where sizes are fixed -> model.onnx -> embedding of length 1
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Encoder:
     """Embeds pictures; for one thread at a time.
 
     Args:
-        bundle: Of kind `encoder`.
+        bundle: A bundle of kind `encoder`.
         compute: Where its graph runs.
-        sizes: Batch sizes that the graph runs at, ascending; each is run once, here. A batch
-            between two of them is padded to the larger. None: any size, nothing is run ahead.
+        sizes: Batch sizes that the graph runs at, ascending; each is run once here, as a warm-up.
+            A batch between two of them is padded to the larger. Empty: any size, and no warm-up.
 
     Raises:
         SetupError: the bundle asks for what this server cannot do, or fails its golden pairs.
@@ -65,12 +65,14 @@ class Encoder:
         return embeddings[: len(pictures)]
 
     def _size(self, pictures: int) -> int:
+        """The batch size that so many pictures run at."""
         at = bisect_left(self._sizes, pictures)
         if self._sizes and at == len(self._sizes):
             raise ValueError(f"{pictures} pictures are more than the largest size of {self._sizes}")
         return self._sizes[at] if self._sizes else pictures
 
     def _run(self, inputs: Tensors) -> Tensors:
+        """Runs the graph, and checks the dimension of its embeddings."""
         outputs = self._graph.run(inputs)
         dimension = outputs["embedding"].shape[1]
         if dimension != self.bundle.embedding_dim:
@@ -82,7 +84,10 @@ class Encoder:
 
 
 def padded(inputs: Tensors, size: int) -> Tensors:
-    """Repeats the last item until there are `size`: numbers that the model is sure to bear."""
+    """The inputs padded to a batch of `size` with copies of the last item.
+
+    Real pictures are valid inputs of any model, which zeros need not be.
+    """
     missing = size - len(next(iter(inputs.values())))
     if missing == 0:
         return inputs
@@ -93,7 +98,7 @@ def padded(inputs: Tensors, size: int) -> Tensors:
 
 
 def _preprocessing(bundle: Bundle) -> Callable[[Sequence[Pixels]], Tensors]:
-    """What the manifest says happens to pictures before the graph."""
+    """The preprocessing that the manifest names: pictures to the inputs of the graph."""
     geometry = bundle.manifest["input"]
     resize = bundle.manifest["preprocessing"].get("resize")
     call = _resize(resize)
@@ -109,6 +114,7 @@ def _preprocessing(bundle: Bundle) -> Callable[[Sequence[Pixels]], Tensors]:
 
 
 def _resize(how: Mapping[str, Any] | None) -> Resize | None:
+    """The resizing that a manifest names; None where this server has no such."""
     library, interpolation = (how or {}).get("library"), str((how or {}).get("interpolation"))
     if library == "opencv" and interpolation in _OPENCV:
         flag = _OPENCV[interpolation]

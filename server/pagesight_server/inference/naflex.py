@@ -1,11 +1,11 @@
-"""A picture as NaFlex encoders take it: patches of a grid that keeps the picture's shape.
+"""Preprocessing of NaFlex encoders: patches of a grid that keeps the aspect ratio of a picture.
 
-    picture -> grid of its shape -> resized to whole patches -> rows of patches -> padded, masked
+    picture -> grid of its aspect ratio -> resized to whole patches -> patches -> padded, masked
 
 Every number comes from the bundle's manifest; the steps are those of the source model's
 processor, to the byte, without its libraries (tests/export/test_siglip2_server.py holds them
-together). Every batch has `max_num_patches` patches to a picture, as the model was trained: one
-shape less that a GPU must prepare for, and a grid rarely leaves more than a tenth of them empty.
+together). Every picture has `max_num_patches` patches, as in training: a GPU then meets one shape
+only, and a grid rarely leaves more than a tenth of them empty.
 """
 
 from __future__ import annotations
@@ -22,20 +22,21 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Tensors
 
 Resize: TypeAlias = Callable[[Pixels, int, int], Pixels]
-"""Brings a picture to a height and a width."""
+"""Resizes a picture to a height and a width in pixels."""
 
 _SCALE_STEP = 1e-5
 _SCALE_MAX = 100.0
+"""Precision and upper end of the bisection, as in the source processor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Naflex:
-    """Makes an encoder's inputs of pictures of any shapes."""
+    """Prepares pictures of any size as inputs of a NaFlex encoder."""
 
     patch_size: int
     """Side of a patch in pixels."""
     max_num_patches: int
-    """Patches to a picture, padding included."""
+    """Patches per picture, padding included."""
     resize: Resize
 
     @classmethod
@@ -90,8 +91,8 @@ def grid(height: int, width: int, *, patch_size: int, max_num_patches: int) -> t
     of its rounding, which no formula gives.
 
     Args:
-        height: Of the picture, in pixels.
-        width: Likewise.
+        height: Height of the picture in pixels.
+        width: Width of the picture in pixels.
         patch_size: Side of a patch in pixels.
         max_num_patches: At most so many patches.
     """

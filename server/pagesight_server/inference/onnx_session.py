@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions: the providers that were asked for, or an error. Its only importer.
+"""ONNX Runtime sessions on the configured provider, or an error. The only importer of onnxruntime.
 
     CPU    inputs ─────────────────────────────────────> session ──> outputs
     CUDA   inputs ──> pinned host memory ──> GPU memory ──> session ──> GPU ──> outputs
@@ -31,26 +31,26 @@ MEGABYTE = 1024 * 1024
 
 MAX_SHAPES = 64
 """Shapes that a bound session keeps buffers for, of some 3 MB each: batch sizes times widths of
-lines, or the canvases that text is looked for on, of which real screenshots have a few dozen."""
+lines, or detection canvases, of which real screenshots have a few dozen."""
 
 
 def providers() -> tuple[str, ...]:
-    """What this ONNX Runtime can run on, by its names."""
+    """The execution providers of this ONNX Runtime, by its names."""
     return tuple(ort.get_available_providers())
 
 
 def check_device(
     compute: Compute, sessions: int, *, load: Callable[[], cuda.Cuda] = cuda.load
 ) -> None:
-    """Refuses a device that is not there, or has no room for so many sessions.
+    """Refuses a device that is missing, or has no memory for so many sessions.
 
     Args:
-        compute: Of each session.
+        compute: Where each session runs.
         sessions: How many will be made.
         load: Finds the CUDA runtime.
 
     Raises:
-        SetupError: saying what is missing.
+        SetupError: the message names what is missing.
     """
     provider = _PROVIDERS[compute.device]
     if provider not in ort.get_available_providers():
@@ -65,10 +65,10 @@ def check_device(
 
 
 def check_gpu_memory(compute: Compute, sessions: int, free_bytes: int) -> None:
-    """Refuses limits that together exceed what is free: better now than in the first full batch.
+    """Refuses memory limits that together exceed what is free, before the first full batch does.
 
     Raises:
-        SetupError: saying by how much.
+        SetupError: the message names both figures.
     """
     needed_mb, free_mb = sessions * compute.gpu_memory_mb, free_bytes // MEGABYTE
     if needed_mb > free_mb:
@@ -82,7 +82,7 @@ class Graph:
     """One ONNX file, loaded; for one thread at a time.
 
     Raises:
-        SetupError: the file cannot be loaded, or not on the device that was asked for.
+        SetupError: the file cannot be loaded, or not on the configured device.
     """
 
     def __init__(self, path: Path, compute: Compute) -> None:
@@ -105,7 +105,7 @@ class Graph:
         )
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Runs the graph."""
+        """Runs the graph; inputs and outputs by their names."""
         if self._bound is not None:
             return self._bound.run(inputs)
         values = self._session.run(self.outputs, dict(inputs))
@@ -113,11 +113,12 @@ class Graph:
 
 
 def _options(compute: Compute) -> Any:
+    """The `onnxruntime.SessionOptions` of a session."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = compute.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Screenshots come in any size, and ONNX Runtime keeps a plan per shape it has seen: 440
+    # Screenshots have any size, and ONNX Runtime keeps a plan per shape it has seen: 440
     # screenshots took a reader to 1.4 GB. Without plans the arena alone stays flat (docs/
     # benchmarks.md, Memory); without the arena, page faults are a ninth of detection's time.
     options.enable_mem_pattern = False
@@ -127,14 +128,14 @@ def _options(compute: Compute) -> Any:
 
 
 def provider_options(compute: Compute) -> dict[str, str]:
-    """What the provider is told, by ONNX Runtime's names (CUDA Execution Provider, options)."""
+    """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider")."""
     if compute.device == "cpu":
         return {}
     options = {
         "device_id": "0",
-        # Twice the memory at every growth, the default, is soon twice what is needed.
+        # The default doubles the arena at every growth, and is soon twice what is needed.
         "arena_extend_strategy": "kSameAsRequested",
-        # The default, EXHAUSTIVE, tries every convolution anew for each canvas size it meets.
+        # The default, EXHAUSTIVE, benchmarks every convolution again for each new canvas size.
         "cudnn_conv_algo_search": "HEURISTIC",
         # FP32 bundles promise the golden pairs' digits; whoever wants speed exports FP16.
         "use_tf32": "0",
@@ -146,21 +147,24 @@ def provider_options(compute: Compute) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Buffers:
-    """Of one shape of the inputs."""
+    """The buffers of one shape of the inputs."""
 
     host: dict[str, NDArray[Any]]
+    """Pinned arrays that inputs are copied to, by name."""
     device: dict[str, Any]
+    """`OrtValue`s on the device that the session reads, by name."""
     binding: Any
+    """The `IOBinding` of those inputs and of the outputs."""
 
 
 class Bound:
-    """Runs a session over buffers that stay where they are; for one thread at a time.
+    """Runs a session with I/O binding over buffers that are reused; for one thread at a time.
 
     Args:
         session: An `onnxruntime.InferenceSession`.
         device: Where inputs and outputs lie while it runs.
-        empty: Makes host arrays, pinned ones for CUDA.
-        max_shapes: Buffers kept, the least recently used go first.
+        empty: Allocates host arrays, pinned ones for CUDA.
+        max_shapes: Shapes that buffers are kept for; the least recently used are dropped first.
     """
 
     def __init__(
@@ -184,8 +188,8 @@ class Bound:
         return len(self._buffers)
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Runs the graph; the outputs are the caller's own."""
-        buffers = self._of(inputs)
+        """Runs the graph; the outputs are new arrays."""
+        buffers = self._buffers_for(inputs)
         for name, value in inputs.items():
             np.copyto(buffers.host[name], value)
             buffers.device[name].update_inplace(buffers.host[name])
@@ -193,16 +197,17 @@ class Bound:
         values = buffers.binding.copy_outputs_to_cpu()
         return dict(zip(self._outputs, values, strict=True))
 
-    def _of(self, inputs: Tensors) -> _Buffers:
+    def _buffers_for(self, inputs: Tensors) -> _Buffers:
+        """The buffers for the shapes of these inputs, made when they are new."""
         key = tuple((name, value.shape, value.dtype.str) for name, value in inputs.items())
         if key not in self._buffers:
-            self._buffers[key] = self._make(inputs)
+            self._buffers[key] = self._allocate(inputs)
             while len(self._buffers) > self._max_shapes:
                 self._buffers.popitem(last=False)
         self._buffers.move_to_end(key)
         return self._buffers[key]
 
-    def _make(self, inputs: Tensors) -> _Buffers:
+    def _allocate(self, inputs: Tensors) -> _Buffers:
         binding = self._session.io_binding()
         host, device = {}, {}
         for name, value in inputs.items():

@@ -1,6 +1,6 @@
-"""What pictures may cost and where models run: importable without loading either.
+"""Settings of decoding and of model sessions, importable without a codec or a model runtime.
 
-`config.py` reads these from the operator's file; no codec and no model runtime is loaded for it.
+`config.py` reads them from the operator's file before anything heavy is loaded.
 """
 
 from __future__ import annotations
@@ -14,22 +14,22 @@ Device = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageLimits:
-    """What a picture may cost."""
+    """Limits of one picture; larger ones are refused."""
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
     """As the section `[image]` of the settings: a misspelt limit must not pass unseen."""
 
     max_bytes: int = 16 * 1024 * 1024
-    """Encoded size. Larger pictures are refused before they are parsed."""
+    """Encoded size in bytes, checked before the picture is parsed."""
 
     max_pixels: int = 50_000_000
-    """Width times height as the header says: 150 MB of RGB. A 1080 x 8000 page has 8.6 million."""
+    """Width times height by the header: 150 MB of RGB. A 1080 x 8000 page has 8.6 million."""
 
     max_side_px: int = 32_767
     """Longest side. OpenCV's remapping, which cuts out text lines, goes no further."""
 
     min_side_px: int = 16
-    """Shortest side. Nothing can be recognised on fewer pixels."""
+    """Shortest side. Fewer pixels show nothing that could be recognised."""
 
     def __post_init__(self) -> None:
         if min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px) < 1:
@@ -38,13 +38,13 @@ class ImageLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
-    """Where a session runs."""
+    """Where and with what a model session runs."""
 
     device: Device = "cpu"
     threads: int = 1
     """CPU threads of one session."""
     gpu_memory_mb: int = 0
-    """Most that one session may take of the GPU; 0: whatever it wants."""
+    """GPU memory that one session may take; 0: no limit."""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.gpu_memory_mb < 0:

@@ -24,12 +24,12 @@ class Thumbnail(NamedTuple):
 def thumbnail_jpeg(
     data: bytes, size_px: tuple[int, int], limits: ImageLimits, *, quality: int
 ) -> Thumbnail:
-    """Scales a picture down to a width, so that a wide one keeps all of it, and cuts its foot off.
+    """Scales a picture down to a width and crops what is below the height.
 
     Args:
         data: The encoded picture.
-        size_px: Greatest width and height.
-        limits: What the picture may cost.
+        size_px: Greatest width and height of the thumbnail.
+        limits: Limits of the picture.
         quality: JPEG quality, 1 to 95.
 
     Raises:

@@ -19,7 +19,7 @@ from pagesight_server.service.codec import Context, Malformed, answer
 from pagesight_server.service.examinations import Examinations, in_thread
 from pagesight_server.service.uploads import Uploads
 from pagesight_server.workflows.enrolment import Enroller
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 
 
 class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
@@ -29,7 +29,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         self,
         store: Gallery,
         enroller: Enroller,
-        live: Live,
+        live: Registry,
         config: ServerConfig,
         limits: ImageLimits | None = None,
     ) -> None:

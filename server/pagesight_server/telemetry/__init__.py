@@ -1,10 +1,11 @@
-"""What those who run the server see of it: traces, metrics, logs. Off unless an exporter is named.
+"""Traces, metrics and logs for operators; nothing is exported unless an exporter is named.
 
     exporting.py    OTEL_* variables ──> exporters, or nothing at all
     messages.py     one screenshot ──> its span and those of its stages, its metrics
     calls.py        one gRPC call ──> the SERVER span and rpc.server.call.duration
-    instruments.py  every metric: name, unit, buckets
-    gauges.py       what is looked at when somebody collects: queues, galleries, memories
+    instruments.py  recorded metrics: name, unit, buckets
+    gauges.py       observed metrics, read at collection: queues, galleries, caches, drift
+    drift.py        traffic against the calibration, and warnings
     logs.py         lines of text or JSON, with the trace they belong to
 
 Text read from a screenshot is personal data. It enters no span, no metric and no log line,

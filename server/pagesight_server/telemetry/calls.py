@@ -1,4 +1,4 @@
-"""Watches every call of the two services; health checks and reflection are not worth a span.
+"""An interceptor over every call of the two services; health checks and reflection have no span.
 
 call ──> SERVER span, parent from its metadata ──> the service ──> status, duration
 """
@@ -21,7 +21,7 @@ _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
 class WatchCalls(grpc.aio.ServerInterceptor):
-    """Tells telemetry of each call."""
+    """Gives each call a SERVER span and records its duration."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
@@ -55,6 +55,8 @@ class WatchCalls(grpc.aio.ServerInterceptor):
         return handler
 
     def _watched(self, behaviour: Behaviour, method: str, metadata: Metadata) -> Behaviour:
+        """A handler that does the same within the span of its call."""
+
         async def watched(request: Any, context: Any) -> Any:
             began_s = time.perf_counter()
             code = "UNKNOWN"

@@ -1,17 +1,16 @@
-"""Whether traffic still looks like what the threshold was placed by.
+"""Drift: whether traffic still looks like the pictures that placed the threshold.
 
-    answers of one gallery ──> the last few thousand, as counts ──> share of `other`
-                                                              ├──> shift of the scores
-                                                              └──> a warning in words, logged once
+    answers of one gallery ──> sliding window, as counts ──> share of `other`
+                                                       ├──> shift of the scores
+                                                       └──> a warning in words, logged once
 
 `serve` and `evaluate` watch with the same class, so a figure on a dashboard and one in a report
 mean the same.
 
-Nobody tells a server which screenshots showed known pages, so the false rejection
-rate cannot be watched. What can be: how much is answered `other`, and how well the
-screenshots that were accepted fit. The second is not moved by unknown pages that are
-rejected, and sinks towards the threshold when known pages change; it is compared with
-the scores that the calibration keeps, above the same threshold.
+Traffic has no labels, so the false rejection rate cannot be watched. What can be watched is the
+share of answers that are `other`, and how high accepted screenshots score. The second does not
+depend on rejected unknown pages, and falls towards the threshold when known pages change; it is
+compared with the scores that the calibration keeps, above the same threshold.
 """
 
 from __future__ import annotations
@@ -33,56 +32,57 @@ from pagesight_server.recognition.decision import Decision
 log = logging.getLogger(__name__)
 
 WINDOW = 2_000
-"""Answers that are looked back on: a few kilobytes a gallery, whatever the traffic."""
+"""Answers in the sliding window: a few kilobytes per gallery, whatever the traffic."""
 
 CHECK_EVERY = 100
-"""Answers between two looks at whether to warn: a look costs as much as ten answers."""
+"""Answers between two checks for a warning: a check costs as much as ten answers."""
 
 BINS = 50
-"""Places above the threshold that are told apart."""
+"""Bins of the score histogram above the threshold; each holds 2 % of those of
+the calibration."""
 
 MIN_ANSWERS = 100
-"""Fewer say nothing: no warning before."""
+"""Fewest answers that a warning is based on: fewer can only show shifts above 0.19 at ALPHA."""
 
 ALPHA = 1e-3
-"""Chance of a warning where nothing has changed, of each kind."""
+"""Significance level: the probability of a false warning at one check, for each kind."""
 
 LEAST_SHIFT, LEAST_RISE = 0.10, 0.05
-"""What is worth a warning, however sure: of the scores, and of the share of `other`."""
+"""Least effect that is worth a warning, however significant: shift of the scores, and rise of the
+share of `other`."""
 
 _OTHER, _EARLIER = -1, -2
-"""Places in no bin: answered `other`; accepted, but scored under another calibration."""
-
+"""Marks of answers that are in no bin: `other`, and accepted under an earlier calibration."""
 
 Kind = Literal["scores", "other"]
-"""What may have changed."""
+"""What a warning is about: the scores of accepted screenshots, or the share of `other`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftFigures:
-    """Where traffic stands against the calibration."""
+    """Figures of the window, against the calibration."""
 
     answers: int
-    """In the window."""
+    """Answers in the window."""
     share_other: float
-    """Of them, 0 to 1."""
+    """Share of the answers that are `other`, 0 to 1."""
     accepted: int
-    """Of them under the present calibration: what the shift is of."""
+    """Answers accepted under the present calibration, which the shift is computed from."""
     score_shift: float
-    """How much lower accepted screenshots lie than those of the calibration, 0 to 1: the greatest
-    difference of the two distributions (Kolmogorov and Smirnov, one-sided). 0: nowhere lower."""
+    """How much lower accepted screenshots score than the calibration's, 0 to 1: the one-sided
+    Kolmogorov-Smirnov statistic of the two distributions. 0: nowhere lower."""
     warning: str
-    """What no longer holds and what to do; empty while all is well."""
+    """What no longer holds and what to do; empty while nothing has changed."""
 
 
 class Drift:
-    """Watches the answers of one gallery under one calibration; for one thread at a time.
+    """The drift of one gallery under one calibration; for one thread at a time.
 
     An answer costs a binary search among at most 101 numbers; memory does not grow.
 
     Args:
-        calibration: What the answers are held against.
-        window: Answers that are looked back on.
+        calibration: What the answers are compared with.
+        window: Answers in the sliding window.
     """
 
     def __init__(self, calibration: Calibration, *, window: int = WINDOW) -> None:
@@ -97,7 +97,7 @@ class Drift:
         self._first_others = 0
 
     def under(self, calibration: Calibration) -> Drift:
-        """Goes on under another calibration: what was `other` still is, but scores begin anew."""
+        """The drift under another calibration: the share of `other` goes on, scores begin anew."""
         after = Drift(calibration, window=self._window.maxlen or WINDOW)
         after._window.extend(place if place == _OTHER else _EARLIER for place in self._window)
         after._others = self._others
@@ -105,7 +105,7 @@ class Drift:
 
     @property
     def calibration(self) -> Calibration:
-        """What the answers are held against."""
+        """What the answers are compared with."""
         return self._calibration
 
     def add(self, decision: Decision, *, with_text: bool) -> None:
@@ -113,7 +113,7 @@ class Drift:
 
         Args:
             decision: The answer.
-            with_text: Whether text was read.
+            with_text: Whether text was read: its scores are compared with their like.
         """
         place = self._place(decision, with_text=with_text)
         if len(self._window) == self._window.maxlen:
@@ -125,7 +125,7 @@ class Drift:
             self._first_others += place == _OTHER
 
     def figures(self) -> DriftFigures:
-        """Where traffic stands now."""
+        """The figures of the present window."""
         answers = len(self._window)
         return DriftFigures(
             answers=answers,
@@ -143,31 +143,33 @@ class Drift:
             self._counts[place] += step
 
     def _place(self, decision: Decision, *, with_text: bool) -> int:
-        """Which of the bins above the threshold a score lies in; `_OTHER` below it.
+        """The bin of an accepted answer, or `_OTHER`.
 
-        Each bin holds the same share of the calibration's scores.
+        Each bin holds the same share of the calibration's scores above the threshold.
         """
         if decision.label == OTHER:
             return _OTHER
-        known = (
+        scores = (
             self._calibration.scores_with_text
             if with_text
             else self._calibration.scores_without_text
         )
-        if len(known) < 2:
+        if len(scores) < 2:
             return BINS - 1
-        score, threshold = _share(known, decision.score), _share(known, decision.threshold)
-        if threshold >= 1:
+        quantile = _quantile_of(decision.score, scores)
+        at_threshold = _quantile_of(decision.threshold, scores)
+        if at_threshold >= 1:
             return BINS - 1
-        return max(0, min(BINS - 1, int(BINS * (score - threshold) / (1 - threshold))))
+        return max(0, min(BINS - 1, int(BINS * (quantile - at_threshold) / (1 - at_threshold))))
 
     def _shift(self) -> float:
-        seen = np.cumsum(self._counts) / self._accepted
+        """The one-sided Kolmogorov-Smirnov statistic of the binned scores, 0 to 1."""
+        observed = np.cumsum(self._counts) / self._accepted
         expected = np.arange(1, BINS + 1) / BINS
-        return max(0.0, float((seen - expected).max()))
+        return max(0.0, float((observed - expected).max()))
 
     def warnings(self) -> dict[Kind, str]:
-        """What has changed and what to do, in words; empty texts while all is well."""
+        """What has changed and what to do, in words; empty texts while nothing has."""
         few = len(self._window) < MIN_ANSWERS
         return {
             "scores": "" if few else self._lower_scores(),
@@ -175,14 +177,15 @@ class Drift:
         }
 
     def _lower_scores(self) -> str:
+        """The warning that accepted screenshots score lower, or an empty text."""
         accepted = self._accepted
         pictures = self._calibration.pictures
         if accepted < MIN_ANSWERS or not pictures:
             return ""
-        # Two-sample bound of Kolmogorov and Smirnov, one-sided.
-        chance = math.sqrt(-math.log(ALPHA) / 2 * (1 / accepted + 1 / pictures))
+        # Critical value of the one-sided two-sample Kolmogorov-Smirnov test at ALPHA.
+        critical = math.sqrt(-math.log(ALPHA) / 2 * (1 / accepted + 1 / pictures))
         shift = self._shift()
-        if shift <= max(LEAST_SHIFT, chance):
+        if shift <= max(LEAST_SHIFT, critical):
             return ""
         promise = (
             f"that at most {self._calibration.epsilon:.0%} of known pages are rejected no longer "
@@ -197,14 +200,15 @@ class Drift:
         )
 
     def _more_others(self) -> str:
+        """The warning that more answers are `other` than at first, or an empty text."""
         answers, first = len(self._window), self._first_answers
         if first < (self._window.maxlen or 0):
             return ""
         then, now = self._first_others / first, self._others / answers
         mean = (then + now) / 2
-        # 3.1 standard deviations are passed by chance once in a thousand.
-        chance = 3.1 * math.sqrt(mean * (1 - mean) * (1 / first + 1 / answers))
-        if now - then <= max(LEAST_RISE, chance):
+        # Two-proportion z-test: a normal variable exceeds 3.1 once in a thousand (ALPHA).
+        critical = 3.1 * math.sqrt(mean * (1 - mean) * (1 / first + 1 / answers))
+        if now - then <= max(LEAST_RISE, critical):
             return ""
         return (
             f"{now:.0%} of the last {answers} answers are {OTHER}, {then:.0%} were when this "
@@ -213,30 +217,33 @@ class Drift:
         )
 
 
-def _share(known: Sequence[float], score: float) -> float:
-    """Share of some ascending numbers that lies below another one, what is between two shared."""
-    place = bisect_right(known, score)
-    if place in (0, len(known)):
+def _quantile_of(score: float, scores: Sequence[float]) -> float:
+    """The quantile level of a score among ascending scores, 0 to 1, interpolated linearly."""
+    place = bisect_right(scores, score)
+    if place in (0, len(scores)):
         return float(place > 0)
-    below, above = known[place - 1], known[place]
-    return (place - 1 + (score - below) / (above - below)) / (len(known) - 1)
+    below, above = scores[place - 1], scores[place]
+    return (place - 1 + (score - below) / (above - below)) / (len(scores) - 1)
 
 
 @dataclass(slots=True)
 class _Watch:
-    """One gallery, and what was said of it."""
+    """The drift of one gallery, and the state of its warning."""
 
     drift: Drift
     answers: int = 0
+    """Answers so far."""
     warned: bool = False
+    """Whether the last line in the log was a warning."""
     silent_until: int = 0
+    """Number of answers before which nothing more is logged."""
 
 
 class Drifts:
-    """One `Drift` for each gallery; tells the log when one no longer holds, and when it does again.
+    """One `Drift` per gallery; logs when a warning begins and when it ends.
 
-    A state is told once, and another not before as many answers as are looked back on: traffic that
-    lies on the limit fills no log. For one event loop; figures are read by any thread.
+    After each line it is silent for a whole window of answers, so that traffic around the limit
+    does not fill the log. For one event loop; figures may be read by any thread.
     """
 
     def __init__(self, *, window: int = WINDOW) -> None:
@@ -249,8 +256,8 @@ class Drifts:
         """Counts one answer of a gallery.
 
         Args:
-            gallery: Its name: one that exists, so that strangers cannot fill the memory.
-            calibration: What answered.
+            gallery: Its name; it must exist, so that callers cannot fill the memory with names.
+            calibration: The calibration that the answer was decided by.
             decision: The answer.
             with_text: Whether text was read.
         """
@@ -262,13 +269,14 @@ class Drifts:
         watch.drift.add(decision, with_text=with_text)
         watch.answers += 1
         if watch.answers % CHECK_EVERY == 0:
-            self._tell(gallery, watch)
+            self._log_changes(gallery, watch)
 
     def of_galleries(self) -> dict[str, Drift]:
-        """The traffic of each gallery, by name."""
+        """The drift of each gallery, by name."""
         return {gallery: watch.drift for gallery, watch in self._watched.items()}
 
-    def _tell(self, gallery: str, watch: _Watch) -> None:
+    def _log_changes(self, gallery: str, watch: _Watch) -> None:
+        """Logs a warning that has begun or ended."""
         warning = watch.drift.figures().warning
         if bool(warning) == watch.warned or watch.answers < watch.silent_until:
             return

@@ -1,12 +1,12 @@
-"""From the standard OTEL_* variables to exporters; nothing is on, nor listens, unless asked.
+"""Sets up exporters from the standard OTEL_* variables; without them nothing is sent or listens.
 
-    OTEL_TRACES_EXPORTER   otlp, console, none      or an OTLP endpoint is set: otlp
+    OTEL_TRACES_EXPORTER   otlp, console, none; otlp when an OTLP endpoint is set
     OTEL_METRICS_EXPORTER  otlp, prometheus, console, none; several with commas
     OTEL_SDK_DISABLED      true: nothing at all
 
-What is not read here the SDK reads itself: OTEL_TRACES_SAMPLER[_ARG], OTEL_EXPORTER_OTLP_*,
+The SDK reads the others itself: OTEL_TRACES_SAMPLER[_ARG], OTEL_EXPORTER_OTLP_*,
 OTEL_BSP_*, OTEL_METRIC_EXPORT_INTERVAL, OTEL_METRICS_EXEMPLAR_FILTER, OTEL_*_LIMIT. Trace
-context is W3C `traceparent` whatever OTEL_PROPAGATORS says, as the contract's is.
+context is W3C `traceparent` whatever OTEL_PROPAGATORS says, as the service contract has it.
 """
 
 from __future__ import annotations
@@ -42,27 +42,29 @@ log = logging.getLogger(__name__)
 
 SCOPE = "pagesight"
 CLOSE_S = 5.0
-"""What the last flush may add to a shutdown: a collector that is gone must not hold up the end."""
+"""Seconds that the last flush may take: a collector that is gone must not delay a shutdown."""
 
 PROMETHEUS_PORT = 9464
-"""OpenTelemetry's default port for the endpoint that Prometheus scrapes."""
+"""OpenTelemetry's default port of the endpoint that Prometheus scrapes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exporting:
-    """What is exported where, and the telemetry that feeds it."""
+    """The exporters that run, and the telemetry that feeds them."""
 
     telemetry: Telemetry
     meter: Meter = field(default_factory=lambda: NoOpMeter(SCOPE))
     traces: tuple[str, ...] = ()
-    """Where spans go, in words; nothing: they are not made."""
+    """Where spans are sent, in words; empty: no spans are made."""
     metrics: tuple[str, ...] = ()
+    """Where metrics are sent or offered, in words."""
     metrics_address: str = ""
-    """host:port that Prometheus scrapes; empty when it does not."""
+    """host:port that Prometheus scrapes; empty without that exporter."""
     closers: tuple[Callable[[], object], ...] = ()
+    """Flush and stop the exporters, one each."""
 
     def close(self) -> None:
-        """Sends what is not sent yet and stops, within `CLOSE_S`. Blocks: not for event loops."""
+        """Flushes and stops the exporters within `CLOSE_S`. Blocks: not for event loops."""
 
         def all_of_them() -> None:
             for close in self.closers:
@@ -71,7 +73,7 @@ class Exporting:
                 except Exception:
                     log.exception("telemetry did not end cleanly")
 
-        # A daemon: what is stuck in a network is left behind.
+        # A daemon thread: one that is stuck in the network does not keep the process alive.
         closing = threading.Thread(target=all_of_them, name="telemetry-close", daemon=True)
         closing.start()
         closing.join(CLOSE_S)
@@ -80,27 +82,30 @@ class Exporting:
 
 
 def exporters_of(env: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Which exporters of traces and of metrics the environment asks for.
+    """The exporters of traces and of metrics that the environment names.
 
     Raises:
         SetupError: an exporter or protocol that this server does not have.
     """
     if env.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return (), ()
-    traces = _asked(env, "TRACES", ("otlp", "console"))
-    metrics = _asked(env, "METRICS", ("otlp", "prometheus", "console"))
+    traces = _named_exporters(env, "TRACES", ("otlp", "console"))
+    metrics = _named_exporters(env, "METRICS", ("otlp", "prometheus", "console"))
     for signal, names in (("TRACES", traces), ("METRICS", metrics)):
         variables = (f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
-        found = next(((name, env[name]) for name in variables if env.get(name)), None)
-        if "otlp" in names and found is not None and found[1] != "grpc":
+        chosen = next(((name, env[name]) for name in variables if env.get(name)), None)
+        if "otlp" in names and chosen is not None and chosen[1] != "grpc":
             raise SetupError(
-                f"{found[0]} is {found[1]!r}, and this server sends OTLP over gRPC alone: set it "
+                f"{chosen[0]} is {chosen[1]!r}, and this server sends OTLP over gRPC alone: set it "
                 "to grpc, and the endpoint to the collector's gRPC port (4317 by default)"
             )
     return traces, metrics
 
 
-def _asked(env: Mapping[str, str], signal: str, known: tuple[str, ...]) -> tuple[str, ...]:
+def _named_exporters(
+    env: Mapping[str, str], signal: str, supported: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The exporters that the variables of one signal name, `none` left out."""
     variable = f"OTEL_{signal}_EXPORTER"
     value = env.get(variable, "").strip()
     if not value:
@@ -108,19 +113,19 @@ def _asked(env: Mapping[str, str], signal: str, known: tuple[str, ...]) -> tuple
         return ("otlp",) if any(env.get(name) for name in endpoints) else ()
     names = tuple(dict.fromkeys(name.strip() for name in value.split(",")))
     for name in names:
-        if name not in (*known, "none"):
+        if name not in (*supported, "none"):
             raise SetupError(
-                f"{variable} is {value!r}: use one of {', '.join(known)} or none, "
+                f"{variable} is {value!r}: use one of {', '.join(supported)} or none, "
                 "several with commas between"
             )
     return tuple(name for name in names if name != "none")
 
 
 def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
-    """Starts the exporters that the environment asks for.
+    """Starts the exporters that the environment names.
 
     Args:
-        env: The environment; the SDK reads the process's own, which must be the same.
+        env: The environment; the SDK reads that of the process, which must be the same.
         record_text: Whether spans carry the text of screenshots, digits masked.
 
     Raises:
@@ -140,7 +145,7 @@ def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
     if traces:
         processors = [_span_processor(name) for name in traces]
         deciding = TracerProvider(resource=resource, shutdown_on_exit=False)
-        # What is sampled already needs no second opinion; nor do batches, which have no parent.
+        # For spans that are sampled already, and for batches, which have no parent to follow.
         agreeing = TracerProvider(ALWAYS_ON, resource=resource, shutdown_on_exit=False)
         for processor in processors:
             deciding.add_span_processor(processor)
@@ -180,26 +185,27 @@ def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
 
 
 def _described(env: Mapping[str, str], signal: str, name: str, endpoint: str) -> str:
+    """An exporter in words, with its endpoint."""
     if name != "otlp":
         return name
     return f"otlp to {env.get(f'OTEL_EXPORTER_OTLP_{signal}_ENDPOINT') or endpoint}"
 
 
 def _resource() -> Resource:
-    """Who sends: what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES do not say has a default."""
-    said = OTELResourceDetector().detect().attributes
-    ours = {
+    """Resource attributes: from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else defaults."""
+    configured = OTELResourceDetector().detect().attributes
+    defaults = {
         "service.name": "pagesight-server",
         "service.version": version("pagesight"),
         "service.instance.id": str(uuid.uuid4()),
     }
-    return Resource.create({**ours, **said})
+    return Resource.create({**defaults, **configured})
 
 
 def _span_processor(name: str) -> SpanProcessor:
     if name == "console":
         return SimpleSpanProcessor(ConsoleSpanExporter())
-    # Imported late: it takes a tenth of a second, and most commands send nothing.
+    # Imported here: it takes a tenth of a second, and most commands export nothing.
     from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 
     return BatchSpanProcessor(OTLPSpanExporter())
@@ -214,6 +220,7 @@ def _metric_reader(name: str) -> MetricReader:
 
 
 def _prometheus(env: Mapping[str, str]) -> tuple[MetricReader, str, Callable[[], None]]:
+    """A reader that Prometheus scrapes over HTTP, its host:port, and what stops it."""
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 

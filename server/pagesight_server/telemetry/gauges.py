@@ -1,8 +1,8 @@
-"""What is looked at when somebody collects: queues, galleries, what is remembered.
+"""Observable metrics, read when somebody collects: queues, galleries, caches, drift.
 
 collector thread ──> callback ──> a number of the running server
 
-Nothing here is counted while screenshots are answered, so it costs nothing between looks.
+Nothing here is counted while screenshots are answered, so it costs nothing between collections.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ RESULT = "pagesight.result"
 DRIFT = "pagesight.drift"
 
 Value = tuple[float, dict[str, str]]
+"""A measurement and its attributes."""
 
 
-class Counted(Protocol):
-    """What a memo tells of itself."""
+class Cache(Protocol):
+    """A cache that counts its lookups."""
 
     hits: int
     misses: int
@@ -36,17 +37,18 @@ def watch(
     telemetry: Telemetry,
     *,
     queues: Mapping[str, Callable[[], int]],
-    memories: Mapping[str, Counted],
+    caches: Mapping[str, Cache],
     known: Callable[[], Mapping[str, Knowledge]],
 ) -> None:
-    """Offers the state of a server to whoever collects.
+    """Registers the observable metrics of a server.
 
     Args:
-        meter: Where to.
-        telemetry: Knows who waits at the door.
-        queues: By name: how many wait in it. Read by another thread than the event loop's.
-        memories: By name.
-        known: What is known now, by gallery.
+        meter: What they are registered with.
+        telemetry: Knows the messages that wait for admission, and the drift of each gallery.
+        queues: For each queue, by its name, a function that gives how many items wait in it. It is
+            called from the collector's thread.
+        caches: The caches by name.
+        known: Gives the present knowledge of each gallery, by its name.
     """
 
     def depths() -> Iterable[Value]:
@@ -55,9 +57,9 @@ def watch(
         yield telemetry.waiting, {QUEUE: "admission"}
 
     def lookups() -> Iterable[Value]:
-        for name, memo in memories.items():
-            yield memo.hits, {MEMORY: name, RESULT: "hit"}
-            yield memo.misses, {MEMORY: name, RESULT: "miss"}
+        for name, cache in caches.items():
+            yield cache.hits, {MEMORY: name, RESULT: "hit"}
+            yield cache.misses, {MEMORY: name, RESULT: "miss"}
 
     def snapshots() -> Iterable[tuple[str, Knowledge]]:
         return known().items()
@@ -75,18 +77,18 @@ def watch(
         "pagesight.queue.depth",
         [_read(depths)],
         unit="{item}",
-        description="What waits: messages (admission), screenshots (encode), lines (recognise)",
+        description="Waiting items: messages (admission), screenshots (encode), lines (recognise)",
     )
     meter.create_observable_gauge(
         "pagesight.queue.oldest_age",
         [_read(lambda: [(telemetry.oldest_s(), {QUEUE: "admission"})])],
         unit="s",
-        description="How long the message has waited that has waited longest",
+        description="Age of the message that has waited longest for admission",
     )
     meter.create_observable_gauge(
         "pagesight.gallery.revision",
         [_read(lambda: [(k.snapshot.revision, {GALLERY: name}) for name, k in snapshots()])],
-        description="The revision that answers",
+        description="The revision of the gallery that queries are answered from",
     )
     meter.create_observable_gauge(
         "pagesight.gallery.size",
@@ -124,17 +126,23 @@ def watch(
         "pagesight.memory.lookups",
         [_read(lookups)],
         unit="{lookup}",
-        description="Screenshots and lines of text that were looked up among what was seen lately",
+        description="Lookups in the caches of screenshots and of lines of text, hits and misses",
     )
 
 
+_ATTEMPTS = 5
+"""Walks through a dictionary that the event loop changes now and then; each takes microseconds."""
+
+
 def _read(values: Callable[[], Iterable[Value]]) -> Callable[[CallbackOptions], list[Observation]]:
+    """A callback that reads the values, or none if they change at every attempt."""
+
     def observe(_options: CallbackOptions) -> list[Observation]:
-        for _ in range(5):
+        for _ in range(_ATTEMPTS):
             try:
                 return [Observation(value, labels) for value, labels in values()]
             except RuntimeError:
-                # A dictionary of the event loop changed while this thread walked through it.
+                # The event loop changed a dictionary while this thread walked through it.
                 continue
         return []
 

@@ -1,4 +1,4 @@
-"""Every metric that is recorded as things happen: its name, its unit, its buckets.
+"""The recorded metrics: names, units and buckets. Those read at collection are in gauges.py.
 
     name in OpenTelemetry         on the Prometheus endpoint
     pagesight.request.duration    pagesight_request_duration_seconds_{bucket,sum,count}
@@ -15,8 +15,8 @@ from opentelemetry.metrics import Meter
 from opentelemetry.semconv._incubating.metrics.rpc_metrics import RPC_SERVER_CALL_DURATION
 
 Outcome: TypeAlias = Literal["known", "other", "shed", "expired", "cancelled", "error"]
-"""How a request ended: with an answer (a known page, or none of them), turned away before any
-work, out of its budget, given up by its caller, or failed."""
+"""How a request ended: answered with a known page or with `other`, shed before any work, past its
+deadline, cancelled by its caller, or failed."""
 
 OUTCOME = "pagesight.outcome"
 METHOD = "rpc.method"
@@ -29,14 +29,16 @@ REQUEST_S = (
     *(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5),
     *(0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0),
 )
-"""Buckets of what a caller waits for. An SLO reads exactly only at one of them."""
+"""Bucket bounds of request durations in seconds. An SLO can be read exactly only at one of them."""
 
 STAGE_S = (
     *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
 )
+"""Bucket bounds of stages and queues in seconds."""
 
 BATCH_ITEMS = (1, 2, 4, 8, 16, 32, 64, 128)
+"""Bucket bounds of batch sizes."""
 
 
 class Instruments:

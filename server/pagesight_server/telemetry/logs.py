@@ -3,9 +3,9 @@
     record ──> time, level, logger, message, trace_id, span_id
     exception ──> frames in full, its message masked
 
-Our own messages never quote a screenshot. The message of an exception may, as nobody knows what
-a library puts into it: digits and whatever is not ASCII are masked in it (the pages are Chinese,
-the libraries are not), while types and frames, which find a bug, stay.
+Messages of this server never quote a screenshot. The message of an exception may, since a library
+can put anything into it: its digits and non-ASCII characters are masked (the pages are Chinese,
+the libraries are not), while types and frames, which locate a bug, are kept.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ def masked(text: str) -> str:
 
 
 def configure_logs(form: LogFormat, stream: TextIO, trace_of_now: TraceOfNow) -> None:
-    """Sends all log records to a stream, unless whoever embeds the server has seen to that.
+    """Sends all log records to a stream, unless the embedding program has configured logging.
 
     Args:
-        form: For people or for machines.
-        stream: Where to.
-        trace_of_now: The trace that a record belongs to.
+        form: `text` for people or `json` for machines.
+        stream: Where the lines go.
+        trace_of_now: Gives the trace that a record belongs to.
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonLines(trace_of_now) if form == "json" else TextLines(_TEXT))
@@ -51,10 +51,10 @@ def configure_logs(form: LogFormat, stream: TextIO, trace_of_now: TraceOfNow) ->
 
 
 class TextLines(logging.Formatter):
-    """One record, for people."""
+    """Formats a record for people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line, and below it the traceback."""
+        """The line of a record, and below it the traceback."""
         # Another handler may have left its own rendering of the exception here.
         kept, record.exc_text = record.exc_text, None
         try:
@@ -63,19 +63,19 @@ class TextLines(logging.Formatter):
             record.exc_text = kept
 
     def formatException(self, ei: _ExcInfo) -> str:  # noqa: N802
-        """The traceback without what a screenshot may have said."""
+        """The traceback, with all messages masked."""
         return "\n".join(_described(ei[1])) if ei[1] is not None else ""
 
 
 class JsonLines(logging.Formatter):
-    """One record as one line of JSON."""
+    """Formats a record as one line of JSON."""
 
     def __init__(self, trace_of_now: TraceOfNow) -> None:
         super().__init__()
         self._trace_of_now = trace_of_now
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The line of a record."""
         body: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,
@@ -94,7 +94,7 @@ class JsonLines(logging.Formatter):
 
 
 def _described(error: BaseException) -> list[str]:
-    """An exception and what led to it, oldest first."""
+    """An exception and its causes, the first cause first, as lines with masked messages."""
     lines: list[str] = []
     before = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if before is not None and before is not error:

@@ -1,13 +1,13 @@
-"""One screenshot as telemetry sees it: begun, admitted, answered or failed, ended.
+"""The spans and metrics of one screenshot: begun, admitted, answered or failed, ended.
 
     call span ──┐
     traceparent ┴> message span ──> queue.wait, decode, encode, detect, recognise, search, ...
                                               │ linked
                         batch span <──────────┘  one per run, if one of its messages is sampled
 
-A message's span is begun when it arrives, as that is when sampling is decided. The spans of its
-stages are made from their timestamps when it ends, and only for what is sampled: a message that
-is not costs a few histogram entries and nothing else.
+A message's span begins when it arrives, which is when sampling is decided. The spans of its
+stages are made from timestamps when it ends, and only if it is sampled: any other message costs a
+few histogram entries and nothing else.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from pagesight_server.telemetry.instruments import (
 from pagesight_server.telemetry.logs import masked
 
 MAX_ID_CHARS = 128
-"""Of a request id in a span: the caller chose it."""
+"""Characters of a request id that a span keeps: the caller may send any length."""
 
 _W3C = TraceContextTextMapPropagator()
 _NOWHERE = Context()
@@ -62,14 +62,14 @@ _call: ContextVar[Span] = ContextVar("call_span", default=INVALID_SPAN)
 
 
 class Watched(StageTimes):
-    """The record of a message, with the span that it belongs to."""
+    """The timings of a message, with its span."""
 
     def __init__(self, span: Span, began_s: float, began_ns: int) -> None:
         super().__init__()
         self.span = span
         self.context = set_span_in_context(span, _NOWHERE)
         self.runs: list[tuple[Run, SpanContext]] = []
-        """The model runs that it was part of, each with the span of the batch."""
+        """The model runs that it was part of, each with the span of its batch."""
         self._began_s = began_s
         self._began_ns = began_ns
 
@@ -79,12 +79,12 @@ class Watched(StageTimes):
         return self.span.get_span_context().trace_flags.sampled
 
     def unix_ns(self, at_s: float) -> int:
-        """The time of day of a `time.perf_counter`; clocks that jump meanwhile change nothing."""
+        """A `time.perf_counter` as Unix time in ns, unaffected by jumps of the system clock."""
         return self._began_ns + int(1e9 * (at_s - self._began_s))
 
 
 def trace_of_now() -> SpanContext | None:
-    """The trace that whatever happens now belongs to, if any."""
+    """The trace of the current message or call; None outside of one."""
     times = current()
     span = times.span if isinstance(times, Watched) else _call.get()
     context = span.get_span_context()
@@ -92,7 +92,7 @@ def trace_of_now() -> SpanContext | None:
 
 
 class Message:
-    """One screenshot from its arrival to its end; the gRPC edge tells it what happens."""
+    """One screenshot from its arrival to its end; the gRPC edge reports its steps."""
 
     def __init__(self, telemetry: Telemetry, method: str, times: Watched, began_s: float) -> None:
         self.method = method
@@ -105,31 +105,31 @@ class Message:
         self._telemetry = telemetry
 
     def admitted(self) -> None:
-        """Work on it begins."""
+        """Notes that it has passed admission."""
         self.times.add("queue", self.began_s, time.perf_counter())
         self._telemetry.admitted(self)
 
     def answered(self, answer: Answer) -> None:
-        """It has its answer."""
+        """Notes its answer."""
         self.outcome = "other" if answer.decision.label == OTHER else "known"
         self.answer = answer
         self._telemetry.answered(answer)
 
     def failed(self, error: BaseException) -> None:
-        """It has none; the first reason counts."""
+        """Notes that it failed; the first error counts."""
         if not self.reason:
             self.outcome, self.reason = _outcome_of(error)
 
 
 class Telemetry:
-    """Records what happens to calls and messages; without arguments, nothing.
+    """Records calls, messages and model runs; without arguments it records nothing.
 
     For one event loop. `ran` is called by the batchers, the rest by the gRPC edge.
 
     Args:
-        tracer: Decides what is sampled.
-        always: Makes the spans of what is sampled already, and of batches.
-        instruments: Where metrics go. None: nowhere.
+        tracer: Makes the spans of calls and messages, and decides which are sampled.
+        always: Makes the spans of stages and batches of messages that are sampled.
+        instruments: What metrics are recorded with. None: no metrics.
         record_text: Whether spans carry the text of screenshots, digits masked.
     """
 
@@ -146,18 +146,16 @@ class Telemetry:
         self._to = instruments
         self._record_text = record_text
         self._waiting: dict[int, float] = {}
-        """Since when those wait that have no place yet, longest first."""
+        """When each message arrived that is not admitted yet, oldest first."""
         self._drifts = Drifts()
-
-    # --- what happens -------------------------------------------------------------------
 
     @contextmanager
     def call(self, method: str, metadata: Metadata) -> Iterator[Span]:
-        """Watches a gRPC call while its block runs.
+        """Makes the span of a gRPC call, which lasts as long as the block.
 
         Args:
             method: Fully qualified, without the leading slash.
-            metadata: Of the call; its `traceparent` is the parent.
+            metadata: The metadata of the call; its `traceparent` is the parent.
         """
         parent = _W3C.extract(metadata, _NOWHERE)
         attributes = {"rpc.system.name": "grpc", METHOD: method}
@@ -170,7 +168,7 @@ class Telemetry:
             span.end()
 
     def called(self, span: Span, method: str, code: str, seconds: float) -> None:
-        """Notes how a call ended."""
+        """Notes the status and duration of a call that has ended."""
         failed = code in _SERVER_FAULTS
         if span.is_recording():
             span.set_attribute("rpc.response.status_code", code)
@@ -190,13 +188,15 @@ class Telemetry:
     def message(
         self, method: str, *, traceparent: str = "", request_id: str = "", image_bytes: int = 0
     ) -> Iterator[Message]:
-        """Watches one screenshot while its block runs; whatever the block raises is its outcome.
+        """Makes the span of one screenshot, which lasts as long as the block.
+
+        An exception that leaves the block is noted as its failure.
 
         Args:
             method: `Classify` or `ClassifyStream`.
             traceparent: W3C trace context of the message; empty means that of the call.
-            request_id: As the caller chose it.
-            image_bytes: Encoded size.
+            request_id: The caller's id of the message.
+            image_bytes: Encoded size of the picture.
         """
         began_s, began_ns = time.perf_counter(), time.time_ns()
         span = self._begin(method, traceparent, began_ns)
@@ -217,7 +217,7 @@ class Telemetry:
             self._end(message)
 
     def admitted(self, message: Message) -> None:
-        """A message waits no more."""
+        """Takes a message out of those that wait for admission."""
         self._waiting.pop(id(message), None)
 
     def answered(self, answer: Answer) -> None:
@@ -231,8 +231,8 @@ class Telemetry:
         )
 
     def ran(self, run: Run) -> None:
-        """Notes a run of a model over a batch."""
-        owners = {id(s.owner): s.owner for s in run.shares if isinstance(s.owner, Watched)}
+        """Records a run of a model: size and wait of the batch, and its span if one is sampled."""
+        owners = {id(i.owner): i.owner for i in run.items if isinstance(i.owner, Watched)}
         sampled = [owner for owner in owners.values() if owner.sampled]
         batch = self._batch(run, sampled) if sampled else None
         for owner in sampled:
@@ -240,35 +240,32 @@ class Telemetry:
                 owner.runs.append((run, batch))
         if self._to is not None:
             context = sampled[0].context if sampled else _NOWHERE
-            self._to.batch_size.record(len(run.shares), {STAGE: run.stage}, context)
-            longest_s = max((run.start_s - share.since_s for share in run.shares), default=0.0)
+            self._to.batch_size.record(len(run.items), {STAGE: run.stage}, context)
+            longest_s = max((run.start_s - item.submitted_s for item in run.items), default=0.0)
             self._to.queue_wait.record(max(0.0, longest_s), {QUEUE: run.stage}, context)
-
-    # --- what can be asked --------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
-        """Messages that wait for a place."""
+        """Messages that wait for admission."""
         return len(self._waiting)
 
     def oldest_s(self) -> float:
-        """How long the one has waited that waits longest; 0 when none does."""
+        """Age in seconds of the message that waits longest; 0 when none waits."""
         since_s = next(iter(list(self._waiting.values())), None)
         return 0.0 if since_s is None else time.perf_counter() - since_s
 
     def drifts(self) -> dict[str, Drift]:
-        """Where the last answers stand against the calibration, by gallery."""
+        """The drift of each gallery, by name."""
         return self._drifts.of_galleries()
 
-    # --- how it is told -----------------------------------------------------------------
-
     def _begin(self, method: str, traceparent: str, began_ns: int) -> Span:
+        """Makes the span of a message, with its own parent or that of the call."""
         call = _call.get()
         parent, kind = set_span_in_context(call, _NOWHERE), SpanKind.INTERNAL
         links: list[Link] = []
         if traceparent:
             own = _W3C.extract({"traceparent": traceparent}, _NOWHERE)
-            if own:  # What is no trace context is none: the message belongs to the call's.
+            if own:  # A malformed trace context is ignored: the message then belongs to the call.
                 parent, kind = own, SpanKind.SERVER
                 links += [Link(call.get_span_context())] if call is not INVALID_SPAN else []
         attributes = {METHOD: method}
@@ -277,6 +274,7 @@ class Telemetry:
         )
 
     def _end(self, message: Message) -> None:
+        """Records the metrics of a message and, if it is sampled, its spans."""
         times = message.times
         end_s = time.perf_counter()
         if "queue" not in times:
@@ -309,7 +307,8 @@ class Telemetry:
     def _stage(self, times: Watched, interval: Interval) -> None:
         stage = interval.stage
         if stage == "total" or (stage == "read" and "detect" in times):
-            return  # The message's own span, and what detect and recognise tell in detail.
+            # `total` is the message's own span; `detect` and `recognise` are `read` in detail.
+            return
         runs = [(run, batch) for run, batch in times.runs if run.stage == stage]
         span = self._always.start_span(
             _SPAN_NAMES.get(stage, stage),
@@ -338,7 +337,7 @@ class Telemetry:
                 "pagesight.closest_label": decision.closest_label,
                 "pagesight.score": decision.score,
                 "pagesight.threshold": decision.threshold,
-                # Neither decoded nor encoded here: it was seen before, or is being seen now.
+                # Not decoded here: its features were cached, or in flight.
                 "pagesight.remembered": "decode" not in message.times,
             }
         )
@@ -347,13 +346,13 @@ class Telemetry:
             span.set_attribute("pagesight.text", lines)
 
     def _batch(self, run: Run, sampled: list[Watched]) -> SpanContext:
-        """The span of a batch, in a trace of its own: it belongs to several."""
+        """Makes the span of a batch, in a trace of its own, as it belongs to several messages."""
         clock = sampled[0]
         span = self._always.start_span(
             f"{run.stage} batch",
             _NOWHERE,
             attributes={
-                "pagesight.batch.size": len(run.shares),
+                "pagesight.batch.size": len(run.items),
                 "pagesight.batch.closed": run.closed,
             },
             links=[Link(owner.span.get_span_context()) for owner in sampled],
@@ -367,21 +366,21 @@ class Telemetry:
 
 
 _SERVER_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
-"""Codes that an operator should look into (OpenTelemetry's conventions for gRPC servers)."""
+"""Status codes that are errors of the server (OpenTelemetry's semantic conventions for gRPC)."""
 
 _CALLER_FAULTS = frozenset({"IMAGE_UNUSABLE", "REQUEST_INVALID", "NOT_FOUND", "OTHER_BUNDLES"})
-"""Reasons that say nothing about this server."""
+"""Reasons that are no error of this server."""
 
 
 def _batched(times: Watched, runs: list[Run]) -> dict[str, str | int | float]:
-    """What a stage's span tells of its batches: of the last to end, and the longest wait."""
+    """Attributes of a stage's span: the last of its batches to end, and the longest wait."""
     if not runs:
         return {}
     since_s = [
-        run.start_s - share.since_s for run in runs for share in run.shares if share.owner is times
+        run.start_s - item.submitted_s for run in runs for item in run.items if item.owner is times
     ]
     return {
-        "pagesight.batch.size": len(runs[-1].shares),
+        "pagesight.batch.size": len(runs[-1].items),
         "pagesight.batch.closed": runs[-1].closed,
         "pagesight.batch.wait_ms": 1000 * max(since_s),
         "pagesight.batch.runs": len(runs),
@@ -389,6 +388,7 @@ def _batched(times: Watched, runs: list[Run]) -> dict[str, str | int | float]:
 
 
 def _outcome_of(error: BaseException) -> tuple[Outcome, str]:
+    """The outcome and the reason that an error stands for."""
     if isinstance(error, OverloadedError):
         return "shed", error.reason
     if isinstance(error, DeadlineError):

@@ -1,7 +1,7 @@
 """Teaching pages: pictures into the store, one by one or a folder at a time.
 
-    bytes -> sha256 -> known? ──no──> perceive -> put_content ─┐
-                          └──yes──────────────────────────────┴─> enrol (one revision)
+    bytes -> sha256 -> stored? ──no──> extract_features -> put_content ─┐
+                          └──yes────────────────────────────────────────┴─> enrol (one revision)
 
 What a picture is gets stored as soon as it is computed; where it belongs follows
 in one transaction. So a run that is killed repeats no computation and leaves no
@@ -33,7 +33,7 @@ from pagesight_server.gallery.snapshot import Bundles, check_label
 from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
-from pagesight_server.workflows.pipeline import Percept
+from pagesight_server.workflows.pipeline import Features
 
 LABELS_FILE = "labels.toml"
 THUMBNAIL_SIDE_PX = 640
@@ -55,7 +55,7 @@ class Enroller:
 
     store: Gallery
     bundles: Bundles
-    perceive: Callable[[bytes], Awaitable[Percept]]
+    extract_features: Callable[[bytes], Awaitable[Features]]
     keep_images: Literal["original", "thumbnail", "none"] = "original"
     """What is kept of the bytes, for reports and, the original alone, for another encoder."""
     limits: ImageLimits = field(default_factory=ImageLimits)
@@ -93,8 +93,8 @@ class Enroller:
         return Entry(image_id=image_id, label=item.label, source=item.source)
 
     async def _content(self, image_id: str, data: bytes) -> Content:
-        percept = await self.perceive(data)
-        if percept.reading is None:
+        features = await self.extract_features(data)
+        if features.reading is None:
             raise AssertionError("gallery pictures are always read")
         kept: bytes | None = data
         if self.keep_images == "thumbnail":
@@ -103,13 +103,13 @@ class Enroller:
             kept = None
         return Content(
             image_id=image_id,
-            width_px=percept.width_px,
-            height_px=percept.height_px,
+            width_px=features.width_px,
+            height_px=features.height_px,
             data=kept,
             # A picture that is small already is kept as it came.
             is_thumbnail=kept != data,
-            embedding=percept.embedding,
-            reading=percept.reading,
+            embedding=features.embedding,
+            reading=features.reading,
         )
 
 

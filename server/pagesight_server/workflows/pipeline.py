@@ -5,7 +5,7 @@
 
 The stages know nothing of each other, of gRPC or of batching; whatever is slow
 arrives as an argument, so tests pass fakes. Enrolment takes the first half,
-`perceive`, so what is stored and what is asked are made by the same code.
+`extract_features`, so queries and gallery pictures go through the same code.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.common.cache import Memo
+from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.timings import StageTimes, recording
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.answer import Answer
@@ -25,15 +25,19 @@ from pagesight_server.recognition.decision import REVIEW_ABOVE, Decision, decide
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 
+FeatureKey = tuple[bytes, bool]
+"""SHA-256 of the encoded picture, and whether its text was read."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Percept:
-    """A screenshot seen and read."""
+class Features:
+    """What the models make of one screenshot: its embedding and its text."""
 
     width_px: int
     height_px: int
     embedding: Embedding
     reading: Reading | None
+    """The recognised text; None where OCR was switched off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +49,12 @@ class Pipeline:
     encode: Callable[[Pixels], Awaitable[Embedding]]
     read: Callable[[Pixels], Awaitable[Reading]]
     knowledge: Callable[[str], Knowledge]
-    """What is known now, by the name of the gallery. Raises NotFoundError."""
+    """Gives the present knowledge of a gallery by its name. Raises NotFoundError."""
     review_above: float = REVIEW_ABOVE
     """Doubt above which an accepted answer asks for review."""
-    memo: Memo[tuple[bytes, bool], Percept] = field(default_factory=lambda: Memo(0))
-    """What was seen and read lately, by SHA-256 and whether it was read. It outlives a change
-    of the gallery: only what is cheap is computed anew."""
+    cache: SingleFlightLru[FeatureKey, Features] = field(default_factory=lambda: SingleFlightLru(0))
+    """LRU feature cache, keyed by (SHA-256, OCR mode). It outlives a change of the gallery:
+    features depend on the models alone, and only search and evidence are computed again."""
 
     async def classify(
         self, image: bytes, *, gallery: str = DEFAULT_GALLERY, ocr: bool = True
@@ -67,24 +71,29 @@ class Pipeline:
         """
         with recording() as times, times.measure("total"):
             knowledge = self.knowledge(gallery)
-            percept = await self.perceive(image, ocr=ocr, times=times)
-            query = Query(embedding=percept.embedding, reading=percept.reading)
+            features = await self.extract_features(image, ocr=ocr, times=times)
+            query = Query(embedding=features.embedding, reading=features.reading)
             decision = await asyncio.to_thread(self._judge, knowledge, query, times)
         return Answer(decision=decision, knowledge=knowledge, query=query, stage_ms=times)
 
-    async def perceive(
+    async def extract_features(
         self, image: bytes, *, ocr: bool = True, times: StageTimes | None = None
-    ) -> Percept:
-        """Sees and reads a picture: what both a query and an enrolment need.
+    ) -> Features:
+        """Computes embedding and text of a picture, or takes them from the cache.
+
+        Args:
+            image: A JPEG, PNG or WebP file.
+            ocr: Whether to read its text.
+            times: The record that the stages are timed in; what the cache has takes none.
 
         Raises:
             ImageError: the picture cannot be used.
         """
         times = StageTimes() if times is None else times
         key = (hashlib.sha256(image).digest(), ocr)
-        return await self.memo.get(key, lambda: self._perceive(image, ocr, times))
+        return await self.cache.get(key, lambda: self._extract_features(image, ocr, times))
 
-    async def _perceive(self, image: bytes, ocr: bool, times: StageTimes) -> Percept:
+    async def _extract_features(self, image: bytes, ocr: bool, times: StageTimes) -> Features:
         with times.measure("decode"):
             pixels = await asyncio.to_thread(self.decode, image)
 
@@ -98,22 +107,18 @@ class Pipeline:
             with times.measure("read"):
                 return await self.read(pixels)
 
-        seen, text = asyncio.create_task(encode()), asyncio.create_task(read())
+        encoding, reading = asyncio.create_task(encode()), asyncio.create_task(read())
         try:
-            embedding, reading = await asyncio.gather(seen, text)
+            embedding, text = await asyncio.gather(encoding, reading)
         finally:
             # When one fails, the other's result is of no use: drop it unless it has begun.
-            seen.cancel()
-            text.cancel()
+            encoding.cancel()
+            reading.cancel()
         height_px, width_px = pixels.shape[:2]
-        return Percept(
-            width_px=width_px,
-            height_px=height_px,
-            embedding=embedding,
-            reading=reading,
-        )
+        return Features(width_px=width_px, height_px=height_px, embedding=embedding, reading=text)
 
     def _judge(self, knowledge: Knowledge, query: Query, times: StageTimes) -> Decision:
+        """Searches, weighs and decides, in the calling thread."""
         with times.measure("search"):
             hits = knowledge.method.search(query.embedding)
         with times.measure("evidence"):

@@ -1,11 +1,11 @@
 """Moving a gallery to other bundles, while servers go on with the old ones.
 
-    unseen pictures ──kept original──> perceive ──> content beside the old ─┐ again, while new
-           ^──────────────────── enrolled meanwhile ────────────────────────┘ ones come
-    all seen ──> one revision that makes the gallery one of the new bundles
+    pictures without new content ──original──> extract_features ──> content beside the old
+           ^── any enrolled meanwhile? ──────────────────────────────────────┘
+    none left ──> one revision that makes the gallery one of the new bundles
 
-What is computed is stored at once, so a run that is killed goes on where it was. Removed
-pictures are moved too as far as they can be, so that rolling back still brings them back.
+Content is stored as soon as it is computed, so a run that is killed goes on where it was.
+Removed pictures are moved too as far as they can be, so that rolling back still restores them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pagesight_server.common.errors import ImageError, NotFoundError, PurgedError
 from pagesight_server.gallery import Change, Content, Form, Gallery
 from pagesight_server.gallery.snapshot import Bundles
-from pagesight_server.workflows.pipeline import Percept
+from pagesight_server.workflows.pipeline import Features
 
 _NO_ORIGINAL = {
     "thumbnail": "only a thumbnail is kept (gallery.keep_images)",
@@ -31,18 +31,20 @@ class ReindexReport:
     """What became of a gallery."""
 
     revision: int = 0
+    """The gallery's revision at the end."""
     computed: int = 0
+    """Pictures whose content of the new bundles was computed by this run."""
     switched: bool = False
     """Whether the gallery is one of the new bundles now."""
     missing: list[tuple[str, str]] = field(default_factory=list)
-    """Pictures of the gallery that cannot move, with the reason."""
+    """Pictures of the gallery that cannot move, each with the reason."""
 
 
 async def reindex_gallery(
     store: Gallery,
     gallery: str,
     bundles: Bundles,
-    perceive: Callable[[bytes], Awaitable[Percept]],
+    extract_features: Callable[[bytes], Awaitable[Features]],
     *,
     author: str,
     concurrency: int = 2,
@@ -55,8 +57,8 @@ async def reindex_gallery(
     Args:
         store: Holds the gallery.
         gallery: Its name.
-        bundles: What `perceive` runs.
-        perceive: Sees and reads a picture.
+        bundles: The bundles that `extract_features` runs.
+        extract_features: Computes embedding and text of a picture.
         author: For the history.
         concurrency: Pictures worked on at the same time.
         switch: Whether the gallery is moved once all is computed.
@@ -66,70 +68,108 @@ async def reindex_gallery(
     Raises:
         NotFoundError: no such gallery.
     """
+    computation = _Computation(store, gallery, bundles, extract_features, concurrency, progress)
     report = ReindexReport()
-    failed: dict[str, str] = {}
-    places = asyncio.Semaphore(concurrency)
-
-    async def see(image_id: str, form: Form, total: int) -> None:
-        async with places:
-            try:
-                await _see(store, image_id, form, bundles, perceive)
-                report.computed += 1
-            except ImageError as error:
-                failed[image_id] = str(error)
-            except (PurgedError, NotFoundError):
-                pass  # purged since: it is no longer to be moved
-            progress(report.computed + len(failed), total)
-
-    while True:
-        unseen = await asyncio.to_thread(store.unseen, gallery, bundles)
-        todo = [(image_id, form) for image_id, form in unseen if image_id not in failed]
-        total = report.computed + len(failed) + len(todo)
-        looking = [asyncio.create_task(see(image_id, form, total)) for image_id, form in todo]
-        try:
-            await asyncio.gather(*looking)
-        finally:
-            for task in looking:
-                task.cancel()
-        now = await asyncio.to_thread(store.unseen, gallery, bundles, now_only=True)
-        if not all(image_id in failed for image_id, _ in now):
-            continue  # enrolled meanwhile
-        report.missing = [(image_id, failed[image_id]) for image_id, _ in now]
+    while not report.switched:
+        await computation.run()
+        report.computed = computation.computed
+        report.missing = await computation.missing()
         report.revision = store.revisions()[gallery]
         if not switch or (report.missing and not drop_missing):
-            return report
+            break
         change = Change(gallery=gallery, author=author)
         drop = [image_id for image_id, _ in report.missing]
         try:
             applied = await asyncio.to_thread(store.move, change, bundles, drop=drop)
         except NotFoundError:
-            continue  # enrolled between looking and switching
+            continue  # A picture was enrolled since: compute it, then switch.
         report.revision, report.switched = applied.revision, True
-        return report
+    return report
 
 
-async def _see(
-    store: Gallery,
-    image_id: str,
-    form: Form,
-    bundles: Bundles,
-    perceive: Callable[[bytes], Awaitable[Percept]],
-) -> None:
-    """Stores what the bundles make of one picture; raises ImageError where they cannot."""
-    if form != "original":
-        raise ImageError(_NO_ORIGINAL[form])
-    data = await asyncio.to_thread(store.image_bytes, image_id)
-    if data is None:
-        raise ImageError(_NO_ORIGINAL["expired"])
-    percept = await perceive(data)
-    if percept.reading is None:
-        raise AssertionError("gallery pictures are always read")
-    content = Content(
-        image_id=image_id,
-        width_px=percept.width_px,
-        height_px=percept.height_px,
-        data=None,  # the original stays
-        embedding=percept.embedding,
-        reading=percept.reading,
-    )
-    await asyncio.to_thread(store.put_content, content, bundles)
+class _Computation:
+    """Computes the content of every picture of a gallery that has none of the new bundles."""
+
+    def __init__(
+        self,
+        store: Gallery,
+        gallery: str,
+        bundles: Bundles,
+        extract_features: Callable[[bytes], Awaitable[Features]],
+        concurrency: int,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._store = store
+        self._gallery = gallery
+        self._bundles = bundles
+        self._extract_features = extract_features
+        self._slots = asyncio.Semaphore(concurrency)
+        self._progress = progress
+        self.computed = 0
+        """Pictures whose content was stored."""
+        self.failures: dict[str, str] = {}
+        """Why a picture cannot move, by its id."""
+        self._purged: set[str] = set()
+        """Pictures that were purged before their turn came: nothing of them is to be moved."""
+
+    async def run(self) -> None:
+        """Goes on until every picture, those enrolled meanwhile included, has been tried."""
+        while pending := await self._pending():
+            total = self.computed + len(self.failures) + len(pending)
+            tasks = [
+                asyncio.create_task(self._try(image_id, form, total)) for image_id, form in pending
+            ]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+
+    async def missing(self) -> list[tuple[str, str]]:
+        """The pictures now in the gallery that cannot move, each with the reason."""
+        unseen = await asyncio.to_thread(
+            self._store.unseen, self._gallery, self._bundles, now_only=True
+        )
+        return [(image, self.failures[image]) for image, _ in unseen if image in self.failures]
+
+    async def _pending(self) -> list[tuple[str, Form]]:
+        """The pictures that have not been tried yet, removed ones included, and their form."""
+        unseen = await asyncio.to_thread(self._store.unseen, self._gallery, self._bundles)
+        tried = self.failures.keys() | self._purged
+        return [(image_id, form) for image_id, form in unseen if image_id not in tried]
+
+    async def _try(self, image_id: str, form: Form, total: int) -> None:
+        async with self._slots:
+            try:
+                await self._compute(image_id, form)
+                self.computed += 1
+            except ImageError as error:
+                self.failures[image_id] = str(error)
+            except (PurgedError, NotFoundError):
+                self._purged.add(image_id)
+            self._progress(self.computed + len(self.failures), total)
+
+    async def _compute(self, image_id: str, form: Form) -> None:
+        """Computes and stores the content of one picture.
+
+        Raises:
+            ImageError: its original is not kept, or cannot be used.
+            NotFoundError: the picture was purged; PurgedError likewise.
+        """
+        if form != "original":
+            raise ImageError(_NO_ORIGINAL[form])
+        data = await asyncio.to_thread(self._store.image_bytes, image_id)
+        if data is None:
+            raise ImageError(_NO_ORIGINAL["expired"])
+        features = await self._extract_features(data)
+        if features.reading is None:
+            raise AssertionError("gallery pictures are always read")
+        content = Content(
+            image_id=image_id,
+            width_px=features.width_px,
+            height_px=features.height_px,
+            data=None,  # the original stays
+            embedding=features.embedding,
+            reading=features.reading,
+        )
+        await asyncio.to_thread(self._store.put_content, content, self._bundles)

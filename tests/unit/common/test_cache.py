@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pagesight_server.common.cache import Memo
+from pagesight_server.common.cache import SingleFlightLru
 
 
 class Work:
@@ -33,36 +33,36 @@ async def settle() -> None:
 
 
 async def test_a_remembered_value_is_not_computed_again() -> None:
-    memo, work = Memo[str, int](2), Work()
+    cache, work = SingleFlightLru[str, int](2), Work()
     work.go.set()
-    assert [await memo.get("a", work), await memo.get("a", work)] == [1, 1]
-    assert (memo.hits, memo.misses) == (1, 1)
+    assert [await cache.get("a", work), await cache.get("a", work)] == [1, 1]
+    assert (cache.hits, cache.misses) == (1, 1)
 
 
 async def test_the_least_recently_used_value_is_forgotten_first() -> None:
-    memo, work = Memo[str, int](2), Work()
+    cache, work = SingleFlightLru[str, int](2), Work()
     work.go.set()
     for key in ("a", "b", "a", "c"):
-        await memo.get(key, work)
-    assert len(memo) == 2
+        await cache.get(key, work)
+    assert len(cache) == 2
     runs = work.runs
-    await memo.get("a", work)
+    await cache.get("a", work)
     assert work.runs == runs
-    await memo.get("b", work)
+    await cache.get("b", work)
     assert work.runs == runs + 1
 
 
 async def test_whoever_asks_while_it_is_under_way_joins() -> None:
-    memo, work = Memo[str, int](2), Work()
-    tasks = [asyncio.create_task(memo.get("a", work)) for _ in range(3)]
+    cache, work = SingleFlightLru[str, int](2), Work()
+    tasks = [asyncio.create_task(cache.get("a", work)) for _ in range(3)]
     await settle()
     work.go.set()
     assert await asyncio.gather(*tasks) == [1, 1, 1]
 
 
 async def test_one_who_leaves_takes_the_work_from_nobody() -> None:
-    memo, work = Memo[str, int](2), Work()
-    first, second = (asyncio.create_task(memo.get("a", work)) for _ in range(2))
+    cache, work = SingleFlightLru[str, int](2), Work()
+    first, second = (asyncio.create_task(cache.get("a", work)) for _ in range(2))
     await settle()
     first.cancel()
     await settle()
@@ -72,21 +72,21 @@ async def test_one_who_leaves_takes_the_work_from_nobody() -> None:
 
 
 async def test_when_everyone_has_left_the_work_ends_and_the_next_begins_anew() -> None:
-    memo, work = Memo[str, int](2), Work()
-    tasks = [asyncio.create_task(memo.get("a", work)) for _ in range(2)]
+    cache, work = SingleFlightLru[str, int](2), Work()
+    tasks = [asyncio.create_task(cache.get("a", work)) for _ in range(2)]
     await settle()
     for task in tasks:
         task.cancel()
-    again = asyncio.create_task(memo.get("a", work))
+    again = asyncio.create_task(cache.get("a", work))
     await settle()
     assert work.cancelled == 1
     work.go.set()
     assert await again == 2
-    assert len(memo) == 1
+    assert len(cache) == 1
 
 
 async def test_an_error_is_told_to_all_and_not_remembered() -> None:
-    memo = Memo[str, int](2)
+    cache = SingleFlightLru[str, int](2)
     go = asyncio.Event()
 
     async def fail() -> int:
@@ -96,33 +96,33 @@ async def test_an_error_is_told_to_all_and_not_remembered() -> None:
     async def work() -> int:
         return 7
 
-    tasks = [asyncio.create_task(memo.get("a", fail)) for _ in range(2)]
+    tasks = [asyncio.create_task(cache.get("a", fail)) for _ in range(2)]
     await settle()
     go.set()
     outcomes = await asyncio.gather(*tasks, return_exceptions=True)
     assert [str(outcome) for outcome in outcomes] == ["broken", "broken"]
-    assert await memo.get("a", work) == 7
+    assert await cache.get("a", work) == 7
 
 
 async def test_switched_off_it_computes_every_time() -> None:
-    memo, work = Memo[str, int](0), Work()
+    cache, work = SingleFlightLru[str, int](0), Work()
     work.go.set()
-    assert [await memo.get("a", work), await memo.get("a", work)] == [1, 2]
-    assert memo.hits == 0
+    assert [await cache.get("a", work), await cache.get("a", work)] == [1, 2]
+    assert cache.hits == 0
 
 
 def test_a_negative_size_says_so() -> None:
     with pytest.raises(ValueError, match="max_entries"):
-        Memo[str, int](-1)
+        SingleFlightLru[str, int](-1)
 
 
 async def test_what_it_has_saved_can_be_told() -> None:
-    memo, work = Memo[str, int](2), Work()
-    assert memo.stats().hit_ratio == 0.0
+    cache, work = SingleFlightLru[str, int](2), Work()
+    assert cache.stats().hit_ratio == 0.0
     work.go.set()
     for key in ("a", "a", "a", "b", "c"):
-        await memo.get(key, work)
-    stats = memo.stats()
+        await cache.get(key, work)
+    stats = cache.stats()
     assert (stats.hits, stats.misses, stats.entries) == (2, 3, 2)
     assert stats.hit_ratio == 0.4
     assert str(stats) == "2 of 5 (40.0%)"

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from pagesight_server.common.threads import NICENESS, Workers, step_back
+from pagesight_server.common.threads import NICENESS, WorkerPool, lower_priority
 from tests.support import WAIT_S
 
 
@@ -34,7 +34,7 @@ async def test_each_resource_is_used_by_one_thread_at_a_time() -> None:
         made.append(Resource())
         return made[-1]
 
-    workers = Workers(make, 3, name="test")
+    workers = WorkerPool(make, 3, name="test")
     try:
         await asyncio.gather(*(workers.run(Resource.use) for _ in range(200)))
     finally:
@@ -45,7 +45,7 @@ async def test_each_resource_is_used_by_one_thread_at_a_time() -> None:
 
 async def test_as_many_run_at_once_as_there_are_resources() -> None:
     together = threading.Barrier(2)
-    workers = Workers(object, 2, name="test")
+    workers = WorkerPool(object, 2, name="test")
     try:
         await asyncio.gather(*(workers.run(lambda _: together.wait(WAIT_S)) for _ in range(2)))
     finally:
@@ -53,7 +53,7 @@ async def test_as_many_run_at_once_as_there_are_resources() -> None:
 
 
 async def test_a_failure_reaches_the_caller_and_the_resource_stays_in_use() -> None:
-    workers = Workers(Resource, 1, name="test")
+    workers = WorkerPool(Resource, 1, name="test")
 
     def fail(resource: Resource) -> None:
         raise ValueError("too bad")
@@ -67,7 +67,7 @@ async def test_a_failure_reaches_the_caller_and_the_resource_stays_in_use() -> N
 
 
 async def test_cancelled_work_that_has_not_begun_is_never_done() -> None:
-    workers = Workers(object, 1, name="test")
+    workers = WorkerPool(object, 1, name="test")
     begun, go_on = threading.Event(), threading.Event()
     done: list[str] = []
 
@@ -97,7 +97,7 @@ def test_a_resource_that_cannot_be_made_fails_at_once() -> None:
         raise ValueError("no model")
 
     with pytest.raises(ValueError, match="no model"):
-        Workers(make, 2, name="test")
+        WorkerPool(make, 2, name="test")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process has one niceness")
@@ -106,8 +106,8 @@ async def test_threads_that_step_back_leave_the_others_as_they_were() -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     before = niceness(None)
-    waiting = Workers(object, 1, name="waiting", first=step_back)
-    urgent = Workers(object, 1, name="urgent")
+    waiting = WorkerPool(object, 1, name="waiting", first=lower_priority)
+    urgent = WorkerPool(object, 1, name="urgent")
     try:
         assert await waiting.run(niceness) == NICENESS
         assert await urgent.run(niceness) == before

@@ -1,4 +1,4 @@
-"""Percepts kept in a file: seen and read once, by these bundles, whatever happened to the file."""
+"""Features kept in a file: seen and read once, by these bundles, whatever happened to the file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.evaluation import PerceptFile
-from pagesight_server.workflows.pipeline import Percept
+from pagesight_server.evaluation import FeatureFile
+from pagesight_server.workflows.pipeline import Features
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
 
-SEEN = Percept(
+SEEN = Features(
     width_px=100, height_px=200, embedding=unit(1, 2, 2), reading=reading("额度", "首页")
 )
 KEY = (bytes(32), True)
@@ -25,7 +25,7 @@ class Eye:
     def __init__(self) -> None:
         self.looks = 0
 
-    async def __call__(self) -> Percept:
+    async def __call__(self) -> Features:
         self.looks += 1
         return SEEN
 
@@ -33,7 +33,7 @@ class Eye:
 async def test_an_image_is_seen_once_and_comes_back_as_it_was(tmp_path: Path) -> None:
     eye = Eye()
     for _ in range(2):
-        kept = PerceptFile(tmp_path / "percepts.jsonl", BUNDLES)
+        kept = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
         found = await kept.get(KEY, eye)
         kept.close()
         assert found.reading == SEEN.reading
@@ -45,7 +45,7 @@ async def test_an_image_is_seen_once_and_comes_back_as_it_was(tmp_path: Path) ->
 
 async def test_an_image_whose_text_was_not_read_is_another_entry(tmp_path: Path) -> None:
     eye = Eye()
-    kept = PerceptFile(tmp_path / "percepts.jsonl", BUNDLES)
+    kept = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
     await kept.get(KEY, eye)
     await kept.get((bytes(32), False), eye)
     kept.close()
@@ -56,21 +56,21 @@ async def test_an_image_whose_text_was_not_read_is_another_entry(tmp_path: Path)
 async def test_what_other_bundles_saw_is_passed_over_and_kept(tmp_path: Path) -> None:
     eye = Eye()
     for bundles in (BUNDLES, OTHER_BUNDLES, BUNDLES):
-        kept = PerceptFile(tmp_path / "percepts.jsonl", bundles)
+        kept = FeatureFile(tmp_path / "features.jsonl", bundles)
         await kept.get(KEY, eye)
         kept.close()
     assert eye.looks == 2
 
 
 async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
-    eye, path = Eye(), tmp_path / "percepts.jsonl"
-    kept = PerceptFile(path, BUNDLES)
+    eye, path = Eye(), tmp_path / "features.jsonl"
+    kept = FeatureFile(path, BUNDLES)
     await kept.get(KEY, eye)
     kept.close()
     whole = path.read_text("utf-8")
     path.write_text(whole[: len(whole) // 2], "utf-8")
     for _ in range(2):
-        again = PerceptFile(path, BUNDLES)
+        again = FeatureFile(path, BUNDLES)
         await again.get(KEY, eye)
         again.close()
     assert eye.looks == 2
@@ -78,5 +78,5 @@ async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="cannot keep percepts"):
-        PerceptFile(tmp_path / "missing" / "percepts.jsonl", BUNDLES)
+    with pytest.raises(SetupError, match="cannot keep features"):
+        FeatureFile(tmp_path / "missing" / "features.jsonl", BUNDLES)

@@ -18,8 +18,13 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import decide
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.knowledge import (
+    load_knowledge,
+    outdated_calibration_warning,
+    validated_calibration_key,
+)
 from pagesight_server.workflows.pipeline import Pipeline
-from pagesight_server.workflows.registry import Live, know, outdated, validation_key
+from pagesight_server.workflows.registry import Registry
 from tests.support.parts import BUNDLES, FakeModels, snapshot, unit
 from tests.support.pictures import solid
 from tests.support.stores import enrol
@@ -128,46 +133,49 @@ def store(tmp_path: Path) -> Iterator[Gallery]:
 
 
 def put_validation(store: Gallery, threshold: float) -> None:
-    known = know(store, "default", "pagesight", 0.05)
+    known = load_knowledge(store, "default", "pagesight", 0.05)
     fields = json.loads(known.calibration.to_json())
     fields |= {"source": "validation", "revision": known.snapshot.revision}
     fields |= {"threshold_with_text": threshold}
-    key = validation_key(known.snapshot, "pagesight", 0.05)
+    key = validated_calibration_key(known.snapshot, "pagesight", 0.05)
     store.put_calibration("default", known.snapshot.revision, key, json.dumps(fields))
 
 
 def test_a_threshold_from_traffic_is_used_and_kept_when_the_gallery_changes(store: Gallery) -> None:
     put_validation(store, 0.123)
-    known = know(store, "default", "pagesight", 0.05)
+    known = load_knowledge(store, "default", "pagesight", 0.05)
     assert known.calibration.threshold_with_text == 0.123
-    assert outdated(known) == ""
+    assert outdated_calibration_warning(known) == ""
     enrol(store, {"d": "blue"})
-    later = know(store, "default", "pagesight", 0.05)
+    later = load_knowledge(store, "default", "pagesight", 0.05)
     assert later.calibration.threshold_with_text == 0.123
-    assert "at revision 1, the gallery is at 2" in outdated(later)
+    assert "at revision 1, the gallery is at 2" in outdated_calibration_warning(later)
     # The gallery's own is there all the same, for when the other is forgotten.
     assert (
-        store.drop_calibrations("default", validation_key(later.snapshot, "pagesight", 0.05)) == 1
+        store.drop_calibrations(
+            "default", validated_calibration_key(later.snapshot, "pagesight", 0.05)
+        )
+        == 1
     )
-    assert know(store, "default", "pagesight", 0.05).calibration.source == "gallery"
+    assert load_knowledge(store, "default", "pagesight", 0.05).calibration.source == "gallery"
 
 
 def test_another_epsilon_or_method_has_its_own_threshold(store: Gallery) -> None:
     put_validation(store, 0.123)
-    assert know(store, "default", "pagesight", 0.01).calibration.source == "gallery"
-    assert know(store, "default", "seed", 0.05).calibration.source == "gallery"
+    assert load_knowledge(store, "default", "pagesight", 0.01).calibration.source == "gallery"
+    assert load_knowledge(store, "default", "seed", 0.05).calibration.source == "gallery"
 
 
 async def test_a_running_server_takes_over_the_threshold_and_gives_it_up(store: Gallery) -> None:
-    live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
-    await live.refresh()
-    assert live.get("default").calibration.source == "gallery"
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
+    await registry.refresh()
+    assert registry.get("default").calibration.source == "gallery"
     put_validation(store, 0.123)
-    await live.refresh()
-    used = live.get("default")
+    await registry.refresh()
+    used = registry.get("default")
     assert used.calibration.threshold_with_text == 0.123
-    await live.refresh()
-    assert live.get("default") is used
-    store.drop_calibrations("default", validation_key(used.snapshot, "pagesight", 0.05))
-    await live.refresh()
-    assert live.get("default").calibration.source == "gallery"
+    await registry.refresh()
+    assert registry.get("default") is used
+    store.drop_calibrations("default", validated_calibration_key(used.snapshot, "pagesight", 0.05))
+    await registry.refresh()
+    assert registry.get("default").calibration.source == "gallery"

@@ -12,7 +12,7 @@ import pytest
 
 from pagesight_server.common.errors import NotFoundError, SetupError
 from pagesight_server.gallery import Change, Gallery, backup
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
 from tests.support.stores import enrol, picture_id
@@ -265,7 +265,7 @@ def test_a_purge_refuses_while_a_managed_backup_is_out_of_reach(
 async def test_a_server_follows_a_restore_and_what_comes_after(
     store: Gallery, tmp_path: Path
 ) -> None:
-    live = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
+    live = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
     enrol(store, {"one": "a"})
     backup.backup(store, tmp_path / "it.db")
     enrol(store, {"two": "b"})

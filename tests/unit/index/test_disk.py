@@ -36,14 +36,14 @@ def generations(
     tmp_path: Path, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> GenerationStore:
     generations = GenerationStore(tmp_path / "g.db.index")
-    generations.put("default", "encoder@1", ids, halves, made)
+    generations.write("default", "encoder@1", ids, halves, made)
     return generations
 
 
-def test_what_was_put_is_taken(
+def test_what_was_written_is_read(
     generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
-    taken = generations.take("default", "encoder@1")
+    taken = generations.read("default", "encoder@1")
     assert taken is not None
     np.testing.assert_array_equal(taken[0], ids)
     np.testing.assert_array_equal(taken[1].halves, halves)
@@ -53,8 +53,8 @@ def test_what_was_put_is_taken(
 
 
 def test_another_gallery_or_bundle_has_none(generations: GenerationStore) -> None:
-    assert generations.take("second", "encoder@1") is None
-    assert generations.take("default", "encoder@2") is None
+    assert generations.read("second", "encoder@1") is None
+    assert generations.read("default", "encoder@2") is None
 
 
 @pytest.mark.parametrize("suffix", ["vectors", "codes"])
@@ -65,7 +65,7 @@ def test_a_flipped_byte_is_noticed(
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    assert generations.take("default", "encoder@1") is None
+    assert generations.read("default", "encoder@1") is None
     assert f"{path.name} is damaged" in caplog.text
 
 
@@ -73,7 +73,7 @@ def test_a_flipped_byte_is_noticed(
 def test_a_missing_file_is_noticed(generations: GenerationStore, suffix: str) -> None:
     (path,) = generations.folder.glob(f"*.{suffix}")
     path.unlink()
-    assert generations.take("default", "encoder@1") is None
+    assert generations.read("default", "encoder@1") is None
 
 
 def test_a_manifest_that_was_changed_is_noticed(
@@ -83,7 +83,7 @@ def test_a_manifest_that_was_changed_is_noticed(
     text = path.read_text()
     assert '"nprobe": 4' in text
     path.write_text(text.replace('"nprobe": 4', '"nprobe": 1'))
-    assert generations.take("default", "encoder@1") is None
+    assert generations.read("default", "encoder@1") is None
     assert "the manifest is damaged" in caplog.text
 
 
@@ -93,7 +93,7 @@ def test_a_manifest_that_makes_no_sense_is_not_used(
 ) -> None:
     (path,) = generations.folder.glob("*.json")
     path.write_text(text)
-    assert generations.take("default", "encoder@1") is None
+    assert generations.read("default", "encoder@1") is None
 
 
 def test_a_generation_that_fails_leaves_the_old_one(
@@ -103,8 +103,8 @@ def test_a_generation_that_fails_leaves_the_old_one(
         raise RecallError("too little")
 
     with pytest.raises(RecallError):
-        generations.put("default", "encoder@1", ids[:300], halves[:300], refuse)
-    taken = generations.take("default", "encoder@1")
+        generations.write("default", "encoder@1", ids[:300], halves[:300], refuse)
+    taken = generations.read("default", "encoder@1")
     assert taken is not None
     assert len(taken[1]) == 600
     assert not list(generations.folder.glob("*.part"))
@@ -123,8 +123,8 @@ def test_a_disk_without_room_is_told_before_any_work(
     room = shutil.disk_usage("/")._replace(free=42_239)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: room)
     with pytest.raises(OSError, match="needs 42,240 bytes and has 42,239 left"):
-        generations.put("default", "encoder@1", ids, halves, never)
-    assert generations.take("default", "encoder@1") is not None
+        generations.write("default", "encoder@1", ids, halves, never)
+    assert generations.read("default", "encoder@1") is not None
 
 
 def test_two_that_build_at_once_take_turns(
@@ -147,16 +147,16 @@ def test_two_that_build_at_once_take_turns(
 
     other = GenerationStore(generations.folder)
     with ThreadPoolExecutor(2) as threads:
-        first = threads.submit(generations.put, "default", "encoder@1", ids, halves, slow)
+        first = threads.submit(generations.write, "default", "encoder@1", ids, halves, slow)
         assert begun.wait(WAIT_S)
-        second = threads.submit(other.put, "second", "encoder@1", ids, halves, fast)
-        other.let_go("default", "encoder@1", [])  # a start meanwhile waits for nobody
+        second = threads.submit(other.write, "second", "encoder@1", ids, halves, fast)
+        other.clean_up("default", "encoder@1", [])  # a start meanwhile waits for nobody
         go_on.set()
         first.result(WAIT_S)
         second.result(WAIT_S)
     assert order == ["first begins", "first ends", "second"]
     for gallery in ("default", "second"):
-        taken = generations.take(gallery, "encoder@1")
+        taken = generations.read(gallery, "encoder@1")
         assert taken is not None
         np.testing.assert_array_equal(taken[1].halves, halves)
 
@@ -168,18 +168,18 @@ def test_what_a_killed_process_had_half_made_is_deleted(generations: GenerationS
     (manifest,) = generations.folder.glob("*.json")
     renamed = generations.folder / f"{manifest.stem}-000000000000.vectors"
     renamed.write_bytes(b"not in the manifest yet")
-    generations.let_go("default", "encoder@1", [])
+    generations.clean_up("default", "encoder@1", [])
     assert not left.exists()
     assert not renamed.exists()
-    assert generations.take("default", "encoder@1") is not None
+    assert generations.read("default", "encoder@1") is not None
 
 
 def test_a_generation_with_a_purged_picture_is_deleted(
     generations: GenerationStore, ids: NDArray[np.uint8], caplog: pytest.LogCaptureFixture
 ) -> None:
-    generations.let_go("default", "encoder@1", ["ab" * 32])
-    assert generations.take("default", "encoder@1") is not None
-    generations.let_go("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
+    generations.clean_up("default", "encoder@1", ["ab" * 32])
+    assert generations.read("default", "encoder@1") is not None
+    generations.clean_up("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
     assert "it held a purged picture" in caplog.text
     assert not any(bytes(ids[7]) in path.read_bytes() for path in generations.folder.iterdir())
 
@@ -187,8 +187,8 @@ def test_a_generation_with_a_purged_picture_is_deleted(
 def test_a_new_generation_replaces_the_files_of_the_old(
     generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
 ) -> None:
-    before = generations.take("default", "encoder@1")
-    generations.put("default", "encoder@1", ids[:400], halves[:400], made)
+    before = generations.read("default", "encoder@1")
+    generations.write("default", "encoder@1", ids[:400], halves[:400], made)
     assert sorted(path.suffix for path in generations.folder.iterdir()) == [
         "",
         ".codes",
@@ -200,6 +200,33 @@ def test_a_new_generation_replaces_the_files_of_the_old(
 
 
 def test_erasing_leaves_no_file(generations: GenerationStore) -> None:
-    generations.erase("default", "encoder@1")
+    generations.delete("default", "encoder@1")
     assert [path.name for path in generations.folder.iterdir()] == ["lock"]
-    generations.erase("default", "encoder@1")
+    generations.delete("default", "encoder@1")
+
+
+def test_galleries_that_are_not_named_leave_no_file(
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    generations.write("second", "encoder@1", ids, halves, made)
+    generations.write("second", "encoder@2", ids, halves, made)
+    assert generations.delete_all_but({"second": "encoder@2"})
+    assert generations.read("default", "encoder@1") is None
+    assert generations.read("second", "encoder@1") is None
+    assert generations.read("second", "encoder@2") is not None
+    assert sorted(path.suffix for path in generations.folder.iterdir()) == [
+        "",
+        ".codes",
+        ".json",
+        ".vectors",
+    ]
+
+
+def test_nothing_is_deleted_while_another_process_writes(generations: GenerationStore) -> None:
+    with generations._locked():
+        assert not GenerationStore(generations.folder).delete_all_but({})
+    assert generations.read("default", "encoder@1") is not None
+
+
+def test_a_folder_that_was_never_made_has_nothing_to_delete(tmp_path: Path) -> None:
+    assert GenerationStore(tmp_path / "none").delete_all_but({})

@@ -1,6 +1,6 @@
 """Whatever happens to a gallery over an IVF-PQ base, it answers like brute force over SQLite.
 
-    store ──follow──> live: base (IVF-PQ) + delta - tombstones ──search──> hits
+    store ──follow──> registry: base (IVF-PQ) + delta - tombstones ──search──> hits
       └─SQL, float64──────────────────────────────────────────────────────> the same
 
 Every list is looked into and every candidate rescored, so that nothing may be missed: what is
@@ -36,7 +36,7 @@ from pagesight_server.gallery import Change, Entry, Gallery, backup
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Layout, Vectors
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.registry import Registry
 from tests.support.codes import LABELS, LATE, NAMES, at_revision, compare, fill, only_codes
 from tests.support.parts import BUNDLES
 from tests.support.stores import picture_id
@@ -45,7 +45,7 @@ SOME = st.lists(st.sampled_from([*LATE, *NAMES[:12]]), min_size=1, max_size=5, u
 
 
 class Waiting(IndexManager):
-    """A index_manager that builds when the test says, in the test's thread."""
+    """An index manager that builds when the test says, in the test's thread."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(IndexSettings(kind="ivfpq", device="cpu"), folder)
@@ -131,18 +131,12 @@ class Galleries(RuleBasedStateMachine):
         # The disk is not what is tested here, and syncing to it takes all the time.
         self.store._db.execute("PRAGMA synchronous = OFF")
         self.index_manager = Waiting(Path(f"{self.path}.index"))
-        self.live = Live(
+        self.registry = Registry(
             self.store, BUNDLES, method="seed", epsilon=0.05, index_manager=self.index_manager
         )
 
     def close(self) -> None:
-        async def end() -> None:
-            tasks = [*self.live._building.values(), *self.live._calibrating.values()]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-        self.loop.run(end())
+        self.loop.run(self.registry.close())
         self.store.close()
 
     @property
@@ -202,19 +196,19 @@ class Galleries(RuleBasedStateMachine):
 
     @rule()
     def another_server_builds(self) -> None:
-        store, index_manager, live = self.store, self.index_manager, self.live
+        store, index_manager, registry = self.store, self.index_manager, self.registry
         self.open()
         self.index_manager.due = True
         self.follow()
         self.build(None)
         self.it_answers_like_brute_force_over_what_sqlite_says()
         self.close()
-        self.store, self.index_manager, self.live = store, index_manager, live
+        self.store, self.index_manager, self.registry = store, index_manager, registry
 
     @rule()
     def follow(self) -> None:
         async def refresh() -> None:
-            await self.live.refresh()
+            await self.registry.refresh()
             await asyncio.sleep(0)  # A rebuild that is due begins in a task of its own.
 
         self.loop.run(refresh())
@@ -233,13 +227,9 @@ class Galleries(RuleBasedStateMachine):
             with every_state_of(folder, Path(kept)) as states:
                 self.index_manager.build()
             if crash_at is None or not states:
-                self.loop.run(asyncio.wait_for(self.adopted(), 60))
+                self.loop.run(asyncio.wait_for(self.registry._rebuilder.tasks.settled(), 60))
             else:
                 self.crash(states[crash_at % len(states)])
-
-    async def adopted(self) -> None:
-        while self.live._building:
-            await asyncio.gather(*self.live._building.values())
 
     @rule()
     def crash(self, index: Path | None = None) -> None:
@@ -282,7 +272,7 @@ class Galleries(RuleBasedStateMachine):
 
     @invariant()
     def it_answers_like_brute_force_over_what_sqlite_says(self) -> None:
-        known = self.live.known().get("default")
+        known = self.registry.known().get("default")
         if known is None:
             return
         snapshot = known.snapshot
@@ -292,7 +282,7 @@ class Galleries(RuleBasedStateMachine):
 
     @invariant()
     def what_was_purged_is_in_no_file_of_the_index(self) -> None:
-        if self.live.known() and not self.index_manager.waiting:
+        if self.registry.known() and not self.index_manager.waiting:
             files = [file for file in Path(f"{self.path}.index").rglob("*") if file.is_file()]
             kept = b"".join(file.read_bytes() for file in files)
             assert not [image_id for image_id in self.purged if bytes.fromhex(image_id) in kept]

@@ -58,7 +58,7 @@ class Changes(RuleBasedStateMachine):
         self.random = np.random.default_rng(0)
         self.pictures: dict[tuple[str, int], NDArray[np.float16]] = {}
         self.next_id = 0
-        self.vectors = Vectors.fresh(flat_generation(np.empty((0, DIMENSION), np.float16)))
+        self.vectors = Vectors.of_generation(flat_generation(np.empty((0, DIMENSION), np.float16)))
         self.building: Layout | None = None
 
     def move(self, pictures: dict[tuple[str, int], NDArray[np.float16]]) -> None:
@@ -139,7 +139,7 @@ def test_any_interleaving_of_changes_and_rebuilds_answers_like_brute_force() -> 
 
 def test_pictures_with_the_same_vector_come_in_the_order_of_their_rows() -> None:
     halves = np.tile(unit(1, 2, 2).astype(np.float16), (40, 1))
-    vectors = Vectors.fresh(flat_generation(halves))
+    vectors = Vectors.of_generation(flat_generation(halves))
     rows = np.arange(40, dtype=np.int64)
     assert LayeredIndex(vectors, rows).search(unit(1, 0, 0), 3).rows.tolist() == [0, 1, 2]
     assert FlatIndex(vectors[:], rows).search(unit(1, 0, 0), 3).rows.tolist() == [0, 1, 2]
@@ -159,7 +159,7 @@ def test_a_quantised_base_finds_what_it_measured_and_scores_exactly(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:
     assert base.measured.recall >= 0.98
-    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     index = LayeredIndex(vectors, np.arange(len(halves), dtype=np.int64))
     random = np.random.default_rng(3)
     found = 0
@@ -179,7 +179,7 @@ def test_a_quantised_base_finds_what_it_measured_and_scores_exactly(
 def test_a_quantised_base_returns_no_picture_that_was_removed(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:
-    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     query = unit(*halves[0].tolist())
     everything = np.arange(len(halves), dtype=np.int64)
     first = LayeredIndex(vectors, everything).search(query, 5).rows
@@ -192,7 +192,7 @@ def test_a_quantised_base_returns_no_picture_that_was_removed(
 def test_a_few_rows_of_many_are_all_found_however_far_they_are(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:
-    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     few = np.arange(0, 3_000, 10, dtype=np.int64)
     index = LayeredIndex(vectors, few)
     random = np.random.default_rng(2)
@@ -205,7 +205,7 @@ def test_a_few_rows_of_many_are_all_found_however_far_they_are(
 def test_half_of_the_rows_are_searched_as_well_as_all(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:
-    vectors = Vectors.fresh(Generation(halves=halves, base=base))
+    vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     some = np.arange(0, 3_000, 5, dtype=np.int64)  # too many for an index of their own
     index = LayeredIndex(vectors, some)
     found = 0
@@ -228,7 +228,8 @@ def test_several_queries_at_once_are_answered_as_one_by_one(
     halves: NDArray[np.float16], base: IvfPqBase
 ) -> None:
     index = LayeredIndex(
-        Vectors.fresh(Generation(halves=halves, base=base)), np.arange(3_000, dtype=np.int64)
+        Vectors.of_generation(Generation(halves=halves, base=base)),
+        np.arange(3_000, dtype=np.int64),
     )
     queries = np.stack([unit(*halves[row].tolist()) for row in (5, 50, 500)])
     for query, hits in zip(queries, index.search_many(queries, 5), strict=True):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from pagesight_server.common.cache import Memo
+from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import RequestError
 from pagesight_server.common.timings import Run
 from pagesight_server.config import Config, read_config
@@ -63,7 +63,7 @@ def exported() -> str:
         exporting.meter,
         told,
         queues={"encode": lambda: 0},
-        memories={"lines": Memo[str, str](1)},
+        caches={"lines": SingleFlightLru[str, str](1)},
         known=lambda: {"default": known},
     )
     query = Query(embedding=unit(1, 0), reading=None)
@@ -82,7 +82,7 @@ def exported() -> str:
         raise KeyError
     with told.call("m", {}) as span:
         told.called(span, "m", "OK", 1.0)
-    told.ran(Run(stage="encode", start_s=0, end_s=1, shares=(), closed="idle"))
+    told.ran(Run(stage="encode", start_s=0, end_s=1, items=(), closed="idle"))
     with urllib.request.urlopen(f"http://{exporting.metrics_address}/metrics", timeout=10) as page:
         text: str = page.read().decode()
     exporting.close()

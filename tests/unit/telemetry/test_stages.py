@@ -63,16 +63,16 @@ async def test_a_batch_tells_whose_items_it_held_how_long_they_waited_and_why_it
     owners = await asyncio.gather(one(1), one(2))
     await batcher.submit(3)
     await batcher.close()
-    assert [(run.stage, len(run.shares), run.closed) for run in runs] == [
+    assert [(run.stage, len(run.items), run.closed) for run in runs] == [
         ("encode", 2, "full"),
         ("encode", 1, "idle"),
     ]
     both, alone = runs
-    assert [share.owner for share in both.shares] == list(owners)
+    assert [item.owner for item in both.items] == list(owners)
     # The clock ticks at each look: two submissions, the start of the run, its end.
-    assert [share.since_s for share in both.shares] == [0.0, 1.0]
+    assert [item.submitted_s for item in both.items] == [0.0, 1.0]
     assert (both.start_s, both.end_s) == (2.0, 3.0)
-    assert [share.owner for share in alone.shares] == [None]
+    assert [item.owner for item in alone.items] == [None]
 
 
 async def test_a_run_that_fails_says_what_it_raised_before_its_items_fail() -> None:

@@ -27,7 +27,7 @@ from pagesight_server.workflows.enrolment import (
     Item,
     index_folder,
 )
-from pagesight_server.workflows.pipeline import Percept
+from pagesight_server.workflows.pipeline import Features
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, FakeModels
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
@@ -41,7 +41,7 @@ def store(tmp_path: Path) -> Iterator[Gallery]:
 
 
 class Eyes:
-    """Perceives with fake models, counts, and stops at a picture when told to."""
+    """Extracts features with fake models, counts, and stops at a picture when told to."""
 
     def __init__(self) -> None:
         self.seen: list[bytes] = []
@@ -50,13 +50,13 @@ class Eyes:
         self.stopped = asyncio.Event()
         self._pipeline = FakeModels().pipeline()
 
-    async def perceive(self, data: bytes) -> Percept:
+    async def extract_features(self, data: bytes) -> Features:
         if len(self.seen) == self.stop_at:
             self.stopped.set()
             await asyncio.Event().wait()
-        percept = await self._pipeline.perceive(data)
+        features = await self._pipeline.extract_features(data)
         self.seen.append(data)
-        return percept
+        return features
 
 
 def enroller(
@@ -65,7 +65,12 @@ def enroller(
     *,
     keep_images: Literal["original", "thumbnail", "none"] = "original",
 ) -> Enroller:
-    return Enroller(store=store, bundles=BUNDLES, perceive=eyes.perceive, keep_images=keep_images)
+    return Enroller(
+        store=store,
+        bundles=BUNDLES,
+        extract_features=eyes.extract_features,
+        keep_images=keep_images,
+    )
 
 
 def folder(root: Path, pictures: dict[str, bytes]) -> Path:
@@ -194,7 +199,9 @@ async def test_a_repeated_enrolment_looks_at_nothing(store: Gallery) -> None:
 async def test_a_bug_in_a_model_enrols_nothing(store: Gallery) -> None:
     models = FakeModels()
     models.failure = RuntimeError("the reader broke")
-    broken = Enroller(store=store, bundles=BUNDLES, perceive=models.pipeline().perceive)
+    broken = Enroller(
+        store=store, bundles=BUNDLES, extract_features=models.pipeline().extract_features
+    )
     with pytest.raises(RuntimeError, match="the reader broke"):
         await broken.enrol(Change(), [Item(data=solid(RED), label="a")])
     assert store.revisions() == {}
@@ -203,7 +210,7 @@ async def test_a_bug_in_a_model_enrols_nothing(store: Gallery) -> None:
 async def test_pictures_seen_by_other_bundles_are_looked_at_again(store: Gallery) -> None:
     eyes = Eyes()
     await enroller(store, eyes).enrol(Change(), [Item(data=solid(RED), label="a")])
-    other = Enroller(store=store, bundles=OTHER_BUNDLES, perceive=eyes.perceive)
+    other = Enroller(store=store, bundles=OTHER_BUNDLES, extract_features=eyes.extract_features)
     await other.enrol(Change(gallery="new"), [Item(data=solid(RED), label="a")])
     assert len(eyes.seen) == 2
     with pytest.raises(BundleMismatchError):

@@ -46,9 +46,9 @@ async def test_encoding_and_reading_run_at_the_same_time() -> None:
         await asyncio.wait_for(encoding.wait(), WAIT_S)
         return reading()
 
-    percept = await plain(encode, read).perceive(b"")
-    assert percept.reading == reading()
-    assert (percept.width_px, percept.height_px) == (4, 3)
+    features = await plain(encode, read).extract_features(b"")
+    assert features.reading == reading()
+    assert (features.width_px, features.height_px) == (4, 3)
 
 
 def plain(encode: object, read: object, decode: object = None) -> Pipeline:

@@ -9,16 +9,23 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pagesight_server.common.errors import BundleMismatchError, NotFoundError, StorageError
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.gallery.snapshot import Changes, Snapshot
+from pagesight_server.index import ivfpq
+from pagesight_server.index.ivfpq import IvfPqBase
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.policy import IndexSettings
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.workflows.registry import Live, know
+from pagesight_server.workflows.knowledge import load_knowledge
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
+from tests.support.codes import fill, only_codes
 from tests.support.parts import BUNDLES, OTHER_BUNDLES
 from tests.support.stores import enrol, put
 
@@ -36,12 +43,25 @@ class Store(Gallery):
         self.calibrated = threading.Event()
         """Unset: the calibration of the next revision is held up before it is stored."""
         self.calibrated.set()
+        self.deleted: set[str] = set()
+        """Galleries that are no longer there."""
+        self.deleted_next: set[str] = set()
+        """Deleted right after the revisions were read the next time."""
+        self.readable = threading.Event()
+        """Unset: reading the revisions takes until it is set."""
+        self.readable.set()
 
     def revisions(self) -> dict[str, int]:
+        assert self.readable.wait(WAIT_S)
         if self.broken:
             self.failed.set()
             raise sqlite3.OperationalError("disk I/O error")
-        return super().revisions()
+        revisions = {n: r for n, r in super().revisions().items() if n not in self.deleted}
+        self.deleted |= self.deleted_next
+        return revisions
+
+    def _find(self, name: str) -> sqlite3.Row | None:
+        return None if name in self.deleted else super()._find(name)
 
     def snapshot(
         self, name: str = "default", revision: int | None = None, *, rounded: bool = False
@@ -69,13 +89,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-def live_of(store: Gallery) -> Live:
-    return Live(store, BUNDLES, method="pagesight", epsilon=0.05)
+def registry_of(store: Gallery) -> Registry:
+    return Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
 
 
 @asynccontextmanager
-async def following(live: Live) -> AsyncIterator[None]:
-    task = asyncio.create_task(live.follow(0.01))
+async def following(registry: Registry) -> AsyncIterator[None]:
+    task = asyncio.create_task(registry.follow(0.01))
     try:
         yield
     finally:
@@ -88,74 +108,74 @@ async def happens(event: threading.Event) -> None:
 
 
 async def test_an_own_change_is_known_after_a_refresh(store: Store) -> None:
-    live = live_of(store)
-    await live.refresh()
+    registry = registry_of(store)
+    await registry.refresh()
     with pytest.raises(NotFoundError, match="no gallery 'default': enrol a picture"):
-        live.get("default")
+        registry.get("default")
     enrol(store, {"one": "a"})
-    await live.refresh()
-    assert live.get("default").snapshot.labels == ("a",)
+    await registry.refresh()
+    assert registry.get("default").snapshot.labels == ("a",)
     enrol(store, {"two": "b"})
-    assert live.get("default").snapshot.labels == ("a",)
-    await live.refresh()
-    assert live.get("default").snapshot.labels == ("a", "b")
-    assert live.get("default").snapshot.revision == 2
+    assert registry.get("default").snapshot.labels == ("a",)
+    await registry.refresh()
+    assert registry.get("default").snapshot.labels == ("a", "b")
+    assert registry.get("default").snapshot.revision == 2
 
 
 async def test_a_gallery_that_did_not_change_is_not_read_again(store: Store) -> None:
-    live = live_of(store)
+    registry = registry_of(store)
     enrol(store, {"one": "a"})
     enrol(store, {"one": "a"}, gallery="second")
-    await live.refresh()
-    known = live.get("default")
+    await registry.refresh()
+    known = registry.get("default")
     enrol(store, {"two": "a"}, gallery="second")
-    await live.refresh()
-    assert live.get("default") is known
-    assert live.get("second").snapshot.revision == 2
+    await registry.refresh()
+    assert registry.get("default") is known
+    assert registry.get("second").snapshot.revision == 2
 
 
 async def test_a_change_by_another_process_is_followed(store: Store, tmp_path: Path) -> None:
-    live = live_of(store)
+    registry = registry_of(store)
     enrol(store, {"one": "a"})
-    await live.refresh()
+    await registry.refresh()
     store.read.clear()
     other = Gallery(tmp_path / "gallery.db")
-    async with following(live):
+    async with following(registry):
         enrol(other, {"two": "b"})
         await happens(store.read)
-        async with live._refreshing:  # the refresh that read it has ended
-            assert live.get("default").snapshot.labels == ("a", "b")
+        async with registry._table.writing:  # the refresh that read it has ended
+            assert registry.get("default").snapshot.labels == ("a", "b")
     other.close()
 
 
 async def test_a_store_that_cannot_be_read_does_not_stop_the_answers(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = live_of(store)
+    registry = registry_of(store)
     enrol(store, {"one": "a"})
-    await live.refresh()
+    await registry.refresh()
     enrol(store, {"two": "b"})
     store.read.clear()
     store.broken = True
     with caplog.at_level(logging.ERROR):
-        async with following(live):
+        async with following(registry):
             await happens(store.failed)
-            assert live.get("default").snapshot.labels == ("a",)
+            assert registry.get("default").snapshot.labels == ("a",)
             store.broken = False
             await happens(store.read)
-            async with live._refreshing:
-                assert live.get("default").snapshot.labels == ("a", "b")
+            async with registry._table.writing:
+                assert registry.get("default").snapshot.labels == ("a", "b")
     assert "cannot follow the store" in caplog.text
 
 
 async def test_a_full_disk_does_not_keep_an_enrolled_page_from_being_found(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = live_of(store)
+    registry = registry_of(store)
     enrol(store, {"one": "a"})
     store.full = True
-    await live.refresh()
-    assert live.get("default").snapshot.labels == ("a",)
+    await registry.refresh()
+    assert registry.get("default").snapshot.labels == ("a",)
     assert "the calibration of gallery default is not kept" in caplog.text
 
 
@@ -166,28 +186,28 @@ async def test_a_gallery_made_by_other_bundles_is_refused_and_the_rest_answer(
     image_id = put(store, "two", OTHER_BUNDLES)
     entry = Entry(image_id=image_id, label="b")
     store.enrol(Change(gallery="foreign"), [entry], OTHER_BUNDLES)
-    live = live_of(store)
-    await live.refresh()
-    assert live.get("default").snapshot.labels == ("a",)
+    registry = registry_of(store)
+    await registry.refresh()
+    assert registry.get("default").snapshot.labels == ("a",)
     with pytest.raises(BundleMismatchError, match="gallery 'foreign' was made with"):
-        live.get("foreign")
+        registry.get("foreign")
 
 
 async def test_refreshes_at_the_same_time_end_at_the_newest_revision(store: Store) -> None:
-    live = live_of(store)
+    registry = registry_of(store)
 
     async def change(name: str) -> None:
         await asyncio.to_thread(enrol, store, {name: name})
-        await live.refresh()
-        assert name in live.get("default").snapshot.labels
+        await registry.refresh()
+        assert name in registry.get("default").snapshot.labels
 
     await asyncio.gather(*(change(name) for name in "abcdefgh"))
-    assert live.get("default").snapshot.revision == 8
+    assert registry.get("default").snapshot.revision == 8
 
 
 def test_the_calibration_is_made_once_for_each_revision_method_and_epsilon(store: Store) -> None:
     enrol(store, {"one": "a", "two": "a"})
-    first = know(store, "default", "pagesight", 0.05)
+    first = load_knowledge(store, "default", "pagesight", 0.05)
     assert (
         store.calibration("default", 1, f"pagesight 0.05 v{CALIBRATION_VERSION}")
         == first.calibration.to_json()
@@ -199,23 +219,23 @@ def test_the_calibration_is_made_once_for_each_revision_method_and_epsilon(store
         f"pagesight 0.05 v{CALIBRATION_VERSION}",
         first.calibration.to_json().replace('"pictures": 2', '"pictures": 7'),
     )
-    assert know(store, "default", "pagesight", 0.05).calibration.pictures == 7
-    assert know(store, "default", "pagesight", 0.1).calibration.pictures == 2
-    assert know(store, "default", "seed", 0.05).calibration.pictures == 2
+    assert load_knowledge(store, "default", "pagesight", 0.05).calibration.pictures == 7
+    assert load_knowledge(store, "default", "pagesight", 0.1).calibration.pictures == 2
+    assert load_knowledge(store, "default", "seed", 0.05).calibration.pictures == 2
 
 
 def test_an_unknown_gallery_is_told(store: Store) -> None:
     with pytest.raises(NotFoundError):
-        know(store, "none", "seed", 0.05)
+        load_knowledge(store, "none", "seed", 0.05)
 
 
 async def test_a_query_keeps_the_knowledge_it_began_with(store: Store) -> None:
     enrol(store, {"one": "a"})
-    live = live_of(store)
-    await live.refresh()
-    begun: Knowledge = live.get("default")
+    registry = registry_of(store)
+    await registry.refresh()
+    begun: Knowledge = registry.get("default")
     enrol(store, {"two": "b"})
-    await live.refresh()
+    await registry.refresh()
     assert begun.snapshot.revision == 1
     assert len(begun.snapshot.pictures) == len(begun.snapshot.embeddings) == 1
 
@@ -223,19 +243,218 @@ async def test_a_query_keeps_the_knowledge_it_began_with(store: Store) -> None:
 async def test_a_change_is_answered_by_the_calibration_before_until_it_has_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pagesight_server.workflows.registry.MEANWHILE_PICTURES", 2)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
     enrol(store, {"a1": "a", "a2": "a", "b1": "b"})
-    live = live_of(store)
-    await live.refresh()
-    await live.settled()
-    before = live.get("default").calibration
+    registry = registry_of(store)
+    await registry.refresh()
+    await registry.settled()
+    before = registry.get("default").calibration
     store.calibrated.clear()
     enrol(store, {"b2": "b"})
-    await asyncio.wait_for(live.refresh(), WAIT_S)
-    meanwhile = live.get("default")
+    await asyncio.wait_for(registry.refresh(), WAIT_S)
+    meanwhile = registry.get("default")
     assert (len(meanwhile.snapshot.pictures), meanwhile.calibration) == (4, before)
     store.calibrated.set()
-    await asyncio.wait_for(live.settled(), WAIT_S)
-    after = live.get("default")
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    after = registry.get("default")
     assert after.snapshot.revision == 2
     assert (before.pictures, after.calibration.pictures) == (2, 4)
+
+
+def indexed(store: Store) -> tuple[Registry, Path]:
+    """A registry whose indexes are kept in files, and their folder."""
+    folder = store.path.with_name("gallery.db.index")
+    index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), folder)
+    registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
+    return registry, folder
+
+
+def kept_files(folder: Path) -> list[str]:
+    """The files of all generations, by their suffix."""
+    return sorted(path.suffix for path in folder.iterdir() if path.name != "lock")
+
+
+async def test_a_deleted_gallery_is_forgotten_with_its_index_and_the_others_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_codes(monkeypatch)
+    fill(tmp_path / "gallery.db")
+    store = Store(tmp_path / "gallery.db")
+    registry, folder = indexed(store)
+    enrol(store, {"one": "a"}, gallery="second")
+    await registry.refresh()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    assert kept_files(folder) == [".codes", ".json", ".vectors"]
+    store.deleted = {"default"}
+    await registry.refresh()
+    assert list(registry.known()) == ["second"]
+    assert kept_files(folder) == []
+    with pytest.raises(NotFoundError, match="no gallery 'default'"):
+        registry.get("default")
+    store.close()
+
+
+async def test_a_gallery_deleted_while_no_server_ran_leaves_no_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_codes(monkeypatch)
+    fill(tmp_path / "gallery.db")
+    store = Store(tmp_path / "gallery.db")
+    registry, folder = indexed(store)
+    await registry.refresh()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    store.deleted = {"default"}
+    started_anew, _ = indexed(store)
+    await started_anew.refresh()
+    assert kept_files(folder) == []
+    store.close()
+
+
+async def test_an_index_that_was_being_built_of_a_deleted_gallery_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only_codes(monkeypatch)
+    fill(tmp_path / "gallery.db")
+    store = Store(tmp_path / "gallery.db")
+    registry, folder = indexed(store)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def slow_build(*arguments: Any, **options: Any) -> IvfPqBase:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        return ivfpq.build(*arguments, **options)
+
+    monkeypatch.setattr("pagesight_server.index.manager.build", slow_build)
+    await registry.refresh()
+    await happens(begun)
+    store.deleted = {"default"}
+    await registry.refresh()
+    go_on.set()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    assert registry.known() == {}
+    assert kept_files(folder) == []
+    store.close()
+
+
+async def test_a_gallery_deleted_in_the_middle_of_a_refresh_does_not_stop_the_others(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    enrol(store, {"one": "a"})
+    enrol(store, {"one": "a"}, gallery="second")
+    registry = registry_of(store)
+    await registry.refresh()
+    await registry.settled()
+    enrol(store, {"two": "a"})
+    enrol(store, {"two": "a"}, gallery="second")
+    store.deleted_next = {"default"}
+    await registry.refresh()
+    await registry.settled()
+    assert list(registry.known()) == ["second"]
+    assert registry.get("second").snapshot.revision == 2
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_gallery_deleted_before_it_was_calibrated_is_no_fault(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
+    enrol(store, {"a1": "a", "a2": "a", "b1": "b"})
+    registry = registry_of(store)
+    await registry.refresh()
+    await registry.settled()
+    store.calibrated.clear()
+    enrol(store, {"b2": "b"})
+    await registry.refresh()
+    store.deleted = {"default"}
+    store.calibrated.set()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+async def test_a_deleted_gallery_may_be_enrolled_anew(store: Store) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    await registry.refresh()
+    store.deleted = {"default"}
+    await registry.refresh()
+    store.deleted = set()
+    enrol(store, {"two": "b"})
+    await registry.refresh()
+    assert registry.get("default").snapshot.labels == ("a", "b")
+
+
+async def test_waiting_for_a_revision_that_the_store_has_refreshes_at_once(store: Store) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    assert await registry.wait_for_revision("default", 1, WAIT_S)
+    assert registry.get("default").snapshot.revision == 1
+    store.broken = True  # what is known already needs no store
+    assert await registry.wait_for_revision("default", 1, WAIT_S)
+
+
+async def test_a_revision_that_comes_while_somebody_waits_ends_the_wait(store: Store) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    await registry.refresh()
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 3, WAIT_S))
+    enrol(store, {"two": "a"})
+    await registry.refresh()
+    assert not waiting.done()
+    enrol(store, {"three": "a"})
+    await registry.refresh()
+    assert await waiting
+
+
+async def test_a_gallery_may_come_into_being_while_somebody_waits_for_it(store: Store) -> None:
+    registry = registry_of(store)
+    waiting = asyncio.create_task(registry.wait_for_revision("new", 1, WAIT_S))
+    async with following(registry):
+        enrol(store, {"one": "a"}, gallery="new")
+        assert await waiting
+    assert registry.get("new").snapshot.labels == ("a",)
+
+
+async def test_waiting_for_a_revision_that_does_not_come_ends_in_time(store: Store) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    assert not await registry.wait_for_revision("default", 2, 0.01)
+    assert not await registry.wait_for_revision("other-gallery", 1, 0)
+
+
+async def test_a_wait_ends_in_time_while_a_refresh_takes_long(store: Store) -> None:
+    registry = registry_of(store)
+    store.readable.clear()
+    enrol(store, {"one": "a"})
+    assert not await registry.wait_for_revision("default", 1, 0.01)
+    store.readable.set()
+    # The refresh that it began goes on, and serves the next.
+    await asyncio.wait_for(registry._refreshes.settled(), WAIT_S)
+    assert registry.get("default").snapshot.revision == 1
+
+
+async def test_a_store_that_cannot_be_read_ends_no_wait_but_its_time(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    store.broken = True
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 1, WAIT_S))
+    await happens(store.failed)
+    await registry._refreshes.settled()
+    store.broken = False
+    await registry.refresh()
+    assert await waiting
+    assert "cannot follow the store" in caplog.text
+
+
+async def test_closing_ends_the_background_work(store: Store) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    store.calibrated.clear()
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 1, WAIT_S))
+    await asyncio.sleep(0)
+    await registry.close()
+    store.calibrated.set()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    assert not registry._refreshes
+    waiting.cancel()

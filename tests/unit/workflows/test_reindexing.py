@@ -10,8 +10,8 @@ import pytest
 
 from pagesight_server.common.errors import BundleMismatchError, ImageError, NotFoundError
 from pagesight_server.gallery import Change, Entry, Gallery, backup
-from pagesight_server.workflows.pipeline import Percept
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.pipeline import Features
+from pagesight_server.workflows.registry import Registry
 from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
 from tests.support.stores import content, enrol, picture_id
@@ -41,7 +41,7 @@ class NewEyes:
         self.meanwhile: list[str] = []
         """Enrolled with the old bundles while the first picture is looked at."""
 
-    async def perceive(self, data: bytes) -> Percept:
+    async def extract_features(self, data: bytes) -> Features:
         if data == self.cannot:
             raise ImageError("the picture is damaged")
         if len(self.seen) == self.stop_after:
@@ -49,7 +49,7 @@ class NewEyes:
         while self.meanwhile:
             enrol(self.store, {self.meanwhile.pop(): "late"})
         self.seen.append(data)
-        return Percept(
+        return Features(
             width_px=1, height_px=1, embedding=unit(1, 0, 0, 0, 1), reading=reading("new")
         )
 
@@ -58,7 +58,7 @@ class NewEyes:
             self.store,
             "default",
             OTHER_BUNDLES,
-            self.perceive,
+            self.extract_features,
             author="li",
             concurrency=1,
             switch=switch,
@@ -89,8 +89,8 @@ async def test_a_server_of_the_old_bundles_answers_until_the_switch_and_then_say
     store: Gallery,
 ) -> None:
     enrol(store, {"one": "a"})
-    old = Live(store, BUNDLES, method="pagesight", epsilon=0.05)
-    new = Live(store, OTHER_BUNDLES, method="pagesight", epsilon=0.05)
+    old = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
+    new = Registry(store, OTHER_BUNDLES, method="pagesight", epsilon=0.05)
     report = await NewEyes(store).reindex(switch=False)
     assert (report.computed, report.switched, report.revision) == (1, False, 1)
     await old.refresh()
@@ -171,5 +171,7 @@ async def test_a_gallery_that_is_not_there_cannot_move(store: Gallery) -> None:
 
 async def test_moving_to_the_bundles_it_has_changes_nothing(store: Gallery) -> None:
     enrol(store, {"one": "a"})
-    report = await reindex_gallery(store, "default", BUNDLES, NewEyes(store).perceive, author="li")
+    report = await reindex_gallery(
+        store, "default", BUNDLES, NewEyes(store).extract_features, author="li"
+    )
     assert (report.revision, report.computed) == (1, 0)

@@ -1,10 +1,10 @@
 """Pixels to text lines, with an OCR bundle.
 
-engine.py             the way of one picture; read this first
+engine.py             one picture from pixels to lines; read this first
   ├── tiling.py       tall pictures in bands
   ├── detector.py     pixels -> regions       (the only importer of rapidocr)
-  ├── line_pool.py    the lines of all pictures in flight, in batches
-  └── recogniser.py   a batch -> texts
+  ├── line_pool.py    the lines of all pictures in flight, batched by width
+  └── recogniser.py   one batch of lines -> texts
 settings.py           what reading may cost, and how close it keeps to the library
 """
 

@@ -3,8 +3,8 @@
     pixels -> within bounds -> canvas -> network -> probability -> quads
                     └──────────────────────────────> crops <──────┘ -> strips of 48 pixels height
 
-Steps and numbers are the library's, the graph is the bundle's. The canvas too: of a smaller one
-boxes move by a pixel, and lines are lost with it (docs/decisions/0006).
+Steps, parameters and canvas size are the library's, the graph is the bundle's. On a smaller canvas
+boxes move by a pixel, and lines are lost with that (docs/decisions/0006).
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ class Detector:
     """Finds text; for one thread at a time.
 
     Args:
-        bundle: Of kind `ocr`.
+        bundle: A bundle of kind `ocr`.
         compute: Where the graph runs.
-        max_enlarged_px: What a small picture is at most enlarged to.
+        max_enlarged_px: Pixels that a small picture is at most enlarged to.
 
     Raises:
         SetupError: the graph cannot be loaded.
@@ -65,7 +65,7 @@ class Detector:
         self.graph = Graph(bundle.file("detection.onnx"), compute)
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """Finds the text of a picture; none is found where none is.
+        """Finds the text regions of a picture; an empty list where there is no text.
 
         Args:
             pixels: Height x width x 3, RGB.
@@ -78,7 +78,7 @@ class Detector:
                 self._picture["max_side_len"],
             )
         except ResizeImgError:
-            # So thin that less than a pixel of it is left: nothing can stand there.
+            # So thin that less than a pixel of it is left: it cannot hold text.
             return []
         record: dict[str, Any] = {"preprocess": {"ratio_h": ratio_h, "ratio_w": ratio_w}}
         picture, record = apply_vertical_padding(
@@ -95,7 +95,7 @@ class Detector:
         return [Region(_upright(quad), strip) for quad, strip in zip(original, strips, strict=True)]
 
     def _canvas(self, height_px: int, width_px: int) -> tuple[int, int]:
-        """Width and height that a picture is looked at."""
+        """Width and height of the canvas that a picture is scaled to for the network."""
         sides = (height_px, width_px)
         limit = self._detection["limit_side_len"]
         if self._detection["limit_type"] == "max":
@@ -109,6 +109,7 @@ class Detector:
         return width, height
 
     def _strip(self, crop: NDArray[np.uint8]) -> Pixels:
+        """A crop scaled to the height that the recogniser takes."""
         height, width = crop.shape[:2]
         size = (math.ceil(self._strip_height * (width / height)), self._strip_height)
         strip: Pixels = cv2.resize(crop, size)
@@ -116,6 +117,7 @@ class Detector:
 
 
 def _upright(quad: NDArray[np.float32]) -> Box:
+    """The smallest upright box around a quadrilateral."""
     left, top = quad.min(axis=0)
     right, bottom = quad.max(axis=0)
     return Box(math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))

@@ -1,10 +1,10 @@
-"""Reads many screenshots at once: found one by one, recognised together.
+"""Reads many screenshots at once: text is detected per picture and recognised in shared batches.
 
-    read ──> parts ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
+    read ──> bands ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
                                                                   │  ^
            narrow, then where unsure again as the library pads ───┘  │
-             └──> seen before or under way? ──yes──> ────────────────┤
-                                └──no──> pool of all pictures ───────┘
+             └──> cached or in flight? ──yes──> ─────────────────────┤
+                                └──no──> line pool of all pictures ──┘
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
@@ -18,12 +18,12 @@ from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.cache import Memo
-from pagesight_server.common.threads import Workers, step_back
+from pagesight_server.common.cache import SingleFlightLru
+from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.ocr.detector import Detector
-from pagesight_server.inference.ocr.line_pool import Pool, Recognise
+from pagesight_server.inference.ocr.line_pool import LinePool, Recognise
 from pagesight_server.inference.ocr.recogniser import Recogniser, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.inference.ocr.tiling import Region, cut, join
@@ -34,26 +34,26 @@ T = TypeVar("T")
 
 
 class Detect(Protocol):
-    """What the engine needs of a detector."""
+    """The interface of a detector, as the engine uses it."""
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """The text regions of a picture, in any order."""
+        """Finds the text regions of a picture, in any order."""
 
 
 class OcrEngine:
     """Reads pictures; for many tasks of one event loop.
 
     Args:
-        detectors: Threads that find text.
-        recognisers: Threads that recognise it, each with one resource.
-        settings: How.
+        detectors: Threads that find text, each with a detector.
+        recognisers: Threads that recognise it, each pool with one recogniser.
+        settings: What reading may cost, and how close it keeps to the library.
         library: The library's own numbers.
     """
 
     def __init__(
         self,
-        detectors: Workers[Detect],
-        recognisers: Sequence[Workers[Recognise]],
+        detectors: WorkerPool[Detect],
+        recognisers: Sequence[WorkerPool[Recognise]],
         settings: OcrSettings,
         library: LibraryNumbers,
     ) -> None:
@@ -61,17 +61,17 @@ class OcrEngine:
         self._settings = settings
         self._library = library
         self._turns = itertools.count()
-        self.pool = Pool(recognisers, settings)
-        """Batches and what waits for them."""
-        self.cache: Memo[bytes, Text] = Memo(settings.cache_entries)
-        """Texts by the pixels of a line and its padding; `hits` and `misses` tell what it saves."""
+        self.pool = LinePool(recognisers, settings)
+        """Batches the lines of all pictures in flight."""
+        self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
+        """LRU cache of texts, keyed by the pixels of a line, its width and its padded width."""
         self.reread = 0
         """Lines that were read twice."""
 
     async def read(self, pixels: Pixels) -> Reading:
         """Reads all text of a picture; a picture without text has no lines.
 
-        Cancelling it takes whatever of it waits out of the queues.
+        Cancelling it drops those of its parts and lines that are still in the queues.
 
         Args:
             pixels: Height x width x 3, RGB.
@@ -88,13 +88,14 @@ class OcrEngine:
             longest_px=self._library.longest_px,
             narrowest_px=self._settings.narrowest_px,
         )
-        parts = [pixels[band.top : band.bottom] for band in bands]
         with measure("detect"):
-            found = await _together(self._find(part) for part in parts)
-        regions = join(list(zip(bands, found, strict=True)))
+            regions_of_bands = await _gather_or_cancel(
+                self._find(pixels[band.top : band.bottom]) for band in bands
+            )
+        regions = join(list(zip(bands, regions_of_bands, strict=True)))
         padded = library_widths([region.strip.shape[1] for region in regions], self._library)
         with measure("recognise"):
-            texts = await _together(
+            texts = await _gather_or_cancel(
                 self._text(region.strip, self._settings.width(width), turn)
                 for region, width in zip(regions, padded, strict=True)
             )
@@ -106,13 +107,14 @@ class OcrEngine:
         return Reading(width_px=width_px, height_px=height_px, lines=in_reading_order(lines))
 
     async def close(self) -> None:
-        """Ends the threads after their present runs; whatever waits is cancelled."""
+        """Ends the threads after their present runs, and cancels what is in the queues."""
         await asyncio.gather(asyncio.to_thread(self._detectors.close), self.pool.close())
 
-    async def _find(self, part: Pixels) -> list[Region]:
-        return await self._detectors.run(lambda detector: detector.find(part))
+    async def _find(self, band: Pixels) -> list[Region]:
+        return await self._detectors.run(lambda detector: detector.find(band))
 
     async def _text(self, strip: Pixels, padded: int, turn: int) -> Text:
+        """The text of a strip: read narrow, and where unsure once more at width `padded`."""
         width = self._settings.width(strip.shape[1])
         digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
         text = await self._read(strip, digest, width, turn)
@@ -122,16 +124,17 @@ class OcrEngine:
         return await self._read(strip, digest, padded, turn)
 
     async def _read(self, strip: Pixels, digest: bytes, width: int, turn: int) -> Text:
+        """The text of a strip padded to a width, from the cache where it was read before."""
         key = strip.shape[1].to_bytes(4) + width.to_bytes(4) + digest
         return await self.cache.get(key, lambda: self.pool.submit(strip, width, turn=turn))
 
 
 def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
-    """Starts the threads of an OCR bundle.
+    """Loads an OCR bundle and starts its threads.
 
     Args:
-        bundle: Of kind `ocr`.
-        compute: Of each session.
+        bundle: A bundle of kind `ocr`.
+        compute: Where each session runs.
         settings: How many threads there are, and how they read.
 
     Raises:
@@ -147,8 +150,9 @@ def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
     for recogniser in recognisers:
         recogniser.warm(settings.shapes())
     return OcrEngine(
-        # What is being recognised came before what is being found: it is to be finished first.
-        owned(detectors, name="detector", first=step_back),
+        # Lines being recognised belong to earlier screenshots than those in detection: first in,
+        # first out.
+        owned(detectors, name="detector", first=lower_priority),
         [owned([recogniser], name="recogniser") for recogniser in recognisers],
         settings,
         library_numbers(bundle),
@@ -157,13 +161,13 @@ def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
 
 def owned(
     resources: Sequence[T], *, name: str, first: Callable[[], None] = lambda: None
-) -> Workers[T]:
-    """Threads for resources that are made already, one for each; `first` as in `Workers`."""
-    return Workers(iter(resources).__next__, len(resources), name=name, first=first)
+) -> WorkerPool[T]:
+    """A pool of threads for resources that are made already; `first` as in `WorkerPool`."""
+    return WorkerPool(iter(resources).__next__, len(resources), name=name, first=first)
 
 
 def library_numbers(bundle: Bundle) -> LibraryNumbers:
-    """Reads them from a manifest."""
+    """The library's numbers that the manifest of a bundle repeats."""
     numbers = bundle.manifest["preprocessing"]
     return LibraryNumbers(
         longest_px=numbers["picture"]["max_side_len"],
@@ -173,8 +177,8 @@ def library_numbers(bundle: Bundle) -> LibraryNumbers:
     )
 
 
-async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; when one fails, or all are cancelled, the others end as well."""
+async def _gather_or_cancel(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; when one fails, or the caller is cancelled, all others are cancelled."""
     tasks = [asyncio.create_task(one) for one in work]
     try:
         return await asyncio.gather(*tasks)

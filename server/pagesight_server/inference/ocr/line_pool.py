@@ -1,15 +1,16 @@
-"""The strips of all screenshots in flight, in batches of one width.
+"""Batches the text lines of all screenshots in flight; each batch has one width.
 
-    submit ──> waiting, by width and turn ──take──> batch ──> an idle recogniser ──> futures
-                 ^ cancelled strips leave      ^ the width of the strip whose turn it is
+    submit ──> queues, one per width ──> batch ──> an idle recogniser ──> futures
+                 ^ entries whose caller has gone are dropped
 
-Work-conserving: whoever is idle takes what is there; while all are busy the next batches
-form. A strip is padded as its own picture says, never as its company needs, so a screenshot
-reads the same whatever else is in flight. (The network sees the padding: lines that the library
-reads one by one instead of six at a time differ in 0.4 % of the characters.)
+A line arrives as a strip: its pixels, 48 high. Work-conserving: an idle recogniser takes the next
+batch at once; while all are busy, the next batches form. The width that a strip is padded to
+depends on its own picture alone and never on the batch, so a screenshot reads the same whatever
+else is in flight. (The network sees the padding: lines that the library reads one by one instead
+of six at a time differ in 0.4 % of the characters.)
 
-The strip whose turn it is goes first, its width decides, and others of that width go along:
-none waits for longer than everything that came before it takes.
+The first strip in order of turns decides the width, and others of that width fill the batch: no
+strip waits for longer than everything submitted before it takes.
 """
 
 from __future__ import annotations
@@ -23,65 +24,72 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.threads import Workers
-from pagesight_server.common.timings import Observe, Run, Share, current, ignore
+from pagesight_server.common.threads import WorkerPool
+from pagesight_server.common.timings import Observe, Run, RunItem, current, ignore
 from pagesight_server.inference.ocr.recogniser import Text
 from pagesight_server.inference.ocr.settings import OcrSettings
 
 
 class Recognise(Protocol):
-    """What the pool needs of a recogniser."""
+    """The interface of a recogniser, as the pool uses it."""
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
-        """The texts of strips that are padded to a width, in order."""
+        """Reads strips padded to a width; one text per strip, in order."""
 
 
 @dataclass(order=True, slots=True)
-class _Job:
+class _Entry:
+    """One strip in a queue; entries sort in the order in which they are due."""
+
     turn: int
+    """The number of its screenshot; smaller goes first."""
     number: int
-    """Within a turn, as they came."""
+    """First come, first served within a turn."""
     strip: Pixels = field(compare=False)
     future: asyncio.Future[Text] = field(compare=False)
-    share: Share = field(compare=False)
+    """Done already where the caller has gone."""
+    origin: RunItem = field(compare=False)
+    """Whose screenshot it is, and when it was submitted."""
 
 
-class Pool:
-    """Recognises strips; for one event loop at a time.
+class LinePool:
+    """Recognises strips in batches; for one event loop at a time.
 
     Args:
-        recognisers: Each with one resource and so one thread.
-        settings: Of the batches.
+        recognisers: Each with one recogniser, and so one thread.
+        settings: Batch sizes.
     """
 
-    def __init__(self, recognisers: Sequence[Workers[Recognise]], settings: OcrSettings) -> None:
+    def __init__(self, recognisers: Sequence[WorkerPool[Recognise]], settings: OcrSettings) -> None:
         self._recognisers = tuple(recognisers)
         self._idle = list(recognisers)
         self._settings = settings
         self._numbers = itertools.count()
-        self._waiting: dict[int, list[_Job]] = {}
+        self._queues: dict[int, list[_Entry]] = {}
+        """The entries of each width, sorted."""
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self.observe: Observe = ignore
-        """Told of each run."""
+        """Called with each run when it is over."""
         self.batches = 0
-        """Runs so far."""
+        """Batches run so far."""
         self.strips = 0
-        """Strips of those runs; one that was read again counts twice."""
+        """Strips in those batches; one that was read again counts twice."""
         self.columns = 0
-        """Pixels of width of those runs, padding included."""
+        """Sum of the widths of those strips in pixels, padding included."""
 
     @property
     def depth(self) -> int:
-        """Strips that wait."""
-        return sum(not job.future.done() for jobs in self._waiting.values() for job in jobs)
+        """Strips in the queues."""
+        entries = itertools.chain.from_iterable(self._queues.values())
+        return sum(not entry.future.done() for entry in entries)
 
     def submit(self, strip: Pixels, width: int, *, turn: int) -> asyncio.Future[Text]:
-        """The text of a strip, in time; cancelling it while it waits costs nothing.
+        """Queues one strip; the future of its text costs no run if it is cancelled in the queue.
 
         Args:
             strip: 48 x at most `width` x 3.
-            width: To pad it to.
+            width: The width in pixels that it is padded to.
             turn: Smaller goes first; one number for all strips of a screenshot.
 
         Raises:
@@ -90,81 +98,90 @@ class Pool:
         if self._closed:
             raise RuntimeError("the reader is closed")
         loop = asyncio.get_running_loop()
-        share = Share(current(), time.perf_counter())
-        job = _Job(turn, next(self._numbers), strip, loop.create_future(), share)
-        insort(self._waiting.setdefault(width, []), job)
-        # Not now: the other strips of the screenshot are submitted in this turn of the loop.
+        origin = RunItem(current(), time.perf_counter())
+        entry = _Entry(turn, next(self._numbers), strip, loop.create_future(), origin)
+        insort(self._queues.setdefault(width, []), entry)
+        # Not at once: the other strips of the screenshot are submitted in this step of the loop.
         loop.call_soon(self._dispatch)
-        return job.future
+        return entry.future
 
     async def close(self) -> None:
-        """Ends the threads after their present runs; whatever waits is cancelled."""
+        """Ends the threads after their present runs, and cancels the strips in the queues."""
         self._closed = True
-        for job in itertools.chain.from_iterable(self._waiting.values()):
-            job.future.cancel()
-        self._waiting.clear()
+        for entry in itertools.chain.from_iterable(self._queues.values()):
+            entry.future.cancel()
+        self._queues.clear()
         await asyncio.gather(*self._running, return_exceptions=True)
         for recogniser in self._recognisers:
             await asyncio.to_thread(recogniser.close)
 
     def _dispatch(self) -> None:
-        while self._idle and (batch := self._take()):
-            width, jobs = batch
-            task = asyncio.create_task(self._run(self._idle.pop(), width, jobs))
+        """Gives a batch to each idle recogniser while there are strips."""
+        while self._idle and (batch := self._next_batch()):
+            width, entries = batch
+            task = asyncio.create_task(self._run(self._idle.pop(), width, entries))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _take(self) -> tuple[int, list[_Job]] | None:
-        alive = {
-            width: left
-            for width, jobs in self._waiting.items()
-            if (left := [job for job in jobs if not job.future.done()])
-        }
-        self._waiting = alive
-        if not alive:
+    def _next_batch(self) -> tuple[int, list[_Entry]] | None:
+        """Takes the next batch out of its queue: the width, and entries of that width."""
+        self._drop_cancelled()
+        if not self._queues:
             return None
-        width = min(alive, key=lambda w: alive[w][0])
-        jobs = alive[width]
-        count = self._settings.count(width, len(jobs))
-        alive[width] = jobs[count:]
-        return width, jobs[:count]
+        width = min(self._queues, key=lambda width: self._queues[width][0])
+        entries = self._queues[width]
+        count = self._settings.count(width, len(entries))
+        self._queues[width] = entries[count:]
+        return width, entries[:count]
 
-    async def _run(self, recogniser: Workers[Recognise], width: int, jobs: Sequence[_Job]) -> None:
-        strips = [job.strip for job in jobs]
+    def _drop_cancelled(self) -> None:
+        """Drops entries whose caller has gone, and queues that are empty."""
+        self._queues = {
+            width: alive
+            for width, entries in self._queues.items()
+            if (alive := [entry for entry in entries if not entry.future.done()])
+        }
+
+    async def _run(
+        self, recogniser: WorkerPool[Recognise], width: int, entries: Sequence[_Entry]
+    ) -> None:
+        """Runs one batch, resolves its futures and makes the recogniser idle again."""
+        strips = [entry.strip for entry in entries]
         self.batches += 1
         self.strips += len(strips)
         self.columns += width * len(strips)
         started_s = time.perf_counter()
         try:
             texts = await recogniser.run(lambda one: one.read(strips, width))
-            if len(texts) != len(jobs):
-                raise RuntimeError(f"{len(jobs)} strips gave {len(texts)} texts")
+            if len(texts) != len(entries):
+                raise RuntimeError(f"{len(entries)} strips gave {len(texts)} texts")
         except asyncio.CancelledError:
-            for job in jobs:
-                job.future.cancel()
+            for entry in entries:
+                entry.future.cancel()
             raise
         except Exception as error:
-            self._tell(jobs, started_s, failed=type(error).__name__)
-            for job in jobs:
-                if not job.future.done():
-                    job.future.set_exception(error)
+            self._report(entries, started_s, failed=type(error).__name__)
+            for entry in entries:
+                if not entry.future.done():
+                    entry.future.set_exception(error)
         else:
-            self._tell(jobs, started_s)
-            for job, text in zip(jobs, texts, strict=True):
-                if not job.future.done():
-                    job.future.set_result(text)
+            self._report(entries, started_s)
+            for entry, text in zip(entries, texts, strict=True):
+                if not entry.future.done():
+                    entry.future.set_result(text)
         finally:
             self._idle.append(recogniser)
             if not self._closed:
                 self._dispatch()
 
-    def _tell(self, jobs: Sequence[_Job], started_s: float, failed: str = "") -> None:
+    def _report(self, entries: Sequence[_Entry], started_s: float, failed: str = "") -> None:
+        """Calls the observer with a run that is over."""
         run = Run(
             stage="recognise",
             start_s=started_s,
             end_s=time.perf_counter(),
-            shares=tuple(job.share for job in jobs),
-            # Whoever is idle takes what is there: no batch waits for company.
+            items=tuple(entry.origin for entry in entries),
+            # An idle recogniser takes what is there: no batch is held open.
             closed="idle",
             failed=failed,
         )

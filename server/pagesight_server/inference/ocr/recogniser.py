@@ -1,7 +1,7 @@
-"""Strips to texts: one batch, one run.
+"""Strips to texts: one run of the recognition graph per batch.
 
-    strips of up to W pixels ──┐
-    0 right of each ───────────┴─> graph -> indices, confidences -> CTC -> text, mean confidence
+    strips up to W pixels wide ──┐
+    zeros right of each ─────────┴─> graph -> indices, confidences -> CTC -> text, mean confidence
 
 Normalisation and arg-max are inside the graph, so only indices leave it.
 """
@@ -22,11 +22,11 @@ from pagesight_server.inference.settings import Compute
 
 
 class Text(NamedTuple):
-    """What a strip says."""
+    """The text of a strip."""
 
     text: str
     confidence: float
-    """Mean probability of its characters; 0 for none."""
+    """Mean probability of its characters, 0 to 1; 0 where there are none."""
 
 
 class Recogniser:
@@ -45,7 +45,12 @@ class Recogniser:
         self.graph = Graph(bundle.file("recognition.onnx"), compute)
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
-        """Reads strips, padded to a width; text and confidence of each, in order."""
+        """Reads strips padded to a width; one text per strip, in order.
+
+        Args:
+            strips: Each 48 x at most `width` x 3.
+            width: The padded width in pixels.
+        """
         crops = np.zeros((len(strips), self._height, width, 3), np.uint8)
         widths = np.empty(len(strips), np.int64)
         for slot, strip in enumerate(strips):
@@ -58,12 +63,12 @@ class Recogniser:
         ]
 
     def warm(self, shapes: Iterable[tuple[int, int]]) -> None:
-        """Runs once at each batch size and width, so that no request waits for a first run."""
+        """Runs each (batch size, width) once, so that no request waits for a first run."""
         for size, width in shapes:
             self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
 
     def _text(self, indices: NDArray[np.int64], confidences: NDArray[np.float32]) -> Text:
-        """Greedy CTC: repeats collapse, blanks go."""
+        """Greedy CTC decoding: repeats collapse, blanks are dropped."""
         keep = indices != self._blank
         keep[1:] &= indices[1:] != indices[:-1]
         text = "".join(self._characters[i] for i in indices[keep])

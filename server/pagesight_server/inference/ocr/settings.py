@@ -1,6 +1,7 @@
-"""What reading may cost and how close it keeps to the library: measured choices, one place.
+"""Settings of OCR: what it may cost, and how close it keeps to the library. Each was measured.
 
-`make bench-ocr SCREENS=DIR` measures them; `ARGS='--reread-below 0.9 --max-columns 1920'` others.
+`make bench-ocr SCREENS=DIR` repeats that; `ARGS='--reread-below 0.9 --max-columns 1920'` tries
+other values.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ WIDTHS = (
     *range(704, 1281, 64),
     *range(1408, 2049, 128),
 )
+"""Padded widths of lines in pixels: see `OcrSettings.widths`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +61,11 @@ class OcrSettings:
 
     sizes: tuple[int, ...] = ()
     """Batch sizes that recognition runs at, ascending from 1, so that a CUDA session meets few
-    shapes; all are run before the first request. None: any size, nothing is run ahead."""
+    shapes; all are run before the first request. Empty: any size, and no warm-up."""
 
     cache_entries: int = 4096
-    """Recognised lines remembered by their pixels, about 300 bytes each: icons, status bars and
-    labels come again in every screenshot of an app. 0 switches it off."""
+    """Entries of the LRU cache of recognised lines, keyed by their pixels, about 300 bytes each:
+    icons, status bars and labels recur in every screenshot of an app. 0 switches it off."""
 
     max_enlarged_px: int = 3_000_000
     """Pixels that a small picture is at most enlarged to before text is looked for; of a usual
@@ -90,19 +92,19 @@ class OcrSettings:
             raise ValueError(f"max_columns must be at least {self.widths[0]}, the least width")
 
     def width(self, pixels: int) -> int:
-        """The width that a line of so many pixels is padded to."""
+        """The width that a line is padded to, from its own width; both in pixels."""
         at = bisect_left(self.widths, pixels)
         if at < len(self.widths):
             return self.widths[at]
         return -(-pixels // self.widths[-1]) * self.widths[-1]
 
     def count(self, width: int, waiting: int) -> int:
-        """How many of so many waiting lines of a width go in one batch; 1 always may."""
+        """How many of the waiting lines of a width go in one batch: at least one."""
         most = max(1, min(waiting, self.max_columns // width))
         return max((size for size in self.sizes if size <= most), default=most)
 
     def shapes(self) -> Iterator[tuple[int, int]]:
-        """Every batch size with every width that it comes in."""
+        """Every (batch size, width) that can occur."""
         for width, size in itertools.product(self.widths, self.sizes):
             if size == self.count(width, size):
                 yield size, width
@@ -110,27 +112,27 @@ class OcrSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LibraryNumbers:
-    """Of the library's own numbers, which a bundle repeats, those that the engine needs."""
+    """Parameters of the library that the engine needs; a bundle repeats them."""
 
     longest_px: int = 2000
-    """Side that larger pictures are shrunk to."""
+    """Longer side in pixels that larger pictures are scaled down to."""
 
     batch: int = 6
-    """Lines of one picture that are padded alike, to the widest of them."""
+    """Lines in one batch of the library, all padded to the widest of them."""
 
     padded_px: int = 320
-    """Width that lines are padded to at least."""
+    """Least padded width in pixels."""
 
     min_confidence: float = 0.5
-    """Lines that are less sure are dropped."""
+    """Confidence below which a line is dropped, 0 to 1."""
 
 
 def library_widths(widths: Sequence[int], library: LibraryNumbers) -> list[int]:
-    """What the library pads each line of a picture to: sorted, in batches, to the widest.
+    """The padded width of each line of a picture in the library: sorted, batched, to the widest.
 
     Args:
-        widths: Of the lines, in pixels.
-        library: Its numbers.
+        widths: The widths of the lines in pixels.
+        library: The library's parameters.
     """
     order = sorted(range(len(widths)), key=widths.__getitem__)
     padded = [0] * len(widths)

@@ -1,9 +1,9 @@
-"""Tall pictures in parts, so that text keeps the height it has on a screen.
+"""Cuts tall pictures into bands, so that text keeps the height it has on a screen.
 
     1080 x 8000 ──cut──> four bands of 1080 x 2430, overlapping ──detect each──> regions
                                                           regions ──join──> each line once
 
-A line that a cut goes through is found twice: in part by the band whose end it lies at, and
+A line that a cut goes through is found twice: in part by the band whose edge it touches, and
 whole by the band that has it further inside. The one further inside is kept.
 
 Wide pictures are never cut, since a line of text would be: they are shrunk, as in the library.
@@ -19,34 +19,35 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.text.reading import Box
 
 PHONE = 2.25
-"""Height over width of a usual phone: what the models' text sizes are made for."""
+"""Height over width of a usual phone, whose text sizes the models were trained for."""
 
 OVERLAP = 0.25
-"""Of the width: more than any line's height, so that each line is whole in some band."""
+"""Overlap of two bands as a share of the width: more than the height of any line, so that each
+line is whole in some band."""
 
 
 class Band(NamedTuple):
-    """Rows of a picture, bottom exclusive."""
+    """Rows of pixels from `top` to `bottom`, bottom exclusive."""
 
     top: int
     bottom: int
 
 
 class Region(NamedTuple):
-    """Where text is, and its pixels as the recogniser takes them."""
+    """One line of text: its box, and its pixels as the recogniser takes them."""
 
     box: Box
-    """In the picture that was searched."""
+    """In pixels of the picture, or of the band, that was searched."""
     strip: Pixels
     """48 x width x 3, BGR, turned upright."""
 
 
 def cut(height_px: int, width_px: int, *, longest_px: int, narrowest_px: int) -> list[Band]:
-    """Bands to look at one by one; one band, the whole, for all but tall pictures.
+    """The bands to search one by one; a single band, the whole, for all but tall pictures.
 
     Args:
-        height_px: Of the picture.
-        width_px: Of the picture.
+        height_px: Height of the picture.
+        width_px: Width of the picture.
         longest_px: The side that detection shrinks larger pictures to.
         narrowest_px: Width that shrinking may leave; a narrower picture is not shrunk at all.
     """
@@ -62,17 +63,17 @@ def cut(height_px: int, width_px: int, *, longest_px: int, narrowest_px: int) ->
     return [Band(top, top + span) for top in tops]
 
 
-def join(found: Sequence[tuple[Band, Sequence[Region]]]) -> list[Region]:
+def join(bands: Sequence[tuple[Band, Sequence[Region]]]) -> list[Region]:
     """The regions of all bands in the whole picture's coordinates, each once.
 
     Args:
-        found: Bands from top to bottom and what was found in each.
+        bands: Bands from top to bottom, each with the regions found in it.
     """
-    if len(found) == 1:
-        return list(found[0][1])
-    ends = {found[0][0].top, found[-1][0].bottom}
+    if len(bands) == 1:
+        return list(bands[0][1])
+    ends = {bands[0][0].top, bands[-1][0].bottom}
     inside: list[tuple[int, int, Region]] = []
-    for number, (band, regions) in enumerate(found):
+    for number, (band, regions) in enumerate(bands):
         for region in regions:
             left, top, right, bottom = region.box
             box = Box(left, top + band.top, right, bottom + band.top)

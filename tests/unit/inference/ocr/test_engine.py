@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.threads import Workers
+from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr.engine import Detect, owned
 from pagesight_server.inference.ocr.recogniser import Text
@@ -301,7 +301,7 @@ def test_pictures_read_at_once_read_as_each_alone(
 
 
 async def test_a_cancelled_reading_takes_its_strips_along_but_not_those_that_others_need() -> None:
-    class Here(Workers[Detect]):
+    class Here(WorkerPool[Detect]):
         async def run(self, work: Callable[[Detect], Result]) -> Result:
             return work(Detector())
 

@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.threads import Workers
+from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr.engine import owned
-from pagesight_server.inference.ocr.line_pool import Pool, Recognise
+from pagesight_server.inference.ocr.line_pool import LinePool, Recognise
 from pagesight_server.inference.ocr.recogniser import Text
 from pagesight_server.inference.ocr.settings import OcrSettings
 from tests.support import WAIT_S
@@ -66,9 +66,9 @@ def carried(pixels: Pixels) -> int:
     return high * 65536 + middle * 256 + low
 
 
-def pool(*recognisers: Recogniser, config: OcrSettings = SMALL) -> Pool:
-    workers: list[Workers[Recognise]] = [owned([one], name="test") for one in recognisers]
-    return Pool(workers, config)
+def pool(*recognisers: Recogniser, config: OcrSettings = SMALL) -> LinePool:
+    workers: list[WorkerPool[Recognise]] = [owned([one], name="test") for one in recognisers]
+    return LinePool(workers, config)
 
 
 async def settle() -> None:

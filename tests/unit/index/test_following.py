@@ -27,7 +27,9 @@ from pagesight_server.index.layered import nearest
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Vectors
-from pagesight_server.workflows.registry import Live
+from pagesight_server.workflows.knowledge_table import KnowledgeTable
+from pagesight_server.workflows.refresh import Refresher
+from pagesight_server.workflows.registry import Registry
 from tests.support.parts import BUNDLES, reading, unit
 
 LABELS = ["a", "b", "other_x"]
@@ -51,8 +53,8 @@ def picture(store: Gallery, number: int, dimension: int = 8) -> str:
     return content.image_id
 
 
-def live_of(store: Gallery, index_manager: IndexManager | None = None) -> Live:
-    return Live(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
+def registry_of(store: Gallery, index_manager: IndexManager | None = None) -> Registry:
+    return Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
 
 
 def same(followed: Snapshot, whole: Snapshot) -> None:
@@ -94,7 +96,14 @@ class Follower(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.store.close()
         self.store = Gallery(self.path)
-        self.live = live_of(self.store)
+        self.index_manager = IndexManager()
+        self.refresher = Refresher(
+            KnowledgeTable(),
+            self.store,
+            method="seed",
+            epsilon=0.05,
+            index_manager=self.index_manager,
+        )
         self.followed: Snapshot | None = None
 
     @rule(numbers=some, label=st.sampled_from(LABELS))
@@ -126,13 +135,13 @@ class Follower(RuleBasedStateMachine):
         vectors = self.followed.embeddings
         assert isinstance(vectors, Vectors)
         ids = [p.image_id for p in self.followed.pictures]
-        assert self.live._index_manager.rebuild("default", BUNDLES.encoder, ids, vectors).result()
+        assert self.index_manager.rebuild("default", BUNDLES.encoder, ids, vectors).result()
         assert vectors.changed == 0
 
     @rule()
     def follow(self) -> None:
         """Steps by several revisions when this comes seldom."""
-        self.followed = self.live._snapshot("default", self.followed)
+        self.followed = self.refresher.read_snapshot("default", self.followed)
         same(self.followed, self.store.snapshot())
 
     @invariant()
@@ -157,13 +166,13 @@ def store(tmp_path: Path) -> Gallery:
     return store
 
 
-def keeper_of(store: Gallery, **settings: float) -> IndexManager:
+def manager_of(store: Gallery, **settings: float) -> IndexManager:
     chosen = IndexSettings(kind="ivfpq", min_recall=settings.get("min_recall", 0.98))
     return IndexManager(chosen, Path(f"{store.path}.index"))
 
 
-def kind(live: Live) -> str:
-    vectors = live.get("default").snapshot.embeddings
+def kind(registry: Registry) -> str:
+    vectors = registry.get("default").snapshot.embeddings
     assert isinstance(vectors, Vectors)
     return vectors.layout.generation.base.kind
 
@@ -177,44 +186,44 @@ def kept_by(store: Gallery, vector: bytes) -> bool:
 async def test_a_gallery_answers_at_once_and_moves_to_codes_when_they_are_ready(
     store: Gallery,
 ) -> None:
-    live = live_of(store, keeper_of(store))
-    await live.refresh()
-    query = live.get("default").snapshot.embeddings[3]
-    before = live.get("default").method.search(query)
-    await live.settled()
-    assert kind(live) == "ivfpq"
-    after = live.get("default").method.search(query)
+    registry = registry_of(store, manager_of(store))
+    await registry.refresh()
+    query = registry.get("default").snapshot.embeddings[3]
+    before = registry.get("default").method.search(query)
+    await registry.settled()
+    assert kind(registry) == "ivfpq"
+    after = registry.get("default").method.search(query)
     assert after.rows.tolist() == before.rows.tolist()
     assert after.cosines.tolist() == before.cosines.tolist()
     store.close()
 
 
 async def test_what_was_enrolled_while_codes_were_made_is_found(store: Gallery) -> None:
-    live = live_of(store, keeper_of(store))
-    await live.refresh()
+    registry = registry_of(store, manager_of(store))
+    await registry.refresh()
     new = picture(store, 900, 16)
     store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
-    await live.refresh()
-    await live.settled()
-    assert kind(live) == "ivfpq"
-    snapshot = live.get("default").snapshot
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == "ivfpq"
+    snapshot = registry.get("default").snapshot
     (row,) = (i for i, p in enumerate(snapshot.pictures) if p.image_id == new)
-    assert live.get("default").method.search(snapshot.embeddings[row]).rows[0] == row
+    assert registry.get("default").method.search(snapshot.embeddings[row]).rows[0] == row
     store.close()
 
 
 async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
     store: Gallery,
 ) -> None:
-    live = live_of(store, keeper_of(store))
-    await live.refresh()
-    await live.settled()
-    gone = live.get("default").snapshot.pictures[0].image_id
+    registry = registry_of(store, manager_of(store))
+    await registry.refresh()
+    await registry.settled()
+    gone = registry.get("default").snapshot.pictures[0].image_id
     store.remove(Change(), [gone])
     new = picture(store, 900, 16)
     store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
 
-    again = live_of(store, keeper_of(store))
+    again = registry_of(store, manager_of(store))
     await again.refresh()
     assert kind(again) == "ivfpq"
     snapshot, whole = again.get("default").snapshot, store.snapshot()
@@ -223,7 +232,7 @@ async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
     vectors = snapshot.embeddings
     assert isinstance(vectors, Vectors)
     assert vectors.changed == 2
-    assert not again._building
+    assert not again._rebuilder.tasks
     store.close()
 
 
@@ -231,52 +240,53 @@ async def test_codes_that_find_too_little_are_said_and_not_used(
     store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
-    live = live_of(store, keeper_of(store, min_recall=1.0))
-    await live.refresh()
-    await live.settled()
-    assert kind(live) == "flat"
+    registry = registry_of(store, manager_of(store, min_recall=1.0))
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == "flat"
     assert "gallery default stays on its old index: IVF-PQ over 600 pictures" in caplog.text
-    await live.refresh()
-    assert not live._building
+    await registry.refresh()
+    assert not registry._rebuilder.tasks
     store.close()
 
 
 async def test_codes_that_were_refused_are_not_tried_again_at_every_change(
     store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = live_of(store, keeper_of(store))
-    await live.refresh()
-    await live.settled()
-    assert kind(live) == "ivfpq"
+    index_manager = manager_of(store)
+    registry = registry_of(store, index_manager)
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == "ivfpq"
     monkeypatch.setattr(IndexSettings, "is_due", lambda self, base, changed: changed > 0)
     monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
-    live._index_manager.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
+    index_manager.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
     for number in (900, 901):
         new = picture(store, number, 16)
         store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
-        await live.refresh()
-        await live.settled()
+        await registry.refresh()
+        await registry.settled()
     assert caplog.text.count("stays on its old index") == 1
-    assert kind(live) == "ivfpq"
+    assert kind(registry) == "ivfpq"
     store.close()
 
 
 async def test_where_the_disk_was_full_the_next_change_tries_again(
     store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = live_of(store, keeper_of(store))
+    registry = registry_of(store, manager_of(store))
     with monkeypatch.context() as full:
         room = shutil.disk_usage("/")._replace(free=0)
         full.setattr(shutil, "disk_usage", lambda path: room)
-        await live.refresh()
-        await live.settled()
-    assert kind(live) == "flat"
+        await registry.refresh()
+        await registry.settled()
+    assert kind(registry) == "flat"
     assert "gallery default stays on its old index: [Errno 28]" in caplog.text
     new = picture(store, 900, 16)
     store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
-    await live.refresh()
-    await live.settled()
-    assert kind(live) == "ivfpq"
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == "ivfpq"
     store.close()
 
 
@@ -285,11 +295,11 @@ async def test_kept_codes_that_find_less_than_is_asked_now_are_made_anew(
 ) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
-        live = live_of(store, keeper_of(store, min_recall=0.01))
-        await live.refresh()
-        await live.settled()
-        assert kind(live) == "ivfpq"
-    again = live_of(store, keeper_of(store, min_recall=0.98))
+        registry = registry_of(store, manager_of(store, min_recall=0.01))
+        await registry.refresh()
+        await registry.settled()
+        assert kind(registry) == "ivfpq"
+    again = registry_of(store, manager_of(store, min_recall=0.98))
     await again.refresh()
     assert kind(again) == "flat"
     assert "less than index.min_recall" in caplog.text
@@ -299,16 +309,16 @@ async def test_kept_codes_that_find_less_than_is_asked_now_are_made_anew(
 
 
 async def test_a_purge_leaves_no_vector_in_the_index(store: Gallery) -> None:
-    live = live_of(store, keeper_of(store))
-    await live.refresh()
-    await live.settled()
-    purged = live.get("default").snapshot.pictures[0].image_id
-    vector = live.get("default").snapshot.embeddings[0].astype(np.float16).tobytes()
+    registry = registry_of(store, manager_of(store))
+    await registry.refresh()
+    await registry.settled()
+    purged = registry.get("default").snapshot.pictures[0].image_id
+    vector = registry.get("default").snapshot.embeddings[0].astype(np.float16).tobytes()
     assert kept_by(store, vector)
     store.purge([purged], author="mei")
-    await live.refresh()
-    await live.settled()
-    assert kind(live) == "ivfpq"
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == "ivfpq"
     assert not kept_by(store, vector)
-    assert purged not in {p.image_id for p in live.get("default").snapshot.pictures}
+    assert purged not in {p.image_id for p in registry.get("default").snapshot.pictures}
     store.close()

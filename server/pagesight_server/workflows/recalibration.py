@@ -1,0 +1,76 @@
+"""Deferred refit: whitening and calibration of a changed gallery, in the background."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from pagesight_server.common.errors import NotFoundError
+from pagesight_server.common.tasks import SingleFlightTasks
+from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.snapshot import Snapshot
+from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.knowledge import load_calibration, load_knowledge
+from pagesight_server.workflows.knowledge_table import KnowledgeTable
+
+log = logging.getLogger(__name__)
+
+
+class Recalibrator:
+    """Deferred refit: refits whitening and calibration of a changed gallery in the background.
+
+    Until it is done, queries are answered by those of an earlier revision. Single-flight for each
+    gallery: a change during the work has it done once more, for the newest revision alone.
+
+    Args:
+        table: Where the knowledge comes from and goes.
+        store: Keeps the calibration of each revision.
+        method: How evidence is weighed.
+        epsilon: Share of known pages that may be rejected.
+    """
+
+    def __init__(
+        self, table: KnowledgeTable, store: Gallery, *, method: MethodName, epsilon: float
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._method: MethodName = method
+        self._epsilon = epsilon
+        self.tasks = SingleFlightTasks()
+        """One for each gallery that is being calibrated."""
+
+    def start(self, name: str) -> None:
+        """Begins, unless this gallery is being calibrated already."""
+        self.tasks.start(name, lambda: self._calibrate(name))
+
+    async def _calibrate(self, name: str) -> None:
+        calibrated: Snapshot | None = None
+        try:
+            while (knowledge := self._table.get(name)) and knowledge.snapshot is not calibrated:
+                await self._calibrate_revision(knowledge)
+                calibrated = knowledge.snapshot
+        except NotFoundError:
+            log.info("gallery %s was deleted before it was calibrated", name)
+        except Exception:
+            log.exception("gallery %s is answered by an earlier calibration", name)
+
+    async def _calibrate_revision(self, knowledge: Knowledge) -> None:
+        snapshot = knowledge.snapshot
+        calibration = await asyncio.to_thread(
+            load_calibration, self._store, snapshot, self._method, self._epsilon
+        )
+        if calibration is not None and knowledge.settled:
+            return
+        refitted = await asyncio.to_thread(
+            load_knowledge,
+            self._store,
+            snapshot.gallery,
+            self._method,
+            self._epsilon,
+            snapshot=snapshot,
+            before=knowledge,
+        )
+        async with self._table.writing:
+            if self._table.is_current(snapshot):
+                await self._table.put(snapshot.gallery, refitted)

@@ -1,0 +1,164 @@
+"""Follows the store: reads what changed in it into the table of knowledge.
+
+store ──revisions──> changed? ──snapshot, or changes since──> Knowledge ──put──> table
+└──> deleted? ──> entry dropped, index files deleted
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+from pagesight_server.common.errors import NotFoundError
+from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.snapshot import Snapshot
+from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.vectors import Vectors
+from pagesight_server.recognition.calibration import Calibration
+from pagesight_server.recognition.evidence import MethodName
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.knowledge import (
+    load_knowledge,
+    load_validated_calibration,
+    outdated_calibration_warning,
+)
+from pagesight_server.workflows.knowledge_table import KnowledgeTable
+
+log = logging.getLogger(__name__)
+
+MIN_REUSE_PICTURES = 100
+"""Minimum sample for reusing the previous calibration while recalibrating, in left-out pictures.
+Calibrating so many takes seconds, during which an acknowledged change would not be found; with
+fewer it takes less, and one picture more may move the threshold much."""
+
+
+class Refresher:
+    """Brings every gallery to the revision of the store, and drops those that it has no more.
+
+    Args:
+        table: Where the knowledge goes.
+        store: The truth.
+        method: How evidence is weighed.
+        epsilon: Share of known pages that may be rejected.
+        index_manager: How vectors are searched.
+    """
+
+    def __init__(
+        self,
+        table: KnowledgeTable,
+        store: Gallery,
+        *,
+        method: MethodName,
+        epsilon: float,
+        index_manager: IndexManager,
+    ) -> None:
+        self._table = table
+        self._store = store
+        self._method: MethodName = method
+        self._epsilon = epsilon
+        self._index_manager = index_manager
+        self._sweep_due = True
+        """Whether index files of deleted galleries may be left: at first of those that were
+        deleted while no server ran."""
+
+    async def refresh(self, on_swap: Callable[[Knowledge], None]) -> None:
+        """Reads what changed in the store since the last time.
+
+        Args:
+            on_swap: Called with each knowledge that is new, once queries are answered from it.
+        """
+        async with self._table.writing:
+            revisions = await asyncio.to_thread(self._store.revisions)
+            for name in self._table.copy().keys() - revisions.keys():
+                await self._drop(name)
+            for name, revision in revisions.items():
+                try:
+                    knowledge = await asyncio.to_thread(self._load, name, revision)
+                except NotFoundError:  # deleted since the revisions were read
+                    await self._drop(name)
+                    continue
+                if knowledge is None:
+                    continue
+                await self._table.put(name, knowledge)
+                on_swap(knowledge)
+                log.info("gallery %s is at revision %d", name, knowledge.snapshot.revision)
+                if warning := outdated_calibration_warning(knowledge):
+                    log.warning("gallery %s: %s", name, warning)
+            if self._sweep_due:
+                self._sweep_due = not await asyncio.to_thread(self._sweep)
+
+    def _load(self, name: str, revision: int) -> Knowledge | None:
+        """The knowledge of a gallery now; None where the table has it already. Blocks."""
+        before = self._table.get(name)
+        if before is not None and before.snapshot.revision == revision:
+            validated = load_validated_calibration(
+                self._store, before.snapshot, self._method, self._epsilon
+            )
+            used = before.calibration if before.calibration.source == "validation" else None
+            if validated == used:
+                return None
+        return load_knowledge(
+            self._store,
+            name,
+            self._method,
+            self._epsilon,
+            snapshot=self.read_snapshot(name, before.snapshot if before else None),
+            interim_calibration=_reusable_calibration(before),
+            before=before,
+        )
+
+    def read_snapshot(self, name: str, before: Snapshot | None) -> Snapshot:
+        """The present snapshot, from the changes since an earlier one where that is possible.
+
+        Args:
+            name: Which gallery.
+            before: An earlier snapshot; None reads it whole.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        if before is not None and before.pictures:
+            changes = self._store.changes(name, before.revision)
+            if changes is None:
+                self._index_manager.forget(name, before.encoder_bundle)
+            elif changes.bundles == before.bundles:
+                after = before.after(changes)
+                if after.pictures:  # Of nothing, not even the dimension is known.
+                    return after
+        snapshot = self._store.snapshot(name, rounded=True)
+        assert isinstance(snapshot.embeddings, Vectors)
+        vectors = self._index_manager.vectors(
+            name,
+            snapshot.encoder_bundle,
+            [picture.image_id for picture in snapshot.pictures],
+            snapshot.embeddings.layout.generation.halves,
+            self._store.purged(),
+        )
+        return replace(snapshot, embeddings=vectors)
+
+    async def _drop(self, name: str) -> None:
+        """Forgets a gallery that the store has no more, its index files included."""
+        knowledge = self._table.get(name)
+        if knowledge is None:
+            return
+        self._table.drop(name)
+        self._sweep_due = True
+        bundle = knowledge.snapshot.encoder_bundle
+        await asyncio.to_thread(self._index_manager.forget, name, bundle)
+        log.info("gallery %s was deleted", name)
+
+    def _sweep(self) -> bool:
+        """Deletes the index files of all galleries but those of the table, if it can now."""
+        entries = self._table.copy()
+        return self._index_manager.forget_all_but(
+            {name: knowledge.snapshot.encoder_bundle for name, knowledge in entries.items()}
+        )
+
+
+def _reusable_calibration(before: Knowledge | None) -> Calibration | None:
+    """The calibration that answers until a changed gallery has its own; None: make that first."""
+    if before is None or before.calibration.pictures < MIN_REUSE_PICTURES:
+        return None
+    return before.calibration
