@@ -180,7 +180,7 @@ docs: .venv/.done ## Write docs/client.md from the docstrings of the client
 
 # --- the contract -----------------------------------------------------------
 
-PROTOS := protos/pagesight/v1/classifier.proto protos/pagesight/v1/gallery.proto
+PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto)
 # What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
 generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \

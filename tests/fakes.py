@@ -1,13 +1,15 @@
 """A pagesight server without a model: real sockets, answers that tests can foresee.
 
     FakeServer ── FakeClassifier   the picture's bytes say what the answer is
-               └─ FakeGallery      a gallery in a dict, with the contract's refusals
+               └─ FakeGallery      galleries in dicts, with the contract's refusals
 
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
 b"hold ..." waits until the test calls `release()`; b"mute ..." is never answered.
 b"hang up" ends the stream with an error, b"leave" without one. b"break ..." does the first
 `breaks` times that it comes, b"shed ..." is shed the first `sheds` times; then they are answered.
+
+That both obey the contract is tested together with the real server: tests/contract.
 """
 
 from __future__ import annotations
@@ -15,13 +17,16 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import queue
+import re
 import threading
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
@@ -38,6 +43,7 @@ from pagesight.v1.gallery_pb2_grpc import (
 )
 from tests.support import WAIT_S
 
+R = TypeVar("R", bound=Any)
 _Replies: TypeAlias = (
     "queue.SimpleQueue[classifier_pb2.ClassifyStreamRequest | Literal['all read', 'over']]"
 )
@@ -70,9 +76,14 @@ def abort(context: grpc.ServicerContext, error: status_pb2.Status) -> NoReturn:
 
 
 class FakeClassifier(ClassifierServiceServicer):
-    """Answers what the bytes say, and counts what it owes to streams."""
+    """Answers what the bytes say, and counts what it owes to streams.
 
-    def __init__(self) -> None:
+    Args:
+        revision: The revision of a gallery.
+    """
+
+    def __init__(self, revision: Callable[[str], int]) -> None:
+        self._revision = revision
         self.queries: list[classifier_pb2.Query] = []
         self.most_owed = 0
         self.release_after: int | None = None
@@ -128,7 +139,7 @@ class FakeClassifier(ClassifierServiceServicer):
         if request.query.image.startswith((b"mute", b"hold")):
             with self._changed:
                 self._changed.wait_for(lambda: self._released, WAIT_S)
-        outcome = _outcome(request.query, self.retry_after_ms)
+        outcome = self._outcome(request.query)
         if isinstance(outcome, classifier_pb2.Classification):
             return classifier_pb2.ClassifyResponse(
                 request_id=request.request_id, classification=outcome
@@ -194,7 +205,7 @@ class FakeClassifier(ClassifierServiceServicer):
         self, request: classifier_pb2.ClassifyStreamRequest
     ) -> classifier_pb2.ClassifyStreamResponse:
         self._owe(-1)
-        outcome = _outcome(request.query, self.retry_after_ms)
+        outcome = self._outcome(request.query)
         if request.query.image.startswith(b"shed") and self.sheds:
             self.sheds -= 1
             why = "the queue is full"
@@ -205,6 +216,26 @@ class FakeClassifier(ClassifierServiceServicer):
             )
         return classifier_pb2.ClassifyStreamResponse(request_id=request.request_id, error=outcome)
 
+    def _outcome(
+        self, query: classifier_pb2.Query
+    ) -> classifier_pb2.Classification | status_pb2.Status:
+        if query.image.startswith(b"bad"):
+            message = "the picture is neither JPEG, PNG nor WebP"
+            return status(grpc.StatusCode.INVALID_ARGUMENT, message, "IMAGE_UNUSABLE")
+        if query.image.startswith(b"busy"):
+            full = "the queue is full"
+            code = grpc.StatusCode.RESOURCE_EXHAUSTED
+            return status(code, full, "OVERLOADED", self.retry_after_ms)
+        if query.gallery == "nowhere":
+            return _not_found('there is no gallery "nowhere"')
+        revision = self._revision(query.gallery or "default")
+        if query.min_revision > revision:
+            behind = f"the gallery is not at revision {query.min_revision} here yet"
+            if query.deadline_ms:
+                return status(grpc.StatusCode.DEADLINE_EXCEEDED, behind, "BUDGET_SPENT")
+            return status(grpc.StatusCode.UNAVAILABLE, behind, "REVISION_BEHIND", 20)
+        return _classification(query, revision)
+
     def _owe(self, count: int) -> None:
         with self._changed:
             self._owed += count
@@ -212,61 +243,112 @@ class FakeClassifier(ClassifierServiceServicer):
             self._changed.notify_all()
 
 
-def _outcome(
-    query: classifier_pb2.Query, retry_after_ms: int
-) -> classifier_pb2.Classification | status_pb2.Status:
-    if query.image.startswith(b"bad"):
-        message = "the picture is neither JPEG, PNG nor WebP"
-        return status(grpc.StatusCode.INVALID_ARGUMENT, message, "IMAGE_UNUSABLE")
-    if query.image.startswith(b"busy"):
-        return status(
-            grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full", "OVERLOADED", retry_after_ms
-        )
-    if query.gallery == "nowhere":
-        message = 'there is no gallery "nowhere"'
-        return status(grpc.StatusCode.NOT_FOUND, message, "NOT_FOUND")
+def _classification(query: classifier_pb2.Query, revision: int) -> classifier_pb2.Classification:
+    """What the bytes of a picture say."""
     label = query.image.decode(errors="replace")
     known = not label.startswith("other")
     closest = label if known else "dxm_user_info"
     lines = [
         classifier_pb2.MatchingLine(query_text="个人信息", gallery_text="个人信息", similarity=1.0)
     ]
+    score = 0.875 if known else 0.5
     candidates = [
         classifier_pb2.Candidate(
             label=name,
             score=score,
+            rank_score=score - 0.125,
+            terms=[
+                _term("LOOKS", 0.75, 0.5),
+                _term("STABLE_TEXT", score - 0.5, score - 0.625),
+                _term("MISSING_BRAND", -0.25, 0.0),
+            ],
             visual=0.75,
             textual=0.5,
             image_id="a1" * 32,
             matching_lines=lines if query.options.explain else [],
         )
-        for name, score in [(closest, 0.875 if known else 0.5), ("zsyh_user_info", 0.25)]
+        for name, score in [(closest, score), ("zsyh_user_info", 0.25)]
     ]
+    unsure = label.startswith("unsure")
     return classifier_pb2.Classification(
         label=label if known else "other",
         closest_label=closest,
-        score=candidates[0].score,
+        score=score,
         threshold=0.625,
+        doubt=0.5 if unsure else 0.125,
+        review=unsure,
+        review_reasons=[classifier_pb2.REVIEW_REASON_CLOSE_RUNNER_UP] if unsure else [],
         outputs=[label, "page"] if known else [],
-        review=label.startswith("unsure"),
         candidates=candidates[: query.options.top_k],
         reasons=["brand 度小满: visible"] if query.options.explain else [],
         gallery=query.gallery or "default",
-        revision=7,
+        revision=revision,
         encoder_bundle="builtin-1",
         ocr_bundle="" if query.options.ocr == classifier_pb2.OCR_MODE_OFF else "ppocr-6",
         stage_ms={"decode": 2.5, "total": 40.0},
     )
 
 
+def _term(name: str, score: float, rank_score: float) -> classifier_pb2.ScoreTerm:
+    number = classifier_pb2.ScoreTermName.Value(f"SCORE_TERM_NAME_{name}")
+    return classifier_pb2.ScoreTerm(name=number, score=score, rank_score=rank_score)
+
+
+_LABEL = re.compile(
+    r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,128}"
+)
+MAX_SOURCE_CHARS = 1_024
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+def _invalid(message: str) -> status_pb2.Status:
+    return status(grpc.StatusCode.INVALID_ARGUMENT, message, "REQUEST_INVALID")
+
+
+def _not_found(message: str) -> status_pb2.Status:
+    return status(grpc.StatusCode.NOT_FOUND, message, "NOT_FOUND")
+
+
+def _refusal(label: str, source: str = "") -> status_pb2.Status | None:
+    """Why a picture cannot be enrolled under a label, whatever it shows."""
+    if not _LABEL.fullmatch(label) or label != label.strip() or label in {".", ".."}:
+        return _invalid(f"{label!r} cannot be a label")
+    if len(source) > MAX_SOURCE_CHARS:
+        return _invalid(f"source has {len(source)} characters")
+    return None
+
+
+@dataclass
+class FakeState:
+    """One gallery."""
+
+    revision: int = 0
+    exists: bool = False
+    images: dict[str, str] = field(default_factory=dict)
+    """Label by image id."""
+    labels: dict[str, gallery_pb2.Label] = field(default_factory=dict)
+    """What is known of each label."""
+    history: list[gallery_pb2.Revision] = field(default_factory=list)
+    past: dict[int, tuple[dict[str, str], dict[str, gallery_pb2.Label]]] = field(
+        default_factory=lambda: {0: ({}, {})}
+    )
+    """Images and labels by revision."""
+    answers: dict[str, Any] = field(default_factory=dict)
+    """By request_id."""
+
+
 class FakeGallery(GalleryServiceServicer):
-    """Keeps labels by image id; pages hold two entries so that paging happens."""
+    """Galleries in memory; pages hold two entries so that paging happens."""
 
     def __init__(self) -> None:
-        self.images: dict[str, str] = {}
+        self.galleries: dict[str, FakeState] = {}
+        """By name; deleted ones stay, to go on from their last revision."""
         self.changes: list[gallery_pb2.Change] = []
+        """Those that were made, of all galleries."""
         self.sources: list[str] = []
-        self.labels: dict[str, gallery_pb2.Label] = {}
         self.page_size = 2
         self.refuse_next = 0
         """Changes to answer with UNAVAILABLE before one is made."""
@@ -276,9 +358,79 @@ class FakeGallery(GalleryServiceServicer):
         a cancelled call that its items are over, and only a moment later that it is."""
         self.enrol_ended = threading.Event()
 
+    def __getitem__(self, name: str) -> FakeState:
+        """A gallery; an empty one where there is none."""
+        return self.galleries.get(name, FakeState())
+
+    @property
+    def images(self) -> dict[str, str]:
+        """Label by image id, of the default gallery."""
+        return self["default"].images
+
+    @property
+    def labels(self) -> dict[str, gallery_pb2.Label]:
+        """What is known of each label of the default gallery."""
+        return self["default"].labels
+
+    # --- galleries ---
+
+    def ListGalleries(  # noqa: N802
+        self, request: gallery_pb2.ListGalleriesRequest, context: Any
+    ) -> gallery_pb2.ListGalleriesResponse:
+        """Lists by name."""
+        names = sorted(name for name, state in self.galleries.items() if state.exists)
+        page, token = self._page(names, request, context)
+        return gallery_pb2.ListGalleriesResponse(
+            galleries=map(self._shown, page), next_page_token=token
+        )
+
+    def GetGallery(  # noqa: N802
+        self, request: gallery_pb2.GetGalleryRequest, context: Any
+    ) -> gallery_pb2.GetGalleryResponse:
+        """Shows one."""
+        name, _ = self._find(request.gallery, context)
+        return gallery_pb2.GetGalleryResponse(gallery=self._shown(name))
+
+    def DeleteGallery(  # noqa: N802
+        self, request: gallery_pb2.DeleteGalleryRequest, context: Any
+    ) -> gallery_pb2.DeleteGalleryResponse:
+        """Deletes one."""
+        if not request.change.gallery:
+            abort(context, _invalid("change.gallery is empty"))
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.DeleteGalleryResponse]:
+            removed = len(state.images)
+            state.images, state.labels, state.answers = {}, {}, {}
+            state.exists = False
+            return f"deleted with {removed}", gallery_pb2.DeleteGalleryResponse(removed=removed)
+
+        return self._change(request.change, "DELETE", context, work)
+
+    def _shown(self, name: str) -> gallery_pb2.Gallery:
+        state = self.galleries[name]
+        labels = set(state.images.values())
+        return gallery_pb2.Gallery(
+            name=name,
+            revision=state.revision,
+            images=len(state.images),
+            labels=sum(not (label == "other" or label.startswith("other_")) for label in labels),
+            encoder_bundle="builtin-1",
+            ocr_bundle="ppocr-6",
+            calibration=gallery_pb2.Calibration(
+                threshold_with_text=0.625,
+                threshold_without_text=0.5,
+                epsilon=0.05,
+                source=gallery_pb2.CALIBRATION_SOURCE_GALLERY,
+                images=len(state.images),
+                revision=state.revision,
+            ),
+        )
+
+    # --- changes ---
+
     def Enrol(  # noqa: N802
         self, request_iterator: Iterator[gallery_pb2.EnrolRequest], context: Any
-    ) -> gallery_pb2.EnrolResponse:
+    ) -> Iterator[gallery_pb2.EnrolResponse]:
         """Adds what is not "bad"; nothing at all unless the items end properly."""
         left = threading.Event()
         for callback in (left.set, self.enrol_ended.set):
@@ -286,61 +438,199 @@ class FakeGallery(GalleryServiceServicer):
                 callback()
         header = next(request_iterator)
         if header.WhichOneof("message") != "header":
-            abort(context, status(grpc.StatusCode.INVALID_ARGUMENT, "no header", "REQUEST_INVALID"))
-        outcomes, added = [], {}
+            abort(context, _invalid("no header"))
+        items = []
         for message in request_iterator:
-            item = message.item
-            if item.image == b"too many":
+            if message.item.image == b"too many":
                 why = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", "LIMIT_REACHED")
                 abort(context, why)
-            if item.image.startswith(b"bad"):
-                why = status(grpc.StatusCode.INVALID_ARGUMENT, "not a picture", "IMAGE_UNUSABLE")
-                outcomes.append(gallery_pb2.EnrolOutcome(error=why))
-                continue
-            image_id = hashlib.sha256(item.image).hexdigest()
-            is_new = image_id not in self.images
-            added[image_id] = item.label
-            self.sources.append(item.source)
-            outcomes.append(gallery_pb2.EnrolOutcome(image_id=image_id, added=is_new))
+            items.append(message.item)
         if left.wait(WAIT_S if self.expects_to_be_left else 0):
-            return gallery_pb2.EnrolResponse()
-        self._begin(header.header, context)
-        self.images |= added
-        return gallery_pb2.EnrolResponse(revision=len(self.changes), outcomes=outcomes)
+            return
+        for done in range(len(items) + 1):
+            progress = gallery_pb2.Progress(done=done, total=len(items))
+            yield gallery_pb2.EnrolResponse(progress=progress)
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.EnrolResult]:
+            outcomes = [self._enrolled(item, state) for item in items]
+            added = sum(outcome.added for outcome in outcomes)
+            return f"enrolled {added}" if added else "", gallery_pb2.EnrolResult(outcomes=outcomes)
+
+        result = self._change(header.header, "ENROL", context, work, create=True)
+        yield gallery_pb2.EnrolResponse(result=result)
+
+    def _enrolled(self, item: gallery_pb2.EnrolItem, state: FakeState) -> gallery_pb2.EnrolOutcome:
+        label = _normal(item.label)
+        if item.image.startswith(b"bad"):
+            why = status(grpc.StatusCode.INVALID_ARGUMENT, "not a picture", "IMAGE_UNUSABLE")
+            return gallery_pb2.EnrolOutcome(error=why)
+        image_id = hashlib.sha256(item.image).hexdigest()
+        refusal = _refusal(label, item.source)
+        present = state.images.get(image_id)
+        if refusal is None and present not in (None, label):
+            why_not = f"the same picture is enrolled as {present!r}"
+            refusal = status(grpc.StatusCode.ALREADY_EXISTS, why_not, "OTHER_LABEL")
+        if refusal is not None:
+            return gallery_pb2.EnrolOutcome(image_id=image_id, error=refusal)
+        self.sources.append(item.source)
+        state.images[image_id] = label
+        return gallery_pb2.EnrolOutcome(image_id=image_id, added=present is None)
 
     def Remove(  # noqa: N802
         self, request: gallery_pb2.RemoveRequest, context: Any
     ) -> gallery_pb2.RemoveResponse:
         """Takes images out."""
-        self._check(request.image_ids, context)
-        self._begin(request.change, context)
-        for image_id in request.image_ids:
-            del self.images[image_id]
-        return gallery_pb2.RemoveResponse(
-            revision=len(self.changes), removed=len(request.image_ids)
-        )
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.RemoveResponse]:
+            self._check(request.image_ids, state, context)
+            for image_id in request.image_ids:
+                del state.images[image_id]
+            removed = len(request.image_ids)
+            return f"removed {removed}", gallery_pb2.RemoveResponse(removed=removed)
+
+        return self._change(request.change, "REMOVE", context, work)
 
     def Relabel(  # noqa: N802
         self, request: gallery_pb2.RelabelRequest, context: Any
     ) -> gallery_pb2.RelabelResponse:
         """Gives images another label."""
-        self._check(request.image_ids, context)
-        self._begin(request.change, context)
-        self.images |= dict.fromkeys(request.image_ids, request.label)
-        return gallery_pb2.RelabelResponse(
-            revision=len(self.changes), relabelled=len(request.image_ids)
-        )
+        label = _normal(request.label)
+        if (refusal := _refusal(label)) is not None:
+            abort(context, refusal)
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.RelabelResponse]:
+            self._check(request.image_ids, state, context)
+            others = [i for i in request.image_ids if state.images[i] != label]
+            state.images |= dict.fromkeys(others, label)
+            summary = f"relabelled {len(others)}" if others else ""
+            return summary, gallery_pb2.RelabelResponse(relabelled=len(others))
+
+        return self._change(request.change, "RELABEL", context, work)
+
+    def Rollback(  # noqa: N802
+        self, request: gallery_pb2.RollbackRequest, context: Any
+    ) -> gallery_pb2.RollbackResponse:
+        """Goes back to any revision."""
+        if not request.HasField("to_revision"):
+            abort(context, _invalid("to_revision is absent"))
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.RollbackResponse]:
+            if request.to_revision not in state.past:
+                abort(context, _not_found(f"there is no revision {request.to_revision}"))
+            images, labels = state.past[request.to_revision]
+            restored = sum(state.images.get(i) != label for i, label in images.items())
+            removed = len(state.images.keys() - images.keys())
+            state.images, state.labels = dict(images), dict(labels)
+            response = gallery_pb2.RollbackResponse(restored=restored, removed=removed)
+            return f"rolled back to {request.to_revision}", response
+
+        return self._change(request.change, "ROLLBACK", context, work)
+
+    def SetLabels(  # noqa: N802
+        self, request: gallery_pb2.SetLabelsRequest, context: Any
+    ) -> gallery_pb2.SetLabelsResponse:
+        """Sets what the mask names, or without one what is not empty."""
+        fields = ("brands", "outputs")
+        masked = set(request.update_mask.paths)
+        if masked - {*fields, "*"}:
+            abort(context, _invalid(f"update_mask names {masked}"))
+        if "*" in masked:
+            masked = set(fields)
+        names = [_normal(row.label) for row in request.labels]
+        for row in request.labels:
+            refusal = _refusal(_normal(row.label))
+            if refusal is None and not all(n.strip() for n in (*row.brands, *row.outputs)):
+                refusal = _invalid("a name is empty")
+            if refusal is not None or len(set(names)) < len(names):
+                abort(context, refusal or _invalid("a label is named twice"))
+
+        def work(state: FakeState) -> tuple[str, gallery_pb2.SetLabelsResponse]:
+            for label in names:
+                if label not in state.images.values():
+                    abort(context, _not_found(f'the gallery has no label "{label}"'))
+            changed = 0
+            for label, row in zip(names, request.labels, strict=True):
+                before = state.labels.get(label, gallery_pb2.Label(label=label))
+                after = gallery_pb2.Label()
+                after.CopyFrom(before)
+                for name in fields:
+                    given = [_normal(value) for value in getattr(row, name)]
+                    if name in masked if request.HasField("update_mask") else given:
+                        del getattr(after, name)[:]
+                        getattr(after, name).extend(given)
+                changed += after != before
+                state.labels[label] = after
+            return f"set {changed}" if changed else "", gallery_pb2.SetLabelsResponse()
+
+        return self._change(request.change, "SET_LABELS", context, work)
+
+    def _change(
+        self,
+        change: gallery_pb2.Change,
+        kind: str,
+        context: Any,
+        work: Callable[[FakeState], tuple[str, R]],
+        *,
+        create: bool = False,
+    ) -> R:
+        """Makes a change once: `work` returns what it did, nothing if nothing, and the response."""
+        if self.refuse_next:
+            self.refuse_next -= 1
+            self.refused.append(change)
+            abort(context, status(grpc.StatusCode.UNAVAILABLE, "not now", "SHUTTING_DOWN"))
+        name = _normal(change.gallery) or "default"
+        state = self.galleries.get(name, FakeState())
+        if change.request_id in state.answers:
+            answer: R
+            asked, answer = state.answers[change.request_id]
+            if asked != kind:
+                abort(context, _invalid("request_id was used for another kind of change"))
+            return answer
+        if not state.exists and not create:
+            abort(context, _not_found(f'there is no gallery "{name}"'))
+        now = state.revision if state.exists else 0
+        if change.HasField("expected_revision") and change.expected_revision != now:
+            if change.expected_revision < 0:
+                abort(context, _invalid("expected_revision is negative"))
+            why = f"the gallery is at revision {now}"
+            abort(context, status(grpc.StatusCode.ABORTED, why, "REVISION_MOVED"))
+        existed, state.exists = state.exists, True
+        summary, response = work(state)
+        if summary:
+            state.revision += 1
+            state.past[state.revision] = (dict(state.images), dict(state.labels))
+            state.history.append(
+                gallery_pb2.Revision(
+                    revision=state.revision,
+                    made_at=_stamp(state.revision),
+                    author=change.author,
+                    kind=gallery_pb2.RevisionKind.Value(f"REVISION_KIND_{kind}"),
+                    summary=summary,
+                    images=len(state.images),
+                )
+            )
+            self.galleries[name] = state
+            self.changes.append(change)
+        elif not existed:
+            state.exists = False
+        response.revision = state.revision if summary or existed else 0
+        if change.request_id and (summary or existed):
+            state.answers[change.request_id] = (kind, response)
+        return response
+
+    # --- reading ---
 
     def ListImages(  # noqa: N802
         self, request: gallery_pb2.ListImagesRequest, context: Any
     ) -> gallery_pb2.ListImagesResponse:
         """Lists by label and id."""
-        rows = sorted((label, image_id) for image_id, label in self.images.items())
-        rows = [row for row in rows if request.label in ("", row[0])]
-        begin = int(request.page_token or 0)
-        end = begin + (request.page_size or self.page_size)
+        _, state = self._find(request.gallery, context)
+        rows = sorted((label, image_id) for image_id, label in state.images.items())
+        page, token = self._page(
+            [row for row in rows if _normal(request.label) in ("", row[0])], request, context
+        )
         return gallery_pb2.ListImagesResponse(
-            revision=len(self.changes),
+            revision=state.revision,
             images=[
                 gallery_pb2.Image(
                     image_id=image_id,
@@ -353,78 +643,48 @@ class FakeGallery(GalleryServiceServicer):
                     height_px=2400,
                     text_lines=27,
                 )
-                for label, image_id in rows[begin:end]
+                for label, image_id in page
             ],
-            next_page_token=str(end) if end < len(rows) else "",
+            next_page_token=token,
         )
 
     def ListHistory(  # noqa: N802
         self, request: gallery_pb2.ListHistoryRequest, context: Any
     ) -> gallery_pb2.ListHistoryResponse:
         """Lists the changes, newest first."""
-        numbers = list(range(len(self.changes), 0, -1))
-        begin = int(request.page_token or 0)
-        end = begin + (request.page_size or self.page_size)
-        return gallery_pb2.ListHistoryResponse(
-            revisions=[
-                gallery_pb2.Revision(
-                    revision=number,
-                    made_at=_stamp(number),
-                    author=self.changes[number - 1].author,
-                    kind="enrol",
-                    summary=f"enrolled {number} pictures of dxm_user_info",
-                    images=number,
-                )
-                for number in numbers[begin:end]
-            ],
-            next_page_token=str(end) if end < len(numbers) else "",
-        )
-
-    def Rollback(  # noqa: N802
-        self, request: gallery_pb2.RollbackRequest, context: Any
-    ) -> gallery_pb2.RollbackResponse:
-        """Goes back to the empty gallery, the only revision it remembers."""
-        if request.to_revision > len(self.changes):
-            why = f"there is no revision {request.to_revision}"
-            abort(context, status(grpc.StatusCode.NOT_FOUND, why, "NOT_FOUND"))
-        self._begin(request.change, context)
-        removed = len(self.images)
-        self.images.clear()
-        return gallery_pb2.RollbackResponse(revision=len(self.changes), restored=0, removed=removed)
+        _, state = self._find(request.gallery, context)
+        page, token = self._page(state.history[::-1], request, context)
+        return gallery_pb2.ListHistoryResponse(revisions=page, next_page_token=token)
 
     def GetLabels(  # noqa: N802
         self, request: gallery_pb2.GetLabelsRequest, context: Any
     ) -> gallery_pb2.GetLabelsResponse:
         """Reads every label."""
+        _, state = self._find(request.gallery, context)
         rows = []
-        for label in sorted(set(self.images.values())):
+        for label in sorted(set(state.images.values())):
             row = gallery_pb2.Label(label=label)
-            row.MergeFrom(self.labels.get(label, row))
-            row.images = list(self.images.values()).count(label)
+            row.MergeFrom(state.labels.get(label, row))
+            row.images = list(state.images.values()).count(label)
             rows.append(row)
-        return gallery_pb2.GetLabelsResponse(revision=len(self.changes), labels=rows)
-
-    def SetLabels(  # noqa: N802
-        self, request: gallery_pb2.SetLabelsRequest, context: Any
-    ) -> gallery_pb2.SetLabelsResponse:
-        """Replaces what is known of the labels that are named."""
-        for row in request.labels:
-            if row.label not in self.images.values():
-                why = f'the gallery has no label "{row.label}"'
-                abort(context, status(grpc.StatusCode.NOT_FOUND, why, "NOT_FOUND"))
-        self._begin(request.change, context)
-        self.labels |= {row.label: row for row in request.labels}
-        return gallery_pb2.SetLabelsResponse(revision=len(self.changes))
+        return gallery_pb2.GetLabelsResponse(revision=state.revision, labels=rows)
 
     def Diagnose(  # noqa: N802
         self, request: gallery_pb2.DiagnoseRequest, context: Any
-    ) -> gallery_pb2.DiagnoseResponse:
+    ) -> Iterator[gallery_pb2.DiagnoseResponse]:
         """Doubts the first image, holds all for the same, and finds every label thin."""
-        ids = sorted(self.images)
+        _, state = self._find(request.gallery, context)
+        if request.max_images < 0:
+            abort(context, _invalid("max_images is negative"))
+        ids = sorted(state.images)
+        examined = min(len(ids), request.max_images or 2000)
+        for done in range(examined + 1):
+            progress = gallery_pb2.Progress(done=done, total=examined)
+            yield gallery_pb2.DiagnoseResponse(progress=progress)
         suspects = [
             gallery_pb2.Suspect(
                 image_id=image_id,
-                label=self.images[image_id],
+                label=state.images[image_id],
                 suggested_label="<other page>",
                 own_score=0.25,
                 suggested_score=0.75,
@@ -435,59 +695,72 @@ class FakeGallery(GalleryServiceServicer):
             )
             for image_id in ids[:1]
         ]
-        alike = [gallery_pb2.LabelledImage(image_id=i, label=self.images[i]) for i in ids]
-        return gallery_pb2.DiagnoseResponse(
-            revision=len(self.changes),
+        alike = [gallery_pb2.LabelledImage(image_id=i, label=state.images[i]) for i in ids]
+        result = gallery_pb2.Diagnosis(
+            revision=state.revision,
             images=len(ids),
-            examined=min(len(ids), request.max_images or 2000),
+            examined=examined,
             suspects=suspects,
             duplicates=[gallery_pb2.DuplicateGroup(images=alike)] if len(alike) > 1 else [],
             labels=[
                 gallery_pb2.LabelHealth(
                     label=label, images=1, distinct_images=1, unseen_bound=0.95, few=True
                 )
-                for label in sorted(set(self.images.values()))
+                for label in sorted(set(state.images.values()))
             ],
             rejection_bound=0.5,
         )
+        yield gallery_pb2.DiagnoseResponse(result=result)
 
     def SuggestBrands(  # noqa: N802
         self, request: gallery_pb2.SuggestBrandsRequest, context: Any
-    ) -> gallery_pb2.SuggestBrandsResponse:
+    ) -> Iterator[gallery_pb2.SuggestBrandsResponse]:
         """Proposes 度小满 for every label."""
-        labels = self.GetLabels(gallery_pb2.GetLabelsRequest(), context)
+        asked = gallery_pb2.GetLabelsRequest(gallery=request.gallery)
+        labels = self.GetLabels(asked, context)
+        for done in (0, 1):
+            progress = gallery_pb2.Progress(done=done, total=1)
+            yield gallery_pb2.SuggestBrandsResponse(progress=progress)
         name = gallery_pb2.BrandSuggestion(text="度小满", reason="a title", images=1)
-        return gallery_pb2.SuggestBrandsResponse(
+        result = gallery_pb2.BrandSuggestions(
             revision=labels.revision,
             labels=[
                 gallery_pb2.LabelSuggestions(label=row.label, known=row, suggestions=[name])
                 for row in labels.labels
             ],
         )
+        yield gallery_pb2.SuggestBrandsResponse(result=result)
 
     def GetImage(  # noqa: N802
         self, request: gallery_pb2.GetImageRequest, context: Any
     ) -> gallery_pb2.GetImageResponse:
         """Says which picture of which size it would be."""
-        self._check([request.image_id], context)
+        _, state = self._find(request.gallery, context)
+        self._check([request.image_id], state, context)
         data = f"{request.image_id} at {request.max_side_px}".encode()
         return gallery_pb2.GetImageResponse(image=data)
 
-    def _begin(self, change: gallery_pb2.Change, context: Any) -> None:
-        if self.refuse_next:
-            self.refuse_next -= 1
-            self.refused.append(change)
-            abort(context, status(grpc.StatusCode.UNAVAILABLE, "not now", "SHUTTING_DOWN"))
-        if change.expected_revision not in (0, len(self.changes)):
-            why = f"the gallery is at revision {len(self.changes)}"
-            abort(context, status(grpc.StatusCode.ABORTED, why, "REVISION_MOVED"))
-        self.changes.append(change)
+    def _find(self, name: str, context: Any) -> tuple[str, FakeState]:
+        name = _normal(name) or "default"
+        state = self.galleries.get(name)
+        if state is None or not state.exists:
+            abort(context, _not_found(f'there is no gallery "{name}"'))
+        return name, state
 
-    def _check(self, image_ids: Any, context: Any) -> None:
+    def _page(self, rows: list[Any], request: Any, context: Any) -> tuple[list[Any], str]:
+        """The rows that are asked for, and where the next page begins."""
+        if request.page_size < 0:
+            abort(context, _invalid("page_size is negative"))
+        begin = int(request.page_token or 0)
+        end = begin + (request.page_size or self.page_size)
+        return rows[begin:end], str(end) if end < len(rows) else ""
+
+    def _check(self, image_ids: Iterable[str], state: FakeState, context: Any) -> None:
+        if not image_ids:
+            abort(context, _invalid("image_ids is empty"))
         for image_id in image_ids:
-            if image_id not in self.images:
-                why = f"there is no image {image_id}"
-                abort(context, status(grpc.StatusCode.NOT_FOUND, why, "NOT_FOUND"))
+            if image_id not in state.images:
+                abort(context, _not_found(f"there is no image {image_id}"))
 
 
 def _stamp(minute: int) -> timestamp_pb2.Timestamp:
@@ -500,8 +773,8 @@ class FakeServer:
     """Both services on a free loopback port, for the time of a `with`."""
 
     def __init__(self) -> None:
-        self.classifier = FakeClassifier()
         self.gallery = FakeGallery()
+        self.classifier = FakeClassifier(lambda name: self.gallery[name].revision)
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="fake-server")
         self._server = grpc.server(
             self._pool,

@@ -41,6 +41,7 @@ class AsyncClient(AsyncGalleryCalls):
         deadline_ms: int | None = None,
         priority: Priority | None = None,
         traceparent: str | None = None,
+        min_revision: int | None = None,
     ) -> Classification:
         """Tells which known page one screenshot shows, or `other`; see `Client.classify`."""
         template = _requests.query(
@@ -52,6 +53,7 @@ class AsyncClient(AsyncGalleryCalls):
                 deadline_ms=deadline_ms,
                 priority=priority,
                 traceparent=traceparent,
+                min_revision=min_revision,
             )
         )
         request = _requests.classify(template, await read_image(image))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from typing import Unpack
 
 import grpc
@@ -15,13 +15,17 @@ from pagesight._aio_stream import as_async
 from pagesight._connection import AsyncConnection
 from pagesight._results import (
     ChangeOptions,
+    DeleteResult,
     Diagnosis,
     EnrolItem,
     EnrolResult,
+    GalleryInfo,
     ImageInfo,
+    LabelField,
     LabelInfo,
     Labels,
     LabelSuggestions,
+    Progress,
     RelabelResult,
     RemoveResult,
     RevisionInfo,
@@ -39,6 +43,7 @@ class AsyncGalleryCalls(AsyncConnection):
         items: Iterable[EnrolItem] | AsyncIterable[EnrolItem],
         *,
         timeout_s: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
         **change: Unpack[ChangeOptions],
     ) -> EnrolResult:
         """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
@@ -46,7 +51,7 @@ class AsyncGalleryCalls(AsyncConnection):
         longest_s = math.inf if timeout_s is None else timeout_s
 
         async def attempt(left_s: float) -> EnrolResult:
-            return await self._enrol(items, _requests.Upload(made), left_s)
+            return await self._enrol(items, _requests.Upload(made), left_s, progress)
 
         if isinstance(items, Sequence):
             return await self._repeated(attempt, longest_s)
@@ -57,6 +62,7 @@ class AsyncGalleryCalls(AsyncConnection):
         items: Iterable[EnrolItem] | AsyncIterable[EnrolItem],
         upload: _requests.Upload,
         timeout_s: float,
+        progress: Callable[[Progress], None] | None,
     ) -> EnrolResult:
         call = self._gallery.Enrol(
             timeout=None if timeout_s == math.inf else timeout_s,
@@ -73,7 +79,7 @@ class AsyncGalleryCalls(AsyncConnection):
                 await call.done_writing()
             except asyncio.InvalidStateError:
                 pass  # The call is over already; its result says why.
-            return upload.result(await call)
+            return upload.result(await _replies.last_async(call, progress))
         except grpc.RpcError as error:
             raise await ending.error(error) from error
         finally:
@@ -98,11 +104,46 @@ class AsyncGalleryCalls(AsyncConnection):
         request = _requests.rollback(to_revision, change)
         return await self._call(self._gallery.Rollback, request, _replies.rolled_back)
 
+    async def delete_gallery(
+        self,
+        gallery: str,
+        *,
+        author: str = "",
+        request_id: str = "",
+        expected_revision: int | None = None,
+    ) -> DeleteResult:
+        """Deletes a gallery: nothing of it is found any more until it is enrolled anew."""
+        change = ChangeOptions(
+            author=author, request_id=request_id, expected_revision=expected_revision
+        )
+        request = _requests.delete_gallery(gallery, change)
+        return await self._call(self._gallery.DeleteGallery, request, _replies.deleted)
+
+    async def list_galleries(self, *, page_size: int = 0) -> AsyncGenerator[GalleryInfo, None]:
+        """Yields the galleries of the server by name, fetching page after page."""
+        request = messages.ListGalleriesRequest(page_size=page_size)
+        while True:
+            page = await self._call(self._gallery.ListGalleries, request, _replies.as_it_is)
+            for message in page.galleries:
+                yield _replies.gallery_info(message)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def get_gallery(self, *, gallery: str = "") -> GalleryInfo:
+        """Shows one gallery: how large it is, what made it, where `other` begins."""
+        request = messages.GetGalleryRequest(gallery=gallery)
+        return await self._call(self._gallery.GetGallery, request, _replies.gallery_shown)
+
     async def set_labels(
-        self, labels: Iterable[LabelInfo], **change: Unpack[ChangeOptions]
+        self,
+        labels: Iterable[LabelInfo],
+        *,
+        fields: Iterable[LabelField] | None = None,
+        **change: Unpack[ChangeOptions],
     ) -> SetLabelsResult:
-        """Replaces what is known of these labels; others stay as they are."""
-        request = _requests.set_labels(labels, change)
+        """Sets what is known of these labels, as `Client.set_labels` does."""
+        request = _requests.set_labels(labels, fields, change)
         return await self._call(self._gallery.SetLabels, request, _replies.labels_set)
 
     async def get_labels(self, *, gallery: str = "") -> Labels:
@@ -136,15 +177,27 @@ class AsyncGalleryCalls(AsyncConnection):
                 return
             request.page_token = page.next_page_token
 
-    async def diagnose(self, *, gallery: str = "", max_images: int = 0) -> Diagnosis:
+    async def diagnose(
+        self,
+        *,
+        gallery: str = "",
+        max_images: int = 0,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Diagnosis:
         """Looks for what may be wrong with a gallery, and changes nothing."""
         request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
-        return await self._call(self._gallery.Diagnose, request, _replies.diagnosis)
+        return await self._call_with_progress(
+            self._gallery.Diagnose, request, _replies.diagnosis, progress
+        )
 
-    async def suggest_brands(self, *, gallery: str = "") -> tuple[LabelSuggestions, ...]:
+    async def suggest_brands(
+        self, *, gallery: str = "", progress: Callable[[Progress], None] | None = None
+    ) -> tuple[LabelSuggestions, ...]:
         """Proposes brands for every label; `set_labels` sets those that a person confirms."""
         request = messages.SuggestBrandsRequest(gallery=gallery)
-        return await self._call(self._gallery.SuggestBrands, request, _replies.suggestions)
+        return await self._call_with_progress(
+            self._gallery.SuggestBrands, request, _replies.suggestions, progress
+        )
 
     async def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:
         """Reads a picture back: the bytes as received, or a smaller JPEG of them."""

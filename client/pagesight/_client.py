@@ -48,6 +48,7 @@ class Client(GalleryCalls):
         deadline_ms: int | None = None,
         priority: Priority | None = None,
         traceparent: str | None = None,
+        min_revision: int | None = None,
     ) -> Classification:
         """Tells which known page one screenshot shows, or `other`.
 
@@ -60,12 +61,15 @@ class Client(GalleryCalls):
             deadline_ms: Milliseconds the server may take. None: no budget.
             priority: Who goes first when screenshots wait. None: normal.
             traceparent: W3C trace context. None: the current OpenTelemetry span, if there is one.
+            min_revision: Answer at this revision of the gallery or a later one, as a change
+                returned it: then its pictures are found on any replica. None: as it is known.
 
         Raises:
             InvalidImageError: The picture cannot be read, here or by the server.
             NotFoundError: There is no such gallery.
             OverloadedError: The server has no room; see `retry_after_s`.
             DeadlineExceededError: There was no answer in time.
+            RevisionBehindError: The server does not know `min_revision` yet.
             UnavailableError: No server answers.
         """
         template = _requests.query(
@@ -77,6 +81,7 @@ class Client(GalleryCalls):
                 deadline_ms=deadline_ms,
                 priority=priority,
                 traceparent=traceparent,
+                min_revision=min_revision,
             )
         )
         request = _requests.classify(template, _requests.read_image(image))

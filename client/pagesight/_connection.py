@@ -12,15 +12,17 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import grpc
 
+from pagesight import _replies
 from pagesight._channel import ChannelOptions, Endpoint
 from pagesight._errors import CallCancelledError, PagesightError
+from pagesight._replies import ProgressCallback
 from pagesight._retry import DEFAULT_RETRY, RetryPolicy
 from pagesight._security import TlsConfig
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -124,6 +126,24 @@ class Connection:
                 raise self._endpoint.error(error) from error
 
         return self._repeated(attempt, timeout_s or self._endpoint.timeout_s)
+
+    def _call_with_progress(
+        self,
+        method: Callable[..., Iterable[Any]],
+        request: object,
+        read: Callable[[Any], _Value],
+        progress: ProgressCallback | None,
+    ) -> _Value:
+        metadata = self._endpoint.metadata()
+
+        def attempt(left_s: float) -> _Value:
+            try:
+                replies = method(request, timeout=left_s, metadata=metadata)
+                return read(_replies.last(replies, progress))
+            except grpc.RpcError as error:
+                raise self._endpoint.error(error) from error
+
+        return self._repeated(attempt, self._endpoint.timeout_s)
 
     def _repeated(self, attempt: Callable[[float], _Value], timeout_s: float) -> _Value:
         """Makes a call, given the seconds that are left for it, until it need not be repeated."""
@@ -236,6 +256,24 @@ class AsyncConnection:
                 raise self._endpoint.error(error) from error
 
         return await self._repeated(attempt, timeout_s or self._endpoint.timeout_s)
+
+    async def _call_with_progress(
+        self,
+        method: Callable[..., AsyncIterable[Any]],
+        request: object,
+        read: Callable[[Any], _Value],
+        progress: ProgressCallback | None,
+    ) -> _Value:
+        metadata = self._endpoint.metadata()
+
+        async def attempt(left_s: float) -> _Value:
+            try:
+                replies = method(request, timeout=left_s, metadata=metadata)
+                return read(await _replies.last_async(replies, progress))
+            except grpc.RpcError as error:
+                raise self._endpoint.error(error) from error
+
+        return await self._repeated(attempt, self._endpoint.timeout_s)
 
     async def _repeated(
         self, attempt: Callable[[float], Awaitable[_Value]], timeout_s: float

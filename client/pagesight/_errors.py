@@ -12,6 +12,7 @@
     │   └── OverloadedError       RESOURCE_EXHAUSTED   shed before any work; retry after a while
     ├── DeadlineExceededError     DEADLINE_EXCEEDED    no answer in time
     ├── UnavailableError          UNAVAILABLE          no server, or it is shutting down
+    │   └── RevisionBehindError   UNAVAILABLE          it has yet to hear of `min_revision`
     ├── CallCancelledError        CANCELLED            the call was given up
     ├── UnauthenticatedError      UNAUTHENTICATED      the server asks for a token it knows
     ├── PermissionDeniedError     PERMISSION_DENIED    the token may not do this
@@ -19,7 +20,8 @@
 
 A unary call carries its google.rpc.Status in the trailing metadata, a streamed
 screenshot in its reply; both end in `from_status`. Servers and proxies that send
-no details are known by the gRPC code alone. `other` is a result, never an error.
+no details are known by the gRPC code alone. `other` is a result, never an error. The
+reasons that a server gives are `ErrorReason` in errors.proto, without its prefix.
 """
 
 from __future__ import annotations
@@ -127,6 +129,10 @@ class UnavailableError(PagesightError):
     default_code = "UNAVAILABLE"
 
 
+class RevisionBehindError(UnavailableError):
+    """The server does not know `min_revision` of the gallery yet; another one may."""
+
+
 class CallCancelledError(PagesightError):
     """The call was given up before it had an answer, as when the client closes."""
 
@@ -170,6 +176,8 @@ _BY_CODE: dict[str, type[PagesightError]] = {
 _BY_REASON: dict[str, type[PagesightError]] = {
     "IMAGE_UNUSABLE": InvalidImageError,
     "OVERLOADED": OverloadedError,
+    "RATE_LIMITED": OverloadedError,
+    "REVISION_BEHIND": RevisionBehindError,
 }
 
 

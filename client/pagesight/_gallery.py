@@ -1,7 +1,7 @@
 """The gallery calls of the client for callers with threads.
 
-    enrol, remove, relabel, rollback, set_labels    each makes one revision
-    list_images, history, get_labels, get_image     read
+    enrol, remove, relabel, rollback, set_labels, delete_gallery    each makes one revision
+    list_galleries, get_gallery, list_images, history, get_labels, get_image    read
     diagnose, suggest_brands                        what a person should look at
 
 `_aio_gallery` is the same for event loops.
@@ -11,23 +11,26 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack
 
 import grpc
 
 from pagesight import _replies, _requests
 from pagesight._connection import Connection
-from pagesight._errors import CallCancelledError
 from pagesight._results import (
     ChangeOptions,
+    DeleteResult,
     Diagnosis,
     EnrolItem,
     EnrolResult,
+    GalleryInfo,
     ImageInfo,
+    LabelField,
     LabelInfo,
     Labels,
     LabelSuggestions,
+    Progress,
     RelabelResult,
     RemoveResult,
     RevisionInfo,
@@ -45,6 +48,7 @@ class GalleryCalls(Connection):
         items: Iterable[EnrolItem],
         *,
         timeout_s: float | None = None,
+        progress: Callable[[Progress], None] | None = None,
         **change: Unpack[ChangeOptions],
     ) -> EnrolResult:
         """Teaches pages: adds labelled screenshots to a gallery, as one revision.
@@ -59,6 +63,8 @@ class GalleryCalls(Connection):
                 no other from being enrolled; an exception of the iterable enrols none.
             timeout_s: Longest wait for the whole, in seconds. None: as long as it
                 takes, since the text of every picture is read.
+            progress: Called a few times a second, once the server has all pictures, with
+                how many of them it has seen and read.
             **change: gallery, author, request_id, expected_revision.
 
         Raises:
@@ -70,14 +76,18 @@ class GalleryCalls(Connection):
         longest_s = math.inf if timeout_s is None else timeout_s
 
         def attempt(left_s: float) -> EnrolResult:
-            return self._enrol(items, _requests.Upload(made), left_s)
+            return self._enrol(items, _requests.Upload(made), left_s, progress)
 
         if isinstance(items, Sequence):
             return self._repeated(attempt, longest_s)
         return attempt(longest_s)
 
     def _enrol(
-        self, items: Iterable[EnrolItem], upload: _requests.Upload, timeout_s: float
+        self,
+        items: Iterable[EnrolItem],
+        upload: _requests.Upload,
+        timeout_s: float,
+        progress: Callable[[Progress], None] | None,
     ) -> EnrolResult:
         source_error: list[Exception] = []
         begun = threading.Event()
@@ -93,19 +103,17 @@ class GalleryCalls(Connection):
                 begun.wait()
                 call.cancel()
 
-        call = self._gallery.Enrol.future(
+        call = self._gallery.Enrol(
             requests(),
             timeout=None if timeout_s == math.inf else timeout_s,
             metadata=self._endpoint.metadata(),
         )
         begun.set()
         try:
-            return upload.result(call.result())
-        except grpc.FutureCancelledError:
+            return upload.result(_replies.last(call, progress))
+        except grpc.RpcError as error:
             if source_error:
                 raise source_error[0] from None
-            raise CallCancelledError("the enrolment was cancelled") from None
-        except grpc.RpcError as error:
             raise self._endpoint.error(error) from error
         finally:
             call.cancel()
@@ -143,15 +151,78 @@ class GalleryCalls(Connection):
         request = _requests.rollback(to_revision, change)
         return self._call(self._gallery.Rollback, request, _replies.rolled_back)
 
+    def delete_gallery(
+        self,
+        gallery: str,
+        *,
+        author: str = "",
+        request_id: str = "",
+        expected_revision: int | None = None,
+    ) -> DeleteResult:
+        """Deletes a gallery: nothing of it is found any more until it is enrolled anew.
+
+        Its history stays, and enrolling under its name goes on from its last revision: whoever
+        deleted it by mistake enrols one picture and rolls back. Pictures that no other gallery
+        holds stay in the store as removed ones do.
+
+        Args:
+            gallery: Its name; none is meant by default.
+            author: Who makes the change, for the history.
+            request_id: A change repeated under the same id is made once. Empty: a fresh id.
+            expected_revision: Fail with `AbortedError` unless the gallery is at it. None: whatever
+                it is at.
+
+        Raises:
+            NotFoundError: There is no such gallery.
+        """
+        change = ChangeOptions(
+            author=author, request_id=request_id, expected_revision=expected_revision
+        )
+        request = _requests.delete_gallery(gallery, change)
+        return self._call(self._gallery.DeleteGallery, request, _replies.deleted)
+
+    def list_galleries(self, *, page_size: int = 0) -> Iterator[GalleryInfo]:
+        """Yields the galleries of the server by name, fetching page after page.
+
+        Args:
+            page_size: Galleries fetched at a time. 0: the server's choice.
+        """
+        request = messages.ListGalleriesRequest(page_size=page_size)
+        while True:
+            page = self._call(self._gallery.ListGalleries, request, _replies.as_it_is)
+            yield from map(_replies.gallery_info, page.galleries)
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    def get_gallery(self, *, gallery: str = "") -> GalleryInfo:
+        """Shows one gallery: how large it is, what made it, where `other` begins.
+
+        Raises:
+            NotFoundError: There is no such gallery.
+        """
+        request = messages.GetGalleryRequest(gallery=gallery)
+        return self._call(self._gallery.GetGallery, request, _replies.gallery_shown)
+
     def set_labels(
-        self, labels: Iterable[LabelInfo], **change: Unpack[ChangeOptions]
+        self,
+        labels: Iterable[LabelInfo],
+        *,
+        fields: Iterable[LabelField] | None = None,
+        **change: Unpack[ChangeOptions],
     ) -> SetLabelsResult:
-        """Replaces what is known of these labels; others stay as they are.
+        """Sets what is known of these labels; others stay as they are.
+
+        Args:
+            labels: What to set.
+            fields: Which of `brands` and `outputs` to set, of every label; one that is empty is
+                cleared. None: of each label, those that are not empty.
+            **change: gallery, author, request_id, expected_revision.
 
         Raises:
             NotFoundError: The gallery lacks one of the labels; nothing is changed.
         """
-        request = _requests.set_labels(labels, change)
+        request = _requests.set_labels(labels, fields, change)
         return self._call(self._gallery.SetLabels, request, _replies.labels_set)
 
     def get_labels(self, *, gallery: str = "") -> Labels:
@@ -192,21 +263,39 @@ class GalleryCalls(Connection):
                 return
             request.page_token = page.next_page_token
 
-    def diagnose(self, *, gallery: str = "", max_images: int = 0) -> Diagnosis:
+    def diagnose(
+        self,
+        *,
+        gallery: str = "",
+        max_images: int = 0,
+        progress: Callable[[Progress], None] | None = None,
+    ) -> Diagnosis:
         """Looks for what may be wrong with a gallery, and changes nothing.
 
         Args:
             gallery: Empty: "default".
             max_images: Pictures to examine, drawn at random from a larger gallery. 0: 2000,
                 which is the most.
+            progress: Called a few times a second with how many pictures are examined.
         """
         request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
-        return self._call(self._gallery.Diagnose, request, _replies.diagnosis)
+        return self._call_with_progress(
+            self._gallery.Diagnose, request, _replies.diagnosis, progress
+        )
 
-    def suggest_brands(self, *, gallery: str = "") -> tuple[LabelSuggestions, ...]:
-        """Proposes brands for every label; `set_labels` sets those that a person confirms."""
+    def suggest_brands(
+        self, *, gallery: str = "", progress: Callable[[Progress], None] | None = None
+    ) -> tuple[LabelSuggestions, ...]:
+        """Proposes brands for every label; `set_labels` sets those that a person confirms.
+
+        Args:
+            gallery: Empty: "default".
+            progress: Called a few times a second with in how many apps brands were looked for.
+        """
         request = messages.SuggestBrandsRequest(gallery=gallery)
-        return self._call(self._gallery.SuggestBrands, request, _replies.suggestions)
+        return self._call_with_progress(
+            self._gallery.SuggestBrands, request, _replies.suggestions, progress
+        )
 
     def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:
         """Reads a picture back: the bytes as received, or a smaller JPEG of them.

@@ -6,8 +6,9 @@ returns one value of `_results`. An absent timestamp is None, never 1970.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, Callable, Iterable
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -15,12 +16,16 @@ from pagesight._errors import InternalError, PagesightError, from_status
 from pagesight._results import (
     Box,
     BrandSuggestion,
+    CalibrationInfo,
+    CalibrationSource,
     Candidate,
     Classification,
+    DeleteResult,
     Diagnosis,
     EnrolOutcome,
     Finding,
     FindingKind,
+    GalleryInfo,
     ImageInfo,
     ImageLabel,
     LabelHealth,
@@ -29,10 +34,15 @@ from pagesight._results import (
     LabelSuggestions,
     MatchingLine,
     NearDuplicate,
+    Progress,
     RelabelResult,
     RemoveResult,
+    ReviewReason,
     RevisionInfo,
+    RevisionKind,
     RollbackResult,
+    ScoreTerm,
+    ScoreTermName,
     SetLabelsResult,
     Suspect,
 )
@@ -45,6 +55,39 @@ _KINDS: dict[int, FindingKind] = {
     classifier.FINDING_KIND_AGREES: "agrees",
     classifier.FINDING_KIND_FORBIDS: "forbids",
     classifier.FINDING_KIND_MISSING: "missing",
+}
+
+
+_TERMS: dict[int, ScoreTermName] = {
+    classifier.SCORE_TERM_NAME_LOOKS: "looks",
+    classifier.SCORE_TERM_NAME_ALL_TEXT: "all_text",
+    classifier.SCORE_TERM_NAME_STABLE_TEXT: "stable_text",
+    classifier.SCORE_TERM_NAME_DISCRIMINATIVE_TEXT: "discriminative_text",
+    classifier.SCORE_TERM_NAME_EXPLAINED_TEXT: "explained_text",
+    classifier.SCORE_TERM_NAME_MISSING_BRAND: "missing_brand",
+    classifier.SCORE_TERM_NAME_REPLACED_NAMES: "replaced_names",
+    classifier.SCORE_TERM_NAME_SIBLINGS: "siblings",
+    classifier.SCORE_TERM_NAME_UNKNOWN_EXAMPLE: "unknown_example",
+}
+_REVIEW_REASONS: dict[int, ReviewReason] = {
+    classifier.REVIEW_REASON_NEAR_THRESHOLD: "near_threshold",
+    classifier.REVIEW_REASON_CLOSE_RUNNER_UP: "close_runner_up",
+    classifier.REVIEW_REASON_BRAND_NOT_VISIBLE: "brand_not_visible",
+}
+_CHANGES: dict[int, RevisionKind] = {
+    gallery.REVISION_KIND_ENROL: "enrol",
+    gallery.REVISION_KIND_REMOVE: "remove",
+    gallery.REVISION_KIND_RELABEL: "relabel",
+    gallery.REVISION_KIND_ROLLBACK: "rollback",
+    gallery.REVISION_KIND_SET_LABELS: "set_labels",
+    gallery.REVISION_KIND_DELETE: "delete",
+    gallery.REVISION_KIND_PURGE: "purge",
+    gallery.REVISION_KIND_RESTORE: "restore",
+    gallery.REVISION_KIND_REINDEX: "reindex",
+}
+_SOURCES: dict[int, CalibrationSource] = {
+    gallery.CALIBRATION_SOURCE_GALLERY: "gallery",
+    gallery.CALIBRATION_SOURCE_VALIDATION: "validation",
 }
 
 
@@ -61,7 +104,11 @@ def classification(message: classifier.Classification) -> Classification:
         score=message.score,
         threshold=message.threshold,
         outputs=tuple(message.outputs),
+        doubt=message.doubt,
         review=message.review,
+        review_reasons=tuple(
+            _REVIEW_REASONS.get(reason, "unknown") for reason in message.review_reasons
+        ),
         candidates=tuple(_candidate(candidate) for candidate in message.candidates),
         reasons=tuple(message.reasons),
         gallery=message.gallery,
@@ -91,6 +138,13 @@ def _candidate(message: classifier.Candidate) -> Candidate:
     return Candidate(
         label=message.label,
         score=message.score,
+        rank_score=message.rank_score,
+        terms=tuple(
+            ScoreTerm(
+                name=_TERMS.get(term.name, "unknown"), score=term.score, rank_score=term.rank_score
+            )
+            for term in message.terms
+        ),
         visual=message.visual,
         textual=message.textual,
         image_id=message.image_id,
@@ -184,8 +238,78 @@ def _label(message: gallery.Label) -> LabelInfo:
     )
 
 
-def diagnosis(message: gallery.DiagnoseResponse) -> Diagnosis:
-    """Reads the reply to Diagnose."""
+ProgressCallback: TypeAlias = Callable[[Progress], None]
+
+
+def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
+    """Returns the result of a call that answers with progress, once it has told all of that.
+
+    Raises:
+        InternalError: The last message is no result.
+    """
+    result = None
+    # To the end: a call that is left in the midst holds its connection.
+    for reply in replies:
+        result = _result(reply, progress)
+    if result is None:
+        raise InternalError("the server ended the call without a result")
+    return result
+
+
+async def last_async(replies: AsyncIterable[Any], progress: ProgressCallback | None) -> Any:
+    """As `last`, for event loops."""
+    result = None
+    async for reply in replies:
+        result = _result(reply, progress)
+    if result is None:
+        raise InternalError("the server ended the call without a result")
+    return result
+
+
+def _result(reply: Any, progress: ProgressCallback | None) -> Any | None:
+    if reply.WhichOneof("message") == "result":
+        return reply.result
+    if progress is not None and reply.WhichOneof("message") == "progress":
+        progress(Progress(done=reply.progress.done, total=reply.progress.total))
+    return None
+
+
+def gallery_info(message: gallery.Gallery) -> GalleryInfo:
+    """Reads one gallery."""
+    made = message.calibration
+    return GalleryInfo(
+        name=message.name,
+        revision=message.revision,
+        images=message.images,
+        labels=message.labels,
+        encoder_bundle=message.encoder_bundle,
+        ocr_bundle=message.ocr_bundle,
+        calibration=CalibrationInfo(
+            threshold_with_text=made.threshold_with_text,
+            threshold_without_text=made.threshold_without_text,
+            epsilon=made.epsilon,
+            source=_SOURCES.get(made.source, "unknown"),
+            guaranteed=made.guaranteed,
+            images=made.images,
+            revision=made.revision,
+        )
+        if message.HasField("calibration")
+        else None,
+    )
+
+
+def gallery_shown(message: gallery.GetGalleryResponse) -> GalleryInfo:
+    """Reads the reply to GetGallery."""
+    return gallery_info(message.gallery)
+
+
+def deleted(message: gallery.DeleteGalleryResponse) -> DeleteResult:
+    """Reads the reply to DeleteGallery."""
+    return DeleteResult(revision=message.revision, removed=message.removed)
+
+
+def diagnosis(message: gallery.Diagnosis) -> Diagnosis:
+    """Reads the result of Diagnose."""
     return Diagnosis(
         revision=message.revision,
         images=message.images,
@@ -224,8 +348,8 @@ def _suspect(message: gallery.Suspect) -> Suspect:
     )
 
 
-def suggestions(message: gallery.SuggestBrandsResponse) -> tuple[LabelSuggestions, ...]:
-    """Reads the reply to SuggestBrands."""
+def suggestions(message: gallery.BrandSuggestions) -> tuple[LabelSuggestions, ...]:
+    """Reads the result of SuggestBrands."""
     return tuple(
         LabelSuggestions(
             known=_label(label.known),
@@ -264,7 +388,7 @@ def revision(message: gallery.Revision) -> RevisionInfo:
         revision=message.revision,
         made_at=_moment(message.made_at) if message.HasField("made_at") else None,
         author=message.author,
-        kind=message.kind,
+        kind=_CHANGES.get(message.kind, "unknown"),
         summary=message.summary,
         images=message.images,
     )

@@ -13,6 +13,9 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Iterable, Mapping
+from typing import get_args
+
+from google.protobuf.field_mask_pb2 import FieldMask
 
 from pagesight import _pixels, _trace
 from pagesight._errors import InternalError, InvalidImageError, PagesightError, UnreadableFileError
@@ -24,6 +27,7 @@ from pagesight._results import (
     EnrolOutcome,
     EnrolResult,
     ImageSource,
+    LabelField,
     LabelInfo,
 )
 from pagesight.v1 import classifier_pb2 as classifier
@@ -105,8 +109,12 @@ def query(options: ClassifyOptions) -> classifier.Query:
     if priority not in _PRIORITIES:
         raise ValueError(f"priority is 'low', 'normal' or 'high', not {priority!r}")
     top_k, deadline_ms = options.get("top_k", 0), options.get("deadline_ms") or 0
-    if min(top_k, deadline_ms) < 0:
-        raise ValueError(f"top_k and deadline_ms cannot be negative, got {top_k} and {deadline_ms}")
+    min_revision = options.get("min_revision")
+    if min(top_k, deadline_ms, min_revision or 0) < 0:
+        raise ValueError(
+            "top_k, deadline_ms and min_revision cannot be negative, got "
+            f"{top_k}, {deadline_ms} and {min_revision}"
+        )
     return classifier.Query(
         gallery=options.get("gallery", ""),
         deadline_ms=deadline_ms,
@@ -117,6 +125,7 @@ def query(options: ClassifyOptions) -> classifier.Query:
             ocr=_OCR_MODES[options.get("ocr")],
             explain=options.get("explain", False),
         ),
+        min_revision=min_revision,
     )
 
 
@@ -150,7 +159,7 @@ def change(options: ChangeOptions) -> gallery.Change:
     return gallery.Change(
         gallery=options.get("gallery", ""),
         request_id=options.get("request_id") or uuid.uuid4().hex,
-        expected_revision=options.get("expected_revision", 0),
+        expected_revision=options.get("expected_revision"),
         author=options.get("author", ""),
     )
 
@@ -177,14 +186,37 @@ def _several(image_ids: Iterable[str]) -> list[str]:
     return list(image_ids)
 
 
-def set_labels(labels: Iterable[LabelInfo], options: ChangeOptions) -> gallery.SetLabelsRequest:
-    """Builds a replacement of what is known of labels."""
+def delete_gallery(name: str, options: ChangeOptions) -> gallery.DeleteGalleryRequest:
+    """Builds a deletion.
+
+    Raises:
+        ValueError: No gallery is named.
+    """
+    if not name:
+        raise ValueError('gallery is empty; name the one to delete, such as "default"')
+    return gallery.DeleteGalleryRequest(change=change({**options, "gallery": name}))
+
+
+def set_labels(
+    labels: Iterable[LabelInfo], fields: Iterable[LabelField] | None, options: ChangeOptions
+) -> gallery.SetLabelsRequest:
+    """Builds what to set of labels.
+
+    Raises:
+        ValueError: A field is none that can be set.
+    """
+    mask = None
+    if fields is not None:
+        mask = FieldMask(paths=list(fields))
+        if unknown := set(mask.paths) - set(get_args(LabelField)):
+            raise ValueError(f"fields are 'brands' and 'outputs', not {', '.join(unknown)}")
     return gallery.SetLabelsRequest(
         change=change(options),
         labels=[
             gallery.Label(label=known.label, brands=known.brands, outputs=known.outputs)
             for known in labels
         ],
+        update_mask=mask,
     )
 
 
@@ -211,7 +243,7 @@ class Upload:
             item=gallery.EnrolItem(image=image, label=item.label, source=item.source)
         )
 
-    def result(self, reply: gallery.EnrolResponse) -> EnrolResult:
+    def result(self, reply: gallery.EnrolResult) -> EnrolResult:
         """Puts the outcomes of what was sent and of what was not in the items' order.
 
         Raises:

@@ -1,10 +1,12 @@
 """What goes into the client and what comes out of it, as plain values.
 
-    classify         -> Classification ─┬ Candidate ── MatchingLine
+    classify         -> Classification ─┬ Candidate ── ScoreTerm, MatchingLine
                                         └ Finding ── Box
     classify_stream  -> StreamResult: a key of the caller's, and a Classification or an error
     enrol(EnrolItem) -> EnrolResult ── EnrolOutcome
     remove, relabel, rollback, set_labels -> what changed, and the new revision
+    delete_gallery                        -> DeleteResult
+    list_galleries, get_gallery           -> GalleryInfo ── CalibrationInfo
     list_images, history, get_labels      -> ImageInfo, RevisionInfo, LabelInfo
     diagnose, suggest_brands              -> Diagnosis, LabelSuggestions
 
@@ -59,6 +61,10 @@ class ClassifyOptions(TypedDict, total=False):
     traceparent: str | None
     """W3C trace context of this screenshot. None: the current OpenTelemetry span,
     if the program has loaded OpenTelemetry; else that of the call."""
+    min_revision: int | None
+    """Answer at this revision of the gallery or a later one, as a change returned it: what was
+    enrolled is then found on any replica. The server waits for it as long as `deadline_ms` allows,
+    without one 5 seconds. None: what the server knows now."""
 
 
 class ChangeOptions(TypedDict, total=False):
@@ -70,8 +76,9 @@ class ChangeOptions(TypedDict, total=False):
     """Who makes the change, for the history."""
     request_id: str
     """A change repeated under the same id is made once. Empty: a fresh id."""
-    expected_revision: int
-    """Fail with `AbortedError` unless the gallery is at it. 0: whatever it is at."""
+    expected_revision: int | None
+    """Fail with `AbortedError` unless the gallery is at it. 0: unless there is no gallery of this
+    name. None: whatever it is at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,12 +91,51 @@ class MatchingLine:
     """0 to 1."""
 
 
+ScoreTermName: TypeAlias = Literal[
+    "looks",
+    "all_text",
+    "stable_text",
+    "discriminative_text",
+    "explained_text",
+    "missing_brand",
+    "replaced_names",
+    "siblings",
+    "unknown_example",
+    "unknown",
+]
+"""`looks`: how alike the pictures look. `all_text`: how alike all their text is. `stable_text`: how
+much of what the page always shows is there. `discriminative_text`: how much of what tells the page
+from all others is there. `explained_text`: how much of the screenshot's text the page has ever
+shown. `missing_brand`: none of the page's brands is visible. `replaced_names`: names stand where
+the page shows others. `siblings`: the words in which the page and its like differ are the page's,
+or not. `unknown_example`: it looks more like an example of an unknown page. `unknown`: one that a
+newer server sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreTerm:
+    """What one kind of evidence adds to the scores of a candidate."""
+
+    name: ScoreTermName
+    score: float
+    """What it adds to the candidate's `score`; below 0 it speaks against the page."""
+    rank_score: float
+    """What it adds to the candidate's `rank_score`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One known page that the screenshot might show."""
+    """One known page that the screenshot might show.
+
+    `score` decides whether the closest page is the answer, `rank_score` which page is the closest:
+    the two weigh the same evidence differently, so that a later candidate may have the higher
+    score. `terms` says what both are made of.
+    """
 
     label: str
     score: float
+    """What is held against `threshold` if this page is the closest; higher is better."""
+    rank_score: float
     """By which candidates are ranked; higher is better."""
     visual: float
     """Cosine of the embeddings, -1 to 1."""
@@ -97,6 +143,8 @@ class Candidate:
     """0 to 1; 0 also when no text was read."""
     image_id: str
     """The gallery image that speaks for this page: SHA-256 in hexadecimal."""
+    terms: tuple[ScoreTerm, ...] = ()
+    """Their scores add up to `score`, their rank_scores to `rank_score`, but for rounding."""
     matching_lines: tuple[MatchingLine, ...] = ()
     """Empty unless asked to explain."""
 
@@ -132,22 +180,43 @@ class Finding:
     """Why it counts, in words."""
 
 
+ReviewReason: TypeAlias = Literal[
+    "near_threshold", "close_runner_up", "brand_not_visible", "unknown"
+]
+"""`near_threshold`: on the other side of the threshold the answer were another. `close_runner_up`:
+another page fits nearly as well. `brand_not_visible`: the page normally shows one of its brands,
+and the screenshot shows none. `unknown`: one that a newer server sends."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """What a screenshot shows."""
+    """What a screenshot shows.
+
+    `score` is held against `threshold`: together they say which side the answer is on, and on the
+    scale of one gallery alone. `doubt` says how sure that is, on one scale for all galleries.
+    """
 
     label: str
     """The label of the known page, or `OTHER` when it is none of them."""
     closest_label: str
     """The label that came closest, whatever the threshold; empty for an empty gallery."""
     score: float
-    """How well the screenshot fits `closest_label`; compare it with `threshold` alone."""
+    """How well the screenshot fits `closest_label`: the score of the first candidate. Compare it
+    with `threshold` alone."""
     threshold: float
     """`closest_label` is the answer exactly when score >= threshold."""
     outputs: tuple[str, ...] = ()
     """Business labels of the page; empty for `OTHER`."""
+    doubt: float = 0.0
+    """0 to 1, of a rejection too: the share of the calibration set (the gallery's own pictures,
+    each left out in turn, or labelled traffic) that was farther from the other answer than this is.
+    The other answer of a known page is `OTHER` or the runner-up, whichever is nearer, of a
+    rejection `closest_label`. 1 also where a brand of the page was expected and none is visible."""
     review: bool = False
-    """A person should look: more than one page remains possible."""
+    """A person should look: there is a review reason."""
+    review_reasons: tuple[ReviewReason, ...] = ()
+    """What makes `doubt` greater than the server's setting (`recognition.review_above`, 0.95);
+    empty for `OTHER`."""
     candidates: tuple[Candidate, ...] = ()
     """Best first, as many as `top_k` asked for."""
     reasons: tuple[str, ...] = ()
@@ -195,9 +264,19 @@ class EnrolItem:
 
     image: ImageSource
     label: str
-    """The page it shows: 1 to 128 characters, no "/"."""
+    """The page it shows: 1 to 128 characters, no "/", no control characters, line separators or
+    marks that turn the direction of text."""
     source: str = ""
-    """Where it came from, for the history."""
+    """Where it came from, for the history: at most 1024 characters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a call has come."""
+
+    done: int
+    total: int
+    """Steps in all: pictures, or apps whose brands are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +352,59 @@ class SetLabelsResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeleteResult:
+    """What became of deleting a gallery."""
+
+    revision: int
+    """Its last one."""
+    removed: int
+    """Images that were in it."""
+
+
+CalibrationSource: TypeAlias = Literal["gallery", "validation", "unknown"]
+"""`gallery`: its own pictures, left out in turn, placed the thresholds. `validation`: labelled
+traffic did. `unknown`: what a newer server sends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationInfo:
+    """Where `other` begins in a gallery."""
+
+    threshold_with_text: float
+    """Least score of a known page where text was read."""
+    threshold_without_text: float
+    epsilon: float
+    """Share of known pages that may be rejected."""
+    source: CalibrationSource
+    guaranteed: bool
+    """Whether no more than that share is rejected where traffic looks like the gallery; an estimate
+    otherwise, as with few pictures of each page."""
+    images: int
+    """Pictures behind it; 0 where none could be left out."""
+    revision: int
+    """The revision that it was made of. 0 while the gallery's own is being made and that of an
+    earlier revision answers."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GalleryInfo:
+    """A gallery at its present revision."""
+
+    name: str
+    revision: int
+    images: int
+    """Examples of unknown pages included."""
+    labels: int
+    """Those that can be an answer."""
+    encoder_bundle: str
+    """What made its embeddings; a server that runs another one does not answer from it."""
+    ocr_bundle: str
+    """What read its texts; as above."""
+    calibration: CalibrationInfo | None = None
+    """None while the server that was asked does not know the gallery yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
     """One image of a gallery."""
 
@@ -288,6 +420,22 @@ class ImageInfo:
     text_lines: int
 
 
+RevisionKind: TypeAlias = Literal[
+    "enrol",
+    "remove",
+    "relabel",
+    "rollback",
+    "set_labels",
+    "delete",
+    "purge",
+    "restore",
+    "reindex",
+    "unknown",
+]
+"""What a change did; purge, restore and reindex are the operator's. `unknown`: what a newer server
+sends."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionInfo:
     """One change that was made."""
@@ -296,11 +444,14 @@ class RevisionInfo:
     made_at: datetime | None
     """UTC."""
     author: str
-    kind: str
-    """enrol, remove, relabel, rollback or labels."""
+    kind: RevisionKind
     summary: str
     images: int
     """Images in the gallery after it."""
+
+
+LabelField: TypeAlias = Literal["brands", "outputs"]
+"""What `set_labels` can set of a label."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ const definition = loader.loadSync("pagesight/v1/classifier.proto", {
   keepCase: true,
   longs: Number,
   enums: String,
+  defaults: true, // a doubt of zero is a number, and no reasons are an empty list
   oneofs: true,
 });
 const { ClassifierService } = grpc.loadPackageDefinition(definition).pagesight.v1;
@@ -29,7 +30,12 @@ stream.on("data", ({ request_id, outcome, classification, error }) => {
   const said =
     outcome === "error"
       ? { error: error.message, code: error.code }
-      : { label: classification.label, score: classification.score };
+      : {
+          label: classification.label,
+          score: classification.score, // accepted from classification.threshold on
+          doubt: classification.doubt,
+          review: classification.review_reasons, // names of ReviewReason; none: nobody need look
+        };
   console.log(JSON.stringify({ file: files[Number(request_id)], ...said }));
 });
 stream.on("error", (error) => {

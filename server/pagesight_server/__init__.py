@@ -1,6 +1,6 @@
 """The pagesight service: sorts phone screenshots into known pages or `other`.
 
-Read `pipeline.py` first; `wiring.py` puts the parts together, for every command alike.
+Read `workflows/pipeline.py` first; `wiring.py` puts the parts together, for every command alike.
 """
 
 import os

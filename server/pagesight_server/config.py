@@ -108,7 +108,7 @@ class SecurityConfig(_Section):
     client_ca: Path | None = None
     """Authorities of callers' certificates, PEM: mutual TLS."""
     tokens: Path | None = None
-    """File of bearer tokens and their roles (service/security.py)."""
+    """File of bearer tokens and their roles (service/auth.py)."""
     allow_plaintext: bool = False
     """Listen on another address than loopback without TLS."""
 
@@ -116,11 +116,11 @@ class SecurityConfig(_Section):
     """Screenshots, and calls of GalleryService, of one caller: a token, or an address where none
     is asked for. 0: no limit."""
     calls_burst: Positive = 100
-    """As many at once, after a pause."""
+    """Token bucket of calls: burst size."""
     bytes_per_second: Annotated[int, Field(ge=0)] = 0
     """Bytes of screenshots to classify of one caller. 0: no limit."""
     bytes_burst: Positive = 64 * 1024 * 1024
-    """As many at once; a larger screenshot is refused for good."""
+    """Token bucket of bytes: burst size; a larger screenshot is refused for good."""
 
 
 class RecognitionConfig(_Section):

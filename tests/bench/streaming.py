@@ -88,7 +88,11 @@ async def _serve() -> None:
         gate = Gate(config.max_active or 8, config.max_waiting)  # 0 leaves it to the machine
         await serve(
             ClassifierService(
-                answering, gate, max_in_flight=config.max_in_flight_per_stream, ocr=True
+                answering,
+                gate,
+                registry.wait_for_revision,
+                max_in_flight=config.max_in_flight_per_stream,
+                ocr=True,
             ),
             GalleryService(
                 store,

@@ -153,7 +153,7 @@ async def test_a_store_that_cannot_be_read_is_told_once_and_followed_again(
 ) -> None:
     await served.enrol(("a", solid(RED)))
     looks = 0
-    revisions = served.store.revisions
+    revisions = served.store.last_revisions
 
     def failing() -> dict[str, int]:
         nonlocal looks
@@ -162,7 +162,7 @@ async def test_a_store_that_cannot_be_read_is_told_once_and_followed_again(
             raise OSError("the disk is away")
         return revisions()
 
-    monkeypatch.setattr(served.store, "revisions", failing)
+    monkeypatch.setattr(served.store, "last_revisions", failing)
     following = asyncio.create_task(served.audit.follow(0.001))
     await until(lambda: looks > 5)
     following.cancel()

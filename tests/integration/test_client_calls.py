@@ -157,7 +157,9 @@ def test_a_gallery_is_taught_listed_corrected_and_gone_back_on(
         EnrolItem(image=b"b1", label="b"),
         EnrolItem(image=b"b2", label="b"),
     ]
-    enrolled = client.enrol(iter(items), gallery="apps", author="mei", request_id="r1")
+    told: list[pagesight.Progress] = []
+    enrolled = client.enrol(iter(items), author="mei", request_id="r1", progress=told.append)
+    assert told == [pagesight.Progress(done=done, total=4) for done in range(5)]
     assert enrolled.revision == 1
     assert [outcome.added for outcome in enrolled.outcomes] == [True, False, False, True, True]
     assert [type(outcome.error) for outcome in enrolled.outcomes if outcome.error] == [
@@ -166,7 +168,8 @@ def test_a_gallery_is_taught_listed_corrected_and_gone_back_on(
     ]
     assert enrolled.outcomes[0].image_id == image_id(b"a1")
     [change] = server.gallery.changes
-    assert (change.gallery, change.author, change.request_id) == ("apps", "mei", "r1")
+    assert (change.author, change.request_id) == ("mei", "r1")
+    assert not change.HasField("expected_revision")
     assert server.gallery.sources == ["phone", "", ""]
 
     assert [image.label for image in client.list_images()] == ["a", "b", "b"]
@@ -181,9 +184,14 @@ def test_a_gallery_is_taught_listed_corrected_and_gone_back_on(
         revision=4,
         labels=(LabelInfo(label="a", brands=("度小满",), outputs=("dxm", "info"), images=2),),
     )
-    assert [made.revision for made in client.history()] == [4, 3, 2, 1]
-    assert client.rollback(0, expected_revision=4) == pagesight.RollbackResult(
-        revision=5, restored=0, removed=2
+    assert client.set_labels([LabelInfo(label="a", brands=("有钱花",))]).revision == 5
+    assert client.set_labels([LabelInfo(label="a")], fields=["outputs"]).revision == 6
+    [row] = client.get_labels().labels
+    assert (row.brands, row.outputs) == (("有钱花",), ())
+    kinds = ["set_labels"] * 3 + ["remove", "relabel", "enrol"]
+    assert [made.kind for made in client.history()] == kinds
+    assert client.rollback(0, expected_revision=6) == pagesight.RollbackResult(
+        revision=7, restored=0, removed=2
     )
 
 
@@ -196,7 +204,9 @@ async def test_a_gallery_is_the_same_from_an_event_loop(
         yield EnrolItem(image=b"a2", label="a")
         yield EnrolItem(image=b"a3", label="a")
 
-    enrolled = await aclient.enrol(items())
+    told: list[pagesight.Progress] = []
+    enrolled = await aclient.enrol(items(), progress=told.append)
+    assert told[-1] == pagesight.Progress(done=3, total=3)
     assert [outcome.added for outcome in enrolled.outcomes] == [True, False, True, True]
     assert [image.label async for image in aclient.list_images()] == ["a", "a", "a"]
     assert (await aclient.relabel([image_id(b"a1")], "b")).relabelled == 1
@@ -212,16 +222,20 @@ async def test_what_a_person_should_look_at_is_the_same_from_both_clients(
     client: Client, aclient: AsyncClient
 ) -> None:
     client.enrol([EnrolItem(image=b"a1", label="a"), EnrolItem(image=b"b1", label="b")])
-    found = client.diagnose(max_images=1)
+    told: list[pagesight.Progress] = []
+    found = client.diagnose(max_images=1, progress=told.append)
+    assert told == [pagesight.Progress(done=done, total=1) for done in (0, 1)]
     assert (found.revision, found.images, found.examined) == (1, 2, 1)
     first, last = sorted([image_id(b"a1"), image_id(b"b1")])
     [suspect] = found.suspects
     assert (suspect.image_id, suspect.suggested_image_id, suspect.likely) == (first, last, True)
     assert [[image.image_id for image in group] for group in found.duplicates] == [[first, last]]
     assert [(health.label, health.few) for health in found.labels] == [("a", True), ("b", True)]
-    assert await aclient.diagnose(max_images=1) == found
+    assert await aclient.diagnose(max_images=1, progress=told.append) == found
+    assert len(told) == 4
 
-    suggested = client.suggest_brands()
+    suggested = client.suggest_brands(progress=told.append)
+    assert told[4:] == [pagesight.Progress(done=done, total=1) for done in (0, 1)]
     assert [row.known.label for row in suggested] == ["a", "b"]
     assert [row.suggestions[0].text for row in suggested] == ["度小满", "度小满"]
     assert await aclient.suggest_brands() == suggested
@@ -240,7 +254,47 @@ def test_a_gallery_that_moved_on_refuses_the_change(client: Client) -> None:
     with pytest.raises(pagesight.NotFoundError, match="no image"):
         client.remove(["0" * 64])
     with pytest.raises(pagesight.AbortedError):
+        client.enrol([EnrolItem(image=b"a2", label="a")], expected_revision=0)
+    with pytest.raises(pagesight.AbortedError):
         client.enrol([EnrolItem(image=b"a2", label="a")], expected_revision=7)
+
+
+async def test_galleries_are_listed_shown_and_deleted_by_both_clients(
+    client: Client, aclient: AsyncClient
+) -> None:
+    for name in ("c", "a", "b"):
+        client.enrol([EnrolItem(image=b"1", label="x")], gallery=name, expected_revision=0)
+    assert [info.name for info in client.list_galleries()] == ["a", "b", "c"]
+    assert [info.name async for info in aclient.list_galleries(page_size=1)] == ["a", "b", "c"]
+    shown = client.get_gallery(gallery="a")
+    assert (shown.name, shown.revision, shown.images, shown.labels) == ("a", 1, 1, 1)
+    assert shown.calibration is not None
+    assert (shown.calibration.threshold_with_text, shown.calibration.source) == (0.625, "gallery")
+    assert await aclient.get_gallery(gallery="a") == shown
+    assert client.delete_gallery("a", author="mei") == pagesight.DeleteResult(revision=2, removed=1)
+    deleted = await aclient.delete_gallery("b", expected_revision=1)
+    assert deleted == pagesight.DeleteResult(revision=2, removed=1)
+    assert [info.name for info in client.list_galleries()] == ["c"]
+    for name in ("a", "never"):
+        with pytest.raises(pagesight.NotFoundError, match="no gallery"):
+            client.get_gallery(gallery=name)
+
+
+async def test_an_answer_at_a_revision_that_the_server_lacks_is_an_error_of_its_own(
+    client: Client, aclient: AsyncClient
+) -> None:
+    revision = client.enrol([EnrolItem(image=b"1", label="x")]).revision
+    assert client.classify(b"login", min_revision=revision).revision == 1
+    async with AsyncClient(
+        client._endpoint.address, retry=pagesight.RetryPolicy(attempts=1)
+    ) as impatient:
+        with pytest.raises(pagesight.RevisionBehindError, match="not at revision 2") as behind:
+            await impatient.classify(b"login", min_revision=2)
+        assert behind.value.retry_after_s == 0.02
+        [result] = [r async for r in impatient.classify_stream([b"login"], min_revision=2)]
+        assert isinstance(result.error, pagesight.RevisionBehindError)
+    with pytest.raises(pagesight.DeadlineExceededError, match="not at revision 2"):
+        await aclient.classify(b"login", min_revision=2, deadline_ms=1000)
 
 
 def broken_items() -> Iterator[EnrolItem]:

@@ -78,8 +78,10 @@ def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots
     assert result.exit_code == 0, result.output
     lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "why brand 度小满: visible" in lines
-    assert "0.875 0.750 0.500 login" in lines
-    assert "0.250 0.750 0.500 zsyh_user_info" in lines
+    assert "doubt 0.12" in lines
+    assert "0.875 0.750 0.750 0.500 login" in lines
+    assert "0.750 looks + 0.375 stable text - 0.250 missing brand" in lines
+    assert "0.250 0.125 0.750 0.500 zsyh_user_info" in lines
     assert "a1" * 32 in lines  # in full, to be copied
     assert "lines in common with login" in lines
     assert "1.00 个人信息" in lines
@@ -172,7 +174,8 @@ def test_a_wrong_command_line_is_exit_code_2(pagesight: Run, arguments: list[str
 
 def test_every_command_teaches_with_an_example(pagesight: Run) -> None:
     gallery = (
-        "enrol remove relabel list history rollback get-labels set-labels doctor suggest-brands"
+        "list show delete enrol remove relabel images history rollback get-labels set-labels "
+        "doctor suggest-brands"
     )
     for command in (["classify"], ["load"], *(["gallery", name] for name in gallery.split())):
         shown = pagesight(*command, "--help").stdout
@@ -187,9 +190,9 @@ def test_progress_is_shown_only_after_a_while_and_only_to_a_person(
     monkeypatch.setattr(session, "PROGRESS_AFTER_S", 0.0)
     for terminal in ("", "1"):
         monkeypatch.setenv("FORCE_COLOR" if terminal else "NO_COLOR", "1")
-        with session.progress(2, "working") as step:
-            step()
-            step()
+        with session.progress(2, "working") as bar:
+            bar.step()
+            bar.step()
         shown = capfd.readouterr()
         assert shown.out == ""
         assert ("working" in shown.err) == bool(terminal)
@@ -250,9 +253,11 @@ def test_label_folders_are_enrolled_one_revision_each(
         ("apps", "mei")
     }
     assert server.gallery.sources[0] == "dxm_user_info/a.png"
-    again = pagesight("gallery", "enrol", pages / "dxm_user_info", "--label", "dxm_user_info")
+    again = pagesight(
+        "gallery", "enrol", pages / "dxm_user_info", "--label", "dxm_user_info", "--gallery", "apps"
+    )
     assert again.exit_code == 0
-    assert "dxm_user_info 0 2 0 3" in " ".join(again.stdout.split())
+    assert "dxm_user_info 0 2 0 2" in " ".join(again.stdout.split())
 
 
 def test_an_enrolment_that_may_not_race_does_not(
@@ -262,8 +267,17 @@ def test_an_enrolment_that_may_not_race_does_not(
     result = pagesight("gallery", "enrol", pages, "--expected-revision", "1")
     assert result.exit_code == 1
     assert result.stderr == "pagesight: the gallery is at revision 2\n"
+    for page in ("dxm_user_info", "zsyh_amount"):
+        (pages / page / "new.png").write_bytes(f"new {page}".encode())
     assert pagesight("gallery", "enrol", pages, "--expected-revision", "2").exit_code == 0
-    assert [change.expected_revision for change in server.gallery.changes] == [0, 0, 2, 3]
+    expected = [change.expected_revision for change in server.gallery.changes]
+    assert expected == [0, 0, 2, 3]
+    given = [change.HasField("expected_revision") for change in server.gallery.changes]
+    assert given == [False, False, True, True]
+    result = pagesight("gallery", "enrol", pages, "--expected-revision", "0")
+    assert result.stderr == "pagesight: the gallery is at revision 4\n"
+    new = pagesight("gallery", "enrol", pages, "--expected-revision", "0", "--gallery", "new")
+    assert new.exit_code == 0, new.stderr
 
 
 def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: Path) -> None:
@@ -273,11 +287,11 @@ def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: P
         ("dxm_user_info", True, 1),
         ("zsyh_amount", True, 2),
     ]
-    listed = pagesight("gallery", "list").stdout.splitlines()
+    listed = pagesight("gallery", "images").stdout.splitlines()
     assert listed[0] == "dxm_user_info"
     assert listed[-1] == f"  {image_id(b'c')}  1080×2400  2025-11-22  r1"
     assert max(map(len, listed)) <= 100
-    [row] = rows(pagesight("gallery", "list", "--label", "zsyh_amount", "--json"))
+    [row] = rows(pagesight("gallery", "images", "--label", "zsyh_amount", "--json"))
     assert (row["image_id"], row["author"]) == (image_id(b"c"), "mei")
     assert row["added_at"] == "2025-11-22T12:01:00+00:00"
 
@@ -292,11 +306,59 @@ def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: P
     assert back.stdout == "restored 0, removed 2; the gallery is at revision 5\n"
 
     shown = " ".join(pagesight("gallery", "history", "--limit", "2").stdout.split())
-    assert "5 2025-11-22 12:05 mei enrol 5 enrolled 5 pictures of dxm_user_info" in shown
-    assert "4 2025-11-22 12:04" in shown
+    assert "5 2025-11-22 12:05 mei rollback 0 rolled back to 0" in shown
+    assert "4 2025-11-22 12:04 mei remove 2 removed 1" in shown
     assert "12:03" not in shown
     made = rows(pagesight("gallery", "history", "--limit", "0", "--json"))
     assert [row["revision"] for row in made] == [5, 4, 3, 2, 1]
+
+
+def test_galleries_are_listed_shown_and_deleted(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    pagesight("gallery", "enrol", pages, "--gallery", "apps")
+    pagesight("gallery", "enrol", pages)
+    shown = " ".join(pagesight("gallery", "list").stdout.split())
+    assert "apps 2 3 2 0.625 builtin-1 ppocr-6" in shown
+    assert [row["name"] for row in rows(pagesight("gallery", "list", "--json"))] == [
+        "apps",
+        "default",
+    ]
+    one = pagesight("gallery", "show", "apps").stdout
+    assert "below 0.625 with text, 0.500 without" in one
+    assert "placed by its own pictures, left out in turn: 3 pictures, at revision 2" in one
+    [row] = rows(pagesight("gallery", "show", "--json"))
+    assert (row["name"], row["calibration"]["source"]) == ("default", "gallery")
+
+    asked = pagesight("gallery", "delete", "apps")
+    assert asked.exit_code == 1
+    assert "delete gallery apps with 3 pictures of 2 labels? [y/N]" in asked.stderr
+    assert server.gallery["apps"].exists
+    done = pagesight("gallery", "delete", "apps", "--yes")
+    assert done.stdout == "deleted apps with 3 pictures, at revision 3\n"
+    gone = pagesight("gallery", "show", "apps")
+    assert (gone.exit_code, gone.stderr) == (1, 'pagesight: there is no gallery "apps"\n')
+    again = pagesight("gallery", "enrol", pages, "--gallery", "apps", "--json")
+    assert [row["revision"] for row in rows(again)] == [4, 4, 5]
+
+
+def test_what_is_deleted_is_what_was_asked_about(server: FakeServer, pages: Path) -> None:
+    settings = {"PAGESIGHT_ADDRESS": server.address, "PAGESIGHT_AUTHOR": "mei"}
+    CliRunner().invoke(app, ["gallery", "enrol", str(pages)], env=settings)
+    done = CliRunner().invoke(app, ["gallery", "delete", "default"], env=settings, input="y\n")
+    assert done.exit_code == 0, done.stderr
+    assert server.gallery.changes[-1].expected_revision == 2
+    assert server.gallery.changes[-1].author == "mei"
+
+
+def test_an_answer_may_be_asked_for_at_a_revision(
+    pagesight: Run, server: FakeServer, shots: Path
+) -> None:
+    assert pagesight("classify", shots / "1.png", "--min-revision", "0").exit_code == 0
+    assert server.classifier.queries[-1].HasField("min_revision")
+    behind = pagesight("classify", shots / "1.png", "--min-revision", "3", "--json")
+    assert behind.exit_code == 1
+    assert rows(behind)[0]["error"]["reason"] == "REVISION_BEHIND"
 
 
 def test_labels_are_edited_as_a_file(pagesight: Run, pages: Path, tmp_path: Path) -> None:
@@ -308,6 +370,15 @@ def test_labels_are_edited_as_a_file(pagesight: Run, pages: Path, tmp_path: Path
     shown = " ".join(pagesight("gallery", "get-labels").stdout.split())
     assert "dxm_user_info 2 度小满, 有钱花 dxm, info" in shown
     assert "zsyh_amount 1 zsyh_amount" in shown
+    file.write_text("[dxm_user_info]\noutputs = ['info']\n[zsyh_amount]\nbrands = ['招商']\n")
+    assert pagesight("gallery", "set-labels", file).exit_code == 0
+    known = rows(pagesight("gallery", "get-labels", "--json"))
+    assert [(row["brands"], row["outputs"]) for row in known] == [
+        (["度小满", "有钱花"], ["info"]),
+        (["招商"], []),
+    ]
+    file.write_text("[dxm_user_info]\noutputs = ['dxm', 'info']\n[zsyh_amount]\nbrands = []\n")
+    assert pagesight("gallery", "set-labels", file).exit_code == 0
     file.write_text(pagesight("gallery", "get-labels", "--toml").stdout, "utf-8")
     assert pagesight("gallery", "set-labels", file).exit_code == 0
     assert rows(pagesight("gallery", "get-labels", "--json"))[0] == {
@@ -319,7 +390,7 @@ def test_labels_are_edited_as_a_file(pagesight: Run, pages: Path, tmp_path: Path
 
 
 def test_a_labels_file_with_a_mistake_changes_nothing(
-    pagesight: Run, server: FakeServer, tmp_path: Path
+    pagesight: Run, server: FakeServer, pages: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "labels.toml"
     file.write_text("[a]\nbrand = ['x']\n")
@@ -328,10 +399,11 @@ def test_a_labels_file_with_a_mistake_changes_nothing(
     assert result.stderr.splitlines() == [
         f"pagesight: {file}, line 2: unknown key 'brand': use brands or outputs"
     ]
+    result = pagesight("gallery", "enrol", pages)
     file.write_text("[unheard_of]\nbrands = ['x']\n")
     result = pagesight("gallery", "set-labels", file)
     assert result.stderr == 'pagesight: the gallery has no label "unheard_of"\n'
-    assert server.gallery.changes == []
+    assert len(server.gallery.changes) == 2
 
 
 def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(

@@ -61,7 +61,7 @@ class HeardServer:
 
     def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
         self.heard = Heard()
-        self.classifier = FakeClassifier()
+        self.classifier = FakeClassifier(lambda _: 1)
         self._pool = ThreadPoolExecutor(4, thread_name_prefix="fake-server")
         self._server = grpc.server(self._pool, interceptors=[self.heard])
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)

@@ -111,6 +111,7 @@ def test_node_streams_pictures_with_nothing_but_the_contract(
     said = {Path(row["file"]).name: row for row in map(json.loads, done.stdout.splitlines())}
     assert said["login.png"]["label"] == "login"
     assert said["login.png"]["score"] == 0.875
+    assert (said["login.png"]["doubt"], said["login.png"]["review"]) == (0.125, [])
     assert said["other.jpg"]["label"] == "other"
     assert said["broken.png"]["error"] == "the picture is neither JPEG, PNG nor WebP"
     assert said["broken.png"]["code"] == 3  # INVALID_ARGUMENT

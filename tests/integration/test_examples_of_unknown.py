@@ -45,13 +45,13 @@ async def by_enrol(served: Serving, folder: Path) -> None:
 
 async def by_index(served: Serving, folder: Path) -> None:
     """As `pagesight-server index` does; the server follows the store."""
-    pipeline = served.models.pipeline(served.live.known())
+    pipeline = served.models.pipeline(served.registry.known())
     enroller = Enroller(
         store=served.store, bundles=BUNDLES, extract_features=pipeline.extract_features
     )
     limits = ImageLimits()
     await index_folder(enroller, folder, gallery="default", author="", limits=limits)
-    await served.live.refresh()
+    await served.registry.refresh()
 
 
 @pytest.mark.parametrize("enrol", [by_enrol, by_index], ids=["enrol", "index"])
@@ -74,7 +74,7 @@ async def test_examples_of_unknown_pages_reject_their_like_and_are_never_an_answ
 
 async def answers(served: Serving, folder: Path) -> dict[str, list[str]]:
     """What `evaluate` says of each kind, once `Classify` has said the same."""
-    pipeline = served.models.pipeline(served.live.known())
+    pipeline = served.models.pipeline(served.registry.known())
     run = await evaluate(pipeline, folder)
     found: dict[str, list[str]] = {}
     for answer in run.predictions:

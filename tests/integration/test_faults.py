@@ -26,7 +26,7 @@ from tests.support import WAIT_S
 from tests.support.parts import FakeModels, mean_colour, unit
 from tests.support.pictures import GREEN, RED, shade, solid
 from tests.support.relay import Relay
-from tests.support.serving import Serving, details, failed_to_write, request, serving
+from tests.support.serving import Serving, details, failed_to_write, request, result_of, serving
 from tests.support.watching import BatchedModels
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ from pathlib import Path
 from tests.support.serving import serving
 async def main():
     async with serving(Path(sys.argv[1])) as served:
-        await served.live.refresh()  # as `serve` does before it listens
+        await served.registry.refresh()  # as `serve` does before it listens
         print(served.address, flush=True)
         await served.stopped
 asyncio.run(main())
@@ -277,7 +277,7 @@ async def _teach(channel: grpc.aio.Channel, life: int, writer: int, told: list[s
         data = solid(shade(1 + number + 10_000 * writer + 20_000 * life))
         item = gpb.EnrolItem(image=data, label=label)
         messages = [gpb.EnrolRequest(header=gpb.Change()), gpb.EnrolRequest(item=item)]
-        answer = await stub.Enrol(iter(messages), timeout=WAIT_S)
+        answer = await result_of(stub.Enrol(iter(messages), timeout=WAIT_S))
         assert answer.outcomes[0].added
         told.append(label)
 

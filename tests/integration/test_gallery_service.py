@@ -19,12 +19,12 @@ from pagesight_server.curation.diagnostics import diagnose
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
-from pagesight_server.service import convert_curation, galleries
+from pagesight_server.service import classifier, convert_curation, galleries
 from pagesight_server.service.convert import page_token
 from tests.support import WAIT_S
 from tests.support.parts import OTHER_BUNDLES
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
-from tests.support.serving import Serving, details, serving, status_of, until
+from tests.support.serving import Serving, details, result_of, serving, status_of, until
 from tests.support.stores import enrol, put
 
 
@@ -228,7 +228,8 @@ async def test_an_enrolment_that_falls_silent_loses_its_place(tmp_path: Path) ->
             await asyncio.Event().wait()
 
         # An iterator: a write of ours could come when the call is over already.
-        code, reason, message = await fails(served.gallery.Enrol(silent(), timeout=WAIT_S))
+        call = served.gallery.Enrol(silent(), timeout=WAIT_S)
+        code, reason, message = await fails(result_of(call))
         assert (code, reason) == ("DEADLINE_EXCEEDED", "BUDGET_SPENT")
         assert message.startswith("nothing came for 0.05 s")
         assert served.store.revisions() == {}
@@ -241,7 +242,7 @@ async def test_a_gallery_of_other_bundles_is_neither_asked_nor_changed(
     entry = Entry(image_id=put(store, "one", OTHER_BUNDLES), label="a")
     store.enrol(Change(gallery="foreign"), [entry], OTHER_BUNDLES)
     store.close()
-    await served.live.refresh()
+    await served.registry.refresh()
     told = ("FAILED_PRECONDITION", "OTHER_BUNDLES")
     assert (await fails(served.enrol(("b", solid(RED)), gallery="foreign")))[:2] == told
     assert (await fails(served.classify(solid(RED), gallery="foreign")))[:2] == told
@@ -278,7 +279,7 @@ async def test_only_so_many_examinations_are_at_work_and_screenshots_do_not_wait
             return getattr(served.gallery, asked)(messages[asked], timeout=2 * WAIT_S)
 
         async def ask() -> Any:
-            return await call()
+            return await (call() if asked == "GetImage" else result_of(call()))
 
         first = call()
         await until(lambda: bool(begun))
@@ -440,7 +441,7 @@ async def test_images_are_listed_page_by_page_at_one_revision(served: Serving) -
     served.models.texts[shade(1)] = ("额度", "首页")
     pictures = {id_of(solid(shade(i))): "ab"[i % 2] for i in range(1, 6)}
     messages = [item(solid(shade(i)), "ab"[i % 2], source=f"{i}.png") for i in range(1, 6)]
-    await served.gallery.Enrol(iter([header(author="mei"), *messages]))
+    await served.send([header(author="mei"), *messages])
     listed: list[pb.Image] = []
     async for page in pages(served, page_size=2):
         assert page.revision == 1
@@ -488,7 +489,8 @@ async def test_the_history_is_listed_newest_first_page_by_page(served: Serving) 
             break
     assert [revision.revision for revision in made] == [5, 4, 3, 2, 1]
     newest = made[0]
-    assert (newest.author, newest.kind, newest.images) == ("author 5", "enrol", 5)
+    assert (newest.author, newest.images) == ("author 5", 5)
+    assert newest.kind == pb.REVISION_KIND_ENROL
     assert newest.summary == "enrolled 1 of l5"
 
 
@@ -549,6 +551,79 @@ async def test_a_change_by_another_process_is_seen_by_the_next_refresh(
     assert (await served.classify(solid(RED))).revision == 2
 
 
+async def test_a_query_waits_for_a_revision_that_another_process_makes(
+    served: Serving, tmp_path: Path
+) -> None:
+    await served.enrol(("a", solid(RED)))
+    other = Gallery(tmp_path / "gallery.db")
+    enrol(other, {"one": "theirs"})
+    # The store has it, this server has not looked: it looks at once.
+    found = await served.classify(solid(RED), min_revision=2)
+    assert found.revision == 2
+    waiting = asyncio.create_task(served.classify(solid(RED), min_revision=3))
+    enrol(other, {"two": "theirs"})
+    other.close()
+    async with asyncio.timeout(WAIT_S):
+        while not waiting.done():
+            await served.registry.refresh()
+    assert (await waiting).revision == 3
+
+
+async def test_a_query_waits_for_a_gallery_that_another_process_makes(
+    served: Serving, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Gallery(tmp_path / "gallery.db")
+    enrol(other, {"one": "theirs"}, gallery="new")
+    other.close()
+    assert (await served.classify(solid(RED), gallery="new", min_revision=1)).revision == 1
+    code, reason, message = await fails(
+        served.classify(solid(RED), gallery="none", min_revision=1, deadline_ms=20)
+    )
+    assert (code, reason) == ("DEADLINE_EXCEEDED", "BUDGET_SPENT")
+    assert "'none' is not at revision 1 here yet, within the 20 ms" in message
+    monkeypatch.setattr(classifier, "BEHIND_S", 0.02)
+    told = await fails(served.classify(solid(RED), gallery="none", min_revision=1))
+    assert told[:2] == ("NOT_FOUND", "NOT_FOUND")
+
+
+async def test_only_so_many_screenshots_wait_for_a_revision(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, max_waiting=1)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)))
+        both = {
+            asyncio.create_task(served.classify(solid(RED), min_revision=2, deadline_ms=60_000))
+            for _ in range(2)
+        }
+        (refused,), (waiting,) = await asyncio.wait(both, return_when="FIRST_COMPLETED")
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await refused
+        assert details(status_of(error.value))[0] == "OVERLOADED"
+        # Whoever waits keeps nobody from a place.
+        assert (await served.classify(solid(RED))).label == "a"
+        await served.enrol(("b", solid(GREEN)))
+        assert (await waiting).revision == 2
+
+
+async def test_a_gallery_that_another_process_deletes_is_forgotten_by_the_next_refresh(
+    served: Serving, tmp_path: Path
+) -> None:
+    await served.enrol(("a", solid(RED)))
+    other = Gallery(tmp_path / "gallery.db")
+    other.delete(Change())
+    await served.registry.refresh()
+    assert (await fails(served.classify(solid(RED))))[:2] == ("NOT_FOUND", "NOT_FOUND")
+    enrol(other, {"one": "theirs"})
+    other.close()
+    await served.registry.refresh()
+    assert (await served.classify(solid(RED))).revision == 3
+
+
+async def test_a_negative_revision_cannot_be_asked_for(served: Serving) -> None:
+    await served.enrol(("a", solid(RED)))
+    told = await fails(served.classify(solid(RED), min_revision=-1))
+    assert told[:2] == ("INVALID_ARGUMENT", "REQUEST_INVALID")
+
+
 # --- care -------------------------------------------------------------------------------
 
 
@@ -581,7 +656,7 @@ async def test_a_wrong_label_is_found_with_the_pictures_that_speak_against_it(
     pictures = [("red", data) for data in reds] + [("green", data) for data in greens]
     wrong = solid(GREEN, width=27)
     await served.enrol(*pictures, ("red", wrong))
-    found = await served.gallery.Diagnose(pb.DiagnoseRequest())
+    found = await result_of(served.gallery.Diagnose(pb.DiagnoseRequest()))
     assert (found.revision, found.images, found.examined) == (1, 7, 7)
     first = found.suspects[0]
     assert (first.image_id, first.label, first.suggested_label) == (id_of(wrong), "red", "green")
@@ -594,7 +669,7 @@ async def test_a_wrong_label_is_found_with_the_pictures_that_speak_against_it(
     # The copy of a green picture counts as a red one of its own; the three reds are one.
     health = {label.label: (label.images, label.distinct_images) for label in found.labels}
     assert health == {"green": (3, 1), "red": (4, 2)}
-    part = await served.gallery.Diagnose(pb.DiagnoseRequest(max_images=2))
+    part = await result_of(served.gallery.Diagnose(pb.DiagnoseRequest(max_images=2)))
     assert (part.images, part.examined) == (7, 2)
 
 
@@ -606,7 +681,7 @@ async def test_brands_are_suggested_and_none_is_set(served: Serving) -> None:
     await served.enrol(("dx_amount", solid(RED)), ("zs_amount", solid(GREEN)))
     known = pb.Label(label="dx_amount", brands=["度小满"], outputs=["dx"])
     await served.gallery.SetLabels(pb.SetLabelsRequest(labels=[known]))
-    found = await served.gallery.SuggestBrands(pb.SuggestBrandsRequest())
+    found = await result_of(served.gallery.SuggestBrands(pb.SuggestBrandsRequest()))
     assert found.revision == 2
     first, second = found.labels
     assert (first.label, list(first.known.brands)) == ("dx_amount", ["度小满"])
@@ -650,7 +725,7 @@ async def test_pictures_of_another_gallery_and_those_not_kept_are_not_read(
 async def test_what_care_cannot_be_asked_is_refused(served: Serving) -> None:
     await served.enrol(("a", solid(RED)))
     calls = [
-        served.gallery.Diagnose(pb.DiagnoseRequest(max_images=-1)),
+        result_of(served.gallery.Diagnose(pb.DiagnoseRequest(max_images=-1))),
         served.gallery.GetImage(pb.GetImageRequest(image_id=RED_ID, max_side_px=-1)),
         served.gallery.GetImage(pb.GetImageRequest(image_id=RED_ID, max_side_px=5000)),
         served.gallery.GetImage(pb.GetImageRequest(image_id="red")),
@@ -658,7 +733,7 @@ async def test_what_care_cannot_be_asked_is_refused(served: Serving) -> None:
     for call in calls:
         assert (await fails(call))[:2] == ("INVALID_ARGUMENT", "REQUEST_INVALID")
     for call in (
-        served.gallery.Diagnose(pb.DiagnoseRequest(gallery="none")),
-        served.gallery.SuggestBrands(pb.SuggestBrandsRequest(gallery="none")),
+        result_of(served.gallery.Diagnose(pb.DiagnoseRequest(gallery="none"))),
+        result_of(served.gallery.SuggestBrands(pb.SuggestBrandsRequest(gallery="none"))),
     ):
         assert (await fails(call))[:2] == ("NOT_FOUND", "NOT_FOUND")

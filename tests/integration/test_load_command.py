@@ -75,7 +75,7 @@ def test_an_open_loop_sends_as_told_and_reports(
     # As the fake server says.
     assert found["stages_ms"]["decode"]["p50"] == pytest.approx(2.5, rel=0.001)
     assert found["slo"]["p99"]["met"] is True
-    assert found["servers"] == {"builtin-1, revision 7": 20}
+    assert found["servers"] == {"builtin-1, revision 0": 20}
     assert found["pictures"]["distinct_sends"] == 20
     assert "<svg" in (tmp_path / "out/report.html").read_text("utf-8")
     assert "20 of 20 answered" in result.stdout

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import pagesight
 from pagesight import AsyncClient
+from pagesight.v1 import gallery_pb2
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import auth
@@ -28,6 +29,7 @@ from pagesight_server.service.auth import (
     is_loopback,
     open_to_all,
     read_tokens,
+    roles_for,
 )
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
@@ -39,6 +41,7 @@ FILE = "".join(
     for name, secret, role in [
         ("asker", b"ask-me", "classify"),
         ("teacher", b"teach-me", "gallery-write"),
+        ("reader", b"show-me", "gallery-read"),
         ("root", b"all", "admin"),
     ]
 )
@@ -71,6 +74,19 @@ async def test_a_token_may_do_what_its_role_says(guarded: Serving) -> None:
             with pytest.raises(pagesight.PermissionDeniedError) as error:
                 await refused
             assert error.value.reason == "ROLE_MISSING"
+    async with client(guarded, "show-me") as reader:
+        assert [info.name async for info in reader.list_galleries()] == ["default"]
+        assert (await reader.get_gallery()).images == 1
+        assert (await reader.diagnose()).images == 1
+        for change in (
+            reader.enrol([item]),
+            reader.remove(["0" * 64]),
+            reader.rollback(0),
+            reader.delete_gallery("default"),
+            reader.classify(solid(RED)),
+        ):
+            with pytest.raises(pagesight.PermissionDeniedError):
+                await change
     async with client(guarded, "all") as root:
         assert (await root.classify(solid(RED))).label == "a"
         assert (await root.get_labels()).revision == 1
@@ -89,6 +105,26 @@ async def test_without_a_token_that_is_known_nothing_is_done(
             await nobody.enrol([pagesight.EnrolItem(image=solid(RED), label="a")])
     assert guarded.models.encoded == 0
     assert guarded.store.revisions() == {}
+
+
+def test_whoever_reads_galleries_may_make_every_call_that_changes_nothing() -> None:
+    methods = gallery_pb2.DESCRIPTOR.services_by_name["GalleryService"].methods
+    changes = {
+        method.name
+        for method in methods
+        if any(
+            field.message_type is gallery_pb2.Change.DESCRIPTOR
+            for field in method.input_type.fields
+        )
+    }
+    reading = {method.name for method in methods} - changes
+    assert len(changes) == 6
+    service = "pagesight.v1.GalleryService"
+    for method in reading:
+        assert roles_for(service, method) == {"gallery-read", "gallery-write", "admin"}
+    for method in changes:
+        assert roles_for(service, method) == {"gallery-write", "admin"}
+    assert roles_for("grpc.reflection.v1alpha.ServerReflection", "x") == {"admin"}
 
 
 async def test_only_an_admin_may_see_the_contract(guarded: Serving) -> None:
@@ -125,8 +161,8 @@ async def test_every_token_of_the_file_is_compared_and_never_with_equals(
         async with client(guarded, token) as caller:
             with contextlib.suppress(pagesight.PagesightError):
                 await caller.get_labels()
-        # Of the first, the last and none alike: all three, with the digest of what was sent.
-        assert compared == [hashlib.sha256(token.encode()).digest()] * 3
+        # Of the first, the last and none alike: all four, with the digest of what was sent.
+        assert compared == [hashlib.sha256(token.encode()).digest()] * 4
         compared.clear()
 
 

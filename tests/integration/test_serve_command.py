@@ -28,6 +28,7 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Gallery
 from tests.support import WAIT_S
+from tests.support.serving import result_of
 
 START_S = 60.0
 """For loading the models on a busy machine."""
@@ -64,13 +65,13 @@ def server(store: Path, bundles: Path, *more: str) -> Iterator[tuple[subprocess.
             process.kill()
 
 
-async def enrol(channel: grpc.aio.Channel, *pictures: tuple[str, bytes]) -> gpb.EnrolResponse:
+async def enrol(channel: grpc.aio.Channel, *pictures: tuple[str, bytes]) -> gpb.EnrolResult:
     messages = [gpb.EnrolRequest(header=gpb.Change(author="mei"))]
     messages += [
         gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label)) for label, data in pictures
     ]
     stub: Any = gallery_pb2_grpc.GalleryServiceStub(channel)
-    answer: gpb.EnrolResponse = await stub.Enrol(iter(messages), timeout=START_S)
+    answer: gpb.EnrolResult = await result_of(stub.Enrol(iter(messages), timeout=START_S))
     return answer
 
 

@@ -211,11 +211,11 @@ async def test_a_second_server_knows_within_a_second_what_the_first_was_taught(
         revision = 0
 
         def is_known() -> bool:
-            known = second.live.known().get("default")
+            known = second.registry.known().get("default")
             return known is not None and known.snapshot.revision == revision
 
         monkeypatch.setattr(second.store, "revisions", looked)
-        following = asyncio.create_task(second.live.follow(interval_s))
+        following = asyncio.create_task(second.registry.follow(interval_s))
         first = Gallery(tmp_path / "gallery.db")
         try:
             for i in range(3):
@@ -226,6 +226,6 @@ async def test_a_second_server_knows_within_a_second_what_the_first_was_taught(
         finally:
             following.cancel()
             first.close()
-        known = second.live.get("default")
+        known = second.registry.get("default")
     assert known.snapshot.bundles == BUNDLES
     assert picture_id("p2") in {p.image_id for p in known.snapshot.pictures}

@@ -121,7 +121,8 @@ def ask(address: str) -> str:
         gallery: Any = gallery_pb2_grpc.GalleryServiceStub(channel)
         item = gpb.EnrolItem(image=card(), label="id_card")
         messages = [gpb.EnrolRequest(header=gpb.Change()), gpb.EnrolRequest(item=item)]
-        gallery.Enrol(iter(messages), timeout=START_S)
+        *_, last = gallery.Enrol(iter(messages), timeout=START_S)
+        assert last.result.revision == 1
         classifier: Any = classifier_pb2_grpc.ClassifierServiceStub(channel)
         options = pb.Options(explain=True, top_k=1)
         # Other bytes than those enrolled, so that they are read and not remembered.

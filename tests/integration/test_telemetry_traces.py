@@ -258,7 +258,7 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
             watching.telemetry,
             queues={"encode": lambda: 3},
             caches={},
-            known=served.live.known,
+            known=served.registry.known,
         )
         await served.enrol(("red", solid(RED)), ("green", solid(GREEN)))
         await served.enrol(("red", solid((254, 0, 0))))

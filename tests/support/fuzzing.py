@@ -206,7 +206,9 @@ class Fuzz:
         """A message with fields of any value, those given aside."""
         made = kind()
         for field in kind.DESCRIPTOR.fields:
-            if field.name not in fields and self.random.random() < 0.7:
+            # One that may be absent says more than its value does.
+            optional = field.containing_oneof is not None and field.containing_oneof.name[0] == "_"
+            if field.name not in fields and self.random.random() < (0.2 if optional else 0.7):
                 self._fill(made, field)
         for name, value in fields.items():
             field = getattr(made, name)
@@ -238,6 +240,9 @@ class Fuzz:
             )
         if field.type == FieldDescriptor.TYPE_STRING:
             return self.text(_POOLS.get(field.name, ""))
+        if field.name == "min_revision":
+            # One that nobody makes is waited for as long as its caller allows.
+            return self.random.choice((0, 0, -1, -(2**63)))
         if self.random.random() < 0.7:
             return self.random.choice(_ORDINARY.get(field.name, (0, 1, 2)))
         return self.random.choice(_EDGES[field.cpp_type])

@@ -44,7 +44,7 @@ class Serving:
     models: FakeModels
     store: Gallery
     audit: Audit
-    live: Registry
+    registry: Registry
     gate: Gate
     address: str
     channel: grpc.aio.Channel
@@ -57,7 +57,7 @@ class Serving:
     stopped: asyncio.Task[None]
     """Ends when the server has."""
 
-    async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResponse:
+    async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResult:
         """Enrols (label, bytes) in one call."""
         items = [
             gpb.EnrolRequest(item=gpb.EnrolItem(image=data, label=label))
@@ -65,11 +65,13 @@ class Serving:
         ]
         return await self.send([gpb.EnrolRequest(header=gpb.Change(**header)), *items])
 
-    async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResponse:
+    async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResult:
         """One Enrol call of these messages, once more where it was refused and not heard."""
         while True:
             try:
-                answer: gpb.EnrolResponse = await self.gallery.Enrol(iter(messages), timeout=WAIT_S)
+                answer: gpb.EnrolResult = await result_of(
+                    self.gallery.Enrol(iter(messages), timeout=WAIT_S)
+                )
             except grpc.aio.AioRpcError as error:
                 if not failed_to_write(error):
                     raise
@@ -110,17 +112,18 @@ async def serving(
     telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
     audit = Audit(store)
-    live = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
         decode=lambda data: decode(data, within),
         encode=models.encode,
         read=models.read,
-        knowledge=live.get,
+        knowledge=registry.get,
     )
     gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 leaves it to the machine
     classifier = ClassifierService(
         pipeline,
         gate,
+        registry.wait_for_revision,
         max_in_flight=settings.max_in_flight_per_stream,
         ocr=True,
         telemetry=telemetry,
@@ -132,7 +135,7 @@ async def serving(
     stopped = asyncio.create_task(
         serve(
             classifier,
-            GalleryService(store, enroller, live, settings),
+            GalleryService(store, enroller, registry, settings),
             settings,
             max_image_bytes=within.max_bytes,
             stop=stopping.wait,
@@ -156,7 +159,7 @@ async def serving(
                 models=models,
                 store=store,
                 audit=audit,
-                live=live,
+                registry=registry,
                 gate=gate,
                 address=address,
                 channel=channel,
@@ -170,6 +173,16 @@ async def serving(
         await models.release()
         await stopped
         store.close()
+
+
+async def result_of(call: Any) -> Any:
+    """The result of a call that answers with progress; it is the last message, and the only one."""
+    replies = [reply async for reply in call]
+    assert [reply.WhichOneof("message") for reply in replies] == [
+        *["progress"] * (len(replies) - 1),
+        "result",
+    ]
+    return replies[-1].result
 
 
 def failed_to_write(error: grpc.aio.AioRpcError) -> bool:

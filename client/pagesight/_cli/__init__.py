@@ -1,11 +1,11 @@
 """The `pagesight` command, from the command line to what is printed.
 
-    classify   `pagesight classify`             ┐
-    load       `pagesight load`                 │
-    enrol      `pagesight gallery enrol`        │
-    doctor     `pagesight gallery doctor`       │ parse arguments, call the client,
-    brands     `pagesight gallery suggest-brands`
-    gallery    the rest of `pagesight gallery`  ┘ choose what to print
+    classify   `pagesight classify`                ┐
+    load       `pagesight load`                    │
+    enrol      `pagesight gallery enrol`           │
+    doctor     `pagesight gallery doctor`          │ parse arguments, call the client,
+    brands     `pagesight gallery suggest-brands`  │ choose what to print
+    gallery    the rest of `pagesight gallery`     ┘
     care_page  what doctor finds, as an HTML page
     changes    the options of all commands that change a gallery
     session    the server, the terminal, progress, failures: shared by all commands

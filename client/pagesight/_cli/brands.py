@@ -32,8 +32,11 @@ def suggest_brands(
       pagesight gallery suggest-brands --out labels.toml
       pagesight gallery set-labels labels.toml
     """
-    with session.connected(address) as client:
-        found = client.suggest_brands(gallery=gallery)
+    with (
+        session.connected(address) as client,
+        session.progress(None, "looking for brands", quiet=as_json) as bar,
+    ):
+        found = client.suggest_brands(gallery=gallery, progress=bar.show)
     if as_json:
         for row in found:
             wire.print_line(

@@ -10,14 +10,15 @@ import typer
 from pagesight._results import ChangeOptions
 
 
-def options(gallery: str, author: str, expected_revision: int) -> ChangeOptions:
+def options(gallery: str, author: str, expected_revision: int | None) -> ChangeOptions:
     """Returns what the options of a command say of its change."""
     return ChangeOptions(
-        gallery=gallery, author=author or _account(), expected_revision=expected_revision
+        gallery=gallery, author=author or account(), expected_revision=expected_revision
     )
 
 
-def _account() -> str:
+def account() -> str:
+    """Returns the name of the account that runs the command; empty where it has none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # an account without a name, as in containers
@@ -33,11 +34,11 @@ AuthorOption = Annotated[
     ),
 ]
 ExpectedOption = Annotated[
-    int,
+    int | None,
     typer.Option(
         "--expected-revision",
         min=0,
-        help="Change nothing unless the gallery is at this revision.",
+        help="Change nothing unless the gallery is at this revision; 0: unless it is new.",
         show_default=False,
     ),
 ]

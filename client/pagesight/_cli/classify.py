@@ -41,6 +41,14 @@ def classify(
         typer.Option("--explain", help="Show reasons, candidates and the lines that match."),
     ] = False,
     as_json: session.JsonOption = False,
+    min_revision: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Answer at this revision of the gallery or a later one, as a change printed it.",
+            show_default="as it is known",
+        ),
+    ] = None,
     in_flight: Annotated[
         int, typer.Option(min=1, help="Pictures sent and not yet answered, at most.")
     ] = 16,
@@ -62,7 +70,7 @@ def classify(
             session.connected(address) as client,
             session.progress(
                 len(pictures), "classifying", quiet=as_json and sys.stdout.isatty()
-            ) as step,
+            ) as bar,
         ):
             for result in client.classify_stream(
                 enumerate(pictures),
@@ -71,11 +79,12 @@ def classify(
                 top_k=(3 if explain else 2) if top_k is None else top_k,
                 ocr=False if no_ocr else None,
                 explain=explain,
+                min_revision=min_revision,
             ):
                 results[result.key] = result
                 if as_json:
                     _print_json(pictures[result.key], result)
-                step()
+                bar.step()
     finally:
         # What was answered before the server went away is shown too.
         if results and not as_json:

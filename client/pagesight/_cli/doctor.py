@@ -43,7 +43,8 @@ def doctor(
       pagesight gallery doctor --html doctor.html
     """
     with session.connected(address) as client:
-        found = client.diagnose(gallery=gallery, max_images=max_images)
+        with session.progress(None, "examining", quiet=as_json) as bar:
+            found = client.diagnose(gallery=gallery, max_images=max_images, progress=bar.show)
         if html is not None:
             _write(html, found, client, gallery, quiet=as_json)
     if as_json:
@@ -59,14 +60,14 @@ def doctor(
 def _write(path: Path, found: Diagnosis, client: Client, gallery: str, *, quiet: bool) -> None:
     wanted = care_page.pictures(found)
     thumbnails: dict[str, bytes] = {}
-    with session.progress(len(wanted), "fetching pictures", quiet=quiet) as step:
+    with session.progress(len(wanted), "fetching pictures", quiet=quiet) as bar:
         for image_id in wanted:
             # Not kept, or removed since: the page says so in its place.
             with suppress(NotFoundError):
                 thumbnails[image_id] = client.get_image(
                     image_id, gallery=gallery, max_side_px=THUMBNAIL_PX
                 )
-            step()
+            bar.step()
     try:
         path.write_text(care_page.page(found, thumbnails, gallery=gallery), "utf-8")
     except OSError as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Annotated
@@ -10,28 +9,7 @@ from typing import Annotated
 import typer
 
 from pagesight._cli import changes, files, render, session, wire
-from pagesight._results import EnrolItem, EnrolResult
-
-
-class _Items(list[EnrolItem]):
-    """What is enrolled, with a step of the progress as each is read for the first time.
-
-    A list, so that the client may repeat a call that the server had no room for.
-    """
-
-    def __init__(self, found: list[files.LabelledFile], step: Callable[[], None]) -> None:
-        super().__init__(
-            EnrolItem(image=file.path, label=file.label, source=file.source) for file in found
-        )
-        self._step = step
-        self._read = 0
-
-    def __iter__(self) -> Iterator[EnrolItem]:
-        for position, item in enumerate(super().__iter__()):
-            yield item
-            if position == self._read:
-                self._read += 1
-                self._step()
+from pagesight._results import EnrolItem, EnrolResult, Progress
 
 
 @session.teaching
@@ -49,7 +27,7 @@ def enrol(
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
-    expected_revision: changes.ExpectedOption = 0,
+    expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Teach pages: add labelled screenshots, one revision per label.
@@ -74,13 +52,24 @@ def enrol(
     try:
         with (
             session.connected(address) as client,
-            session.progress(len(found), "enrolling", quiet=as_json) as step,
+            session.progress(len(found), "enrolling", quiet=as_json) as bar,
         ):
+            enrolled = 0
             for name, group in groupby(found, key=lambda file: file.label):
                 of_label = list(group)
                 change = changes.options(gallery, author, expected_revision)
-                result = client.enrol(_Items(of_label, step), **change)
-                if expected_revision:
+
+                def show(progress: Progress, before: int = enrolled) -> None:
+                    bar.show(Progress(done=before + progress.done, total=len(found)))
+
+                items = [
+                    EnrolItem(image=file.path, label=name, source=file.source) for file in of_label
+                ]
+                result = client.enrol(items, progress=show, **change)
+                enrolled += len(items)
+                show(Progress(done=0, total=0), before=enrolled)
+                # A gallery that must be new still is, when nothing could be enrolled so far.
+                if expected_revision is not None:
                     expected_revision = result.revision
                 rows.append(_counts(name, result))
                 for file, outcome in zip(of_label, result.outcomes, strict=True):

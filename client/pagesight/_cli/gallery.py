@@ -12,9 +12,15 @@ from pagesight._cli import changes, labels, render, session, wire
 from pagesight._cli.brands import suggest_brands
 from pagesight._cli.doctor import doctor
 from pagesight._cli.enrol import enrol
+from pagesight._client import Client
+from pagesight._errors import AbortedError
+from pagesight._results import SetLabelsResult
+
+ATTEMPTS = 5
+"""How often labels are read and set, where somebody changes the gallery in between."""
 
 app = typer.Typer(
-    help="Teach pages, list and correct what is known, go back.",
+    help="List galleries, teach pages, correct what is known, go back.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -26,7 +32,7 @@ app.command("suggest-brands")(suggest_brands)
 
 IdsArgument = Annotated[
     list[str],
-    typer.Argument(metavar="ID", help="Ids in full, as `pagesight gallery list` prints them."),
+    typer.Argument(metavar="ID", help="Ids in full, as `pagesight gallery images` prints them."),
 ]
 
 
@@ -35,7 +41,7 @@ def _checked(ids: list[str]) -> list[str]:
         if len(image_id) != 64 or not set(image_id) <= set("0123456789abcdef"):
             raise typer.BadParameter(
                 f"{image_id!r} is not an id: 64 characters of 0-9 and a-f, "
-                "as `pagesight gallery list` prints them",
+                "as `pagesight gallery images` prints them",
                 param_hint="ID",
             )
     return ids
@@ -49,13 +55,13 @@ def remove(
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
-    expected_revision: changes.ExpectedOption = 0,
+    expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Take pictures out of the gallery, all of them or none.
 
     Example, all pictures of one label:
-      pagesight gallery list --label dxm_old --json | jq -r .image_id |
+      pagesight gallery images --label dxm_old --json | jq -r .image_id |
         xargs pagesight gallery remove
     """
     with session.connected(address) as client:
@@ -75,7 +81,7 @@ def relabel(
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
-    expected_revision: changes.ExpectedOption = 0,
+    expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Give pictures another label, all of them or none.
@@ -96,6 +102,89 @@ def relabel(
 @session.teaching
 def list_(
     *,
+    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    as_json: session.JsonOption = False,
+) -> None:
+    """List the galleries: how many pictures and labels, and where `other` begins.
+
+    Example:
+      pagesight gallery list
+    """
+    with session.connected(address) as client:
+        found = client.list_galleries()
+        if as_json:
+            for one in found:
+                wire.print_line(one)
+        else:
+            session.output().print(render.galleries(found))
+
+
+@app.command()
+@session.teaching
+def show(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="The gallery.")] = "default",
+    *,
+    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    as_json: session.JsonOption = False,
+) -> None:
+    """Show one gallery: its size, the bundles that made it, and its calibration.
+
+    Example:
+      pagesight gallery show default
+    """
+    with session.connected(address) as client:
+        found = client.get_gallery(gallery=name)
+    if as_json:
+        wire.print_line(found)
+    else:
+        session.output().print(render.gallery(found))
+
+
+@app.command()
+@session.teaching
+def delete(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The gallery.")],
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    author: changes.AuthorOption = "",
+    expected_revision: changes.ExpectedOption = None,
+    as_json: session.JsonOption = False,
+) -> None:
+    """Delete a gallery. Asks first, unless --yes is given.
+
+    Nothing of it is found any more, until pictures are enrolled under its name. Its history
+    stays: whoever deleted it by mistake enrols one picture and then rolls back.
+
+    Example:
+      pagesight gallery delete trial --yes
+    """
+    with session.connected(address) as client:
+        if not yes:
+            found = client.get_gallery(gallery=name)
+            what = (
+                f"{render.count(found.images, 'picture')} of {render.count(found.labels, 'label')}"
+            )
+            if not typer.confirm(f"delete gallery {render.shown(name)} with {what}?", err=True):
+                session.fail("nothing was deleted")
+            if expected_revision is None:  # What is deleted is what was asked about.
+                expected_revision = found.revision
+        result = client.delete_gallery(
+            name, author=author or changes.account(), expected_revision=expected_revision
+        )
+    if as_json:
+        wire.print_line(result)
+    else:
+        typer.echo(
+            f"deleted {name} with {render.count(result.removed, 'picture')}, "
+            f"at revision {result.revision}"
+        )
+
+
+@app.command()
+@session.teaching
+def images(
+    *,
     label: Annotated[str, typer.Option(help="Only pictures of this label.")] = "",
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
@@ -107,7 +196,7 @@ def list_(
     author and the number of text lines.
 
     Example:
-      pagesight gallery list --label dxm_user_info
+      pagesight gallery images --label dxm_user_info
     """
     with session.connected(address) as client:
         found = client.list_images(gallery=gallery, label=label)
@@ -151,7 +240,7 @@ def rollback(
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
-    expected_revision: changes.ExpectedOption = 0,
+    expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Go back to an earlier revision.
@@ -210,12 +299,13 @@ def set_labels(
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
-    expected_revision: changes.ExpectedOption = 0,
+    expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Set what is known of the labels that a file names.
 
-    Labels that it does not name stay as they are.
+    Labels that it does not name stay as they are, and so does what it leaves out of a
+    label: `brands = []` clears the brands, no `brands` leaves them alone.
 
     The file:
       [dyfxj_amount]
@@ -223,14 +313,42 @@ def set_labels(
       outputs = ["dyfxj", "amount"]   business labels of the reply; default: the label
     """
     try:
-        known = labels.read(file)
+        sections = labels.read(file)
     except labels.LabelsFileError as error:
         session.fail(str(error))
     with session.connected(address) as client:
-        result = client.set_labels(known, **changes.options(gallery, author, expected_revision))
+        result = _set_labels(client, sections, gallery, author, expected_revision)
     if as_json:
         wire.print_line(result)
     else:
         typer.echo(
-            f"set {render.count(len(known), 'label')}; the gallery is at revision {result.revision}"
+            f"set {render.count(len(sections), 'label')}; "
+            f"the gallery is at revision {result.revision}"
         )
+
+
+def _set_labels(
+    client: Client,
+    sections: list[labels.Section],
+    gallery: str,
+    author: str,
+    expected_revision: int | None,
+) -> SetLabelsResult:
+    """Sets both fields of each label: what the file leaves out, to what is known.
+
+    A call has one mask for all its labels, and a file may say something else of each. Nothing
+    that somebody sets meanwhile is overwritten: then it is read again.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        known = client.get_labels(gallery=gallery)
+        at = known.revision if expected_revision is None else expected_revision
+        try:
+            return client.set_labels(
+                labels.over(sections, known.labels),
+                fields=("brands", "outputs"),
+                **changes.options(gallery, author, at),
+            )
+        except AbortedError:
+            if expected_revision is not None or attempt == ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")

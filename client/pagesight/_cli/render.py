@@ -19,10 +19,12 @@ from rich.text import Text
 
 from pagesight._errors import PagesightError, UnreadableFileError
 from pagesight._results import (
+    CalibrationInfo,
     Candidate,
     Classification,
     Diagnosis,
     EnrolOutcome,
+    GalleryInfo,
     ImageInfo,
     LabelInfo,
     MatchingLine,
@@ -147,6 +149,7 @@ def _evidence(answer: Classification) -> Table:
     grid.add_column()
     if answer.reasons:
         grid.add_row("why", Text("\n".join(shown(reason) for reason in answer.reasons)))
+    grid.add_row("doubt", Text(_doubt(answer)))
     if answer.candidates:
         grid.add_row("nearest", _candidates(answer.candidates))
     for candidate in answer.candidates:
@@ -155,19 +158,42 @@ def _evidence(answer: Classification) -> Table:
     return grid
 
 
+def _doubt(answer: Classification) -> str:
+    reasons = ", ".join(reason.replace("_", " ") for reason in answer.review_reasons)
+    return f"{answer.doubt:.2f}" + (f", to review: {reasons}" if reasons else "")
+
+
 def _candidates(candidates: Iterable[Candidate]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("score", "visual", "text"):
+    # Narrow: beside the numbers an id stands in 100 columns unbroken, to be copied.
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    for name in ("score", "rank", "visual", "text"):
         table.add_column(name, justify="right", no_wrap=True, vertical="top")
-    table.add_column("label, and the gallery picture that speaks for it", overflow="fold")
+    table.add_column(
+        "label, the gallery picture that speaks for it, and the score", overflow="fold"
+    )
     for candidate in candidates:
+        what = Text.assemble(shown(candidate.label), "\n", (shown(candidate.image_id), "dim"))
+        if terms := _terms(candidate):
+            what.append(f"\n{terms}", "dim")
         table.add_row(
             f"{candidate.score:.3f}",
+            f"{candidate.rank_score:.3f}",
             f"{candidate.visual:.3f}",
             f"{candidate.textual:.3f}",
-            Text.assemble(shown(candidate.label), "\n", (shown(candidate.image_id), "dim")),
+            what,
         )
     return table
+
+
+def _terms(candidate: Candidate) -> str:
+    """The score as the sum that it is; terms that add nothing are left out."""
+    terms = [term for term in candidate.terms if f"{term.score:.3f}" not in {"0.000", "-0.000"}]
+    text = ""
+    for term in terms:
+        sign = "-" if term.score < 0 else "+" if text else ""
+        text += f"{' ' if text else ''}{sign}{' ' if text else ''}{abs(term.score):.3f} "
+        text += term.name.replace("_", " ")
+    return text
 
 
 def _lines(candidate: Candidate) -> Text:
@@ -185,6 +211,60 @@ def _line(line: MatchingLine) -> str:
     if line.query_text == line.gallery_text:
         return f"{line.similarity:.2f}  {shown(line.query_text)}"
     return f"{line.similarity:.2f}  {shown(line.query_text)}  ~  {shown(line.gallery_text)}"
+
+
+def galleries(found: Iterable[GalleryInfo]) -> Table:
+    """Draws one line per gallery."""
+    table = _table("gallery", "revision", "pictures", "labels", "threshold", "made by")
+    for at in range(1, 5):
+        table.columns[at].justify = "right"
+    for one in found:
+        made = one.calibration
+        table.add_row(
+            Text(shown(one.name)),
+            str(one.revision),
+            str(one.images),
+            str(one.labels),
+            "" if made is None else f"{made.threshold_with_text:.3f}",
+            Text(f"{shown(one.encoder_bundle)}\n{shown(one.ocr_bundle)}"),
+        )
+    return table
+
+
+def gallery(found: GalleryInfo) -> Table:
+    """Draws all that is told of one gallery."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    rows = {
+        "gallery": shown(found.name),
+        "revision": str(found.revision),
+        "pictures": str(found.images),
+        "labels": str(found.labels),
+        "made by": f"{shown(found.encoder_bundle)}, {shown(found.ocr_bundle)}",
+        "other": "not calibrated yet"
+        if found.calibration is None
+        else _calibration(found.calibration),
+    }
+    for name, text in rows.items():
+        grid.add_row(name, Text(text))
+    return grid
+
+
+def _calibration(made: CalibrationInfo) -> str:
+    placed = {"gallery": "its own pictures, left out in turn", "validation": "labelled traffic"}
+    promise = (
+        f"at most {made.epsilon:.0%} of known pages are rejected where traffic looks like it"
+        if made.guaranteed
+        else f"an estimate for {made.epsilon:.0%} of known pages rejected"
+    )
+    when = f", at revision {made.revision}" if made.revision else ", at an earlier revision"
+    return (
+        f"below {made.threshold_with_text:.3f} with text, "
+        f"{made.threshold_without_text:.3f} without\n"
+        f"placed by {placed.get(made.source, 'something newer')}: "
+        f"{count(made.images, 'picture')}{when}\n{promise}"
+    )
 
 
 def images(found: Iterable[ImageInfo]) -> Iterator[Text]:

@@ -16,11 +16,19 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from pagesight._client import Client
 from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError, UnavailableError
+from pagesight._results import Progress as CallProgress
 from pagesight._security import TlsConfig
 
 PROGRESS_AFTER_S = 2.0
@@ -37,6 +45,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 __all__ = [
     "DEFAULT_ADDRESS",
     "AddressOption",
+    "Bar",
     "GalleryOption",
     "JsonOption",
     "Proof",
@@ -134,9 +143,25 @@ def answering(address: str) -> Iterator[None]:
         fail(error.message)
 
 
+class Bar:
+    """A progress bar that may not be on the screen."""
+
+    def __init__(self, bar: Progress, task: TaskID) -> None:
+        self._bar = bar
+        self._task = task
+
+    def step(self) -> None:
+        """Notes one more step."""
+        self._bar.advance(self._task)
+
+    def show(self, progress: CallProgress) -> None:
+        """Notes how far the server says it is."""
+        self._bar.update(self._task, completed=progress.done, total=progress.total)
+
+
 @contextmanager
-def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after each of `total` steps, and shows them if they take long."""
+def progress(total: int | None, what: str, *, quiet: bool = False) -> Iterator[Bar]:
+    """Gives a bar of `total` steps, and shows it if they take long."""
     messages = _messages()
     bar = Progress(
         TextColumn("{task.description}"),
@@ -156,7 +181,7 @@ def progress(total: int, what: str, *, quiet: bool = False) -> Iterator[Callable
     if shown:
         starter.start()
     try:
-        yield lambda: bar.advance(task)
+        yield Bar(bar, task)
     finally:
         if shown:
             starter.cancel()

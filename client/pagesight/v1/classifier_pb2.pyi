@@ -100,6 +100,38 @@ OCR_MODE_OFF: OcrMode.ValueType  # 2
 """Read nothing: faster, and blind to pages that differ in words alone."""
 global___OcrMode = OcrMode
 
+class _ReviewReason:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ReviewReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ReviewReason.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REVIEW_REASON_UNSPECIFIED: _ReviewReason.ValueType  # 0
+    """Never sent."""
+    REVIEW_REASON_NEAR_THRESHOLD: _ReviewReason.ValueType  # 1
+    """The score is near the threshold: on its other side the answer were another."""
+    REVIEW_REASON_CLOSE_RUNNER_UP: _ReviewReason.ValueType  # 2
+    """Another page fits nearly as well."""
+    REVIEW_REASON_BRAND_NOT_VISIBLE: _ReviewReason.ValueType  # 3
+    """The page normally shows one of its brands, and the screenshot shows none:
+    scrolled away, or another company's page.
+    """
+
+class ReviewReason(_ReviewReason, metaclass=_ReviewReasonEnumTypeWrapper):
+    """Why a person should look at an answer."""
+
+REVIEW_REASON_UNSPECIFIED: ReviewReason.ValueType  # 0
+"""Never sent."""
+REVIEW_REASON_NEAR_THRESHOLD: ReviewReason.ValueType  # 1
+"""The score is near the threshold: on its other side the answer were another."""
+REVIEW_REASON_CLOSE_RUNNER_UP: ReviewReason.ValueType  # 2
+"""Another page fits nearly as well."""
+REVIEW_REASON_BRAND_NOT_VISIBLE: ReviewReason.ValueType  # 3
+"""The page normally shows one of its brands, and the screenshot shows none:
+scrolled away, or another company's page.
+"""
+global___ReviewReason = ReviewReason
+
 class _FindingKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -127,6 +159,60 @@ FINDING_KIND_FORBIDS: FindingKind.ValueType  # 2
 FINDING_KIND_MISSING: FindingKind.ValueType  # 3
 """The page mostly shows it and the screenshot does not."""
 global___FindingKind = FindingKind
+
+class _ScoreTermName:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _ScoreTermNameEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_ScoreTermName.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    SCORE_TERM_NAME_UNSPECIFIED: _ScoreTermName.ValueType  # 0
+    """A kind that this contract does not name yet."""
+    SCORE_TERM_NAME_LOOKS: _ScoreTermName.ValueType  # 1
+    """How alike the pictures look."""
+    SCORE_TERM_NAME_ALL_TEXT: _ScoreTermName.ValueType  # 2
+    """How alike all their text is."""
+    SCORE_TERM_NAME_STABLE_TEXT: _ScoreTermName.ValueType  # 3
+    """How much of the text that the page always shows is there."""
+    SCORE_TERM_NAME_DISCRIMINATIVE_TEXT: _ScoreTermName.ValueType  # 4
+    """How much of the text that tells the page from all others is there."""
+    SCORE_TERM_NAME_EXPLAINED_TEXT: _ScoreTermName.ValueType  # 5
+    """How much of the screenshot's text the page has ever shown."""
+    SCORE_TERM_NAME_MISSING_BRAND: _ScoreTermName.ValueType  # 6
+    """None of the page's brands is visible."""
+    SCORE_TERM_NAME_REPLACED_NAMES: _ScoreTermName.ValueType  # 7
+    """Names stand where the page shows others."""
+    SCORE_TERM_NAME_SIBLINGS: _ScoreTermName.ValueType  # 8
+    """The words in which the page and its like differ are the page's, or not."""
+    SCORE_TERM_NAME_UNKNOWN_EXAMPLE: _ScoreTermName.ValueType  # 9
+    """The screenshot looks more like an example of an unknown page."""
+
+class ScoreTermName(_ScoreTermName, metaclass=_ScoreTermNameEnumTypeWrapper):
+    """The kinds of evidence. Which of them a candidate has depends on the server's
+    method and on whether text was read.
+    """
+
+SCORE_TERM_NAME_UNSPECIFIED: ScoreTermName.ValueType  # 0
+"""A kind that this contract does not name yet."""
+SCORE_TERM_NAME_LOOKS: ScoreTermName.ValueType  # 1
+"""How alike the pictures look."""
+SCORE_TERM_NAME_ALL_TEXT: ScoreTermName.ValueType  # 2
+"""How alike all their text is."""
+SCORE_TERM_NAME_STABLE_TEXT: ScoreTermName.ValueType  # 3
+"""How much of the text that the page always shows is there."""
+SCORE_TERM_NAME_DISCRIMINATIVE_TEXT: ScoreTermName.ValueType  # 4
+"""How much of the text that tells the page from all others is there."""
+SCORE_TERM_NAME_EXPLAINED_TEXT: ScoreTermName.ValueType  # 5
+"""How much of the screenshot's text the page has ever shown."""
+SCORE_TERM_NAME_MISSING_BRAND: ScoreTermName.ValueType  # 6
+"""None of the page's brands is visible."""
+SCORE_TERM_NAME_REPLACED_NAMES: ScoreTermName.ValueType  # 7
+"""Names stand where the page shows others."""
+SCORE_TERM_NAME_SIBLINGS: ScoreTermName.ValueType  # 8
+"""The words in which the page and its like differ are the page's, or not."""
+SCORE_TERM_NAME_UNKNOWN_EXAMPLE: ScoreTermName.ValueType  # 9
+"""The screenshot looks more like an example of an unknown page."""
+global___ScoreTermName = ScoreTermName
 
 @typing.final
 class ClassifyRequest(google.protobuf.message.Message):
@@ -257,6 +343,7 @@ class Query(google.protobuf.message.Message):
     PRIORITY_FIELD_NUMBER: builtins.int
     TRACEPARENT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
+    MIN_REVISION_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """The encoded picture: JPEG, PNG or WebP. Required; the server's limits on
     bytes and pixels are in its configuration (16 MiB and 50 megapixels unless
@@ -274,6 +361,13 @@ class Query(google.protobuf.message.Message):
     """W3C trace context of this message, for services that multiplex many traces
     into one stream. Empty means the trace of the call.
     """
+    min_revision: builtins.int
+    """Answer at this revision of the gallery or a later one: what a change answered,
+    to find on any replica what was enrolled on another. The query waits until
+    the server knows it, at most deadline_ms, and without one 5 seconds; then it
+    fails with DEADLINE_EXCEEDED or UNAVAILABLE. Absent or zero means what the
+    server knows now.
+    """
     @property
     def options(self) -> global___Options:
         """What to compute and what to tell. Absent means the server's defaults."""
@@ -287,9 +381,11 @@ class Query(google.protobuf.message.Message):
         priority: global___Priority.ValueType = ...,
         traceparent: builtins.str = ...,
         options: global___Options | None = ...,
+        min_revision: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["deadline_ms", b"deadline_ms", "gallery", b"gallery", "image", b"image", "options", b"options", "priority", b"priority", "traceparent", b"traceparent"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_min_revision", b"_min_revision", "min_revision", b"min_revision", "options", b"options"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_min_revision", b"_min_revision", "deadline_ms", b"deadline_ms", "gallery", b"gallery", "image", b"image", "min_revision", b"min_revision", "options", b"options", "priority", b"priority", "traceparent", b"traceparent"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_min_revision", b"_min_revision"]) -> typing.Literal["min_revision"] | None: ...
 
 global___Query = Query
 
@@ -347,16 +443,18 @@ class Classification(google.protobuf.message.Message):
     CLOSEST_LABEL_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
     THRESHOLD_FIELD_NUMBER: builtins.int
-    OUTPUTS_FIELD_NUMBER: builtins.int
+    DOUBT_FIELD_NUMBER: builtins.int
     REVIEW_FIELD_NUMBER: builtins.int
+    REVIEW_REASONS_FIELD_NUMBER: builtins.int
+    OUTPUTS_FIELD_NUMBER: builtins.int
     CANDIDATES_FIELD_NUMBER: builtins.int
     REASONS_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
     GALLERY_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
     ENCODER_BUNDLE_FIELD_NUMBER: builtins.int
     OCR_BUNDLE_FIELD_NUMBER: builtins.int
     STAGE_MS_FIELD_NUMBER: builtins.int
-    FINDINGS_FIELD_NUMBER: builtins.int
     label: builtins.str
     """The label of the known page, or "other" when it is none of them."""
     closest_label: builtins.str
@@ -364,13 +462,23 @@ class Classification(google.protobuf.message.Message):
     gallery is empty.
     """
     score: builtins.float
-    """How well the screenshot fits closest_label; higher is better. Compare it
-    with `threshold` of the same reply alone: the scale is the gallery's.
+    """How well the screenshot fits closest_label; higher is better. The same
+    quantity as the score of the first candidate. Compare it with `threshold` of
+    the same reply alone: the scale is the gallery's.
     """
     threshold: builtins.float
     """closest_label is the answer exactly when score >= threshold."""
+    doubt: builtins.float
+    """How doubtful the answer is, 0 to 1, a rejection too: the share of the
+    calibration set (the gallery's own pictures, each left out in turn, or labelled
+    traffic) that was farther from the other answer than this screenshot is. The
+    other answer of a known page is `other` or the runner-up, whichever is nearer;
+    of a rejection it is closest_label. One also where a brand of the page was
+    expected and none is visible. Zero means that none was farther, or that there
+    is no calibration set yet.
+    """
     review: builtins.bool
-    """A person should look: more than one page remains possible."""
+    """Whether a person should look: there is a review reason."""
     gallery: builtins.str
     """The gallery that was looked in."""
     revision: builtins.int
@@ -379,6 +487,12 @@ class Classification(google.protobuf.message.Message):
     """Id of the bundle that made the embedding."""
     ocr_bundle: builtins.str
     """Id of the bundle that read the text. Empty when no text was read."""
+    @property
+    def review_reasons(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___ReviewReason.ValueType]:
+        """Why a person should look: what makes `doubt` greater than the server's
+        recognition.review_above. Empty means that nobody need; always so for "other".
+        """
+
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Business labels of the page as the operator set them; the label itself when
@@ -396,19 +510,19 @@ class Classification(google.protobuf.message.Message):
         """
 
     @property
-    def stage_ms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
-        """Milliseconds by stage: queue (waiting for a place), decode, encode, read
-        (and of it detect and recognise), search, evidence, decide, and total from
-        arrival to answer. Stages overlap: encode and read run at the same time. A
-        screenshot that was seen lately is not decoded, encoded or read again.
-        """
-
-    @property
     def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Finding]:
         """Texts that speak for or against closest_label, with where they stand, to box
         them in the screenshot and in the gallery image of the first candidate: in
         reading order, those that weighed as names first. Empty unless
         options.explain is set, and when no text was read.
+        """
+
+    @property
+    def stage_ms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
+        """Milliseconds by stage: queue (waiting for a place), decode, encode, read
+        (and of it detect and recognise), search, evidence, decide, and total from
+        arrival to answer. Stages overlap: encode and read run at the same time. A
+        screenshot that was seen lately is not decoded, encoded or read again.
         """
 
     def __init__(
@@ -418,18 +532,20 @@ class Classification(google.protobuf.message.Message):
         closest_label: builtins.str = ...,
         score: builtins.float = ...,
         threshold: builtins.float = ...,
-        outputs: collections.abc.Iterable[builtins.str] | None = ...,
+        doubt: builtins.float = ...,
         review: builtins.bool = ...,
+        review_reasons: collections.abc.Iterable[global___ReviewReason.ValueType] | None = ...,
+        outputs: collections.abc.Iterable[builtins.str] | None = ...,
         candidates: collections.abc.Iterable[global___Candidate] | None = ...,
         reasons: collections.abc.Iterable[builtins.str] | None = ...,
+        findings: collections.abc.Iterable[global___Finding] | None = ...,
         gallery: builtins.str = ...,
         revision: builtins.int = ...,
         encoder_bundle: builtins.str = ...,
         ocr_bundle: builtins.str = ...,
         stage_ms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
-        findings: collections.abc.Iterable[global___Finding] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "encoder_bundle", b"encoder_bundle", "findings", b"findings", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "doubt", b"doubt", "encoder_bundle", b"encoder_bundle", "findings", b"findings", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "review_reasons", b"review_reasons", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
 
 global___Classification = Classification
 
@@ -516,6 +632,8 @@ class Candidate(google.protobuf.message.Message):
 
     LABEL_FIELD_NUMBER: builtins.int
     SCORE_FIELD_NUMBER: builtins.int
+    RANK_SCORE_FIELD_NUMBER: builtins.int
+    TERMS_FIELD_NUMBER: builtins.int
     VISUAL_FIELD_NUMBER: builtins.int
     TEXTUAL_FIELD_NUMBER: builtins.int
     IMAGE_ID_FIELD_NUMBER: builtins.int
@@ -523,7 +641,14 @@ class Candidate(google.protobuf.message.Message):
     label: builtins.str
     """The label of the page."""
     score: builtins.float
-    """The score by which candidates are ranked; higher is better."""
+    """How well the screenshot fits this page: what is held against `threshold` if
+    this page is the closest. Higher is better.
+    """
+    rank_score: builtins.float
+    """By which candidates are ranked; higher is better. Ranking and acceptance
+    weigh the same evidence differently, so that a later candidate may have the
+    higher score.
+    """
     visual: builtins.float
     """Visual evidence: cosine of the embeddings, -1 to 1."""
     textual: builtins.float
@@ -532,6 +657,12 @@ class Candidate(google.protobuf.message.Message):
     """The gallery image that speaks for this page: the SHA-256 of its bytes, in
     hexadecimal.
     """
+    @property
+    def terms(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ScoreTerm]:
+        """What score and rank_score are made of. The terms' scores add up to score and
+        their rank_scores to rank_score, but for rounding.
+        """
+
     @property
     def matching_lines(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___MatchingLine]:
         """Lines of the screenshot that this gallery image has too. Empty unless
@@ -543,14 +674,42 @@ class Candidate(google.protobuf.message.Message):
         *,
         label: builtins.str = ...,
         score: builtins.float = ...,
+        rank_score: builtins.float = ...,
+        terms: collections.abc.Iterable[global___ScoreTerm] | None = ...,
         visual: builtins.float = ...,
         textual: builtins.float = ...,
         image_id: builtins.str = ...,
         matching_lines: collections.abc.Iterable[global___MatchingLine] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["image_id", b"image_id", "label", b"label", "matching_lines", b"matching_lines", "score", b"score", "textual", b"textual", "visual", b"visual"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["image_id", b"image_id", "label", b"label", "matching_lines", b"matching_lines", "rank_score", b"rank_score", "score", b"score", "terms", b"terms", "textual", b"textual", "visual", b"visual"]) -> None: ...
 
 global___Candidate = Candidate
+
+@typing.final
+class ScoreTerm(google.protobuf.message.Message):
+    """What one kind of evidence adds to the scores of a candidate."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SCORE_FIELD_NUMBER: builtins.int
+    RANK_SCORE_FIELD_NUMBER: builtins.int
+    name: global___ScoreTermName.ValueType
+    """The kind of evidence."""
+    score: builtins.float
+    """What it adds to the candidate's score; below zero it speaks against the page."""
+    rank_score: builtins.float
+    """What it adds to the candidate's rank_score."""
+    def __init__(
+        self,
+        *,
+        name: global___ScoreTermName.ValueType = ...,
+        score: builtins.float = ...,
+        rank_score: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["name", b"name", "rank_score", b"rank_score", "score", b"score"]) -> None: ...
+
+global___ScoreTerm = ScoreTerm
 
 @typing.final
 class MatchingLine(google.protobuf.message.Message):

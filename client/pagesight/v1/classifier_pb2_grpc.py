@@ -57,7 +57,8 @@ class ClassifierServiceServicer(object):
         NOT_FOUND           no such gallery
         RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
         DEADLINE_EXCEEDED   the budget ran out before an answer was found
-        UNAVAILABLE         the server is shutting down or not ready yet
+        UNAVAILABLE         the server is shutting down or not ready yet, or does not
+        know Query.min_revision yet; google.rpc.RetryInfo with the latter
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

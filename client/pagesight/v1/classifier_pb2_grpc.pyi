@@ -34,7 +34,8 @@ class ClassifierServiceStub:
       NOT_FOUND           no such gallery
       RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
       DEADLINE_EXCEEDED   the budget ran out before an answer was found
-      UNAVAILABLE         the server is shutting down or not ready yet
+      UNAVAILABLE         the server is shutting down or not ready yet, or does not
+                          know Query.min_revision yet; google.rpc.RetryInfo with the latter
     """
 
     ClassifyStream: grpc.StreamStreamMultiCallable[
@@ -59,7 +60,8 @@ class ClassifierServiceAsyncStub:
       NOT_FOUND           no such gallery
       RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
       DEADLINE_EXCEEDED   the budget ran out before an answer was found
-      UNAVAILABLE         the server is shutting down or not ready yet
+      UNAVAILABLE         the server is shutting down or not ready yet, or does not
+                          know Query.min_revision yet; google.rpc.RetryInfo with the latter
     """
 
     ClassifyStream: grpc.aio.StreamStreamMultiCallable[
@@ -86,7 +88,8 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
           NOT_FOUND           no such gallery
           RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
           DEADLINE_EXCEEDED   the budget ran out before an answer was found
-          UNAVAILABLE         the server is shutting down or not ready yet
+          UNAVAILABLE         the server is shutting down or not ready yet, or does not
+                              know Query.min_revision yet; google.rpc.RetryInfo with the latter
         """
 
     @abc.abstractmethod

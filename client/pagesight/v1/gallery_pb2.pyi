@@ -6,18 +6,129 @@ What is known: the labelled screenshots that queries are compared with.
 Every change makes one new revision, visible to the next query, and is kept
 in the history. Every change takes two fields that make it safe to repeat and
 to race: `request_id` and `expected_revision`.
+
+Names of galleries, labels, brands and outputs are kept in Unicode normal form C,
+so that a label spelt in another form is the same label.
 """
 
 import builtins
 import collections.abc
 import google.protobuf.descriptor
+import google.protobuf.field_mask_pb2
 import google.protobuf.internal.containers
+import google.protobuf.internal.enum_type_wrapper
 import google.protobuf.message
 import google.protobuf.timestamp_pb2
 import google.rpc.status_pb2
+import sys
 import typing
 
+if sys.version_info >= (3, 10):
+    import typing as typing_extensions
+else:
+    import typing_extensions
+
 DESCRIPTOR: google.protobuf.descriptor.FileDescriptor
+
+class _CalibrationSource:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _CalibrationSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_CalibrationSource.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    CALIBRATION_SOURCE_UNSPECIFIED: _CalibrationSource.ValueType  # 0
+    """Never sent."""
+    CALIBRATION_SOURCE_GALLERY: _CalibrationSource.ValueType  # 1
+    """The gallery's own pictures, left out in turn."""
+    CALIBRATION_SOURCE_VALIDATION: _CalibrationSource.ValueType  # 2
+    """Labelled traffic, by `pagesight-server calibrate --validation`."""
+
+class CalibrationSource(_CalibrationSource, metaclass=_CalibrationSourceEnumTypeWrapper):
+    """What placed the thresholds of a gallery."""
+
+CALIBRATION_SOURCE_UNSPECIFIED: CalibrationSource.ValueType  # 0
+"""Never sent."""
+CALIBRATION_SOURCE_GALLERY: CalibrationSource.ValueType  # 1
+"""The gallery's own pictures, left out in turn."""
+CALIBRATION_SOURCE_VALIDATION: CalibrationSource.ValueType  # 2
+"""Labelled traffic, by `pagesight-server calibrate --validation`."""
+global___CalibrationSource = CalibrationSource
+
+class _RevisionKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _RevisionKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_RevisionKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    REVISION_KIND_UNSPECIFIED: _RevisionKind.ValueType  # 0
+    """A kind that this contract does not name yet."""
+    REVISION_KIND_ENROL: _RevisionKind.ValueType  # 1
+    """Pictures were added."""
+    REVISION_KIND_REMOVE: _RevisionKind.ValueType  # 2
+    """Pictures were taken out."""
+    REVISION_KIND_RELABEL: _RevisionKind.ValueType  # 3
+    """Pictures got another label."""
+    REVISION_KIND_ROLLBACK: _RevisionKind.ValueType  # 4
+    """The pictures and labels of an earlier revision were restored."""
+    REVISION_KIND_SET_LABELS: _RevisionKind.ValueType  # 5
+    """Brands or outputs of labels were set."""
+    REVISION_KIND_DELETE: _RevisionKind.ValueType  # 6
+    """The gallery was deleted."""
+    REVISION_KIND_PURGE: _RevisionKind.ValueType  # 7
+    """Pictures were deleted for ever, by the operator."""
+    REVISION_KIND_RESTORE: _RevisionKind.ValueType  # 8
+    """A backup was put back, by the operator."""
+    REVISION_KIND_REINDEX: _RevisionKind.ValueType  # 9
+    """The gallery was moved to other bundles, by the operator."""
+
+class RevisionKind(_RevisionKind, metaclass=_RevisionKindEnumTypeWrapper):
+    """What a change did."""
+
+REVISION_KIND_UNSPECIFIED: RevisionKind.ValueType  # 0
+"""A kind that this contract does not name yet."""
+REVISION_KIND_ENROL: RevisionKind.ValueType  # 1
+"""Pictures were added."""
+REVISION_KIND_REMOVE: RevisionKind.ValueType  # 2
+"""Pictures were taken out."""
+REVISION_KIND_RELABEL: RevisionKind.ValueType  # 3
+"""Pictures got another label."""
+REVISION_KIND_ROLLBACK: RevisionKind.ValueType  # 4
+"""The pictures and labels of an earlier revision were restored."""
+REVISION_KIND_SET_LABELS: RevisionKind.ValueType  # 5
+"""Brands or outputs of labels were set."""
+REVISION_KIND_DELETE: RevisionKind.ValueType  # 6
+"""The gallery was deleted."""
+REVISION_KIND_PURGE: RevisionKind.ValueType  # 7
+"""Pictures were deleted for ever, by the operator."""
+REVISION_KIND_RESTORE: RevisionKind.ValueType  # 8
+"""A backup was put back, by the operator."""
+REVISION_KIND_REINDEX: RevisionKind.ValueType  # 9
+"""The gallery was moved to other bundles, by the operator."""
+global___RevisionKind = RevisionKind
+
+@typing.final
+class Progress(google.protobuf.message.Message):
+    """How far a call has come. Sent at most a few times a second; a call that has
+    nothing left to do may send none. A caller may pass over it.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    DONE_FIELD_NUMBER: builtins.int
+    TOTAL_FIELD_NUMBER: builtins.int
+    done: builtins.int
+    """Steps that are done: pictures, or the apps that brands are looked for in."""
+    total: builtins.int
+    """Steps in all. Zero means that there is nothing to do."""
+    def __init__(
+        self,
+        *,
+        done: builtins.int = ...,
+        total: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["done", b"done", "total", b"total"]) -> None: ...
+
+global___Progress = Progress
 
 @typing.final
 class Change(google.protobuf.message.Message):
@@ -37,7 +148,8 @@ class Change(google.protobuf.message.Message):
     """
     expected_revision: builtins.int
     """The revision that the caller has seen; the change is made only if the
-    gallery is still at it. Zero means whatever it is at.
+    gallery is still at it. Zero means that the gallery must be new: that there is
+    none of this name. Absent means whatever it is at.
     """
     author: builtins.str
     """Who makes the change, for the history. Empty means unknown."""
@@ -46,12 +158,239 @@ class Change(google.protobuf.message.Message):
         *,
         gallery: builtins.str = ...,
         request_id: builtins.str = ...,
-        expected_revision: builtins.int = ...,
+        expected_revision: builtins.int | None = ...,
         author: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["author", b"author", "expected_revision", b"expected_revision", "gallery", b"gallery", "request_id", b"request_id"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_expected_revision", b"_expected_revision", "expected_revision", b"expected_revision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_expected_revision", b"_expected_revision", "author", b"author", "expected_revision", b"expected_revision", "gallery", b"gallery", "request_id", b"request_id"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_expected_revision", b"_expected_revision"]) -> typing.Literal["expected_revision"] | None: ...
 
 global___Change = Change
+
+@typing.final
+class ListGalleriesRequest(google.protobuf.message.Message):
+    """Which part of the galleries to list."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    page_size: builtins.int
+    """Galleries a page. Zero means 100; at most 1000."""
+    page_token: builtins.str
+    """From the previous page. Empty means the first."""
+    def __init__(
+        self,
+        *,
+        page_size: builtins.int = ...,
+        page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["page_size", b"page_size", "page_token", b"page_token"]) -> None: ...
+
+global___ListGalleriesRequest = ListGalleriesRequest
+
+@typing.final
+class ListGalleriesResponse(google.protobuf.message.Message):
+    """One page of galleries."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERIES_FIELD_NUMBER: builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
+    next_page_token: builtins.str
+    """Empty on the last page."""
+    @property
+    def galleries(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Gallery]:
+        """The galleries, ordered by name."""
+
+    def __init__(
+        self,
+        *,
+        galleries: collections.abc.Iterable[global___Gallery] | None = ...,
+        next_page_token: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["galleries", b"galleries", "next_page_token", b"next_page_token"]) -> None: ...
+
+global___ListGalleriesResponse = ListGalleriesResponse
+
+@typing.final
+class GetGalleryRequest(google.protobuf.message.Message):
+    """Which gallery to show."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+global___GetGalleryRequest = GetGalleryRequest
+
+@typing.final
+class GetGalleryResponse(google.protobuf.message.Message):
+    """One gallery."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    @property
+    def gallery(self) -> global___Gallery:
+        """The gallery."""
+
+    def __init__(
+        self,
+        *,
+        gallery: global___Gallery | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["gallery", b"gallery"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery"]) -> None: ...
+
+global___GetGalleryResponse = GetGalleryResponse
+
+@typing.final
+class Gallery(google.protobuf.message.Message):
+    """A gallery at its present revision."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    ENCODER_BUNDLE_FIELD_NUMBER: builtins.int
+    OCR_BUNDLE_FIELD_NUMBER: builtins.int
+    CALIBRATION_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name."""
+    revision: builtins.int
+    """Its revision."""
+    images: builtins.int
+    """Images in it, examples of unknown pages included."""
+    labels: builtins.int
+    """Labels that can be an answer."""
+    encoder_bundle: builtins.str
+    """Id of the bundle that made its embeddings. A server that runs another one
+    answers FAILED_PRECONDITION to whoever asks this gallery.
+    """
+    ocr_bundle: builtins.str
+    """Id of the bundle that read its texts; as above."""
+    @property
+    def calibration(self) -> global___Calibration:
+        """Where `other` begins, as this server answers now. Absent while this server
+        does not know the gallery yet.
+        """
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        revision: builtins.int = ...,
+        images: builtins.int = ...,
+        labels: builtins.int = ...,
+        encoder_bundle: builtins.str = ...,
+        ocr_bundle: builtins.str = ...,
+        calibration: global___Calibration | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["calibration", b"calibration"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["calibration", b"calibration", "encoder_bundle", b"encoder_bundle", "images", b"images", "labels", b"labels", "name", b"name", "ocr_bundle", b"ocr_bundle", "revision", b"revision"]) -> None: ...
+
+global___Gallery = Gallery
+
+@typing.final
+class Calibration(google.protobuf.message.Message):
+    """Where `other` begins in a gallery."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    THRESHOLD_WITH_TEXT_FIELD_NUMBER: builtins.int
+    THRESHOLD_WITHOUT_TEXT_FIELD_NUMBER: builtins.int
+    EPSILON_FIELD_NUMBER: builtins.int
+    SOURCE_FIELD_NUMBER: builtins.int
+    GUARANTEED_FIELD_NUMBER: builtins.int
+    IMAGES_FIELD_NUMBER: builtins.int
+    REVISION_FIELD_NUMBER: builtins.int
+    threshold_with_text: builtins.float
+    """Least score of a known page where text was read."""
+    threshold_without_text: builtins.float
+    """Least score of a known page where no text was read."""
+    epsilon: builtins.float
+    """Share of known pages that may be rejected."""
+    source: global___CalibrationSource.ValueType
+    """What placed the thresholds."""
+    guaranteed: builtins.bool
+    """Whether at most a share epsilon of known pages is rejected where traffic looks
+    like the gallery. False with few pictures of each page: it is an estimate then.
+    """
+    images: builtins.int
+    """Pictures behind it. Zero means that none could be left out."""
+    revision: builtins.int
+    """The revision that it was made of: an earlier one than the gallery's while its
+    own is being made, or where labelled traffic placed it before a change.
+    """
+    def __init__(
+        self,
+        *,
+        threshold_with_text: builtins.float = ...,
+        threshold_without_text: builtins.float = ...,
+        epsilon: builtins.float = ...,
+        source: global___CalibrationSource.ValueType = ...,
+        guaranteed: builtins.bool = ...,
+        images: builtins.int = ...,
+        revision: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epsilon", b"epsilon", "guaranteed", b"guaranteed", "images", b"images", "revision", b"revision", "source", b"source", "threshold_with_text", b"threshold_with_text", "threshold_without_text", b"threshold_without_text"]) -> None: ...
+
+global___Calibration = Calibration
+
+@typing.final
+class DeleteGalleryRequest(google.protobuf.message.Message):
+    """Which gallery to delete."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    CHANGE_FIELD_NUMBER: builtins.int
+    @property
+    def change(self) -> global___Change:
+        """What every change carries. Its `gallery` is required here: empty is
+        INVALID_ARGUMENT.
+        """
+
+    def __init__(
+        self,
+        *,
+        change: global___Change | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change"]) -> None: ...
+
+global___DeleteGalleryRequest = DeleteGalleryRequest
+
+@typing.final
+class DeleteGalleryResponse(google.protobuf.message.Message):
+    """What became of a DeleteGallery call."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: builtins.int
+    REMOVED_FIELD_NUMBER: builtins.int
+    revision: builtins.int
+    """The last revision of the gallery."""
+    removed: builtins.int
+    """Images that were in it."""
+    def __init__(
+        self,
+        *,
+        revision: builtins.int = ...,
+        removed: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["removed", b"removed", "revision", b"revision"]) -> None: ...
+
+global___DeleteGalleryResponse = DeleteGalleryResponse
 
 @typing.final
 class EnrolRequest(google.protobuf.message.Message):
@@ -93,12 +432,13 @@ class EnrolItem(google.protobuf.message.Message):
     image: builtins.bytes
     """The encoded picture: JPEG, PNG or WebP."""
     label: builtins.str
-    """The page it shows: 1 to 128 characters, no "/", no control characters.
+    """The page it shows: 1 to 128 characters, no "/", no control characters, no
+    line or paragraph separators, no marks that turn the direction of text.
     "other" and labels that begin with "other_" are examples of unknown pages:
     never an answer.
     """
     source: builtins.str
-    """Where it came from, for the history. May be empty."""
+    """Where it came from, for the history: at most 1024 characters. May be empty."""
     def __init__(
         self,
         *,
@@ -112,6 +452,34 @@ global___EnrolItem = EnrolItem
 
 @typing.final
 class EnrolResponse(google.protobuf.message.Message):
+    """One answer to an Enrol call: progress, any number of times, then the result."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    @property
+    def progress(self) -> global___Progress:
+        """How many pictures are seen and read."""
+
+    @property
+    def result(self) -> global___EnrolResult:
+        """Last and only once."""
+
+    def __init__(
+        self,
+        *,
+        progress: global___Progress | None = ...,
+        result: global___EnrolResult | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["progress", "result"] | None: ...
+
+global___EnrolResponse = EnrolResponse
+
+@typing.final
+class EnrolResult(google.protobuf.message.Message):
     """What became of an Enrol call."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -132,7 +500,7 @@ class EnrolResponse(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["outcomes", b"outcomes", "revision", b"revision"]) -> None: ...
 
-global___EnrolResponse = EnrolResponse
+global___EnrolResult = EnrolResult
 
 @typing.final
 class EnrolOutcome(google.protobuf.message.Message):
@@ -154,8 +522,8 @@ class EnrolOutcome(google.protobuf.message.Message):
     """
     @property
     def error(self) -> google.rpc.status_pb2.Status:
-        """Set when the item could not be enrolled: INVALID_ARGUMENT for a picture or
-        label that cannot be used, ALREADY_EXISTS when the gallery has the same
+        """Set when the item could not be enrolled: INVALID_ARGUMENT for a picture, label
+        or source that cannot be used, ALREADY_EXISTS when the gallery has the same
         picture under another label.
         """
 
@@ -490,8 +858,8 @@ class Revision(google.protobuf.message.Message):
     """Rises by one with every change; the first is 1."""
     author: builtins.str
     """Who made it. May be empty."""
-    kind: builtins.str
-    """What was done: enrol, remove, relabel, rollback, labels, purge, restore or reindex."""
+    kind: global___RevisionKind.ValueType
+    """What was done."""
     summary: builtins.str
     """What was done, in words."""
     images: builtins.int
@@ -506,7 +874,7 @@ class Revision(google.protobuf.message.Message):
         revision: builtins.int = ...,
         made_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         author: builtins.str = ...,
-        kind: builtins.str = ...,
+        kind: global___RevisionKind.ValueType = ...,
         summary: builtins.str = ...,
         images: builtins.int = ...,
     ) -> None: ...
@@ -525,7 +893,7 @@ class RollbackRequest(google.protobuf.message.Message):
     TO_REVISION_FIELD_NUMBER: builtins.int
     to_revision: builtins.int
     """The revision whose images and labels to restore. Zero means the empty
-    gallery before the first change.
+    gallery before the first change. Required: absent is INVALID_ARGUMENT.
     """
     @property
     def change(self) -> global___Change:
@@ -535,10 +903,11 @@ class RollbackRequest(google.protobuf.message.Message):
         self,
         *,
         change: global___Change | None = ...,
-        to_revision: builtins.int = ...,
+        to_revision: builtins.int | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["change", b"change", "to_revision", b"to_revision"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["_to_revision", b"_to_revision", "change", b"change", "to_revision", b"to_revision"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["_to_revision", b"_to_revision", "change", b"change", "to_revision", b"to_revision"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["_to_revision", b"_to_revision"]) -> typing.Literal["to_revision"] | None: ...
 
 global___RollbackRequest = RollbackRequest
 
@@ -660,14 +1029,22 @@ class SetLabelsRequest(google.protobuf.message.Message):
 
     CHANGE_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
+    UPDATE_MASK_FIELD_NUMBER: builtins.int
     @property
     def change(self) -> global___Change:
         """What every change carries."""
 
     @property
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Label]:
-        """Labels to replace; labels that are not named stay as they are. A label that
-        the gallery lacks fails the call and changes nothing.
+        """Labels to set; labels that are not named stay as they are. A label that the
+        gallery lacks fails the call and changes nothing.
+        """
+
+    @property
+    def update_mask(self) -> google.protobuf.field_mask_pb2.FieldMask:
+        """Which fields to set, of every label named: `brands`, `outputs`, or `*` for
+        both; one that is named and empty is cleared. Absent means, of each label, the
+        fields that are not empty.
         """
 
     def __init__(
@@ -675,9 +1052,10 @@ class SetLabelsRequest(google.protobuf.message.Message):
         *,
         change: global___Change | None = ...,
         labels: collections.abc.Iterable[global___Label] | None = ...,
+        update_mask: google.protobuf.field_mask_pb2.FieldMask | None = ...,
     ) -> None: ...
-    def HasField(self, field_name: typing.Literal["change", b"change"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["change", b"change", "labels", b"labels"]) -> None: ...
+    def HasField(self, field_name: typing.Literal["change", b"change", "update_mask", b"update_mask"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["change", b"change", "labels", b"labels", "update_mask", b"update_mask"]) -> None: ...
 
 global___SetLabelsRequest = SetLabelsRequest
 
@@ -725,6 +1103,34 @@ global___DiagnoseRequest = DiagnoseRequest
 
 @typing.final
 class DiagnoseResponse(google.protobuf.message.Message):
+    """One answer to a Diagnose call: progress, any number of times, then the result."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    @property
+    def progress(self) -> global___Progress:
+        """How many pictures are examined."""
+
+    @property
+    def result(self) -> global___Diagnosis:
+        """Last and only once."""
+
+    def __init__(
+        self,
+        *,
+        progress: global___Progress | None = ...,
+        result: global___Diagnosis | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["progress", "result"] | None: ...
+
+global___DiagnoseResponse = DiagnoseResponse
+
+@typing.final
+class Diagnosis(google.protobuf.message.Message):
     """What is wrong with a gallery."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -776,7 +1182,7 @@ class DiagnoseResponse(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "images", b"images", "labels", b"labels", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
 
-global___DiagnoseResponse = DiagnoseResponse
+global___Diagnosis = Diagnosis
 
 @typing.final
 class Suspect(google.protobuf.message.Message):
@@ -801,11 +1207,11 @@ class Suspect(google.protobuf.message.Message):
     suggested_label: builtins.str
     """The label it would have been given if it were a query and not in the gallery."""
     own_score: builtins.float
-    """How well it fits the pages of its own label without it. Comparable with
-    suggested_score alone.
+    """How well it fits the pages of its own label without it: the rank_score of that
+    label as a candidate. Zero where its label is none.
     """
     suggested_score: builtins.float
-    """How well it fits suggested_label."""
+    """How well it fits suggested_label: the rank_score of that candidate."""
     suggested_image_id: builtins.str
     """The picture that speaks for suggested_label: SHA-256 in hexadecimal."""
     own_image_id: builtins.str
@@ -937,6 +1343,36 @@ global___SuggestBrandsRequest = SuggestBrandsRequest
 
 @typing.final
 class SuggestBrandsResponse(google.protobuf.message.Message):
+    """One answer to a SuggestBrands call: progress, any number of times, then the
+    result.
+    """
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    PROGRESS_FIELD_NUMBER: builtins.int
+    RESULT_FIELD_NUMBER: builtins.int
+    @property
+    def progress(self) -> global___Progress:
+        """In how many apps brands were looked for."""
+
+    @property
+    def result(self) -> global___BrandSuggestions:
+        """Last and only once."""
+
+    def __init__(
+        self,
+        *,
+        progress: global___Progress | None = ...,
+        result: global___BrandSuggestions | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["message", b"message", "progress", b"progress", "result", b"result"]) -> None: ...
+    def WhichOneof(self, oneof_group: typing.Literal["message", b"message"]) -> typing.Literal["progress", "result"] | None: ...
+
+global___SuggestBrandsResponse = SuggestBrandsResponse
+
+@typing.final
+class BrandSuggestions(google.protobuf.message.Message):
     """Brand names for a person to confirm."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -957,7 +1393,7 @@ class SuggestBrandsResponse(google.protobuf.message.Message):
     ) -> None: ...
     def ClearField(self, field_name: typing.Literal["labels", b"labels", "revision", b"revision"]) -> None: ...
 
-global___SuggestBrandsResponse = SuggestBrandsResponse
+global___BrandSuggestions = BrandSuggestions
 
 @typing.final
 class LabelSuggestions(google.protobuf.message.Message):

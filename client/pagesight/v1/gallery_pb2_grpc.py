@@ -42,7 +42,22 @@ class GalleryServiceStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Enrol = channel.stream_unary(
+        self.ListGalleries = channel.unary_unary(
+                '/pagesight.v1.GalleryService/ListGalleries',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.ListGalleriesRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.ListGalleriesResponse.FromString,
+                _registered_method=True)
+        self.GetGallery = channel.unary_unary(
+                '/pagesight.v1.GalleryService/GetGallery',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.GetGalleryRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.GetGalleryResponse.FromString,
+                _registered_method=True)
+        self.DeleteGallery = channel.unary_unary(
+                '/pagesight.v1.GalleryService/DeleteGallery',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.FromString,
+                _registered_method=True)
+        self.Enrol = channel.stream_stream(
                 '/pagesight.v1.GalleryService/Enrol',
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.EnrolResponse.FromString,
@@ -82,12 +97,12 @@ class GalleryServiceStub(object):
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsResponse.FromString,
                 _registered_method=True)
-        self.Diagnose = channel.unary_unary(
+        self.Diagnose = channel.unary_stream(
                 '/pagesight.v1.GalleryService/Diagnose',
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.FromString,
                 _registered_method=True)
-        self.SuggestBrands = channel.unary_unary(
+        self.SuggestBrands = channel.unary_stream(
                 '/pagesight.v1.GalleryService/SuggestBrands',
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsResponse.FromString,
@@ -110,10 +125,40 @@ class GalleryServiceServicer(object):
     DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
+    def ListGalleries(self, request, context):
+        """Lists the galleries of the store, ordered by name, page by page.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetGallery(self, request, context):
+        """Shows one gallery: how large it is, what made it, where `other` begins.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteGallery(self, request, context):
+        """Deletes a gallery: from now on every call but Enrol answers NOT_FOUND. That is
+        its last revision, and enrolling under the name creates it anew at the next
+        one. What stays in the store: its history, which the gallery has again once
+        it is created anew, so that Rollback can bring its pictures back; and the
+        pictures themselves, as those that were removed, until the operator's
+        `gallery purge --expired` forgets those that no other gallery holds. `gallery
+        purge` deletes pictures for ever, those of deleted galleries too. The
+        request_ids of its earlier changes are forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Enrol(self, request_iterator, context):
         """Teaches pages: adds labelled screenshots as one revision. The first message
         carries `header`, every other one an `item`. A picture that cannot be read
-        is reported in its outcome and keeps no other from being enrolled.
+        is reported in its outcome and keeps no other from being enrolled. Answers
+        with progress while the pictures are seen and read, which begins when all
+        have come, and with one result at the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,7 +208,7 @@ class GalleryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SetLabels(self, request, context):
-        """Replaces what the operator knows of the labels it names.
+        """Sets what the operator knows of the labels it names.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -172,7 +217,8 @@ class GalleryServiceServicer(object):
     def Diagnose(self, request, context):
         """Looks for what is wrong with a gallery and changes nothing: pictures whose
         label is doubtful, pictures that are almost the same, labels with few
-        pictures. Takes milliseconds for each picture it examines.
+        pictures. Takes milliseconds for each picture it examines; answers with
+        progress, and with one result at the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -180,7 +226,7 @@ class GalleryServiceServicer(object):
 
     def SuggestBrands(self, request, context):
         """Proposes brand names for a person to confirm with SetLabels. Nothing is used
-        until then.
+        until then. Answers with progress, and with one result at the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,7 +243,22 @@ class GalleryServiceServicer(object):
 
 def add_GalleryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Enrol': grpc.stream_unary_rpc_method_handler(
+            'ListGalleries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGalleries,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.ListGalleriesRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.ListGalleriesResponse.SerializeToString,
+            ),
+            'GetGallery': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetGallery,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.GetGalleryRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.GetGalleryResponse.SerializeToString,
+            ),
+            'DeleteGallery': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteGallery,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.SerializeToString,
+            ),
+            'Enrol': grpc.stream_stream_rpc_method_handler(
                     servicer.Enrol,
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.EnrolRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.EnrolResponse.SerializeToString,
@@ -237,12 +298,12 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.SetLabelsResponse.SerializeToString,
             ),
-            'Diagnose': grpc.unary_unary_rpc_method_handler(
+            'Diagnose': grpc.unary_stream_rpc_method_handler(
                     servicer.Diagnose,
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.SerializeToString,
             ),
-            'SuggestBrands': grpc.unary_unary_rpc_method_handler(
+            'SuggestBrands': grpc.unary_stream_rpc_method_handler(
                     servicer.SuggestBrands,
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsResponse.SerializeToString,
@@ -272,6 +333,87 @@ class GalleryService(object):
     """
 
     @staticmethod
+    def ListGalleries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/ListGalleries',
+            pagesight_dot_v1_dot_gallery__pb2.ListGalleriesRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.ListGalleriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/GetGallery',
+            pagesight_dot_v1_dot_gallery__pb2.GetGalleryRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.GetGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteGallery(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/DeleteGallery',
+            pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.DeleteGalleryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Enrol(request_iterator,
             target,
             options=(),
@@ -282,7 +424,7 @@ class GalleryService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/pagesight.v1.GalleryService/Enrol',
@@ -498,7 +640,7 @@ class GalleryService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pagesight.v1.GalleryService/Diagnose',
@@ -525,7 +667,7 @@ class GalleryService(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.unary_unary(
+        return grpc.experimental.unary_stream(
             request,
             target,
             '/pagesight.v1.GalleryService/SuggestBrands',

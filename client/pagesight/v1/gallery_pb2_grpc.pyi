@@ -6,6 +6,9 @@ What is known: the labelled screenshots that queries are compared with.
 Every change makes one new revision, visible to the next query, and is kept
 in the history. Every change takes two fields that make it safe to repeat and
 to race: `request_id` and `expected_revision`.
+
+Names of galleries, labels, brands and outputs are kept in Unicode normal form C,
+so that a label spelt in another form is the same label.
 """
 
 import abc
@@ -34,13 +37,41 @@ class GalleryServiceStub:
     """
 
     def __init__(self, channel: typing.Union[grpc.Channel, grpc.aio.Channel]) -> None: ...
-    Enrol: grpc.StreamUnaryMultiCallable[
+    ListGalleries: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.ListGalleriesRequest,
+        pagesight.v1.gallery_pb2.ListGalleriesResponse,
+    ]
+    """Lists the galleries of the store, ordered by name, page by page."""
+
+    GetGallery: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.GetGalleryRequest,
+        pagesight.v1.gallery_pb2.GetGalleryResponse,
+    ]
+    """Shows one gallery: how large it is, what made it, where `other` begins."""
+
+    DeleteGallery: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.DeleteGalleryRequest,
+        pagesight.v1.gallery_pb2.DeleteGalleryResponse,
+    ]
+    """Deletes a gallery: from now on every call but Enrol answers NOT_FOUND. That is
+    its last revision, and enrolling under the name creates it anew at the next
+    one. What stays in the store: its history, which the gallery has again once
+    it is created anew, so that Rollback can bring its pictures back; and the
+    pictures themselves, as those that were removed, until the operator's
+    `gallery purge --expired` forgets those that no other gallery holds. `gallery
+    purge` deletes pictures for ever, those of deleted galleries too. The
+    request_ids of its earlier changes are forgotten.
+    """
+
+    Enrol: grpc.StreamStreamMultiCallable[
         pagesight.v1.gallery_pb2.EnrolRequest,
         pagesight.v1.gallery_pb2.EnrolResponse,
     ]
     """Teaches pages: adds labelled screenshots as one revision. The first message
     carries `header`, every other one an `item`. A picture that cannot be read
-    is reported in its outcome and keeps no other from being enrolled.
+    is reported in its outcome and keeps no other from being enrolled. Answers
+    with progress while the pictures are seen and read, which begins when all
+    have come, and with one result at the end.
     """
 
     Remove: grpc.UnaryUnaryMultiCallable[
@@ -85,23 +116,24 @@ class GalleryServiceStub:
         pagesight.v1.gallery_pb2.SetLabelsRequest,
         pagesight.v1.gallery_pb2.SetLabelsResponse,
     ]
-    """Replaces what the operator knows of the labels it names."""
+    """Sets what the operator knows of the labels it names."""
 
-    Diagnose: grpc.UnaryUnaryMultiCallable[
+    Diagnose: grpc.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.DiagnoseRequest,
         pagesight.v1.gallery_pb2.DiagnoseResponse,
     ]
     """Looks for what is wrong with a gallery and changes nothing: pictures whose
     label is doubtful, pictures that are almost the same, labels with few
-    pictures. Takes milliseconds for each picture it examines.
+    pictures. Takes milliseconds for each picture it examines; answers with
+    progress, and with one result at the end.
     """
 
-    SuggestBrands: grpc.UnaryUnaryMultiCallable[
+    SuggestBrands: grpc.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.SuggestBrandsRequest,
         pagesight.v1.gallery_pb2.SuggestBrandsResponse,
     ]
     """Proposes brand names for a person to confirm with SetLabels. Nothing is used
-    until then.
+    until then. Answers with progress, and with one result at the end.
     """
 
     GetImage: grpc.UnaryUnaryMultiCallable[
@@ -123,13 +155,41 @@ class GalleryServiceAsyncStub:
       DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
     """
 
-    Enrol: grpc.aio.StreamUnaryMultiCallable[
+    ListGalleries: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.ListGalleriesRequest,
+        pagesight.v1.gallery_pb2.ListGalleriesResponse,
+    ]
+    """Lists the galleries of the store, ordered by name, page by page."""
+
+    GetGallery: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.GetGalleryRequest,
+        pagesight.v1.gallery_pb2.GetGalleryResponse,
+    ]
+    """Shows one gallery: how large it is, what made it, where `other` begins."""
+
+    DeleteGallery: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.DeleteGalleryRequest,
+        pagesight.v1.gallery_pb2.DeleteGalleryResponse,
+    ]
+    """Deletes a gallery: from now on every call but Enrol answers NOT_FOUND. That is
+    its last revision, and enrolling under the name creates it anew at the next
+    one. What stays in the store: its history, which the gallery has again once
+    it is created anew, so that Rollback can bring its pictures back; and the
+    pictures themselves, as those that were removed, until the operator's
+    `gallery purge --expired` forgets those that no other gallery holds. `gallery
+    purge` deletes pictures for ever, those of deleted galleries too. The
+    request_ids of its earlier changes are forgotten.
+    """
+
+    Enrol: grpc.aio.StreamStreamMultiCallable[
         pagesight.v1.gallery_pb2.EnrolRequest,
         pagesight.v1.gallery_pb2.EnrolResponse,
     ]
     """Teaches pages: adds labelled screenshots as one revision. The first message
     carries `header`, every other one an `item`. A picture that cannot be read
-    is reported in its outcome and keeps no other from being enrolled.
+    is reported in its outcome and keeps no other from being enrolled. Answers
+    with progress while the pictures are seen and read, which begins when all
+    have come, and with one result at the end.
     """
 
     Remove: grpc.aio.UnaryUnaryMultiCallable[
@@ -174,23 +234,24 @@ class GalleryServiceAsyncStub:
         pagesight.v1.gallery_pb2.SetLabelsRequest,
         pagesight.v1.gallery_pb2.SetLabelsResponse,
     ]
-    """Replaces what the operator knows of the labels it names."""
+    """Sets what the operator knows of the labels it names."""
 
-    Diagnose: grpc.aio.UnaryUnaryMultiCallable[
+    Diagnose: grpc.aio.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.DiagnoseRequest,
         pagesight.v1.gallery_pb2.DiagnoseResponse,
     ]
     """Looks for what is wrong with a gallery and changes nothing: pictures whose
     label is doubtful, pictures that are almost the same, labels with few
-    pictures. Takes milliseconds for each picture it examines.
+    pictures. Takes milliseconds for each picture it examines; answers with
+    progress, and with one result at the end.
     """
 
-    SuggestBrands: grpc.aio.UnaryUnaryMultiCallable[
+    SuggestBrands: grpc.aio.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.SuggestBrandsRequest,
         pagesight.v1.gallery_pb2.SuggestBrandsResponse,
     ]
     """Proposes brand names for a person to confirm with SetLabels. Nothing is used
-    until then.
+    until then. Answers with progress, and with one result at the end.
     """
 
     GetImage: grpc.aio.UnaryUnaryMultiCallable[
@@ -213,14 +274,48 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
     """
 
     @abc.abstractmethod
+    def ListGalleries(
+        self,
+        request: pagesight.v1.gallery_pb2.ListGalleriesRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.ListGalleriesResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.ListGalleriesResponse]]:
+        """Lists the galleries of the store, ordered by name, page by page."""
+
+    @abc.abstractmethod
+    def GetGallery(
+        self,
+        request: pagesight.v1.gallery_pb2.GetGalleryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.GetGalleryResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.GetGalleryResponse]]:
+        """Shows one gallery: how large it is, what made it, where `other` begins."""
+
+    @abc.abstractmethod
+    def DeleteGallery(
+        self,
+        request: pagesight.v1.gallery_pb2.DeleteGalleryRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.DeleteGalleryResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.DeleteGalleryResponse]]:
+        """Deletes a gallery: from now on every call but Enrol answers NOT_FOUND. That is
+        its last revision, and enrolling under the name creates it anew at the next
+        one. What stays in the store: its history, which the gallery has again once
+        it is created anew, so that Rollback can bring its pictures back; and the
+        pictures themselves, as those that were removed, until the operator's
+        `gallery purge --expired` forgets those that no other gallery holds. `gallery
+        purge` deletes pictures for ever, those of deleted galleries too. The
+        request_ids of its earlier changes are forgotten.
+        """
+
+    @abc.abstractmethod
     def Enrol(
         self,
         request_iterator: _MaybeAsyncIterator[pagesight.v1.gallery_pb2.EnrolRequest],
         context: _ServicerContext,
-    ) -> typing.Union[pagesight.v1.gallery_pb2.EnrolResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.EnrolResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[pagesight.v1.gallery_pb2.EnrolResponse], collections.abc.AsyncIterator[pagesight.v1.gallery_pb2.EnrolResponse]]:
         """Teaches pages: adds labelled screenshots as one revision. The first message
         carries `header`, every other one an `item`. A picture that cannot be read
-        is reported in its outcome and keeps no other from being enrolled.
+        is reported in its outcome and keeps no other from being enrolled. Answers
+        with progress while the pictures are seen and read, which begins when all
+        have come, and with one result at the end.
         """
 
     @abc.abstractmethod
@@ -279,17 +374,18 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         request: pagesight.v1.gallery_pb2.SetLabelsRequest,
         context: _ServicerContext,
     ) -> typing.Union[pagesight.v1.gallery_pb2.SetLabelsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.SetLabelsResponse]]:
-        """Replaces what the operator knows of the labels it names."""
+        """Sets what the operator knows of the labels it names."""
 
     @abc.abstractmethod
     def Diagnose(
         self,
         request: pagesight.v1.gallery_pb2.DiagnoseRequest,
         context: _ServicerContext,
-    ) -> typing.Union[pagesight.v1.gallery_pb2.DiagnoseResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.DiagnoseResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[pagesight.v1.gallery_pb2.DiagnoseResponse], collections.abc.AsyncIterator[pagesight.v1.gallery_pb2.DiagnoseResponse]]:
         """Looks for what is wrong with a gallery and changes nothing: pictures whose
         label is doubtful, pictures that are almost the same, labels with few
-        pictures. Takes milliseconds for each picture it examines.
+        pictures. Takes milliseconds for each picture it examines; answers with
+        progress, and with one result at the end.
         """
 
     @abc.abstractmethod
@@ -297,9 +393,9 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         self,
         request: pagesight.v1.gallery_pb2.SuggestBrandsRequest,
         context: _ServicerContext,
-    ) -> typing.Union[pagesight.v1.gallery_pb2.SuggestBrandsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.SuggestBrandsResponse]]:
+    ) -> typing.Union[collections.abc.Iterator[pagesight.v1.gallery_pb2.SuggestBrandsResponse], collections.abc.AsyncIterator[pagesight.v1.gallery_pb2.SuggestBrandsResponse]]:
         """Proposes brand names for a person to confirm with SetLabels. Nothing is used
-        until then.
+        until then. Answers with progress, and with one result at the end.
         """
 
     @abc.abstractmethod

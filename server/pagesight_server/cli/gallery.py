@@ -128,7 +128,7 @@ def restore(
 @app.command()
 def purge(
     image_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE_ID...", help="As `gallery list` shows.")
+        list[str] | None, typer.Argument(metavar="IMAGE_ID...", help="As `gallery images` shows.")
     ] = None,
     store: StoreOption = None,
     expired: Annotated[

@@ -142,6 +142,7 @@ async def _serve_from(
             ClassifierService(
                 pipeline,
                 Gate(config.active, server.max_waiting),
+                registry.wait_for_revision,
                 max_in_flight=server.max_in_flight_per_stream,
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,

@@ -8,6 +8,7 @@
         ├── NotFoundError         NOT_FOUND            no such gallery, image or revision
         ├── AlreadyExistsError    ALREADY_EXISTS       enrolled under another label
         ├── RevisionError         ABORTED              the gallery has moved on
+        ├── BehindError           UNAVAILABLE          this server has yet to hear of a revision
         ├── BundleMismatchError   FAILED_PRECONDITION  the gallery was made by other bundles
         ├── PurgedError           FAILED_PRECONDITION  the picture was purged, which is final
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
@@ -43,7 +44,10 @@ class RequestError(PagesightError):
     """Name of the gRPC status code (https://grpc.io/docs/guides/status-codes/)."""
 
     reason: ClassVar[str]
-    """`reason` of google.rpc.ErrorInfo: stable, for programs."""
+    """`reason` of google.rpc.ErrorInfo: stable, for programs (errors.proto)."""
+
+    retry_after_ms: int | None = None
+    """When a retry can succeed; None where none can."""
 
 
 class ImageError(RequestError):
@@ -81,6 +85,18 @@ class RevisionError(RequestError):
     reason = "REVISION_MOVED"
 
 
+class BehindError(RequestError):
+    """This server does not know a revision yet that the caller has seen elsewhere."""
+
+    status = "UNAVAILABLE"
+    reason = "REVISION_BEHIND"
+    retry_after_ms: int
+
+    def __init__(self, message: str, *, retry_after_ms: int) -> None:
+        super().__init__(message)
+        self.retry_after_ms = retry_after_ms
+
+
 class BundleMismatchError(RequestError):
     """The gallery's embeddings or texts were made by other bundles."""
 
@@ -114,6 +130,7 @@ class OverloadedError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+    retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
         super().__init__(message)

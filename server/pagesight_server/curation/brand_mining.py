@@ -23,7 +23,7 @@ import math
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -119,12 +119,21 @@ class _Use:
     agreements: int = 0
 
 
-def suggest(snapshot: Snapshot) -> dict[str, list[Suggestion]]:
-    """Proposes brands for every label that can be an answer, the most likely first."""
+def suggest(
+    snapshot: Snapshot, *, progress: Callable[[int, int], None] = lambda _done, _total: None
+) -> dict[str, list[Suggestion]]:
+    """Proposes brands for every label that can be an answer, the most likely first.
+
+    Args:
+        snapshot: The gallery.
+        progress: Called with how many of how many apps are done, from 0 on.
+    """
     pages = _pages(snapshot)
     stable = {label: _stable_phrases(shown) for label, shown in pages.items()}
     found: dict[str, list[Suggestion]] = {}
-    for name in sorted({_app_of(label) for label in pages}):
+    apps = sorted({_app_of(label) for label in pages})
+    for done, name in enumerate(apps):
+        progress(done, len(apps))
         mine = {label for label in pages if _app_of(label) == name}
         app = _App(
             pages={label: pages[label] for label in sorted(mine)},
@@ -134,6 +143,7 @@ def suggest(snapshot: Snapshot) -> dict[str, list[Suggestion]]:
         uses = _names(app)
         for label in app.pages:
             found[label] = _told(label, uses, app)
+    progress(len(apps), len(apps))
     return found
 
 

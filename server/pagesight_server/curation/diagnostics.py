@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,12 +150,18 @@ def near_duplicates(
     return found
 
 
-def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnosis:
+def diagnose(
+    knowledge: Knowledge,
+    *,
+    max_images: int = MAX_EXAMINED,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+) -> Diagnosis:
     """Examines a gallery, each picture as if it were a query and not enrolled.
 
     Args:
         knowledge: What is known of it.
         max_images: Pictures to examine; drawn at random from a larger gallery.
+        progress: Called with how many of how many pictures are examined, from 0 on.
     """
     pictures = knowledge.snapshot.pictures
     rows = list(range(len(pictures)))
@@ -166,7 +172,8 @@ def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnos
     counts = Counter(picture.label for picture in pictures)
     suspects: list[Suspect] = []
     same = _Groups(len(pictures))
-    for row in rows:
+    for done, row in enumerate(rows):
+        progress(done, len(rows))
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             same.join(row, other)
@@ -175,6 +182,7 @@ def diagnose(knowledge: Knowledge, *, max_images: int = MAX_EXAMINED) -> Diagnos
             suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
             if suspect is not None:
                 suspects.append(suspect)
+    progress(len(rows), len(rows))
     health = _health(pictures, same)
     calibration = knowledge.calibration
     left_out = sum(label.distinct for label in health if label.distinct > 1)

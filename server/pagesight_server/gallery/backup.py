@@ -26,7 +26,7 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def check(store: Gallery) -> list[str]:
-    """What is wrong with an open store, one line each; see `check.py`."""
+    """What is wrong with an open store, one line each; see `integrity.py`."""
     with store.file.reading() as db:
         return list(findings(db))
 
@@ -193,7 +193,7 @@ def _succeed(new: Gallery, old: Gallery | None, author: str) -> list[str]:
     purged = _known(new, old.purged())
     if again := sorted(set(purged) - set(new.purged())):
         new.purge(again, author=author)
-    old_revisions, backups = old.revisions(), managed(old)
+    old_revisions, backups = old.last_revisions(), managed(old)
     with new.file.writing():
         db = new.file.db
         db.execute("DELETE FROM backups")

@@ -4,8 +4,10 @@
     brands  = ["放心借"]              # a page of this label normally shows one of these
     outputs = ["dyfxj", "amount"]     # business labels of the reply; default: the label itself
 
-Every mistake names its line: the file is written by hand, and a brand under a
-misspelt label would silently protect nothing.
+A key that is left out leaves what is known as it is; an empty list clears it. Every mistake
+names its line: the file is written by hand, and a brand under a misspelt label would silently
+protect nothing. The client reads the same files (`pagesight._cli.labels`), and may share no
+code with the server: tests/unit/test_labels_files.py holds both to one table.
 """
 
 from __future__ import annotations
@@ -15,17 +17,17 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pagesight_server.common.errors import RequestError, SetupError
-from pagesight_server.gallery.snapshot import LabelFacts, check_label
+from pagesight_server.gallery.snapshot import LabelUpdate, check_label, normal_form
 
 KEYS = ("brands", "outputs")
 
 
-def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelFacts]:
-    """Reads a labels file.
+def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelUpdate]:
+    """Reads a labels file, as UTF-8 with or without a byte order mark.
 
     Args:
         path: The file.
-        known: Labels that the gallery has or is about to have.
+        known: Labels that the gallery has or is about to have, in normal form.
 
     Raises:
         SetupError: it cannot be read, or says something that cannot be; names the line.
@@ -33,37 +35,40 @@ def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelFacts]:
     try:
         content = path.read_bytes()
         text = content.decode("utf-8-sig").replace("\r\n", "\n")
-        data = tomllib.loads(text)
+        sections = tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise SetupError(f"{path}, line {line}: not UTF-8") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
         raise SetupError(f"{path}: {error}") from None
 
     def fail(section: str, key: str | None, problem: str) -> SetupError:
         return SetupError(f"{path}, line {_line(text, section, key)}: {problem}")
 
-    facts: dict[str, LabelFacts] = {}
-    for label, section in data.items():
+    updates: dict[str, LabelUpdate] = {}
+    for name, section in sections.items():
         if not isinstance(section, dict):
-            raise fail(label, None, f"{label!r} is outside a [label] section")
+            raise fail(name, None, f"{name!r} is outside a [label] section")
         try:
-            check_label(label)
+            label = check_label(name)
         except RequestError as error:
-            raise fail(label, None, str(error)) from None
+            raise fail(name, None, str(error)) from None
+        if label in updates:
+            raise fail(name, None, f"{label!r} is named twice, in two spellings")
         if label not in known:
-            raise fail(label, None, f"the gallery has no label {label!r}")
+            raise fail(name, None, f"the gallery has no label {label!r}")
         for key, value in section.items():
             if key not in KEYS:
-                raise fail(label, key, f"unknown key {key!r}: use {' or '.join(KEYS)}")
+                raise fail(name, key, f"unknown key {key!r}: use {' or '.join(KEYS)}")
             if not isinstance(value, list) or not all(
                 isinstance(item, str) and item.strip() for item in value
             ):
-                raise fail(label, key, f"{key} must be a list of names, like {key} = ['放心借']")
-        facts[label] = LabelFacts(
-            brands=tuple(section.get("brands", ())), outputs=tuple(section.get("outputs", ()))
-        )
-    return facts
+                raise fail(name, key, f"{key} must be a list of names, like {key} = ['放心借']")
+        lists = {key: tuple(map(normal_form, section[key])) for key in KEYS if key in section}
+        updates[label] = LabelUpdate(**lists)
+    return updates
 
 
 def _line(text: str, label: str, key: str | None) -> int:

@@ -16,6 +16,26 @@ Form: TypeAlias = Literal["original", "thumbnail", "none", "expired"]
 """In what form a picture is kept; of an expired one neither embedding nor text is either."""
 
 
+ChangeKind: TypeAlias = Literal[
+    "enrol", "remove", "relabel", "rollback", "labels", "delete", "purge", "restore", "reindex"
+]
+"""What a revision did, as the history keeps it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GalleryInfo:
+    """One gallery at its present revision."""
+
+    name: str
+    revision: int
+    images: int
+    """Examples of unknown pages included."""
+    labels: int
+    """Those that can be an answer."""
+    encoder_bundle: str
+    ocr_bundle: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What each gallery of a store may hold; None: as much as the disk."""
@@ -33,8 +53,8 @@ class Change:
     author: str = ""
     request_id: str = ""
     """A repeat within the gallery is not made again but told the first answer."""
-    expected_revision: int = 0
-    """0: whatever it is at."""
+    expected_revision: int | None = None
+    """None: whatever it is at. 0: there must be no gallery of this name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +131,7 @@ class Revision:
     revision: int
     made_at_ms: int
     author: str
-    kind: str
+    kind: ChangeKind
     summary: str
     images: int
 

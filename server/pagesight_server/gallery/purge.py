@@ -29,7 +29,8 @@ def purge(
     """Purges pictures from every gallery; those that are purged already may be named again.
 
     Returns:
-        The new revision of each gallery that ever held one of them.
+        The new revision of each gallery that ever held one of them; deleted ones are purged
+        without a word.
 
     Raises:
         NotFoundError: the store never had one of them; nothing is changed.
@@ -59,7 +60,8 @@ def purge(
         edit = Edit(db, gallery, author, now_ms, Limits())
         mine = [key for key in todo if _leave(db, gallery["id"], key, edit.revision + 1)]
         edit.commit("purge", f"purged {names([key.hex() for key in mine])}")
-        revisions[gallery["name"]] = edit.revision + 1
+        if not gallery["deleted"]:
+            revisions[gallery["name"]] = edit.revision + 1
     # Answers that were told before may quote labels; no picture may outlive itself in one.
     for key in todo:
         db.execute("DELETE FROM answers WHERE instr(answer, ?)", (key.hex(),))

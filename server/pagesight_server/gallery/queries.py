@@ -6,8 +6,8 @@ import sqlite3
 
 import numpy as np
 
-from pagesight_server.gallery.model import ListedImage, Revision
-from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot
+from pagesight_server.gallery.model import GalleryInfo, ListedImage, Revision
+from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot, is_reserved
 from pagesight_server.gallery.transaction import AT, facts_of, image_key
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.text.reading import Reading
@@ -80,6 +80,28 @@ def label_counts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[
         {"gallery": gallery["id"], "at": at},
     )
     return {row["label"]: row["n"] for row in rows}
+
+
+def galleries(db: sqlite3.Connection, *, after: str, limit: int) -> list[GalleryInfo]:
+    """Galleries by name, those after a name."""
+    rows = db.execute(
+        "SELECT * FROM galleries WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?",
+        (after, limit),
+    ).fetchall()
+    return [gallery(db, row) for row in rows]
+
+
+def gallery(db: sqlite3.Connection, row: sqlite3.Row) -> GalleryInfo:
+    """One gallery at its present revision."""
+    counts = label_counts(db, row, row["revision"])
+    return GalleryInfo(
+        name=row["name"],
+        revision=row["revision"],
+        images=sum(counts.values()),
+        labels=sum(not is_reserved(label) for label in counts),
+        encoder_bundle=row["encoder_bundle"],
+        ocr_bundle=row["ocr_bundle"],
+    )
 
 
 def images(

@@ -11,13 +11,21 @@ from pathlib import Path
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries
-from pagesight_server.gallery.model import Applied, Change, Form, ListedImage, Revision
+from pagesight_server.gallery.model import (
+    Applied,
+    Change,
+    Form,
+    GalleryInfo,
+    ListedImage,
+    Revision,
+)
 from pagesight_server.gallery.snapshot import (
     DEFAULT_GALLERY,
     Bundles,
     Changes,
     LabelFacts,
     Snapshot,
+    normal_form,
 )
 from pagesight_server.gallery.sqlite_file import StoreFile
 
@@ -44,8 +52,28 @@ class Reader:
     def revisions(self) -> dict[str, int]:
         """The revision of each gallery, by name. Cheap: meant to be polled."""
         with self.file.reading() as db:
+            rows = db.execute("SELECT name, revision FROM galleries WHERE deleted = 0").fetchall()
+        return {row["name"]: row["revision"] for row in rows}
+
+    def last_revisions(self) -> dict[str, int]:
+        """As `revisions`, and the last revision of each gallery that was deleted."""
+        with self.file.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
+
+    def galleries(self, *, after: str = "", limit: int = 100) -> list[GalleryInfo]:
+        """The galleries by name, those after a name; at most `limit`."""
+        with self.file.reading() as db:
+            return queries.galleries(db, after=after, limit=limit)
+
+    def gallery(self, name: str) -> GalleryInfo:
+        """One gallery.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.file.reading() as db:
+            return queries.gallery(db, self._gallery_row(name))
 
     def snapshot(
         self, name: str = DEFAULT_GALLERY, revision: int | None = None, *, rounded: bool = False
@@ -89,7 +117,7 @@ class Reader:
         Args:
             name: The gallery.
             revision: The present one when None.
-            label: Only pictures of this label.
+            label: Only pictures of this label, in whatever normal form it is spelt.
             after: Label and id of the last picture that is known already.
             limit: At most so many.
 
@@ -98,7 +126,8 @@ class Reader:
         """
         with self.file.reading() as db:
             row, at = self._at(name, revision)
-            return at, queries.images(db, row, at, label=label, after=after, limit=limit)
+            wanted = None if label is None else normal_form(label)
+            return at, queries.images(db, row, at, label=wanted, after=after, limit=limit)
 
     def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
         """The revision, how many pictures each label has, and what the operator knows of it."""
@@ -106,10 +135,22 @@ class Reader:
             row, at = self._at(name, None)
             return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
 
-    def history(self, name: str, *, before: int | None = None, limit: int = 100) -> list[Revision]:
-        """Changes of a gallery, newest first, those before a revision when one is given."""
+    def history(
+        self, name: str, *, before: int | None = None, limit: int = 100, deleted: bool = False
+    ) -> list[Revision]:
+        """Changes of a gallery, newest first.
+
+        Args:
+            name: The gallery.
+            before: Only those before this revision.
+            limit: At most so many.
+            deleted: Whether the history of a deleted gallery may be read too.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
         with self.file.reading() as db:
-            row = self._gallery_row(name)
+            row = (self._find(name, deleted=True) if deleted else None) or self._gallery_row(name)
             last = row["revision"] + 1 if before is None else before
             return queries.history(db, row, before=last, limit=limit)
 
@@ -150,7 +191,7 @@ class Reader:
         if not change.request_id:
             return None
         with self.file.reading() as db:
-            row = queries.answer(db, change.gallery, change.request_id)
+            row = queries.answer(db, normal_form(change.gallery), change.request_id)
         if row is None:
             return None
         if row["kind"] != kind:
@@ -207,9 +248,10 @@ class Reader:
             row = self._gallery_row(name)
             return contents.without(db, row["id"], bundles, now_only=now_only)
 
-    def _find(self, name: str) -> sqlite3.Row | None:
+    def _find(self, name: str, *, deleted: bool = False) -> sqlite3.Row | None:
+        """The row of a gallery; of a deleted one only where that is asked for."""
         row: sqlite3.Row | None = self._db.execute(
-            "SELECT * FROM galleries WHERE name = ?", (name,)
+            "SELECT * FROM galleries WHERE name = ? AND deleted = ?", (normal_form(name), deleted)
         ).fetchone()
         return row
 

@@ -8,6 +8,9 @@
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
 
+A gallery that was deleted keeps its row, without members: its history stays, and enrolling
+under its name goes on from its last revision.
+
 What a picture *is* (bytes, embedding, text) follows from its bytes alone and is
 kept once per SHA-256. Where it *belongs* is a membership with the revision that
 added it and the revision that removed it, so every revision can be read back and
@@ -140,7 +143,35 @@ DROP TABLE answers_without_number;
 CREATE INDEX answers_by_age ON answers (gallery_id, number);
 """
 
-MIGRATIONS = (_FIRST, _SECOND)
+# `nfc` is Unicode normal form C (sqlite_file.py). Earlier versions kept names as they came, and
+# macOS spells folders in another form: two spellings of one label become one. Of two galleries
+# whose names were two spellings of one, the second gets a name of its own. Of a label whose two
+# spellings both had brands or outputs, it has those of both. What was calibrated with two labels
+# in place of one is calibrated anew.
+_THIRD = """
+ALTER TABLE galleries ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;
+DELETE FROM calibrations WHERE gallery_id IN
+    (SELECT gallery_id FROM memberships WHERE label <> nfc(label));
+UPDATE memberships SET label = nfc(label) WHERE label <> nfc(label);
+UPDATE facts SET brands = nfc(brands), outputs = nfc(outputs);
+UPDATE facts SET
+    brands = (SELECT json_group_array(DISTINCT b.value) FROM facts o, json_each(o.brands) b
+              WHERE o.gallery_id = facts.gallery_id AND nfc(o.label) = facts.label
+                AND o.removed_revision IS NULL),
+    outputs = (SELECT json_group_array(DISTINCT b.value) FROM facts o, json_each(o.outputs) b
+               WHERE o.gallery_id = facts.gallery_id AND nfc(o.label) = facts.label
+                 AND o.removed_revision IS NULL)
+    WHERE removed_revision IS NULL AND label = nfc(label) AND EXISTS
+        (SELECT 1 FROM facts o WHERE o.gallery_id = facts.gallery_id AND o.label <> facts.label
+           AND nfc(o.label) = facts.label AND o.removed_revision IS NULL);
+UPDATE OR IGNORE facts SET label = nfc(label) WHERE label <> nfc(label);
+DELETE FROM facts WHERE label <> nfc(label);
+UPDATE galleries SET name = nfc(name) || iif(
+    EXISTS (SELECT 1 FROM galleries o WHERE o.name = nfc(galleries.name)), ' (2)', '')
+    WHERE name <> nfc(name);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD)
 """Step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,8 +21,17 @@ OTHER = "other"
 
 DEFAULT_GALLERY = "default"
 
-_LABEL = re.compile(r"[^/\x00-\x1f\x7f-\x9f\ud800-\udfff]{1,128}")
-"""Lone surrogates come from folder names that are not UTF-8; nothing can store them."""
+_REFUSED = (
+    r"/\x00-\x1f\x7f-\x9f"  # a path's separator, control characters
+    r"\u2028\u2029"  # line and paragraph separators
+    # Bidi controls: with them one label can be made to look like another.
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"
+    r"\ud800-\udfff"  # lone surrogates, of folder names that are not UTF-8: nothing can store them
+)
+_LABEL = re.compile(f"[^{_REFUSED}]{{1,128}}")
+
+MAX_SOURCE_CHARS = 1_024
+"""Of where a picture came from: room for a path or an address, none for a picture's text."""
 
 
 def is_reserved(label: str) -> bool:
@@ -29,18 +39,57 @@ def is_reserved(label: str) -> bool:
     return label == OTHER or label.startswith(OTHER + "_")
 
 
+def normal_form(name: str) -> str:
+    """A name of a gallery, label, brand or output in Unicode normal form C, as it is kept.
+
+    macOS spells the names of folders in another form; both are one label.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
 def check_label(label: str) -> str:
-    """Returns the label, or raises.
+    """Returns the label in its normal form, or raises.
 
     Raises:
-        InvalidRequestError: it is not 1 to 128 characters without "/" and control characters.
+        InvalidRequestError: it is not 1 to 128 characters, or one of them is "/", a control
+            character, a line separator or a mark that turns the direction of text.
     """
+    label = normal_form(label)
     if not _LABEL.fullmatch(label) or label in {".", ".."} or label != label.strip():
         raise InvalidRequestError(
             f"{label!r} cannot be a label: use 1 to 128 characters without '/', "
-            "control characters and surrounding spaces"
+            "control characters, line separators, direction marks and surrounding spaces"
         )
     return label
+
+
+def check_source(source: str) -> str:
+    """Returns where a picture came from, or raises.
+
+    Raises:
+        InvalidRequestError: it is longer than `MAX_SOURCE_CHARS`.
+    """
+    if len(source) > MAX_SOURCE_CHARS:
+        raise InvalidRequestError(
+            f"source has {len(source):,} characters, at most {MAX_SOURCE_CHARS:,}"
+        )
+    return source
+
+
+def check_names(names: Iterable[str], what: str) -> tuple[str, ...]:
+    """Returns brands or outputs in their normal form, or raises.
+
+    Args:
+        names: As they were given.
+        what: Whose they are and what they are called, for the message.
+
+    Raises:
+        InvalidRequestError: one of them is empty.
+    """
+    normal = tuple(map(normal_form, names))
+    if not all(name.strip() for name in normal):
+        raise InvalidRequestError(f"{what} are names, and one of them is empty")
+    return normal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +101,21 @@ class LabelFacts:
 
     outputs: tuple[str, ...] = ()
     """Business labels of the reply; none means the label itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelUpdate:
+    """What to set of one label; None leaves it as it is."""
+
+    brands: tuple[str, ...] | None = None
+    outputs: tuple[str, ...] | None = None
+
+    def over(self, facts: LabelFacts) -> LabelFacts:
+        """The facts once this is set."""
+        return LabelFacts(
+            brands=facts.brands if self.brands is None else self.brands,
+            outputs=facts.outputs if self.outputs is None else self.outputs,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from pagesight_server.common.errors import SetupError, StorageError
 from pagesight_server.gallery import schema
+from pagesight_server.gallery.snapshot import normal_form
 
 _APPLICATION_ID = 0x50534754
 _LOCK_TIMEOUT_S = 30.0
@@ -59,6 +60,7 @@ class StoreFile:
 
     def _prepare(self) -> None:
         self.db.row_factory = sqlite3.Row
+        self.db.create_function("nfc", 1, normal_form, deterministic=True)
         self._version()  # before anything is written: the file may be another program's
         self._write_ahead()
         self.db.execute("PRAGMA synchronous = FULL")

@@ -1,7 +1,7 @@
 """What is known, kept in SQLite: the truth that indexes and thresholds are derived from.
 
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
-    enrol, remove, relabel, rollback, set_facts, move         (one revision each)
+    enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
     purge, expire                                             (what is let go of)
     snapshot, images, history                                 (read any revision: reader.py)
 
@@ -13,15 +13,17 @@ a change is; the statements are in the modules beside it.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.common.errors import NotFoundError, RevisionError
+from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
 from pagesight_server.gallery import contents, purge, queries
 from pagesight_server.gallery.model import (
     Applied,
     Change,
+    ChangeKind,
     Content,
     Entry,
     Expired,
@@ -33,7 +35,9 @@ from pagesight_server.gallery.reader import Reader
 from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
+    LabelUpdate,
     check_label,
+    check_names,
 )
 from pagesight_server.gallery.transaction import Edit, names
 
@@ -44,10 +48,6 @@ within seconds of the first; an answer to an enrolment of 1 000 pictures takes a
 _DAY_MS = 24 * 60 * 60 * 1000
 _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
 """Of a change: its summary (None: nothing changed), counts and outcomes."""
-
-
-def _tell_nobody(_kind: str, _change: Change, _applied: Applied) -> None:
-    pass
 
 
 def unix_ms() -> int:
@@ -77,8 +77,8 @@ class Gallery(Reader):
         super().__init__(path)
         self.now_ms = now_ms
         self._limits = limits
-        self.on_change: Callable[[str, Change, Applied], None] = lambda _kind, _change, _applied: (
-            None
+        self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
+            lambda _kind, _change, _applied: None
         )
         """Told of each change that made a revision, once it is on the disk, in the thread that
         made it: whoever asked for it may be gone by then."""
@@ -140,7 +140,7 @@ class Gallery(Reader):
             NotFoundError: one of them is not in the gallery; nothing is changed.
             InvalidRequestError: it cannot be a label.
         """
-        check_label(label)
+        label = check_label(label)
 
         def work(edit: Edit) -> _Work:
             count = 0
@@ -153,18 +153,20 @@ class Gallery(Reader):
 
         return self._apply(change, "relabel", work)
 
-    def set_facts(self, change: Change, facts: Mapping[str, LabelFacts]) -> Applied:
-        """Replaces what the operator knows of the labels it names.
+    def set_facts(self, change: Change, facts: Mapping[str, LabelUpdate | LabelFacts]) -> Applied:
+        """Sets what the operator knows of the labels it names; an update may leave parts alone.
 
         Raises:
             NotFoundError: a label has no picture in the gallery; nothing is changed.
+            InvalidRequestError: a label cannot be one or is named twice, or a name is empty.
         """
+        updates = _updates(facts)
 
         def work(edit: Edit) -> _Work:
-            missing = sorted(set(facts) - edit.labels())
+            missing = sorted(set(updates) - edit.labels())
             if missing:
                 raise NotFoundError(f"the gallery has no label {names(missing)}")
-            changed = [label for label, value in facts.items() if edit.set_facts(label, value)]
+            changed = [label for label, value in updates.items() if edit.set_facts(label, value)]
             summary = f"set labels {names(sorted(changed))}" if changed else None
             return summary, {"changed": len(changed)}, ()
 
@@ -192,6 +194,22 @@ class Gallery(Reader):
             return summary, {"restored": restored, "removed": removed}, lost
 
         return self._apply(change, "rollback", work)
+
+    def delete(self, change: Change) -> Applied:
+        """Deletes a gallery: its last revision holds nothing, and nobody finds it any more.
+
+        Its history stays for when it is created anew by enrolling; its pictures are as if removed.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+
+        def work(edit: Edit) -> _Work:
+            removed = edit.empty()
+            edit.mark_deleted()
+            return f"deleted with {removed} pictures", {"removed": removed}, ()
+
+        return self._apply(change, "delete", work)
 
     def move(self, change: Change, bundles: Bundles, *, drop: Sequence[str] = ()) -> Applied:
         """Makes a gallery one of other bundles, which have seen and read its pictures before.
@@ -238,7 +256,7 @@ class Gallery(Reader):
     def _apply(
         self,
         change: Change,
-        kind: str,
+        kind: ChangeKind,
         work: Callable[[Edit], _Work],
         *,
         create: Bundles | None = None,
@@ -252,7 +270,7 @@ class Gallery(Reader):
     def _transaction(
         self,
         change: Change,
-        kind: str,
+        kind: ChangeKind,
         work: Callable[[Edit], _Work],
         create: Bundles | None,
     ) -> tuple[Applied, bool]:
@@ -262,29 +280,55 @@ class Gallery(Reader):
             if answered is not None:
                 return answered, False
             there = self._find(change.gallery)
+            if there is not None or create is not None:
+                self._check_expected(change, there)
             if there is None and create is not None:
                 self._create(change.gallery, create)
             row = self._gallery_row(change.gallery)
-            if change.expected_revision not in {0, row["revision"]}:
-                raise RevisionError(
-                    f"gallery {change.gallery!r} is at revision {row['revision']}, "
-                    f"not {change.expected_revision}: list it again and repeat the change"
-                )
             edit = Edit(self._db, row, change.author, self.now_ms(), self._limits)
             summary, counts, outcomes = work(edit)
             if summary is not None:
                 edit.commit(kind, summary)
+            if summary is None and there is None:
+                # Nothing could be enrolled: a gallery that holds nothing must not come of it.
+                self._uncreate(row)
+                return Applied(revision=0, counts=counts, outcomes=outcomes), False
             applied = Applied(
                 revision=row["revision"] + (summary is not None), counts=counts, outcomes=outcomes
             )
-            if summary is None and there is None:
-                # Nothing could be enrolled: a gallery that holds nothing must not come of it.
-                self._db.execute("DELETE FROM galleries WHERE id = ?", (row["id"],))
-            elif change.request_id:
+            if change.request_id:
                 edit.remember(change.request_id, kind, applied.to_json(), keep=KEPT_ANSWERS)
             return applied, summary is not None
 
+    def _check_expected(self, change: Change, row: sqlite3.Row | None) -> None:
+        expected = change.expected_revision
+        if expected is None or expected == (row["revision"] if row is not None else 0):
+            return
+        name = change.gallery
+        raise RevisionError(
+            f"there is no gallery {name!r}, expected was revision {expected}"
+            if row is None
+            else f"there is a gallery {name!r}, at revision {row['revision']}: it is not new"
+            if expected == 0
+            else f"gallery {name!r} is at revision {row['revision']}, not {expected}: "
+            "list it again and repeat the change"
+        )
+
+    def _uncreate(self, row: sqlite3.Row) -> None:
+        """Takes back what `_create` did in this transaction."""
+        if row["revision"]:
+            self._db.execute("UPDATE galleries SET deleted = 1 WHERE id = ?", (row["id"],))
+        else:
+            self._db.execute("DELETE FROM galleries WHERE id = ?", (row["id"],))
+
     def _create(self, name: str, bundles: Bundles) -> None:
+        deleted = self._find(name, deleted=True)
+        if deleted is not None:
+            self._db.execute(
+                "UPDATE galleries SET deleted = 0, encoder_bundle = ?, ocr_bundle = ? WHERE id = ?",
+                (bundles.encoder, bundles.ocr, deleted["id"]),
+            )
+            return
         self._db.execute(
             "INSERT INTO galleries (name, revision, encoder_bundle, ocr_bundle) "
             "VALUES (?, 0, ?, ?)",
@@ -343,3 +387,18 @@ class Gallery(Reader):
                 "(gallery_id, revision, method, calibration) VALUES (?, ?, ?, ?)",
                 (self._gallery_row(name)["id"], revision, method, calibration),
             )
+
+
+def _updates(facts: Mapping[str, LabelUpdate | LabelFacts]) -> dict[str, LabelUpdate]:
+    """What is set, by label in its normal form."""
+    updates: dict[str, LabelUpdate] = {}
+    for name, value in facts.items():
+        label = check_label(name)
+        if label in updates:
+            raise InvalidRequestError(f"label {label!r} is named twice")
+        brands, outputs = value.brands, value.outputs
+        updates[label] = LabelUpdate(
+            brands=None if brands is None else check_names(brands, f"brands of {label!r}"),
+            outputs=None if outputs is None else check_names(outputs, f"outputs of {label!r}"),
+        )
+    return updates

@@ -15,7 +15,14 @@ from pagesight_server.common.errors import (
     RequestError,
 )
 from pagesight_server.gallery.model import Entry, Limits, Outcome
-from pagesight_server.gallery.snapshot import Bundles, LabelFacts, check_bundles, check_label
+from pagesight_server.gallery.snapshot import (
+    Bundles,
+    LabelFacts,
+    LabelUpdate,
+    check_bundles,
+    check_label,
+    check_source,
+)
 
 NOW = "removed_revision IS NULL"
 """SQL: true of what counts now."""
@@ -60,14 +67,15 @@ class Edit:
         """Enrols one picture; what speaks against it is told in the outcome."""
         error = entry.error
         if error is None:
+            label, source = check_label(entry.label), check_source(entry.source)
             present = self._find(entry.image_id)
             if present is None:
-                label, key = check_label(entry.label), image_key(entry.image_id)
+                key = image_key(entry.image_id)
                 if self.has_content(key):
-                    self.open(entry.image_id, label, entry.source)
+                    self.open(entry.image_id, label, source)
                     return Outcome(image_id=entry.image_id, added=True)
                 error = self._gone(key)
-            elif present["label"] == entry.label:
+            elif present["label"] == label:
                 return Outcome(image_id=entry.image_id, added=False)
             else:
                 error = AlreadyExistsError(
@@ -141,12 +149,14 @@ class Edit:
         )
         return {row["label"] for row in rows}
 
-    def set_facts(self, label: str, facts: LabelFacts) -> bool:
-        """Replaces the facts of one label; says whether they differ."""
+    def set_facts(self, label: str, update: LabelUpdate) -> bool:
+        """Sets facts of one label; says whether they differ from what was known."""
         row = self._db.execute(
             f"SELECT * FROM facts WHERE gallery_id = ? AND label = ? AND {NOW}", (self._id, label)
         ).fetchone()
-        if (facts_of(row) if row else LabelFacts()) == facts:
+        known = facts_of(row) if row else LabelFacts()
+        facts = update.over(known)
+        if facts == known:
             return False
         self._close_facts(label)
         if facts != LabelFacts():
@@ -210,8 +220,27 @@ class Edit:
             self.open(key.hex(), then[key]["label"], then[key]["source"])
         old_facts, new_facts = facts(revision), facts(self.revision)
         for label in old_facts.keys() | new_facts.keys():
-            self.set_facts(label, old_facts.get(label, LabelFacts()))
+            facts_then = old_facts.get(label, LabelFacts())
+            whole = LabelUpdate(brands=facts_then.brands, outputs=facts_then.outputs)
+            self.set_facts(label, whole)
         return len(back), len(gone), tuple(_failed(key.hex(), self._gone(key)) for key in lost)
+
+    def empty(self) -> int:
+        """Ends every membership and all that is known of labels; how many pictures that were."""
+        values = (self._next, self._id)
+        closed = self._db.execute(
+            f"UPDATE memberships SET removed_revision = ? WHERE gallery_id = ? AND {NOW}", values
+        ).rowcount
+        self._db.execute(
+            f"UPDATE facts SET removed_revision = ? WHERE gallery_id = ? AND {NOW}", values
+        )
+        return closed
+
+    def mark_deleted(self) -> None:
+        """Hides the gallery, and forgets what was derived of it and told of its changes."""
+        self._db.execute("UPDATE galleries SET deleted = 1 WHERE id = ?", (self._id,))
+        self._db.execute("DELETE FROM calibrations WHERE gallery_id = ?", (self._id,))
+        self._db.execute("DELETE FROM answers WHERE gallery_id = ?", (self._id,))
 
     def move(self, bundles: Bundles) -> None:
         """Makes the gallery one of other bundles."""
@@ -292,7 +321,8 @@ def image_key(image_id: str) -> bytes:
         key = b""
     if len(key) != 32:
         raise InvalidRequestError(
-            f"{image_id!r} is no image id: use the 64 hexadecimal digits that `list` shows"
+            f"{image_id!r} is no image id: use the 64 hexadecimal digits that "
+            "`pagesight gallery images` shows"
         )
     return key
 

@@ -3,7 +3,11 @@
 server.py      assembles and runs: limits, reflection, drain
 health.py      serving until the drain begins
 classifier.py  ClassifierService: streams, deadlines, admission
-limits.py      how much one caller may ask for
 galleries.py   GalleryService: changes and lists
-protocol.py    values to messages, errors to google.rpc.Status
+gates.py       how much is done for galleries at once
+progress.py    how far a call has come
+auth.py        who may call, and what for
+rate_limits.py how much one caller may ask for
+codec.py       bytes to messages, raised errors to statuses
+convert.py     values to messages, errors to google.rpc.Status; convert_curation.py of diagnoses
 """

@@ -70,6 +70,11 @@ class Gate:
         self._work_s = 0.0
 
     @property
+    def max_waiting(self) -> int:
+        """How many may wait."""
+        return self._max_waiting
+
+    @property
     def waiting(self) -> int:
         """How many wait."""
         return sum(len(queue) for line in self._lines.values() for queue in line.values())

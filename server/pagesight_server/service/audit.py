@@ -29,7 +29,7 @@ class Audit:
 
     def __init__(self, store: Gallery) -> None:
         self._store = store
-        self._told = store.revisions()
+        self._told = store.last_revisions()
         """By gallery: up to where each revision has its line."""
         self._looked = dict(self._told)
         """By gallery: the revision at the last look."""
@@ -52,7 +52,7 @@ class Audit:
 
     def look(self) -> None:
         """Tells of what other processes had changed by the last look."""
-        for name, revision in self._store.revisions().items():
+        for name, revision in self._store.last_revisions().items():
             # What came since may be ours, a moment before it is told.
             settled, told = self._looked.get(name, 0), self._told.get(name, 0)
             for made in self._since(name, told) if settled > told else ():
@@ -73,13 +73,13 @@ class Audit:
 
     def _since(self, name: str, revision: int) -> list[Revision]:
         """The revisions after one, oldest first."""
-        found: list[Revision] = []
+        revisions: list[Revision] = []
         before: int | None = None
         while True:
-            page = self._store.history(name, before=before, limit=PAGE)
-            found += [made for made in page if made.revision > revision]
+            page = self._store.history(name, before=before, limit=PAGE, deleted=True)
+            revisions += [made for made in page if made.revision > revision]
             if len(page) < PAGE or page[-1].revision <= revision:
-                return found[::-1]
+                return revisions[::-1]
             before = page[-1].revision
 
     def _made(self, kind: str, change: Change, applied: Applied) -> None:

@@ -9,10 +9,11 @@ The file holds digests, so reading it gives nobody a token:
     [[token]]
     name   = "loader"                                 # in the audit
     sha256 = "9f86d081884c7d65..."                    # printf %s TOKEN | sha256sum
-    roles  = ["classify", "gallery-write"]
+    roles  = ["classify", "gallery-read"]
 
-`classify` may classify, `gallery-write` may read and change galleries, `admin` may do both
-and see the contract by reflection. Health is for everybody: probes have no token.
+`classify` may classify, `gallery-read` may read galleries, `gallery-write` may read and change
+them, `admin` may do all of it and see the contract by reflection. Health is for everybody: probes
+have no token.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from pagesight_server.common.errors import (
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service.codec import Context, refuse
 
-ROLES = ("classify", "gallery-write", "admin")
+ROLES = ("classify", "gallery-read", "gallery-write", "admin")
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """The name of the token of the present call; empty where none is asked for."""
@@ -46,11 +47,33 @@ CALLER: ContextVar[str] = ContextVar("caller", default="")
 PEER: ContextVar[str] = ContextVar("peer", default="")
 """Where the present call of GalleryService comes from, as gRPC writes it."""
 
-_NEEDS = {
+READING = frozenset(
+    {
+        "ListGalleries",
+        "GetGallery",
+        "ListImages",
+        "ListHistory",
+        "GetLabels",
+        "GetImage",
+        "Diagnose",
+        "SuggestBrands",
+    }
+)
+"""Calls of GalleryService that change nothing."""
+
+_SERVICES = {
     "pagesight.v1.ClassifierService": frozenset({"classify", "admin"}),
     "pagesight.v1.GalleryService": frozenset({"gallery-write", "admin"}),
 }
 _OPEN = "grpc.health.v1.Health"
+
+
+def roles_for(service: str, method: str) -> frozenset[str]:
+    """The roles of which a token needs one to make a call; other services are for admins."""
+    roles = _SERVICES.get(service, frozenset({"admin"}))
+    if service == "pagesight.v1.GalleryService" and method in READING:
+        return roles | {"gallery-read"}
+    return roles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +178,7 @@ def open_to_all(host: str, config: SecurityConfig) -> str:
 
 
 class RequireRole(grpc.aio.ServerInterceptor):
-    """Lets a call through when its token has the role that its service asks for."""
+    """Lets a call through when its token has a role that may make it."""
 
     def __init__(self, tokens: Sequence[Token]) -> None:
         self._tokens = tuple(tokens)
@@ -166,13 +189,13 @@ class RequireRole(grpc.aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
         """As grpc.aio calls it, in the task that then runs the call."""
-        service = handler_call_details.method.strip("/").partition("/")[0]
+        service, _, method = handler_call_details.method.strip("/").partition("/")
         handler = await continuation(handler_call_details)
         if service == _OPEN or handler is None:
             return handler
         try:
             token = self._token(handler_call_details.invocation_metadata)
-            if not token.roles & _NEEDS.get(service, frozenset({"admin"})):
+            if not token.roles & roles_for(service, method):
                 raise PermissionDeniedError(
                     f"token {token.name!r} has the roles {', '.join(sorted(token.roles))}, "
                     f"which may not call {handler_call_details.method}"
@@ -187,14 +210,14 @@ class RequireRole(grpc.aio.ServerInterceptor):
         kind, _, secret = given.partition(" ")
         digest = hashlib.sha256(secret.encode()).digest()
         # All are compared, each in constant time: how long it takes tells nothing.
-        found = [token for token in self._tokens if hmac.compare_digest(token.sha256, digest)]
-        if kind.lower() != "bearer" or not found:
+        matches = [token for token in self._tokens if hmac.compare_digest(token.sha256, digest)]
+        if kind.lower() != "bearer" or not matches:
             raise UnauthenticatedError(
                 "this server asks for a token: send `authorization: Bearer TOKEN`"
                 if not given
                 else "no such token"
             )
-        return found[0]
+        return matches[0]
 
 
 def _refusing(handler: Any, error: RequestError) -> Any:

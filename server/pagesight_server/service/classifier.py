@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -16,25 +16,22 @@ import grpc
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
-from pagesight_server.common.errors import DeadlineError, InvalidRequestError, ShuttingDownError
+from pagesight_server.common.errors import (
+    BehindError,
+    DeadlineError,
+    InvalidRequestError,
+    OverloadedError,
+    ShuttingDownError,
+)
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
-from pagesight_server.service.codec import Context, Malformed, answer, parsed
+from pagesight_server.service.codec import Context, Malformed, answer, parsed, write
 from pagesight_server.service.rate_limits import CallerLimits
 from pagesight_server.telemetry import Message, Telemetry
 from pagesight_server.workflows.pipeline import Pipeline
 
 Reply: TypeAlias = "asyncio.Task[pb.ClassifyStreamResponse]"
-
-
-async def _write(context: Context, reply: pb.ClassifyStreamResponse) -> None:
-    """Writes a reply; a caller who vanished meanwhile cancels the call."""
-    try:
-        await context.write(reply)
-    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
-        # Both say that the call is over. gRPC would log them as errors of ours.
-        raise asyncio.CancelledError from error
 
 
 SHUTTING_DOWN = "the server is shutting down: ask another replica"
@@ -44,6 +41,13 @@ CLASSIFY, CLASSIFY_STREAM = (
     for name in ("Classify", "ClassifyStream")
 )
 """The two ways in, as telemetry names them."""
+
+BEHIND_S = 5.0
+"""How long a screenshot without a budget waits for a revision. Servers see a change within a
+second, unless something is wrong."""
+
+BEHIND_RETRY_MS = 1_000
+"""When to ask again for a revision that did not come: another replica may know it."""
 
 LINGER_S = 1.0
 """How long a draining server leaves a stream open that has nothing in flight."""
@@ -67,6 +71,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     Args:
         pipeline: Does the work.
         gate: Shared by all calls.
+        wait_for_revision: Whether a gallery is at a revision, once it is or so many seconds are
+            over.
         max_in_flight: Requests of one stream without a reply.
         ocr: Whether text is read when a request does not say.
         telemetry: Told of each screenshot.
@@ -77,6 +83,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self,
         pipeline: Pipeline,
         gate: Gate,
+        wait_for_revision: Callable[[str, int, float], Awaitable[bool]],
         *,
         max_in_flight: int,
         ocr: bool,
@@ -85,6 +92,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> None:
         self._pipeline = pipeline
         self._gate = gate
+        self._wait_for_revision = wait_for_revision
+        self._behind = 0
+        """Screenshots that wait for a revision."""
         self._max_in_flight = max_in_flight
         self._ocr = ocr
         self._telemetry = telemetry or Telemetry()
@@ -156,7 +166,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             while not isinstance(task := await finished.get(), _End):
                 reply = await task
                 tasks.discard(task)
-                await _write(context, reply)
+                await write(context, reply)
                 places.release()
             if task is _End.DRAINED:
                 await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
@@ -217,10 +227,16 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         options = convert.options_of(query, default_ocr=self._ocr)
         self._limits.spend(peer, len(query.image))
         budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
+        began_s = asyncio.get_running_loop().time()
+        if options.min_revision:
+            await self._until(options.gallery, options.min_revision, budget_s)
+        left_s = None
+        if budget_s is not None:
+            left_s = max(0.0, began_s + budget_s - asyncio.get_running_loop().time())
         try:
             async with (
-                asyncio.timeout(budget_s),
-                self._gate.enter(options.priority, caller=caller, budget_s=budget_s),
+                asyncio.timeout(left_s),
+                self._gate.enter(options.priority, caller=caller, budget_s=left_s),
             ):
                 message.admitted()
                 answered = await self._pipeline.classify(
@@ -236,3 +252,33 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)
         return convert.classification(answered, options)
+
+    async def _until(self, gallery: str, revision: int, budget_s: float | None) -> None:
+        """Waits for a revision of a gallery, before it takes a place from others.
+
+        Raises:
+            OverloadedError: as many wait as may wait for a place.
+            DeadlineError: the budget ran out before.
+            NotFoundError: there is no such gallery at all.
+            BehindError: it did not come in `BEHIND_S`.
+        """
+        if self._behind >= self._gate.max_waiting:
+            # Each of them holds its picture.
+            raise OverloadedError(
+                f"{self._behind} screenshots wait for a revision already: retry later",
+                retry_after_ms=BEHIND_RETRY_MS,
+            )
+        self._behind += 1
+        try:
+            wait_s = BEHIND_S if budget_s is None else budget_s
+            if await self._wait_for_revision(gallery, revision, wait_s):
+                return
+        finally:
+            self._behind -= 1
+        message = f"gallery {gallery!r} is not at revision {revision} here yet"
+        if budget_s is not None:
+            raise DeadlineError(f"{message}, within the {1000 * budget_s:.0f} ms that were allowed")
+        self._pipeline.knowledge(gallery)
+        raise BehindError(
+            f"{message}: ask again, or another replica", retry_after_ms=BEHIND_RETRY_MS
+        )

@@ -10,6 +10,7 @@ no UTF-8 with no more than a line in their own log.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeAlias, TypeVar
@@ -25,7 +26,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 async def answer(context: Context, work: Awaitable[R]) -> R:
-    """Awaits the work of a unary call; whatever it raises becomes the status of the call."""
+    """Awaits the work of a call; whatever it raises becomes the status of the call."""
     try:
         return await work
     except Exception as error:
@@ -38,6 +39,15 @@ async def refuse(context: Context, error: Exception) -> NoReturn:
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
     await context.abort(convert.code_of(status), status.message)
     raise AssertionError("abort raises")
+
+
+async def write(context: Context, reply: Any) -> None:
+    """Writes a message of a stream; a caller who vanished meanwhile cancels the call."""
+    try:
+        await context.write(reply)
+    except (grpc.aio.InternalError, grpc.aio.UsageError) as error:
+        # Both say that the call is over. gRPC would log them as errors of ours.
+        raise asyncio.CancelledError from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class RefuseMalformed(grpc.aio.ServerInterceptor):
         codecs = (_tolerant(handler.request_deserializer), handler.response_serializer)
         if handler.unary_unary:
             return grpc.unary_unary_rpc_method_handler(_checked(handler.unary_unary), *codecs)
-        if handler.unary_stream:  # Health's, which writes its replies: a coroutine as well.
+        if handler.unary_stream:  # Ours and Health's write their replies: coroutines as well.
             return grpc.unary_stream_rpc_method_handler(_checked(handler.unary_stream), *codecs)
         if handler.stream_unary:
             return grpc.stream_unary_rpc_method_handler(handler.stream_unary, *codecs)

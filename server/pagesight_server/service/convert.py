@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,13 +19,29 @@ from google.rpc.status_pb2 import Status
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
-from pagesight_server.gallery import Applied, Change, ListedImage, Revision
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, LabelFacts
+from pagesight_server.common.errors import InvalidRequestError, RequestError
+from pagesight_server.gallery import (
+    Applied,
+    Change,
+    ChangeKind,
+    GalleryInfo,
+    ListedImage,
+    Revision,
+)
+from pagesight_server.gallery.snapshot import (
+    DEFAULT_GALLERY,
+    LabelFacts,
+    LabelUpdate,
+    check_label,
+    check_names,
+    normal_form,
+)
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.candidates import Candidate
+from pagesight_server.recognition.candidates import Candidate, TermName
+from pagesight_server.recognition.decision import ReviewReason
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.admission import Priority
 from pagesight_server.text.reading import Box
 
@@ -50,6 +66,40 @@ _KINDS: Mapping[FindingKind, pb.FindingKind.ValueType] = {
     "forbids": pb.FINDING_KIND_FORBIDS,
     "missing": pb.FINDING_KIND_MISSING,
 }
+_TERMS: Mapping[TermName, pb.ScoreTermName.ValueType] = {
+    "looks": pb.SCORE_TERM_NAME_LOOKS,
+    "all_text": pb.SCORE_TERM_NAME_ALL_TEXT,
+    "stable_text": pb.SCORE_TERM_NAME_STABLE_TEXT,
+    "discriminative_text": pb.SCORE_TERM_NAME_DISCRIMINATIVE_TEXT,
+    "explained_text": pb.SCORE_TERM_NAME_EXPLAINED_TEXT,
+    "missing_brand": pb.SCORE_TERM_NAME_MISSING_BRAND,
+    "replaced_names": pb.SCORE_TERM_NAME_REPLACED_NAMES,
+    "siblings": pb.SCORE_TERM_NAME_SIBLINGS,
+    "unknown_example": pb.SCORE_TERM_NAME_UNKNOWN_EXAMPLE,
+}
+_REVIEW_REASONS: Mapping[ReviewReason, pb.ReviewReason.ValueType] = {
+    "near_threshold": pb.REVIEW_REASON_NEAR_THRESHOLD,
+    "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
+    "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
+}
+_CHANGES: Mapping[ChangeKind, gpb.RevisionKind.ValueType] = {
+    "enrol": gpb.REVISION_KIND_ENROL,
+    "remove": gpb.REVISION_KIND_REMOVE,
+    "relabel": gpb.REVISION_KIND_RELABEL,
+    "rollback": gpb.REVISION_KIND_ROLLBACK,
+    "labels": gpb.REVISION_KIND_SET_LABELS,
+    "delete": gpb.REVISION_KIND_DELETE,
+    "purge": gpb.REVISION_KIND_PURGE,
+    "restore": gpb.REVISION_KIND_RESTORE,
+    "reindex": gpb.REVISION_KIND_REINDEX,
+}
+_SOURCES: Mapping[str, gpb.CalibrationSource.ValueType] = {
+    "gallery": gpb.CALIBRATION_SOURCE_GALLERY,
+    "validation": gpb.CALIBRATION_SOURCE_VALIDATION,
+}
+LABEL_FIELDS = ("brands", "outputs")
+"""Paths of SetLabelsRequest.update_mask."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_NAME = {code.name: code for code in grpc.StatusCode}
 
@@ -62,8 +112,7 @@ def status_of(error: Exception) -> Status:
     if not isinstance(error, RequestError):
         log.error("a request failed on a bug", exc_info=error)
         return _status("INTERNAL", "INTERNAL", "internal error; the server's log has the details")
-    retry_after_ms = error.retry_after_ms if isinstance(error, OverloadedError) else None
-    return _status(error.status, error.reason, str(error), retry_after_ms=retry_after_ms)
+    return _status(error.status, error.reason, str(error), retry_after_ms=error.retry_after_ms)
 
 
 def code_of(status: Status) -> grpc.StatusCode:
@@ -99,6 +148,8 @@ class Options:
     ocr: bool
     top_k: int
     explain: bool
+    min_revision: int = 0
+    """0: whatever the server knows."""
 
 
 def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
@@ -113,34 +164,44 @@ def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
         raise InvalidRequestError(f"unknown ocr mode {query.options.ocr}")
     if query.options.top_k > MAX_TOP_K:
         raise InvalidRequestError(f"top_k is {query.options.top_k}, at most {MAX_TOP_K}")
+    if query.min_revision < 0:
+        raise InvalidRequestError("min_revision must not be negative; 0 means any")
     ocr = {pb.OCR_MODE_FULL: True, pb.OCR_MODE_OFF: False}.get(query.options.ocr, default_ocr)
     return Options(
-        gallery=query.gallery or DEFAULT_GALLERY,
+        gallery=gallery_of(query.gallery),
         priority=_PRIORITIES[query.priority],
         ocr=ocr,
         top_k=query.options.top_k,
         explain=query.options.explain,
+        min_revision=query.min_revision,
     )
+
+
+def gallery_of(name: str) -> str:
+    """The gallery that a message means."""
+    return normal_form(name) or DEFAULT_GALLERY
 
 
 def classification(answer: Answer, options: Options) -> pb.Classification:
     """The reply to a query."""
     decision, knowledge = answer.decision, answer.knowledge
     snapshot = knowledge.snapshot
-    told = Explanation()
+    explanation = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
-        told = explain(knowledge, answer.query, decision, pages=options.top_k)
-        reasons = (*told.reasons, *filter(None, (told.why_not,)))
+        explanation = explain(knowledge, answer.query, decision, pages=options.top_k)
+        reasons = (*explanation.reasons, *filter(None, (explanation.why_not,)))
     return pb.Classification(
         label=decision.label,
         closest_label=decision.closest_label,
         score=decision.score,
         threshold=decision.threshold,
-        outputs=snapshot.outputs(decision.label),
+        doubt=decision.doubt,
         review=decision.review,
+        review_reasons=[_REVIEW_REASONS[reason] for reason in decision.review_reasons],
+        outputs=snapshot.outputs(decision.label),
         candidates=[
-            _candidate(candidate, answer, told)
+            _candidate(candidate, answer, explanation)
             for candidate in decision.candidates[: options.top_k]
         ],
         reasons=reasons,
@@ -149,7 +210,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         encoder_bundle=snapshot.encoder_bundle,
         ocr_bundle=snapshot.ocr_bundle if answer.query.reading is not None else "",
         stage_ms=answer.stage_ms,
-        findings=map(_finding, told.findings),
+        findings=map(_finding, explanation.findings),
     )
 
 
@@ -167,11 +228,16 @@ def _box(box: Box | None) -> pb.Box | None:
     return pb.Box(**box._asdict()) if box is not None else None
 
 
-def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Candidate:
+def _candidate(candidate: Candidate, answer: Answer, explanation: Explanation) -> pb.Candidate:
     picture = answer.knowledge.snapshot.pictures[candidate.row]
     return pb.Candidate(
         label=candidate.label,
         score=candidate.score,
+        rank_score=candidate.rank_score,
+        terms=[
+            pb.ScoreTerm(name=_TERMS[term.name], score=term.score, rank_score=term.rank_score)
+            for term in candidate.terms
+        ],
         visual=candidate.visual,
         textual=candidate.textual,
         image_id=picture.image_id,
@@ -181,7 +247,7 @@ def _candidate(candidate: Candidate, answer: Answer, told: Explanation) -> pb.Ca
                 gallery_text=match.gallery_text,
                 similarity=match.similarity,
             )
-            for match in told.matching_lines.get(candidate.label, ())
+            for match in explanation.matching_lines.get(candidate.label, ())
         ],
     )
 
@@ -195,21 +261,51 @@ def change_of(change: gpb.Change) -> Change:
     Raises:
         InvalidRequestError: a negative revision, a request_id or author that is too long.
     """
-    if change.expected_revision < 0:
-        raise InvalidRequestError("expected_revision must not be negative; 0 means any")
+    expected = change.expected_revision if change.HasField("expected_revision") else None
+    if expected is not None and expected < 0:
+        raise InvalidRequestError(
+            "expected_revision must not be negative; 0 means that the gallery must be new"
+        )
     if len(change.request_id) > 256 or len(change.author) > 256:
         raise InvalidRequestError("request_id and author have at most 256 characters")
     return Change(
-        gallery=change.gallery or DEFAULT_GALLERY,
+        gallery=gallery_of(change.gallery),
         author=change.author,
         request_id=change.request_id,
-        expected_revision=change.expected_revision,
+        expected_revision=expected,
     )
 
 
-def enrolled(applied: Applied) -> gpb.EnrolResponse:
+def gallery(info: GalleryInfo, knowledge: Knowledge | None) -> gpb.Gallery:
+    """One gallery, and where `other` begins in it if this server knows it."""
+    return gpb.Gallery(
+        name=info.name,
+        revision=info.revision,
+        images=info.images,
+        labels=info.labels,
+        encoder_bundle=info.encoder_bundle,
+        ocr_bundle=info.ocr_bundle,
+        calibration=_calibration(knowledge) if knowledge is not None else None,
+    )
+
+
+def _calibration(knowledge: Knowledge) -> gpb.Calibration:
+    made = knowledge.calibration
+    own = knowledge.snapshot.revision if knowledge.settled else 0
+    return gpb.Calibration(
+        threshold_with_text=made.threshold_with_text,
+        threshold_without_text=made.threshold_without_text,
+        epsilon=made.epsilon,
+        source=_SOURCES[made.source],
+        guaranteed=made.guaranteed,
+        images=made.pictures,
+        revision=made.revision or own,
+    )
+
+
+def enrolled(applied: Applied) -> gpb.EnrolResult:
     """The answer to an Enrol call."""
-    return gpb.EnrolResponse(
+    return gpb.EnrolResult(
         revision=applied.revision,
         outcomes=[
             gpb.EnrolOutcome(
@@ -243,7 +339,7 @@ def revision(made: Revision) -> gpb.Revision:
         revision=made.revision,
         made_at=_timestamp(made.made_at_ms),
         author=made.author,
-        kind=made.kind,
+        kind=_CHANGES.get(made.kind, gpb.REVISION_KIND_UNSPECIFIED),
         summary=made.summary,
         images=made.images,
     )
@@ -262,22 +358,35 @@ def labels(counts: Mapping[str, int], facts: Mapping[str, LabelFacts]) -> list[g
     ]
 
 
-def facts_of(messages: Sequence[gpb.Label]) -> dict[str, LabelFacts]:
-    """What an operator says of labels.
+def updates_of(request: gpb.SetLabelsRequest) -> dict[str, LabelUpdate]:
+    """What an operator says of labels: what the mask names, or without one what is not empty.
 
     Raises:
-        InvalidRequestError: a label named twice or an empty name.
+        InvalidRequestError: a label that cannot be or is named twice, an empty name, or a path
+            of the mask that is no field of a label that can be set.
     """
-    facts: dict[str, LabelFacts] = {}
-    for message in messages:
-        if message.label in facts:
-            raise InvalidRequestError(f"label {message.label!r} is named twice")
-        if not all(name.strip() for name in (*message.brands, *message.outputs)):
-            raise InvalidRequestError(f"label {message.label!r} has an empty brand or output")
-        facts[message.label] = LabelFacts(
-            brands=tuple(message.brands), outputs=tuple(message.outputs)
+    masked = request.HasField("update_mask")
+    paths = set(request.update_mask.paths)
+    if "*" in paths:
+        paths = set(LABEL_FIELDS)
+    if unknown := sorted(paths - set(LABEL_FIELDS)):
+        raise InvalidRequestError(
+            f"update_mask names {unknown[0]!r}: it may name {' and '.join(LABEL_FIELDS)}"
         )
-    return facts
+    updates: dict[str, LabelUpdate] = {}
+    for message in request.labels:
+        label = check_label(message.label)
+        if label in updates:
+            raise InvalidRequestError(f"label {label!r} is named twice")
+        fields = {"brands": message.brands, "outputs": message.outputs}
+        updates[label] = LabelUpdate(
+            **{
+                field: check_names(names, f"{field} of label {label!r}")
+                for field, names in fields.items()
+                if (field in paths if masked else names)
+            }
+        )
+    return updates
 
 
 def _timestamp(unix_ms: int) -> Timestamp:

@@ -1,15 +1,15 @@
-"""Gallery care as messages: what `care` and `brands` find, and pictures read back."""
+"""Curation as messages: diagnoses, suggested brands, and pictures read back."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.curation.brand_mining import Suggestion, suggest
 from pagesight_server.curation.diagnostics import MAX_EXAMINED, Diagnosis, NearDuplicate, Suspect
 from pagesight_server.gallery import Gallery
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Picture
+from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.recognition.knowledge import Knowledge
@@ -20,13 +20,13 @@ MAX_SIDE_PX = 4_096
 
 
 def with_near_duplicates(
-    response: pb.EnrolResponse, found: Mapping[str, Sequence[NearDuplicate]]
-) -> pb.EnrolResponse:
+    result: pb.EnrolResult, duplicates: Mapping[str, Sequence[NearDuplicate]]
+) -> pb.EnrolResult:
     """Adds to the outcomes of an enrolment which pictures were almost there already."""
-    for outcome in response.outcomes:
+    for outcome in result.outcomes:
         if outcome.added:
-            outcome.near_duplicates.extend(map(_near, found.get(outcome.image_id, ())))
-    return response
+            outcome.near_duplicates.extend(map(_near, duplicates.get(outcome.image_id, ())))
+    return result
 
 
 def _near(duplicate: NearDuplicate) -> pb.NearDuplicate:
@@ -49,14 +49,16 @@ def max_images(asked: int) -> int:
     return min(asked or MAX_EXAMINED, MAX_EXAMINED)
 
 
-def diagnosis(found: Diagnosis) -> pb.DiagnoseResponse:
-    """The answer to Diagnose."""
-    return pb.DiagnoseResponse(
-        revision=found.revision,
-        images=found.images,
-        examined=found.examined,
-        suspects=map(_suspect, found.suspects),
-        duplicates=[pb.DuplicateGroup(images=map(_labelled, group)) for group in found.duplicates],
+def diagnosis(diagnosed: Diagnosis) -> pb.Diagnosis:
+    """The result of Diagnose."""
+    return pb.Diagnosis(
+        revision=diagnosed.revision,
+        images=diagnosed.images,
+        examined=diagnosed.examined,
+        suspects=map(_suspect, diagnosed.suspects),
+        duplicates=[
+            pb.DuplicateGroup(images=map(_labelled, group)) for group in diagnosed.duplicates
+        ],
         labels=[
             pb.LabelHealth(
                 label=label.label,
@@ -65,24 +67,24 @@ def diagnosis(found: Diagnosis) -> pb.DiagnoseResponse:
                 unseen_bound=label.unseen_bound,
                 few=label.few,
             )
-            for label in found.labels
+            for label in diagnosed.labels
         ],
-        rejection_bound=found.rejection_bound,
+        rejection_bound=diagnosed.rejection_bound,
     )
 
 
-def _suspect(found: Suspect) -> pb.Suspect:
+def _suspect(suspect: Suspect) -> pb.Suspect:
     return pb.Suspect(
-        image_id=found.picture.image_id,
-        label=found.picture.label,
-        suggested_label=found.suggested.label,
-        own_score=found.own_score,
-        suggested_score=found.suggested_score,
-        suggested_image_id=found.suggested.image_id,
-        own_image_id=found.own.image_id if found.own else "",
-        neighbours=found.neighbours,
-        foreign_neighbours=found.foreign,
-        likely=found.likely,
+        image_id=suspect.picture.image_id,
+        label=suspect.picture.label,
+        suggested_label=suspect.suggested.label,
+        own_score=suspect.own_score,
+        suggested_score=suspect.suggested_score,
+        suggested_image_id=suspect.suggested.image_id,
+        own_image_id=suspect.own.image_id if suspect.own else "",
+        neighbours=suspect.neighbours,
+        foreign_neighbours=suspect.foreign,
+        likely=suspect.likely,
     )
 
 
@@ -90,30 +92,32 @@ def _labelled(picture: Picture) -> pb.LabelledImage:
     return pb.LabelledImage(image_id=picture.image_id, label=picture.label)
 
 
-def suggestions(knowledge: Knowledge) -> pb.SuggestBrandsResponse:
-    """The answer to SuggestBrands."""
+def suggestions(knowledge: Knowledge, report: Callable[[int, int], None]) -> pb.BrandSuggestions:
+    """The result of SuggestBrands; `report` is called with the apps done and those in all."""
     snapshot = knowledge.snapshot
-    found = suggest(snapshot)
-    counts = dict.fromkeys(found, 0)
+    by_label = suggest(snapshot, progress=report)
+    counts = dict.fromkeys(by_label, 0)
     for picture in snapshot.pictures:
         if picture.label in counts:
             counts[picture.label] += 1
-    known = {label.label: label for label in convert.labels(counts, snapshot.facts)}
-    return pb.SuggestBrandsResponse(
+    labels = {label.label: label for label in convert.labels(counts, snapshot.facts)}
+    return pb.BrandSuggestions(
         revision=snapshot.revision,
         labels=[
             pb.LabelSuggestions(
                 label=label,
-                known=known[label],
-                suggestions=map(_suggestion, found[label]),
+                known=labels[label],
+                suggestions=map(_suggestion, by_label[label]),
             )
-            for label in sorted(found)
+            for label in sorted(by_label)
         ],
     )
 
 
-def _suggestion(found: Suggestion) -> pb.BrandSuggestion:
-    return pb.BrandSuggestion(text=found.text, reason=found.why, images=found.pictures)
+def _suggestion(suggestion: Suggestion) -> pb.BrandSuggestion:
+    return pb.BrandSuggestion(
+        text=suggestion.text, reason=suggestion.why, images=suggestion.pictures
+    )
 
 
 def picture(store: Gallery, request: pb.GetImageRequest, limits: ImageLimits) -> bytes:
@@ -127,7 +131,7 @@ def picture(store: Gallery, request: pb.GetImageRequest, limits: ImageLimits) ->
         raise InvalidRequestError(
             f"max_side_px is 0, for the picture as received, to {MAX_SIDE_PX}"
         )
-    gallery = request.gallery or DEFAULT_GALLERY
+    gallery = convert.gallery_of(request.gallery)
     if not store.has_image(gallery, request.image_id):
         raise NotFoundError(f"gallery {gallery!r} has no image {request.image_id}")
     data = store.image_bytes(request.image_id)

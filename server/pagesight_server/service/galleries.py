@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from typing import Any
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
@@ -11,13 +13,12 @@ from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.config import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.gallery import Applied, Change, Gallery
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import convert, convert_curation
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer
-from pagesight_server.service.examinations import Examinations, in_thread
-from pagesight_server.service.uploads import Uploads
+from pagesight_server.service.gates import EnrolmentGate, ExaminationGate, in_thread
+from pagesight_server.service.progress import Report, answer_with_progress
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
 
@@ -29,38 +30,86 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         self,
         store: Gallery,
         enroller: Enroller,
-        live: Registry,
+        registry: Registry,
         config: ServerConfig,
         limits: ImageLimits | None = None,
     ) -> None:
         self._limits = limits or ImageLimits()
         self._store = store
         self._enroller = enroller
-        self._live = live
-        self._uploads = Uploads(config)
-        self._examinations = Examinations(config)
+        self._registry = registry
+        self._enrolments = EnrolmentGate(config)
+        self._examinations = ExaminationGate(config)
 
-    async def Enrol(  # noqa: N802
+    async def ListGalleries(  # noqa: N802
+        self, request: pb.ListGalleriesRequest, context: Context
+    ) -> pb.ListGalleriesResponse:
+        """One page of the galleries."""
+
+        def work() -> pb.ListGalleriesResponse:
+            size = convert.page_size(request.page_size)
+            position = convert.position_of(request.page_token, str)
+            galleries = self._store.galleries(after=position[0] if position else "", limit=size + 1)
+            more = len(galleries) > size
+            knowledge = self._registry.known()
+            return pb.ListGalleriesResponse(
+                galleries=[
+                    convert.gallery(info, knowledge.get(info.name)) for info in galleries[:size]
+                ],
+                next_page_token=convert.page_token(galleries[size - 1].name) if more else "",
+            )
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def GetGallery(  # noqa: N802
+        self, request: pb.GetGalleryRequest, context: Context
+    ) -> pb.GetGalleryResponse:
+        """One gallery."""
+
+        def work() -> pb.GetGalleryResponse:
+            info = self._store.gallery(convert.gallery_of(request.gallery))
+            knowledge = self._registry.known().get(info.name)
+            return pb.GetGalleryResponse(gallery=convert.gallery(info, knowledge))
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def DeleteGallery(  # noqa: N802
+        self, request: pb.DeleteGalleryRequest, context: Context
+    ) -> pb.DeleteGalleryResponse:
+        """Deletes a gallery."""
+
+        def work(change: Change) -> Applied:
+            if not request.change.gallery:
+                raise InvalidRequestError("change.gallery is empty: name the gallery to delete")
+            return self._store.delete(change)
+
+        applied = await answer(context, self._change(context, request.change, work))
+        return pb.DeleteGalleryResponse(
+            revision=applied.revision, removed=applied.counts["removed"]
+        )
+
+    async def Enrol(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.EnrolRequest | Malformed], context: Context
-    ) -> pb.EnrolResponse:
+    ) -> None:
         """Adds pictures as one revision."""
         PEER.set(context.peer())
 
-        async def work() -> pb.EnrolResponse:
-            async with self._uploads.place(context.peer()):
-                header, items = await self._uploads.receive(request_iterator)
+        async def work(report: Report) -> pb.EnrolResult:
+            async with self._enrolments.place(context.peer()):
+                header, items = await self._enrolments.receive(request_iterator)
                 change = convert.change_of(header)
-                applied = await self._enroller.enrol(change, items)
-                await self._live.refresh()
-                response = convert.enrolled(applied)
+                applied = await self._enroller.enrol(change, items, progress=report)
+                await self._registry.refresh()
+                result = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
-                if not added:
-                    return response
-                known = self._live.get(change.gallery)
-                found = await in_thread(lambda: near_duplicates(known, added))
-                return convert_curation.with_near_duplicates(response, found)
+                knowledge = self._registry.known().get(change.gallery)
+                if not added or knowledge is None:
+                    # Nothing new, or a repeat of what was enrolled into a gallery deleted since.
+                    return result
+                duplicates = await in_thread(lambda: near_duplicates(knowledge, added))
+                return convert_curation.with_near_duplicates(result, duplicates)
 
-        return await answer(context, work())
+        await answer_with_progress(context, pb.EnrolResponse, work)
 
     async def Remove(  # noqa: N802
         self, request: pb.RemoveRequest, context: Context
@@ -94,6 +143,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Goes back to an earlier revision, as a new one."""
 
         def work(change: Change) -> Applied:
+            if not request.HasField("to_revision"):
+                raise InvalidRequestError("to_revision is absent; 0 is the empty gallery")
             return self._store.rollback(change, request.to_revision)
 
         applied = await answer(context, self._change(context, request.change, work))
@@ -103,11 +154,10 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def SetLabels(  # noqa: N802
         self, request: pb.SetLabelsRequest, context: Context
     ) -> pb.SetLabelsResponse:
-        """Replaces what the operator knows of some labels."""
+        """Sets what the operator knows of some labels."""
 
         def work(change: Change) -> Applied:
-            facts = convert.facts_of(request.labels)
-            return self._store.set_facts(change, facts)
+            return self._store.set_facts(change, convert.updates_of(request))
 
         applied = await answer(context, self._change(context, request.change, work))
         return pb.SetLabelsResponse(revision=applied.revision)
@@ -121,7 +171,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
         change = convert.change_of(message)
         applied = await asyncio.to_thread(work, change)
-        await self._live.refresh()
+        await self._registry.refresh()
         return applied
 
     async def ListImages(  # noqa: N802
@@ -134,7 +184,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             position = convert.position_of(request.page_token, int, str, str)
             at, after = (position[0], position[1:]) if position else (None, ("", ""))
             revision, images = self._store.images(
-                request.gallery or DEFAULT_GALLERY,
+                convert.gallery_of(request.gallery),
                 revision=at,
                 label=request.label or None,
                 after=after,
@@ -161,7 +211,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             size = convert.page_size(request.page_size)
             position = convert.position_of(request.page_token, int)
             revisions = self._store.history(
-                request.gallery or DEFAULT_GALLERY,
+                convert.gallery_of(request.gallery),
                 before=position[0] if position else None,
                 limit=size + 1,
             )
@@ -179,32 +229,44 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """What the operator knows of each label."""
 
         def work() -> pb.GetLabelsResponse:
-            revision, counts, facts = self._store.labels(request.gallery or DEFAULT_GALLERY)
+            revision, counts, facts = self._store.labels(convert.gallery_of(request.gallery))
             return pb.GetLabelsResponse(revision=revision, labels=convert.labels(counts, facts))
 
         return await answer(context, asyncio.to_thread(work))
 
-    async def Diagnose(  # noqa: N802
+    async def Diagnose(  # type: ignore[override]  # noqa: N802
         self, request: pb.DiagnoseRequest, context: Context
-    ) -> pb.DiagnoseResponse:
+    ) -> None:
         """What may be wrong with a gallery."""
 
-        def work() -> pb.DiagnoseResponse:
+        def work(report: Report) -> pb.Diagnosis:
             limit = convert_curation.max_images(request.max_images)
-            known = self._live.get(request.gallery or DEFAULT_GALLERY)
-            return convert_curation.diagnosis(diagnose(known, max_images=limit))
+            knowledge = self._registry.get(convert.gallery_of(request.gallery))
+            return convert_curation.diagnosis(
+                diagnose(knowledge, max_images=limit, progress=report)
+            )
 
-        return await answer(context, self._examinations.run(context.peer(), work))
+        await self._examine(context, pb.DiagnoseResponse, work)
 
-    async def SuggestBrands(  # noqa: N802
+    async def SuggestBrands(  # type: ignore[override]  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context
-    ) -> pb.SuggestBrandsResponse:
+    ) -> None:
         """Brand names for a person to confirm."""
 
-        def work() -> pb.SuggestBrandsResponse:
-            return convert_curation.suggestions(self._live.get(request.gallery or DEFAULT_GALLERY))
+        def work(report: Report) -> pb.BrandSuggestions:
+            knowledge = self._registry.get(convert.gallery_of(request.gallery))
+            return convert_curation.suggestions(knowledge, report)
 
-        return await answer(context, self._examinations.run(context.peer(), work))
+        await self._examine(context, pb.SuggestBrandsResponse, work)
+
+    async def _examine(
+        self, context: Context, response: Callable[..., Any], work: Callable[[Report], Any]
+    ) -> None:
+        """Does work in a thread, once there is a place, and answers with its progress."""
+        run = self._examinations.run
+        await answer_with_progress(
+            context, response, lambda report: run(context.peer(), partial(work, report))
+        )
 
     async def GetImage(  # noqa: N802
         self, request: pb.GetImageRequest, context: Context

@@ -50,13 +50,13 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> None:
         """How a service is, now and when that changes."""
-        known = request.service in self._services
+        exists = request.service in self._services
         await context.write(
-            self._now() if known else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
+            self._now() if exists else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
         )
         if not self._draining.is_set():
             await self._draining.wait()
-            if known:
+            if exists:
                 await context.write(self._now())
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 

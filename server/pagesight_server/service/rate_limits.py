@@ -1,7 +1,7 @@
 """How much one caller may ask for: screenshots and calls a second, and bytes a second.
 
-    screenshot ──> bucket of calls, bucket of bytes ──both hold enough──> admission
-                    ^ refilled by time, up to a burst └──> RateLimitedError, come back in so long
+    screenshot ──> token buckets of calls and of bytes ──both hold enough──> admission
+                    ^ refilled by time, up to a burst   └──> RateLimitedError, come back in so long
 
 A caller is its token; where none is asked for, the address that it calls from. Everything is off
 unless set ([security] in the settings). It keeps one caller from taking what others need for hours,
@@ -107,12 +107,12 @@ class CallerLimits:
         return caller
 
     def _described(self) -> str:
-        said = []
+        limits = []
         if self._calls.per_second:
-            said.append(f"{self._calls.per_second:g} calls")
+            limits.append(f"{self._calls.per_second:g} calls")
         if self._bytes.per_second:
-            said.append(f"{int(self._bytes.per_second):,} bytes")
-        return f"{' and '.join(said)} a second"
+            limits.append(f"{int(self._bytes.per_second):,} bytes")
+        return f"{' and '.join(limits)} a second"
 
 
 def caller_of(peer: str) -> str:
@@ -140,9 +140,12 @@ class LimitGalleryCalls(grpc.aio.ServerInterceptor):
         if handler is None or service != "pagesight.v1.GalleryService":
             return handler
         codecs = (handler.request_deserializer, handler.response_serializer)
-        if handler.request_streaming:
-            behaviour = self._limited(handler.stream_unary)
-            return grpc.stream_unary_rpc_method_handler(behaviour, *codecs)
+        if handler.stream_stream:
+            behaviour = self._limited(handler.stream_stream)
+            return grpc.stream_stream_rpc_method_handler(behaviour, *codecs)
+        if handler.unary_stream:
+            behaviour = self._limited(handler.unary_stream)
+            return grpc.unary_stream_rpc_method_handler(behaviour, *codecs)
         return grpc.unary_unary_rpc_method_handler(self._limited(handler.unary_unary), *codecs)
 
     def _limited(self, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:

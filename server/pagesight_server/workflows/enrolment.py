@@ -29,7 +29,7 @@ from pagesight_server.common.errors import (
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
 from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.labels_file import read_labels
-from pagesight_server.gallery.snapshot import Bundles, check_label
+from pagesight_server.gallery.snapshot import Bundles, check_label, check_source
 from pagesight_server.inference.decode import read_file
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
@@ -61,8 +61,19 @@ class Enroller:
     limits: ImageLimits = field(default_factory=ImageLimits)
     """What decoding a picture may cost when its thumbnail is made."""
 
-    async def enrol(self, change: Change, items: Sequence[Item]) -> Applied:
+    async def enrol(
+        self,
+        change: Change,
+        items: Sequence[Item],
+        *,
+        progress: Callable[[int, int], None] = lambda _done, _total: None,
+    ) -> Applied:
         """Enrols pictures as one revision; those that cannot be used are told in their outcome.
+
+        Args:
+            change: What every change carries.
+            items: The pictures.
+            progress: Called with how many of how many are seen and read, from 0 on.
 
         Raises:
             RequestError: the change as a whole cannot be made.
@@ -72,7 +83,11 @@ class Enroller:
             return answered
         ids = [hashlib.sha256(item.data).hexdigest() for item in items]
         await asyncio.to_thread(self.store.check_full, change.gallery, ids)
-        entries = [await self.prepare(item) for item in items]
+        entries = []
+        progress(0, len(items))
+        for item in items:
+            entries.append(await self.prepare(item))
+            progress(len(entries), len(items))
         try:
             return await asyncio.to_thread(self.store.enrol, change, entries, self.bundles)
         except LimitError:
@@ -84,13 +99,13 @@ class Enroller:
         """Stores what a picture is, unless the store has it already."""
         image_id = hashlib.sha256(item.data).hexdigest()
         try:
-            check_label(item.label)
+            label, source = check_label(item.label), check_source(item.source)
             if not await asyncio.to_thread(self.store.has_content, image_id, self.bundles):
                 content = await self._content(image_id, item.data)
                 await asyncio.to_thread(self.store.put_content, content, self.bundles)
         except (ImageError, InvalidRequestError, PurgedError) as error:
             return Entry(image_id=image_id, label=item.label, source=item.source, error=error)
-        return Entry(image_id=image_id, label=item.label, source=item.source)
+        return Entry(image_id=image_id, label=label, source=source)
 
     async def _content(self, image_id: str, data: bytes) -> Content:
         features = await self.extract_features(data)

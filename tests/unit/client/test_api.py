@@ -20,17 +20,18 @@ API = """
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
     RelabelResult RemoveResult RevisionInfo RollbackResult SetLabelsResult StreamResult
     BrandSuggestion Diagnosis ImageLabel LabelHealth LabelSuggestions NearDuplicate Suspect
-    Box Finding FindingKind
+    Box Finding FindingKind ReviewReason ScoreTerm ScoreTermName
+    CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
 
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
     OverloadedError ResourceExhaustedError UnavailableError UnreadableFileError
-    PermissionDeniedError UnauthenticatedError
+    PermissionDeniedError RevisionBehindError UnauthenticatedError
 """
 
 CALLS = """
-    classify classify_stream close diagnose enrol get_image get_labels history list_images
-    relabel remove rollback set_labels suggest_brands
+    classify classify_stream close delete_gallery diagnose enrol get_gallery get_image get_labels
+    history list_galleries list_images relabel remove rollback set_labels suggest_brands
 """
 
 

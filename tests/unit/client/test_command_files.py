@@ -1,4 +1,4 @@
-"""Which pictures a command line means, and what a labels file says."""
+"""Which pictures a command line means."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from pagesight import LabelInfo
-from pagesight._cli import files, labels, render
+from pagesight._cli import files, render
 
 
 def touch(*paths: Path) -> None:
@@ -55,41 +54,6 @@ def test_a_picture_without_a_label_is_a_mistake(tmp_path: Path) -> None:
         files.labelled([tmp_path / "1.png"], "")
     with pytest.raises(typer.BadParameter, match="one folder per label"):
         files.labelled([tmp_path], "")
-
-
-def test_a_labels_file_is_read_and_written_alike(tmp_path: Path) -> None:
-    known = [
-        LabelInfo(label="dyfxj_amount", brands=("放心借",), outputs=("dyfxj", "amount")),
-        LabelInfo(label='odd "label" \\ ]', brands=("a\x7fb",)),
-    ]
-    file = tmp_path / "labels.toml"
-    file.write_text(labels.write(known), "utf-8")
-    assert labels.read(file) == known
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("[a]\nbrands = ['x']\n\n[b]\nbrand = ['x']\n", "line 5: unknown key 'brand'"),
-        ("[a]\nbrands = 'x'\n", "line 2: brands must be a list of names"),
-        ("[a]\noutputs = ['']\n", "line 2: outputs must be a list of names"),
-        ("# first\na = 1\n", "line 2: 'a' is not in a"),
-        ("[a\n", "line 1"),
-    ],
-)
-def test_a_mistake_in_a_labels_file_names_its_line(tmp_path: Path, text: str, says: str) -> None:
-    file = tmp_path / "labels.toml"
-    file.write_text(text, "utf-8")
-    with pytest.raises(labels.LabelsFileError, match=says):
-        labels.read(file)
-
-
-def test_a_labels_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
-    with pytest.raises(labels.LabelsFileError, match="No such file"):
-        labels.read(tmp_path / "gone.toml")
-    (tmp_path / "latin.toml").write_bytes(b"[caf\xe9]\n")
-    with pytest.raises(labels.LabelsFileError, match="not UTF-8"):
-        labels.read(tmp_path / "latin.toml")
 
 
 def test_text_from_elsewhere_cannot_steer_the_terminal() -> None:

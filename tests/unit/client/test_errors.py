@@ -11,7 +11,8 @@ from google.protobuf import any_pb2
 from google.rpc import status_pb2
 
 import pagesight
-from pagesight._errors import from_call, from_status
+from pagesight._errors import _BY_REASON, from_call, from_status
+from pagesight.v1 import errors_pb2
 from tests.fakes import status
 
 Code = grpc.StatusCode
@@ -49,6 +50,7 @@ class FailedCall(grpc.RpcError):
         (Code.RESOURCE_EXHAUSTED, "OVERLOADED", pagesight.OverloadedError),
         (Code.DEADLINE_EXCEEDED, "BUDGET_SPENT", pagesight.DeadlineExceededError),
         (Code.UNAVAILABLE, "SHUTTING_DOWN", pagesight.UnavailableError),
+        (Code.UNAVAILABLE, "REVISION_BEHIND", pagesight.RevisionBehindError),
         (Code.INTERNAL, "INTERNAL", pagesight.InternalError),
         (Code.DATA_LOSS, "", pagesight.InternalError),
     ],
@@ -107,3 +109,8 @@ def test_errors_survive_pickling() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is pagesight.OverloadedError
     assert vars(copy) == vars(error)
+
+
+def test_the_reasons_that_have_an_error_of_their_own_are_those_of_the_contract() -> None:
+    reasons = errors_pb2.ErrorReason.keys()
+    assert {f"ERROR_REASON_{reason}" for reason in _BY_REASON} <= set(reasons)

@@ -59,9 +59,12 @@ def test_options_become_the_fields_of_the_query() -> None:
             "deadline_ms": 800,
             "priority": "high",
             "traceparent": "00-1-2-01",
+            "min_revision": 0,
         }
     )
+    assert query.HasField("min_revision")
     assert query == classifier_pb2.Query(
+        min_revision=0,
         gallery="apps",
         deadline_ms=800,
         priority=classifier_pb2.PRIORITY_HIGH,
@@ -81,6 +84,7 @@ def test_options_left_out_are_left_to_the_server() -> None:
         ({"galery": "x"}, TypeError, "no such option: galery"),
         ({"priority": "urgent"}, ValueError, "'low', 'normal' or 'high'"),
         ({"top_k": -1}, ValueError, "cannot be negative"),
+        ({"min_revision": -1}, ValueError, "cannot be negative"),
         ({"deadline_ms": -5}, ValueError, "cannot be negative"),
     ],
 )
@@ -98,6 +102,66 @@ def test_every_change_has_a_request_id_of_its_own() -> None:
     assert _requests.change({"request_id": "mine"}).request_id == "mine"
 
 
+def test_a_revision_that_is_left_out_is_not_the_revision_zero() -> None:
+    assert not _requests.query({}).HasField("min_revision")
+    assert not _requests.change({}).HasField("expected_revision")
+    assert not _requests.change({"expected_revision": None}).HasField("expected_revision")
+    assert _requests.change({"expected_revision": 0}).HasField("expected_revision")
+    assert _requests.rollback(0, {}).HasField("to_revision")
+
+
+def test_the_fields_to_set_of_labels_are_those_that_are_named() -> None:
+    known = [pagesight.LabelInfo(label="a", brands=("A",))]
+    assert not _requests.set_labels(known, None, {}).HasField("update_mask")
+    assert list(_requests.set_labels(known, ["brands"], {}).update_mask.paths) == ["brands"]
+    with pytest.raises(ValueError, match="'brands' and 'outputs', not images"):
+        _requests.set_labels(known, ["images"], {})  # type: ignore[list-item]
+
+
+def test_a_gallery_is_deleted_by_its_name_alone() -> None:
+    assert _requests.delete_gallery("apps", {}).change.gallery == "apps"
+    with pytest.raises(ValueError, match="name the one to delete"):
+        _requests.delete_gallery("", {})
+
+
+@pytest.mark.parametrize(
+    ("enum", "read"),
+    [
+        (classifier_pb2.ScoreTermName, _replies._TERMS),
+        (classifier_pb2.ReviewReason, _replies._REVIEW_REASONS),
+        (classifier_pb2.FindingKind, _replies._KINDS),
+        (gallery_pb2.RevisionKind, _replies._CHANGES),
+        (gallery_pb2.CalibrationSource, _replies._SOURCES),
+    ],
+)
+def test_every_value_of_an_enum_but_the_unspecified_has_a_name(
+    enum: Any, read: dict[int, str]
+) -> None:
+    prefix = enum.Name(0).removesuffix("UNSPECIFIED")
+    assert {prefix + name.upper(): number for number, name in read.items()} == {
+        name: number for name, number in enum.items() if number
+    }
+
+
+def test_values_that_only_a_newer_server_knows_are_unknown() -> None:
+    message = classifier_pb2.Classification(
+        review_reasons=[99],  # type: ignore[list-item]
+        candidates=[classifier_pb2.Candidate(terms=[classifier_pb2.ScoreTerm()])],
+    )
+    value = _replies.classification(message)
+    assert value.review_reasons == ("unknown",)
+    assert value.candidates[0].terms[0].name == "unknown"
+    assert _replies.revision(gallery_pb2.Revision()).kind == "unknown"
+
+
+def test_a_call_that_ends_without_a_result_is_an_error() -> None:
+    told: list[pagesight.Progress] = []
+    replies = [gallery_pb2.DiagnoseResponse(progress=gallery_pb2.Progress(done=1, total=2))]
+    with pytest.raises(pagesight.InternalError, match="without a result"):
+        _replies.last(replies, told.append)
+    assert told == [pagesight.Progress(done=1, total=2)]
+
+
 def test_a_single_id_in_place_of_several_is_refused() -> None:
     with pytest.raises(TypeError, match="put a single one into a list"):
         _requests.remove("a" * 64, {})
@@ -110,11 +174,26 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
         score=0.75,
         threshold=0.5,
         outputs=["zsyh", "amount"],
+        doubt=0.25,
         review=True,
+        review_reasons=[
+            classifier_pb2.REVIEW_REASON_NEAR_THRESHOLD,
+            classifier_pb2.REVIEW_REASON_CLOSE_RUNNER_UP,
+            classifier_pb2.REVIEW_REASON_BRAND_NOT_VISIBLE,
+        ],
         candidates=[
             classifier_pb2.Candidate(
                 label="zsyh_amount",
                 score=0.75,
+                rank_score=0.5,
+                terms=[
+                    classifier_pb2.ScoreTerm(
+                        name=classifier_pb2.SCORE_TERM_NAME_LOOKS, score=1.0, rank_score=0.5
+                    ),
+                    classifier_pb2.ScoreTerm(
+                        name=classifier_pb2.SCORE_TERM_NAME_MISSING_BRAND, score=-0.25
+                    ),
+                ],
                 visual=0.5,
                 textual=0.25,
                 image_id="ab",
@@ -148,11 +227,18 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
         score=0.75,
         threshold=0.5,
         outputs=("zsyh", "amount"),
+        doubt=0.25,
         review=True,
+        review_reasons=("near_threshold", "close_runner_up", "brand_not_visible"),
         candidates=(
             pagesight.Candidate(
                 label="zsyh_amount",
                 score=0.75,
+                rank_score=0.5,
+                terms=(
+                    pagesight.ScoreTerm(name="looks", score=1.0, rank_score=0.5),
+                    pagesight.ScoreTerm(name="missing_brand", score=-0.25, rank_score=0.0),
+                ),
                 visual=0.5,
                 textual=0.25,
                 image_id="ab",
@@ -213,7 +299,7 @@ def test_outcomes_of_an_enrolment_keep_the_order_of_its_items() -> None:
     sent = upload.message(item)
     assert sent is not None
     assert sent.item == gallery_pb2.EnrolItem(image=b"picture", label="a", source="phone")
-    reply = gallery_pb2.EnrolResponse(
+    reply = gallery_pb2.EnrolResult(
         revision=4, outcomes=[gallery_pb2.EnrolOutcome(image_id="ab", added=True)]
     )
     first, second = upload.result(reply).outcomes
@@ -225,4 +311,4 @@ def test_an_enrolment_whose_outcomes_do_not_add_up_is_an_error() -> None:
     upload = _requests.Upload(_requests.change({}))
     upload.message(pagesight.EnrolItem(image=b"picture", label="a"))
     with pytest.raises(pagesight.InternalError, match="0 outcomes of 1 items"):
-        upload.result(gallery_pb2.EnrolResponse(revision=4))
+        upload.result(gallery_pb2.EnrolResult(revision=4))

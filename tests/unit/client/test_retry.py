@@ -11,7 +11,11 @@ POLICY = RetryPolicy(attempts=4, first_delay_s=0.5, longest_delay_s=1.5)
 AWAY = pagesight.UnavailableError("no server")
 
 
-MENDED = {pagesight.UnavailableError, pagesight.OverloadedError}
+MENDED = {
+    pagesight.UnavailableError,
+    pagesight.RevisionBehindError,
+    pagesight.OverloadedError,
+}
 HOPELESS = [
     kind
     for kind in map(vars(pagesight).get, pagesight.__all__)

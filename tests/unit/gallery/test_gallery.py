@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from pagesight_server.common.errors import (
     StorageError,
 )
 from pagesight_server.gallery import Applied, Change, Entry, Gallery, Outcome, Revision
-from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
+from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate, Snapshot
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
 from tests.support.stores import content, enrol, picture_id, put
@@ -349,6 +351,118 @@ def test_a_gallery_that_is_not_there_yet_is_at_no_expected_revision(store: Galle
     assert store.revisions() == {}
 
 
+def test_a_change_may_expect_that_the_gallery_is_new(store: Gallery) -> None:
+    put(store, "one")
+    new = Change(expected_revision=0)
+    assert store.enrol(new, [Entry(image_id=ONE, label="a")], BUNDLES).revision == 1
+    with pytest.raises(RevisionError, match="at revision 1: it is not new"):
+        store.enrol(new, [Entry(image_id=ONE, label="a")], BUNDLES)
+    with pytest.raises(RevisionError, match="it is not new"):
+        store.remove(new, [ONE])
+    with pytest.raises(NotFoundError):
+        store.remove(Change(gallery="none", expected_revision=0), [ONE])
+
+
+# --- deleting ---------------------------------------------------------------------------
+
+
+def test_a_deleted_gallery_is_found_nowhere(store: Gallery) -> None:
+    enrol(store, {"one": "a", "two": "other_x"})
+    enrol(store, {"one": "b"}, gallery="theirs")
+    deleted = store.delete(Change(author="mei", request_id="d"))
+    assert (deleted.revision, deleted.counts) == (2, {"removed": 2})
+    assert store.revisions() == {"theirs": 1}
+    assert [info.name for info in store.galleries()] == ["theirs"]
+    for call in (store.snapshot, store.images, store.labels, store.history, store.gallery):
+        with pytest.raises(NotFoundError, match="no gallery 'default'"):
+            call("default")
+    for change in (store.delete, lambda change: store.rollback(change, 1)):
+        with pytest.raises(NotFoundError):
+            change(Change())
+    # What it was told is told again; another gallery keeps its picture.
+    assert store.delete(Change(request_id="d")) == deleted
+    assert held(store.snapshot("theirs")) == {ONE: "b"}
+
+
+def test_enrolling_creates_a_deleted_gallery_anew_at_a_higher_revision(store: Gallery) -> None:
+    change = Change(request_id="r", author="mei")
+    put(store, "one")
+    entries = [Entry(image_id=ONE, label="a")]
+    store.enrol(change, entries, BUNDLES)
+    store.set_facts(Change(), {"a": LabelFacts(brands=("A",))})
+    store.delete(Change())
+    # The request_id of before is that of a change that nobody sees any more.
+    again = store.enrol(replace(change, expected_revision=0), entries, OTHER_BUNDLES)
+    assert again.outcomes[0].error is not None  # Those bundles have not seen it.
+    assert store.revisions() == {}
+    assert store.last_revisions() == {"default": 3}
+    assert store.enrol(change, entries, BUNDLES).revision == 4
+    assert dict(store.snapshot().facts) == {}
+    kinds = [made.kind for made in store.history("default")]
+    assert kinds == ["enrol", "delete", "labels", "enrol"]
+    assert store.rollback(Change(), 2).revision == 5
+    assert dict(store.snapshot().facts) == {"a": LabelFacts(brands=("A",))}
+
+
+def test_pictures_of_a_deleted_gallery_expire_and_are_purged_as_removed_ones(
+    tmp_path: Path,
+) -> None:
+    now = [1_000_000_000_000]
+    with closing(Gallery(tmp_path / "timed.db", now_ms=lambda: now[0])) as timed:
+        enrol(timed, {"one": "a", "two": "a"})
+        enrol(timed, {"two": "b"}, gallery="theirs")
+        timed.delete(Change())
+        assert timed.expire(30).removed == 0
+        now[0] += 31 * 24 * 3600 * 1000
+        assert timed.expire(30).removed == 1  # The other gallery still holds the second.
+        assert not timed.has_content(ONE, BUNDLES)
+        assert timed.purge([TWO], author="li").revisions == {"theirs": 2}
+        assert list(findings(timed._db)) == []
+
+
+# --- normal forms -----------------------------------------------------------------------
+
+NFC, NFD = "caf\u00e9", "cafe\u0301"
+
+
+def test_two_spellings_of_a_label_are_one_label(store: Gallery) -> None:
+    enrol(store, {"one": NFD})
+    assert store.snapshot().labels == (NFC,)
+    put(store, "one")
+    again = store.enrol(Change(), [Entry(image_id=ONE, label=NFD)], BUNDLES)
+    assert again.outcomes[0].error is None
+    assert [image.label for image in store.images("default", label=NFD)[1]] == [NFC]
+    assert store.relabel(Change(), [ONE], NFD).counts == {"relabelled": 0}
+    store.set_facts(Change(), {NFD: LabelFacts(brands=(NFD,), outputs=(NFD,))})
+    assert dict(store.snapshot().facts) == {NFC: LabelFacts(brands=(NFC,), outputs=(NFC,))}
+    with pytest.raises(InvalidRequestError, match="named twice"):
+        store.set_facts(Change(), {NFC: LabelFacts(), NFD: LabelFacts()})
+
+
+def test_two_spellings_of_a_gallery_are_one_gallery(store: Gallery) -> None:
+    enrol(store, {"one": "a"}, gallery=NFD)
+    enrol(store, {"two": "a"}, gallery=NFC)
+    assert store.revisions() == {NFC: 2}
+    assert store.snapshot(NFD).revision == 2
+
+
+def test_what_is_not_set_of_a_label_stays(store: Gallery) -> None:
+    enrol(store, {"one": "a"})
+    store.set_facts(Change(), {"a": LabelFacts(brands=("A",), outputs=("x",))})
+    store.set_facts(Change(), {"a": LabelUpdate(brands=("B",))})
+    assert store.snapshot().facts["a"] == LabelFacts(brands=("B",), outputs=("x",))
+    store.set_facts(Change(), {"a": LabelUpdate(outputs=())})
+    assert store.snapshot().facts["a"] == LabelFacts(brands=("B",))
+    assert store.set_facts(Change(), {"a": LabelUpdate()}).counts == {"changed": 0}
+
+
+def test_a_source_is_bounded(store: Gallery) -> None:
+    put(store, "one")
+    with pytest.raises(InvalidRequestError, match="source has 1,025 characters, at most 1,024"):
+        store.enrol(Change(), [Entry(image_id=ONE, label="a", source="x" * 1025)], BUNDLES)
+    store.enrol(Change(), [Entry(image_id=ONE, label="a", source="x" * 1024)], BUNDLES)
+
+
 def test_of_many_threads_that_expect_a_revision_one_succeeds(store: Gallery) -> None:
     enrol(store, {"one": "a"})
     together = threading.Barrier(8)
@@ -516,7 +630,7 @@ def newer(file: Path) -> None:
     ("make", "problem"),
     [
         pytest.param(foreign, "is a database of another program", id="foreign"),
-        pytest.param(newer, r"newer pagesight \(schema 99, this one reads 2\)", id="newer"),
+        pytest.param(newer, r"newer pagesight \(schema 99, this one reads 3\)", id="newer"),
         pytest.param(lambda f: f.write_text("a text, not a database\n" * 99), "not a database"),
         pytest.param(lambda f: f.mkdir(), "unable to open", id="a folder"),
     ],

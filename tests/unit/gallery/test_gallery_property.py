@@ -63,6 +63,7 @@ class Galleries(RuleBasedStateMachine):
         self.had: list[set[str]] = []
         """Members of the revisions before the last purge, with those that it purged."""
         self.told: dict[str, tuple[str, int]] = {}
+        self.deleted = False
 
     def hurry(self) -> None:
         self.store._db.execute("PRAGMA synchronous = OFF")
@@ -82,6 +83,11 @@ class Galleries(RuleBasedStateMachine):
         self.counted.append(len(state[0]))
 
     def changed(self, revision: int, state: State) -> None:
+        if self.deleted and state == self.past[-1]:
+            # Nothing could be enrolled, so that no gallery came of it.
+            assert revision == 0
+            return
+        self.deleted = False
         if state != self.past[-1] or revision == len(self.past):
             self.append(state)
         assert revision == len(self.past) - 1
@@ -103,6 +109,7 @@ class Galleries(RuleBasedStateMachine):
         )
         self.changed(applied.revision, (members, known))
 
+    @precondition(lambda self: not self.deleted)
     @rule(chosen=names)
     def remove(self, chosen: list[str]) -> None:
         members, known = self.now
@@ -116,6 +123,7 @@ class Galleries(RuleBasedStateMachine):
             with pytest.raises(NotFoundError):
                 self.store.remove(Change(), ids)
 
+    @precondition(lambda self: not self.deleted)
     @rule(chosen=names, label=labels)
     def relabel(self, chosen: list[str], label: str) -> None:
         members, known = self.now
@@ -129,6 +137,7 @@ class Galleries(RuleBasedStateMachine):
             with pytest.raises(NotFoundError):
                 self.store.relabel(Change(), ids, label)
 
+    @precondition(lambda self: not self.deleted)
     @rule(label=labels, value=facts)
     def set_facts(self, label: str, value: LabelFacts) -> None:
         members, known = self.now
@@ -142,6 +151,20 @@ class Galleries(RuleBasedStateMachine):
             with pytest.raises(NotFoundError):
                 self.store.set_facts(Change(), {label: value})
 
+    @precondition(lambda self: not self.deleted)
+    @rule()
+    def delete(self) -> None:
+        applied = self.store.delete(Change())
+        assert applied.counts == {"removed": len(self.past[-1][0])}
+        self.append(({}, {}))
+        assert applied.revision == len(self.past) - 1
+        self.deleted = True
+        self.told.clear()
+        for change in (self.store.delete, lambda change: self.store.rollback(change, 1)):
+            with pytest.raises(NotFoundError):
+                change(Change())
+
+    @precondition(lambda self: not self.deleted)
     @rule(data=st.data())
     def rollback(self, data: st.DataObject) -> None:
         to = data.draw(st.integers(0, len(self.past) - 1))
@@ -157,13 +180,15 @@ class Galleries(RuleBasedStateMachine):
         if request_id in self.told:
             assert (applied.to_json(), applied.revision) == self.told[request_id]
             return
-        self.told[request_id] = (applied.to_json(), applied.revision)
+        created = not self.deleted or any(outcome.added for outcome in applied.outcomes)
+        if created:  # A gallery that is not there remembers nothing.
+            self.told[request_id] = (applied.to_json(), applied.revision)
         members, known = self.now
         if picture_id(name) not in self.purged:
             members.setdefault(picture_id(name), label)
         self.changed(applied.revision, (members, known))
 
-    @precondition(lambda self: len(self.past) > 1)
+    @precondition(lambda self: len(self.past) > 1 and not self.deleted)
     @rule(data=st.data())
     def expect_a_revision(self, data: st.DataObject) -> None:
         expected = data.draw(st.integers(1, len(self.past)))
@@ -189,7 +214,8 @@ class Galleries(RuleBasedStateMachine):
         new = ids - self.purged
         touches = any(new & members for members in self.had)
         revisions = self.store.purge(sorted(ids), author="li").revisions
-        assert revisions == ({"default": len(self.past)} if touches else {})
+        told = {} if self.deleted else {"default": len(self.past)}
+        assert revisions == (told if touches else {})
         self.purged |= ids
         self.past = [
             ({i: label for i, label in members.items() if i not in ids}, known)
@@ -212,7 +238,12 @@ class Galleries(RuleBasedStateMachine):
 
     @invariant()
     def every_revision_is_as_it_was(self) -> None:
-        assert self.store.revisions() == {"default": len(self.past) - 1}
+        assert self.store.last_revisions() == {"default": len(self.past) - 1}
+        assert list(findings(self.store._db)) == []
+        if self.deleted:
+            assert self.store.revisions() == {}
+            assert self.store.galleries() == []
+            return
         for revision, (members, known) in enumerate(self.past):
             snapshot = self.store.snapshot(revision=revision)
             assert {p.image_id: p.label for p in snapshot.pictures} == members
@@ -220,7 +251,10 @@ class Galleries(RuleBasedStateMachine):
             assert len(snapshot.embeddings) == len(members)
         history = self.store.history("default", limit=1000)
         assert [made.images for made in reversed(history)] == [*self.counted[1:]]
-        assert list(findings(self.store._db)) == []
+        [listed] = self.store.galleries()
+        members = self.past[-1][0]
+        assert (listed.revision, listed.images) == (len(self.past) - 1, len(members))
+        assert listed.labels == len(set(members.values()) - {"other_x"})
 
 
 def run(examples: int) -> None:

@@ -100,7 +100,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     ids = first_store(path)
     for _ in range(2):  # once brought forward, then as it is
         store = Gallery(path)
-        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 2
+        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 3
         (picture,) = store.snapshot().pictures
         assert (picture.image_id, picture.label, picture.source) == (ids["kept"], "a", "kept.png")
         assert picture.reading == reading("额度")
@@ -123,6 +123,36 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     store.close()
 
 
+def test_two_spellings_of_a_name_become_one_when_a_store_is_brought_forward(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "gallery.db"
+    ids = first_store(path)
+    nfc, nfd = "caf\u00e9", "cafe\u0301"
+    db = sqlite3.connect(path)
+    db.execute("UPDATE memberships SET label = ? WHERE removed_revision IS NULL", (nfd,))
+    db.execute("UPDATE memberships SET label = ? WHERE removed_revision IS NOT NULL", (nfc,))
+    db.execute("DELETE FROM facts")
+    for label, brand in ((nfc, "A"), (nfd, nfd)):
+        brands = json.dumps([brand], ensure_ascii=False)
+        db.execute("INSERT INTO facts VALUES (1, ?, ?, '[]', 3, NULL)", (label, brands))
+    made_by = (BUNDLES.encoder, BUNDLES.ocr)
+    for number, name in ((2, nfc), (3, nfd)):
+        db.execute("INSERT INTO galleries VALUES (?, ?, 0, ?, ?)", (number, name, *made_by))
+    db.commit()
+    db.close()
+    store = Gallery(path)
+    assert store.labels("default")[1] == {nfc: 1}
+    assert set(store.snapshot().facts[nfc].brands) == {"A", nfc}
+    assert store.calibration("default", 3, "seed") is None
+    assert store.rollback(Change(), 1).counts == {"restored": 1, "removed": 0}
+    assert {p.image_id: p.label for p in store.snapshot().pictures} == dict.fromkeys(
+        ids.values(), nfc
+    )
+    assert sorted(store.revisions()) == [nfc, f"{nfc} (2)", "default"]
+    store.close()
+
+
 def test_bringing_a_store_forward_is_done_wholly_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "gallery.db"
     first_store(path)
@@ -141,10 +171,10 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> Non
     path = tmp_path / "gallery.db"
     Gallery(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 3")
+    db.execute("PRAGMA user_version = 4")
     db.close()
     with pytest.raises(SetupError) as refused:
         Gallery(path)
     assert str(refused.value) == (
-        f"{path} was written by a newer pagesight (schema 3, this one reads 2): upgrade pagesight"
+        f"{path} was written by a newer pagesight (schema 4, this one reads 3): upgrade pagesight"
     )

@@ -34,11 +34,22 @@ def test_what_can_be_a_label(label: str) -> None:
 
 @pytest.mark.parametrize(
     "label",
-    ["", "x" * 129, "a/b", ".", "..", "a\nb", "a\0", "\x7f", "\x85", " a", "a ", "\ud8ff"],
+    ["", "x" * 129, "a/b", ".", "..", "a\nb", "a\0", "\x7f", "\x85", " a", "a ", "\ud8ff"]
+    + [
+        f"a{chr(c)}b"
+        for c in (0x61C, 0x200E, 0x200F, 0x202A, 0x202E, 0x2066, 0x2069, 0x2028, 0x2029)
+    ],
 )
 def test_what_cannot_be_a_label(label: str) -> None:
     with pytest.raises(InvalidRequestError, match="cannot be a label: use 1 to 128 characters"):
         check_label(label)
+
+
+def test_a_label_is_given_back_in_normal_form_c() -> None:
+    assert check_label("cafe\u0301") == "caf\u00e9"
+    assert (
+        check_label("\u1112\u1161\u11ab" * 128) == "\ud55c" * 128
+    )  # 384 characters as macOS has it
 
 
 def test_the_labels_are_the_possible_answers_in_order() -> None:

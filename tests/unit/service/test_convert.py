@@ -5,20 +5,26 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import re
+from pathlib import Path
+from typing import get_args
 
 import grpc
 import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
 from google.rpc import error_details_pb2
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pagesight.v1 import classifier_pb2 as pb
+from pagesight.v1 import errors_pb2
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common import errors
 from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.common.timings import StageTimes
 from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision
-from pagesight_server.gallery.snapshot import LabelFacts
+from pagesight_server.gallery.model import ChangeKind
+from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.candidates import Query
@@ -56,7 +62,40 @@ def test_each_error_has_its_status(kind: type[RequestError], code: str) -> None:
 
 
 def test_every_error_of_the_tree_is_in_that_table() -> None:
-    assert set(RequestError.__subclasses__()) == {*STATUSES, OverloadedError}
+    with_a_hint = {OverloadedError, errors.BehindError}
+    assert set(RequestError.__subclasses__()) == {*STATUSES, *with_a_hint}
+
+
+def kinds_of(error: type[RequestError]) -> set[type[RequestError]]:
+    return {error}.union(*map(kinds_of, error.__subclasses__()))
+
+
+def test_the_reasons_of_the_contract_are_those_of_the_errors() -> None:
+    reasons = {kind.reason for kind in kinds_of(RequestError) - {RequestError}} | {"INTERNAL"}
+    assert {f"ERROR_REASON_{reason}" for reason in reasons} == {
+        name for name, number in errors_pb2.ErrorReason.items() if number
+    }
+
+
+def test_the_contract_names_the_code_that_comes_with_each_reason() -> None:
+    proto = (Path(__file__).parents[3] / "protos/pagesight/v1/errors.proto").read_text("utf-8")
+    for kind in kinds_of(RequestError) - {RequestError}:
+        comment = re.search(rf"((?:  //.*\n)+)  ERROR_REASON_{kind.reason} =", proto)
+        assert comment is not None, kind.reason
+        assert comment[1].startswith(f"  // {kind.status}: ")
+
+
+def test_every_kind_of_change_has_a_value_of_the_contract() -> None:
+    assert set(convert._CHANGES) == set(get_args(ChangeKind))
+    assert set(convert._CHANGES.values()) == {n for n in gpb.RevisionKind.values() if n}
+
+
+def test_an_error_with_a_hint_says_when_to_come_back() -> None:
+    for error in (
+        OverloadedError("later", retry_after_ms=1500),
+        errors.BehindError("later", retry_after_ms=1500),
+    ):
+        assert details(convert.status_of(error)) == (error.reason, 1.5)
 
 
 def test_whoever_is_turned_away_is_told_when_to_retry() -> None:
@@ -232,6 +271,11 @@ def test_a_change_fills_in_the_default_gallery() -> None:
     )
 
 
+def test_a_revision_that_is_not_expected_is_not_the_revision_zero() -> None:
+    assert convert.change_of(gpb.Change()).expected_revision is None
+    assert convert.change_of(gpb.Change(expected_revision=0)).expected_revision == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -296,25 +340,44 @@ def test_labels_are_listed_in_order_with_what_is_known_of_them() -> None:
     ]
 
 
-def test_what_an_operator_says_of_labels_is_read() -> None:
-    messages = [gpb.Label(label="a", brands=["A"], outputs=["x", "y"]), gpb.Label(label="b")]
-    assert convert.facts_of(messages) == {
-        "a": LabelFacts(brands=("A",), outputs=("x", "y")),
-        "b": LabelFacts(),
-    }
+@pytest.mark.parametrize(
+    ("mask", "brands", "outputs"),
+    [
+        pytest.param(None, ("A",), None, id="no mask: what is not empty"),
+        pytest.param(["brands"], ("A",), None, id="brands alone"),
+        pytest.param(["outputs"], None, (), id="an empty field that is named is cleared"),
+        pytest.param(["brands", "outputs"], ("A",), (), id="both"),
+        pytest.param(["*"], ("A",), (), id="all"),
+        pytest.param([], None, None, id="a mask of nothing"),
+    ],
+)
+def test_a_mask_says_which_fields_of_labels_are_set(
+    mask: list[str] | None, brands: tuple[str, ...] | None, outputs: tuple[str, ...] | None
+) -> None:
+    request = gpb.SetLabelsRequest(labels=[gpb.Label(label="a", brands=["A"])])
+    if mask is not None:
+        request.update_mask.CopyFrom(FieldMask(paths=mask))
+    assert convert.updates_of(request) == {"a": LabelUpdate(brands=brands, outputs=outputs)}
 
 
 @pytest.mark.parametrize(
-    ("messages", "problem"),
+    ("labels", "mask", "problem"),
     [
-        ([gpb.Label(label="a"), gpb.Label(label="a")], "named twice"),
-        ([gpb.Label(label="a", brands=[" "])], "empty brand or output"),
-        ([gpb.Label(label="a", outputs=[""])], "empty brand or output"),
+        ([gpb.Label(label="a"), gpb.Label(label="a")], [], "named twice"),
+        ([gpb.Label(label="\u00e9"), gpb.Label(label="e\u0301")], [], "named twice"),
+        ([gpb.Label(label="a", brands=[" "])], ["brands"], "brands of label 'a' are names"),
+        ([gpb.Label(label="a", outputs=[""])], ["outputs"], "one of them is empty"),
+        ([gpb.Label(label="a\u202eb")], [], "cannot be a label"),
+        ([gpb.Label(label="a")], ["images"], "update_mask names 'images'"),
+        ([gpb.Label(label="a")], ["brands.x"], "it may name brands and outputs"),
     ],
 )
-def test_what_cannot_be_said_of_labels_is_refused(messages: list[gpb.Label], problem: str) -> None:
+def test_what_cannot_be_said_of_labels_is_refused(
+    labels: list[gpb.Label], mask: list[str], problem: str
+) -> None:
+    request = gpb.SetLabelsRequest(labels=labels, update_mask=FieldMask(paths=mask))
     with pytest.raises(InvalidRequestError, match=problem):
-        convert.facts_of(messages)
+        convert.updates_of(request)
 
 
 @pytest.mark.parametrize(("asked", "size"), [(0, 100), (1, 1), (1000, 1000), (1001, 1000)])

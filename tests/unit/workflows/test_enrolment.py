@@ -399,7 +399,7 @@ async def test_a_labels_file_that_is_named_wins(store: Gallery, tmp_path: Path) 
     assert dict(store.snapshot().facts) == {"a": LabelFacts(brands=("招商银行",))}
 
 
-async def test_a_label_left_out_of_the_next_file_keeps_its_facts_and_an_empty_table_forgets_them(
+async def test_a_label_left_out_of_the_next_file_keeps_its_facts_and_an_empty_list_forgets_them(
     store: Gallery, tmp_path: Path
 ) -> None:
     brands = LabelFacts(brands=("x",))
@@ -407,7 +407,8 @@ async def test_a_label_left_out_of_the_next_file_keeps_its_facts_and_an_empty_ta
     said = where / "labels.toml"
     for text, left in (
         ("[a]\nbrands = ['x']\n[b]\nbrands = ['x']", {"a": brands, "b": brands}),
-        ("[b]", {"a": brands}),
+        ("[b]", {"a": brands, "b": brands}),
+        ("[b]\nbrands = []", {"a": brands}),
     ):
         said.write_text(text, "utf-8")
         await index(store, Eyes(), where)

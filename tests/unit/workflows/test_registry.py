@@ -60,8 +60,9 @@ class Store(Gallery):
         self.deleted |= self.deleted_next
         return revisions
 
-    def _find(self, name: str) -> sqlite3.Row | None:
-        return None if name in self.deleted else super()._find(name)
+    def _find(self, name: str, *, deleted: bool = False) -> sqlite3.Row | None:
+        gone = name in self.deleted and not deleted
+        return None if gone else super()._find(name, deleted=deleted)
 
     def snapshot(
         self, name: str = "default", revision: int | None = None, *, rounded: bool = False

@@ -1,18 +1,20 @@
-"""How much enrolment goes on at once: few calls at work, few that wait, each of bounded size.
+"""How much is done for galleries at once, beside the screenshots: two gates over one mechanism.
 
-    Enrol ──place?──> header, items ──too many, too large, silent──> refused
-              │             └──> seen and read, one after the other ──> one revision
-              └──too many wait──> OverloadedError, come back later
+    Enrol ───────────────────────────────────> EnrolmentGate ─────place──> read, see, one revision
+    Diagnose, SuggestBrands, smaller GetImage ─> ExaminationGate ──place──> a thread ──> answer
+                                                 └──as many wait as may──> OverloadedError
 
-A call that waits is not read from, so only those at work hold pictures, and beside the screenshots
-that are let in no more are seen and read than there are places here.
+A place is worth what the work holds: an enrolment the pictures of its call, an examination a
+thread for seconds, and threads are what screenshots are decoded in. Without places a few callers
+could keep all others waiting. A call that waits for its place is not read from.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import DeadlineError, InvalidRequestError, LimitError
@@ -22,13 +24,20 @@ from pagesight_server.service.codec import Malformed, parsed
 from pagesight_server.service.rate_limits import caller_of
 from pagesight_server.workflows.enrolment import Item
 
+T = TypeVar("T")
 
-class Uploads:
-    """Lets Enrol calls in and reads them; for one event loop."""
 
-    def __init__(self, config: ServerConfig) -> None:
-        self._config = config
-        self._gate = Gate(config.max_enrolments, config.max_waiting_enrolments, what="enrolments")
+class CallGate:
+    """Lets a few calls in at a time, callers in turn; for one event loop.
+
+    Args:
+        max_active: Calls at work at the same time.
+        max_waiting: Calls that may wait beyond those.
+        what: What they are called in what a caller is told.
+    """
+
+    def __init__(self, max_active: int, max_waiting: int, what: str) -> None:
+        self._gate = Gate(max_active, max_waiting, what=what)
 
     def place(self, peer: str) -> AbstractAsyncContextManager[None]:
         """Holds a place while its block runs; callers take turns.
@@ -40,6 +49,34 @@ class Uploads:
             OverloadedError: as many wait as may.
         """
         return self._gate.enter(caller=caller_of(peer))
+
+
+class ExaminationGate(CallGate):
+    """Runs what holds a thread for long."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        super().__init__(config.max_examinations, config.max_waiting_examinations, "examinations")
+
+    async def run(self, peer: str, work: Callable[[], T]) -> T:
+        """Runs work in a thread once there is a place.
+
+        Args:
+            peer: Where the call comes from; for callers without a token.
+            work: What to do; it is not interrupted.
+
+        Raises:
+            OverloadedError: as many wait as may.
+        """
+        async with self.place(peer):
+            return await in_thread(work)
+
+
+class EnrolmentGate(CallGate):
+    """Lets Enrol calls in, and reads them."""
+
+    def __init__(self, config: ServerConfig) -> None:
+        super().__init__(config.max_enrolments, config.max_waiting_enrolments, "enrolments")
+        self._config = config
 
     async def receive(
         self, requests: AsyncIterator[pb.EnrolRequest | Malformed]
@@ -90,3 +127,16 @@ class Uploads:
                     f"nothing came for {silent_s:g} s: have the pictures at hand, then enrol them"
                 ) from None
             yield parsed(received)
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, but a cancelled caller waits for the thread, which goes on anyway.
+
+    So whoever asks, leaves and asks again has no more threads at work than who stays.
+    """
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.wait([running])
+        raise
