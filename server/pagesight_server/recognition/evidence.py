@@ -80,67 +80,6 @@ class Method(Protocol):
     ) -> tuple[Candidate, ...]:
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
-    def _compare(
-        self, embedding: Embedding, reading: Reading, hits: Hits, *, without: int | None
-    ) -> tuple[ScoredQuery, list[Candidate]]:
-        """What scorers need of a query, and the picture that speaks for each label."""
-        page_text = self._templates.weigh(reading, without=without)
-        hits = self._with_labels_read_alike(embedding, hits, page_text, without=without)
-        hits = self._whitened(embedding, hits, without=without)
-        text = normalised_text(reading)
-        ratios = {row: text_ratio(text, self._texts[row]) for row in hits.rows.tolist()}
-        lines = page_lines(reading)
-        coverage = float(page_text.explained.max(initial=0.0))
-        scored = ScoredQuery(
-            ratios=ratios,
-            page_text=page_text,
-            names=cache(lambda label: self._names.weigh(label, lines, without=without)),
-            accepting=cache(self._weights),
-            ranking=cache(lambda label: self._weights(label, coverage)),
-        )
-        return scored, self._chosen(hits, ratios)
-
-    def _weights(self, label: str, coverage: float = 1.0) -> Weights:
-        """How much each kind of likeness counts for a label."""
-        return Weights.of(
-            self._agreements[label],
-            looks_share=self.looks_share,
-            coverage=coverage,
-            without=self._terms_left_out,
-        )
-
-    def _fit_looks_share(self) -> float:
-        """The share of looks against all text that ranks the gallery's own pictures best."""
-        pictures = self._snapshot.pictures
-        counts = Counter(picture.label for picture in pictures if not is_reserved(picture.label))
-        rows = [row for row, picture in enumerate(pictures) if counts[picture.label] > 1]
-        rows = rows[:: max(1, -(-len(rows) // MAX_FITTED))]
-        if len(rows) < MIN_FITTED:
-            return LOOKS_SHARE
-        evidence, own = [], []
-        for row in rows:
-            embedding, reading = self._snapshot.embeddings[row], pictures[row].reading
-            hits = self.search(embedding, without=row)
-            scored, chosen = self._compare(embedding, reading, hits, without=row)
-            candidates = [one for one in chosen if not is_reserved(one.label)]
-            labels = [candidate.label for candidate in candidates]
-            if pictures[row].label in labels:
-                evidence.append(self._evidence(scored, candidates))
-                own.append(labels.index(pictures[row].label))
-        return fit_looks_share(evidence, own)
-
-    def _evidence(self, query: ScoredQuery, candidates: Sequence[Candidate]) -> Floats:
-        """Looks, all text and page text of each candidate, as they are ranked by: shape (n, 3)."""
-        page_text = query.page_text
-        rows = []
-        for candidate in candidates:
-            place = self._place[candidate.label]
-            shares = (page_text.stable, page_text.discriminative, page_text.explained)
-            trust = len(PAGE_TEXT_TERMS) * query.ranking(candidate.label).page_text
-            agrees = sum(float(share[place]) for share in shares) / len(PAGE_TEXT_TERMS)
-            rows.append((candidate.visual, query.ratios[candidate.row], trust * agrees))
-        return np.asarray(rows, np.float64)
-
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """In words, what of the query tells one label from another, if anything does."""
 
@@ -213,7 +152,7 @@ class PagesightMethod:
             label for label in self._templates.labels if not is_reserved(label)
         )
         left_out: set[TermName] = {
-            term for term in self._without if term not in ("whitening", "gallery_weights")
+            term for term in self._without if term != "whitening" and term != "gallery_weights"
         }
         self._terms_left_out = left_out
         likeness: list[Scorer] = [

@@ -57,6 +57,7 @@ REVIEW_TEXT: Mapping[ReviewReason, str] = {
     "near_threshold": "it fits hardly well enough",
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brand names is visible",
+    "looks_unlike": "it looks like no picture of the page",
 }
 """What a reason for review is called in words."""
 

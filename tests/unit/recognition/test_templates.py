@@ -103,3 +103,17 @@ def test_a_gallery_without_text_agrees_with_nothing() -> None:
 
 def test_an_empty_gallery_has_no_evidence() -> None:
     assert Templates(snapshot()).weigh(reading("姓名")).stable.shape == (0,)
+
+
+def test_a_labels_agreement_is_its_own_drawn_towards_that_of_all() -> None:
+    gallery = snapshot(
+        *(("alike", (1, 0), ["可用额度", "立即还款"]) for _ in range(4)),
+        ("unlike", (0, 1), ["设置中心"]),
+        ("unlike", (0, 1), ["关于我们"]),
+        ("single", (1, 1), ["帮助"]),
+    )
+    # Explained by others: alike 1, 1, 1, 1, unlike 0, 0; the median of all is 1.
+    agreements = Templates(gallery).agreements(["alike", "unlike", "single"])
+    assert agreements["alike"] == pytest.approx(1.0)
+    assert agreements["unlike"] == pytest.approx((0 + 0 + 3 * 1) / 5)
+    assert agreements["single"] == pytest.approx(1.0)

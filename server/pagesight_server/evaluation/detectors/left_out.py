@@ -46,6 +46,7 @@ def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftO
     return LeftOutScores(
         own=_scores(kind, embeddings, labels, pictures.values()),
         pseudo_unknown=_scores(kind, embeddings, labels, pages.values()) if len(counts) > 1 else (),
+        looks=(),
         leads=(),
     )
 
