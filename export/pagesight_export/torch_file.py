@@ -137,10 +137,11 @@ def _end_of_pickle(data: bytes, start: int) -> int:
     """
     stream = io.BytesIO(data)
     stream.seek(start)
-    for instruction, argument, _ in pickletools.genops(stream):
+    for instruction, argument, position in pickletools.genops(stream):
         if instruction.name not in _INSTRUCTIONS:
             raise SourceError(f"as it asks for {instruction.name}")
-        if instruction.name == "LONG_BINPUT" and argument > len(data):
+        # Places in the memo are numbered from 0 and each takes an instruction to fill.
+        if instruction.name == "LONG_BINPUT" and int(argument or 0) > (position or 0) - start:
             raise SourceError("as it asks for more memory than it has bytes")
     return stream.tell()
 
