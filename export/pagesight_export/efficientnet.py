@@ -9,8 +9,8 @@ Each convolution is followed by a batch normalisation, which is folded into its 
 for the projections, by ReLU6. Padding is TensorFlow's SAME, where the model was trained: with
 stride 2 an even side gets its zeros right and below alone.
 
-Layout of the network: Tan and Le, EfficientNet (2019), table 1, without squeeze-and-excitation,
-stem and head as wide as in B0 (tensorflow/tpu, models/official/efficientnet/lite).
+All numbers here are those of tensorflow/tpu, models/official/efficientnet/lite, in
+efficientnet_lite_builder.py: B0 of Tan and Le, EfficientNet (2019), without squeeze-and-excitation.
 """
 
 from __future__ import annotations
