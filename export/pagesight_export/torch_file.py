@@ -39,7 +39,8 @@ _INSTRUCTIONS = {
     "SETITEM", "SETITEMS", "EMPTY_LIST", "APPEND", "APPENDS", "NONE", "NEWTRUE", "NEWFALSE",
     "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE",
 }  # fmt: skip
-"""What the pickles of such a file consist of. None of them copies or repeats a value."""
+"""What the pickles of such a file consist of. Each allocates about as much as it is long, but for
+`LONG_BINPUT`, which makes room for as many values as it says."""
 
 
 class _Mapping(dict[str, Any]):
