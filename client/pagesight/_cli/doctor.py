@@ -35,9 +35,11 @@ def doctor(
 ) -> None:
     """Find what may be wrong with the gallery.
 
-    Pictures that fit another label better than their own, pictures that are almost
-    the same, and labels with too few of them. Nothing is changed: correct labels
-    with `relabel`, take pictures out with `remove`.
+    Pictures that fit another label better than their own, that are almost the same,
+    that would be rejected if they were queries or that could hardly be read; labels
+    with too few pictures, and of what look more are wanted; labels that no text
+    tells from others. Nothing is changed: correct labels with `relabel`, take
+    pictures out with `remove`.
 
     Example:
       pagesight gallery doctor --html doctor.html

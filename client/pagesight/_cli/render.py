@@ -25,7 +25,9 @@ from pagesight._results import (
     Diagnosis,
     EnrolOutcome,
     GalleryInfo,
+    HardlyReadImage,
     ImageInfo,
+    LabelHealth,
     LabelInfo,
     MatchingLine,
     RevisionInfo,
@@ -33,6 +35,13 @@ from pagesight._results import (
 
 MAX_LINES = 6
 """Matching lines shown of a candidate; --json has them all."""
+
+MAX_IDS = 3
+"""Pictures of a label that are named in one cell."""
+
+MAX_REJECTED = 0.1
+"""Share of the gallery's own pictures that may be rejected without a warning, as the server's
+commands have it (`OWN_REJECTED` in its calibration.py)."""
 
 Answer = tuple[Path, Classification]
 
@@ -259,12 +268,37 @@ def _calibration(made: CalibrationInfo) -> str:
         else f"an estimate for {made.epsilon:.0%} of known pages rejected"
     )
     when = f", at revision {made.revision}" if made.revision else ", at an earlier revision"
-    return (
+    text = (
         f"below {made.threshold_with_text:.3f} with text, "
         f"{made.threshold_without_text:.3f} without\n"
         f"placed by {placed.get(made.source, 'something newer')}: "
         f"{count(made.images, 'picture')}{when}\n{promise}"
     )
+    if made.images:
+        text += (
+            f"\nof these pictures {made.rejected_with_text:.1%} would be rejected, without text "
+            f"{made.rejected_without_text:.1%}"
+        )
+    if too_many(made.rejected_with_text, made.epsilon):
+        text += f"\n{ADVICE}: `pagesight gallery doctor` names both"
+    return text
+
+
+ADVICE = (
+    "that is many: enrol more pictures of the labels that are rejected most, like those that are "
+    "rejected, or place the threshold by labelled traffic"
+)
+"""What to do where many of the gallery's own pictures would be rejected."""
+
+
+def too_many(rejected: float, epsilon: float = 0.0) -> bool:
+    """Whether more of the gallery's own pictures would be rejected than is well.
+
+    Args:
+        rejected: The share of them, 0 to 1.
+        epsilon: Share of known pages that the operator allows to be rejected.
+    """
+    return rejected > max(MAX_REJECTED, epsilon)
 
 
 def images(found: Iterable[ImageInfo]) -> Iterator[Text]:
@@ -337,6 +371,15 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
             ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4]),
             ("  under several labels", "red") if len(names) > 1 else "",
         )
+    yield from _rejected(found, limit)
+    for read in found.hardly_read[:limit]:
+        yield Text.assemble(
+            "hardly read: ",
+            f"{shown(read.label)} {shown(read.image_id)[:12]}, {hardly_read(read)}",
+        )
+    for label in found.labels[:limit]:
+        if label.text_shared_with:
+            yield Text(f"{shown(label.label)} {no_own_text(label)}")
     few = [label for label in found.labels if label.few]
     if few:
         table = _table("label", "distinct pictures", "may fit worse than its worst picture")
@@ -348,9 +391,94 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
             )
         yield Text(f"{count(len(few), 'label')} with few pictures: enrol more", "yellow")
         yield table
+    unlike = looks_wanted(found)
+    if unlike:
+        table = _table("label", "pictures that no other of it resembles", "cosine")
+        for label in unlike[:limit]:
+            table.add_row(
+                Text(shown(label.label)), Text(unlike_pictures(label)), f"{label.least_looks:.3f}"
+            )
+        yield Text("more pictures that look like these help most", "yellow")
+        yield table
     yield Text(rejection(found))
-    if max(len(found.suspects), len(found.duplicates), len(few)) > limit:
+    kinds: tuple[Sequence[object], ...] = (
+        found.suspects,
+        found.duplicates,
+        few,
+        unlike,
+        rejected_labels(found),
+        found.hardly_read,
+        [label for label in found.labels if label.text_shared_with],
+    )
+    if max(map(len, kinds)) > limit:
         yield Text("there is more: --json and --html have it", "dim")
+
+
+def _rejected(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
+    """Yields how many of the gallery's own pictures would be rejected, and of which labels."""
+    if not found.left_out_images:
+        return
+    many = too_many(found.rejected_images / found.left_out_images)
+    yield Text(own_rejected(found), "yellow" if many else "")
+    labels = rejected_labels(found)
+    if labels:
+        table = _table("label", "own pictures rejected", "mean score", "least")
+        for label in labels[:limit]:
+            table.add_row(
+                Text(shown(label.label)),
+                f"{label.rejected_images} of {label.left_out_images}",
+                f"{label.mean_score:.3f}",
+                f"{label.least_score:.3f}",
+            )
+        yield table
+
+
+def own_rejected(found: Diagnosis) -> str:
+    """Says how many of the gallery's own pictures would be rejected, and what to do if many."""
+    share = found.rejected_images / max(1, found.left_out_images)
+    told = (
+        f"{found.rejected_images} of {count(found.left_out_images, 'picture')}, each left out in "
+        f"turn, would be rejected ({share:.0%})"
+    )
+    return f"{told}; {ADVICE}" if too_many(share) else told
+
+
+def rejected_labels(found: Diagnosis) -> list[LabelHealth]:
+    """Labels of which own pictures would be rejected, those with most of them first."""
+    labels = [label for label in found.labels if label.rejected_images]
+    return sorted(labels, key=lambda label: (-label.rejected_images, label.label))
+
+
+def looks_wanted(found: Diagnosis) -> list[LabelHealth]:
+    """Labels with a picture that no other of them resembles, the least alike first."""
+    labels = [label for label in found.labels if label.unlike_image_ids]
+    return sorted(labels, key=lambda label: (label.least_looks, label.label))
+
+
+def unlike_pictures(label: LabelHealth) -> str:
+    """Names the first pictures that no other of the label resembles."""
+    names = [shown(image_id)[:12] for image_id in label.unlike_image_ids[:MAX_IDS]]
+    left = len(label.unlike_image_ids) - len(names)
+    return ", ".join(names) + (f" and {left} more" if left else "")
+
+
+def hardly_read(image: HardlyReadImage) -> str:
+    """Says how much of a picture was hardly read."""
+    return (
+        f"{image.hardly_read_lines} of {image.text_lines} lines were hardly read: the OCR bundle "
+        "may not know the script"
+    )
+
+
+def no_own_text(label: LabelHealth) -> str:
+    """Says with which labels a label shares all of its text."""
+    names = [shown(name) for name in label.text_shared_with[:MAX_IDS]]
+    left = len(label.text_shared_with) - len(names)
+    return (
+        f"has no text of its own: {', '.join(names)}{f' and {left} more' if left else ''} show"
+        f"{'s' if len(label.text_shared_with) == 1 else ''} all that it always shows, so looks "
+        "alone tell it"
+    )
 
 
 def rejection(found: Diagnosis) -> str:

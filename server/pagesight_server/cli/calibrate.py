@@ -32,6 +32,9 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import (
     load_knowledge,
     outdated_calibration_warning,
+    own_rejected,
+    own_rejected_text,
+    own_rejected_warning,
     validated_calibration_key,
 )
 
@@ -83,6 +86,7 @@ def calibrate(
         told = {k: v for k, v in asdict(calibration).items() if k != "revision"}
         figures = asdict(found) if found else {}
         figures.pop("calibration", None)
+        told["own_rejected"] = own_rejected(calibration)
         typer.echo(json.dumps(body | told | ({"validation": figures} if found else {})))
         return
     pictures = "pictures left out in turn"
@@ -95,14 +99,16 @@ def calibrate(
         f"at most {calibration.epsilon:.0%} rejected"
         + ("" if calibration.guaranteed else " (an estimate: too few pictures of each page)")
     )
+    out.print(own_rejected_text(calibration))
     if found is not None:
         share = "none to measure" if found.rejected is None else f"{found.rejected:.1%} rejected"
         out.print(
             f"unknown pages: {found.unknown}, {share}; unreadable {found.unreadable}, in the "
             f"gallery itself {found.enrolled}: both left out"
         )
-    if warning := outdated_calibration_warning(known):
-        err.print(f"[yellow]warning:[/] {escape(warning)}")
+    for warning in (outdated_calibration_warning(known), own_rejected_warning(calibration)):
+        if warning:
+            err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
 
 async def _validate(

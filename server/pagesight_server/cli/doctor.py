@@ -20,9 +20,15 @@ from pagesight_server.config import Config, cores
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
+from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
-from pagesight_server.workflows.knowledge import load_calibration
+from pagesight_server.workflows.knowledge import (
+    load_calibration,
+    own_rejected,
+    own_rejected_text,
+    own_rejected_warning,
+)
 
 REMEMBERED_BYTES = 20_000
 """Of one remembered screenshot: its embedding and its text."""
@@ -35,6 +41,8 @@ class Findings:
     facts: dict[str, object] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     """Each keeps the server from starting or a gallery from answering."""
+    warnings: list[str] = field(default_factory=list)
+    """Each makes a gallery answer worse than it could."""
 
     @contextmanager
     def noting(self) -> Iterator[None]:
@@ -120,26 +128,38 @@ def _galleries(config: Config, running: Bundles | None, found: Findings) -> None
         found.facts["store"] = f"{config.store} does not exist yet: `serve` and `index` make it"
         return
     found.facts["store"] = str(config.store)
+    shares: dict[str, object] = {}
     with found.noting(), wiring.opened(config.store) as store:
         for name in store.revisions():
             with found.noting():
                 snapshot = store.snapshot(name)
-                found.facts[f"gallery {name}"] = _gallery(config, store, snapshot)
+                calibration = _calibration(config, store, snapshot)
+                found.facts[f"gallery {name}"] = _gallery(snapshot, calibration)
+                if calibration is not None:
+                    shares[name] = own_rejected(calibration)
+                    if warning := own_rejected_warning(calibration):
+                        found.warnings.append(f"gallery {name}: {warning}")
                 if running is not None:
                     check_bundles(name, snapshot.bundles, running)
+    if shares:
+        found.facts["own_rejected"] = shares
 
 
-def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
+def _calibration(config: Config, store: Gallery, snapshot: Snapshot) -> Calibration | None:
     recognition = config.recognition
-    calibration = load_calibration(store, snapshot, recognition.method, recognition.epsilon)
+    return load_calibration(store, snapshot, recognition.method, recognition.epsilon)
+
+
+def _gallery(snapshot: Snapshot, calibration: Calibration | None) -> str:
+    told = "not calibrated yet: `serve` does it at its start"
+    if calibration is not None:
+        told = (
+            f"calibrated: a page is known from {calibration.threshold_with_text:.4f} on; "
+            + own_rejected_text(calibration)
+        )
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
-        f"{len(snapshot.pictures)} pictures, "
-        + (
-            f"calibrated: a page is known from {calibration.threshold_with_text:.4f} on"
-            if calibration
-            else "not calibrated yet: `serve` does it at its start"
-        )
+        f"{len(snapshot.pictures)} pictures, {told}"
     )
 
 

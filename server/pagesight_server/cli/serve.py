@@ -182,12 +182,18 @@ def doctor(
     """
     found = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
     if as_json:
-        ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
+        ok: dict[str, object] = {
+            "ok": not found.problems,
+            "problems": found.problems,
+            "warnings": found.warnings,
+        }
         typer.echo(json.dumps(ok | found.facts, ensure_ascii=False))
     else:
         for what, value in found.facts.items():
             told = value if isinstance(value, str | int) else json.dumps(value)
             out.print(f"{what:>12}  {escape(str(told))}", soft_wrap=True)
+        for warning in found.warnings:
+            typer.echo(f"pagesight-server: warning: {warning}", err=True)
     for problem in found.problems:
         typer.echo(f"pagesight-server: {problem}", err=True)
     if found.problems:

@@ -2,8 +2,12 @@
 
     picture ──search──> nearest pictures ─┬─ almost the same, seen and read ──> groups
                                           └─ carry other labels ───────────┐
-            ──weigh, left out──> another label fits better ────────────────┴──> suspects
+            ──weigh, left out──┬─> another label fits better ──────────────┴──> suspects
+                               └─> below the threshold ──> rejected
+            ──confidence of its lines──> hardly read
     label   ──distinct pictures──> what can be said of pages not seen yet
+            ──its pictures that none of it resembles──> of what look more are wanted
+            ──document frequencies──> has it text of its own?
 
 A picture under the wrong label answers wrongly for every page like it, and raises the
 threshold of both labels. Pictures that are almost the same teach nothing new and make the
@@ -12,19 +16,26 @@ gallery look surer of itself than it is: calibration takes them for independent.
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rapidfuzz import fuzz
 
+from pagesight_server.curation.bounds import quantile_bound, rejection_bound
+from pagesight_server.curation.own_scores import (
+    MAX_EXAMINED,
+    OwnScores,
+    can_be_left_out,
+    rows_to_examine,
+)
 from pagesight_server.gallery.snapshot import Picture, is_reserved
-from pagesight_server.index.cosines import Hits
-from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import decide
+from pagesight_server.index.cosines import Hits, cosines
+from pagesight_server.recognition.candidates import Candidate, Query
+from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.legibility import Legibility, legibility
 from pagesight_server.text.lines import lines_below_status_bar
 from pagesight_server.text.matching import letters_and_digits
 from pagesight_server.text.reading import Reading
@@ -45,15 +56,13 @@ MAX_NEAR = 5
 NEIGHBOURS = 5
 """Nearest pictures that are asked for their label."""
 
-MAX_EXAMINED = 2_000
-"""Pictures of one diagnosis; each costs what a query costs after its text is read."""
-
 FEW_PICTURES = 5
 """Distinct pictures below which more should be enrolled: with 5, up to 45 % of a page's
 screenshots may still fit worse than the worst of them (`unseen_bound`)."""
 
-CONFIDENCE = 0.95
-"""Of the bounds that are told."""
+UNLIKE_QUANTILE = 0.1
+"""Share of the gallery's pictures that look least like the rest of their label, which are named as
+the looks of which more are wanted: few enough for a person to go through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +102,14 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HardlyRead:
+    """A picture whose text was found and hardly read."""
+
+    picture: Picture
+    legibility: Legibility
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelHealth:
     """How much can be said of one label."""
 
@@ -100,6 +117,16 @@ class LabelHealth:
     images: int
     distinct: int
     """Pictures, those that are almost the same counted once."""
+    own: OwnScores | None = None
+    """What its examined pictures score, each left out; None where it has but one."""
+    least_looks: float = 0.0
+    """Cosine of the picture that looks least like the others of its label with the most alike of
+    them, -1 to 1; 0 where there is no other."""
+    unlike: tuple[Picture, ...] = ()
+    """Pictures that no other one of the label resembles, the least alike first."""
+    text_shared_with: tuple[str, ...] = ()
+    """Labels that show all of its stable text as often, so that no text tells it from them; empty
+    where it has text of its own, or no stable text."""
 
     @property
     def unseen_bound(self) -> float:
@@ -128,6 +155,30 @@ class Diagnosis:
     rejection_bound: float
     """At most this share of known pages is rejected, where traffic looks like the gallery; 1
     where labels have too few pictures for the threshold to keep to its epsilon."""
+    hardly_read: tuple[HardlyRead, ...] = ()
+    """Examined pictures whose text was found and hardly read, the greatest share first."""
+
+    @property
+    def left_out(self) -> int:
+        """How many pictures were taken for queries and left out."""
+        return sum(len(label.own.scores) for label in self.labels if label.own)
+
+    @property
+    def rejected(self) -> int:
+        """How many of these would be answered `other`."""
+        return sum(label.own.rejected for label in self.labels if label.own)
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What is noted of pictures while they are examined."""
+
+    suspects: list[Suspect] = field(default_factory=list)
+    hardly_read: list[HardlyRead] = field(default_factory=list)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    """By row, of pictures that were left out."""
+    looks: dict[int, float] = field(default_factory=dict)
+    """By row: the cosine with the most alike other picture of the label."""
 
 
 def near_duplicates(
@@ -164,26 +215,28 @@ def diagnose(
         progress: Called with how many of how many pictures are examined, from 0 on.
     """
     pictures = knowledge.snapshot.pictures
-    rows = list(range(len(pictures)))
-    if len(rows) > max_images:
-        generator = np.random.Generator(np.random.PCG64(0))
-        rows = sorted(generator.choice(len(rows), max_images, replace=False).tolist())
+    rows = rows_to_examine(knowledge.snapshot, max_images)
+    left_out_rows = set(can_be_left_out(knowledge.snapshot, rows))
     examiner = _Examiner(knowledge)
-    counts = Counter(picture.label for picture in pictures)
-    suspects: list[Suspect] = []
+    examined = _Examined()
     same = _Groups(len(pictures))
     for done, row in enumerate(rows):
         progress(done, len(rows))
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             same.join(row, other)
-        # Without its only picture a label cannot answer, so nothing can be said of that one.
-        if counts[pictures[row].label] > 1 and not is_reserved(pictures[row].label):
-            suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
+        if (read := legibility(pictures[row].reading)).poor:
+            examined.hardly_read.append(HardlyRead(picture=pictures[row], legibility=read))
+        if row in left_out_rows:
+            candidates = examiner.weigh(row, hits)
+            decision = decide(candidates, knowledge.calibration, with_text=True)
+            examined.decisions[row] = decision
+            examined.looks[row] = examiner.looks(row, hits)
+            suspect = examiner.suspect(row, hits, candidates, decision)
             if suspect is not None:
-                suspects.append(suspect)
+                examined.suspects.append(suspect)
     progress(len(rows), len(rows))
-    health = _health(pictures, same)
+    health = _health(pictures, same, examined, knowledge.method.labels_sharing_text())
     calibration = knowledge.calibration
     left_out = sum(label.distinct for label in health if label.distinct > 1)
     return Diagnosis(
@@ -191,7 +244,7 @@ def diagnose(
         images=len(pictures),
         examined=len(rows),
         suspects=tuple(
-            sorted(suspects, key=lambda s: (not s.likely, -s.doubt, s.picture.image_id))
+            sorted(examined.suspects, key=lambda s: (not s.likely, -s.doubt, s.picture.image_id))
         ),
         duplicates=tuple(
             sorted(
@@ -203,6 +256,9 @@ def diagnose(
         rejection_bound=rejection_bound(left_out, calibration.epsilon)
         if calibration.guaranteed
         else 1.0,
+        hardly_read=tuple(
+            sorted(examined.hardly_read, key=lambda h: (-h.legibility.share, h.picture.image_id))
+        ),
     )
 
 
@@ -211,9 +267,11 @@ class _Examiner:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._method = knowledge.method
-        self._calibration = knowledge.calibration
         self._snapshot = knowledge.snapshot
         self._texts: dict[int, str] = {}
+        self._rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
+        for row, picture in enumerate(self._snapshot.pictures):
+            self._rows_of_label[picture.label].append(row)
 
     def search(self, row: int) -> Hits:
         """The pictures nearest to one of them."""
@@ -235,19 +293,35 @@ class _Examiner:
                 )
         return sorted(found, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
 
-    def suspect(self, row: int, hits: Hits, *, others: int) -> Suspect | None:
+    def weigh(self, row: int, hits: Hits) -> tuple[Candidate, ...]:
+        """What speaks for each label, as if the picture were a query and not enrolled."""
+        reading = self._snapshot.pictures[row].reading
+        query = Query(embedding=self._snapshot.embeddings[row], reading=reading)
+        return self._method.weigh(query, hits, without=row)
+
+    def looks(self, row: int, hits: Hits) -> float:
+        """The cosine of a picture with the most alike other one of its label, which has one."""
+        label = self._snapshot.pictures[row].label
+        for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
+            if self._snapshot.pictures[other].label == label:
+                return float(cosine)
+        others = [other for other in self._rows_of_label[label] if other != row]
+        embeddings = self._snapshot.embeddings
+        return float(cosines(embeddings[row], embeddings[others]).max())
+
+    def suspect(
+        self, row: int, hits: Hits, candidates: Sequence[Candidate], decision: Decision
+    ) -> Suspect | None:
         """The picture as a suspect; None when no other label fits it better than its own."""
         pictures = self._snapshot.pictures
         picture = pictures[row]
-        query = Query(embedding=self._snapshot.embeddings[row], reading=picture.reading)
-        candidates = self._method.weigh(query, hits, without=row)
         if not candidates or candidates[0].label == picture.label:
             return None
         best = candidates[0]
         own = next((c for c in candidates if c.label == picture.label), None)
+        others = len(self._rows_of_label[picture.label]) - 1
         asked = hits.rows[: min(NEIGHBOURS, others)].tolist()
         foreign = sum(pictures[other].label != picture.label for other in asked)
-        decision = decide(candidates, self._calibration, with_text=True)
         return Suspect(
             picture=picture,
             suggested=pictures[best.row],
@@ -295,50 +369,35 @@ class _Groups:
         return [group for group in found.values() if len(group) > 1]
 
 
-def _health(pictures: Sequence[Picture], same: _Groups) -> tuple[LabelHealth, ...]:
+def _health(
+    pictures: Sequence[Picture],
+    same: _Groups,
+    examined: _Examined,
+    text_shared_with: Mapping[str, tuple[str, ...]],
+) -> tuple[LabelHealth, ...]:
     images: Counter[str] = Counter()
     distinct: defaultdict[str, set[int]] = defaultdict(set)
     for row, picture in enumerate(pictures):
         if not is_reserved(picture.label):
             images[picture.label] += 1
             distinct[picture.label].add(same.first(row))
-    health = [
-        LabelHealth(label=label, images=count, distinct=len(distinct[label]))
-        for label, count in images.items()
-    ]
+    left_out: defaultdict[str, list[int]] = defaultdict(list)
+    for row in sorted(examined.looks, key=examined.looks.__getitem__):
+        left_out[pictures[row].label].append(row)
+    looks = examined.looks
+    unlike_below = float(np.quantile(list(looks.values()), UNLIKE_QUANTILE)) if looks else 0.0
+    health = []
+    for label, count in images.items():
+        rows = left_out[label]
+        health.append(
+            LabelHealth(
+                label=label,
+                images=count,
+                distinct=len(distinct[label]),
+                own=OwnScores.of([examined.decisions[row] for row in rows]) if rows else None,
+                least_looks=looks[rows[0]] if rows else 0.0,
+                unlike=tuple(pictures[row] for row in rows if looks[row] < unlike_below),
+                text_shared_with=text_shared_with.get(label, ()),
+            )
+        )
     return tuple(sorted(health, key=lambda h: (h.distinct, h.images, h.label)))
-
-
-def rejection_bound(left_out: int, epsilon: float) -> float:
-    """With `CONFIDENCE`, at most this share of known pages scores below the threshold.
-
-    Args:
-        left_out: Distinct pictures that were left out in turn to place it.
-        epsilon: The share of them that it was placed to reject.
-    """
-    # More are not left out; and with fewer the bound is only wider.
-    scores = min(left_out, MAX_EXAMINED)
-    return quantile_bound(scores, max(1, math.floor(epsilon * (scores + 1))))
-
-
-def quantile_bound(scores: int, k: int) -> float:
-    """With `CONFIDENCE`, at most this share of fresh scores is below the k-th smallest of these.
-
-    That share is distributed as Beta(k, scores + 1 - k) whatever the scores, as long as all
-    are independent and alike (Wilks, "Determination of Sample Sizes for Setting Tolerance
-    Limits", 1941). For k = 1 it is 1 - 0.05 ** (1 / scores).
-
-    >>> round(quantile_bound(3, 1), 3), round(quantile_bound(59, 1), 3)
-    (0.632, 0.049)
-    """
-    if not 1 <= k <= scores:
-        return 1.0
-    i = np.arange(k)
-    chosen = np.asarray([math.lgamma(n + 1) + math.lgamma(scores - n + 1) for n in range(k)])
-    binomial = math.lgamma(scores + 1) - chosen
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        share = (low + high) / 2
-        below = np.exp(binomial + i * math.log(share) + (scores - i) * math.log1p(-share)).sum()
-        low, high = (share, high) if below > 1 - CONFIDENCE else (low, share)
-    return high

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pagesight_server.curation.diagnostics import (
-    diagnose,
-    near_duplicates,
-    quantile_bound,
-    rejection_bound,
-)
+from pagesight_server.curation.bounds import quantile_bound, rejection_bound
+from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.recognition.knowledge import Knowledge
 from tests.support.parts import image_id, snapshot
 
