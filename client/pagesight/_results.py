@@ -534,8 +534,9 @@ class LabelHealth:
     """Pictures that no other one of the label resembles, the least alike first: more pictures of
     such looks help most."""
     text_shared_with: tuple[str, ...] = ()
-    """Labels that show all that this one's page always shows, so that no text tells it from them;
-    empty where the label has text of its own, or no text that most of its pictures show."""
+    """Labels whose pages show, between them, all that this one's page always shows, so that the
+    label has no text of its own; those that show most of it first. Empty where it has, or where
+    there is no text that most of its pictures show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,8 @@ code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display:
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
   overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
-.wide { overflow-x: auto } td.note { text-align: left; min-width: 16rem }
+.wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
+td.note { text-align: left; min-width: 16rem }
 """
 
 _BAD = ' class="bad"'

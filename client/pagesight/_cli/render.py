@@ -377,9 +377,9 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
             "hardly read: ",
             f"{shown(read.label)} {shown(read.image_id)[:12]}, {hardly_read(read)}",
         )
-    for label in found.labels[:limit]:
-        if label.text_shared_with:
-            yield Text(f"{shown(label.label)} {no_own_text(label)}")
+    without_text = [label for label in found.labels if label.text_shared_with]
+    for label in without_text[:limit]:
+        yield Text(f"{shown(label.label)} {no_own_text(label)}")
     few = [label for label in found.labels if label.few]
     if few:
         table = _table("label", "distinct pictures", "may fit worse than its worst picture")
@@ -408,7 +408,7 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
         unlike,
         rejected_labels(found),
         found.hardly_read,
-        [label for label in found.labels if label.text_shared_with],
+        without_text,
     )
     if max(map(len, kinds)) > limit:
         yield Text("there is more: --json and --html have it", "dim")
@@ -475,9 +475,8 @@ def no_own_text(label: LabelHealth) -> str:
     names = [shown(name) for name in label.text_shared_with[:MAX_IDS]]
     left = len(label.text_shared_with) - len(names)
     return (
-        f"has no text of its own: {', '.join(names)}{f' and {left} more' if left else ''} show"
-        f"{'s' if len(label.text_shared_with) == 1 else ''} all that it always shows, so looks "
-        "alone tell it"
+        "has no text of its own: all that it always shows also stands on "
+        f"{', '.join(names)}{f' and {left} more' if left else ''}"
     )
 
 

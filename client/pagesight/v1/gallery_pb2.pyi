@@ -1396,17 +1396,17 @@ class LabelHealth(google.protobuf.message.Message):
     @property
     def unlike_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Pictures that no other picture of the label resembles, the least alike first:
-        its cosines with all of them are below those of nine tenths of the gallery's
-        pictures with the most alike of their own label. More pictures of such looks
-        help most. Empty where every picture has one like it.
+        they are in that tenth of the gallery's pictures that looks least like the most
+        alike other one of its label. More pictures of such looks help most. Empty where
+        every picture has one like it.
         """
 
     @property
     def text_shared_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Labels that show the text of this one's page: each line that most of its
-        pictures show stands as often on those of another label, so that no text tells
-        it from these. Those that share most of it first. Empty where the label has
-        text of its own, or no line that most of its pictures show.
+        """Labels whose pages show, between them, all text of this one's: each line that
+        most of its pictures show stands as often on those of another label, so that
+        the label has no text of its own. Those that show most of it first. Empty where
+        it has, or where no line stands on most of its pictures.
         """
 
     def __init__(

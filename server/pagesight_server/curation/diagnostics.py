@@ -125,8 +125,8 @@ class LabelHealth:
     unlike: tuple[Picture, ...] = ()
     """Pictures that no other one of the label resembles, the least alike first."""
     text_shared_with: tuple[str, ...] = ()
-    """Labels that show all of its stable text as often, so that no text tells it from them; empty
-    where it has text of its own, or no stable text."""
+    """Labels that show, between them, all of its stable text as often: it has no text of its own.
+    Empty where it has, or where it has no stable text."""
 
     @property
     def unseen_bound(self) -> float:
@@ -385,7 +385,9 @@ def _health(
     for row in sorted(examined.looks, key=examined.looks.__getitem__):
         left_out[pictures[row].label].append(row)
     looks = examined.looks
-    unlike_below = float(np.quantile(list(looks.values()), UNLIKE_QUANTILE)) if looks else 0.0
+    unlike = float(np.quantile(list(looks.values()), UNLIKE_QUANTILE)) if looks else 0.0
+    # Where even the most alike pictures are no more alike than that, none stands out.
+    stand_out = max(looks.values(), default=0.0) > unlike
     health = []
     for label, count in images.items():
         rows = left_out[label]
@@ -396,7 +398,7 @@ def _health(
                 distinct=len(distinct[label]),
                 own=OwnScores.of([examined.decisions[row] for row in rows]) if rows else None,
                 least_looks=looks[rows[0]] if rows else 0.0,
-                unlike=tuple(pictures[row] for row in rows if looks[row] < unlike_below),
+                unlike=tuple(pictures[row] for row in rows if stand_out and looks[row] <= unlike),
                 text_shared_with=text_shared_with.get(label, ()),
             )
         )
