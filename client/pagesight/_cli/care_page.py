@@ -18,7 +18,7 @@ import shlex
 from collections.abc import Mapping
 from html import escape
 
-from pagesight._cli import render
+from pagesight._cli import render, render_diagnosis
 from pagesight._results import Diagnosis, ImageLabel, LabelHealth, Suspect
 
 MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP, MAX_PICTURES = 60, 40, 8, 24
@@ -65,7 +65,7 @@ def pictures(found: Diagnosis) -> list[str]:
     for group in found.duplicates[:MAX_GROUPS]:
         ids += [image.image_id for image in group[:MAX_OF_GROUP]]
     ids += [image.image_id for image in found.hardly_read[:MAX_PICTURES]]
-    for label in render.looks_wanted(found)[:MAX_PICTURES]:
+    for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]:
         ids += label.unlike_image_ids[:MAX_OF_GROUP]
     return [image_id for image_id in dict.fromkeys(ids) if image_id]
 
@@ -107,10 +107,13 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         "<h2>Looks of which more are wanted</h2>",
         "<p>No other picture of the label resembles these: its screenshots that look like them "
         "are the likeliest to be rejected. Enrol more of them, or take a wrong one out.</p>",
-        *(_looks(label, thumbnails) for label in render.looks_wanted(found)[:MAX_PICTURES]),
-        _left(len(render.looks_wanted(found)), MAX_PICTURES, "none"),
+        *(
+            _looks(label, thumbnails)
+            for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]
+        ),
+        _left(len(render_diagnosis.looks_wanted(found)), MAX_PICTURES, "none"),
         "<h2>How much each label's pictures say</h2>",
-        f"<p>{escape(render.rejection(found))}</p>",
+        f"<p>{escape(render_diagnosis.rejection(found))}</p>",
         _labels(found.labels),
     ]
     title = escape(f"pagesight gallery doctor: {gallery}")
@@ -160,16 +163,16 @@ def _rejected(found: Diagnosis) -> list[str]:
     if not found.left_out_images:
         return ["<p>No picture could be left out: each is the only one of its label.</p>"]
     many = render.too_many(found.rejected_images / found.left_out_images)
-    worst = render.rejected_labels(found)[:MAX_PICTURES]
+    worst = render_diagnosis.rejected_labels(found)[:MAX_PICTURES]
     rows = "".join(
         f"<li>{escape(label.label)}: {label.rejected_images} of {label.left_out_images}, mean "
         f"score {label.mean_score:.3f}, least {label.least_score:.3f}"
         for label in worst
     )
     return [
-        f"<p{_BAD if many else ''}>{escape(render.own_rejected(found))}.</p>",
+        f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
         f"<ul>{rows}</ul>" if rows else "",
-        _left(len(render.rejected_labels(found)), MAX_PICTURES, ""),
+        _left(len(render_diagnosis.rejected_labels(found)), MAX_PICTURES, ""),
     ]
 
 
@@ -247,7 +250,7 @@ def _own(label: LabelHealth) -> str:
 def _notes(label: LabelHealth) -> str:
     notes = [f"<span{_BAD}>enrol more</span>"] if label.few else []
     if label.text_shared_with:
-        notes.append(escape(render.no_own_text(label)))
+        notes.append(escape(render_diagnosis.no_own_text(label)))
     return "<br>".join(notes)
 
 

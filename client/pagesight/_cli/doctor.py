@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pagesight._cli import care_page, render, session, wire
+from pagesight._cli import care_page, render_diagnosis, session, wire
 from pagesight._client import Client
 from pagesight._errors import NotFoundError
 from pagesight._results import Diagnosis
@@ -53,7 +53,7 @@ def doctor(
         wire.print_line(found)
         return
     console = session.output()
-    for part in render.diagnosis(found, MAX_SHOWN):
+    for part in render_diagnosis.diagnosis(found, MAX_SHOWN):
         console.print(part, soft_wrap=True)
     if html is not None:
         console.print(f"pictures side by side: {html}", soft_wrap=True)
