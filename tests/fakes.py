@@ -712,7 +712,7 @@ class FakeGallery(GalleryServiceServicer):
                     unseen_bound=0.95,
                     few=True,
                     left_out_images=2,
-                    rejected_images=1,
+                    rejected_image_ids=ids[:1],
                     mean_score=0.5,
                     least_score=0.375,
                     least_looks=0.25,

@@ -331,7 +331,7 @@ def diagnosis(message: gallery.Diagnosis) -> Diagnosis:
                 unseen_bound=label.unseen_bound,
                 few=label.few,
                 left_out_images=label.left_out_images,
-                rejected_images=label.rejected_images,
+                rejected_image_ids=tuple(label.rejected_image_ids),
                 mean_score=label.mean_score,
                 least_score=label.least_score,
                 least_looks=label.least_looks,

@@ -519,10 +519,10 @@ class LabelHealth:
     few: bool
     """More pictures should be enrolled."""
     left_out_images: int = 0
-    """Its pictures that were taken for queries and left out; 0 where it has but one. Then the four
-    below are 0 too."""
-    rejected_images: int = 0
-    """How many of these would be answered `OTHER`."""
+    """Its pictures that were taken for queries and left out; 0 where it has but one. Then the next
+    four are 0 or empty too."""
+    rejected_image_ids: tuple[str, ...] = ()
+    """Those of these that would be answered `OTHER`, the least score first."""
     mean_score: float = 0.0
     """Mean of what these score, to be held against the calibration's `threshold_with_text`."""
     least_score: float = 0.0

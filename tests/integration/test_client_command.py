@@ -424,7 +424,7 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     assert "up to 95% of its screenshots" in shown.stdout
     told = " ".join(shown.stdout.split())
     assert "1 of 2 pictures, each left out in turn, would be rejected (50%); that is many" in told
-    assert "zsyh_amount 1 of 2 0.500 0.375" in told
+    assert f"zsyh_amount 1 of 2 {first[:12]} 0.500 0.375" in told
     assert "11 of 20 lines were hardly read: the OCR bundle may not know the script" in told
     assert "zsyh_amount has no text of its own: all that it always shows also stands on" in told
     assert f"zsyh_amount {first[:12]} 0.250" in told
@@ -435,10 +435,10 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     assert found["suspects"][0]["suggested_label"] == "<other page>"
     assert [image["label"] for image in found["duplicates"][0]].count("dxm_user_info") == 2
     html = page.read_text("utf-8")
-    # Two of the suspect, three of the group, one hardly read, one of whose look more are wanted by
-    # each of two labels.
-    assert html.count("data:image/jpeg;base64,") == 8
-    assert "1 of 2, mean score 0.500, least 0.375" in html
+    # Two of the suspect, three of the group, one hardly read, and of each of two labels one that is
+    # rejected and one of whose look more are wanted.
+    assert html.count("data:image/jpeg;base64,") == 10
+    assert "1 of 2 rejected, mean score 0.500, least 0.375" in html
     assert "least alike: cosine 0.250 with any other" in html
     assert "&lt;other page&gt;" in html
     assert "<other page>" not in html

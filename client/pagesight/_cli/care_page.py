@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from pagesight._cli import render, render_diagnosis
@@ -64,6 +64,8 @@ def pictures(found: Diagnosis) -> list[str]:
         ids += [suspect.image_id, suspect.suggested_image_id, suspect.own_image_id]
     for group in found.duplicates[:MAX_GROUPS]:
         ids += [image.image_id for image in group[:MAX_OF_GROUP]]
+    for label in render_diagnosis.rejected_labels(found)[:MAX_PICTURES]:
+        ids += label.rejected_image_ids[:MAX_OF_GROUP]
     ids += [image.image_id for image in found.hardly_read[:MAX_PICTURES]]
     for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]:
         ids += label.unlike_image_ids[:MAX_OF_GROUP]
@@ -99,7 +101,7 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         *(_group(group, thumbnails, option) for group in found.duplicates[:MAX_GROUPS]),
         _left(len(found.duplicates), MAX_GROUPS, "none"),
         "<h2>Own pictures that would be rejected</h2>",
-        *_rejected(found),
+        *_rejected(found, thumbnails),
         "<h2>Hardly read</h2>",
         "<p>Text was found in them and read with little confidence: the OCR bundle may not know "
         "the script. What it reads of such pages says little; their looks must tell them.</p>",
@@ -159,20 +161,24 @@ def _group(group: tuple[ImageLabel, ...], thumbnails: Mapping[str, bytes], optio
     )
 
 
-def _rejected(found: Diagnosis) -> list[str]:
+def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
     if not found.left_out_images:
         return ["<p>No picture could be left out: each is the only one of its label.</p>"]
     many = render.too_many(found.rejected_images / found.left_out_images)
-    worst = render_diagnosis.rejected_labels(found)[:MAX_PICTURES]
-    rows = "".join(
-        f"<li>{escape(label.label)}: {label.rejected_images} of {label.left_out_images}, mean "
-        f"score {label.mean_score:.3f}, least {label.least_score:.3f}"
-        for label in worst
-    )
+    labels = render_diagnosis.rejected_labels(found)
     return [
         f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
-        f"<ul>{rows}</ul>" if rows else "",
-        _left(len(render_diagnosis.rejected_labels(found)), MAX_PICTURES, ""),
+        *(
+            _card(
+                label.label,
+                f"{len(label.rejected_image_ids)} of {label.left_out_images} rejected, mean score "
+                f"{label.mean_score:.3f}, least {label.least_score:.3f}",
+                label.rejected_image_ids,
+                thumbnails,
+            )
+            for label in labels[:MAX_PICTURES]
+        ),
+        _left(len(labels), MAX_PICTURES, ""),
     ]
 
 
@@ -190,14 +196,17 @@ def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
 
 
 def _looks(label: LabelHealth, thumbnails: Mapping[str, bytes]) -> str:
+    note = f"least alike: cosine {label.least_looks:.3f} with any other of {label.images} pictures"
+    return _card(label.label, note, label.unlike_image_ids, thumbnails)
+
+
+def _card(label: str, note: str, image_ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> str:
     figures = "".join(
-        _figure(image_id, label.label, image_id[:12], thumbnails)
-        for image_id in label.unlike_image_ids[:MAX_OF_GROUP]
+        _figure(image_id, label, image_id[:12], thumbnails) for image_id in image_ids[:MAX_OF_GROUP]
     )
     return (
-        f'<div class="card"><h3>{escape(label.label)}</h3><p class="dim">least alike: cosine '
-        f'{label.least_looks:.3f} with any other of {label.images} pictures</p><div class="row">'
-        f"{figures}</div>{_left(len(label.unlike_image_ids), MAX_OF_GROUP, '')}</div>"
+        f'<div class="card"><h3>{escape(label)}</h3><p class="dim">{escape(note)}</p>'
+        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}</div>'
     )
 
 
@@ -239,8 +248,8 @@ def _labels(labels: tuple[LabelHealth, ...]) -> str:
 def _own(label: LabelHealth) -> str:
     if not label.left_out_images:
         return "<td>–<td>–<td>–<td>–"
-    share = f"{label.rejected_images} of {label.left_out_images}"
-    bad = _BAD if label.rejected_images else ""
+    share = f"{len(label.rejected_image_ids)} of {label.left_out_images}"
+    bad = _BAD if label.rejected_image_ids else ""
     return (
         f"<td{bad}>{share}<td>{label.mean_score:.3f}<td>{label.least_score:.3f}"
         f"<td>{label.least_looks:.3f}"

@@ -74,7 +74,9 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
         table = plain_table("label", "pictures that no other of it resembles", "cosine")
         for label in unlike[:limit]:
             table.add_row(
-                Text(shown(label.label)), Text(unlike_pictures(label)), f"{label.least_looks:.3f}"
+                Text(shown(label.label)),
+                Text(first_ids(label.unlike_image_ids)),
+                f"{label.least_looks:.3f}",
             )
         yield Text("more pictures that look like these help most", "yellow")
         yield table
@@ -100,11 +102,12 @@ def _rejected(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
     yield Text(own_rejected(found), "yellow" if many else "")
     labels = rejected_labels(found)
     if labels:
-        table = plain_table("label", "own pictures rejected", "mean score", "least")
+        table = plain_table("label", "own pictures rejected", "", "mean score", "least")
         for label in labels[:limit]:
             table.add_row(
                 Text(shown(label.label)),
-                f"{label.rejected_images} of {label.left_out_images}",
+                f"{len(label.rejected_image_ids)} of {label.left_out_images}",
+                Text(first_ids(label.rejected_image_ids)),
                 f"{label.mean_score:.3f}",
                 f"{label.least_score:.3f}",
             )
@@ -123,8 +126,8 @@ def own_rejected(found: Diagnosis) -> str:
 
 def rejected_labels(found: Diagnosis) -> list[LabelHealth]:
     """Labels of which own pictures would be rejected, those with most of them first."""
-    labels = [label for label in found.labels if label.rejected_images]
-    return sorted(labels, key=lambda label: (-label.rejected_images, label.label))
+    labels = [label for label in found.labels if label.rejected_image_ids]
+    return sorted(labels, key=lambda label: (-len(label.rejected_image_ids), label.label))
 
 
 def looks_wanted(found: Diagnosis) -> list[LabelHealth]:
@@ -133,10 +136,10 @@ def looks_wanted(found: Diagnosis) -> list[LabelHealth]:
     return sorted(labels, key=lambda label: (label.least_looks, label.label))
 
 
-def unlike_pictures(label: LabelHealth) -> str:
-    """Names the first pictures that no other of the label resembles."""
-    names = [shown(image_id)[:12] for image_id in label.unlike_image_ids[:MAX_IDS]]
-    left = len(label.unlike_image_ids) - len(names)
+def first_ids(image_ids: Sequence[str]) -> str:
+    """Names the first of some pictures."""
+    names = [shown(image_id)[:12] for image_id in image_ids[:MAX_IDS]]
+    left = len(image_ids) - len(names)
     return ", ".join(names) + (f" and {left} more" if left else "")
 
 

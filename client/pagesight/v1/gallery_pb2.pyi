@@ -1359,7 +1359,7 @@ class LabelHealth(google.protobuf.message.Message):
     UNSEEN_BOUND_FIELD_NUMBER: builtins.int
     FEW_FIELD_NUMBER: builtins.int
     LEFT_OUT_IMAGES_FIELD_NUMBER: builtins.int
-    REJECTED_IMAGES_FIELD_NUMBER: builtins.int
+    REJECTED_IMAGE_IDS_FIELD_NUMBER: builtins.int
     MEAN_SCORE_FIELD_NUMBER: builtins.int
     LEAST_SCORE_FIELD_NUMBER: builtins.int
     LEAST_LOOKS_FIELD_NUMBER: builtins.int
@@ -1379,10 +1379,8 @@ class LabelHealth(google.protobuf.message.Message):
     """So few pictures that more should be enrolled."""
     left_out_images: builtins.int
     """Its pictures that were taken for queries and left out. Zero where it has but
-    one, or none was examined; then the four fields below are zero too.
+    one, or none was examined; then the next four fields are zero or empty too.
     """
-    rejected_images: builtins.int
-    """How many of these would be answered `other`."""
     mean_score: builtins.float
     """Mean of what these score, to be held against the calibration's
     threshold_with_text.
@@ -1393,6 +1391,10 @@ class LabelHealth(google.protobuf.message.Message):
     """How alike the one that looks least like the label's other pictures looks to the
     most alike of those: cosine of the embeddings, -1 to 1.
     """
+    @property
+    def rejected_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those of these that would be answered `other`, the least score first."""
+
     @property
     def unlike_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
         """Pictures that no other picture of the label resembles, the least alike first:
@@ -1418,14 +1420,14 @@ class LabelHealth(google.protobuf.message.Message):
         unseen_bound: builtins.float = ...,
         few: builtins.bool = ...,
         left_out_images: builtins.int = ...,
-        rejected_images: builtins.int = ...,
+        rejected_image_ids: collections.abc.Iterable[builtins.str] | None = ...,
         mean_score: builtins.float = ...,
         least_score: builtins.float = ...,
         least_looks: builtins.float = ...,
         unlike_image_ids: collections.abc.Iterable[builtins.str] | None = ...,
         text_shared_with: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["distinct_images", b"distinct_images", "few", b"few", "images", b"images", "label", b"label", "least_looks", b"least_looks", "least_score", b"least_score", "left_out_images", b"left_out_images", "mean_score", b"mean_score", "rejected_images", b"rejected_images", "text_shared_with", b"text_shared_with", "unlike_image_ids", b"unlike_image_ids", "unseen_bound", b"unseen_bound"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distinct_images", b"distinct_images", "few", b"few", "images", b"images", "label", b"label", "least_looks", b"least_looks", "least_score", b"least_score", "left_out_images", b"left_out_images", "mean_score", b"mean_score", "rejected_image_ids", b"rejected_image_ids", "text_shared_with", b"text_shared_with", "unlike_image_ids", b"unlike_image_ids", "unseen_bound", b"unseen_bound"]) -> None: ...
 
 global___LabelHealth = LabelHealth
 

@@ -30,7 +30,7 @@ from pagesight_server.curation.own_scores import (
     can_be_left_out,
     rows_to_examine,
 )
-from pagesight_server.gallery.snapshot import Picture, is_reserved
+from pagesight_server.gallery.snapshot import OTHER, Picture, is_reserved
 from pagesight_server.index.cosines import Hits, cosines
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.decision import Decision, decide
@@ -119,6 +119,8 @@ class LabelHealth:
     """Pictures, those that are almost the same counted once."""
     own: OwnScores | None = None
     """What its examined pictures score, each left out; None where it has but one."""
+    rejected: tuple[Picture, ...] = ()
+    """Those of these that would be answered `other`, the least score first."""
     least_looks: float = 0.0
     """Cosine of the picture that looks least like the others of its label with the most alike of
     them, -1 to 1; 0 where there is no other."""
@@ -166,7 +168,7 @@ class Diagnosis:
     @property
     def rejected(self) -> int:
         """How many of these would be answered `other`."""
-        return sum(label.own.rejected for label in self.labels if label.own)
+        return sum(len(label.rejected) for label in self.labels)
 
 
 @dataclass(slots=True)
@@ -391,12 +393,17 @@ def _health(
     health = []
     for label, count in images.items():
         rows = left_out[label]
+        decisions = {row: examined.decisions[row] for row in rows}
+        rejected = [row for row in rows if decisions[row].label == OTHER]
         health.append(
             LabelHealth(
                 label=label,
                 images=count,
                 distinct=len(distinct[label]),
-                own=OwnScores.of([examined.decisions[row] for row in rows]) if rows else None,
+                own=OwnScores.of(list(decisions.values())) if rows else None,
+                rejected=tuple(
+                    pictures[row] for row in sorted(rejected, key=lambda r: decisions[r].score)
+                ),
                 least_looks=looks[rows[0]] if rows else 0.0,
                 unlike=tuple(pictures[row] for row in rows if stand_out and looks[row] <= unlike),
                 text_shared_with=text_shared_with.get(label, ()),

@@ -82,12 +82,12 @@ def _health(label: LabelHealth) -> pb.LabelHealth:
         unseen_bound=label.unseen_bound,
         few=label.few,
         least_looks=label.least_looks,
+        rejected_image_ids=[picture.image_id for picture in label.rejected],
         unlike_image_ids=[picture.image_id for picture in label.unlike],
         text_shared_with=label.text_shared_with,
     )
     if label.own is not None:
         message.left_out_images = len(label.own.scores)
-        message.rejected_images = label.own.rejected
         message.mean_score = label.own.mean
         message.least_score = label.own.least
     return message

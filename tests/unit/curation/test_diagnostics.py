@@ -170,6 +170,9 @@ def test_own_pictures_below_the_threshold_are_counted_and_their_labels_told() ->
     assert own["clock"] is not None
     assert own["loan"] is not None
     assert (own["clock"].rejected, own["loan"].rejected) == (2, 0)
+    rejected = {label.label: [p.image_id for p in label.rejected] for label in found.labels}
+    assert sorted(rejected["clock"]) == [image_id(0), image_id(1)]
+    assert (rejected["loan"], rejected["single"]) == ([], [])
     alone = own_scores(known, with_text=True)
     assert sorted(own["clock"].scores) == sorted(alone["clock"].scores)
 

@@ -489,6 +489,7 @@ def test_a_diagnosis_carries_what_labels_score_look_like_and_share() -> None:
                     images=2,
                     distinct=2,
                     own=OwnScores(scores=(0.25, 0.75), rejected=1),
+                    rejected=(first,),
                     least_looks=0.5,
                     unlike=(first,),
                     text_shared_with=("b", "c"),
@@ -501,7 +502,8 @@ def test_a_diagnosis_carries_what_labels_score_look_like_and_share() -> None:
     )
     assert (message.left_out_images, message.rejected_images) == (2, 1)
     a, b = message.labels
-    assert (a.left_out_images, a.rejected_images, a.mean_score, a.least_score) == (2, 1, 0.5, 0.25)
+    assert (a.left_out_images, a.mean_score, a.least_score) == (2, 0.5, 0.25)
+    assert list(a.rejected_image_ids) == [image_id(0)]
     assert (a.least_looks, list(a.unlike_image_ids)) == (0.5, [image_id(0)])
     assert list(a.text_shared_with) == ["b", "c"]
     assert (b.left_out_images, b.mean_score, b.least_looks) == (0, 0.0, 0.0)
