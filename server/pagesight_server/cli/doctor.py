@@ -9,9 +9,11 @@ Nothing is changed: no store is created, no calibration stored, no port opened.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pagesight_server import wiring
@@ -21,7 +23,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.service import auth
+from pagesight_server.service import auth, certificates
 from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.workflows.knowledge import (
     load_calibration,
@@ -135,7 +137,10 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
             f"{config.store} does not exist yet: `serve` or `index` creates it"
         )
         return
-    findings.facts["store"] = str(config.store)
+    readable = config.store.stat().st_mode & stat.S_IROTH
+    findings.facts["store"] = str(config.store) + (
+        " (everybody on this machine may read it: chmod 600)" if readable else ""
+    )
     shares: dict[str, object] = {}
     with findings.check(), wiring.opened(config.store) as store:
         for name in store.revisions():
@@ -166,7 +171,9 @@ def _gallery(snapshot: Snapshot, calibration: Calibration | None) -> str:
         )
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
-        f"{len(snapshot.pictures)} pictures, {told}"
+        f"{len(snapshot.pictures)} pictures, "
+        + (f"{len(snapshot.damaged)} more left out as damaged, " if snapshot.damaged else "")
+        + told
     )
 
 
@@ -190,7 +197,7 @@ def _security(config: Config) -> dict[str, object]:
     host, settings = config.server.host, config.security
     edge = auth.edge(host, settings)
     security: dict[str, object] = {
-        "address": f"{host}:{config.server.port}",
+        "address": config.server.address(),
         "tls": edge.credentials is not None,
         "client_certificates": settings.client_ca is not None,
         "tokens": settings.tokens is not None,
@@ -198,6 +205,8 @@ def _security(config: Config) -> dict[str, object]:
     }
     if warning := auth.open_to_all(host, settings):
         security["warning"] = warning
+    if untimely := certificates.warnings(settings, datetime.now(UTC)):
+        security["certificates"] = untimely
     return security
 
 

@@ -37,6 +37,7 @@ from pagesight_server.common.errors import (
     UnauthenticatedError,
 )
 from pagesight_server.config import SecurityConfig
+from pagesight_server.service import certificates
 from pagesight_server.service.codec import Context, refuse
 
 ROLES = ("classify", "gallery-read", "gallery-write", "admin")
@@ -92,7 +93,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         SetupError: it cannot be read or says something that cannot be.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("token", [])
+        entries = tomllib.loads(path.read_text("utf-8-sig")).get("token", [])
         tokens = tuple(
             Token(
                 name=str(entry["name"]),
@@ -139,11 +140,8 @@ def credentials(host: str, config: SecurityConfig) -> grpc.ServerCredentials | N
                 "--allow-plaintext where something else encrypts"
             )
         return None
-    try:
-        pair = (config.key.read_bytes(), config.cert.read_bytes())
-        authorities = config.client_ca.read_bytes() if config.client_ca else None
-    except OSError as error:
-        raise SetupError(f"security: {error.filename}: {error.strerror}") from None
+    pair = certificates.read_pair(config.cert, config.key)
+    authorities = certificates.read_authorities(config.client_ca) if config.client_ca else None
     return grpc.ssl_server_credentials(
         [pair], authorities, require_client_auth=authorities is not None
     )

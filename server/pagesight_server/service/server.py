@@ -21,6 +21,7 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health
+from pagesight_server.service.listening import why_not
 
 log = logging.getLogger(__name__)
 
@@ -85,15 +86,16 @@ async def serve(
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
-    address = f"{config.host}:{config.port}"
+    address = config.address()
     try:
         port = (
             server.add_insecure_port(address)
             if credentials is None
             else server.add_secure_port(address, credentials)
         )
-    except RuntimeError as error:
-        raise SetupError(f"cannot listen on {address}: is another server running?") from error
+    except RuntimeError:
+        why = why_not(config.host, config.port)
+        raise SetupError(f"cannot listen on {address}: {why}") from None
     await server.start()
     ready(port)
     try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from functools import lru_cache
 
 from pagesight_server.common.errors import StorageError
 from pagesight_server.gallery import Gallery
@@ -56,12 +57,12 @@ def load_knowledge(
     """
     snapshot = store.snapshot(name) if snapshot is None else snapshot
     key = _calibration_key(method, epsilon)
-    stored = store.calibration(name, snapshot.revision, key)
+    stored = _parsed(store.calibration(name, snapshot.revision, key))
     knowledge = Knowledge.of(
         snapshot,
         method,
         epsilon=epsilon,
-        calibration=Calibration.from_json(stored) if stored else interim_calibration,
+        calibration=stored or interim_calibration,
         before=before,
         refit=interim_calibration is None,
     )
@@ -82,8 +83,7 @@ def load_calibration(
     if validated := load_validated_calibration(store, snapshot, method, epsilon):
         return validated
     key = _calibration_key(method, epsilon)
-    stored = store.calibration(snapshot.gallery, snapshot.revision, key)
-    return Calibration.from_json(stored) if stored else None
+    return _parsed(store.calibration(snapshot.gallery, snapshot.revision, key))
 
 
 def load_validated_calibration(
@@ -91,8 +91,22 @@ def load_validated_calibration(
 ) -> Calibration | None:
     """The newest calibration from labelled traffic, at this revision or before; None without."""
     key = validated_calibration_key(snapshot, method, epsilon)
-    stored = store.last_calibration(snapshot.gallery, snapshot.revision, key)
-    return Calibration.from_json(stored) if stored else None
+    return _parsed(store.last_calibration(snapshot.gallery, snapshot.revision, key))
+
+
+@lru_cache(maxsize=64)  # servers ask for the same one twice a second
+def _parsed(stored: str | None) -> Calibration | None:
+    """A stored calibration; None where there is none, or what there is cannot be read.
+
+    A store of an earlier pagesight kept no digest of it, so it may have changed on the disk.
+    """
+    if stored is None:
+        return None
+    try:
+        return Calibration.from_json(stored)
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("a calibration of the store cannot be read and is not used: %s", error)
+        return None
 
 
 def validated_calibration_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:
