@@ -21,6 +21,7 @@ from pagesight.v1 import errors_pb2
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common import errors
 from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
+from pagesight_server.common.priority import Priority
 from pagesight_server.common.timings import StageTimes
 from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision
 from pagesight_server.gallery.model import ChangeKind
@@ -31,7 +32,6 @@ from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import decide
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service import convert
-from pagesight_server.service.admission import Priority
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit
 from tests.support.serving import details
 
