@@ -445,6 +445,28 @@ async def test_a_budget_that_runs_out_in_the_queue_is_told_at_once(tmp_path: Pat
         await finished(stream)
 
 
+@pytest.mark.parametrize("deadline_ms", [0, 10**9])
+async def test_the_deadline_of_the_call_is_a_budget_too(tmp_path: Path, deadline_ms: int) -> None:
+    config = ServerConfig(port=0, max_active=1)
+    async with serving(tmp_path, config=config) as served:
+        await teach(served)
+        served.gate._work_s = 10 * WAIT_S  # as if that were what a screenshot takes
+        served.models.hold(RED)
+        stream = served.stream()
+        await stream.write(request("inside", RED))
+        await served.models.until_active(1)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.classify(solid(GREEN), deadline_ms=deadline_ms)
+        assert failed(error.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        await stream.write(request("too late", GREEN, deadline_ms=deadline_ms))
+        reply = await read(stream)
+        assert (reply.request_id, details(reply.error)[0]) == ("too late", "OVERLOADED")
+        assert served.gate.waiting == 0
+        await served.models.release()
+        assert (await read(stream)).request_id == "inside"
+        await finished(stream)
+
+
 async def test_a_budget_that_runs_out_at_work_frees_the_place(tmp_path: Path) -> None:
     config = ServerConfig(port=0, max_active=1)
     async with serving(tmp_path, config=config) as served:

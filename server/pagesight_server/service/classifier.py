@@ -68,6 +68,8 @@ class _Caller:
     """See `caller_of`."""
     stream: Hashable
     """Which of its streams; of unary calls, which connection."""
+    time_remaining: Callable[[], float | None]
+    """Seconds until the deadline of the call; None without one."""
 
 
 class _End(enum.Enum):
@@ -122,7 +124,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> pb.ClassifyResponse:
         """One screenshot."""
         with self._watched(CLASSIFY, request) as message:
-            caller = _Caller(caller_of(context), context.peer())
+            caller = _Caller(caller_of(context), context.peer(), context.time_remaining)
             classification = await answer(context, self._classify(request.query, message, caller))
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
@@ -139,7 +141,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         places = asyncio.Semaphore(self._max_in_flight)
         finished: asyncio.Queue[Reply | _End] = asyncio.Queue()
         tasks: set[Reply] = set()
-        caller = _Caller(caller_of(context), object())
+        caller = _Caller(caller_of(context), object(), context.time_remaining)
 
         async def read() -> None:
             as_sent: bool | None = None
@@ -234,7 +236,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             raise ShuttingDownError(SHUTTING_DOWN)
         options = convert.options_of(query, default_ocr=self._ocr)
         self._limits.spend(caller.name, len(query.image))
-        budget_s = _budget_s(query)
+        budget_s = _budget_s(query, caller)
         began_s = asyncio.get_running_loop().time()
         if options.min_revision:
             await self._until(options, caller, budget_s, own_budget=bool(query.deadline_ms))
@@ -306,6 +308,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         )
 
 
-def _budget_s(query: pb.Query) -> float | None:
-    """Seconds until the answer is of no use."""
-    return query.deadline_ms / 1000 if query.deadline_ms else None
+def _budget_s(query: pb.Query, caller: _Caller) -> float | None:
+    """Seconds until the answer is of no use: the message's budget, or what the call has left."""
+    budgets = [query.deadline_ms / 1000] if query.deadline_ms else []
+    if (left_s := caller.time_remaining()) is not None:
+        budgets.append(left_s)
+    return min(budgets, default=None)
