@@ -15,11 +15,15 @@ from PIL import Image
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server.common.arrays import Embedding, Pixels
+from pagesight_server.common.priority import Priority, present
 from pagesight_server.config import ServerConfig
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.server import ENVELOPE_BYTES
+from pagesight_server.text.reading import Reading
 from tests.support import WAIT_S
-from tests.support.pictures import BLUE, GREEN, RED, WHITE, encoded, shade, solid
+from tests.support.parts import FakeModels, mean_colour
+from tests.support.pictures import BLUE, GREEN, RED, WHITE, Colour, encoded, shade, solid
 from tests.support.serving import (
     Serving,
     complaints,
@@ -416,6 +420,29 @@ async def test_whoever_is_in_a_hurry_goes_first(tmp_path: Path) -> None:
         await served.models.release()
         order = [(await read(stream)).request_id for _ in range(4)]
         assert order == ["inside", "PRIORITY_HIGH", "PRIORITY_NORMAL", "PRIORITY_LOW"]
+        await finished(stream)
+
+
+async def test_what_is_computed_for_a_screenshot_has_its_priority(tmp_path: Path) -> None:
+    class Watching(FakeModels):
+        async def encode(self, pixels: Pixels) -> Embedding:
+            seen[mean_colour(pixels)] = present()
+            return await super().encode(pixels)
+
+        async def read(self, pixels: Pixels) -> Reading:
+            assert seen[mean_colour(pixels)] is present()
+            return await super().read(pixels)
+
+    seen: dict[Colour, Priority] = {}
+    async with serving(tmp_path, models=Watching()) as served:
+        await teach(served)
+        assert set(seen.values()) == {Priority.NORMAL}
+        await served.classify(solid(RED), priority=pb.PRIORITY_HIGH)
+        stream = served.stream()
+        await stream.write(request("low", GREEN, priority=pb.PRIORITY_LOW))
+        await stream.write(request("unsaid", BLUE))
+        assert {(await read(stream)).request_id for _ in range(2)} == {"low", "unsaid"}
+        assert seen == {RED: Priority.HIGH, GREEN: Priority.LOW, BLUE: Priority.NORMAL}
         await finished(stream)
 
 

@@ -24,6 +24,7 @@ from pagesight_server.common.errors import (
     InvalidRequestError,
     ShuttingDownError,
 )
+from pagesight_server.common.priority import urgent_as
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
@@ -251,9 +252,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 ),
             ):
                 message.admitted()
-                answered = await self._pipeline.classify(
-                    query.image, gallery=options.gallery, ocr=options.ocr
-                )
+                with urgent_as(options.priority):
+                    answered = await self._pipeline.classify(
+                        query.image, gallery=options.gallery, ocr=options.ocr
+                    )
         except TimeoutError:
             raise DeadlineError(
                 f"no answer within the {1000 * (budget_s or 0):.0f} ms that the request allowed"
