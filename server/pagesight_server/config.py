@@ -64,6 +64,9 @@ class ServerConfig(_Section):
     max_in_flight_per_stream: Positive = 32
     """Requests of one stream without a reply; the server reads no further."""
 
+    max_streams_per_connection: Positive = 256
+    """Calls at the same time over one connection; clients keep further ones back until one ends."""
+
     max_enrol_items: Positive = 1_000
     """Pictures of one Enrol call."""
 
