@@ -31,8 +31,13 @@ class ImageLimits:
     min_side_px: int = 16
     """Shortest side. Fewer pixels show nothing that could be recognised."""
 
+    max_lines: int = 2_000
+    """Lines of text; more are refused before any is read. A long page has hundreds, and 2,000 take
+    one core some minutes."""
+
     def __post_init__(self) -> None:
-        if min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px) < 1:
+        numbers = (self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px)
+        if min(*numbers, self.max_lines) < 1:
             raise ValueError("image limits must be positive; write max_bytes, max_pixels, ... >= 1")
 
 
