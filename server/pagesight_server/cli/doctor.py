@@ -19,6 +19,7 @@ from pagesight_server.common.errors import PagesightError
 from pagesight_server.config import Config, cores
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
+from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
@@ -26,6 +27,10 @@ from pagesight_server.workflows.knowledge import load_calibration
 
 REMEMBERED_BYTES = 20_000
 """Of one remembered screenshot: its embedding and its text."""
+
+DETECTOR_MB = 600
+"""Of one thread that finds text, once it has seen the largest picture: its session keeps what the
+widest layers took. Measured: 560 MB after pictures of 5000 x 5000 pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +67,7 @@ async def examine(config: Config, env: Mapping[str, str]) -> Findings:
         }
     )
     running = await _models(config, found)
-    found.facts["memory"] = _memory(config)
+    found.facts["memory"] = memory_plan(config)
     _galleries(config, running, found)
     with found.noting():
         found.facts["security"] = _security(config)
@@ -89,12 +94,15 @@ async def _models(config: Config, found: Findings) -> Bundles | None:
     return running[0] if running else None
 
 
-def _memory(config: Config) -> dict[str, object]:
+def memory_plan(config: Config) -> dict[str, object]:
     """The most that each part may take, in MB, beside the models themselves."""
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
+    at_once = max(image.max_pixels, image.max_pixels_at_once)
     plan: dict[str, object] = {
         "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
+        "decoding_mb": at_once * CODEC_BYTES_A_PIXEL // MEGABYTE,
+        "reading_mb": config.ocr_threads * DETECTOR_MB,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * REMEMBERED_BYTES // MEGABYTE,
@@ -148,6 +156,7 @@ def _limits(config: Config) -> dict[str, object]:
     return {
         "max_bytes": image.max_bytes,
         "max_pixels": image.max_pixels,
+        "max_pixels_at_once": image.max_pixels_at_once,
         "max_active": config.active,
         "max_waiting": server.max_waiting,
         "max_in_flight_per_stream": server.max_in_flight_per_stream,
