@@ -100,6 +100,7 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
 def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
     layout = jpeg.layout(data)
+    data = layout.mended(data)
     whole = data if layout.has_end else data + jpeg.END
     with Image.open(io.BytesIO(whole), formats=("JPEG",)) as picture:
         _check_size(picture.width, picture.height, limits)

@@ -38,11 +38,30 @@ _ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 _END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
 
 
+_DROPPED = (
+    (0xE0, b"JFIF", 14),
+    (0xE2, b"ICC_PROFILE\0", 14),
+    (0xED, b"Photoshop 3.0\0", 2**16),
+    (0xEE, b"Adobe", 12),
+)
+"""Segments of applications: the marker, how they begin, and bytes below which they are cut short.
+libjpeg passes over such, Pillow refuses the picture; of Photoshop's nothing is needed."""
+
+
 class Layout(NamedTuple):
     """What the markers of a file say."""
 
     scans: int
     has_end: bool
+    broken: tuple[tuple[int, int], ...] = ()
+    """Segments that must not spoil the picture: where each starts and ends."""
+
+    def mended(self, data: bytes) -> bytes:
+        """The file without them."""
+        starts = (0, *(end for _, end in self.broken))
+        ends = (*(start for start, _ in self.broken), len(data))
+        pieces = (data[start:end] for start, end in zip(starts, ends, strict=True))
+        return b"".join(pieces) if self.broken else data
 
 
 def layout(data: bytes) -> Layout:
@@ -52,17 +71,22 @@ def layout(data: bytes) -> Layout:
         ImageError: it has more scans or segments than a picture has.
     """
     at, scans = 2, 0
+    broken: list[tuple[int, int]] = []
     for _ in range(MAX_SEGMENTS):
         found = _MARKER.search(data, at)
         if found is None:
-            return Layout(scans, has_end=False)
+            return Layout(scans, False, tuple(broken))
         marker, at = found[1][0], found.end()
         if marker == _END_OF_IMAGE:
-            return Layout(scans, has_end=True)
+            return Layout(scans, True, tuple(broken))
         if marker in _ALONE:
             continue
         # A length counts itself; one below two is refused by the decoder.
-        at += max(2, int.from_bytes(data[at : at + 2], "big"))
+        start, at = found.start(), at + max(2, int.from_bytes(data[at : at + 2], "big"))
+        for dropped, beginning, least in _DROPPED if scans == 0 else ():
+            body = start + 4
+            if marker == dropped and data.startswith(beginning, body) and at - body < least:
+                broken.append((start, at))
         if marker == _START_OF_SCAN:
             scans += 1
             if scans > MAX_SCANS:
@@ -71,7 +95,7 @@ def layout(data: bytes) -> Layout:
                 )
             after = _MARKER_IN_SCAN.search(data, at)
             if after is None:
-                return Layout(scans, has_end=False)
+                return Layout(scans, False, tuple(broken))
             at = after.start()
     raise ImageError(
         f"the JPEG has more than {MAX_SEGMENTS:,} segments: save it again, as a plain one"

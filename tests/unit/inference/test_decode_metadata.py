@@ -87,6 +87,35 @@ def test_a_jpeg_that_lacks_rows_is_not_whole(mode: str, cut: int) -> None:
         decode(encoded(NOISE.convert(mode), "JPEG")[:-cut], LIMITS)
 
 
+SEGMENTS = {
+    "JFIF": (0xE0, b"JFIF\0\1\1\1\0\x48\0\x48\0\0"),
+    "EXIF": (0xE1, b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\1\0\0\0\0\0\0"),
+    "XMP": (0xE1, b"http://ns.adobe.com/xap/1.0/\0<x tiff:Orientation='?'/>"),
+    "ICC": (0xE2, b"ICC_PROFILE\0\1\1" + bytes(9)),
+    "MPF": (0xE2, b"MPF\0MM\0*\0\0\0\x08\0\1\xb0\1\0\4\0\0\0\1\0\0\0\2\0\0\0\0"),
+    "Photoshop": (0xED, b"Photoshop 3.0\x008BIM\x03\xed\0\0\0\0\0\x10\0\x48\0\0\0\1\0\1\0\x48"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize(("marker", "body"), SEGMENTS.values(), ids=SEGMENTS)
+def test_a_segment_that_is_cut_short_does_not_spoil_a_jpeg(marker: int, body: bytes) -> None:
+    data = encoded(NOISE, "JPEG")
+    expected = decode(data, LIMITS)
+    for length in range(len(body) + 1):
+        segment = bytes([0xFF, marker]) + struct.pack(">H", 2 + length) + body[:length]
+        for at in (2, 20):  # before and after the JFIF segment
+            np.testing.assert_array_equal(decode(data[:at] + segment + data[at:], LIMITS), expected)
+
+
+def test_an_adobe_segment_that_is_cut_short_says_nothing_of_the_colours() -> None:
+    data = encoded(NOISE, "JPEG")
+    segment = b"\xff\xee\0\x0cAdobe\0\x64\0\0\0"
+    np.testing.assert_array_equal(
+        decode(data[:20] + segment + data[20:], LIMITS), decode(data, LIMITS)
+    )
+
+
 def test_a_jpeg_of_too_many_segments_is_refused() -> None:
     data = encoded(NOISE, "JPEG")
     with pytest.raises(ImageError, match="more than 10,000 segments"):
