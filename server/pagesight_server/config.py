@@ -85,6 +85,9 @@ class ServerConfig(_Section):
     max_in_flight_per_stream: Positive = 32
     """Unanswered requests of one stream, beyond which the server stops reading from it."""
 
+    max_streams_per_connection: Positive = 256
+    """Calls at the same time over one connection; clients keep further ones back until one ends."""
+
     max_enrol_items: Positive = 1_000
     """Pictures that one Enrol call may send."""
 

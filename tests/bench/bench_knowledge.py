@@ -38,7 +38,7 @@ from pagesight_server.telemetry.drift import Drifts
 from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.bench.measure import machine, rss_mb
 
-DIMENSION = 1_280
+DIMENSION = 1_664
 """Dimension of the built-in encoder's embeddings."""
 
 WORDS, SHARED, OWN, VARIABLE = 1_500, 8, 12, 6

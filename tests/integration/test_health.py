@@ -14,7 +14,9 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
+from pagesight_server.service.health import MOST_READ
 from tests.support import WAIT_S
+from tests.support.half_sent import HalfSent
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import (
     Serving,
@@ -85,6 +87,53 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake_here_too(
         assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
         assert await state(served, "") == SERVING
     assert complaints(caplog.records, logging.ERROR) == []
+
+
+async def test_who_stops_half_way_in_a_large_request_keeps_nobody_from_asking(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        calls = [HalfSent(size=10**6, sent=10**5) for _ in range(MOST_READ + 3)]
+        try:
+            for call in calls:
+                await call.start(served.address, "/grpc.health.v1.Health/Check", {})
+            for call in calls[:3]:
+                await asyncio.wait_for(call.ended.wait(), WAIT_S)
+            assert await state(served, "") == SERVING
+            stub = health_pb2_grpc.HealthStub(served.channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+            assert (await watch.read()).status == SERVING
+        finally:
+            for call in calls:
+                await call.close()
+
+
+async def test_a_call_without_a_request_is_the_callers_mistake(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        call: Any = served.channel.stream_unary("/grpc.health.v1.Health/Check")(timeout=WAIT_S)
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
+
+
+async def test_one_connection_has_no_more_calls_at_once_than_it_may(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, max_streams_per_connection=2)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))
+        served.models.hold(RED)
+        calls = [asyncio.create_task(served.classify(solid(RED))) for _ in range(3)]
+        await served.models.until_active(2)
+        # Over another connection there is room; by then the third would be at work as well.
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(served.address, own) as channel:
+            other = type(served.classifier)(channel)
+            reply = await other.Classify(_query(), timeout=WAIT_S)
+            assert reply.classification.label == "b"
+        assert served.models.active == 2
+        await served.models.release()
+        assert [(await call).label for call in calls] == ["a"] * 3
 
 
 async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(

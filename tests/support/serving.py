@@ -48,6 +48,8 @@ class Serving:
     gate: Gate
     address: str
     channel: grpc.aio.Channel
+    service: ClassifierService
+    """What the server asks."""
     classifier: Any
     """An asynchronous stub of ClassifierService."""
     gallery: Any
@@ -163,6 +165,7 @@ async def serving(
                 gate=gate,
                 address=address,
                 channel=channel,
+                service=classifier,
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
                 stopping=stopping,

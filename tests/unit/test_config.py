@@ -77,8 +77,10 @@ def test_limits_of_a_picture_are_settings_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PAGESIGHT_IMAGE__MAX_PIXELS", "1000")
+    monkeypatch.setenv("PAGESIGHT_IMAGE__FORMATS", '["png", "gif"]')
     image = read_config(written(tmp_path, "[image]\nmax_bytes = 2000"), {}).image
     assert (image.max_bytes, image.max_pixels, image.min_side_px) == (2000, 1000, 16)
+    assert image.formats == ("png", "gif")
 
 
 def test_paths_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,6 +115,8 @@ def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
         ("[server]\nmax_active = -1", r"setting server\.max_active: .*greater than or equal to 0"),
         ("[server]\nport = 'x'", r"setting server\.port: .*integer"),
         ("[image]\nmin_side_px = 0", r"setting image: .*>= 1"),
+        ("[image]\nformats = ['png', 'svg']", r"setting image\.formats\.1: .*'jpeg', 'png'"),
+        ("[image]\nformats = 'png'", r"setting image\.formats: "),
         ("[recognition]\nepsilon = 1.0", r"setting recognition\.epsilon: .*less than 1"),
         (
             "[recognition]\nmethod = 'other'",

@@ -171,6 +171,12 @@ def _scores(answers: Sequence[tuple[str, Candidates]]) -> LeftOutScores:
         pseudo_unknown=tuple(
             float(answer_score(candidates)) for truth, candidates in answers if is_reserved(truth)
         ),
+        looks=tuple(
+            candidate.visual
+            for truth, candidates in known
+            for candidate in candidates
+            if candidate.label == truth
+        ),
         leads=tuple(lead for lead in leads if 0 < lead < math.inf),
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +30,7 @@ from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_s
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 9
+CALIBRATION_VERSION = 10
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -41,11 +41,17 @@ GUARANTEE_PICTURES = 10
 deliberately different ones it does not: the left-out one is what the others are least like,
 scores far below traffic, and a threshold below it rejects nothing."""
 
-PSEUDO_QUANTILE = 0.8
-"""Share of pages taken for unknown that is rejected. On 24 pages of real apps, 3 pictures each,
-0.8 rejected 94 % of unknown and 2 % of known screenshots, 0.5 rejected 86 % and 1 %, 0.95
-rejected 96 % and 9 %; on drawn finance pages, 10 each, 0.8 rejected all unknown pages but white
-labels and 1 % of known ones. Hard to be wrong by: the plateau is wide."""
+RICH_QUANTILE, SPARSE_QUANTILE = 0.8, 0.6
+"""Share of pages taken for unknown that is rejected, where labels have pictures enough to vouch for
+the other side and where not. Then the gallery's own pages are half of what is taken for unknown in
+a gallery of look-alike families, and a high share lies above what known pages score: with 0.8 a
+third of the known screenshots of such a set was rejected, with 0.6 a tenth, and 96 % of the
+unknown ones still were. docs/recognition.md has 0.5 to 0.8 on every set."""
+
+OWN_REJECTED = 0.1
+"""Share of the gallery's own left-out pictures that the threshold may reject where labels have too
+few pictures for `epsilon` to be kept: with three different ones, the one left out is what the
+others are least like, so traffic is rejected less."""
 
 EMPTY_THRESHOLD = 0.0
 """Threshold of a gallery that holds no known page."""
@@ -70,6 +76,8 @@ class Calibration:
     place the threshold."""
     threshold_with_text: float
     threshold_without_text: float
+    looks: tuple[float, ...] = ()
+    """Quantiles of how alike pictures of known pages looked to their own page, ascending."""
     leads: tuple[float, ...] = ()
     """Quantiles of the lead over the runner-up that pictures of known pages had, ascending."""
     scores_with_text: tuple[float, ...] = ()
@@ -112,6 +120,7 @@ class Calibration:
             guaranteed=guaranteed,
             threshold_with_text=thresholds[0],
             threshold_without_text=thresholds[1],
+            looks=quantiles(with_text.looks),
             leads=quantiles(with_text.leads),
             scores_with_text=quantiles(with_text.own),
             scores_without_text=quantiles(without_text.own),
@@ -138,6 +147,15 @@ class Calibration:
     def share_leading_more(self, lead: float) -> float:
         """Share of known pages of the calibration set with a greater lead, 0 to 1."""
         return share_above(self.leads, lead)
+
+    def share_looking_more_alike(self, visual: float) -> float:
+        """Share of known pages of the calibration set that look more like their page, 0 to 1."""
+        return share_above(self.looks, visual)
+
+    def share_rejected(self, *, with_text: bool) -> float:
+        """Share of the calibration set's known pages that the threshold rejects, 0 to 1."""
+        scores = self.scores_with_text if with_text else self.scores_without_text
+        return bisect_left(scores, self.threshold(with_text=with_text)) / max(1, len(scores))
 
     def to_json(self) -> str:
         """Serialises for the store; `from_json` is its inverse."""
@@ -213,12 +231,15 @@ def place_threshold(scores: LeftOutScores, epsilon: float, *, pictures: Sequence
     own, pseudo_unknown = scores.own, scores.pseudo_unknown
     if not pseudo_unknown:
         return conformal(own, epsilon)
-    between = float(np.quantile(pseudo_unknown, PSEUDO_QUANTILE))
+    rich = has_enough_pictures(pictures)
+    between = float(np.quantile(pseudo_unknown, RICH_QUANTILE if rich else SPARSE_QUANTILE))
     if not own:
         return between
-    highest = conformal(own, epsilon)
+    rejected = epsilon if rich else max(epsilon, OWN_REJECTED)
+    highest = conformal(own, rejected)
     if highest <= between:
-        return highest if has_enough_pictures(pictures) else between
+        # Of fewer pictures the bound is the worst of them, which may be any outlier.
+        return highest if rich or len(own) >= 1 / rejected - 1 else between
     # The fewer kinds of page stand for the unknown, the less they tell of it.
     return between + (highest - between) / len(pictures)
 

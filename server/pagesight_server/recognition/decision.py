@@ -33,7 +33,7 @@ FORBIDDEN_BY = 1e-9
 """How far below the threshold an example of an unknown page that ranks higher pushes the score:
 more than the rounding of a sum, less than any difference that means anything."""
 
-ReviewReason = Literal["near_threshold", "close_runner_up", "brand_not_visible"]
+ReviewReason = Literal["near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike"]
 """Why an accepted answer may be wrong."""
 
 
@@ -133,5 +133,6 @@ def _doubts(
         "close_runner_up": calibration.share_leading_more(lead_over(best.label, known))
         if runner_up
         else 0.0,
+        "looks_unlike": calibration.share_looking_more_alike(best.visual),
         "brand_not_visible": 1.0 if best.names.missing_nats > EXPECTED_NATS else 0.0,
     }

@@ -11,6 +11,7 @@ order the scorers run. The published method, `seed.py`, stands behind the same i
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -22,6 +23,9 @@ from pagesight_server.common.arrays import Embedding
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.index.cosines import Hits, cosines, ranked
 from pagesight_server.index.layered import nearest
+from pagesight_server.recognition.balance import MAX_PICTURES as MAX_FITTED
+from pagesight_server.recognition.balance import MIN_PICTURES as MIN_FITTED
+from pagesight_server.recognition.balance import Floats, fit_looks_share
 from pagesight_server.recognition.candidates import (
     Candidate,
     Query,
@@ -37,6 +41,7 @@ from pagesight_server.recognition.scorers.looks import Looks
 from pagesight_server.recognition.scorers.page_text import PageText
 from pagesight_server.recognition.scorers.replaced import ReplacedNames
 from pagesight_server.recognition.scorers.scorer import (
+    LOOKS_SHARE,
     PAGE_TEXT_TERMS,
     TEXT_WEIGHT,
     VISUAL_WEIGHT,
@@ -57,7 +62,7 @@ MethodName = Literal["seed", "pagesight"]
 MAX_DIFFERENCES = 4
 """Strings that a reason quotes."""
 
-LeftOut = TermName | Literal["whitening"]
+LeftOut = TermName | Literal["whitening", "gallery_weights"]
 """A kind of evidence that can be left out, to measure what it is worth."""
 
 MatchingTexts = dict[str, tuple[Reading, str]]
@@ -77,6 +82,9 @@ class Method(Protocol):
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """In words, what of the query tells one label from another, if anything does."""
+
+    def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels that no text tells from others, with these, where the method mines texts."""
 
 
 class PagesightMethod:
@@ -108,6 +116,7 @@ class PagesightMethod:
     EVIDENCE: ClassVar[Mapping[LeftOut, str]] = {
         "looks": "how alike the pictures look",
         "whitening": "looking alike beyond what varies between pictures of one page",
+        "gallery_weights": "the share of looks against text, fitted on the gallery",
         "all_text": "how alike all text reads",
         "stable_text": "what the label always shows",
         "discriminative_text": "what only this label shows",
@@ -142,20 +151,27 @@ class PagesightMethod:
             fitted=before._whitening if before and not refit else None,
         )
         self._place = {label: i for i, label in enumerate(self._templates.labels)}
-        agreement = self._templates.agreement(
+        self._agreements = self._templates.agreements(
             label for label in self._templates.labels if not is_reserved(label)
         )
-        left_out: set[TermName] = {term for term in self._without if term != "whitening"}
-        self._weights = Weights.of(agreement, left_out)
+        left_out: set[TermName] = {
+            term for term in self._without if term != "whitening" and term != "gallery_weights"
+        }
+        self._terms_left_out = left_out
         likeness: list[Scorer] = [
-            Looks(self._weights.looks),
-            AllText(self._weights.all_text),
-            *(PageText(name, self._weights.page_text, self._place) for name in PAGE_TEXT_TERMS),
+            Looks(),
+            AllText(),
+            *(PageText(name, self._place) for name in PAGE_TEXT_TERMS),
         ]
         vetoes: list[Scorer] = [MissingBrand(), ReplacedNames()]
         self._scorers = [scorer for scorer in likeness if scorer.name not in left_out]
         self._vetoes = [scorer for scorer in vetoes if scorer.name not in left_out]
         self._siblings = None if "siblings" in left_out else Siblings(self._place)
+        self.looks_share: float = LOOKS_SHARE
+        if before and not refit:
+            self.looks_share = before.looks_share
+        elif "gallery_weights" not in self._without:
+            self.looks_share = self._fit_looks_share()
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """The 64 nearest of known pages, and the 64 nearest examples of unknown ones.
@@ -176,21 +192,71 @@ class PagesightMethod:
         """The best picture of each label among the hits, and what the label always shows."""
         if query.reading is None:
             return self._by_looks(self._whitened(query.embedding, hits, without=without))
-        page_text = self._templates.weigh(query.reading, without=without)
-        hits = self._with_labels_read_alike(query.embedding, hits, page_text, without=without)
-        hits = self._whitened(query.embedding, hits, without=without)
-        text = normalised_text(query.reading)
+        scored, chosen = self._compare(query.embedding, query.reading, hits, without=without)
+        likely = sorted((self._likeness(scored, candidate) for candidate in chosen), key=by_rank)
+        vetoed = self._veto(scored, likely)
+        return vetoed if self._siblings is None else self._siblings.rank(scored, vetoed)
+
+    def _compare(
+        self, embedding: Embedding, reading: Reading, hits: Hits, *, without: int | None
+    ) -> tuple[ScoredQuery, list[Candidate]]:
+        """What scorers need of a query, and the picture that speaks for each label."""
+        page_text = self._templates.weigh(reading, without=without)
+        hits = self._with_labels_read_alike(embedding, hits, page_text, without=without)
+        hits = self._whitened(embedding, hits, without=without)
+        text = normalised_text(reading)
         ratios = {row: text_ratio(text, self._texts[row]) for row in hits.rows.tolist()}
-        lines = page_lines(query.reading)
+        lines = page_lines(reading)
+        coverage = float(page_text.explained.max(initial=0.0))
         scored = ScoredQuery(
             ratios=ratios,
             page_text=page_text,
             names=cache(lambda label: self._names.weigh(label, lines, without=without)),
+            accepting=cache(self._weights),
+            ranking=cache(lambda label: self._weights(label, coverage)),
         )
-        chosen = self._chosen(hits, ratios)
-        likely = sorted((self._likeness(scored, candidate) for candidate in chosen), key=by_rank)
-        vetoed = self._veto(scored, likely)
-        return vetoed if self._siblings is None else self._siblings.rank(scored, vetoed)
+        return scored, self._chosen(hits, ratios)
+
+    def _weights(self, label: str, coverage: float = 1.0) -> Weights:
+        """How much each kind of likeness counts for a label."""
+        return Weights.of(
+            self._agreements[label],
+            looks_share=self.looks_share,
+            coverage=coverage,
+            without=self._terms_left_out,
+        )
+
+    def _fit_looks_share(self) -> float:
+        """The share of looks against all text that ranks the gallery's own pictures best."""
+        pictures = self._snapshot.pictures
+        counts = Counter(picture.label for picture in pictures if not is_reserved(picture.label))
+        rows = [row for row, picture in enumerate(pictures) if counts[picture.label] > 1]
+        rows = rows[:: max(1, -(-len(rows) // MAX_FITTED))]
+        if len(rows) < MIN_FITTED:
+            return LOOKS_SHARE
+        evidence, own = [], []
+        for row in rows:
+            embedding, reading = self._snapshot.embeddings[row], pictures[row].reading
+            hits = self.search(embedding, without=row)
+            scored, chosen = self._compare(embedding, reading, hits, without=row)
+            candidates = [one for one in chosen if not is_reserved(one.label)]
+            labels = [candidate.label for candidate in candidates]
+            if pictures[row].label in labels:
+                evidence.append(self._evidence(scored, candidates))
+                own.append(labels.index(pictures[row].label))
+        return fit_looks_share(evidence, own)
+
+    def _evidence(self, query: ScoredQuery, candidates: Sequence[Candidate]) -> Floats:
+        """Looks, all text and page text of each candidate, as they are ranked by: shape (n, 3)."""
+        page_text = query.page_text
+        rows = []
+        for candidate in candidates:
+            place = self._place[candidate.label]
+            shares = (page_text.stable, page_text.discriminative, page_text.explained)
+            trust = len(PAGE_TEXT_TERMS) * query.ranking(candidate.label).page_text
+            agrees = sum(float(share[place]) for share in shares) / len(PAGE_TEXT_TERMS)
+            rows.append((candidate.visual, query.ratios[candidate.row], trust * agrees))
+        return np.asarray(rows, np.float64)
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """The strings of the query that one label shows more often than the other."""
@@ -205,6 +271,10 @@ class PagesightMethod:
             for string, rate, other_rate in strings[:MAX_DIFFERENCES]
         )
         return (f"words that tell {label} from {other}: {quoted}",)
+
+    def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels whose stable text all stands as often on pages of others, with these."""
+        return self._templates.labels_sharing_text()
 
     def _whitened(self, embedding: Embedding, hits: Hits, *, without: int | None) -> Hits:
         if "whitening" in self._without:
@@ -261,7 +331,8 @@ class PagesightMethod:
         """A candidate with what looks and reads alike; `textual` is all that text says of it."""
         terms = tuple(scorer.term(query, candidate) for scorer in self._scorers)
         read = sum(term.score for term in terms if term.name != "looks")
-        return replace(candidate, textual=read / (1 - self._weights.looks), terms=terms)
+        looks = query.accepting(candidate.label).looks
+        return replace(candidate, textual=read / (1 - looks), terms=terms)
 
     def _veto(self, query: ScoredQuery, likely: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Subtracts what names forbid, from as many of the best as may still come first.

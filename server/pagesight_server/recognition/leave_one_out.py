@@ -30,6 +30,8 @@ class LeftOutScores:
     pseudo_unknown: tuple[float, ...]
     """Of all pictures against the other labels alone: what an unknown page of a like kind scores.
     What names forbid does not count: an unknown page may bear the name."""
+    looks: tuple[float, ...]
+    """How alike pictures whose label has others look to the most alike of those."""
     leads: tuple[float, ...]
     """By how much the own label led the best other one, where it led and there was another."""
 
@@ -69,19 +71,26 @@ def left_out_scores(
     counts = Counter(picture.label for picture in snapshot.pictures)
     own: list[float] = []
     pseudo: list[float] = []
+    looks: list[float] = []
     leads: list[float] = []
     for row, candidates in leave_one_out(method, snapshot, rows, with_text=with_text):
         label = snapshot.pictures[row].label
         if counts[label] > 1:
             own.append(answer_score(candidates))
             known = [c for c in candidates if not is_reserved(c.label)]
+            looks += [c.visual for c in known if c.label == label]
             if 0 < (lead := lead_over(label, known)) < math.inf:
                 leads.append(lead)
         others = [candidate for candidate in candidates if candidate.label != label]
         nearest = next((c for c in others if not is_reserved(c.label)), None)
         if nearest is not None:
             pseudo.append(nearest.without_terms(NAME_TERMS).score - unknown_lead(others))
-    return LeftOutScores(own=tuple(own), pseudo_unknown=tuple(pseudo), leads=tuple(leads))
+    return LeftOutScores(
+        own=tuple(own),
+        pseudo_unknown=tuple(pseudo),
+        looks=tuple(looks),
+        leads=tuple(leads),
+    )
 
 
 def answer_score(candidates: Sequence[Candidate]) -> float:

@@ -13,6 +13,7 @@ first `MAX_PICTURES` pictures by id count, a hash of their bytes and so as good 
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,10 @@ its lines with all of the label's, and what is wanted of them is a median."""
 MAX_IDS_A_STRING = 2
 """Ids given out for each string in use, above which all are given out anew: arrays over ids are
 then at most twice as long as they need be."""
+
+PRIOR_PICTURES = 3
+"""Pictures that the gallery's agreement weighs as, where a label's own is asked for: a page begins
+with three. Between 1 and 10 no set of the table in docs/recognition.md gains or loses a page."""
 
 MAX_LINE_WEIGHT = 12
 """Characters for which a line counts at most: one long paragraph is still one line."""
@@ -219,6 +224,33 @@ class Templates:
         """
         explained = [share for label in labels for share in self._strings[label].explained]
         return float(np.median(explained)) if explained else 0.0
+
+    def agreements(self, known: Iterable[str]) -> dict[str, float]:
+        """How well the texts of each label agree with themselves, 0 to 1.
+
+        The mean over the label's pictures of how much of their text its other pictures show,
+        drawn towards that of all known pages: a few pictures say little.
+
+        Args:
+            known: The labels of known pages.
+        """
+        overall = self.agreement(known)
+        return {
+            label: (math.fsum(strings.explained) + PRIOR_PICTURES * overall)
+            / (len(strings.explained) + PRIOR_PICTURES)
+            for label, strings in self._strings.items()
+        }
+
+    def labels_sharing_text(self) -> dict[str, tuple[str, ...]]:
+        """The labels without text of their own, each with those that share it, most of it first.
+
+        Each string that at least half of the label's pictures show stands as often on pictures of
+        another label. Labels that have no such string are not among them.
+        """
+        return {
+            self.labels[label]: tuple(self.labels[other] for other in others)
+            for label, others in self._frequencies.labels_sharing_text().items()
+        }
 
     def _count_strings(self, text: _LabelText) -> _LabelStrings:
         """Counts the canonical strings of a label's pictures; new ones get the next ids."""

@@ -199,7 +199,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
                     f"which may not call {handler_call_details.method}"
                 )
         except RequestError as error:
-            return _refusing(handler, error)
+            return _refusing(error)
         CALLER.set(token.name)
         return handler
 
@@ -218,17 +218,15 @@ class RequireRole(grpc.aio.ServerInterceptor):
         return matches[0]
 
 
-def _refusing(handler: Any, error: RequestError) -> Any:
-    """A handler of the same kind that ends every call with an error."""
+def _refusing(error: RequestError) -> Any:
+    """A handler that ends every call with an error, whatever kind of call it is.
+
+    It says that it takes a stream, as gRPC reads the message of any other call before it asks the
+    handler: twenty callers who sent 19.9 of 20 MB each, without a token, held 400 MB.
+    """
 
     # grpc.aio takes a coroutine for a stream of replies too, one that writes none.
-    async def refused(_request: Any, context: Context) -> None:
+    async def refused(_requests: Any, context: Context) -> None:
         await refuse(context, error)
 
-    if handler.request_streaming:
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(refused)
-        return grpc.stream_unary_rpc_method_handler(refused)
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refused)
-    return grpc.unary_unary_rpc_method_handler(refused)
+    return grpc.stream_stream_rpc_method_handler(refused)

@@ -20,6 +20,7 @@ from google.rpc.status_pb2 import Status
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import InvalidRequestError, RequestError
+from pagesight_server.common.priority import Priority
 from pagesight_server.gallery import (
     Applied,
     Change,
@@ -42,7 +43,6 @@ from pagesight_server.recognition.decision import ReviewReason
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.service.admission import Priority
 from pagesight_server.text.reading import Box
 
 log = logging.getLogger(__name__)
@@ -81,6 +81,7 @@ _REVIEW_REASONS: Mapping[ReviewReason, pb.ReviewReason.ValueType] = {
     "near_threshold": pb.REVIEW_REASON_NEAR_THRESHOLD,
     "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
     "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
+    "looks_unlike": pb.REVIEW_REASON_LOOKS_UNLIKE,
 }
 _CHANGES: Mapping[ChangeKind, gpb.RevisionKind.ValueType] = {
     "enrol": gpb.REVISION_KIND_ENROL,
@@ -300,6 +301,8 @@ def _calibration(knowledge: Knowledge) -> gpb.Calibration:
         guaranteed=made.guaranteed,
         images=made.pictures,
         revision=made.revision or own,
+        rejected_with_text=made.share_rejected(with_text=True),
+        rejected_without_text=made.share_rejected(with_text=False),
     )
 
 

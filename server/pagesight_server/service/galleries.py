@@ -95,7 +95,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
 
         async def work(report: Report) -> pb.EnrolResult:
-            async with self._enrolments.place(context.peer()):
+            async with self._enrolments.place(context):
                 header, items = await self._enrolments.receive(request_iterator)
                 change = convert.change_of(header)
                 applied = await self._enroller.enrol(change, items, progress=report)
@@ -265,7 +265,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Does work in a thread, once there is a place, and answers with its progress."""
         run = self._examinations.run
         await answer_with_progress(
-            context, response, lambda report: run(context.peer(), partial(work, report))
+            context, response, lambda report: run(context, partial(work, report))
         )
 
     async def GetImage(  # noqa: N802
@@ -280,7 +280,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         if not request.max_side_px:
             return await answer(context, asyncio.to_thread(work))
-        return await answer(context, self._examinations.run(context.peer(), work))
+        return await answer(context, self._examinations.run(context, work))
 
 
 def _some(image_ids: Sequence[str]) -> Sequence[str]:

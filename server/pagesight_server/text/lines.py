@@ -19,10 +19,10 @@ from rapidfuzz.distance import Levenshtein
 from pagesight_server.text.matching import MIN_INFORMATIVE, informative, matching_key
 from pagesight_server.text.reading import Reading, TextLine
 
-STATUS_BAR = 0.035
-"""Share of the picture's height, from the top, that belongs to the phone and not to the page.
-Android's plain bar is 24 of some 800 density-independent pixels high (3 %); a line that reaches
-below the bound is the page's."""
+STATUS_BAR = 0.078
+"""Height of the phone's status bar, as a share of the picture's shorter side: the bar does not grow
+with a long screenshot. Android's plain bar is 24 to 30 of 360 to 411 density-independent pixels
+wide (6 to 8 %); a line that reaches below the bound is the page's."""
 
 MIN_CONTEXT, MIN_CONTEXT_CHARACTERS = 0.35, 2
 """What two lines must have in common to count as one line with blocks exchanged: this share of
@@ -75,7 +75,7 @@ class PageLine(NamedTuple):
 
 def lines_below_status_bar(reading: Reading) -> list[TextLine]:
     """All lines of a page, in reading order: those that reach below the phone's status bar."""
-    bottom_px = STATUS_BAR * reading.height_px
+    bottom_px = STATUS_BAR * min(reading.width_px, reading.height_px)
     return [line for line in reading.lines if line.box.bottom > bottom_px]
 
 

@@ -190,13 +190,13 @@ FOUR = snapshot(
 @pytest.mark.parametrize(
     ("name", "with_text", "without"),
     [
-        # Against the other page: a1 0, a2 0.8 (b1), b1 0.8 (a2), b2 0 (a1). The 80 % quantile
-        # lies 0.8 * 3 = 2.4 places up: 0.8. Without text the worst left-out picture fits worse
+        # Against the other page: a1 0, a2 0.8 (b1), b1 0.8 (a2), b2 0 (a1). The 60 % quantile
+        # lies 0.6 * 3 = 1.8 places up: 0.64. Without text the worst left-out picture fits worse
         # still (b2, 0), so that is it. With text, which agrees within a page and not between
-        # pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.192, worst picture (b1) 0.52, and
-        # two labels move the threshold half of the way from one to the other.
+        # pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.24 * 0.64, worst picture (b1) 0.52,
+        # and two labels move the threshold half of the way from one to the other.
         pytest.param(
-            "pagesight", 0.192 + (0.52 - 0.192) / 2, 0.8, id="few pictures: by other pages"
+            "pagesight", 0.1536 + (0.52 - 0.1536) / 2, 0.64, id="few pictures: by other pages"
         ),
         # Left out, without text: 0.6, 0.8, 0.8, 0. With text: a1 0.36 + 0.4 = 0.76, a2 0.76,
         # b1 0.48 (a2), b2 0 (a1).
@@ -471,22 +471,45 @@ def test_the_share_above_a_value_counts_what_is_greater() -> None:
 @pytest.mark.parametrize(
     ("own", "pseudo", "pictures", "threshold"),
     [
-        # The quantile at 0.8 of 0, 0.25, 0.5, 0.75, 1 is 0.8.
+        # The quantile at 0.6 of 0, 0.25, 0.5, 0.75, 1 is 0.6, at 0.8 it is 0.8.
         pytest.param([0.9, 0.95], [0, 0.25, 0.5, 0.75, 1], [3], 0.9, id="one page: all the way"),
         pytest.param(
             [0.9, 0.95],
             [0, 0.25, 0.5, 0.75, 1],
             [3, 3, 3, 3],
-            0.825,
+            0.675,
             id="four: a quarter of the way",
         ),
-        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [3], 0.8, id="few pictures: lean below"),
+        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [3], 0.6, id="few pictures: lean below"),
+        pytest.param(
+            [0.1] * 2 + [0.2] * 18,
+            [0, 0.25, 0.5, 0.75, 1],
+            [3] * 7,
+            0.1,
+            id="never above what rejects a tenth of the gallery's own: floor(0.1 * 21) = 2",
+        ),
         pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [10], 0.3, id="enough: the promise first"),
-        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [1], 0.8, id="nothing left out"),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [1], 0.6, id="nothing left out"),
     ],
 )
 def test_the_rule_from_both_sides_is_that_of_decision_0005(
     own: list[float], pseudo: list[float], pictures: list[int], threshold: float
 ) -> None:
-    scores = LeftOutScores(own=tuple(own), pseudo_unknown=tuple(pseudo), leads=())
+    scores = LeftOutScores(own=tuple(own), pseudo_unknown=tuple(pseudo), looks=(), leads=())
     assert place_threshold(scores, 0.05, pictures=pictures) == pytest.approx(threshold)
+
+
+def test_a_calibration_says_how_many_of_its_own_pictures_it_rejects() -> None:
+    # Threshold 0.5; one of five scored less.
+    assert SCORED.share_rejected(with_text=True) == pytest.approx(0.2)
+    assert HALF.share_rejected(with_text=True) == 0.0
+
+
+def test_what_looks_like_no_picture_of_its_page_asks_for_review() -> None:
+    calibration = replace(HALF, looks=(0.5, 0.6, 0.7, 0.8))
+    unlike = decide([candidate("a", 0.45 + 0.1)], replace(calibration), with_text=True)
+    assert "looks_unlike" not in unlike.review_reasons
+    colours = replace(candidate("a", 0.9), visual=0.4)
+    decision = decide([colours], calibration, with_text=True)
+    assert (decision.label, decision.doubt) == ("a", 1.0)
+    assert decision.review_reasons == ("looks_unlike",)

@@ -80,15 +80,16 @@ def test_the_status_bar_and_lines_that_say_nothing_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("bottom_px", "on_page"),
     [
-        pytest.param(34, False, id="inside the bar"),
-        pytest.param(35, False, id="down to its bound"),
-        pytest.param(36, True, id="reaching below it"),
+        pytest.param(38, False, id="inside the bar"),
+        pytest.param(39, False, id="down to its bound"),
+        pytest.param(40, True, id="reaching below it"),
     ],
 )
 def test_a_line_is_the_pages_when_it_reaches_below_the_status_bar(
     bottom_px: int, on_page: bool
 ) -> None:
-    # The bar is 3.5 % of 1000 pixels.
+    # The bar is 7.8 % of the shorter side, 500 pixels: the same in a long screenshot.
     line = TextLine("我的额度", 1.0, Box(0, 5, 100, bottom_px))
-    page = Reading(width_px=500, height_px=1000, lines=(line,))
-    assert lines_below_status_bar(page) == [line] * on_page
+    for width_px, height_px in ((500, 1000), (500, 4000), (1000, 500)):
+        page = Reading(width_px=width_px, height_px=height_px, lines=(line,))
+        assert lines_below_status_bar(page) == [line] * on_page

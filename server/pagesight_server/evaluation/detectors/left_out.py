@@ -48,7 +48,7 @@ def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftO
     pseudo_unknown: tuple[float, ...] = ()
     if len(counts) > 1:
         pseudo_unknown = _scores(kind, embeddings, labels, label_folds.values())
-    return LeftOutScores(own=own, pseudo_unknown=pseudo_unknown, leads=())
+    return LeftOutScores(own=own, pseudo_unknown=pseudo_unknown, looks=(), leads=())
 
 
 def _scores(

@@ -11,21 +11,18 @@ from pagesight_server.recognition.scorers.scorer import ScoredQuery
 
 
 class AllText:
-    """The RapidFuzz ratio of all lines: the published measure, on matching keys.
-
-    Args:
-        weight: Share of it in the score.
-    """
+    """The RapidFuzz ratio of all lines: the published measure, on normalised text."""
 
     name: ClassVar[TermName] = "all_text"
 
-    def __init__(self, weight: float) -> None:
-        self._weight = weight
-
     def term(self, query: ScoredQuery, candidate: Candidate) -> Term:
         """The ratio with the candidate's picture, times its weight."""
-        score = self._weight * query.ratios[candidate.row]
-        return Term(self.name, score, score)
+        ratio = query.ratios[candidate.row]
+        return Term(
+            self.name,
+            query.accepting(candidate.label).all_text * ratio,
+            query.ranking(candidate.label).all_text * ratio,
+        )
 
 
 def text_ratio(text: str, other: str) -> float:

@@ -9,18 +9,14 @@ from pagesight_server.recognition.scorers.scorer import ScoredQuery
 
 
 class Looks:
-    """The cosine of query and picture, whitened where there is enough to learn that from.
-
-    Args:
-        weight: Share of looks in the score.
-    """
+    """The cosine of query and picture, whitened where there is enough to learn that from."""
 
     name: ClassVar[TermName] = "looks"
 
-    def __init__(self, weight: float) -> None:
-        self._weight = weight
-
     def term(self, query: ScoredQuery, candidate: Candidate) -> Term:
         """Looks times their weight."""
-        score = self._weight * candidate.visual
-        return Term(self.name, score, score)
+        return Term(
+            self.name,
+            query.accepting(candidate.label).looks * candidate.visual,
+            query.ranking(candidate.label).looks * candidate.visual,
+        )

@@ -13,13 +13,11 @@ class PageText:
 
     Args:
         name: Which share.
-        weight: Share of it in the score.
         place: Place of each label in the arrays of `TextEvidence`.
     """
 
-    def __init__(self, name: PageTextTerm, weight: float, place: Mapping[str, int]) -> None:
+    def __init__(self, name: PageTextTerm, place: Mapping[str, int]) -> None:
         self.name: PageTextTerm = name
-        self._weight = weight
         self._place = place
 
     def term(self, query: ScoredQuery, candidate: Candidate) -> Term:
@@ -30,5 +28,9 @@ class PageText:
             "discriminative_text": evidence.discriminative,
             "explained_text": evidence.explained,
         }[self.name]
-        score = self._weight * float(shares[self._place[candidate.label]])
-        return Term(self.name, score, score)
+        share = float(shares[self._place[candidate.label]])
+        return Term(
+            self.name,
+            query.accepting(candidate.label).page_text * share,
+            query.ranking(candidate.label).page_text * share,
+        )
