@@ -33,7 +33,9 @@ SUFFIXES = frozenset(
 _OTHER_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 """A suffix that names a kind of file. `Screenshot_2026.01.31-12` has none, whatever dots it has."""
 
-_HEIF_BRANDS = frozenset({b"heic", b"heix", b"mif1", b"msf1", b"avif"})
+_HEIF_BRANDS = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
+)
 """Of ISO/IEC 23008-12, which HEIC and AVIF share."""
 
 _HEAD_BYTES = 12
@@ -161,7 +163,9 @@ def _begins_like_a_picture(path: Path) -> bool:
     except OSError:
         return False
     return (
-        head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*"))
+        head.startswith(
+            (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*", b"II+\0")
+        )
         or (head[:4], head[8:]) == (b"RIFF", b"WEBP")
         or (head[4:8] == b"ftyp" and head[8:] in _HEIF_BRANDS)
     )
