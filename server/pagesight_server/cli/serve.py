@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from typing import Annotated
 
 import typer
@@ -103,7 +104,6 @@ async def _serve_from(
     config = models.config
     audit = Audit(store)
     registry = models.registry(store)
-    await registry.refresh()
     server = config.server
     limits = CallerLimits(config.security)
     pipeline = models.pipeline(registry.get, remember=server.remember)
@@ -118,6 +118,11 @@ async def _serve_from(
     for signal_name, where in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if where:
             log.info("%s: %s", signal_name, ", ".join(where))
+
+    async def load() -> None:
+        start_s = time.monotonic()
+        await registry.load()
+        log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
 
     def ready(port: int) -> None:
         if as_json:
@@ -159,6 +164,7 @@ async def _serve_from(
                 LimitGalleryCalls(limits),
             ],
             credentials=edge.credentials,
+            load=load,
         )
     finally:
         for task in following:
