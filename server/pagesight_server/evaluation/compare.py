@@ -87,23 +87,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
+class Entry:
     """A row that has not been measured yet."""
 
     name: str
     family: str
     what: str
-    measure: Callable[[], _Scored]
+    measure: Callable[[], Scored]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
+class Scored:
+    """What one way makes of each observation."""
+
     scores: Sequence[float]
     """Of the observations, in their order."""
     labels: Sequence[str] | None
-    left_out: LeftOutScores
-    served: float | None = None
-    """The threshold that it places itself."""
+    """The page ranked first for each; None for a detector."""
+    left_out: Callable[[], LeftOutScores]
+    """What left-out gallery pictures score; computed when asked for."""
+    threshold: float | None = None
+    """The threshold that the method's own rule places; None for a detector, which has none."""
+    cpu_s: float | None = None
+    """CPU seconds of this process for all decisions; None where none was made."""
 
 
 def compare(
@@ -126,12 +132,12 @@ def compare(
     Raises:
         SetupError: a detector needs an extra that is not installed.
     """
-    entries = list(_entries(snapshot, observations, epsilon, kinds))
+    table = entries(snapshot, observations, epsilon=epsilon, kinds=kinds)
     rows = []
-    for done, entry in enumerate(entries):
-        progress(done, len(entries))
+    for done, entry in enumerate(table):
+        progress(done, len(table))
         rows.append(_row(entry, snapshot, observations, epsilon))
-    progress(len(entries), len(entries))
+    progress(len(table), len(table))
     truths = [o.truth for o in observations]
     return Comparison(
         epsilon=epsilon,
@@ -141,12 +147,27 @@ def compare(
     )
 
 
-def _entries(
-    snapshot: Snapshot, observations: Sequence[Observation], epsilon: float, kinds: Sequence[Kind]
-) -> list[_Entry]:
+def entries(
+    snapshot: Snapshot,
+    observations: Sequence[Observation],
+    *,
+    epsilon: float,
+    kinds: Sequence[Kind] = KINDS,
+    alphas: Sequence[float] = ALPHAS,
+) -> list[Entry]:
+    """Every row of the table, none of them measured yet.
+
+    Args:
+        snapshot: The gallery.
+        observations: Test images that could be read, of known and unknown pages.
+        epsilon: Share of known pages that may be rejected.
+        kinds: The detectors.
+        alphas: Weights of the picture that the seed method is also tried with.
+    """
+
     def method(
         name: MethodName, make: Callable[[], Method], *, ocr: bool = True
-    ) -> Callable[[], _Scored]:
+    ) -> Callable[[], Scored]:
         return lambda: _by_method(name, make(), snapshot, observations, epsilon, ocr=ocr)
 
     def without(evidence: LeftOut) -> Callable[[], Method]:
@@ -157,20 +178,20 @@ def _entries(
 
     examples = any(is_reserved(picture.label) for picture in snapshot.pictures)
     return [
-        _Entry(
+        Entry(
             name="pagesight",
             family="pagesight",
             what="the default",
             measure=method("pagesight", lambda: PagesightMethod(snapshot)),
         ),
-        _Entry(
+        Entry(
             name="without OCR",
             family="ablation",
             what="pictures alone",
             measure=method("pagesight", lambda: PagesightMethod(snapshot), ocr=False),
         ),
         *(
-            _Entry(
+            Entry(
                 name=f"without {evidence}",
                 family="ablation",
                 what=f"less {what}",
@@ -179,23 +200,23 @@ def _entries(
             for evidence, what in PagesightMethod.EVIDENCE.items()
             if evidence != "unknown_example" or examples
         ),
-        _Entry(
+        Entry(
             name="seed",
             family="seed",
             what="the published method, 0.6 picture and 0.4 text",
             measure=method("seed", lambda: SeedMethod(snapshot)),
         ),
         *(
-            _Entry(
+            Entry(
                 name=f"seed, alpha {alpha:g}",
                 family="seed",
                 what=f"{alpha:g} picture and {1 - alpha:g} text",
                 measure=method("seed", seed(alpha)),
             )
-            for alpha in ALPHAS
+            for alpha in alphas
         ),
         *(
-            _Entry(
+            Entry(
                 name=kind.name,
                 family="detector",
                 what=kind.what,
@@ -214,11 +235,11 @@ def _by_method(
     epsilon: float,
     *,
     ocr: bool,
-) -> _Scored:
+) -> Scored:
     calibration = calibrate(name, snapshot, method, epsilon)
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
-    left_out_pictures = left_out_scores(method, snapshot, rows, with_text=ocr)
     decisions = []
+    start_s = time.process_time()
     for observation in observations:
         query = Query(
             embedding=observation.query.embedding,
@@ -226,29 +247,33 @@ def _by_method(
         )
         candidates: tuple[Candidate, ...] = method.weigh(query, method.search(query.embedding))
         decisions.append(decide(candidates, calibration, with_text=query.reading is not None))
-    return _Scored(
+    cpu_s = time.process_time() - start_s
+    return Scored(
         scores=[decision.score for decision in decisions],
         labels=[decision.closest_label for decision in decisions],
-        left_out=left_out_pictures,
-        served=calibration.threshold(with_text=ocr) if name == "pagesight" else None,
+        left_out=lambda: left_out_scores(method, snapshot, rows, with_text=ocr),
+        threshold=calibration.threshold(with_text=ocr),
+        cpu_s=cpu_s,
     )
 
 
-def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observation]) -> _Scored:
+def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observation]) -> Scored:
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
     embeddings = snapshot.embeddings[rows]
     labels = [snapshot.pictures[row].label for row in rows]
-    scores_left_out = left_out(kind, embeddings, labels)
     queries = np.stack([observation.query.embedding for observation in observations])
     scores = kind.fit(embeddings, labels).score(queries)
-    return _Scored(scores=scores.tolist(), labels=None, left_out=scores_left_out)
+    return Scored(
+        scores=scores.tolist(), labels=None, left_out=lambda: left_out(kind, embeddings, labels)
+    )
 
 
 def _row(
-    entry: _Entry, snapshot: Snapshot, observations: Sequence[Observation], epsilon: float
+    entry: Entry, snapshot: Snapshot, observations: Sequence[Observation], epsilon: float
 ) -> Row:
     start = time.perf_counter()
     scored = entry.measure()
+    left_out_pictures = scored.left_out()
     seconds = time.perf_counter() - start
     truths = [observation.truth for observation in observations]
     pairs = list(zip(truths, scored.scores, strict=True))
@@ -258,10 +283,11 @@ def _row(
     if scored.labels is not None and known:
         right = sum(t == label for t, label in zip(truths, scored.labels, strict=True)) / len(known)
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
-    between = scored.served
-    own = scored.left_out.own
-    if between is None and scored.left_out.pseudo_unknown:
-        between = place_threshold(scored.left_out, epsilon, pictures=list(counts.values()))
+    own = left_out_pictures.own
+    # The published method serves its own rule, the other column; here it is judged by ours.
+    between = scored.threshold if entry.family in ("pagesight", "ablation") else None
+    if between is None and left_out_pictures.pseudo_unknown:
+        between = place_threshold(left_out_pictures, epsilon, pictures=list(counts.values()))
     return Row(
         name=entry.name,
         family=entry.family,
