@@ -37,6 +37,7 @@ from tests.bench.recognition.tables import (
     rule_table,
     sensitivity_table,
     splits_table,
+    terms_table,
 )
 
 OUT = Path("bench")
@@ -73,7 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results.append(judge(one, epsilon=options.epsilon))
         saved["sets"] = [result.to_json() for result in results]
         _keep(options.json, saved)
-        print(methods_table(results, before), rule_table(results), sep="\n\n")
+        print(methods_table(results, before), terms_table(results), sep="\n\n")
+        print("", rule_table(results), sep="\n")
         if split := splits_table(results):
             print("", split, sep="\n")
         if before is not None:

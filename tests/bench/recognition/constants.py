@@ -120,14 +120,12 @@ class Constant:
                 setattr(holder, name, replacement)
             for function, argument in defaults:
                 function.__kwdefaults__ = {**function.__kwdefaults__, argument: replacement}
-            _forget()
             yield
         finally:
             for holder, name in places:
                 setattr(holder, name, stored)
             for function, argument in defaults:
                 function.__kwdefaults__ = {**function.__kwdefaults__, argument: stored}
-            _forget()
 
 
 def _all(module: str, *names: str, share: bool = False) -> tuple[Constant, ...]:
@@ -301,12 +299,3 @@ def _defaults(constant: Constant) -> Iterator[tuple[Any, str]]:
                 ):
                     if isinstance(default, ast.Name) and default.id == constant.name:
                         yield getattr(holder, node.name), argument.arg
-
-
-def _forget() -> None:
-    """Empties the memories of functions whose results a constant may change."""
-    for title, module in list(sys.modules.items()):
-        if title.startswith(PACKAGE):
-            for value in list(vars(module).values()):
-                if callable(getattr(value, "cache_clear", None)):
-                    value.cache_clear()

@@ -171,27 +171,34 @@ class Reader:
             pipeline = self._pipeline(cache)
             snapshot, unreadable = await self._gallery(pipeline, folder / "gallery")
             splits = read_provenance(folder / PROVENANCE)
-            tests = []
-            for path, truth in collect(folder / "test"):
-                try:
-                    data = read_file(folder / "test" / path, DEFAULT_LIMITS)
-                    features = await pipeline.extract_features(data)
-                except ImageError:
-                    unreadable.append(f"test/{path}")
-                    continue
-                tests.append(
-                    TestScreenshot(
-                        path=path,
-                        image_id=hashlib.sha256(data).hexdigest(),
-                        truth=truth,
-                        query=Query(embedding=features.embedding, reading=features.reading),
-                        split=() if is_reserved(truth) else splits.get(f"test/{path}", ()),
-                    )
+            places = asyncio.Semaphore(self.config.ocr_threads)
+
+            async def read(path: str, truth: str) -> TestScreenshot | str:
+                async with places:
+                    try:
+                        data = await asyncio.to_thread(
+                            read_file, folder / "test" / path, DEFAULT_LIMITS
+                        )
+                        features = await pipeline.extract_features(data)
+                    except ImageError:
+                        return f"test/{path}"
+                return TestScreenshot(
+                    path=path,
+                    image_id=hashlib.sha256(data).hexdigest(),
+                    truth=truth,
+                    query=Query(embedding=features.embedding, reading=features.reading),
+                    split=() if is_reserved(truth) else splits.get(f"test/{path}", ()),
                 )
+
+            images = collect(folder / "test")
+            tests = await asyncio.gather(*(read(path, truth) for path, truth in images))
         finally:
             cache.close()
         return ScreenSet(
-            name=name, snapshot=snapshot, tests=tuple(tests), unreadable=tuple(unreadable)
+            name=name,
+            snapshot=snapshot,
+            tests=tuple(test for test in tests if isinstance(test, TestScreenshot)),
+            unreadable=(*unreadable, *(test for test in tests if isinstance(test, str))),
         )
 
     async def _gallery(self, pipeline: Pipeline, folder: Path) -> tuple[Snapshot, list[str]]:
@@ -211,6 +218,7 @@ class Reader:
                 gallery=DEFAULT_GALLERY,
                 author="bench",
                 limits=DEFAULT_LIMITS,
+                concurrency=self.config.ocr_threads,
             )
             return store.snapshot(), [f"gallery/{source}" for source, _ in report.skipped]
 

@@ -15,8 +15,15 @@ from tests.bench.recognition.results import SetResult
 LAST_RELEASE = "last release"
 NOTHING = "-"
 
-COMPARED = ("micro_f1", "auroc", "false_rejection", "rejected", "rejected_in_hindsight")
-"""The figures of which `differences` says how they moved."""
+TITLES = {
+    "micro_f1": "micro-F1",
+    "auroc": "AUROC",
+    "false_rejection": "false rejection",
+    "rejected": "unknown rejected",
+    "rejected_in_hindsight": "rejected at 8 % false rejection",
+}
+COMPARED = tuple(TITLES)
+"""The figures of which tables say how they moved."""
 
 
 def methods_table(results: Sequence[SetResult], before: Mapping[str, Any] | None = None) -> str:
@@ -52,6 +59,25 @@ def methods_table(results: Sequence[SetResult], before: Mapping[str, Any] | None
         rows,
         left=2,
     )
+
+
+def terms_table(results: Sequence[SetResult]) -> str:
+    """What leaving out each term changes: figures without it less ours, over all sets.
+
+    Args:
+        results: Of this run.
+    """
+    changes: defaultdict[str, list[list[float]]] = defaultdict(list)
+    for result in results:
+        ours = result.row(OURS)
+        for row in result.rows:
+            if ours is not None and row.method.startswith("without "):
+                changes[row.method].append(_changes(row.figures, ours.figures))
+    rows = [
+        [method, *(_range(list(of_figure)) for of_figure in zip(*of_sets, strict=True))]
+        for method, of_sets in changes.items()
+    ]
+    return table(["method", *(TITLES[name] for name in COMPARED)], rows, left=1)
 
 
 def splits_table(results: Sequence[SetResult]) -> str:
@@ -108,13 +134,9 @@ def differences_table(results: Sequence[SetResult], before: Mapping[str, Any]) -
             if (old := earlier.get((result.name, row.method))) is None:
                 continue
             then = figures_of(old["figures"])
-            cells = []
-            for name in COMPARED:
-                now_rate, then_rate = getattr(row.figures, name), getattr(then, name)
-                moved = now_rate and then_rate and now_rate.value - then_rate.value
-                cells.append(NOTHING if moved is None else f"{moved:+.3f}")
-            rows.append([result.name, row.method, *cells])
-    return table(["set", "method", *COMPARED], rows, left=2)
+            moved = _changes(row.figures, then)
+            rows.append([result.name, row.method, *(f"{change:+.3f}" for change in moved)])
+    return table(["set", "method", *(TITLES[name] for name in COMPARED)], rows, left=2)
 
 
 def curve_table(points: Sequence[Point]) -> str:
@@ -231,6 +253,12 @@ def figures_of(saved: Mapping[str, Any]) -> Figures:
         rejected_by_kind={kind: (n, of) for kind, (n, of) in saved["rejected_by_kind"].items()},
         rejected_in_hindsight=rate("rejected_in_hindsight"),
     )
+
+
+def _changes(figures: Figures, before: Figures) -> list[float]:
+    """Each of `COMPARED` less what it was; 0 where either has nothing to count."""
+    rates = [(getattr(figures, name), getattr(before, name)) for name in COMPARED]
+    return [now.value - then.value if now and then else 0.0 for now, then in rates]
 
 
 def _figures(figures: Figures) -> list[str]:
