@@ -1,6 +1,6 @@
 """What each method answers on a set: ours, ours less each kind of evidence, the published one.
 
-    ScreenSet ──evaluation.compare.entries──> threshold, scores, labels ──> MethodAnswers
+    ScreenSet ──evaluation.compare.experiments──> threshold, scores, labels ──> MethodAnswers
 
 The published method keeps its own rule for the threshold, the epsilon quantile of what left-out
 pictures score; so do all others keep theirs.
@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from pagesight_server.evaluation import Prediction
-from pagesight_server.evaluation.compare import Entry, entries
+from pagesight_server.evaluation.compare import Experiment, experiments
 from pagesight_server.gallery.snapshot import OTHER
 from tests.bench.recognition.sets import ScreenSet
 
@@ -30,14 +30,14 @@ class MethodAnswers:
     """CPU milliseconds of search, evidence and decision for a screenshot that is seen and read."""
 
 
-def methods(screen_set: ScreenSet, *, epsilon: float) -> list[Entry]:
+def methods(screen_set: ScreenSet, *, epsilon: float) -> list[Experiment]:
     """The methods of the table, none of them run yet.
 
     Args:
         screen_set: The set.
         epsilon: Share of known pages that may be rejected.
     """
-    return entries(
+    return experiments(
         screen_set.snapshot, screen_set.observations, epsilon=epsilon, kinds=(), alphas=()
     )
 
@@ -53,19 +53,19 @@ def answers(
         names: The methods; None for all of the table.
     """
     return [
-        _answers(entry, screen_set)
-        for entry in methods(screen_set, epsilon=epsilon)
-        if names is None or entry.name in names
+        _answers(experiment, screen_set)
+        for experiment in methods(screen_set, epsilon=epsilon)
+        if names is None or experiment.name in names
     ]
 
 
-def _answers(entry: Entry, screen_set: ScreenSet) -> MethodAnswers:
-    scored = entry.measure()
+def _answers(experiment: Experiment, screen_set: ScreenSet) -> MethodAnswers:
+    scored = experiment.measure()
     if scored.labels is None or scored.threshold is None or scored.cpu_s is None:
-        raise AssertionError(f"{entry.name} answers no page")
+        raise AssertionError(f"{experiment.name} answers no page")
     threshold = float(scored.threshold)
     return MethodAnswers(
-        method=entry.name,
+        method=experiment.name,
         predictions=tuple(
             Prediction(
                 path=test.path,
