@@ -21,7 +21,7 @@ from pathlib import Path
 from tests.samples import variation
 from tests.samples.brands import brand_of
 from tests.samples.catalog import DEMO_LABELS, LABELS, outputs
-from tests.samples.drawing import OTHER_KINDS, known_page, take_other
+from tests.samples.drawing import OTHER_KINDS, Version, known_page, take_other
 from tests.samples.fonts import font_path
 from tests.samples.screen import take
 
@@ -49,11 +49,11 @@ class Picture:
         return self.folder.rpartition("/")[2]
 
     @property
-    def version(self) -> str:
-        """Whether a known page is of the gallery's version of its app: "same" or "newer"."""
+    def version(self) -> Version:
+        """The version of its app that a known page shows."""
         turn = self.number + zlib.crc32(self.label.encode())
         newer = self.folder.startswith("test/") and turn % NEW_VERSION_EVERY == 0
-        return "newer" if newer else "same"
+        return "new" if newer else "old"
 
 
 def render(picture: Picture) -> tuple[str, bytes]:
@@ -68,8 +68,7 @@ def render(picture: Picture) -> tuple[str, bytes]:
             picture.label, seed, shot, picture.labels, number=picture.number, overlay=over
         )
     else:
-        version = "new" if picture.version == "newer" else "old"
-        page = known_page(picture.label, seed, version=version)
+        page = known_page(picture.label, seed, version=picture.version)
         image = take(page, shot, over)
     content, ending = variation.encode(image, rng)
     return hashlib.sha256(content).hexdigest()[:16] + ending, content
@@ -146,7 +145,8 @@ def write_dataset(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
         if picture.folder.startswith("test/") and picture.label not in OTHER_KINDS:
-            rows.append(f"{picture.folder}/{name}\t{picture.version}")
+            version = "newer" if picture.version == "new" else "same"
+            rows.append(f"{picture.folder}/{name}\t{version}")
         if progress is not None:
             progress(number, len(wanted))
     (out / "PROVENANCE.tsv").write_text("\n".join([*rows, ""]), encoding="utf-8")
