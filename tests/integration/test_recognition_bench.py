@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from pagesight_server.config import read_config
-from pagesight_server.recognition.calibration import EPSILON
-from tests.bench.recognition.methods import OURS, PUBLISHED, answers
-from tests.bench.recognition.results import rule
-from tests.bench.recognition.sets import Drawing, ScreenSet, TestScreenshot, open_reader, variants
+from tests.bench import bench_recognition
+from tests.bench.recognition.methods import OURS, PUBLISHED
+from tests.bench.recognition.sets import Drawing
+from tests.bench.recognition.tables import LAST_RELEASE
 from tests.samples.catalog import DEMO_LABELS
-
-pytestmark = pytest.mark.heavy
 
 DRAWING = Drawing(seed=1, gallery=3, test=2, other=1, labels=DEMO_LABELS)
 
-
-async def read(bundles: Path, folder: Path, features: Path) -> ScreenSet:
-    async with open_reader(read_config(None, {"bundles": bundles}), features) as reader:
-        screen_set = await reader.read(DRAWING.name, folder)
-    assert screen_set.unreadable == ()
-    return screen_set
+FEATURES = Path("bench/features/drawn.jsonl")
 
 
-def features_kept(folder: Path) -> int:
-    return (folder / "drawn-1.jsonl").read_bytes().count(b"\n")
-
-
-def texts(test: TestScreenshot) -> list[str]:
-    assert test.query.reading is not None
-    return [line.text for line in test.query.reading.lines]
-
-
-async def test_on_a_small_drawn_set_ours_is_no_worse_than_the_published_method(
-    bundles: Path, tmp_path: Path
+@pytest.mark.heavy
+def test_on_a_small_drawn_set_ours_is_no_worse_than_the_published_method(
+    bundles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = DRAWING.draw(tmp_path)
-    screen_set = await read(bundles, folder, tmp_path)
-    assert len(screen_set.snapshot.pictures) == 3 * len(DEMO_LABELS)
-    for one in variants(screen_set, without_brands=True):
-        by_name = {a.method: a for a in answers(one, epsilon=EPSILON, names=(OURS, PUBLISHED))}
-        made = rule(by_name[OURS].predictions, by_name[PUBLISHED].predictions)
-        assert made is not None
-        assert made.micro_f1 >= made.published_micro_f1, one.name
-        assert made.false_rejection <= made.published_false_rejection, one.name
+    monkeypatch.chdir(tmp_path)
+    command = [f"drawn={folder}", "--without-brands", "--bundles", str(bundles)]
+    assert bench_recognition.main(command) == 0
+    first = json.loads(Path("bench/recognition.json").read_text("utf-8"))
+    assert [of_set["name"] for of_set in first["sets"]] == ["drawn", "drawn, no brands"]
+    for of_set in first["sets"]:
+        assert (of_set["labels"], of_set["pictures"], of_set["unreadable"]) == (6, 18, 0)
+        rule = of_set["rule"]
+        assert rule["micro_f1"] >= rule["published_micro_f1"], of_set["name"]
+        assert rule["false_rejection"] <= rule["published_false_rejection"], of_set["name"]
+        assert {split["kind"] for split in of_set["splits"]} == {"version newer", "version same"}
+    assert LAST_RELEASE not in capsys.readouterr().out
 
-    # A second run takes the features of the first, of gallery and test alike.
-    kept = features_kept(tmp_path)
-    again = await read(bundles, folder, tmp_path)
-    assert features_kept(tmp_path) == kept == len(screen_set.snapshot.pictures) + len(again.tests)
-    assert [texts(test) for test in again.tests] == [texts(test) for test in screen_set.tests]
+    # A second run takes the features of the first, and answers alike.
+    kept = FEATURES.read_bytes()
+    assert kept.count(b"\n") == 18 + 2 * 6 + 4
+    Path("bench/recognition.json").rename("before.json")
+    assert bench_recognition.main([*command, "--against", "before.json", "--curve"]) == 0
+    assert FEATURES.read_bytes() == kept
+    again = json.loads(Path("bench/recognition.json").read_text("utf-8"))
+    assert [of_set["rule"] for of_set in again["sets"]] == [s["rule"] for s in first["sets"]]
+    assert {point["method"] for point in again["curve"]} == {OURS, PUBLISHED}
+    assert f"| drawn | {LAST_RELEASE} |" in capsys.readouterr().out
+
+
+def test_a_folder_that_is_no_set_is_an_error_in_one_line(
+    bundles: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert bench_recognition.main([str(tmp_path), "--bundles", str(bundles)]) == 1
+    error = capsys.readouterr().err
+    assert "bench-recognition: " in error
+    assert f"{tmp_path / 'gallery'} is not a folder" in error
