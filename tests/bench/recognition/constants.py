@@ -46,6 +46,8 @@ class Constant:
     share: bool = False
     """Whether it lies between 0 and 1 and twice of it may not: then its odds are halved and
     doubled."""
+    also: tuple[float, ...] = ()
+    """Values to try besides half and twice."""
     imported_as: str = ""
     """Another name under which a module imports it."""
 
@@ -85,8 +87,11 @@ class Constant:
                 return " ".join(str(ast.literal_eval(following.value)).split())
         raise LookupError(f"{self.title} has no docstring")
 
-    def tries(self) -> tuple[float, float]:
-        """Half of it and twice of it."""
+    def tries(self) -> tuple[float, ...]:
+        """Half of it, twice of it, and what else is to be tried."""
+        return *self._half_and_twice(), *self.also
+
+    def _half_and_twice(self) -> tuple[float, float]:
         value = self.value
         if self.share:
             odds = value / (1 - value)
@@ -136,7 +141,10 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant(module="recognition.balance", name="PRIOR", element=0),
     *_all("recognition.balance", "PRECISION", "LEAST"),
     Constant(module="recognition.balance", name="MIN_PICTURES", imported_as="MIN_FITTED"),
-    *_all("recognition.calibration", "RICH_QUANTILE", "SPARSE_QUANTILE", share=True),
+    *_all("recognition.calibration", "RICH_QUANTILE", share=True),
+    Constant(
+        module="recognition.calibration", name="SPARSE_QUANTILE", share=True, also=(0.5, 0.7, 0.8)
+    ),
     *_all("recognition.calibration", "OWN_REJECTED", "GUARANTEE_PICTURES"),
     *_all("recognition.scorers.scorer", "LOOKS_SHARE", "MAX_TRUST", share=True),
     *_all("recognition.scorers.scorer", "VISUAL_WEIGHT", "AGREEMENT_FLOOR", "TRUST_PER_AGREEMENT"),

@@ -141,6 +141,7 @@ def differences_table(results: Sequence[SetResult], before: Mapping[str, Any]) -
 
 def curve_table(points: Sequence[Point]) -> str:
     """How many pictures a page needs."""
+    order = {name: i for i, name in enumerate(dict.fromkeys(p.set_name for p in points))}
     rows = [
         [
             point.set_name,
@@ -154,7 +155,7 @@ def curve_table(points: Sequence[Point]) -> str:
             _percent(point.rejected),
             _percent(point.rejected_in_hindsight),
         ]
-        for point in sorted(points, key=lambda p: (p.set_name, p.method, p.size))
+        for point in sorted(points, key=lambda p: (order[p.set_name], p.method, p.size))
     ]
     head = [
         "set",
