@@ -190,6 +190,7 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
         "recognition.decision": ("EXPECTED_NATS", "REVIEW_ABOVE"),
         "recognition.evidence": ("MAX_DIFFERENCES",),
         "recognition.explanation": ("MAX_PICTURES", "NAMED", "WORTH_TELLING"),
+        "text.legibility": ("SURE", "MIN_LINES", "POOR_SHARE"),
         "text.matching": ("LINE_MATCH",),
     },
     ASKED: {
