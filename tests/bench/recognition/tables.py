@@ -82,20 +82,25 @@ def terms_table(results: Sequence[SetResult]) -> str:
 
 def splits_table(results: Sequence[SetResult]) -> str:
     """Known screenshots by version and language; empty where no set says of which they are."""
-    rows = [
-        [
-            result.name,
-            split.kind,
-            split.method,
-            str(split.known),
-            _fraction(split.micro_f1),
-            _percent(split.false_rejection),
-        ]
-        for result in results
-        for split in sorted(result.splits, key=lambda split: split.kind)
-    ]
-    head = ["set", "known screenshots", "method", "known", "micro-F1", "false rejection, %"]
-    return table(head, rows, left=3) if rows else ""
+    rows = []
+    for result in results:
+        of_method = {(split.kind, split.method): split for split in result.splits}
+        for kind in dict.fromkeys(split.kind for split in result.splits):
+            ours, published = of_method[kind, OURS], of_method[kind, PUBLISHED]
+            rows.append(
+                [
+                    result.name,
+                    kind,
+                    str(ours.known),
+                    _fraction(ours.micro_f1),
+                    _fraction(published.micro_f1),
+                    _percent(ours.false_rejection),
+                    _percent(published.false_rejection),
+                ]
+            )
+    head = ["set", "known screenshots", "known"]
+    head += ["micro-F1", f"`{PUBLISHED}`", "false rejection, %", f"`{PUBLISHED}`"]
+    return table(head, rows, left=2) if rows else ""
 
 
 def rule_table(results: Sequence[SetResult]) -> str:
@@ -140,36 +145,33 @@ def differences_table(results: Sequence[SetResult], before: Mapping[str, Any]) -
 
 
 def curve_table(points: Sequence[Point]) -> str:
-    """How many pictures a page needs."""
-    order = {name: i for i, name in enumerate(dict.fromkeys(p.set_name for p in points))}
-    rows = [
-        [
-            point.set_name,
-            point.method,
-            str(point.size),
-            f"{point.pictures:.1f}",
-            f"{point.known} + {point.unknown}",
-            _fraction(point.micro_f1),
-            _fraction(point.auroc),
-            _percent(point.false_rejection),
-            _percent(point.rejected),
-            _percent(point.rejected_in_hindsight),
-        ]
-        for point in sorted(points, key=lambda p: (order[p.set_name], p.method, p.size))
-    ]
-    head = [
-        "set",
-        "method",
-        "at most",
-        "pictures a page",
-        "tested",
-        "micro-F1",
-        "AUROC",
-        "false rejection, %",
-        "unknown rejected, %",
-        "at 8 %, %",
-    ]
-    return table(head, rows, left=2)
+    """How many pictures a page needs, by ours and by the published method."""
+    published = {(p.set_name, p.size): p for p in points if p.method == PUBLISHED}
+    rows = []
+    for ours in points:
+        if ours.method == PUBLISHED:
+            continue
+        theirs = published[ours.set_name, ours.size]
+        rows.append(
+            [
+                ours.set_name,
+                str(ours.size),
+                f"{ours.pictures:.1f}",
+                f"{ours.known} + {ours.unknown}",
+                _fraction(ours.micro_f1),
+                _fraction(theirs.micro_f1),
+                _fraction(ours.auroc),
+                _fraction(theirs.auroc),
+                _percent(ours.false_rejection),
+                _percent(theirs.false_rejection),
+                _percent(ours.rejected),
+                _percent(theirs.rejected),
+            ]
+        )
+    head = ["set", "at most", "pictures a page", "tested"]
+    for title in ("micro-F1", "AUROC", "false rejection, %", "unknown rejected, %"):
+        head += [title, f"`{PUBLISHED}`"]
+    return table(head, rows, left=1)
 
 
 def sensitivity_table(effects: Sequence[Effect], constants: Sequence[Constant]) -> str:
