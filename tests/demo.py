@@ -1,9 +1,10 @@
-"""`make demo`: the main job on real pictures, with nothing faked. Run in the repository root.
+"""`make demo`: index, serve and classify generated screenshots. Run in the repository root.
 
     draw screenshots -> pagesight-server index -> pagesight-server serve
                                  -> stream them through the client -> table, demo/report.html
 
-Every step is a command that a user would type; it is printed before it runs.
+Server and models are the real ones. Every command is printed before it runs, as a user would type
+it.
 """
 
 from __future__ import annotations
@@ -32,13 +33,12 @@ DEMO = Path("demo")
 SCREENS, STORE, REPORT = DEMO / "screens", DEMO / "gallery.db", DEMO / "report.html"
 BUNDLES = Path("bundles")
 BIN = Path(sys.executable).parent
-STOP_SECONDS = 60
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
 
 
 def main() -> int:
-    """Runs the demo; 0 when every screenshot got an answer."""
+    """Runs the demo; returns 0 when every screenshot was answered."""
     if DEMO.exists():
         shutil.rmtree(DEMO)
     out.print("[bold]1  drawing sample screenshots[/] of finance apps that look much alike")
@@ -47,7 +47,7 @@ def main() -> int:
     _run("pagesight-server", "index", SCREENS / "gallery", "--store", STORE)
     out.print("[bold]3  serving[/] and streaming other screenshots through the client")
     with _served() as address:
-        rows = _ask(address)
+        rows = _classify(address)
     _print(rows)
     REPORT.write_text(
         answers_report(
@@ -80,7 +80,8 @@ def _served() -> AbstractContextManager[str]:
     return served(command, DEMO / "server.log")
 
 
-def _ask(address: str) -> list[AnswerRow]:
+def _classify(address: str) -> list[AnswerRow]:
+    """Classifies all test screenshots over one stream."""
     paths = sorted((SCREENS / "test").glob("*/*"))
     gallery = {
         hashlib.sha256(path.read_bytes()).hexdigest(): path

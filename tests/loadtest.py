@@ -1,15 +1,15 @@
-"""`make loadtest`: what a real server on this machine answers under load, in two minutes at most.
+"""`make loadtest`: load test of a real server on this machine, in two minutes at most.
 
     draw screenshots -> pagesight-server index -> pagesight-server serve
-                            -> every screenshot once, so that their text is known
-                            -> a short closed loop: how much it can do
-                            -> new screenshots one by one: how long one takes alone
-                            -> Poisson arrivals at half of that -> loadtest/report.{json,html}
-                               its targets: multiples of what one takes alone
+                            -> each screenshot once, to warm up the cache of text lines
+                            -> a short closed loop: capacity
+                            -> new screenshots one by one: latency of an unloaded server
+                            -> Poisson arrivals at half of the capacity -> loadtest/report.*
+                               with targets that are multiples of the unloaded latency
 
-ARGS are those of `pagesight load` and win over the defaults. Exit code 0: every target is met;
-3: one is missed; 130, 143: broken off by SIGINT or SIGTERM, and the report is of what was
-measured so far; 1: something failed. Run in the repository root.
+ARGS are options of `pagesight load`, and take precedence over the defaults. Exit codes: 0, every
+target is met; 3, one is missed; 130 and 143, interrupted by SIGINT or SIGTERM, with a report of
+what was measured so far; 1, an error. Run in the repository root.
 """
 
 from __future__ import annotations
@@ -38,49 +38,60 @@ SCREENS, STORE = LOADTEST / "screens", LOADTEST / "gallery.db"
 BIN = Path(sys.executable).parent
 
 LOAD = 0.5
-"""Share of what the closed loop reached: below it two shared cores keep up with bursts."""
+"""Offered rate as a share of the capacity, at which two shared cores keep up with bursts."""
 REPEAT = 0.75
-"""Of bytes that the server remembers: enough of them that two cores answer a few hundred
-screenshots in the time. One in four is new, and those are p90 and p99."""
+"""Share of messages that hit the server's cache, so that two cores answer a few hundred in the time
+of the test. One in four is new, and those determine p90 and p99."""
 PROMISED = {"p90": 5.0, "p99": 8.0}
-"""Times the median of a new screenshot alone, at half load.
+"""Targets at half load, as multiples of the unloaded server's median latency of a new screenshot.
 
-What a server promises that works on one new screenshot after the other, each for as long as it
-takes alone: by chance it misses them in one run of a hundred at most, and when it has a fifth
-more to do than it can, in nine of ten (tests/unit/bench/test_loadtest.py)."""
+They are the queueing delays of a single server with a fixed service time: at half load such a
+queue misses them in at most one run of a hundred, and when overloaded by a fifth in nine of ten
+(tests/unit/bench/test_loadtest.py)."""
 LOST = "errors=1%"
-CHOOSES_LOAD = ("--rate", "--closed", "--steps", "--find-knee")
-WHAT_IS_SENT = ("--repeat", "--priority", "--deadline-ms", "--gallery", "--timeout")
-"""Options, each with a value, that hold for the preparing loads too."""
-HOW_IT_IS_SENT = ("--unary", "--no-ocr")
+"""Target for lost messages."""
+RATE_OPTIONS = ("--rate", "--closed", "--steps", "--find-knee")
+"""Options that choose the rate, and so replace the default one with its targets."""
+MESSAGE_OPTIONS = ("--repeat", "--priority", "--deadline-ms", "--gallery", "--timeout")
+"""Options with a value that shape messages, and so apply to the preparing loads, too."""
+MESSAGE_FLAGS = ("--unary", "--no-ocr")
+"""Options without a value that do so."""
 
 out = Console(highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Size:
-    """How much of everything; tests take little of it."""
+    """Size of the load test; its own tests use a small one."""
 
     labels: Sequence[str] = DEMO_LABELS
     test: int = 3
     """Screenshots of each label to send."""
     other: int = 1
-    """Of each kind of unknown page."""
+    """Screenshots of each kind of unknown page to send."""
     jobs: int = 2
-    """Processes that draw."""
+    """Processes that draw the screenshots."""
     most: Sequence[str] = ("--warmup", "2", "--duration", "10")
-    """Options of the closed loop that finds out how much the server does."""
+    """Options of the load that measures the capacity."""
     alone: Sequence[str] = ("--warmup", "1", "--duration", "8")
-    """Of the one that finds out how long one screenshot takes."""
+    """Options of the load that measures the unloaded latency."""
     budget_s: float = 105.0
-    """For everything; what the preparation takes is left out of the measured time."""
+    """Time for everything; the load gets what the preparation leaves."""
     warmup_s: float = 4.0
+    """Warm-up of the load."""
     longest_s: float = 45.0
+    """Longest measured time of the load."""
     shortest_s: float = 15.0
+    """Shortest measured time of the load, even if it exceeds the budget."""
 
 
 def main(arguments: Sequence[str], size: Size | None = None) -> int:
-    """Runs it; returns the exit code of `pagesight load`."""
+    """Runs the load test; returns the exit code of `pagesight load`.
+
+    Args:
+        arguments: Options of `pagesight load`.
+        size: Size of the test; None: the usual one.
+    """
     size = size or Size()
     begin_s = time.monotonic()
     _prepare(size)
@@ -89,9 +100,9 @@ def main(arguments: Sequence[str], size: Size | None = None) -> int:
         load = [str(BIN / "pagesight"), "load", str(SCREENS / "test"), "--address", address]
         given = {argument.partition("=")[0] for argument in arguments}
         closed = [*load, "--closed", "--json", "--repeat", f"{REPEAT:g}", *shaping(arguments)]
-        _show_once(closed)
+        _warm_up(closed)
         defaults: dict[str, Iterable[str]] = {"--repeat": [f"{REPEAT:g}"]}
-        if not given.intersection(CHOOSES_LOAD):
+        if not given.intersection(RATE_OPTIONS):
             rate, slo = _half(closed, size)
             defaults |= {"--rate": [f"{rate:.3f}"], "--slo": slo}
         left_s = size.budget_s - (time.monotonic() - begin_s) - size.warmup_s
@@ -123,77 +134,84 @@ def _prepare(size: Size) -> None:
     )
     out.print(f"2  indexing two labelled pictures of each of {len(size.labels)} pages")
     index = _command("pagesight-server", "index", SCREENS / "gallery", "--store", STORE)
-    subprocess.run(_said(index), check=True)
+    subprocess.run(_printed(index), check=True)
 
 
-def _show_once(closed: Sequence[str]) -> None:
-    # The server remembers lines of text that it read, and these screenshots come again and again.
+def _warm_up(closed: Sequence[str]) -> None:
+    """Sends each screenshot once: the server caches text lines, and the load repeats them."""
     count = sum(1 for _ in (SCREENS / "test").glob("*/*"))
-    out.print(f"4  showing it each of the {count} screenshots once")
+    out.print(f"4  warming up: each of the {count} screenshots once")
     once = ("--repeat", "0", "--warmup", "0", "--count", str(count))
     _measured([*closed, "--in-flight", "4", *once])
 
 
 def _half(closed: Sequence[str], size: Size) -> tuple[float, list[str]]:
-    """Measures the server; returns half of the rate that it can do, and targets for that."""
-    out.print("5  how much can it do? four callers who wait for their answers")
+    """Measures the server; returns half of its capacity as a rate, and the targets for that."""
+    out.print("5  capacity: a closed loop with four messages in flight")
     most = _measured([*closed, "--in-flight", "4", *size.most])["rate_achieved"]
     out.print(f"   {most:.2f} screenshots a second")
-    out.print("   how long does one take? one caller, nothing sent before")
-    found = _measured([*closed, "--in-flight", "1", "--repeat", "0", *size.alone])
-    alone_ms = found["latency_ms"]["p50"]
-    out.print(f"   {alone_ms:.0f} ms, the median of {found['ok']}")
+    out.print("   unloaded latency: one message in flight, no bytes sent before")
+    report = _measured([*closed, "--in-flight", "1", "--repeat", "0", *size.alone])
+    alone_ms = report["latency_ms"]["p50"]
+    out.print(f"   {alone_ms:.0f} ms, the median of {report['ok']}")
     return LOAD * most, [*targets(alone_ms), LOST]
 
 
 def targets(alone_ms: float) -> list[str]:
-    """Returns what is promised at half load, from what a new screenshot takes alone."""
+    """Returns the targets at half load, given the unloaded latency of a new screenshot in ms."""
     return [f"{name}={times * alone_ms:.0f}ms" for name, times in PROMISED.items()]
 
 
 def shaping(arguments: Sequence[str]) -> list[str]:
-    """Those of the arguments that say what is sent, not how much."""
-    kept: list[str] = []
-    for at, argument in enumerate(arguments):
+    """Returns those of the arguments that shape messages, with their values."""
+    selected: list[str] = []
+    for position, argument in enumerate(arguments):
         name, equals, _ = argument.partition("=")
-        if name in HOW_IT_IS_SENT or (name in WHAT_IS_SENT and equals):
-            kept.append(argument)
-        elif name in WHAT_IS_SENT:
-            kept += arguments[at : at + 2]
-    return kept
+        if name in MESSAGE_FLAGS or (name in MESSAGE_OPTIONS and equals):
+            selected.append(argument)
+        elif name in MESSAGE_OPTIONS:
+            selected += arguments[position : position + 2]
+    return selected
 
 
 def _command(program: str, *arguments: object) -> list[str]:
     return [str(BIN / program), *map(str, arguments), "--bundles", "bundles"]
 
 
-def _said(command: list[str]) -> list[str]:
+def _printed(command: list[str]) -> list[str]:
+    """Prints a command and returns it."""
     out.print(f"   $ {shlex.join(command)}")
     return command
 
 
-def _run(command: list[str], *, listen: bool = False) -> subprocess.CompletedProcess[str]:
-    """Runs a load, which hears of SIGINT and SIGTERM through us, once, and ends by itself."""
-    pipe = subprocess.PIPE if listen else None
-    with subprocess.Popen(_said(command), stdout=pipe, text=True, process_group=0) as process:
+def _run(command: list[str], *, capture: bool = False) -> subprocess.CompletedProcess[str]:
+    """Runs a load; forwards SIGINT and SIGTERM to it, which end it gracefully.
+
+    Args:
+        command: The command line.
+        capture: Whether to return its standard output.
+    """
+    pipe = subprocess.PIPE if capture else None
+    with subprocess.Popen(_printed(command), stdout=pipe, text=True, process_group=0) as process:
 
         def pass_on(number: int, _frame: FrameType | None) -> None:
             process.send_signal(number)
 
         before = {n: signal.signal(n, pass_on) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
-            said, _ = process.communicate()
+            output, _ = process.communicate()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-    return subprocess.CompletedProcess(command, process.returncode, said)
+    return subprocess.CompletedProcess(command, process.returncode, output)
 
 
 def _measured(command: list[str]) -> Mapping[str, Any]:
-    done = _run(command, listen=True)
-    if done.returncode != 0:
-        raise SystemExit(done.returncode)
-    report: Mapping[str, Any] = json.loads(done.stdout)
+    """Runs a load and returns its report."""
+    completed = _run(command, capture=True)
+    if completed.returncode != 0:
+        raise SystemExit(completed.returncode)
+    report: Mapping[str, Any] = json.loads(completed.stdout)
     return report
 
 

@@ -1,8 +1,9 @@
-"""The reference of the client, from its docstrings: `python -m tests.reference`, or `make docs`.
+"""Generates the client's API reference from its docstrings: `python -m tests.reference`.
 
-    pagesight.__all__ ──source, ast──> signature, docstring, fields and what they mean ──> client.md
+    pagesight.__all__ ──source, ast──> signatures, docstrings, fields with their docs ──> client.md
 
-Fields are documented by the string below them, which only the source knows.
+Fields are documented by the string below them, which exists only in the source. `make docs` runs
+this.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _GROUPS = {
 
 
 def reference() -> str:
-    """The whole page."""
+    """The whole page, as Markdown."""
     names = {name: getattr(pagesight, name) for name in pagesight.__all__}
     errors = [n for n, v in names.items() if inspect.isclass(v) and issubclass(v, Exception)]
     named = {name for group in _GROUPS.values() for name in group} | set(errors)
@@ -74,7 +75,7 @@ def _class(name: str, kind: type) -> str:
 
 
 def _doc(value: object) -> str:
-    """A docstring; its indented sections are kept as they are."""
+    """A docstring as Markdown; its sections, such as Args, become literal blocks."""
     text = inspect.cleandoc(getattr(value, "__doc__", None) or "")
     parts = []
     for paragraph in text.split("\n\n"):
@@ -87,7 +88,7 @@ def _doc(value: object) -> str:
 
 
 def _signature(function: object, kind: type) -> str:
-    """As the source has it, without `self`."""
+    """The signature of a function as in the source, without `self`."""
     source = textwrap.dedent(inspect.getsource(function))  # type: ignore[arg-type]
     node = next(
         n
@@ -101,42 +102,43 @@ def _signature(function: object, kind: type) -> str:
 
 
 def _broken(flat: str) -> str:
-    """One parameter a line."""
-    depth, at, parts = 0, 1, []
-    for place, char in enumerate(flat):
+    """A signature with one parameter a line."""
+    depth, start, parts = 0, 1, []
+    for position, char in enumerate(flat):
         depth += (char in "([{") - (char in ")]}")
         if depth == 0:
-            parts.append(flat[at:place])
-            return "(\n" + "".join(f"    {part.strip()},\n" for part in parts) + flat[place:]
+            parts.append(flat[start:position])
+            return "(\n" + "".join(f"    {part.strip()},\n" for part in parts) + flat[position:]
         if char == "," and depth == 1:
-            parts.append(flat[at:place])
-            at = place + 1
+            parts.append(flat[start:position])
+            start = position + 1
     raise AssertionError(flat)
 
 
 def _fields(kind: type) -> list[tuple[str, str]]:
-    """The annotated fields of a class and the string below each."""
+    """The annotated fields of a class, each with the string below it."""
     body = ast.parse(textwrap.dedent(inspect.getsource(kind))).body[0]
     assert isinstance(body, ast.ClassDef)
-    found = []
+    fields = []
     for node, after in zip(body.body, [*body.body[1:], None], strict=True):
         if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("Class"):
             default = f" = {ast.unparse(node.value)}" if node.value is not None else ""
             if default.startswith(" = field("):
                 default = ""
             name = f"{ast.unparse(node.target)}: {ast.unparse(node.annotation)}{default}"
-            found.append((name, _string(after)))
-    return found
+            fields.append((name, _string(after)))
+    return fields
 
 
 def _string(node: ast.stmt | None) -> str:
+    """The text of a statement that is a string; empty for any other."""
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return " ".join(str(node.value.value).split())
     return ""
 
 
 def _constants(names: set[str]) -> Iterator[str]:
-    """Constants and aliases, by the string below them in `_results`."""
+    """Constants and aliases of `_results`, each with the string below it."""
     body = ast.parse(inspect.getsource(sys.modules["pagesight._results"])).body
     for node, after in zip(body, [*body[1:], None], strict=True):
         targets = (

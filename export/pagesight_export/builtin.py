@@ -1,15 +1,18 @@
-"""The built-in encoder: a text detector's backbone and the page's colours, in one graph.
+"""The built-in encoder: a text detector's backbone, the page's colours and an ImageNet network.
 
     pixels uint8 [N,640,320,3] RGB
       ├─ BGR, (x/255 - mean)/std ─> backbone ─> tap [N,384,20,10] ─> mean over a 4x2 grid
       │                              ─> unit length ─> fixed random projection [N,312] ─┐
-      └─ mean over 4x4 cells ─> hue histogram, 4 bands x 18 bins, log1p [N,72] ─────────┴─> unit
-                                                                            embedding [N,384]
+      ├─ mean over 4x4 cells ─> hue histogram, 4 bands x 18 bins, log1p [N,72] ─────────┴─> unit ┐
+      │                                                                     layout, colour [N,384]
+      └─ 448x224, EfficientNet-Lite0, mean ─────────────────────> unit length, objects [N,1280] ─┤
+                                                                      unit, embedding [N,1664] <─┘
 
-It exists so that a demo, the tests and small machines need neither torch nor a model hub: the
-detection network is inside the `rapidocr` wheel. Layout of text and boxes is what tells pages
-apart, and that is what a text detector has learnt to see; it is nearly blind to colour, which
-is what tells brands apart, hence the histogram.
+It exists so that a demo, the tests and small machines need neither torch nor a model hub: both
+networks are inside wheels. Layout of text and boxes is what tells pages apart, and that is what a
+text detector has learnt to see. It is nearly blind to colour, which is what tells brands apart,
+hence the histogram; and to what is neither text nor box, such as pictures, icons and drawings,
+hence the network that has learnt to tell things apart. docs/bundles.md has what each half finds.
 
 The projection is signs from SHAKE-256 of a fixed text: the same bits on every machine and with
 every version of numpy. Random signs preserve angles as well as Gaussian numbers do
@@ -19,14 +22,16 @@ every version of numpy. Random signs preserve angles as well as Gaussian numbers
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pagesight_export import graph
+from pagesight_export import efficientnet, graph
 from pagesight_export.errors import SourceError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
     from onnx import ModelProto
 
@@ -37,16 +42,21 @@ STRIDE, CHANNELS = 32, 384
 GRID = (4, 2)
 """Rows and columns of the grid that the visual part is pooled to."""
 PROJECTED = 312
-"""Visual values; with the colour values 384, which product quantisation divides well."""
+"""Values of the text detector's part; with the colour values 384."""
 BANDS, HUES = 4, 18
 """Horizontal bands of the colour part and hue bins of 20 degrees in each."""
-DIMENSION = PROJECTED + BANDS * HUES
+LAYOUT = PROJECTED + BANDS * HUES
+"""Values of the half that sees layout and colour."""
+DIMENSION = LAYOUT + efficientnet.CHANNELS
+"""Values of an embedding: 64 times 26, so that product quantisation can take 64 parts."""
+OBJECTS_SIZE = (448, 224)
+"""Rows and columns that EfficientNet-Lite0 sees: a page's shape, at the width it was trained on."""
 CELL = 4
 """Side of the cells averaged before hues are counted: 16 times less work, fewer fringes."""
 CHROMA_FLOOR = 0.03
 """Chroma (0 to 1) that counts as grey, so that JPEG noise on a grey page has no colour."""
 COLOUR_WEIGHT = 0.8
-"""Length of the colour part against 1 for the visual part. Any weight from 0.4 to 1.2 finds the
+"""Length of the colour part against 1 for the text detector's. Any weight from 0.4 to 1.2 finds the
 same pages on real screenshots within the error of the measurement; without colour, fewer."""
 PROJECTION_SEED = "pagesight built-in encoder projection 1"
 
@@ -60,28 +70,32 @@ def projection() -> NDArray[np.float32]:
 
 
 def build(
-    detector: ModelProto, *, mean: list[float], std: list[float], colour: float = COLOUR_WEIGHT
+    detector: ModelProto,
+    lite0: Mapping[str, NDArray[Any]],
+    *,
+    mean: list[float],
+    std: list[float],
+    colour: float = COLOUR_WEIGHT,
 ) -> ModelProto:
-    """Make the encoder from a text detector.
+    """Make the encoder from a text detector and EfficientNet-Lite0.
 
     Args:
         detector: The detection network, input `[N,3,H,W]` float32 BGR.
+        lite0: EfficientNet-Lite0's weights under their names in its checkpoint.
         mean: Subtracted from each BGR channel after division by 255.
         std: Divides each channel after that.
-        colour: Length of the colour part against 1 for the visual part.
+        colour: Length of the colour part against 1 for the text detector's.
 
     Raises:
-        SourceError: the detector has no backbone stage like the one this encoder taps.
+        SourceError: the detector has no backbone stage like the one this encoder taps, or a
+            weight of EfficientNet-Lite0 is absent or of another shape.
     """
     if not 0 <= colour <= 1:
         raise SourceError(f"the colour weight must be between 0 and 1, got {colour}")
     tap = graph.residual_tap(detector, height=HEIGHT, width=WIDTH, channels=CHANNELS, stride=STRIDE)
     front = graph.Writer("front")
-    rgb = front.op(
-        "Mul",
-        front.op("Cast", front.op("Transpose", "pixels", perm=[0, 3, 1, 2]), to=graph.FLOAT),
-        front.number(1 / 255),
-    )
+    levels = front.op("Cast", front.op("Transpose", "pixels", perm=[0, 3, 1, 2]), to=graph.FLOAT)
+    rgb = front.op("Mul", levels, front.number(1 / 255))
     bgr = front.op("Gather", rgb, front.shape(2, 1, 0), axis=1)
     feed = front.op(
         "Div",
@@ -92,7 +106,10 @@ def build(
     back = graph.Writer("back")
     visual = _visual(back, tap)
     colours = back.op("Mul", back.unit_length(_hues(back, rgb)), back.number(colour))
-    back.unit_length(back.op("Concat", visual, colours, axis=1), output="embedding")
+    layout = back.unit_length(back.op("Concat", visual, colours, axis=1))
+    seen = efficientnet.features(back, back.resized(levels, OBJECTS_SIZE), lite0)
+    both = back.op("Concat", layout, back.unit_length(seen), axis=1)
+    back.unit_length(both, output="embedding")
     return graph.splice(
         detector,
         name="pagesight-builtin-encoder",

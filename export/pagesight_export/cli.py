@@ -83,7 +83,8 @@ def encoder(
         bool,
         typer.Option(
             "--builtin",
-            help="The encoder made from the text detector inside the rapidocr wheel.",
+            help="The encoder made from two networks inside wheels: rapidocr's text detector,"
+            " and EfficientNet-Lite0.",
         ),
     ] = False,
     model: Annotated[
@@ -112,8 +113,8 @@ def encoder(
 ) -> None:
     """Export an image encoder: pixels in, a vector of unit length out.
 
-    `--builtin` needs no download and a few seconds. It sees layout and colour, which is enough
-    for a demo, for tests and for small galleries.
+    `--builtin` needs no download and a few seconds. It sees layout, colour and things, which is
+    enough for a demo, for tests and for small galleries.
 
     `--model` exports a checkpoint's vision tower. It needs torch, in an environment of its own:
     `make export ARGS='encoder --model FOLDER --dtype fp16'`. The bundle is compared with the

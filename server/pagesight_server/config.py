@@ -1,11 +1,13 @@
 """Settings, read once at start: from a TOML file, then the environment, then the command line.
 
-    [server]          [image]         [recognition]      [compute]      [gallery]
-    host, port        limits of a     method, epsilon    device,        keep_images
-    what may be       picture                            threads
-    in flight
-
-    [index]           when a gallery is searched by codes, and where
+    [server]       address, queue and admission limits, timeouts
+    [security]     TLS, bearer tokens, rate limits per caller
+    [image]        size limits of one picture
+    [recognition]  method, epsilon (allowed false rejection rate), review
+    [compute]      device, threads, batch sizes, GPU memory
+    [gallery]      what is stored of a picture, quotas, retention
+    [index]        when a gallery is searched by product-quantized codes, and where
+    [telemetry]    log format, what traces may contain
 
 The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=50052`.
 """
@@ -32,7 +34,11 @@ from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
+"""Default encoder batch sizes on CUDA: powers of two, so that padding never doubles a batch."""
+
 CPU_BATCH_LIMIT = 8
+"""Default of `compute.max_batch` on a CPU, where two screenshots take twice as long as one: a
+larger batch raises latency and no throughput."""
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -42,125 +48,137 @@ class _Section(BaseModel):
 
 
 class ServerConfig(_Section):
-    """The gRPC edge."""
+    """The gRPC server: its address, what it admits at once, and its timeouts."""
 
     host: str = "127.0.0.1"
-    """Where to listen. Another address than loopback offers the service to the network."""
+    """Address to listen on. Any other than loopback exposes the service to the network."""
 
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
-    """0 takes a free port, which is printed."""
+    """TCP port. 0: the system chooses a free one, which is printed."""
 
     max_active: Annotated[int, Field(ge=0)] = 0
-    """Screenshots worked on at the same time; each holds its pixels. 0: three for each core, or two
-    of the largest batches on CUDA."""
+    """Screenshots processed concurrently; each holds its decoded pixels in memory. 0: three for
+    each core, or two of the largest batches on CUDA."""
 
     max_waiting: Annotated[int, Field(ge=0)] = 256
-    """Screenshots waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
+    """Screenshots queued beyond `max_active`; further ones fail with RESOURCE_EXHAUSTED. 0: no
+    queue."""
 
     remember: Annotated[int, Field(ge=0)] = 1_024
-    """Screenshots whose embedding and text are remembered by content, about 20 KB each: the same
-    one is often uploaded twice. 0 switches it off."""
+    """Entries of the LRU cache of embeddings and texts, keyed by the picture's SHA-256, about 20 KB
+    each: the same screenshot is often uploaded twice. 0: no cache."""
 
     max_in_flight_per_stream: Positive = 32
-    """Requests of one stream without a reply; the server reads no further."""
+    """Unanswered requests of one stream, beyond which the server stops reading from it."""
 
     max_enrol_items: Positive = 1_000
-    """Pictures of one Enrol call."""
+    """Pictures that one Enrol call may send."""
 
     max_enrol_bytes: Positive = 256 * 1024 * 1024
-    """Encoded bytes of one Enrol call, which holds them until it ends."""
+    """Encoded bytes that one Enrol call may send; they stay in memory until it ends."""
 
     max_enrolments: Positive = 2
-    """Enrol calls at work at the same time. Each sees and reads one picture after the other, beside
-    the screenshots of `max_active`."""
+    """Enrol calls processed concurrently. Each encodes and reads its pictures one after the other,
+    in addition to the screenshots of `max_active`."""
 
     max_waiting_enrolments: Annotated[int, Field(ge=0)] = 16
-    """Enrol calls waiting beyond those, not read from; more are turned away with
-    RESOURCE_EXHAUSTED."""
+    """Enrol calls queued beyond `max_enrolments`, whose pictures are not read yet; further ones
+    fail with RESOURCE_EXHAUSTED. 0: no queue."""
 
     enrol_silence_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """How long an Enrol call at work may send nothing before it loses its place."""
+    """Idle timeout of an Enrol call that is being processed: seconds in which it may send nothing
+    before it is ended and its slot given to the next."""
 
     max_examinations: Positive = 2
-    """Diagnose, SuggestBrands and GetImage calls for a smaller picture at work at the same time:
-    each takes a thread for as long as it lasts."""
+    """Diagnose, SuggestBrands and scaled GetImage calls processed concurrently: each occupies a
+    thread until it ends."""
 
     max_waiting_examinations: Annotated[int, Field(ge=0)] = 16
-    """Such calls waiting beyond those; more are turned away with RESOURCE_EXHAUSTED."""
+    """Such calls queued beyond `max_examinations`; further ones fail with RESOURCE_EXHAUSTED. 0: no
+    queue."""
 
     keepalive_seconds: Annotated[float, Field(gt=0)] = 300.0
-    """How often a silent connection is probed: one whose host is gone says nothing, ever, and its
-    streams would stay open."""
+    """Interval of HTTP/2 keepalive pings on an idle connection, in seconds: without them, the
+    streams of a host that has vanished would stay open for ever."""
 
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
-    """How long SIGTERM lets what is in flight finish."""
+    """Grace period after SIGTERM, in seconds, for requests in flight. 0: they are cancelled at
+    once."""
 
     follow_seconds: Annotated[float, Field(gt=0)] = 0.5
-    """How often changes of the gallery by other processes are looked for."""
+    """Interval at which the store is polled for changes by other processes, in seconds."""
 
 
 class SecurityConfig(_Section):
-    """Who may call; nothing is asked of callers from this machine unless set."""
+    """Who may call, and how much; on loopback, callers need no credentials unless set here."""
 
     cert: Path | None = None
-    """The server's certificate chain, PEM. With `key`: TLS."""
+    """The server's certificate chain, a PEM file. Together with `key` it enables TLS."""
     key: Path | None = None
+    """The private key of `cert`, a PEM file."""
     client_ca: Path | None = None
-    """Authorities of callers' certificates, PEM: mutual TLS."""
+    """Certificate authorities of client certificates, a PEM file; setting it enables mutual TLS."""
     tokens: Path | None = None
-    """File of bearer tokens and their roles (service/auth.py)."""
+    """File of bearer tokens and their roles (service/auth.py); every call then needs a token."""
     allow_plaintext: bool = False
-    """Listen on another address than loopback without TLS."""
+    """Whether to listen on another address than loopback without TLS."""
 
     calls_per_second: Annotated[float, Field(ge=0)] = 0.0
-    """Screenshots, and calls of GalleryService, of one caller: a token, or an address where none
-    is asked for. 0: no limit."""
+    """Token bucket of calls, refill rate: screenshots and GalleryService calls a second that one
+    caller may make. A caller is a bearer token, or an address where no token is needed. 0: no
+    limit."""
     calls_burst: Positive = 100
-    """Token bucket of calls: burst size."""
+    """Token bucket of calls, burst size: calls that one caller may make at once after a pause."""
     bytes_per_second: Annotated[int, Field(ge=0)] = 0
-    """Bytes of screenshots to classify of one caller. 0: no limit."""
+    """Token bucket of bytes, refill rate: encoded bytes of screenshots a second that one caller may
+    send for classification. 0: no limit."""
     bytes_burst: Positive = 64 * 1024 * 1024
-    """Token bucket of bytes: burst size; a larger screenshot is refused for good."""
+    """Token bucket of bytes, burst size. A screenshot larger than this can never be admitted."""
 
 
 class RecognitionConfig(_Section):
-    """How evidence becomes a decision."""
+    """How the evidence for each page becomes an answer."""
 
     method: Literal["pagesight", "seed"] = "pagesight"
-    """`seed` is the published method, for comparison."""
+    """Recognition method. `seed` is the published baseline, for comparison."""
 
     epsilon: Annotated[float, Field(gt=0, lt=1)] = 0.05
-    """Share of known pages that may be rejected."""
+    """Target false rejection rate: share of screenshots of known pages that may be answered
+    `other`."""
 
     review_above: Annotated[float, Field(ge=0, le=1)] = 0.95
-    """Doubt above which an accepted answer asks for review: with 0.95, where traffic is like the
-    gallery, at most 5 % of known pages for each reason. 1: never."""
+    """Doubt, 0 to 1, above which an accepted answer is flagged for review. Doubt is a quantile of
+    the calibration set: at 0.95, each reason flags at most 5 % of known pages while traffic is like
+    the gallery. 1: never."""
 
     ocr: bool = True
     """Whether text is read when a request does not say."""
 
 
 class ComputeConfig(_Section):
-    """Where models run. Zero threads or workers: chosen from the cores of the machine."""
+    """Where the models run. A count of 0 is replaced by a default for this machine."""
 
     device: Device = "cpu"
+    """`cpu` or `cuda`."""
     encoder_threads: Annotated[int, Field(ge=0)] = 0
+    """CPU threads of one encoder run. 0: one."""
     batch_sizes: tuple[int, ...] = ()
-    """Sizes that the encoder runs at, ascending; all are run before the server is ready, and a
-    batch is padded to the next. Empty: 1, 2, 4, 8, 16 and 32 on CUDA, which prepares for every
-    shape it meets, and any size on a CPU, which pays for padding."""
+    """Encoder batch sizes, ascending: a batch is padded to the next of them, and each is run once
+    as warm-up before the server is ready. Empty: 1, 2, 4, 8, 16 and 32 on CUDA, where every new
+    shape costs a preparation, and any size on a CPU, where padding costs as much as pictures."""
     max_batch: Annotated[int, Field(ge=0)] = 0
-    """Screenshots of one encoder run: what waited while the last one ran. 0: the largest of the
-    batch sizes, or 8 where any size runs."""
+    """Largest encoder batch, formed of what queued while the last one ran. 0: the largest of
+    `batch_sizes`, or 8 where any size runs."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
-    """How long the idle encoder waits for company. On a CPU two take twice as long as one."""
+    """Milliseconds that an idle encoder waits for a batch to fill. 0: it starts at once, which is
+    best on a CPU, where two screenshots take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
-    """Threads that find text, and as many more that recognise it. 0: one of each for every core, so
-    that none idles while the other kind has nothing to do, at some 350 MB a core; or one of each on
-    CUDA."""
+    """Text detection threads, and as many text recognition threads. 0: one of each per core, so
+    that no core idles while one of the two stages has nothing to do, at some 350 MB a core; on CUDA
+    one of each."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
-    """Most that one session may take of the GPU; there are at least three: encoder, detection,
-    recognition. Checked against what is free at start. 0: no limit."""
+    """GPU memory limit of one session, in MB; there are at least three: encoder, text detection,
+    text recognition. Checked at start against the memory that is free. 0: no limit."""
 
     @model_validator(mode="after")
     def _sizes_ascend(self) -> ComputeConfig:
@@ -176,47 +194,48 @@ class ComputeConfig(_Section):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Sizes that the encoder runs at; empty: any."""
+        """Encoder batch sizes in effect; empty where any size runs."""
         return self.batch_sizes or (CUDA_BATCH_SIZES if self.device == "cuda" else ())
 
     @property
     def batch_limit(self) -> int:
-        """Screenshots of one encoder run at most."""
+        """Largest encoder batch in effect."""
         return self.max_batch or (self.sizes[-1] if self.sizes else CPU_BATCH_LIMIT)
 
 
 class GalleryConfig(_Section):
-    """The store."""
+    """What the store keeps of pictures: form, quotas, retention."""
 
     keep_images: Literal["original", "thumbnail", "none"] = "original"
-    """Whether pictures are kept as received, as a JPEG of at most 640 pixels a side, or not at
-    all. Reports show what is kept; `gallery reindex` needs originals."""
+    """Whether pictures are stored as received, as a JPEG of at most 640 pixels a side, or not at
+    all. Reports show what is stored; `gallery reindex` needs originals."""
 
     max_pictures: Positive | None = None
-    """Pictures that each gallery may hold; no limit unless written."""
+    """Quota of each gallery, in pictures. Not set: no limit."""
 
     max_bytes: Positive | None = None
-    """Bytes of pictures that each gallery may keep; embeddings and text come on top."""
+    """Quota of each gallery, in bytes of stored pictures, without their embeddings and texts. Not
+    set: no limit."""
 
     keep_removed_days: Annotated[int, Field(ge=0)] = 0
-    """Days after which `gallery purge --expired` forgets what a removed picture was, so that no
-    rollback brings it back. 0 keeps it for ever."""
+    """Retention of removed pictures, in days: `gallery purge --expired` deletes the contents of
+    those removed longer ago, which no rollback can then bring back. 0: kept for ever."""
 
     @property
     def limits(self) -> Limits:
-        """What each gallery may hold."""
+        """The quotas of each gallery."""
         return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 
 class TelemetryConfig(_Section):
-    """What the standard OTEL_* variables do not say; exporters are theirs (docs/operations.md)."""
+    """What has no standard OTEL_* variable; those choose the exporters (docs/operations.md)."""
 
     logs: Literal["text", "json"] = "text"
-    """Log lines on standard error, for people or for machines with the ids of their trace."""
+    """Format of the log on standard error; JSON lines carry trace and span id."""
 
     record_text: bool = False
-    """Whether sampled spans carry the text read from screenshots, its digits masked. It is
-    personal data: leave this off wherever spans leave your hands."""
+    """Whether sampled spans contain the text read from screenshots, digits masked. That is personal
+    data: leave this off unless you control where the spans go."""
 
 
 class Config(BaseSettings):
@@ -227,10 +246,10 @@ class Config(BaseSettings):
     )
 
     bundles: Path = Path("bundles")
-    """Folder with `encoder/` and `ocr/`."""
+    """Folder of the model bundles, `encoder/` and `ocr/`."""
 
     store: Path = Path("gallery.db")
-    """The SQLite file of the galleries."""
+    """SQLite file that holds the galleries."""
 
     server: ServerConfig = ServerConfig()
     security: SecurityConfig = SecurityConfig()
@@ -243,14 +262,14 @@ class Config(BaseSettings):
 
     @property
     def active(self) -> int:
-        """Screenshots worked on at the same time."""
+        """Screenshots processed concurrently, in effect."""
         if self.server.max_active:
             return self.server.max_active
         return 2 * self.compute.batch_limit if self.compute.device == "cuda" else 3 * cores()
 
     @property
     def ocr_threads(self) -> int:
-        """Threads that find text, and as many more that recognise it."""
+        """Text detection threads in effect, and as many text recognition threads."""
         return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else cores())
 
 
@@ -262,7 +281,8 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
 
     Args:
         file: A TOML file, or None.
-        overrides: What the command line says, nested like the file; wins over all.
+        overrides: Settings from the command line, nested like the file; they take precedence over
+            the environment, and that over the file.
 
     Raises:
         SetupError: a file that cannot be read, an unknown setting, a value out of range.
@@ -295,8 +315,8 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
         return Layered(**overrides)
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"setting {where}: {first['msg']}") from None
+        setting = ".".join(str(part) for part in first["loc"])
+        raise SetupError(f"setting {setting}: {first['msg']}") from None
     except SettingsError as error:
         raise SetupError(f"environment: {error}") from None
     except (OSError, ValueError) as error:
@@ -304,15 +324,15 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """Processor cores that this process may use: what its affinity and its container allow.
+    """CPU cores that this process may use: by its CPU affinity, and by its container's quota.
 
     Args:
-        quota: What the control group may use, as Linux writes it: microseconds or `max`, and of how
-            many. A container sees its own there; elsewhere there may be none.
+        quota: The `cpu.max` file of the control group (cgroup v2): quota, or `max`, and period, in
+            microseconds. Without such a file only the affinity counts.
     """
-    allowed = len(os.sched_getaffinity(0))
+    affinity = len(os.sched_getaffinity(0))
     try:
-        spent, period = quota.read_text("ascii").split()
-        return min(allowed, max(1, math.ceil(int(spent) / int(period))))
+        quota_us, period_us = quota.read_text("ascii").split()
+        return min(affinity, max(1, math.ceil(int(quota_us) / int(period_us))))
     except (OSError, ValueError):
-        return allowed
+        return affinity

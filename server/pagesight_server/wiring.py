@@ -1,7 +1,7 @@
-"""Puts the parts together, for every command alike: what `evaluate` measures is what `serve` runs.
+"""Builds the components from the settings, alike for every command: `serve` runs what is evaluated.
 
-bundles ──> encoder, readers (threads) ─┐
-store ──> registry of knowledge ────────┴─> pipeline, enroller
+bundles ──> encoder, OCR (threads) ─┐
+store ──> registry of knowledge ────┴─> pipeline, enroller
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from pagesight_server.workflows.registry import Registry
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """The models of the two bundles, running; pipelines are made from them."""
+    """The models of both bundles, loaded and warmed up; pipelines are made from them."""
 
     config: Config
     bundles: Bundles
     readers: int
-    """Screenshots that can be read at the same time."""
+    """OCR threads, detection and recognition together: the concurrency that keeps all busy."""
     encoder: Batcher[Pixels, Embedding]
     ocr: OcrEngine
 
     def pipeline(self, knowledge: Callable[[str], Knowledge], *, remember: int = 0) -> Pipeline:
-        """The way of one screenshot through these models and this knowledge.
+        """A pipeline that classifies screenshots with these models and this knowledge.
 
         Args:
-            knowledge: What is known, by the name of the gallery.
-            remember: Entries of the feature cache; 0 switches it off.
+            knowledge: Returns the knowledge of a gallery, given its name.
+            remember: Entries of the LRU cache of embeddings and texts; 0: no cache.
         """
         limits = self.config.image
 
@@ -68,11 +68,11 @@ class Models:
         )
 
     def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
-        """Hits and misses of the caches: features of `screenshots`, texts of `lines`."""
+        """Hits, misses and entries of the caches of whole `screenshots` and of text `lines`."""
         return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
-        """Enrols pictures into a store with the features that these models compute."""
+        """An enroller that computes embeddings and texts with these models."""
         return Enroller(
             store=store,
             bundles=self.bundles,
@@ -82,23 +82,23 @@ class Models:
         )
 
     def observe(self, observe: Observe) -> None:
-        """Has each run of a model told from now on."""
+        """Calls `observe` after each model run from now on."""
         self.encoder.observe = self.ocr.pool.observe = observe
 
     def queues(self) -> dict[str, Callable[[], int]]:
-        """What waits for a model: how many, by the stage that runs it."""
+        """Functions that return the present queue length of each model, by stage."""
         return {"encode": lambda: self.encoder.depth, "recognise": lambda: self.ocr.pool.depth}
 
     def check(self, snapshot: Snapshot) -> None:
-        """Refuses a gallery that other bundles made.
+        """Checks that these bundles made the gallery.
 
         Raises:
-            BundleMismatchError: its embeddings or texts cannot be compared with these models'.
+            BundleMismatchError: other bundles made it; embeddings and texts are not comparable.
         """
         check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
 
     def registry(self, store: Gallery) -> Registry:
-        """The knowledge of every gallery of a store, once it is refreshed."""
+        """The registry of a store's galleries, prepared for queries."""
         recognition = self.config.recognition
         return Registry(
             store,
@@ -110,31 +110,31 @@ class Models:
 
 
 def load_bundles(folder: Path) -> tuple[Bundle, Bundle]:
-    """The encoder and the OCR bundle of a folder, verified.
+    """The encoder and the OCR bundle of a folder, their hashes verified.
 
     Raises:
-        SetupError: one is missing or not what was exported.
+        SetupError: one is missing, or its files differ from those exported.
     """
     return bundle.load(folder / "encoder", "encoder"), bundle.load(folder / "ocr", "ocr")
 
 
 @asynccontextmanager
 async def models(config: Config) -> AsyncIterator[Models]:
-    """Loads the bundles and starts their threads; ends them afterwards.
+    """Loads the bundles and starts their threads; stops the threads afterwards.
 
     Raises:
-        SetupError: a bundle is missing, damaged, or computes something else here.
+        SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here.
     """
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
     settings = _ocr_settings(config)
-    of_each = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
-    check_device(of_each, sessions=1 + settings.detectors + settings.recognisers)
+    session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
+    check_device(session_defaults, sessions=1 + settings.detectors + settings.recognisers)
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
             encoder_bundle,
-            replace(of_each, threads=compute.encoder_threads or 1),
+            replace(session_defaults, threads=compute.encoder_threads or 1),
             sizes=compute.sizes,
         )
         batcher = Batcher[Pixels, Embedding](
@@ -143,7 +143,7 @@ async def models(config: Config) -> AsyncIterator[Models]:
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = load_ocr(ocr_bundle, of_each, settings)
+        ocr = load_ocr(ocr_bundle, session_defaults, settings)
         stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
@@ -155,13 +155,14 @@ async def models(config: Config) -> AsyncIterator[Models]:
 
 
 def _ocr_settings(config: Config) -> OcrSettings:
-    each = config.ocr_threads
+    threads = config.ocr_threads
     if config.compute.device == "cpu":
-        return OcrSettings(detectors=each, recognisers=each)
-    # Few shapes, all of them warmed; how many columns a run should have is not measured yet.
+        return OcrSettings(detectors=threads, recognisers=threads)
+    # A new shape is slow on CUDA, so lines are padded to few of them, which the warm-up runs. The
+    # limit of 32 lines of the usual 320 columns in one run is a guess, not measured yet.
     return OcrSettings(
-        detectors=each,
-        recognisers=each,
+        detectors=threads,
+        recognisers=threads,
         widths=(160, 320, 480, 640, 960, 1280, 2048),
         sizes=CUDA_BATCH_SIZES,
         max_columns=32 * 320,
@@ -177,8 +178,13 @@ def opened(
 ) -> Iterator[Gallery]:
     """Opens a store and closes it afterwards.
 
+    Args:
+        path: Its SQLite file.
+        must_exist: Whether a missing file is an error instead of made.
+        limits: Quotas of each of its galleries.
+
     Raises:
-        SetupError: it cannot be opened, or is missing where it must exist.
+        SetupError: it cannot be opened, or is missing although it must exist.
     """
     if must_exist and not path.is_file():
         raise SetupError(

@@ -1,7 +1,7 @@
-"""Benches, each a command: `make bench`, `make bench-ocr` and so on.
+"""Benchmarks, each a command: `make bench`, `make bench-ocr` and so on.
 
-The server's package is loaded before numpy, as in a server: it says how many threads a product of
-matrices takes, and a second one that waits for work, spinning, would be counted as everybody's.
+The server's package is imported before numpy, as in a server, because it limits the threads of the
+BLAS library; the CPU time of idle threads that spin would count towards every measurement.
 """
 
 import contextlib

@@ -1,9 +1,9 @@
-"""What a caller waits: alone, and when screenshots come at random at half of what can be done.
+"""Latency of a server: unloaded, and under open-loop load with Poisson arrivals.
 
     send time, drawn beforehand ──> a call of its own ──> reply − *intended* send time
 
-A sender that waits for replies before it sends again would never see a queue; these times are
-fixed before the first message, and what comes late because we are late counts.
+Send times are fixed before the first message, and latency counts from them, also where we send
+late. A sender that waits for replies would never see a queue (coordinated omission).
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ from pagesight._load.arrivals import due_times
 
 
 async def alone(address: str, pictures: Sequence[bytes]) -> list[float]:
-    """Milliseconds of each screenshot, one after the other."""
-    waits = []
+    """Returns the latency in ms of each screenshot, sent one after the other."""
+    latencies_ms = []
     async with AsyncClient(address) as client:
         for picture in pictures:
             start_s = time.perf_counter()
             await client.classify(picture)
-            waits.append(1000 * (time.perf_counter() - start_s))
-    return waits
+            latencies_ms.append(1000 * (time.perf_counter() - start_s))
+    return latencies_ms
 
 
 async def at_random(
     address: str, pictures: Sequence[bytes], per_s: float, *, seed: int = 0
 ) -> list[float]:
-    """Milliseconds of each screenshot from its intended send time, arrivals a Poisson process.
+    """Returns the latency in ms of each screenshot from its intended send time.
 
     Args:
-        address: Of the server.
-        pictures: One for each arrival.
-        per_s: Mean arrivals in a second.
-        seed: Of the arrivals.
+        address: Address of the server.
+        pictures: One screenshot for each arrival.
+        per_s: Mean arrivals a second of the Poisson process.
+        seed: Seed of the send times.
     """
     due_s = list(islice(due_times("poisson", per_s, seed=seed), len(pictures)))
     async with AsyncClient(address) as client:

@@ -1,4 +1,4 @@
-"""How many suggested brands are right, on the generator's pages, whose brands are known.
+"""Precision of the suggested brands on generated pages, whose true brands are known.
 
 OUT/gallery ──index──> S ──suggest──> names ──compare──> brands.BRANDS
 
@@ -18,32 +18,32 @@ from tests.samples.brands import brand_of
 
 
 def main() -> None:
-    """Prints what is suggested for each label and how much of it is right."""
+    """Prints the suggestions for each label, and their precision."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("store", type=Path, help="A store indexed from generated pages.")
     store = Gallery(parser.parse_args().store)
     snapshot = store.snapshot()
     store.close()
-    found = suggest(snapshot)
     suggested = right = company = first = labels = shows = has_right = 0
-    for label, names in found.items():
+    for label, suggestions in suggest(snapshot).items():
         brand = brand_of(label)
-        texts = [name.text for name in names]
-        known = [text in brand.words for text in texts]
-        behind = [text in (brand.core, brand.company) for text in texts]
+        texts = [suggestion.text for suggestion in suggestions]
+        is_brand = [text in brand.words for text in texts]
+        is_company = [text in (brand.core, brand.company) for text in texts]
         suggested += len(texts)
-        right += sum(known)
-        company += sum(b and not k for b, k in zip(behind, known, strict=True))
+        right += sum(is_brand)
+        company += sum(c and not b for c, b in zip(is_company, is_brand, strict=True))
         labels += bool(texts)
-        first += known[:1] == [True]
+        first += is_brand[:1] == [True]
         lines = (
             line.text for p in snapshot.pictures if p.label == label for line in p.reading.lines
         )
         if any(word in line for line in lines for word in brand.words):
             shows += 1
-            has_right += any(known)
+            has_right += any(is_brand)
         marks = [
-            "" if k else "(company) " if b else "X " for k, b in zip(known, behind, strict=True)
+            "" if b else "(company) " if c else "X "
+            for b, c in zip(is_brand, is_company, strict=True)
         ]
         print(f"{label:34} " + "  ".join(m + t for m, t in zip(marks, texts, strict=True)))
     print(

@@ -1,7 +1,7 @@
-"""What gallery care finds: labels changed at random, pairs that are nearest, copies of pictures.
+"""Recall of the gallery diagnostics: planted label errors, nearest pairs, copies of pictures.
 
-S ──some labels changed──> diagnose ──> how many of them are suspects, and in which places
-  ──all pairs──> cosine and text ratio: where near duplicates end
+    S ──some labels changed──> diagnose ──> how many of them are suspected, at which ranks
+      ──all pairs──> cosine and text ratio of the nearest, to place the limits of near duplicates
 
 .venv/bin/python -m tests.bench.bench_care S [--copies DIR]
 """
@@ -29,11 +29,11 @@ from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.knowledge import Knowledge
 
 COPIES = ((1.0, 60), (0.6, 80))
-"""Scale and JPEG quality."""
+"""Scale and JPEG quality of each copy."""
 
 
 def main() -> None:
-    """Prints what is found."""
+    """Runs all measurements on a store and prints them."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("store", type=Path)
     parser.add_argument("--copies", type=Path, help="Pictures to copy: DIR/<label>/*.")
@@ -51,6 +51,7 @@ def main() -> None:
 
 
 def _planted(snapshot: Snapshot, seed: int) -> str:
+    """Changes some labels at random, and reports how many of them are suspected."""
     rng = random.Random(seed)
     pictures = list(snapshot.pictures)
     true = {p.image_id: p.label for p in pictures}
@@ -66,49 +67,51 @@ def _planted(snapshot: Snapshot, seed: int) -> str:
     )
     ids = {snapshot.pictures[row].image_id for row in changed}
     suspects = diagnose(Knowledge.of(wrong)).suspects
-    found = [suspect for suspect in suspects if suspect.picture.image_id in ids]
-    right = sum(s.suggested.label == true[s.picture.image_id] for s in found)
-    places = "".join("X" if s.picture.image_id in ids else "." for s in suspects)
+    detected = [suspect for suspect in suspects if suspect.picture.image_id in ids]
+    right = sum(s.suggested.label == true[s.picture.image_id] for s in detected)
+    ranks = "".join("X" if s.picture.image_id in ids else "." for s in suspects)
     return (
-        f"seed {seed}: {len(changed)} of {len(pictures)} changed, {len(found)} found, "
-        f"{right} with the right label, {len(suspects) - len(found)} others  {places}"
+        f"seed {seed}: {len(changed)} of {len(pictures)} changed, {len(detected)} found, "
+        f"{right} with the right label, {len(suspects) - len(detected)} others  {ranks}"
     )
 
 
 def _pairs(snapshot: Snapshot) -> list[str]:
+    """The pairs of pictures that come nearest to being near duplicates, the nearest first."""
     lengths = np.linalg.norm(snapshot.embeddings[:], axis=1, keepdims=True)
     cosines = (snapshot.embeddings / lengths) @ (snapshot.embeddings / lengths).T
     texts = [page_text(p.reading) for p in snapshot.pictures]
     names = [p.source for p in snapshot.pictures]
-    found = [
+    pairs = [
         (float(cosines[i, j]), fuzz.ratio(texts[i], texts[j]) / 100, names[i], names[j])
         for i, j in combinations(range(len(names)), 2)
         if cosines[i, j] >= SAME_LOOK
     ]
-    # By the lesser of the two: what comes nearest to both limits.
-    found.sort(key=lambda pair: -min(pair[0], pair[1]))
-    return [f"cosine {c:.4f} text {t:.3f}  {a}  {b}" for c, t, a, b in found]
+    # By the lesser of the two similarities, as both must reach their limits.
+    pairs.sort(key=lambda pair: -min(pair[0], pair[1]))
+    return [f"cosine {c:.4f} text {t:.3f}  {a}  {b}" for c, t, a, b in pairs]
 
 
 async def _copies(pictures: Sequence[bytes]) -> None:
-    found = total = 0
+    """Prints the similarity of each picture to copies of it, and how many are near duplicates."""
+    detected = total = 0
     async with wiring.models(read_config(None, {})) as models:
-        pipeline = models.pipeline(_nothing)
+        pipeline = models.pipeline(_no_gallery)
         for data in pictures:
-            mine = await pipeline.extract_features(data)
+            original = await pipeline.extract_features(data)
             for scale, quality in COPIES:
-                theirs = await pipeline.extract_features(_copy(data, scale, quality))
-                assert mine.reading is not None
-                assert theirs.reading is not None
-                cosine = float(mine.embedding @ theirs.embedding)
-                text = fuzz.ratio(page_text(mine.reading), page_text(theirs.reading)) / 100
+                copy = await pipeline.extract_features(_copy(data, scale, quality))
+                assert original.reading is not None
+                assert copy.reading is not None
+                cosine = float(original.embedding @ copy.embedding)
+                text = fuzz.ratio(page_text(original.reading), page_text(copy.reading)) / 100
                 total += 1
-                found += cosine >= SAME_LOOK and text >= SAME_TEXT
+                detected += cosine >= SAME_LOOK and text >= SAME_TEXT
                 print(f"copy x{scale} JPEG {quality}: cosine {cosine:.4f} text {text:.3f}")
-    print(f"{found} of {total} copies found")
+    print(f"{detected} of {total} copies found")
 
 
-def _nothing(name: str) -> Knowledge:
+def _no_gallery(name: str) -> Knowledge:
     raise AssertionError(f"no query is made of {name}")
 
 

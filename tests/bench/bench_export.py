@@ -4,12 +4,12 @@
       -> fp32, fp16, int8 -> parity, size, time, memory
                           -> latency of all, in turns   -> bench/export.json and a table
 
-Latencies taken in turns share what else the machine did, so their ratios hold on a busy one.
-With `--keep DIR` the bundles stay there, and the next run measures their latency alone.
+Interleaved runs are slowed down alike by other work, so ratios of latencies hold on a busy machine.
+With `--keep DIR` the bundles stay there, and the next run measures only their latency.
 
-No weights can be had here, so what is measured is what the export does to the architecture, not
-what a trained model sees. Random weights are enlarged until the parity pictures spread, as the
-checkpoint tests do; how far INT8 is off for trained weights only an export of them can tell.
+The weights are random, so this measures what the export does to the architecture, not to a trained
+model. They are scaled up until the embeddings of the parity pictures spread, as in the checkpoint
+tests; the INT8 error of trained weights can only be measured on an export of them.
 """
 
 from __future__ import annotations
@@ -50,15 +50,16 @@ SO400M = {
 }
 """The vision configuration of google/siglip2-so400m-patch16-naflex."""
 DISK_BYTES = 8 * 2**30
-"""The checkpoint, one FP32 bundle, and the FP32 and INT8 graphs of the last."""
+"""Disk space that is needed: the checkpoint, one FP32 bundle, and the FP32 and INT8 graphs of the
+last."""
 ROWS = "rows.json"
-"""Beside kept bundles: what their export measured."""
+"""File of the export's measurements beside kept bundles."""
 PHONE = 0
-"""The parity picture of 1080 x 2400 that latency is measured with."""
+"""Number of the parity picture, 1080 x 2400, with which latency is measured."""
 
 
 def checkpoint(folder: Path, gain: float) -> Path:
-    """Save a tower with random weights; those of pictures and positions times `gain`."""
+    """Save a tower with random weights; patch and position embeddings are scaled by `gain`."""
     torch.manual_seed(0)
     model = Siglip2VisionModel(Siglip2VisionConfig(**SO400M)).eval()
     with torch.no_grad():
@@ -70,24 +71,24 @@ def checkpoint(folder: Path, gain: float) -> Path:
 
 
 def spread(folder: Path, patches: int) -> float:
-    """Return the median cosine of two of a few pictures, before the long measurement."""
+    """Return the median cosine of pairs of a few pictures: a quick check before the export."""
     encoder = checkpoints.siglip2(str(folder), max_num_patches=patches)
-    found = encoder.embed([pictures.picture(number) for number in (2, 3, 10, 11, 26, 34)])
-    return parity.measure(found, found).median_cosine_of_pairs
+    embeddings = encoder.embed([pictures.picture(number) for number in (2, 3, 10, 11, 26, 34)])
+    return parity.measure(embeddings, embeddings).median_cosine_of_pairs
 
 
 def latencies(work: Path, rows: list[dict[str, Any]], runs: int) -> None:
-    """Add the median time of one run to each accepted row; preparation of pictures not included.
+    """Add the median latency of a run to each accepted row, without preprocessing.
 
     Every round runs each dtype once.
     """
     loaded = {
-        found["dtype"]: (
-            Graph(work / found["dtype"] / "model.onnx"),
-            read_manifest(work / found["dtype"]),
+        row["dtype"]: (
+            Graph(work / row["dtype"] / "model.onnx"),
+            read_manifest(work / row["dtype"]),
         )
-        for found in rows
-        if found["accepted"]
+        for row in rows
+        if row["accepted"]
     }
     for batch in (1, 4):
         say(f"latency of {batch}, {runs} rounds")
@@ -102,32 +103,34 @@ def latencies(work: Path, rows: list[dict[str, Any]], runs: int) -> None:
             for dtype, (graph, _) in loaded.items():
                 started = time.perf_counter()
                 graph.run(inputs[dtype])
-                if round_ >= 0:  # the first warms up
+                if round_ >= 0:  # round -1 is the warm-up
                     taken[dtype].append((time.perf_counter() - started) * 1000)
-        for found in rows:
-            if times := taken.get(found["dtype"]):
-                found[f"latency_ms_batch_{batch}"] = round(statistics.median(times), 1)
+        for row in rows:
+            if times := taken.get(row["dtype"]):
+                row[f"latency_ms_batch_{batch}"] = round(statistics.median(times), 1)
 
 
-def row(dtype: str, folder: Path, patches: int, reference: Reference, work: Path) -> dict[str, Any]:
-    """Export one dtype and measure it; a refused one has its parity alone."""
+def measured(
+    dtype: str, folder: Path, patches: int, reference: Reference, work: Path
+) -> dict[str, Any]:
+    """Export one dtype and return its measurements; of a refused one only the parity."""
     out = work / dtype
-    found: dict[str, Any] = {"dtype": dtype, "max_num_patches": patches}
+    row: dict[str, Any] = {"dtype": dtype, "max_num_patches": patches}
     try:
-        with scratch(out) as made:
+        with scratch(out) as temporary:
             draft = encoders.checkpoint_encoder(
                 lambda: checkpoints.siglip2(str(folder), max_num_patches=patches),
                 dtype=dtype,
-                scratch=made,
+                scratch=temporary,
                 progress=say,
-                need_space=lambda size: need_space(made, size),
+                need_space=lambda size: need_space(temporary, size),
                 reference=reference,
             )
             manifest = write(draft, out)
     except ParityError as error:
         say(str(error))
-        return found | flat(error.report) | {"accepted": False}
-    return found | flat(manifest.report) | {"accepted": True}
+        return row | flat(error.report) | {"accepted": False}
+    return row | flat(manifest.report) | {"accepted": True}
 
 
 def flat(report: Any) -> dict[str, Any]:
@@ -136,7 +139,7 @@ def flat(report: Any) -> dict[str, Any]:
 
 
 def say(step: str) -> None:
-    """Tell how far it is."""
+    """Print a step with the time to standard error."""
     print(f"{time.strftime('%H:%M:%S')} {step}", file=sys.stderr, flush=True)
 
 
@@ -151,15 +154,15 @@ def machine() -> str:
 
 
 def table(rows: list[dict[str, Any]]) -> Table:
-    """Show the rows, a column to a dtype."""
-    shown = Table(title=f"so400m, random weights, {rows[0]['max_num_patches']} patches")
-    shown.add_column("measured")
-    for found in rows:
-        shown.add_column(found["dtype"], justify="right")
-    for key in dict.fromkeys(key for found in rows for key in found):
+    """Return the table of all measurements, with a column for each dtype."""
+    table = Table(title=f"so400m, random weights, {rows[0]['max_num_patches']} patches")
+    table.add_column("measured")
+    for row in rows:
+        table.add_column(row["dtype"], justify="right")
+    for key in dict.fromkeys(key for row in rows for key in row):
         if key not in {"dtype", "max_num_patches", "machine", "conditions"}:
-            shown.add_row(key, *(_text(found.get(key)) for found in rows))
-    return shown
+            table.add_row(key, *(_text(row.get(key)) for row in rows))
+    return table
 
 
 def _text(value: object) -> str:
@@ -167,7 +170,7 @@ def _text(value: object) -> str:
 
 
 def export(work: Path, patches: int) -> list[dict[str, Any]]:
-    """Export every dtype into `work` and measure each; one row a dtype."""
+    """Export every dtype into `work`; return the measurements of each."""
     need_space(work, DISK_BYTES)
     load = os.getloadavg()[0]
     gain = 1.0
@@ -186,14 +189,14 @@ def export(work: Path, patches: int) -> list[dict[str, Any]]:
     source_seconds = (time.monotonic() - started) / len(reference.embeddings)
     del source
     gc.collect()
-    rows = [row(dtype, folder, patches, reference, work) for dtype in ("fp32", "fp16", "int8")]
+    rows = [measured(dtype, folder, patches, reference, work) for dtype in ("fp32", "fp16", "int8")]
     shutil.rmtree(folder)
     conditions = (
         f"random weights x {gain:g}, {parameters / 1e6:.0f} million parameters, CPU,"
         f" load {load:.1f} before the export and {os.getloadavg()[0]:.1f} after,"
         f" torch {torch.__version__} takes {source_seconds:.2f} s a picture, numpy {np.__version__}"
     )
-    return [found | {"machine": machine(), "conditions": conditions} for found in rows]
+    return [row | {"machine": machine(), "conditions": conditions} for row in rows]
 
 
 def main() -> None:
@@ -208,20 +211,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix=".export-", dir=options.out.parent) as temporary:
         work = options.keep or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
-        kept = work / ROWS
-        if kept.is_file():
-            rows = json.loads(kept.read_text(encoding="utf-8"))
+        file = work / ROWS
+        if file.is_file():
+            rows = json.loads(file.read_text(encoding="utf-8"))
         else:
             rows = export(work, options.patches)
-            kept.write_text(json.dumps(rows), encoding="utf-8")
+            file.write_text(json.dumps(rows), encoding="utf-8")
         load = os.getloadavg()[0]
         latencies(work, rows, options.runs)
         conditions = (
             f"{rows[0]['conditions']}; latency: {options.runs} rounds in turns, medians,"
             f" load {load:.1f} before and {os.getloadavg()[0]:.1f} after"
         )
-    for found in rows:
-        found["conditions"] = conditions
+    for row in rows:
+        row["conditions"] = conditions
     options.out.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
     Console().print(table(rows))
     print(f"{machine()}; {conditions}\n{options.out}")

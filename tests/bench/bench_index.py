@@ -1,4 +1,4 @@
-"""What the index costs and finds, against plain faiss and usearch, and while it changes.
+"""Recall, speed and memory of the index, against plain faiss and usearch, and during changes.
 
     vectors around centres ──> flat | IVF-Flat | IVF-PQ | usearch | ours ──> recall, speed, bytes
     one more picture ──> visible after
@@ -13,8 +13,8 @@ mapped file, and the time of that is in its figures.
 Run: make bench-index    (ARGS='--sizes 10000 100000 --threads 2')
 A million, where usearch takes longer to build than all others together:
 make bench-index ARGS='--sizes 1000000 --swap-size 0 --engines "faiss IVF-PQ" pagesight'
-With real embeddings too: ARGS='--screens DIR --views 28', every picture below DIR seen so often
-(views.py); what was seen is kept in bench/seen, since that takes longer than the rest.
+With real embeddings too: ARGS='--screens DIR --views 28', so many augmented views of every picture
+below DIR (views.py); their embeddings are kept in bench/seen, as they take longer than the rest.
 """
 
 from __future__ import annotations
@@ -55,43 +55,48 @@ DIMENSION = 1152
 QUERIES = 512
 K = 5
 ENGINES = ("faiss Flat", "faiss IVF-Flat", "faiss IVF-PQ", "usearch HNSW", "pagesight")
-"""The first makes the truth that recall is counted against, and is always run."""
+"""Engines; the first, exhaustive search, is the ground truth of recall and always runs."""
 
-PATIENCE_S = 6.0
-"""How long one latency is measured at most."""
+LONGEST_S = 6.0
+"""Longest time for the measurement of one latency."""
 
 Floats = NDArray[np.float32]
 Search = Callable[[Floats], NDArray[np.int64]]
-"""Rows of the five nearest of each query."""
+"""Returns the rows of the five nearest neighbours of each query, shape (queries, 5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One engine over one set of vectors."""
+    """The measurements of one engine on one set of vectors."""
 
     data: str
     vectors: int
     engine: str
     build_s: float
     build_peak_mb: float
-    """Memory beyond what the process had before, at most, while it was built; pages of a mapped
-    file count, which the system may take back."""
+    """Peak of resident memory during the build, above that before; it includes pages of mapped
+    files, which the system may reclaim."""
     grown_mb: float
-    """Memory of its own, not mapped, that the process had more when it was built."""
+    """Growth of anonymous (not mapped) memory by the build."""
     resident_bytes_per_vector: float
-    """Codes, ids and graph, or vectors; without the centres of lists."""
+    """Size of codes, ids and graph, or of vectors; without the centroids of the lists."""
     centre_bytes: int
+    """Size of the lists' centroids."""
     disk_bytes_per_vector: float
     recall_at_5: float
+    """Mean share of the five true nearest neighbours that are returned, 0 to 1."""
     batch_1_ms: float
-    """Median."""
+    """Median latency of a batch of one query."""
     batch_32_ms: float
+    """Median latency of a batch of 32 queries."""
     queries_per_s: float
-    """At batch 32."""
+    """Throughput in batches of 32."""
     times_flat: float
+    """Throughput relative to the first engine's."""
     cpu_ms_per_query: float
-    """At batch 32, of the whole process: what other work on the machine does not change."""
+    """CPU time of the process in batches of 32, which other work on the machine does not change."""
     times_flat_by_cpu: float
+    """The first engine's CPU time relative to this one's."""
     settings: str
 
 
@@ -104,7 +109,7 @@ def main() -> None:
     parser.add_argument("--swap-size", type=int, default=50_000)
     parser.add_argument("--screens", type=Path, metavar="DIR")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--views", type=int, default=28, help="of each screenshot")
+    parser.add_argument("--views", type=int, default=28, help="augmented views per screenshot")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
@@ -114,8 +119,10 @@ def main() -> None:
     for size in arguments.sizes:
         stored, queries = draw(size)
         with tempfile.TemporaryDirectory() as folder:
-            found, vectors = compare("synthetic", stored, queries, Path(folder), arguments.engines)
-            rows += found
+            of_size, vectors = compare(
+                "synthetic", stored, queries, Path(folder), arguments.engines
+            )
+            rows += of_size
             if vectors is not None:
                 changes.append(change(vectors, queries))
     if arguments.screens is not None:
@@ -145,7 +152,7 @@ def main() -> None:
 
 
 def draw(count: int) -> tuple[NDArray[np.float16], Floats]:
-    """Stored vectors and queries."""
+    """Draws synthetic vectors to store and queries, as the module's docstring describes."""
     random = np.random.Generator(np.random.PCG64(7))
     centres = unit(random.standard_normal((max(1, count // 50), DIMENSION), np.float32))
     stored = np.empty((count, DIMENSION), np.float16)
@@ -164,14 +171,16 @@ def draw(count: int) -> tuple[NDArray[np.float16], Floats]:
 
 
 def real(arguments: argparse.Namespace) -> tuple[NDArray[np.float16], Floats]:
-    """The embeddings of real screenshots: of every fourth one, all views are queries only."""
-    seen = embeddings(arguments.screens, arguments.bundles, arguments.views, arguments.out / "seen")
-    dimension = seen.shape[2]
-    asked = np.arange(len(seen)) % 4 == 0
-    queries = unit(seen[asked].reshape(-1, dimension))
+    """Embeddings of real screenshots: views of every fourth one are queries, all others stored."""
+    views = embeddings(
+        arguments.screens, arguments.bundles, arguments.views, arguments.out / "seen"
+    )
+    dimension = views.shape[2]
+    is_query = np.arange(len(views)) % 4 == 0
+    queries = unit(views[is_query].reshape(-1, dimension))
     random = np.random.Generator(np.random.PCG64(7))
     chosen = random.permutation(len(queries))[:QUERIES]
-    return seen[~asked].reshape(-1, dimension).astype(np.float16), queries[chosen]
+    return views[~is_query].reshape(-1, dimension).astype(np.float16), queries[chosen]
 
 
 def compare(
@@ -181,14 +190,18 @@ def compare(
     folder: Path,
     chosen: Sequence[str],
 ) -> tuple[list[Row], Vectors | None]:
-    """The engines over the same vectors; also what ours keeps them in."""
+    """Measures the engines on the same vectors.
+
+    Returns:
+        The measurements, and the vectors of our index if it was measured.
+    """
     count, dimension = stored.shape
     nlist, m = list_count(count), code_bytes(dimension)
     rows: list[Row] = []
     flat_rate = flat_cpu = 0.0
     search: Search | None = None
     truth: NDArray[np.int64] | None = None
-    kept: list[Vectors] = []
+    our_vectors: list[Vectors] = []
 
     def flat() -> tuple[Search, dict[str, float], str]:
         index = faiss.IndexFlatIP(dimension)
@@ -224,8 +237,8 @@ def compare(
             index.add(np.arange(start, start + len(block)), block, threads=threads)
 
         def search(q: Floats) -> NDArray[np.int64]:
-            found = index.search(q, K, threads=threads)
-            return np.asarray(found.keys, np.int64).reshape(len(q), -1)
+            matches = index.search(q, K, threads=threads)
+            return np.asarray(matches.keys, np.int64).reshape(len(q), -1)
 
         cost = {"resident": index.memory_usage / count}
         return search, cost, "fp16, defaults"
@@ -235,20 +248,20 @@ def compare(
         generations = GenerationStore(folder)
         settings = IndexSettings(kind="ivfpq", device="cpu")
         generation = generations.write("bench", "bench", ids, stored, lambda h: build(h, settings))
-        kept.append(Vectors.of_generation(generation))
-        index = LayeredIndex(kept[0], np.arange(count, dtype=np.int64))
+        our_vectors.append(Vectors.of_generation(generation))
+        index = LayeredIndex(our_vectors[0], np.arange(count, dtype=np.int64))
         base = generation.base
         assert isinstance(base, IvfPqBase)
-        found = base.measured
+        tuned = base.measured
         cost = {
-            # The rows of slots and the slots of rows, 4 bytes each, are ours as well.
-            "resident": found.code_bytes + 8 + 4 + 4,
-            "centres": 4 * dimension * found.nlist,
+            # Ids of 8 bytes, as in faiss, and two permutations of 4 bytes, row by slot and back.
+            "resident": tuned.code_bytes + 8 + 4 + 4,
+            "centres": 4 * dimension * tuned.nlist,
             "disk": sum(f.stat().st_size for f in folder.iterdir()) / count,
         }
         text = (
-            f"nlist {found.nlist}, m {found.code_bytes}, nprobe {found.nprobe}, "
-            f"k_factor {found.k_factor}, held-out {found.recall:.3f}"
+            f"nlist {tuned.nlist}, m {tuned.code_bytes}, nprobe {tuned.nprobe}, "
+            f"k_factor {tuned.k_factor}, held-out {tuned.recall:.3f}"
         )
 
         def search(q: Floats) -> NDArray[np.int64]:
@@ -266,14 +279,16 @@ def compare(
     for name, make in engines.items():
         if name not in {ENGINES[0], *chosen}:
             continue
-        search = None  # Two of these at once may be more than the memory.
-        before = _memory_mb(anew=True)
+        search = None  # frees the last index: two at once may exceed the memory
+        before = _memory_mb(reset_peak=True)
         start = time.perf_counter()
         search, cost, text = make()
         build_s = time.perf_counter() - start
         after = _memory_mb()
-        found = np.concatenate([search(queries[i : i + 32]) for i in range(0, len(queries), 32)])
-        truth = found if truth is None else truth
+        rows_found = np.concatenate(
+            [search(queries[i : i + 32]) for i in range(0, len(queries), 32)]
+        )
+        truth = rows_found if truth is None else truth
         one, _ = _median_ms(search, queries, 1)
         many, cpu = _median_ms(search, queries, 32)
         rate, cpu = 32_000 / many, cpu / 32
@@ -289,7 +304,7 @@ def compare(
                 resident_bytes_per_vector=cost["resident"],
                 centre_bytes=int(cost.get("centres", 0)),
                 disk_bytes_per_vector=cost.get("disk", 0.0),
-                recall_at_5=_recall(found, truth),
+                recall_at_5=_recall(rows_found, truth),
                 batch_1_ms=one,
                 batch_32_ms=many,
                 queries_per_s=rate,
@@ -301,11 +316,11 @@ def compare(
         )
         print(rows[-1], flush=True)
 
-    return rows, kept[0] if kept else None
+    return rows, our_vectors[0] if our_vectors else None
 
 
 def change(vectors: Vectors, queries: Floats, rounds: int = 20) -> dict[str, float]:
-    """How long after its change was read a picture is found: snapshot, index and one search."""
+    """Measures the delay until a new picture can be found: snapshot, index and one search."""
     count = len(vectors)
     bundles = Bundles(encoder="bench", ocr="bench")
     snapshot = Snapshot(
@@ -354,12 +369,12 @@ def _picture(number: int) -> Picture:
 
 
 def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
-    """What searches take while a new generation of a flat gallery is built and swapped in."""
+    """Measures search latency while a new generation is built and swapped in, and before."""
     stored, queries = draw(count)
     halves = stored
     built = Generation(halves=halves, base=FlatBase(halves))
     everything = np.arange(count, dtype=np.int64)
-    now = LayeredIndex(Vectors.of_generation(built), everything)
+    index = LayeredIndex(Vectors.of_generation(built), everything)
     index_manager = IndexManager()
     swapping, done = threading.Event(), threading.Event()
     before: list[float] = []
@@ -369,7 +384,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
         turn = 0
         while not done.is_set():
             start = time.perf_counter()
-            now.search(queries[turn % len(queries)], K)
+            index.search(queries[turn % len(queries)], K)
             took = 1000 * (time.perf_counter() - start)
             (during if swapping.is_set() else before).append(took)
             turn += 1
@@ -381,7 +396,7 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
     start = time.perf_counter()
     swaps = 0
     while time.perf_counter() - start < seconds:
-        adopted = index_manager.rebuild("bench", "bench", [], now.vectors).result()
+        adopted = index_manager.rebuild("bench", "bench", [], index.vectors).result()
         assert adopted
         swaps += 1
     done.set()
@@ -412,7 +427,7 @@ def _sample(stored: NDArray[np.float16], count: int) -> Floats:
 
 
 def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, float]:
-    """Of one call: by the clock, and of processor."""
+    """Median wall time and CPU time of one call, in ms."""
     took: list[float] = []
     cpu: list[float] = []
     begun = time.perf_counter()
@@ -422,23 +437,24 @@ def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, floa
         search(queries[start : start + batch])
         took.append(1000 * (time.perf_counter() - began))
         cpu.append(1000 * (time.process_time() - worked))
-        if turn >= 2 and time.perf_counter() - begun > PATIENCE_S:
+        if turn >= 2 and time.perf_counter() - begun > LONGEST_S:
             break
     return statistics.median(took), statistics.median(cpu)
 
 
-def _memory_mb(*, anew: bool = False) -> dict[str, float]:
-    """What the process has, and its peak; `anew` lets the peak begin now."""
-    ctypes.CDLL(None).malloc_trim(0)  # What is free is not counted.
-    if anew:
+def _memory_mb(*, reset_peak: bool = False) -> dict[str, float]:
+    """Memory of the process in MB, by the names of /proc/self/status; VmHWM is the peak."""
+    ctypes.CDLL(None).malloc_trim(0)  # returns free memory, which would be counted otherwise
+    if reset_peak:
         Path("/proc/self/clear_refs").write_text("5")
     lines = Path("/proc/self/status").read_text().splitlines()
     named = (line.split(":") for line in lines if line.endswith(" kB"))
     return {name: int(value.split()[0]) / 1024 for name, value in named}
 
 
-def _recall(found: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
-    hits = [len(set(f) & set(t)) / len(t) for f, t in zip(found, truth, strict=True)]
+def _recall(rows: NDArray[np.int64], truth: NDArray[np.int64]) -> float:
+    """Mean share of the true neighbours that are among the returned ones."""
+    hits = [len(set(r) & set(t)) / len(t) for r, t in zip(rows, truth, strict=True)]
     return float(np.mean(hits))
 
 
@@ -465,8 +481,8 @@ def _show(
         cells = asdict(row).values()
         table.add_row(*(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells))
     console.print(table)
-    for found in [*changes, swaps]:
-        console.print({name: round(value, 3) for name, value in found.items()})
+    for figures in [*changes, swaps]:
+        console.print({name: round(value, 3) for name, value in figures.items()})
 
 
 if __name__ == "__main__":

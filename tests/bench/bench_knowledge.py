@@ -1,7 +1,7 @@
-"""What the knowledge of a gallery costs: at start, for each enrolment, for each answer.
+"""Cost of a gallery's knowledge: at start, for each enrolment, for each answer.
 
-    drawn pages ──> Snapshot ──Knowledge──> queries                            ms a query
-                       └─one picture more──> Snapshot ──Knowledge──> found     ms an enrolment
+    synthetic pages ──> Snapshot ──Knowledge──> queries                          ms per query
+                       └─one more picture──> Snapshot ──Knowledge──> query      ms per enrolment
 
 The pages are lines of made-up Chinese words: of each label a dozen that it always shows, some that
 all labels share, and some that every picture has for itself (names, addresses, amounts).
@@ -38,20 +38,21 @@ from pagesight_server.telemetry.drift import Drifts
 from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.bench.measure import machine, rss_mb
 
-DIMENSION = 1_280
-"""Of the built-in encoder's embeddings."""
+DIMENSION = 1_664
+"""Dimension of the built-in encoder's embeddings."""
 
 WORDS, SHARED, OWN, VARIABLE = 1_500, 8, 12, 6
-"""Words there are; lines of a page that other labels show, that its label alone always shows,
-and that only the picture shows."""
+"""Size of the vocabulary; lines of a page that other labels share, that are specific to its label,
+and that are specific to the picture."""
 
 ENROLMENTS, QUERIES, ANSWERS = 12, 30, 20_000
+"""Repetitions of each measurement, which take milliseconds, milliseconds and microseconds each."""
 
 BUNDLES = Bundles(encoder="bench", ocr="bench")
 
 
 class Drawn:
-    """Pages of made-up words, each label's alike."""
+    """Generates pages of made-up words; those of one label share lines."""
 
     def __init__(self, seed: int = 0) -> None:
         self._random = random.Random(seed)
@@ -63,7 +64,7 @@ class Drawn:
         self._made = 0
 
     def picture(self, label: str) -> tuple[Picture, Halves]:
-        """One picture of a label and its embedding, rounded as it is stored."""
+        """Draws a picture of a label and its embedding, in half precision as it is stored."""
         own = self._own.setdefault(label, self._page())
         centre = self._centres.setdefault(label, self._vectors.standard_normal(DIMENSION))
         variable = [f"{''.join(self._characters(8))}{self._random.randrange(10**6)}"]
@@ -104,17 +105,23 @@ class Drawn:
 
 
 def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object]:
-    """One row: a gallery of so many labels, with so many pictures each."""
+    """Measures a gallery with this number of labels, and of pictures per label.
+
+    Args:
+        labels: Number of labels.
+        pictures: Pictures of each label.
+        calibrated: Whether to measure calibration as well, which takes minutes.
+    """
     drawn = Drawn()
     names = [f"label {i:05d}" for i in range(labels)]
-    made = [drawn.picture(name) for name in names for _ in range(pictures)]
+    gallery = [drawn.picture(name) for name in names for _ in range(pictures)]
     snapshot = Snapshot(
         gallery="bench",
         revision=1,
         encoder_bundle="bench",
         ocr_bundle="bench",
-        pictures=tuple(picture for picture, _ in made),
-        embeddings=laid(np.stack([vector for _, vector in made])),
+        pictures=tuple(picture for picture, _ in gallery),
+        embeddings=exact_vectors(np.stack([vector for _, vector in gallery])),
         facts={},
     )
     calibration = Calibration(
@@ -127,7 +134,7 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
     row: dict[str, object] = {"labels": labels, "pictures": labels * pictures}
     before_mb = rss_mb(os.getpid())
     start = time.perf_counter()
-    known = Knowledge.of(snapshot, calibration=calibration)
+    knowledge = Knowledge.of(snapshot, calibration=calibration)
     row["start_s"] = round(time.perf_counter() - start, 3)
     row["memory_mb"] = round(rss_mb(os.getpid()) - before_mb, 1)
 
@@ -135,18 +142,18 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
     took = []
     for picture, vector in queries:
         start = time.perf_counter()
-        answer(known, picture, vector)
+        answer(knowledge, picture, vector)
         took.append(1000 * (time.perf_counter() - start))
     row["query_ms"] = round(median(took), 2)
     row["query_max_ms"] = round(max(took), 2)
 
     took = []
     for turn in range(ENROLMENTS):
-        # Of a label that is known, and every third time of one that is new.
+        # A picture of an enrolled label, and every third time one of a new label.
         label = f"new {turn}" if turn % 3 == 2 else names[turn * 7 % labels]
         picture, vector = drawn.picture(label)
         changes = Changes(
-            revision=known.snapshot.revision + 1,
+            revision=knowledge.snapshot.revision + 1,
             bundles=BUNDLES,
             left=(),
             joined=(picture,),
@@ -154,16 +161,19 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
             facts={},
         )
         start = time.perf_counter()
-        known = Knowledge.of(
-            known.snapshot.after(changes), calibration=calibration, before=known, refit=False
+        knowledge = Knowledge.of(
+            knowledge.snapshot.after(changes),
+            calibration=calibration,
+            before=knowledge,
+            refit=False,
         )
-        assert answer(known, picture, vector) == label
+        assert answer(knowledge, picture, vector) == label
         took.append(1000 * (time.perf_counter() - start))
     row["enrol_ms"] = round(median(took), 1)
     row["enrol_max_ms"] = round(max(took), 1)
     query = Query(embedding=vector.astype(np.float32), reading=None)
     decision = decide(
-        known.method.weigh(query, known.method.search(query.embedding)),
+        knowledge.method.weigh(query, knowledge.method.search(query.embedding)),
         calibration,
         with_text=False,
     )
@@ -175,29 +185,31 @@ def measure(labels: int, pictures: int, *, calibrated: bool) -> dict[str, object
     row["drift_us"] = round(1e6 * (time.perf_counter() - start) / ANSWERS, 2)
     if calibrated:
         start = time.perf_counter()
-        Knowledge.of(known.snapshot, before=known)
+        Knowledge.of(knowledge.snapshot, before=knowledge)
         row["calibration_s"] = round(time.perf_counter() - start, 1)
     return row
 
 
-def laid(vectors: Halves) -> Vectors:
-    """The vectors of a gallery, searched exactly."""
+def exact_vectors(vectors: Halves) -> Vectors:
+    """The vectors of a gallery, with exhaustive search."""
     return Vectors.of_generation(Generation(halves=vectors, base=FlatBase(vectors)))
 
 
-def answer(known: Knowledge, picture: Picture, vector: Halves) -> str:
-    """The page that a screenshot is closest to."""
+def answer(knowledge: Knowledge, picture: Picture, vector: Halves) -> str:
+    """The label that a screenshot is closest to."""
     query = Query(embedding=vector.astype(np.float32), reading=picture.reading)
-    candidates = known.method.weigh(query, known.method.search(query.embedding))
-    return decide(candidates, known.calibration, with_text=True).closest_label
+    candidates = knowledge.method.weigh(query, knowledge.method.search(query.embedding))
+    return decide(candidates, knowledge.calibration, with_text=True).closest_label
 
 
 def main() -> None:
-    """Prints a row for each number of labels and keeps them in bench/knowledge.json."""
+    """Prints the measurements for each number of labels, and writes bench/knowledge.json."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--labels", type=int, nargs="+", default=[22, 200, 1_000])
-    parser.add_argument("--pictures", type=int, default=10, help="Of each label.")
-    parser.add_argument("--calibrate", action="store_true", help="Calibrate as well: minutes.")
+    parser.add_argument("--pictures", type=int, default=10, help="Pictures of each label.")
+    parser.add_argument(
+        "--calibrate", action="store_true", help="Measure calibration as well: minutes."
+    )
     arguments = parser.parse_args()
     rows = []
     for labels in arguments.labels:

@@ -1,11 +1,11 @@
-"""What the load generator can do: `pagesight load --closed` against a server that only answers.
+"""Capacity of the load generator: `pagesight load --closed` against a server that only answers.
 
     pagesight load, 1 or 2 processes ──stream or unary, 0.1 or 300 KB──> tests.bench.streaming
          └── its CPU, by its report                                       └── its CPU, by /proc
 
-Both share the machine's cores, so messages a second are of the two together. What the generator
-could do alone is what its CPU allows: `per_s_of_a_core`, messages for each CPU second of its own.
-The pictures are made distinct as in any load; the server does not look at them.
+Both share the machine's cores, so messages a second are of the two together. The capacity of the
+generator alone is `per_s_of_a_core`: messages per CPU second of its own. The pictures are made
+distinct as in any load; the server does not decode them.
 
 Run: make bench-load
 """
@@ -32,18 +32,19 @@ from tests.bench.sides import started
 
 Row: TypeAlias = dict[str, Any]
 STREAMS, IN_FLIGHT = 2, 8
+"""Connections, and messages in flight on each."""
 SIDES = {"0.1 KB": 4, "300 KB": 316}
-"""Edges of the pictures, in pixels: of noise, three bytes for each."""
+"""Side of the pictures in pixels, by their size: noise does not compress, three bytes a pixel."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measures, prints and writes."""
+    """Measures all combinations, prints a table and writes bench/load.json."""
     parser = argparse.ArgumentParser(description=__doc__, prog="make bench-load")
     parser.add_argument("--out", type=Path, default=Path("bench"))
-    parser.add_argument("--seconds", type=float, default=8.0, help="measured, of each row")
+    parser.add_argument("--seconds", type=float, default=8.0, help="measured time of each row")
     parser.add_argument("--sizes", nargs="+", choices=SIDES, default=list(SIDES))
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2])
-    asked = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     before = machine()
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -51,17 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ):
         address = str(listening["address"])
         rows = [
-            _row(Path(folder), address, pid, size, calls, processes, asked.seconds)
-            for size, calls, processes in product(asked.sizes, ("stream", "unary"), asked.processes)
+            _row(Path(folder), address, pid, size, calls, processes, options.seconds)
+            for size, calls, processes in product(
+                options.sizes, ("stream", "unary"), options.processes
+            )
         ]
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
-        "seconds": asked.seconds,
+        "seconds": options.seconds,
         "in_flight": f"{STREAMS} connections x {IN_FLIGHT}",
     }
-    asked.out.mkdir(parents=True, exist_ok=True)
+    options.out.mkdir(parents=True, exist_ok=True)
     body = [row | {"conditions": conditions} for row in rows]
-    (asked.out / "load.json").write_text(json.dumps(body, indent=2), "utf-8")
+    (options.out / "load.json").write_text(json.dumps(body, indent=2), "utf-8")
     _show(rows, conditions)
 
 
@@ -84,9 +87,9 @@ def _row(
         *("--warmup", "0", "--duration", str(seconds), "--json"),
     ]
     spent_s = cpu_s(server)
-    said = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
+    output = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout
     spent_s = cpu_s(server) - spent_s
-    report = json.loads(said)
+    report = json.loads(output)
     if report["errors"]:
         raise SystemExit(f"{' '.join(command)}: {report['errors']}")
     busy = report["generator"]["cpu_share"]

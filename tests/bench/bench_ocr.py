@@ -1,16 +1,16 @@
-"""Reads screenshots with the library and with ours: `make bench-ocr SCREENS=DIR`.
+"""CPU time and text of our OCR engine against the library's: `make bench-ocr SCREENS=DIR`.
 
-    screenshot ──> rapidocr as it comes ─┐
+    screenshot ──> rapidocr, defaults ───┐
                ──> without classifier ───┼─> CPU-seconds, text ──> ratio, character error rate
                ──> ours, caches empty ───┤
                ──> another bundle ───────┘
     again      ──> ours, caches warm          eight at a time ──> ours, caches empty
 
-CPU-seconds are user + system time of the process. Sides take turns screenshot by screenshot, in
-an order that rotates; all run on one thread; nothing else runs in this process meanwhile. Text
-is compared with the library without its classifier, which on a screenshot can only do harm
-(docs/decisions/0002), and with the library as it comes. `ARGS='--against DIR'` reads with another
-OCR bundle too, and counts the pictures whose texts or boxes differ from ours.
+CPU-seconds are user + system time of the process. Sides are interleaved by screenshot, in a
+rotating order; all run on one thread, and nothing else runs in this process meanwhile. Text is
+compared with the library without its text direction classifier, which can only do harm on a
+screenshot (docs/decisions/0002), and with the library's defaults. `ARGS='--against DIR'` also reads
+with another OCR bundle, and counts the pictures whose texts or boxes differ from ours.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ from pagesight_server.text.reading import TextLine
 from tests.support.congruence import Comparison, Library, compare
 
 AT_A_TIME = 8
+"""Concurrency of the last side: enough to keep batches of lines full."""
 COLUMNS = (
     "side",
     "caches",
@@ -69,7 +70,7 @@ Stages: TypeAlias = defaultdict[str, float]
 
 
 class TimedGraph(Graph):
-    """Notes what its runs take."""
+    """A graph that measures the CPU time of its runs."""
 
     def __init__(self, path: Path, stages: Stages, stage: str) -> None:
         super().__init__(path, Compute())
@@ -84,7 +85,7 @@ class TimedGraph(Graph):
 
 
 class TimedDetector(Detector):
-    """Notes what it does beside its network."""
+    """A detector that measures its CPU time outside the network."""
 
     def __init__(self, source: Bundle, settings: OcrSettings, stages: Stages) -> None:
         super().__init__(source, Compute(), max_enlarged_px=settings.max_enlarged_px)
@@ -92,7 +93,7 @@ class TimedDetector(Detector):
         self._stages = stages
 
     def find(self, pixels: Pixels) -> list[Region]:
-        """Finds the text of a picture."""
+        """Detects the text of a picture."""
         start, network = time.thread_time(), self._stages["detection network"]
         regions = super().find(pixels)
         network = self._stages["detection network"] - network
@@ -101,7 +102,7 @@ class TimedDetector(Detector):
 
 
 class TimedRecogniser(Recogniser):
-    """Notes what it does beside its network."""
+    """A recogniser that measures its CPU time outside the network."""
 
     def __init__(self, source: Bundle, stages: Stages) -> None:
         super().__init__(source, Compute())
@@ -109,7 +110,7 @@ class TimedRecogniser(Recogniser):
         self._stages = stages
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Read]:
-        """Reads strips."""
+        """Recognises the text of line images."""
         start, network = time.thread_time(), self._stages["recognition network"]
         texts = super().read(strips, width)
         network = self._stages["recognition network"] - network
@@ -118,7 +119,7 @@ class TimedRecogniser(Recogniser):
 
 
 def engine(source: Bundle, settings: OcrSettings, stages: Stages) -> OcrEngine:
-    """Return ours, on one thread for each kind of work."""
+    """Return our engine, with one thread for detection and one for recognition."""
     return OcrEngine(
         owned([TimedDetector(source, settings, stages)], name="detector"),
         [owned([TimedRecogniser(source, stages)], name="recogniser")],
@@ -128,7 +129,7 @@ def engine(source: Bundle, settings: OcrSettings, stages: Stages) -> OcrEngine:
 
 
 class Side:
-    """One way to read, and what it took."""
+    """One of the engines to compare, with its measurements."""
 
     def __init__(
         self, name: str, caches: str, read: Callable[[Pixels], Sequence[TextLine]]
@@ -138,13 +139,13 @@ class Side:
         self.lines: list[Sequence[TextLine]] = []
 
     def take(self, pixels: Pixels) -> None:
-        """Read one screenshot."""
+        """Read one screenshot and record its CPU time."""
         start = time.process_time()
         self.lines.append(self.read(pixels))
         self.cpu_s.append(time.process_time() - start)
 
     def row(self, library: Side, plain: Side) -> dict[str, Any]:
-        """Return a row of the table."""
+        """Return a row of the table, relative to the library with and without its classifier."""
         as_it_comes, without = self.compared(library), self.compared(plain)
         return {
             "side": self.name,
@@ -160,7 +161,7 @@ class Side:
         }
 
     def compared(self, other: Side) -> Comparison:
-        """Compare all texts."""
+        """Compare all texts with those of another side."""
         pairs = zip(other.lines, self.lines, strict=True)
         return Comparison.total(compare(theirs, ours) for theirs, ours in pairs)
 
@@ -176,16 +177,16 @@ def _ranked(spent: Stages) -> list[tuple[str, float]]:
 
 
 def chosen(folder: Path, count: int) -> list[Path]:
-    """Return pictures spread over all folders."""
+    """Return `count` pictures, evenly spread over all folders."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:
-        sys.exit(f"no pictures in {folder}: say SCREENS=DIR with a folder of screenshots")
+        sys.exit(f"no pictures in {folder}: give SCREENS=DIR, a folder of screenshots")
     step = max(1.0, len(paths) / count)
     return [paths[int(i * step)] for i in range(min(count, len(paths)))]
 
 
 async def together(ours: OcrEngine, pictures: Iterable[Pixels]) -> list[Sequence[TextLine]]:
-    """Return the lines of all pictures, some read at a time."""
+    """Return the lines of all pictures, `AT_A_TIME` being read concurrently."""
     gate = asyncio.Semaphore(AT_A_TIME)
 
     async def one(pixels: Pixels) -> Sequence[TextLine]:
@@ -196,7 +197,7 @@ async def together(ours: OcrEngine, pictures: Iterable[Pixels]) -> list[Sequence
 
 
 def progress(pictures: Sequence[Pixels], what: str) -> Iterable[Pixels]:
-    """Show how far it is, without a thread that would be measured too."""
+    """Print progress, without a thread, whose CPU time would be measured as well."""
     for number, pixels in enumerate(pictures, 1):
         yield pixels
         if number % 8 == 0 or number == len(pictures):
@@ -226,7 +227,7 @@ def measure(
         rival = Side(f"ours, {against.id}" if against else "", "cold", otherwise)
         sides = [full, plain, cold] + [rival] * bool(against)
         for side in sides:
-            side.read(pictures[0][::-1])  # loads models; upside down, so that no line is known
+            side.read(pictures[0][::-1])  # warm-up; upside down, so that no line is cached by it
         stages.clear()
         at_start = (ours.cache.hits, ours.cache.misses, ours.reread)
         for turn, pixels in enumerate(progress(pictures, "one by one")):
@@ -271,7 +272,7 @@ def measure(
 
 
 def _pages_that_differ(one: Side, other: Side) -> int:
-    """By any text or box."""
+    """Number of pages that differ in any text or box."""
     pages = zip(one.lines, other.lines, strict=True)
     return sum(
         [(line.text, line.box) for line in a] != [(line.text, line.box) for line in b]
@@ -289,7 +290,7 @@ def machine() -> str:
     return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
 
 
-def show(rows: Sequence[dict[str, Any]], found: Comparison, spent: Stages) -> None:
+def show(rows: Sequence[dict[str, Any]], comparison: Comparison, spent: Stages) -> None:
     """Print the tables."""
     out = Console(width=None if sys.stdout.isatty() else 180)
     table = Table(title="CPU-seconds for a screenshot, and text")
@@ -312,10 +313,10 @@ def show(rows: Sequence[dict[str, Any]], found: Comparison, spent: Stages) -> No
         out.print(key, rows[4][key])
     if len(rows) > 5:
         out.print("pages that differ between the bundles", rows[5]["pages_that_differ"])
-    lines = Table(title=f"{len(found.differences)} lines differ from rapidocr, no classifier")
+    lines = Table(title=f"{len(comparison.differences)} lines differ from rapidocr, no classifier")
     lines.add_column("theirs")
     lines.add_column("ours")
-    for difference in found.differences:
+    for difference in comparison.differences:
         lines.add_row(*(Text(repr(one)) for one in (difference.theirs, difference.ours)))
     out.print(lines)
 
@@ -326,13 +327,13 @@ def main() -> None:
     parser.add_argument("--screens", type=Path, required=True, help="folder of screenshots")
     parser.add_argument("--count", type=int, default=64, help="how many, spread over the folder")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
-    parser.add_argument("--against", type=Path, help="another OCR bundle, to read with too")
+    parser.add_argument("--against", type=Path, help="another OCR bundle, to compare with")
     parser.add_argument("--out", type=Path, default=Path("bench/ocr.json"))
     parser.add_argument(
-        "--reread-below", type=float, default=OcrSettings().reread_below, help="of the settings"
+        "--reread-below", type=float, default=OcrSettings().reread_below, help="OCR setting"
     )
     parser.add_argument(
-        "--max-columns", type=int, default=OcrSettings().max_columns, help="of the settings"
+        "--max-columns", type=int, default=OcrSettings().max_columns, help="OCR setting"
     )
     options = parser.parse_args()
     settings = OcrSettings(reread_below=options.reread_below, max_columns=options.max_columns)
@@ -343,7 +344,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     source = bundle.load(options.bundles / "ocr", "ocr")
     against = bundle.load(options.against, "ocr") if options.against else None
-    rows, found, spent = measure(pictures, source, settings, against)
+    rows, comparison, spent = measure(pictures, source, settings, against)
     sizes = Counter(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pictures)
     conditions = (
         f"{len(paths)} of {options.screens.name}, mostly {sizes.most_common(1)[0][0]}; "
@@ -354,11 +355,11 @@ def main() -> None:
         row |= {"machine": machine(), "conditions": conditions}
     rows[2] |= {
         "settings": asdict(settings),
-        "differences": [asdict(difference) for difference in found.differences],
+        "differences": [asdict(difference) for difference in comparison.differences],
     }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    show(rows, found, spent)
+    show(rows, comparison, spent)
     print(f"{machine()}; {conditions}\n{options.out}")
 
 

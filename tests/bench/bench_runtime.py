@@ -1,15 +1,15 @@
-"""What a screenshot costs and how long it takes: `make bench SCREENS=DIR`.
+"""CPU time, throughput and latency of a screenshot: `make bench SCREENS=DIR`.
 
-    rounds of distinct screenshots ──> script | pipeline | service, in turns ──> medians, ratios
-    one at a time, and at random at half of the rate ──> service ──> latencies
-    messages of 300 KB ──> the gRPC edge alone ──> CPU milliseconds
+    rounds of distinct screenshots ──> script | pipeline | service, interleaved ──> medians, ratios
+    one at a time, and Poisson arrivals at half of the rate ──> service ──> latencies
+    messages of 300 KB ──> the gRPC server without models ──> CPU milliseconds
 
 All sides use the same bundles. Every screenshot is new to every side, and all caches are empty at
 the start of each round; "again" sends the same screenshots once more, as users do. Real screenshots
 (DIR/gallery/<label>/*, DIR/test/*/*) and generated pages of 1080 pixels width are kept apart.
 
 With `--settings COMPUTE__OCR_THREADS=2,SERVER__MAX_ACTIVE=8`, once for each choice, the sides are
-the service as it comes and the service with each of them, and nothing else is measured.
+the service with its defaults and with each choice, and nothing else is measured.
 
 Writes `bench/runtime.json` or `bench/settings.json`: a list of rows, each with the conditions.
 """
@@ -44,36 +44,36 @@ DEFAULTS = "defaults"
 
 
 def main() -> None:
-    """Measures, prints and writes."""
-    asked = _parser().parse_args()
-    asked.out.mkdir(parents=True, exist_ok=True)
+    """Measures everything, prints the tables and writes the rows."""
+    options = _parser().parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     before = machine()
     started_s = time.perf_counter()
     rows: list[Row] = []
-    for screens in _sets(asked):
-        if asked.settings:
-            rows += settings_rows(screens.name, compare_settings(screens, asked))
+    for screens in _sets(options):
+        if options.settings:
+            rows += settings_rows(screens.name, compare_settings(screens, options))
             continue
-        costs = asyncio.run(compare(screens, asked.rounds, asked.each))
+        costs = asyncio.run(compare(screens, options.rounds, options.each))
         of_set = cost_rows(screens.name, costs)
         rate = next(row["per_s"] for row in of_set if row["side"] == "service")
         rows += of_set
-        rows += asyncio.run(_latencies(screens, asked, rate))
+        rows += asyncio.run(_latencies(screens, options, rate))
         rows.append(_decoding(screens))
-    if not asked.settings:
-        rows.append(streaming_row(overhead(asked.messages, asked.rounds)))
+    if not options.settings:
+        rows.append(streaming_row(overhead(options.messages, options.rounds)))
         rows += target_rows(rows)
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
-        "rounds": asked.rounds,
-        "screenshots_each": asked.each,
+        "rounds": options.rounds,
+        "screenshots_each": options.each,
         "concurrency": sides.CONCURRENCY,
         "models": "built-in encoder, OCR bundle of the checkout; text is read",
         "minutes": round((time.perf_counter() - started_s) / 60, 1),
     }
     body = [row | {"conditions": conditions} for row in rows]
-    name = "settings" if asked.settings else "runtime"
-    (asked.out / f"{name}.json").write_text(json.dumps(body, indent=2), "utf-8")
+    name = "settings" if options.settings else "runtime"
+    (options.out / f"{name}.json").write_text(json.dumps(body, indent=2), "utf-8")
     show(rows, conditions)
 
 
@@ -93,21 +93,21 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _sets(asked: argparse.Namespace) -> list[Screens]:
-    count = asked.rounds * asked.each
-    count += 0 if asked.settings else asked.alone + asked.arrivals
-    found = []
-    if asked.screens:
-        found.append(real(asked.screens, count, out=asked.out, bundles=asked.bundles))
-    if not asked.no_generated:
-        found.append(generated(count, out=asked.out, bundles=asked.bundles))
-    if not found:
+def _sets(options: argparse.Namespace) -> list[Screens]:
+    count = options.rounds * options.each
+    count += 0 if options.settings else options.alone + options.arrivals
+    sets = []
+    if options.screens:
+        sets.append(real(options.screens, count, out=options.out, bundles=options.bundles))
+    if not options.no_generated:
+        sets.append(generated(count, out=options.out, bundles=options.bundles))
+    if not sets:
         raise SystemExit("nothing to measure: give --screens DIR, or leave out --no-generated")
-    return found
+    return sets
 
 
 async def compare(screens: Screens, rounds: int, each: int) -> list[Cost]:
-    """Costs of every side in every round, and of the same screenshots again."""
+    """Measures every side in every round, and the same screenshots once more (cached)."""
     script = sides.script(screens.config)
     costs: list[Cost] = []
     for number in range(rounds):
@@ -135,7 +135,7 @@ async def compare(screens: Screens, rounds: int, each: int) -> list[Cost]:
 
 
 def cost_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
-    """Medians over the rounds, and the ratios that the targets speak of."""
+    """Medians over the rounds, and the ratios for which there are targets."""
 
     def median(side: str, value: str) -> float:
         values: list[float] = [getattr(cost, value) for cost in costs if cost.side == side]
@@ -165,17 +165,17 @@ def cost_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
     return sorted(rows, key=lambda row: (not row["side"].startswith(SIDES), row["side"]))
 
 
-def compare_settings(screens: Screens, asked: argparse.Namespace) -> list[Cost]:
-    """Costs of the service with the defaults and with each choice of settings, in every round."""
+def compare_settings(screens: Screens, options: argparse.Namespace) -> list[Cost]:
+    """Measures the service with the defaults and with each choice of settings, in every round."""
     chosen: dict[str, dict[str, str]] = {DEFAULTS: {}}
-    chosen |= {choice: _variables(choice) for choice in asked.settings}
+    chosen |= {choice: _variables(choice) for choice in options.settings}
     names, costs = list(chosen), []
-    for number in range(asked.rounds):
-        batch = screens.pictures[number * asked.each : (number + 1) * asked.each]
+    for number in range(options.rounds):
+        batch = screens.pictures[number * options.each : (number + 1) * options.each]
         for turn in range(len(names)):
             name = names[(turn + number) % len(names)]
             with sides.service(screens.config, chosen[name]) as (address, pid):
-                with timed(name, asked.each, pid) as cost:
+                with timed(name, options.each, pid) as cost:
                     sides.stream(address, batch)
                 costs.append(cost)
     return costs
@@ -189,7 +189,7 @@ def _variables(choice: str) -> dict[str, str]:
 
 
 def settings_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
-    """Medians over the rounds, and what they are of the defaults'."""
+    """Medians over the rounds, also relative to those of the defaults."""
 
     def row(side: str) -> Row:
         of_side = [cost for cost in costs if cost.side == side]
@@ -203,17 +203,19 @@ def settings_rows(name: str, costs: Sequence[Cost]) -> list[Row]:
             "rounds_per_s": [round(cost.per_s, 3) for cost in of_side],
         }
 
-    found = [row(side) for side in dict.fromkeys(cost.side for cost in costs)]
-    usual = next(row for row in found if row["side"] == DEFAULTS)
+    rows = [row(side) for side in dict.fromkeys(cost.side for cost in costs)]
+    defaults = next(row for row in rows if row["side"] == DEFAULTS)
     return [
-        row | {f"{key}_to_defaults": round(row[key] / usual[key], 3) for key in ("cpu_s", "per_s")}
-        for row in found
+        row
+        | {f"{key}_to_defaults": round(row[key] / defaults[key], 3) for key in ("cpu_s", "per_s")}
+        for row in rows
     ]
 
 
-async def _latencies(screens: Screens, asked: argparse.Namespace, per_s: float) -> list[Row]:
-    rest = screens.pictures[asked.rounds * asked.each :]
-    lone, random = rest[: asked.alone], rest[asked.alone :]
+async def _latencies(screens: Screens, options: argparse.Namespace, per_s: float) -> list[Row]:
+    """Latencies of the service: unloaded, and with Poisson arrivals at half of its rate."""
+    rest = screens.pictures[options.rounds * options.each :]
+    lone, random = rest[: options.alone], rest[options.alone :]
     if not lone or not random:
         return []
     with sides.service(screens.config) as (address, _pid):
@@ -225,27 +227,29 @@ async def _latencies(screens: Screens, asked: argparse.Namespace, per_s: float) 
     ]
 
 
-def latency_row(name: str, load: str, waits_ms: Sequence[float], per_s: float) -> Row:
-    """Quantiles of what callers waited."""
+def latency_row(name: str, load: str, latencies_ms: Sequence[float], per_s: float) -> Row:
+    """Quantiles of latencies, under a load of `per_s` screenshots a second."""
     return {
         "table": "latency",
         "set": name,
         "load": load,
         "per_s": round(per_s, 3),
-        "sent": len(waits_ms),
+        "sent": len(latencies_ms),
         **{
-            f"p{round(100 * share)}_ms": round(quantile(waits_ms, share), 1)
+            f"p{round(100 * share)}_ms": round(quantile(latencies_ms, share), 1)
             for share in (0.5, 0.9, 0.99)
         },
     }
 
 
 def _decoding(screens: Screens) -> Row:
+    """Median CPU time of decoding a screenshot, by Pillow and by our decoder."""
+
     def by_pillow(data: bytes) -> None:
         with Image.open(io.BytesIO(data)) as picture:
             np.ascontiguousarray(picture.convert("RGB"))
 
-    def by_us(data: bytes) -> None:
+    def by_ours(data: bytes) -> None:
         decode(data, screens.config.image)
 
     def cpu_ms(data: bytes, decode: Any) -> float:
@@ -253,7 +257,7 @@ def _decoding(screens: Screens) -> Row:
         decode(data)
         return 1000 * (time.thread_time() - start_s)
 
-    of_each = [(cpu_ms(data, by_pillow), cpu_ms(data, by_us)) for data in screens.pictures]
+    of_each = [(cpu_ms(data, by_pillow), cpu_ms(data, by_ours)) for data in screens.pictures]
     pillow, ours = (statistics.median(column) for column in zip(*of_each, strict=True))
     return {
         "table": "decoding",
@@ -265,7 +269,7 @@ def _decoding(screens: Screens) -> Row:
 
 
 def streaming_row(costs: Sequence[Cost]) -> Row:
-    """The gRPC edge alone."""
+    """Cost of a message in the gRPC service without models."""
     return {
         "table": "streaming",
         "server_cpu_ms": round(statistics.median(1000 * cost.cpu_each_s for cost in costs), 3),
@@ -277,31 +281,31 @@ def streaming_row(costs: Sequence[Cost]) -> Row:
 
 
 def target_rows(rows: Sequence[Row]) -> list[Row]:
-    """What was asked for beside what was found."""
+    """The targets and the measured values, for which there are rows."""
 
     def find(**wanted: str) -> Row:
         return next(
             (row for row in rows if all(row.get(key) == value for key, value in wanted.items())), {}
         )
 
-    found: list[tuple[str, str, float, float, bool]] = []
+    targets: list[tuple[str, str, float, float, bool]] = []
     for name in dict.fromkeys(row["set"] for row in rows if "set" in row):
         service = find(table="cost", set=name, side="service")
         if service:
             cpu, rate = service["cpu_to_pipeline"], service["rate_to_script"]
-            found.append((name, "service CPU ÷ pipeline CPU, at most", 1.10, cpu, cpu <= 1.10))
-            found.append((name, "service rate ÷ script rate, at least", 2.5, rate, rate >= 2.5))
+            targets.append((name, "service CPU ÷ pipeline CPU, at most", 1.10, cpu, cpu <= 1.10))
+            targets.append((name, "service rate ÷ script rate, at least", 2.5, rate, rate >= 2.5))
         quiet = find(table="latency", set=name, load="alone")
         busy = find(table="latency", set=name, load="at random")
         if quiet and busy:
             for share in ("p50_ms", "p99_ms"):
                 ratio = busy["p99_ms"] / quiet[share]
                 what = f"p99 at half load ÷ {share[:3]} alone, at most"
-                found.append((name, what, 2.0, round(ratio, 3), ratio <= 2.0))
+                targets.append((name, what, 2.0, round(ratio, 3), ratio <= 2.0))
     edge = find(table="streaming")
     if edge:
         cost = edge["server_cpu_ms"]
-        found.append(("-", "CPU ms for each message of 300 KB, at most", 1.5, cost, cost <= 1.5))
+        targets.append(("-", "CPU ms for each message of 300 KB, at most", 1.5, cost, cost <= 1.5))
     return [
         {
             "table": "targets",
@@ -311,7 +315,7 @@ def target_rows(rows: Sequence[Row]) -> list[Row]:
             "found": value,
             "met": met,
         }
-        for name, what, limit, value, met in found
+        for name, what, limit, value, met in targets
     ]
 
 

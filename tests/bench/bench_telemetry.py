@@ -1,13 +1,13 @@
-"""What telemetry costs: the same screenshots to a server without and to one with it, in turns.
+"""Overhead of telemetry: the same screenshots to a server with and one without it, interleaved.
 
     collector (a process of its own) <──OTLP── server with telemetry <──┐
                                      server without <───────────────────┴── the same stream
 
-`real` is `pagesight-server serve`. `no-op` has models that answer at once, so what is left is
-gRPC, the event loop and telemetry: the worst that the share can be. One message in ten carries a
-sampled `traceparent`, the others one that is not; metrics go over OTLP every 15 s and to an
-endpoint for Prometheus. Each round sends the same screenshots to both sides, the first side
-alternating. CPU seconds are those of the server's process.
+`real` is `pagesight-server serve`. `no-op` has models that answer at once, so only gRPC, the event
+loop and telemetry remain: an upper bound of the overhead's share. One message in ten has a sampled
+`traceparent`, the others have one that is not; metrics are exported over OTLP every 15 s and by a
+Prometheus endpoint. Each round sends the same screenshots to both sides, which alternate in being
+first. CPU seconds are those of the server's process.
 
 Run: make bench-telemetry SCREENS=DIR    (DIR/gallery/<label>/*, DIR/test/*/*)
 """
@@ -42,11 +42,12 @@ from tests.support.serving import serving
 
 IN_FLIGHT = 8
 SAMPLED_OF_TEN = 1
+"""Messages out of ten whose trace is sampled."""
 SIDES = ("off", "on")
 
 
 class Cost(NamedTuple):
-    """One side over one round."""
+    """Wall and CPU time of one side in one round."""
 
     wall_s: float
     cpu_s: float
@@ -55,18 +56,18 @@ class Cost(NamedTuple):
 def main() -> None:
     """Measures and writes `bench/telemetry.json`."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--screens", type=Path, metavar="DIR", help="without: no-op alone")
+    parser.add_argument("--screens", type=Path, metavar="DIR", help="if not given, only no-op")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--out", type=Path, default=Path("bench/telemetry.json"))
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--each", type=int, default=8, help="screenshots of a real round")
     parser.add_argument("--serve", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--collect", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.collect:
+    options = parser.parse_args()
+    if options.collect:
         _collect()
         return
-    if asked.serve:
+    if options.serve:
         asyncio.run(_serve_no_op())
         return
     load_before = os.getloadavg()[0]
@@ -77,36 +78,36 @@ def main() -> None:
             side: [sys.executable, "-m", "tests.bench.bench_telemetry", "--serve", side]
             for side in SIDES
         }
-        rows.append(_compare("no-op", no_op, endpoint, [tiny] * asked.rounds))
-        if asked.screens is not None:
-            rows.append(_real(asked, endpoint))
+        rows.append(_compare("no-op", no_op, endpoint, [tiny] * options.rounds))
+        if options.screens is not None:
+            rows.append(_real(options, endpoint))
     conditions = {
         "machine": platform.machine(),
         "cores": cores(),
-        "rounds": asked.rounds,
+        "rounds": options.rounds,
         "in_flight": IN_FLIGHT,
         "load_before": load_before,
         "load_after": os.getloadavg()[0],
     }
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps([row | {"conditions": conditions} for row in rows], indent=2))
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    options.out.write_text(json.dumps([row | {"conditions": conditions} for row in rows], indent=2))
     for row in rows:
         print(json.dumps(row))
     print(json.dumps(conditions))
 
 
-def _real(asked: argparse.Namespace, endpoint: str) -> dict[str, object]:
-    count = asked.rounds * asked.each
-    paths = sorted((asked.screens / "test").glob("*/*"))
+def _real(options: argparse.Namespace, endpoint: str) -> dict[str, object]:
+    count = options.rounds * options.each
+    paths = sorted((options.screens / "test").glob("*/*"))
     if len(paths) < count:
         raise SystemExit(f"{count} distinct screenshots are needed, there are {len(paths)}")
     pictures = [paths[i * len(paths) // count].read_bytes() for i in range(count)]
     with tempfile.TemporaryDirectory() as folder:
-        common = ["--store", f"{folder}/gallery.db", "--bundles", str(asked.bundles)]
+        common = ["--store", f"{folder}/gallery.db", "--bundles", str(options.bundles)]
         server = [sys.executable, "-m", "pagesight_server"]
-        subprocess.run([*server, "index", str(asked.screens / "gallery"), *common], check=True)
+        subprocess.run([*server, "index", str(options.screens / "gallery"), *common], check=True)
         command = [*server, "serve", *common, "--port", "0", "--json"]
-        batches = [pictures[part :: asked.rounds] for part in range(asked.rounds)]
+        batches = [pictures[part :: options.rounds] for part in range(options.rounds)]
         return _compare("real", dict.fromkeys(SIDES, command), endpoint, batches)
 
 
@@ -123,7 +124,7 @@ def _compare(
             listening, pid = stack.enter_context(_server(commands[side], side, endpoint))
             channel = stack.enter_context(grpc.insecure_channel(listening))
             sends[side] = _sender(channel, pid)
-            sends[side](batches[0][:4])  # warms up
+            sends[side](batches[0][:4])  # warm-up
         for number, batch in enumerate(batches):
             for side in SIDES if number % 2 else reversed(SIDES):
                 costs[side].append(sends[side](batch))
@@ -196,7 +197,7 @@ def _server(command: list[str], side: str, endpoint: str) -> Iterator[tuple[str,
 
 
 async def _serve_no_op() -> None:
-    """The real edge and pipeline over models that answer at once."""
+    """Serves the real gRPC services and pipeline, with models that answer at once."""
     exporting = telemetry.setup(os.environ)
     config = ServerConfig(port=0, max_in_flight_per_stream=IN_FLIGHT)
     with tempfile.TemporaryDirectory() as folder:

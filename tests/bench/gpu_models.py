@@ -1,10 +1,10 @@
-"""What `make gpu-check` asks of the bundles: right on the GPU, on it alone, as fast as torch.
+"""Checks of the bundles by `make gpu-check`: results, placement of nodes, speed against torch.
 
-    golden pairs ──> bound graphs ──> as the source framework computed?
-          └────────> profile ──> do the nodes that multiply run on the device?
+    golden pairs ──> bound graphs ──> equal to the source framework's results?
+          └────────> profile ──> do the compute-heavy nodes run on the device?
     one batch ──> ours as served | ours, inputs on the device | torch ──> images/s, share of peak
 
-The sides of the last row take turns.
+The contenders of the last row are interleaved.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from tests.bench.gpu_verdict import Finding
 
 HEAVY = ("Conv", "MatMul", "Gemm", "Attention")
-"""What the name of an operator contains that costs anything; shapes may be computed anywhere."""
+"""Parts of the names of compute-heavy operators; all others may run anywhere."""
 
 
-def golden(asked: argparse.Namespace) -> list[Finding]:
-    """Whether every graph computes here what its source framework computed, over bound buffers."""
+def golden(options: argparse.Namespace) -> list[Finding]:
+    """Checks that every graph reproduces its source framework's results, with bound buffers."""
     from pagesight_server.common.errors import SetupError
     from pagesight_server.inference.bundle import Bundle
     from pagesight_server.inference.onnx_session import Graph
@@ -38,7 +38,7 @@ def golden(asked: argparse.Namespace) -> list[Finding]:
 
         def run(name: str, inputs: Any) -> Any:
             if name not in graphs:
-                graphs[name] = Graph(_file(loaded, name), Compute(device=asked.device))
+                graphs[name] = Graph(_file(loaded, name), Compute(device=options.device))
             return graphs[name].run(inputs)
 
         try:
@@ -47,7 +47,7 @@ def golden(asked: argparse.Namespace) -> list[Finding]:
             return Finding(what=what, found=0, limit=1, note=str(error))
         return Finding(what=what, found=1, limit=1, note="within the bundle's tolerance")
 
-    return [check(loaded) for loaded in _bundles(asked.bundles)]
+    return [check(loaded) for loaded in _bundles(options.bundles)]
 
 
 def _bundles(folder: Path) -> Iterator[Any]:
@@ -62,23 +62,23 @@ def _file(loaded: Any, graph: str) -> Path:
     return path
 
 
-def providers(asked: argparse.Namespace) -> list[Finding]:
-    """Which share of the nodes that multiply run on the device, graph by graph.
+def providers(options: argparse.Namespace) -> list[Finding]:
+    """Checks that the compute-heavy nodes of each graph run on the device.
 
-    By ONNX Runtime's own profile: what falls back to the CPU shows here, whatever the session says
-    of itself. Times are told, no more: kernels of a GPU are only begun in them.
+    The source is ONNX Runtime's profile, which shows nodes that fall back to the CPU, whatever the
+    session reports. Its times have no target: for a GPU they cover only the launch of kernels.
     """
     import onnxruntime as ort
 
     from pagesight_server.inference import onnx_session
     from pagesight_server.inference.settings import Compute
 
-    compute = Compute(device=asked.device)
+    compute = Compute(device=options.device)
     onnx_session.check_device(compute, 0)
-    wanted = onnx_session._PROVIDERS[compute.device]
-    found = []
+    provider = onnx_session._PROVIDERS[compute.device]
+    findings = []
     with tempfile.TemporaryDirectory() as folder:
-        for loaded in _bundles(asked.bundles):
+        for loaded in _bundles(options.bundles):
             sessions: dict[str, ort.InferenceSession] = {}
 
             def run(name: str, inputs: Any, loaded: Any = loaded, sessions: Any = sessions) -> Any:
@@ -89,7 +89,7 @@ def providers(asked: argparse.Namespace) -> list[Finding]:
                     sessions[name] = ort.InferenceSession(
                         str(_file(loaded, name)),
                         options,
-                        providers=[(wanted, onnx_session.provider_options(compute))],
+                        providers=[(provider, onnx_session.provider_options(compute))],
                     )
                 values = sessions[name].run(None, dict(inputs))
                 names = [output.name for output in sessions[name].get_outputs()]
@@ -101,17 +101,17 @@ def providers(asked: argparse.Namespace) -> list[Finding]:
                 profiles = {name: one.end_profiling() for name, one in sessions.items()}
             for name, profile in profiles.items():
                 events = json.loads(Path(profile).read_text("utf-8"))
-                there, anywhere = heavy_nodes(events, wanted)
-                spent = node_seconds(events)
-                note = ", ".join(f"{which} {s:.3f} s" for which, s in sorted(spent.items()))
-                what = f"{loaded.kind} {name}: nodes that multiply on {wanted}"
-                share = there / anywhere if anywhere else 0
-                found.append(Finding(what=what, found=share, limit=1, note=note))
-    return found
+                on_provider, total = heavy_nodes(events, provider)
+                seconds = node_seconds(events)
+                note = ", ".join(f"{which} {s:.3f} s" for which, s in sorted(seconds.items()))
+                what = f"{loaded.kind} {name}: compute-heavy nodes on {provider}"
+                share = on_provider / total if total else 0
+                findings.append(Finding(what=what, found=share, limit=1, note=note))
+    return findings
 
 
 def heavy_nodes(events: Sequence[dict[str, Any]], provider: str) -> tuple[int, int]:
-    """Runs of nodes that multiply in an ONNX Runtime profile: of a provider, and of all."""
+    """Runs of compute-heavy nodes in an ONNX Runtime profile: on a provider, and in all."""
     ran = Counter(
         event["args"]["provider"] == provider
         for event in events
@@ -133,11 +133,11 @@ def node_seconds(events: Sequence[dict[str, Any]]) -> dict[str, float]:
     return spent
 
 
-def throughput(encoder: Path, asked: argparse.Namespace) -> list[Finding]:
-    """Our encoder against torch's, in turns; pictures are prepared beforehand on both sides.
+def throughput(encoder: Path, options: argparse.Namespace) -> list[Finding]:
+    """Compares the throughput of our encoder with torch's, interleaved, without preprocessing.
 
-    What is compared has its inputs on the GPU already on both sides, and gives its embeddings to
-    the host; as it serves, it copies 6 MB of patches there first.
+    Both have their inputs on the GPU already and copy the embeddings to the host; "as served" also
+    copies 6 MB of patches to the GPU first.
     """
     import numpy as np
 
@@ -147,23 +147,23 @@ def throughput(encoder: Path, asked: argparse.Namespace) -> list[Finding]:
     from pagesight_server.inference.settings import Compute
 
     loaded = bundle.load(encoder, "encoder")
-    batch, runs = (2, 3) if asked.small else (asked.batch, 50)
+    batch, runs = (2, 3) if options.small else (options.batch, 50)
     pictures = [np.random.default_rng(i).integers(0, 256, (2400, 1080, 3), np.uint8)
                 for i in range(batch)]  # fmt: skip
     inputs = _preprocessing(loaded)(pictures)
-    graph = Graph(loaded.file("model.onnx"), Compute(device=asked.device))
+    graph = Graph(loaded.file("model.onnx"), Compute(device=options.device))
     contenders: dict[str, Callable[[], Any]] = {
         "as served": lambda: graph.run(inputs),
         "ours": resident(graph, inputs),
     }
     patches = loaded.manifest["input"].get("max_num_patches")
-    if not asked.small:
+    if not options.small:
         from tests.bench.gpu_torch import tower
 
-        contenders["torch"] = tower(asked.checkpoint, asked.device, patches, batch)
-    seconds = in_turns(contenders, runs, warm=3 if asked.small else 10)
+        contenders["torch"] = tower(options.checkpoint, options.device, patches, batch)
+    seconds = in_turns(contenders, runs, warm=3 if options.small else 10)
     served, ours = (batch / statistics.median(seconds[name]) for name in ("as served", "ours"))
-    found = [
+    findings = [
         Finding(what=f"encoder as served, batch {batch}", found=served, unit="images/s"),
         Finding(what="encoder, inputs on the device", found=ours, unit="images/s"),
     ]
@@ -172,18 +172,21 @@ def throughput(encoder: Path, asked: argparse.Namespace) -> list[Finding]:
 
         theirs = batch / statistics.median(seconds["torch"])
         flops = ours * image_flops(patches=patches, **_sizes(SO400M))
-        peak = matmul_flops(asked.device)
-        found += [
+        peak = matmul_flops(options.device)
+        findings += [
             Finding(what="torch SDPA eager", found=theirs, unit="images/s"),
             Finding(what="ours ÷ torch", found=ours / theirs, limit=1.0),
             Finding(what="share of the measured FP16 matmul peak", found=flops / peak,
                     note=f"peak {peak / 1e12:.0f} TFLOP/s; 0.5 would be very good"),
         ]  # fmt: skip
-    return found
+    return findings
 
 
 def resident(graph: Any, inputs: Any) -> Callable[[], Any]:
-    """A run over inputs that a bound graph has on the device already; a plain run on a CPU."""
+    """Returns a function that runs a graph on inputs that are already on the device.
+
+    On a CPU it is an ordinary run.
+    """
     if graph._bound is None:
         return lambda: graph.run(inputs)
     graph.run(inputs)
@@ -199,7 +202,13 @@ def resident(graph: Any, inputs: Any) -> Callable[[], Any]:
 def in_turns(
     contenders: dict[str, Callable[[], Any]], runs: int, *, warm: int = 3
 ) -> dict[str, list[float]]:
-    """Seconds of each run; everyone runs once in every round, and the first rounds warm up."""
+    """Measures the seconds of each run; every round runs each contender once.
+
+    Args:
+        contenders: The functions to run, by name.
+        runs: Rounds that are measured.
+        warm: Rounds before those, as warm-up.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for number in range(runs + warm):
         for name, run in contenders.items():
@@ -216,10 +225,10 @@ def _sizes(config: dict[str, int]) -> dict[str, int]:
 
 
 def image_flops(*, patches: int, hidden: int, inner: int, layers: int, patch: int) -> int:
-    """Multiplications and additions of one picture's matrix products, the pooling left out.
+    """FLOPs of one picture's matrix products, without the pooling head.
 
-    A layer multiplies each token with four hidden x hidden matrices and two hidden x inner ones,
-    and each with each other token twice.
+    A layer multiplies each token by four hidden x hidden matrices and two hidden x inner ones, and
+    attention multiplies each pair of tokens twice.
     """
     layer = patches * (4 * hidden**2 + 2 * hidden * inner) + 2 * patches**2 * hidden
     return 2 * (layers * layer + patches * 3 * patch**2 * hidden)

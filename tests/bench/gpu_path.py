@@ -1,8 +1,8 @@
-"""What `make gpu-check` asks of the index and of the service: as good as on the CPU, and in time.
+"""Checks of the index and the service by `make gpu-check`: recall, throughput and latency.
 
     vectors ──> base on the CPU ──> the same on the device ──> recall, queries/s
     drawn pages ──> pipeline, 64 at a time ──> screenshots/s, for each number of OCR threads
-          └───────> service with the best of them ──> p50, p99
+          └───────> service with the best number ──> p50, p99
 
 Arrivals at the service are a Poisson process; latency counts from the intended send time.
 """
@@ -24,9 +24,9 @@ from tests.bench.gpu_verdict import Finding
 
 
 def index(device: str, *, small: bool) -> list[Finding]:
-    """Our base of a large gallery on the device against the CPU's: as many true neighbours found.
+    """Compares recall and speed of a large gallery's index on the device with those on the CPU.
 
-    A small gallery is compared in full, on the CPU whatever the device.
+    Smaller galleries have no index: they are searched exhaustively, on the CPU in any case.
     """
     import faiss
     import numpy as np
@@ -46,16 +46,16 @@ def index(device: str, *, small: bool) -> list[Finding]:
     vectors = around(np.repeat(centres, 50, axis=0), 0.5)
     queries = around(vectors[draw.integers(0, rows, 512)], 0.1)
     start_s = time.perf_counter()
-    there = build(vectors.astype(np.float16), IndexSettings())
+    on_cpu = build(vectors.astype(np.float16), IndexSettings())
     built_s = time.perf_counter() - start_s
-    here = IvfPqBase(there._host, there.measured, "cuda") if device == "cuda" else there
+    on_device = IvfPqBase(on_cpu._host, on_cpu.measured, "cuda") if device == "cuda" else on_cpu
     _, truth = faiss.knn(queries, vectors, 5, faiss.METRIC_INNER_PRODUCT)
 
     def recall(base: IvfPqBase) -> float:
         _, slots = base.candidates(queries, 5, None)
         return statistics.mean(
-            len(set(true) & set(found)) / 5
-            for true, found in zip(truth.tolist(), slots.tolist(), strict=True)
+            len(set(true) & set(returned)) / 5
+            for true, returned in zip(truth.tolist(), slots.tolist(), strict=True)
         )
 
     def per_s(base: IvfPqBase) -> float:
@@ -64,18 +64,24 @@ def index(device: str, *, small: bool) -> list[Finding]:
                           for i, b in enumerate(batches)}, 5)  # fmt: skip
         return 32 / statistics.median(second for one in taken.values() for second in one)
 
-    cpus, ours = recall(there), recall(here)
+    cpu_recall, device_recall = recall(on_cpu), recall(on_device)
     what = f"index, {rows} x {dimension}"
     return [
-        Finding(what=f"{what}: recall@5 ÷ the CPU's", found=ours / cpus, limit=0.995,
-                note=f"{ours:.4f} and {cpus:.4f}; built on the CPU in {built_s:.0f} s"),
-        Finding(what=f"{what}: batches of 32", found=per_s(here), unit="queries/s",
-                note=f"the CPU's: {per_s(there):.0f}"),
+        Finding(what=f"{what}: recall@5 ÷ the CPU's", found=device_recall / cpu_recall,
+                limit=0.995, note=f"{device_recall:.4f} and {cpu_recall:.4f}; built on the CPU in "
+                f"{built_s:.0f} s"),
+        Finding(what=f"{what}: batches of 32", found=per_s(on_device), unit="queries/s",
+                note=f"the CPU's: {per_s(on_cpu):.0f}"),
     ]  # fmt: skip
 
 
 def page(number: int, lines: int) -> bytes:
-    """A screenshot of 1080 x 2400 with so many lines of its own text, as JPEG."""
+    """Draws a distinct screenshot of 1080 x 2400 pixels with lines of random text, as JPEG.
+
+    Args:
+        number: Seed of the text and of the colour at the top.
+        lines: Number of lines.
+    """
     import cv2
     import numpy as np
 
@@ -91,17 +97,17 @@ def page(number: int, lines: int) -> bytes:
 
 
 def pages(numbers: range, lines: int) -> list[bytes]:
-    """So many of them, drawn on all cores."""
+    """Draws a page for each number, on all cores."""
     with ThreadPoolExecutor() as threads:
         return list(threads.map(lambda number: page(number, lines), numbers))
 
 
-async def whole_path(asked: argparse.Namespace) -> list[Finding]:
-    """All stages with OCR at 40 lines: most per second in this process, latency of the service.
+async def whole_path(options: argparse.Namespace) -> list[Finding]:
+    """Measures all stages, with 40 lines to read: throughput in process, latency of the service.
 
-    Finding text prepares pictures and boxes on the CPU in the thread of its session, so several
-    numbers of threads are tried, and the service runs with the best. Both are warm: canvases are
-    prepared for when they first come.
+    Text detection does its pre- and postprocessing on the CPU in the thread of its session, so
+    several thread counts are tried, and the service runs with the best one. Both are warmed up, as
+    the first run of each input shape is slow.
     """
     from pagesight_server.config import read_config
     from tests.bench import sides
@@ -109,55 +115,59 @@ async def whole_path(asked: argparse.Namespace) -> list[Finding]:
     from tests.bench.measure import quantile
 
     warm, count, lines, per_s, arrivals = (
-        (2, 4, 5, 2.0, 4) if asked.small else (100, 600, 40, 50.0, 1500)
+        (2, 4, 5, 2.0, 4) if options.small else (100, 600, 40, 50.0, 1500)
     )
     drawn = pages(range(warm + count + arrivals), lines)
-    to_warm, to_count, to_arrive = drawn[:warm], drawn[warm : warm + count], drawn[warm + count :]
+    warmup, counted = drawn[:warm], drawn[warm : warm + count]
+    arriving = drawn[warm + count :]
     with tempfile.TemporaryDirectory() as folder:
         rates: dict[int, float] = {}
-        found = []
-        for threads in asked.ocr_threads[: 1 if asked.small else None]:
+        findings = []
+        for threads in options.ocr_threads[: 1 if options.small else None]:
             config = read_config(
                 None,
                 {
                     "store": Path(folder) / "gallery.db",
-                    "bundles": asked.bundles,
-                    "compute": {"device": asked.device, "ocr_threads": threads},
+                    "bundles": options.bundles,
+                    "compute": {"device": options.device, "ocr_threads": threads},
                     "server": {"remember": 0},
                 },
             )
-            rates[threads], read = await _rate(config, to_warm, to_count, lines)
-            found.append(
+            rates[threads], read = await _rate(config, warmup, counted, lines)
+            findings.append(
                 Finding(what=f"whole path with OCR, {threads} threads each", found=rates[threads],
                         unit="screenshots/s", note=f"median {read:g} lines read")
             )  # fmt: skip
         best = max(rates, key=rates.__getitem__)
         settings = {
-            "COMPUTE__DEVICE": asked.device,
+            "COMPUTE__DEVICE": options.device,
             "COMPUTE__OCR_THREADS": best,
             "SERVER__REMEMBER": 0,
             "SERVER__MAX_ACTIVE": 64,
         }
         with sides.service(config, settings) as (address, _pid):
-            await at_random(address, to_warm, per_s)
-            waits_ms = await at_random(address, to_arrive, per_s)
+            await at_random(address, warmup, per_s)
+            latencies_ms = await at_random(address, arriving, per_s)
     note = f"from the intended send time, {best} threads each"
     return [
-        *found,
+        *findings,
         Finding(what="whole path, lines read of a page", found=read, limit=0.9 * lines),
         Finding(what="whole path, the best of them", found=rates[best], unit="screenshots/s",
                 limit=100),
-        Finding(what=f"p50 at {per_s:g}/s, Poisson", found=quantile(waits_ms, 0.5), unit="ms",
+        Finding(what=f"p50 at {per_s:g}/s, Poisson", found=quantile(latencies_ms, 0.5), unit="ms",
                 limit=60, side="at most", note=note),
-        Finding(what=f"p99 at {per_s:g}/s, Poisson", found=quantile(waits_ms, 0.99), unit="ms",
+        Finding(what=f"p99 at {per_s:g}/s, Poisson", found=quantile(latencies_ms, 0.99), unit="ms",
                 limit=150, side="at most", note=note),
     ]  # fmt: skip
 
 
 async def _rate(
-    config: Any, to_warm: Sequence[bytes], to_count: Sequence[bytes], lines: int
+    config: Any, warmup: Sequence[bytes], counted: Sequence[bytes], lines: int
 ) -> tuple[float, float]:
-    """Screenshots a second, 64 at a time, and lines read of one; the store stays."""
+    """Returns screenshots a second, 64 in flight, and the median number of lines read.
+
+    The store stays, for the service.
+    """
     from pagesight_server import wiring
 
     async with wiring.models(config) as models:
@@ -165,18 +175,19 @@ async def _rate(
             await _enrol(models, store, pages(range(10**6, 10**6 + 2), lines))
             registry = models.registry(store)
             await registry.refresh()
-            line = models.pipeline(registry.get)
-            places = asyncio.Semaphore(64)
+            pipeline = models.pipeline(registry.get)
+            in_flight = asyncio.Semaphore(64)
 
-            async def one(data: bytes) -> int:
-                async with places:
-                    reading = (await line.classify(data)).query.reading
+            async def classify(data: bytes) -> int:
+                async with in_flight:
+                    reading = (await pipeline.classify(data)).query.reading
                     return len(reading.lines) if reading else 0
 
-            await asyncio.gather(*(one(data) for data in to_warm))
+            await asyncio.gather(*(classify(data) for data in warmup))
             start_s = time.perf_counter()
-            read = await asyncio.gather(*(one(data) for data in to_count))
-            return len(to_count) / (time.perf_counter() - start_s), statistics.median(read)
+            line_counts = await asyncio.gather(*(classify(data) for data in counted))
+            per_s = len(counted) / (time.perf_counter() - start_s)
+            return per_s, statistics.median(line_counts)
 
 
 async def _enrol(models: Any, store: Any, pages: Sequence[bytes]) -> None:

@@ -1,6 +1,6 @@
-"""The same tower in torch, and the most that the GPU can multiply: what ours is compared with.
+"""Baselines of the GPU check: the same tower in torch, and the GPU's peak matmul throughput.
 
-FP16, scaled dot product attention, eager, no autograd: what one gets without an effort.
+FP16, scaled dot product attention, eager mode, no autograd: what one gets without tuning.
 Imported only where torch is installed; it has not run on a GPU yet.
 """
 
@@ -26,13 +26,13 @@ SO400M = {
 
 
 def tower(checkpoint: Path | None, device: str, patches: int, batch: int) -> Callable[[], Any]:
-    """A run of torch's tower over a batch whose inputs lie on the device already.
+    """Returns a function that runs torch's tower on a batch that is already on the device.
 
     Args:
-        checkpoint: Where the weights are; None: random ones of so400m's shape, as fast.
-        device: cpu or cuda.
-        patches: Patches to a picture.
-        batch: Pictures.
+        checkpoint: Folder of the weights; None: random ones of so400m's shape, equally fast.
+        device: Device, `cpu` or `cuda`.
+        patches: Patches of each picture.
+        batch: Pictures in the batch.
     """
     dtype = torch.float16 if device == "cuda" else torch.float32
     if checkpoint is None:
@@ -53,14 +53,14 @@ def tower(checkpoint: Path | None, device: str, patches: int, batch: int) -> Cal
     def run() -> Any:
         with torch.inference_mode():
             pooled = model(**inputs).pooler_output
-            # To the host, as ours goes: this also waits for the GPU.
+            # Copied to the host, as ours is; this also waits for the GPU to finish.
             return pooled.float().cpu()
 
     return run
 
 
 def matmul_flops(device: str, size: int = 8192, runs: int = 20) -> float:
-    """FLOP/s of an FP16 product of square matrices."""
+    """Measures the FLOP/s of products of square FP16 matrices."""
     dtype = torch.float16 if device == "cuda" else torch.float32
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
 

@@ -1,4 +1,4 @@
-"""What a process cost: seconds of its cores and of the clock, and what a share of waits took."""
+"""CPU time, wall time and memory of processes, quantiles, and the machine's description."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from pagesight_server.config import cores
 
 @dataclass(slots=True)
 class Cost:
-    """Of some screenshots; filled in when they are done."""
+    """CPU and wall time of some screenshots, filled in when they are done."""
 
     side: str
+    """The way of classifying them, as in the tables."""
     screenshots: int
     cpu_s: float = 0.0
-    """User and system seconds of the process that does the work."""
+    """User and system time of the process that does the work."""
     caller_cpu_s: float = 0.0
-    """Of this process, where another one does the work."""
+    """User and system time of this process, where another one does the work."""
     wall_s: float = 0.0
 
     @property
@@ -33,48 +34,52 @@ class Cost:
 
     @property
     def per_s(self) -> float:
-        """Screenshots in a second."""
+        """Screenshots a second."""
         return self.screenshots / self.wall_s
 
 
 @contextmanager
 def timed(side: str, screenshots: int, pid: int | None = None) -> Iterator[Cost]:
-    """Measures its block. What fails is not measured: the bench ends with its error.
+    """Measures the time of its block; an error in it ends the benchmark.
 
     Args:
-        side: Whose cost it is.
-        screenshots: How many the block handles.
+        side: The way of classifying, for the tables.
+        screenshots: How many screenshots the block classifies.
         pid: The process that does the work, if it is not this one.
     """
     cost = Cost(side, screenshots)
-    wall_s, own_s, its_s = time.perf_counter(), own_cpu_s(), cpu_s(pid) if pid else 0.0
+    wall_s, own_s, worker_s = time.perf_counter(), own_cpu_s(), cpu_s(pid) if pid else 0.0
     yield cost
     cost.wall_s = time.perf_counter() - wall_s
     cost.cpu_s = own_cpu_s() - own_s
     if pid:
-        cost.cpu_s, cost.caller_cpu_s = cpu_s(pid) - its_s, cost.cpu_s
+        cost.cpu_s, cost.caller_cpu_s = cpu_s(pid) - worker_s, cost.cpu_s
 
 
 def own_cpu_s() -> float:
-    """User and system seconds of this process."""
+    """User and system time of this process, in seconds."""
     own = resource.getrusage(resource.RUSAGE_SELF)
     return own.ru_utime + own.ru_stime
 
 
 def cpu_s(pid: int) -> float:
-    """User and system seconds of another process (proc(5), stat)."""
+    """User and system time of another process, in seconds (proc(5), stat)."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def rss_mb(pid: int) -> float:
-    """Resident memory of a process (proc(5), statm)."""
+    """Resident memory of a process, in MB (proc(5), statm)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text("utf-8").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1024 / 1024
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The value that a share of all does not exceed: the nearest rank, nothing interpolated."""
+    """The quantile of values at a share in (0, 1], by the nearest rank, without interpolation.
+
+    Raises:
+        ValueError: There are no values, or the share is out of range.
+    """
     if not values or not 0 < share <= 1:
         raise ValueError(f"need values and a share in (0, 1], got {len(values)} and {share}")
     ranked = sorted(values)
@@ -82,7 +87,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def machine() -> dict[str, object]:
-    """Where this ran, and how busy it was with other things."""
+    """The processor, its usable cores and the load average, for the conditions of a measurement."""
     model = "unknown"
     for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
         if line.startswith("model name"):

@@ -1,9 +1,9 @@
-"""Distinct screenshots to measure with, and a gallery to look them up in.
+"""Sets of distinct screenshots for benchmarks, each with its gallery.
 
-    DIR/gallery/<label>/* ──index──> OUT/real.db         DIR/test/*/* ──spread──> screenshots
-    a drawer of pages ──OUT/generated──> the same again, all 1080 pixels wide
+    DIR/gallery/<label>/* ──index──> OUT/real.db         DIR/test/*/* ──shuffled──> screenshots
+    tests.samples ──OUT/generated──> the same of generated pages, all 1080 pixels wide
 
-A store that is there already is completed, so a second run begins sooner.
+An existing store is completed, so that a second run starts sooner.
 """
 
 from __future__ import annotations
@@ -21,32 +21,33 @@ from pagesight_server.config import Config, read_config
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Screens:
-    """Distinct screenshots of one origin and a gallery to look them up in."""
+    """Distinct screenshots of one origin, and the gallery that they are classified against."""
 
     name: str
     config: Config
+    """Settings with the store of the gallery and the bundles."""
     paths: Sequence[Path]
-    """In an order that spreads each page over them all."""
+    """Files in random order, so that no page is concentrated in one round."""
     pictures: Sequence[bytes]
-    """What the files hold."""
+    """Contents of the files."""
 
 
 def real(folder: Path, count: int, *, out: Path, bundles: Path) -> Screens:
-    """So many of a folder with `gallery/<label>/*` and `test/*/*`.
+    """Chooses screenshots from a folder with `gallery/<label>/*` and `test/*/*`.
 
     Args:
-        folder: Of screenshots.
-        count: How many of `test`.
-        out: Where the store is made, or found and completed.
-        bundles: The models that the gallery is made with.
+        folder: The folder.
+        count: How many to choose from `test`.
+        out: Folder of the store, which is created or completed.
+        bundles: Folder of the model bundles for the gallery.
     """
     return _set("real", folder, count, out=out, bundles=bundles)
 
 
 def generated(count: int, *, out: Path, bundles: Path) -> Screens:
-    """So many drawn pages of 1080 pixels width; arguments as in `real`."""
+    """Generates pages of 1080 pixels width; the arguments are those of `real`."""
     drawn = out / "generated"
-    # 5 labels and 6 kinds of unknown pages.
+    # A fifth for each of the six labels of the demo, so there are more than `count` in all.
     each = str(-(-count // 5))
     _run("tests.samples", str(drawn), "--labels", "demo", "--gallery", "3", "--test", each,
          "--other", "1", "--width", "1080")  # fmt: skip
@@ -58,7 +59,7 @@ def _set(name: str, folder: Path, count: int, *, out: Path, bundles: Path) -> Sc
     if len(paths) < count:
         raise SystemExit(f"{count} distinct screenshots are needed, {folder} has {len(paths)}")
     chosen = [paths[i * len(paths) // count] for i in range(count)]
-    # Neighbours show the same page: spread them over the rounds.
+    # Neighbouring files show the same page: shuffling spreads them over the rounds.
     np.random.default_rng(0).shuffle(chosen)
     store = out / f"{name}.db"
     _run("pagesight_server", "index", str(folder / "gallery"),

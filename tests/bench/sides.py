@@ -1,10 +1,10 @@
 """The three ways to classify screenshots that `make bench` compares.
 
-    script     Pillow, encoder of batch 1, `rapidocr` with its defaults, faiss: one at a time
-    pipeline   ours in this process, eight at a time
-    service    ours in a process of its own, eight at a time over one gRPC stream
+    script     Pillow, encoder with batch 1, `rapidocr` with its defaults, faiss: one at a time
+    pipeline   ours in this process, eight in flight
+    service    ours in a process of its own, eight in flight over one gRPC stream
 
-Pipeline and service are made anew for each round, so that their caches start empty.
+Pipeline and service are created for each round, so that their caches start empty.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ from pagesight_server.inference.settings import Compute
 from pagesight_server.workflows.knowledge import load_knowledge
 
 CONCURRENCY = 8
+"""Screenshots in flight of pipeline and service: enough to keep all threads busy on few cores."""
 
 
 def script(config: Config) -> Callable[[bytes], None]:
-    """What one would write first, with every library's defaults."""
+    """The simplest program for the job, with the defaults of every library."""
     bundle, _ = wiring.load_bundles(config.bundles)
     encoder = Encoder(bundle, Compute(threads=cores()))
     reader = RapidOCR(params={"Global.log_level": "error"})
@@ -53,30 +54,35 @@ def script(config: Config) -> Callable[[bytes], None]:
 
 @asynccontextmanager
 async def pipeline(config: Config) -> AsyncIterator[Callable[[Sequence[bytes]], Awaitable[None]]]:
-    """Ours in this process; what it gives takes a batch."""
+    """Our pipeline in this process; yields a function that classifies a batch."""
     with wiring.opened(config.store) as store:
         recognition = config.recognition
-        known = load_knowledge(store, "default", recognition.method, recognition.epsilon)
+        knowledge = load_knowledge(store, "default", recognition.method, recognition.epsilon)
         async with wiring.models(config) as models:
-            line = models.pipeline(lambda _name: known, remember=config.server.remember)
+            pipeline = models.pipeline(lambda _name: knowledge, remember=config.server.remember)
 
-            async def classify(batch: Sequence[bytes]) -> None:
-                places = asyncio.Semaphore(CONCURRENCY)
+            async def classify_all(batch: Sequence[bytes]) -> None:
+                in_flight = asyncio.Semaphore(CONCURRENCY)
 
-                async def one(data: bytes) -> None:
-                    async with places:
-                        await line.classify(data)
+                async def classify(data: bytes) -> None:
+                    async with in_flight:
+                        await pipeline.classify(data)
 
-                await asyncio.gather(*(one(data) for data in batch))
+                await asyncio.gather(*(classify(data) for data in batch))
 
-            yield classify
+            yield classify_all
 
 
 @contextmanager
 def service(
     config: Config, settings: Mapping[str, object] | None = None
 ) -> Iterator[tuple[str, int]]:
-    """The real server; its address and its process."""
+    """Runs the real server; yields its address and its process id.
+
+    Args:
+        config: Store and bundles of the server.
+        settings: Further settings, such as `SERVER__REMEMBER` and 0.
+    """
     variables = {f"PAGESIGHT_{name}": str(value) for name, value in (settings or {}).items()}
     with started(
         [
@@ -92,13 +98,24 @@ def service(
 def started(
     arguments: Sequence[str], variables: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Mapping[str, object], int]]:
-    """A Python process that prints one line of JSON when it is ready; ended by SIGTERM."""
+    """Runs a Python process that prints a line of JSON when it is ready; ends it by SIGTERM.
+
+    Args:
+        arguments: Arguments of the interpreter.
+        variables: Further environment variables.
+
+    Yields:
+        The object that it printed, and its process id.
+
+    Raises:
+        SystemExit: It ended before it was ready; the message has the end of its standard error.
+    """
     with (
-        tempfile.TemporaryFile("w+", encoding="utf-8") as said,
+        tempfile.TemporaryFile("w+", encoding="utf-8") as errors,
         subprocess.Popen(
             [sys.executable, *arguments],
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=errors,
             text=True,
             env=os.environ | dict(variables or {}),
         ) as process,
@@ -108,15 +125,15 @@ def started(
             line = process.stdout.readline()
             if not line:
                 process.wait()
-                said.seek(0)
-                raise SystemExit(f"{' '.join(arguments)} did not start:\n{said.read()[-2000:]}")
+                errors.seek(0)
+                raise SystemExit(f"{' '.join(arguments)} did not start:\n{errors.read()[-2000:]}")
             yield json.loads(line), process.pid
         finally:
             process.terminate()
 
 
 def stream(address: str, batch: Sequence[bytes], *, in_flight: int = CONCURRENCY) -> None:
-    """Sends a batch over one stream; every reply must be an answer."""
+    """Classifies a batch over one stream; raises the first error among the replies."""
     with Client(address) as client:
         for result in client.classify_stream(batch, max_in_flight=in_flight):
             result.unwrap()

@@ -1,4 +1,4 @@
-"""What the gRPC edge costs without the work behind it: messages in, ready answers out.
+"""Cost of the gRPC service without models: messages in, prepared answers out.
 
     messages of 300 KB ──> stream ──> ClassifierService ──> a pipeline that only answers
                             └── the real server, its limits, admission and replies ──┘
@@ -40,29 +40,29 @@ MESSAGE_BYTES = 300_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answering(Pipeline):
-    """Has every answer ready: one of five candidates, with all stages timed."""
+    """A pipeline that gives the same prepared answer to every screenshot."""
 
-    ready: Answer
+    prepared: Answer
 
     async def classify(self, image: bytes, *, gallery: str = "default", ocr: bool = True) -> Answer:
-        """Gives the answer, its times written into the record of the message."""
-        answer = self.ready
+        """Returns the answer, with its times written into the record of the message."""
+        answer = self.prepared
         with recording() as times:
             times.update(answer.stage_ms)
         return replace(answer, stage_ms=times)
 
 
-def ready_answer() -> Answer:
-    """An answer as a real gallery gives it: five candidates, eight stages."""
-    known = Knowledge.of(
+def prepared_answer() -> Answer:
+    """An answer of realistic size: five candidates, eight stages."""
+    knowledge = Knowledge.of(
         snapshot(*((f"page_{i}", np.eye(5)[i].tolist(), [f"page {i}", "back"]) for i in range(5)))
     )
     query = Query(embedding=unit(5, 4, 3, 2, 1), reading=reading("page 0", "back"))
-    candidates = known.method.weigh(query, known.method.search(query.embedding))
+    candidates = knowledge.method.weigh(query, knowledge.method.search(query.embedding))
     stages = ("decode", "encode", "detect", "recognise", "read", "search", "evidence", "decide")
     return Answer(
-        decision=decide(candidates, known.calibration, with_text=True),
-        knowledge=known,
+        decision=decide(candidates, knowledge.calibration, with_text=True),
+        knowledge=knowledge,
         query=query,
         stage_ms=StageTimes(**dict.fromkeys((*stages, "total"), 1.5)),
     )
@@ -76,7 +76,7 @@ async def _serve() -> None:
         encode=pipeline.encode,
         read=pipeline.read,
         knowledge=pipeline.knowledge,
-        ready=ready_answer(),
+        prepared=prepared_answer(),
     )
     config = ServerConfig(port=0)
     stop = asyncio.Event()
@@ -85,7 +85,7 @@ async def _serve() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Gallery(Path(folder) / "gallery.db")
         registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
-        gate = Gate(config.max_active or 8, config.max_waiting)  # 0 leaves it to the machine
+        gate = Gate(config.max_active or 8, config.max_waiting)  # 0 means a default by cores
         await serve(
             ClassifierService(
                 answering,
@@ -109,7 +109,7 @@ async def _serve() -> None:
 
 
 def overhead(messages: int, rounds: int) -> list[Cost]:
-    """Streams so many messages, several times; the first time is not counted."""
+    """Measures streams of `messages` messages, `rounds` times after a warm-up of a quarter."""
     message = np.random.default_rng(0).bytes(MESSAGE_BYTES)
     costs = []
     with started(["-m", "tests.bench.streaming"]) as (listening, pid):

@@ -134,7 +134,7 @@ def test_doctor_names_the_bundles_and_the_gallery(served: Served) -> None:
     ("arguments", "told"),
     [
         pytest.param(["serve", "--bundles", "nowhere"], "pagesight-export encoder --builtin"),
-        pytest.param(["index", "nowhere"], "nowhere is no folder"),
+        pytest.param(["index", "nowhere"], "nowhere is not a folder"),
         pytest.param(
             ["evaluate", "x", "--out", "y", "--store", "none.db"], "pagesight-server index"
         ),

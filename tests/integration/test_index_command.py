@@ -136,7 +136,7 @@ def test_a_run_tells_what_it_did_and_what_it_skipped(
     assert here(*arguments(tmp_path, bundles)) == 0
     out, err = capsys.readouterr()
     assert " ".join(out.split()) == (
-        "gallery default is at revision 2: 1 added, 0 there already, 1 skipped"
+        "gallery default is at revision 2: 1 added, 0 already enrolled, 1 skipped"
     )
     assert "skipped 红/[2].png: the bytes are no JPEG, PNG or WebP" in " ".join(err.split())
     store = Gallery(tmp_path / "gallery.db")
@@ -149,7 +149,7 @@ def test_a_run_tells_what_it_did_and_what_it_skipped(
 @pytest.mark.parametrize(
     ("prepare", "options", "problem"),
     [
-        pytest.param(lambda root: None, (), "DIR is no folder", id="no folder"),
+        pytest.param(lambda root: None, (), "DIR is not a folder", id="no folder"),
         pytest.param(
             lambda root: (root / "DIR").mkdir(), (), "holds no pictures", id="no pictures"
         ),

@@ -281,7 +281,7 @@ def test_a_signal_breaks_the_run_off_and_the_report_is_of_what_was_measured(
     assert found["ok"] >= 19
     assert found["slo"]["p99"]["met"] is True
     assert found["duration_s"] < 60
-    assert "broken off" in (tmp_path / "out/report.html").read_text("utf-8")
+    assert "interrupted" in (tmp_path / "out/report.html").read_text("utf-8")
 
 
 async def test_a_real_server_takes_distinct_variants_for_what_they_show(tmp_path: Path) -> None:

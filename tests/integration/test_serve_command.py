@@ -131,8 +131,8 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
         assert "draining for at most 60 s" in err
         assert "audit: gallery 'default' enrol by 'anybody' (author 'mei') from ipv4:" in err
         # The picture that was enrolled came again.
-        assert re.search(r"screenshots that had been seen before: \d of \d", err), err
-        assert re.search(r"lines that had been seen before: \d+ of \d+", err), err
+        assert re.search(r"cache hits, screenshots: \d of \d", err), err
+        assert re.search(r"cache hits, lines: \d+ of \d+", err), err
         assert "Traceback" not in err
         assert "Warning" not in err
     kept = Gallery(store)

@@ -8,7 +8,7 @@ from tests.samples.dataset import SETS, write_dataset
 from tests.samples.fonts import FontMissingError
 
 COUNTS = {"all": (10, 6, 12), "demo": (4, 2, 1)}
-"""Pictures per label in the gallery, per label in the test set, per kind of unknown page."""
+"""Default counts: pictures per label in gallery and test set, pictures per unknown kind."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,19 +43,21 @@ def _progress(done: int, total: int) -> None:
 
 def main() -> int:
     """Write the set that the command line asks for."""
-    asked = _parser().parse_args()
-    counts = zip((asked.gallery, asked.test, asked.other), COUNTS[asked.labels], strict=True)
+    options = _parser().parse_args()
+    counts = zip(
+        (options.gallery, options.test, options.other), COUNTS[options.labels], strict=True
+    )
     gallery, test, other = (usual if given is None else given for given, usual in counts)
     try:
         write_dataset(
-            asked.out,
-            labels=SETS[asked.labels],
+            options.out,
+            labels=SETS[options.labels],
             gallery=gallery,
             test=test,
             other=other,
-            seed=asked.seed,
-            width=asked.width,
-            jobs=asked.jobs,
+            seed=options.seed,
+            width=options.width,
+            jobs=options.jobs,
             progress=_progress,
         )
     except (FontMissingError, OSError) as error:

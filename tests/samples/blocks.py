@@ -1,4 +1,4 @@
-"""The parts of a page as plain data: what it says and in which order, not how it is drawn.
+"""The blocks of a page as plain data: contents and order, independent of how they are drawn.
 
 Page ── title, theme, ground
   ├── blocks: Hero, Card(Rows …), Grid, Banner …      painted by paint_*.py
@@ -22,7 +22,7 @@ class Row:
     label: str
     value: str = ""
     hint: bool = False
-    """The value is a placeholder such as 请选择."""
+    """Whether the value is a placeholder such as 请选择."""
     arrow: bool = False
     icon: str = ""
     sub: str = ""
@@ -38,7 +38,7 @@ class Rows(Block):
     rows: tuple[Row, ...]
     stacked: bool = False
     left: bool = False
-    """Values begin in a column at the left, as in forms, instead of ending at the right."""
+    """Whether values are left-aligned in a column, as in forms, instead of right-aligned."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +52,18 @@ class Card(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Heading(Block):
-    """The name of what follows."""
+    """The heading of the following blocks."""
 
     text: str
     sub: str = ""
     more: str = ""
     bar: bool = False
-    """A short coloured bar before the text."""
+    """Whether there is a short coloured bar before the text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hero(Block):
-    """An amount, large, with what belongs to it."""
+    """A large amount with its captions."""
 
     caption: str
     amount: str
@@ -72,10 +72,10 @@ class Hero(Block):
     button: str = ""
     tag: str = ""
     style: str = "plain"
-    """`plain` on the page's ground, `card` on a card, `filled` on a coloured card, `gauge`."""
+    """Style: `plain` without a card, `card`, `filled` on a coloured card, or `gauge`."""
     align: str = "left"
     share: float = 0.7
-    """What the gauge shows."""
+    """Filled share of the gauge, 0..1."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Pairs(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Banner(Block):
-    """A promotion."""
+    """An advertising banner."""
 
     title: str
     sub: str
@@ -147,12 +147,12 @@ class Button(Block):
     text: str
     kind: str = "primary"
     above: str = ""
-    """Small print over it."""
+    """Small print above the button."""
 
 
 @dataclass(frozen=True)
 class Tabs(Block):
-    """Names of which one is active, underlined, or as `chips`."""
+    """Tabs, one of them active, underlined or as `chips`."""
 
     names: tuple[str, ...]
     active: int = 0
@@ -169,7 +169,7 @@ class Steps(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Bar(Block):
-    """How much of something is used."""
+    """A progress bar."""
 
     share: float
     left: str
@@ -178,14 +178,14 @@ class Bar(Block):
 
 @dataclass(frozen=True, kw_only=True)
 class Person(Block):
-    """Whose page it is: avatar, name, a line below."""
+    """The user: avatar, name, a line below."""
 
     name: str
     sub: str
     tag: str = ""
     more: str = ""
     on_ground: bool = False
-    """Drawn on the coloured ground, in its colour."""
+    """Whether it is on the coloured ground, in the colour of its texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +206,7 @@ class Search(Block):
 
 @dataclass(frozen=True)
 class Gap(Block):
-    """Empty height in dp."""
+    """Empty space of a height in dp."""
 
     height: float = 12
 
@@ -238,8 +238,8 @@ class Page:
     """Colours of the head behind the first blocks; none for the plain background."""
     ground_h: float = 210
     title_at: str = "middle"
-    """`middle`, `left` or `none`."""
+    """Alignment of the title: `middle`, `left` or `none`."""
     back: bool = True
     action: str = ""
-    """A word or an icon's name at the right of the title."""
+    """A word, or the name of an icon, to the right of the title."""
     on_ground: Rgb = field(default=(255, 255, 255))

@@ -1,4 +1,4 @@
-"""Who the apps are: the known brands, invented ones, and white-label twins.
+"""Brands of the apps: known ones, invented ones, and white-label twins.
 
 A page takes its brand as an argument and writes nothing else that names it, so the twin of a
 page is the same page with another brand.
@@ -18,22 +18,22 @@ class Brand:
     app: str
     """The app's longer name."""
     place: str = ""
-    """Where the company behind it sits, as its name begins."""
+    """The place with which the company's name begins."""
     core: str
     """The middle of the company's name."""
     kind: str
-    """The rest of it: what the company does."""
+    """The end of the company's name: trade and legal form."""
     aliases: tuple[str, ...] = ()
-    """Other words that give the brand away."""
+    """Other words that identify the brand."""
 
     @property
     def company(self) -> str:
-        """The legal person behind the app."""
+        """Full name of the company behind the app."""
         return self.place + self.core + self.kind
 
     @property
     def words(self) -> tuple[str, ...]:
-        """What an operator would write as the brand names, the usual one first."""
+        """The brand names as an operator would list them in labels.toml, the usual one first."""
         return tuple(dict.fromkeys((self.name, self.app, *self.aliases)))
 
 
@@ -132,11 +132,11 @@ _CORES = (
     "沐云",
     "锦程",
 )
-"""How names of invented apps begin."""
+"""Beginnings of the names of invented apps."""
 
 
 _SHORT = ("灵花", "速贷", "好借", "闪借", "随花")
-"""Names of two characters, which leave no room for a beginning and an end."""
+"""Complete names of two characters, too short for a beginning and an end."""
 
 
 def _named(rng: random.Random, core: str, length: int) -> str:
@@ -149,7 +149,7 @@ def _named(rng: random.Random, core: str, length: int) -> str:
 
 
 def invented(rng: random.Random) -> Brand:
-    """An app that does not exist."""
+    """Draws the brand of an app that does not exist."""
     core = rng.choice(_CORES)
     return Brand(
         name=core + rng.choice("贷花借卡"),
@@ -160,16 +160,16 @@ def invented(rng: random.Random) -> Brand:
 
 
 def twin(brand: Brand, rng: random.Random) -> Brand:
-    """Another brand whose names are as long as `brand`'s, so that lines keep their lengths."""
+    """Draws another brand, whose names have the lengths of `brand`'s, so that layouts are equal."""
     first, second = rng.sample(_CORES, 2)
     core = (first + second)[: len(brand.core)]
     if len(brand.core) == 3:
         core = first + rng.choice("米贝多")
-    before, found, after = brand.app.partition(brand.name)
+    before, separator, after = brand.app.partition(brand.name)
     name = _named(rng, second if before else first, len(brand.name))
     if brand.name == brand.core:
         name = core
-    if found:
+    if separator:
         app = first[: len(before)] + name + after
     elif brand.app.startswith(brand.core):
         app = core + brand.app[len(brand.core) :]

@@ -1,4 +1,4 @@
-"""What painters draw with: texts, cards, gradients and icons in dp, smooth at any width.
+"""Drawing primitives: texts, cards, gradients and icons in dp, antialiased at any width.
 
 A screen is 360 dp wide. Texts also grow with the phone's font scale, shapes do not.
 A canvas that is measuring lays everything out and draws nothing: a card asks for the height
@@ -17,7 +17,7 @@ from tests.samples.theme import Rgb, Theme
 
 SCREEN_DP = 360
 LINE = 1.42
-"""Height of a line of text, in font sizes."""
+"""Line height, as a multiple of the font size."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -29,7 +29,7 @@ def _corner(px: int) -> Image.Image:
 
 @functools.lru_cache(maxsize=128)
 def round_mask(w: int, h: int, r: int) -> Image.Image:
-    """A rounded rectangle as a mask with smooth corners."""
+    """A rounded rectangle as an antialiased mask."""
     mask = Image.new("L", (w, h), 255)
     r = min(r, w // 2, h // 2)
     if r > 0:
@@ -42,7 +42,7 @@ def round_mask(w: int, h: int, r: int) -> Image.Image:
 
 
 class Canvas:
-    """A sheet of a given width in pixels, with a theme."""
+    """A drawing surface of a given width in pixels, with a theme."""
 
     def __init__(
         self, width_px: int, height_px: int, theme: Theme, *, font_scale: float = 1.0
@@ -56,16 +56,16 @@ class Canvas:
 
     @property
     def height_dp(self) -> float:
-        """The sheet's height."""
+        """Height of the sheet in dp."""
         return self.image.height / self.scale
 
     def px(self, dp: float) -> int:
-        """Whole pixels of a length."""
+        """A length in dp as a whole number of pixels."""
         return round(dp * self.scale)
 
     @contextlib.contextmanager
     def measuring(self) -> Iterator[None]:
-        """Lay out, draw nothing."""
+        """Compute the layout without drawing."""
         before, self._dry = self._dry, True
         try:
             yield
@@ -145,8 +145,8 @@ class Canvas:
         lines.append(line)
         step = self.line_height(size)
         at = x + max_w / 2 if align == "middle" else x
-        for number, shown in enumerate(lines):
-            self.text(at, y + number * step, shown, size, colour, bold=bold, align=align)
+        for number, line in enumerate(lines):
+            self.text(at, y + number * step, line, size, colour, bold=bold, align=align)
         return step * len(lines)
 
     def rect(
@@ -201,7 +201,7 @@ class Canvas:
         *,
         radius: float,
     ) -> None:
-        """Lighten discs (x, y, radius, alpha) where they lie on a rounded rectangle."""
+        """Lighten discs (x, y, radius, alpha), clipped to a rounded rectangle."""
         if self._dry:
             return
         left, top = self.px(x), self.px(y)

@@ -45,7 +45,7 @@ DEMO_LABELS = (
     "zfb_my_homepage-zfb_my_name_card",
     "zsyh_setting",
 )
-"""A handful that shows the hard cases in seconds."""
+"""Labels of the demo: a few that show the hard cases, and are drawn in seconds."""
 
 
 def outputs(label: str) -> list[str]:

@@ -24,18 +24,18 @@ from tests.samples.fonts import font_path
 from tests.samples.screen import take
 
 SETS = {"all": LABELS, "demo": DEMO_LABELS}
-"""What `--labels` may say."""
+"""Labels of each choice of `--labels`."""
 
 NEW_VERSION_EVERY = 3
-"""One test picture in three shows a newer version of its app."""
+"""Every third test picture shows a newer version of its app, unlike the gallery."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """What is to be drawn, and where it belongs."""
+    """A picture to draw, and its place in the set."""
 
     folder: str
-    """Under OUT, for example `test/other_finance`."""
+    """Folder below OUT, such as `test/other_finance`."""
     number: int
     seed: int
     width: int | None
@@ -77,7 +77,7 @@ def pictures(
     seed: int = 0,
     width: int | None = None,
 ) -> Iterator[Picture]:
-    """Every picture of a set; `gallery` and `test` count per label, `other` per kind."""
+    """All pictures of a set; `gallery` and `test` count per label, `other` per unknown kind."""
     labels = tuple(labels)
     folders = [(f"gallery/{label}", gallery) for label in labels]
     folders += [(f"test/{label}", test) for label in labels]
@@ -88,7 +88,7 @@ def pictures(
 
 
 def labels_toml(labels: Iterable[str]) -> str:
-    """What the operator knows of each label, as `labels.toml`."""
+    """The text of `labels.toml`: brand names and business labels of each label."""
     parts = []
     for label in labels:
         brands = json.dumps(list(brand_of(label).words), ensure_ascii=False)

@@ -22,12 +22,12 @@ from tests.samples.screen import Overlay, Shot, take
 from tests.samples.values import Values
 
 Version = Literal["old", "new"]
-"""Of the app; the gallery knows the old one only."""
+"""Version of the app; the gallery contains only the old one."""
 
 OTHER_KINDS = ("other_finance", "other_lookalike", "other_unrelated", "other_whitelabel")
 
 NO_TWIN = ("zfb_my_homepage-zfb_my_name_card",)
-"""Pages whose services give the brand away, whatever the name at their foot."""
+"""Pages without a white-label twin: their services reveal the brand, whatever name they show."""
 
 
 def known_page(
@@ -69,7 +69,7 @@ def draw_twin(
 
 
 def draw_other(kind: str, *, seed: int, width: int = 1080, dark: bool = False) -> Image.Image:
-    """Draw a page that no label knows, of one of `OTHER_KINDS`.
+    """Draw an unknown page, of one of `OTHER_KINDS`.
 
     Raises:
         ValueError: There is no such kind.
@@ -104,7 +104,7 @@ def take_other(
 def _take_twin(
     rng: random.Random, seed: str, shot: Shot, labels: tuple[str, ...], number: int
 ) -> Image.Image:
-    """A twin on which the other brand can be seen: without it there would be no difference."""
+    """Take a screenshot of a twin on which its brand is visible; otherwise nothing would differ."""
     able = sorted((label for label in labels if label not in NO_TWIN), key=_amounts_first)
     if not able:
         raise ValueError(f"none of {', '.join(labels)} has a white-label twin: add another label")

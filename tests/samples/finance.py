@@ -90,7 +90,7 @@ def funds(v: Values, brand: Brand) -> b.Page:
 
 
 def stock(v: Values, brand: Brand) -> b.Page:
-    """One share: price, chart, order book."""
+    """A stock: price, chart, order book."""
     price, points = v.random.uniform(5, 300), _walk(v, 60)
     gain = points[-1] / points[0] - 1
     book = [

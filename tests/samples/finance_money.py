@@ -77,7 +77,7 @@ def bill_detail(v: Values, brand: Brand) -> b.Page:
 
 
 def bill_list(v: Values, brand: Brand) -> b.Page:
-    """The payments of a month."""
+    """The list of a month's payments."""
     items = tuple(
         b.Item(
             title=v.pick(_SHOPS),
@@ -103,7 +103,7 @@ def bill_list(v: Values, brand: Brand) -> b.Page:
 
 
 def transfer(v: Values, brand: Brand) -> b.Page:
-    """Sending money to a bank card."""
+    """The form of a transfer to a bank card."""
     return b.Page(
         theme=any_theme(v),
         title="转账到银行卡",

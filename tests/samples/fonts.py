@@ -1,4 +1,4 @@
-"""The Chinese faces, or a clear error: a page drawn with boxes would test nothing.
+"""The Chinese fonts, or a clear error: a page with missing glyphs would test nothing.
 
     wheel on PyPI -> package folder -> *.otf -> Face(weight, pixels)
 
@@ -17,21 +17,21 @@ WHEELS = {
     False: ("cvttf_NotoSansCJK_Regular", "cvttf-notosanscjk-regular==1.0"),
     True: ("cvttf_NotoSansCJK_Bold", "cvttf-notosanscjk-bold==1.0"),
 }
-"""Bold or not -> the package that holds the face, and what to install for it."""
+"""By bold or not: the package that contains the font, and the distribution to install."""
 
 _UNASSIGNED = "\U0010ffff"
 
 
 class FontMissingError(RuntimeError):
-    """A face is not installed; the message names the wheel to install."""
+    """A font is not installed; the message names the package to install."""
 
 
 class GlyphMissingError(RuntimeError):
-    """A text holds a character the face cannot draw."""
+    """A text contains a character that the font lacks."""
 
 
 def font_path(*, bold: bool) -> Path:
-    """Find the face's file.
+    """Find the font's file.
 
     Raises:
         FontMissingError: The wheel is not installed, or holds no face.
@@ -89,7 +89,7 @@ def _length(face: Face, text: str) -> float:
 
 @functools.lru_cache(maxsize=256)
 def face(px: int, *, bold: bool = False) -> Face:
-    """The face at `px` pixels; faces are kept, so equal calls give the same object."""
+    """The font at a size of `px` pixels; fonts are cached, so equal calls give the same object."""
     engine = ImageFont.Layout.RAQM if _mainland() else ImageFont.Layout.BASIC
     return Face(ImageFont.truetype(font_path(bold=bold), px, layout_engine=engine), bold)
 

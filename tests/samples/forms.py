@@ -12,7 +12,7 @@ from tests.samples.theme import Theme
 from tests.samples.values import INCOMES, JOBS, KIN, MARRIAGES, PURPOSES, SCHOOLS, Values
 
 Field = tuple[str, str]
-"""What the page says, and which kind of value stands there."""
+"""Text of a field, and the kind of its value."""
 
 Group = tuple[str, tuple[Field, ...]]
 """A heading (`{name}`, `{app}` are the brand) and its fields."""
@@ -39,7 +39,7 @@ class Form:
 
 
 def value(kind: str, v: Values) -> tuple[str, bool]:
-    """What a field shows, and whether it is a placeholder for something to choose."""
+    """The value of a field, and whether it is only a placeholder."""
     makers: dict[str, Callable[[], str]] = {
         "name": lambda: v.masked_name,
         "id": v.identity,
@@ -73,7 +73,7 @@ def value(kind: str, v: Values) -> tuple[str, bool]:
 
 
 def form(spec: Form, v: Values, brand: Brand) -> b.Page:
-    """The page of a user, for a brand."""
+    """Build the page for a user and a brand."""
 
     def said(text: str) -> str:
         return text.format(name=brand.name, app=brand.app, company=brand.company)

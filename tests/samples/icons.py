@@ -9,7 +9,7 @@ import math
 from PIL import Image, ImageDraw
 
 Stroke = tuple[str, tuple[float, ...]]
-"""A kind (`line`, `poly`, `ring`, `disc`, `box`, `fill`, `arc`) and its numbers."""
+"""A kind of stroke (`line`, `poly`, `ring`, `disc`, `box`, `fill`, `arc`) and its coordinates."""
 
 _OVER = 4
 
@@ -157,7 +157,7 @@ ICONS: dict[str, tuple[Stroke, ...]] = {
 
 @functools.lru_cache(maxsize=512)
 def mask(name: str, px: int, weight: float = 1.7) -> Image.Image:
-    """The icon as a mask (`L`) of `px` × `px`, strokes `weight` grid units wide."""
+    """An icon as a mask (`L`) of `px` × `px` pixels, its strokes `weight` grid units wide."""
     side = px * _OVER
     unit = side / 24
     image = Image.new("L", (side, side), 0)

@@ -1,4 +1,4 @@
-"""What the pages say that look like known ones and are not."""
+"""Texts of the lookalike pages."""
 
 from tests.samples.forms import Group
 

@@ -20,14 +20,14 @@ _THEMES = tuple(spec.theme for spec in FORMS.values())
 
 
 def lookalike(v: Values, brand: Brand) -> b.Page:
-    """Some other app's page in one of the known templates."""
+    """Draw a page of another app in one of the known templates."""
     return v.random.choice((_other_form, _other_form, _other_amount, _other_amount, _other_list))(
         v, brand
     )
 
 
 def _shifted(v: Values) -> Theme:
-    """A known app's colours, or close to them."""
+    """Colours equal or close to those of a known app."""
     base = v.random.choice(_THEMES)
     to = rgb(v.pick(("#FF8A00", "#0FB5AE", "#3A5BFF", "#D6336C")))
     share = v.random.choice((0.0, 0.0, 0.25))

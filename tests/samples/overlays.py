@@ -1,4 +1,4 @@
-"""What may lie over a page: dialogues, sheets, keyboards, toasts, promotions.
+"""Overlays of a page: dialogues, sheets, keyboards, toasts, promotions.
 
 Each takes the finished screen and the height above the system bar, and draws over it.
 """
@@ -33,7 +33,7 @@ def _dim(c: Canvas) -> None:
 
 
 def dialogue(v: Values) -> Overlay:
-    """A question with two answers."""
+    """A dialogue with a question and two buttons."""
     title, text, no, yes = v.random.choice(_QUESTIONS)
 
     def draw(c: Canvas, bottom: float) -> None:
@@ -53,7 +53,7 @@ def dialogue(v: Values) -> Overlay:
 
 
 def sheet(v: Values) -> Overlay:
-    """Bank cards, or choices, from below."""
+    """A bottom sheet with bank cards or choices."""
     banks = v.random.sample(BANKS, 3)
     rows = [f"{bank} 储蓄卡({v.digits(4)})" for bank in banks]
     title = v.pick(("选择收款账户", "选择银行卡", "选择还款账户"))
@@ -78,7 +78,7 @@ def sheet(v: Values) -> Overlay:
 
 
 def keyboard(v: Values) -> Overlay:
-    """A pad of digits."""
+    """A numeric keyboard."""
     done = v.pick(("完成", "确定"))
 
     def draw(c: Canvas, bottom: float) -> None:
@@ -100,7 +100,7 @@ def keyboard(v: Values) -> Overlay:
 
 
 def toast(v: Values) -> Overlay:
-    """A short message in the middle."""
+    """A toast: a short message in the middle of the screen."""
     text = v.pick(_TOASTS)
 
     def draw(c: Canvas, bottom: float) -> None:
@@ -113,7 +113,7 @@ def toast(v: Values) -> Overlay:
 
 
 def promotion(v: Values) -> Overlay:
-    """A coupon over the page, with a cross to close it."""
+    """A coupon in front of the page, with a close button."""
     value, what = v.pick(("20", "38", "66", "88")), v.pick(("还款立减券", "免息优惠券", "限时红包"))
 
     def draw(c: Canvas, bottom: float) -> None:

@@ -1,4 +1,4 @@
-"""Credit-limit pages of the apps: what one may borrow, at which rate, until when.
+"""Credit-limit pages of the apps: limit, interest rate, due date.
 
 Here 安逸花 and 度小满. Amounts, rates, dates and promotions vary from picture to picture; pages
 of one app look alike and differ in purpose.
@@ -12,7 +12,7 @@ from tests.samples.values import PURPOSES, Values
 
 
 def total_and_left(v: Values) -> tuple[int, str, str]:
-    """A total limit, what is left of it, both as texts, and the total as a number."""
+    """A total limit as a number and as text, and the available limit as text."""
     total = v.random.randrange(5000, 200001, 500)
     left = total if v.chance(0.4) else v.random.randrange(500, total, 100)
     return total, f"{total:,}.00", f"{left:,}.00"
@@ -70,7 +70,7 @@ def ayh_amount(v: Values, brand: Brand) -> b.Page:
 
 def dxm_amount(v: Values, brand: Brand) -> b.Page:
     """度小满: a page of one limit, with what it is made of."""
-    total, shown, left = total_and_left(v)
+    total, total_text, left = total_and_left(v)
     used = 1 - float(left.replace(",", "")) / total
     return b.Page(
         theme=theme("#FF4D3F", "#FF7A5C", radius=10),
@@ -81,13 +81,13 @@ def dxm_amount(v: Values, brand: Brand) -> b.Page:
                 caption=f"{brand.name}可用额度(元)",
                 amount=left,
                 style="filled",
-                lines=(f"总额度 {shown}元",),
+                lines=(f"总额度 {total_text}元",),
                 tag=v.pick(("正常", "额度使用中", "可提额")),
             ),
             b.Card(
                 (
                     b.Heading(text="额度使用情况"),
-                    b.Bar(share=max(0.03, used), left="已用额度", right=f"总额度 {shown}"),
+                    b.Bar(share=max(0.03, used), left="已用额度", right=f"总额度 {total_text}"),
                 )
             ),
             b.Card(

@@ -118,7 +118,7 @@ def jdjr_amount(v: Values, brand: Brand) -> b.Page:
 
 def jdjr_total_amount(v: Values, brand: Brand) -> b.Page:
     """京东金条: what the total limit is made of."""
-    total, shown, left = total_and_left(v)
+    total, total_text, left = total_and_left(v)
     fixed = total // 3 * 2
     return b.Page(
         theme=theme("#E1251B", "#FF5A45", radius=10),
@@ -129,7 +129,7 @@ def jdjr_total_amount(v: Values, brand: Brand) -> b.Page:
         blocks=(
             b.Hero(
                 caption=f"{brand.name}总额度(元)",
-                amount=shown,
+                amount=total_text,
                 align="middle",
                 lines=(f"可借额度 {left}",),
             ),

@@ -29,7 +29,7 @@ ICON_COLOURS: tuple[Rgb, ...] = (
 
 @dataclass(frozen=True)
 class Spot:
-    """Where a block goes; `on` is the colour of texts on a coloured ground."""
+    """The position of a block; `on` is the colour of texts on a coloured ground."""
 
     x: float
     y: float

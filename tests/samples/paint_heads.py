@@ -1,4 +1,4 @@
-"""Painters of the showy parts of a page: amounts, promotions, buttons.
+"""Painters of the prominent parts of a page: amounts, promotions, buttons.
 
 Importing this module registers them with `paint`.
 """
@@ -71,7 +71,7 @@ def _hero_body(block: b.Hero, c: Canvas, s: Spot) -> float:
 
 
 def _button_colours(c: Canvas, on: Rgb | None) -> tuple[Rgb, Rgb]:
-    """Ground and ink of a button: white on strong grounds, dark on yellow, else the accent."""
+    """Background and text colour of a button, chosen so that the text is legible."""
     if on is None or (brightness(on) < 128 and brightness(c.theme.accent) < 150):
         return c.theme.accent, c.theme.on_accent
     return on, c.theme.accent

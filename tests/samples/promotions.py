@@ -1,4 +1,4 @@
-"""Advertising: what changes on a page from day to day and says nothing of which page it is."""
+"""Advertising banners, which change from day to day and do not identify a page."""
 
 from tests.samples import blocks as b
 from tests.samples.theme import rgb
@@ -28,7 +28,7 @@ _ICONS = ("gift", "ticket", "star", "heart", "up", "wallet")
 
 
 def promotion(v: Values) -> b.Banner:
-    """A banner; every picture may show another."""
+    """A random banner."""
     title, sub, button = v.random.choice(PROMOTIONS)
     first, second = v.random.choice(_GROUNDS)
     return b.Banner(

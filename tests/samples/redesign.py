@@ -72,7 +72,7 @@ PHRASES: tuple[tuple[str, str], ...] = (
     ("借多久", "借款期限"),
     ("收款账户", "收款银行卡"),
 )
-"""Words of the old version and what the new one says; a label changes about half of its own."""
+"""Phrases of the old version and of the new one; a label changes about half of its own."""
 
 
 def redesign(page: b.Page, label: str) -> b.Page:
@@ -104,7 +104,7 @@ def redesign(page: b.Page, label: str) -> b.Page:
 
 @dataclasses.dataclass(frozen=True)
 class _Style:
-    """What the new version does everywhere alike."""
+    """The changes of the new version that apply to all pages of an app."""
 
     flat: bool
     tinted: bool
@@ -124,7 +124,7 @@ class _Style:
 
 
 def _legible_turn(accent: Rgb, rng: random.Random) -> float:
-    """How far to turn the hues: so that what was legible on the accent still is."""
+    """A random rotation of the hues that keeps texts on the accent legible."""
     # Yellow turned towards green cannot be read on white.
     yellow = brightness(accent) > 150
     turns = [-0.05, -0.04, -0.03] if yellow else [-0.11, -0.08, -0.05, 0.05, 0.08, 0.11]
@@ -135,7 +135,7 @@ def _legible_turn(accent: Rgb, rng: random.Random) -> float:
 
 
 def turned(colour: Rgb, turn: float) -> Rgb:
-    """The colour with its hue turned by a share of the circle."""
+    """A colour with its hue rotated by a share of the circle."""
     hue, light, full = colorsys.rgb_to_hls(*(part / 255 for part in colour))
     red, green, blue = colorsys.hls_to_rgb((hue + turn) % 1.0, light, full)
     return round(red * 255), round(green * 255), round(blue * 255)

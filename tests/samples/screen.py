@@ -23,28 +23,28 @@ STATUS_DP, TITLE_DP = 30.0, 46.0
 
 @dataclass(frozen=True, kw_only=True)
 class Shot:
-    """How and on which phone the picture is taken."""
+    """The phone, its settings and the moment of a screenshot."""
 
     width: int = 1080
     ratio: float = 20 / 9
-    """Height over width."""
+    """Aspect ratio of the screen, height divided by width."""
     dark: bool = False
     font_scale: float = 1.0
     scroll: float = 0.0
-    """Share (0..1) of what can be scrolled."""
+    """Scroll position, 0 (top) to 1 (end)."""
     time: str = "9:41"
     battery: int = 80
     carrier: str = ""
     percent: bool = False
-    """The battery also as a number."""
+    """Whether the battery level is also shown as a number."""
     system: str = "gesture"
-    """`gesture`, `buttons` or `none`."""
+    """The system bar: `gesture`, `buttons` or `none`."""
     status: bool = True
-    """False: the picture was cropped below the status bar."""
+    """Whether there is a status bar; False: the picture is cropped below it."""
 
 
 Overlay = Callable[[Canvas, float], None]
-"""Draws over a finished screen; is handed the height in dp above the system bar."""
+"""Draws over a finished screen, given the height above the system bar in dp."""
 
 
 def take(page: b.Page, shot: Shot, overlay: Overlay | None = None) -> Image.Image:
@@ -56,16 +56,16 @@ def take(page: b.Page, shot: Shot, overlay: Overlay | None = None) -> Image.Imag
     system = {"gesture": 18.0, "buttons": 40.0, "none": 0.0}[shot.system]
     foot = _foot_height(page.foot, sheet)
     content = _content(page, sheet, head)
-    shown = height / sheet.scale
-    spare = max(0.0, content + foot + system + 16 - shown)
-    offset = sheet.px(min(spare * shot.scroll, sheet.height_dp - shown))
+    height_dp = height / sheet.scale
+    spare = max(0.0, content + foot + system + 16 - height_dp)
+    offset = sheet.px(min(spare * shot.scroll, sheet.height_dp - height_dp))
     screen = Canvas(shot.width, height, theme, font_scale=shot.font_scale)
     screen.image.paste(sheet.image.crop((0, offset, shot.width, offset + height)), (0, 0))
     _head(page, shot, screen, head, scrolled=offset > screen.px(12))
-    _foot(page, screen, shown - system - foot, foot)
+    _foot(page, screen, height_dp - system - foot, foot)
     _system(page, shot, screen, system)
     if overlay is not None:
-        overlay(screen, shown - system)
+        overlay(screen, height_dp - system)
     image = screen.image
     if not shot.status:
         image = image.crop((0, screen.px(STATUS_DP), image.width, image.height))
@@ -92,7 +92,7 @@ def _content(page: b.Page, c: Canvas, head: float) -> float:
 
 
 def _readable(page: b.Page, c: Canvas) -> Rgb:
-    """The page's colour on its ground; grounds go dark at night, so their texts go light."""
+    """The colour of texts on the page's coloured ground, which is dark in the dark theme."""
     return WHITE if c.theme.dark else page.on_ground
 
 

@@ -7,12 +7,12 @@ Rgb = tuple[int, int, int]
 
 
 def rgb(text: str) -> Rgb:
-    """`#RRGGBB` as a triple."""
+    """Parses `#RRGGBB` into red, green and blue, 0..255."""
     return int(text[1:3], 16), int(text[3:5], 16), int(text[5:7], 16)
 
 
 def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
-    """`a` with `share` (0..1) of `b`."""
+    """Blends two colours: `a` with a share of `b`, 0..1."""
     return (
         round(a[0] + (b[0] - a[0]) * share),
         round(a[1] + (b[1] - a[1]) * share),
@@ -21,7 +21,7 @@ def mix(a: Rgb, b: Rgb, share: float) -> Rgb:
 
 
 def brightness(colour: Rgb) -> float:
-    """How bright a colour looks, 0..255 (the weights of ITU-R BT.601)."""
+    """Luma of a colour, 0..255, with the weights of ITU-R BT.601."""
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]
 
 
@@ -30,7 +30,7 @@ WHITE, BLACK, DARK = rgb("#FFFFFF"), rgb("#000000"), rgb("#1F2329")
 
 @dataclass(frozen=True, kw_only=True)
 class Theme:
-    """What an app looks like."""
+    """Colours and shapes of one app."""
 
     accent: Rgb
     accent2: Rgb
@@ -43,13 +43,13 @@ class Theme:
     line: Rgb = (238, 240, 243)
     warm: Rgb = (255, 122, 48)
     radius: float = 12
-    """Of cards, in dp."""
+    """Corner radius of cards, in dp."""
     pill: bool = True
-    """Buttons with round ends, else with the cards' radius."""
+    """Whether buttons have round ends, else the corner radius of cards."""
     dark: bool = False
 
     def darkened(self) -> "Theme":
-        """The same app at night."""
+        """The dark theme of the same app."""
         return dataclasses.replace(
             self,
             accent=mix(self.accent, BLACK, 0.12),
@@ -65,11 +65,11 @@ class Theme:
 
     @property
     def tint(self) -> Rgb:
-        """The accent, faintly, as a ground for chips and tags."""
+        """A faint tint of the accent, the background of chips and tags."""
         return mix(self.card, self.accent, 0.2 if self.dark else 0.1)
 
 
 def theme(accent: str, accent2: str, **changes: object) -> Theme:
     """A light theme of two colours, `changes` overriding its other roles."""
-    made = Theme(accent=rgb(accent), accent2=rgb(accent2))
-    return dataclasses.replace(made, **changes)  # type: ignore[arg-type]
+    light = Theme(accent=rgb(accent), accent2=rgb(accent2))
+    return dataclasses.replace(light, **changes)  # type: ignore[arg-type]

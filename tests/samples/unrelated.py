@@ -151,7 +151,7 @@ def city_map(v: Values, c: Canvas, shot: Shot) -> None:
 
 
 def loading(v: Values, c: Canvas, shot: Shot) -> None:
-    """A page that has not come yet."""
+    """A page that is still loading."""
     c.rect(0, 0, SCREEN_DP, c.height_dp + 1, c.theme.card)
     status_bar(c, shot, c.theme.ink)
     style = v.random.randrange(3)

@@ -1,4 +1,4 @@
-"""What differs from user to user: names, masked numbers, addresses, amounts, dates.
+"""Personal data of users: names, masked numbers, addresses, amounts, dates.
 
 Everything is drawn from one seeded source, in the order in which a page asks for it, so a
 page and its white-label twin show the same person.
@@ -110,11 +110,11 @@ class Values:
         self.city = self.random.choice(CITIES)
 
     def pick(self, choices: "tuple[str, ...] | list[str] | str") -> str:
-        """One of some texts, or one character of a text."""
+        """Draws one of several texts, or one character of a text."""
         return self.random.choice(choices)
 
     def chance(self, share: float) -> bool:
-        """True in `share` (0..1) of all cases."""
+        """Draws True with a probability of `share`, 0..1."""
         return self.random.random() < share
 
     def digits(self, count: int) -> str:
@@ -128,11 +128,11 @@ class Values:
 
     @property
     def masked_name(self) -> str:
-        """The name as most apps show it, `*` for all but the last character."""
+        """The masked name, as most apps show it: `*` for all but the last character."""
         return "*" * len(self.given) + self.given[-1]
 
     def other_name(self) -> str:
-        """Somebody else, masked."""
+        """The masked name of another person."""
         return self.pick(SURNAMES) + "*" * self.random.choice((1, 2))
 
     def identity(self) -> str:
@@ -182,7 +182,7 @@ class Values:
         return f"{self.random.uniform(low, high):.{self.random.choice((1, 2))}f}%"
 
     def date(self, *, sep: str = "-", years: tuple[int, int] = (2023, 2026)) -> str:
-        """A day."""
+        """A date."""
         year, month = self.random.randint(*years), self.random.randint(1, 12)
         return f"{year}{sep}{month:02d}{sep}{self.random.randint(1, 28):02d}"
 

@@ -17,11 +17,11 @@ RATIOS = (19.5 / 9, 20 / 9, 20 / 9, 16 / 9, 19 / 9, 20.5 / 9)
 CARRIERS = ("", "", "中国移动", "中国联通", "中国电信")
 
 SMALLEST_COPY_PX = 480
-"""No copy is sent narrower than this: messengers scale to about it."""
+"""Least width of a scaled copy, in pixels: about what messengers scale to."""
 
 
 def shot(rng: random.Random, *, width: int | None = None) -> Shot:
-    """A phone and a moment; most are ordinary."""
+    """Draws the phone and the moment of a screenshot; most are ordinary."""
     return Shot(
         width=width or rng.choice(WIDTHS),
         ratio=rng.choice(RATIOS),
@@ -38,7 +38,7 @@ def shot(rng: random.Random, *, width: int | None = None) -> Shot:
 
 
 def overlay(rng: random.Random, *, typing: bool) -> Overlay | None:
-    """Now and then something lies over the page; `typing` pages also know the keyboard."""
+    """Draws an overlay for some pages; `typing` pages may also show the keyboard."""
     if rng.random() >= 0.1:
         return None
     kinds = [kind for kind in OVERLAYS if typing or kind != "keyboard"]
@@ -46,7 +46,7 @@ def overlay(rng: random.Random, *, typing: bool) -> Overlay | None:
 
 
 def encode(image: Image.Image, rng: random.Random) -> tuple[bytes, str]:
-    """The picture as a file: bytes and the name's ending.
+    """Encodes the picture; returns the bytes and the file name's ending.
 
     About half are the phone's own file, the others copies: scaled, saved again, or both.
     """

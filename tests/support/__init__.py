@@ -1,13 +1,21 @@
-"""What the server's tests share: tiny pictures, models that need no weights, a real server.
+"""Shared parts of the server's tests: tiny pictures, models without weights, a real server.
 
-pictures.py   pictures of one colour, as bytes
-parts.py      readings, snapshots, models that see a colour and read what the test wrote
-stores.py     stores with pictures in them
-serving.py    the real gRPC server on a free port, with fake models
-watching.py   telemetry into memory
-collector.py  an OTLP collector
-relay.py      a network that can fall silent
+pictures.py         pictures of one colour, as bytes
+parts.py            readings, snapshots, fake models that encode a colour and read prepared texts
+stores.py           stores with pictures in them
+codes.py            stores large enough for product quantization, compared with SQL
+serving.py          the real gRPC server on a free port, with fake models
+process.py          the real server in a process of its own
+watching.py         telemetry exported into memory
+collector.py        an OTLP collector
+relay.py            a network that can fall silent
+fuzzing.py          random inputs, reproducible by seed
+congruence.py       two readings of a picture compared, and the OCR library as reference
+coverage_totals.py  a pytest plugin that prints the coverage of each package
+cuda.py             a CUDA runtime library without a GPU
+virtual_time.py     an event loop whose waits take no time
 """
 
 WAIT_S = 60.0
-"""Longest wait for anything that a test expects to happen; on a busy machine, for seconds."""
+"""Timeout for anything that a test expects to happen: usually milliseconds, on a busy machine
+seconds."""

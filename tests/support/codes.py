@@ -1,4 +1,4 @@
-"""Stores with pictures enough for codes, and what SQLite says is in them."""
+"""Stores with enough pictures for product quantization, and their contents as SQL reads them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.stores import picture_id
 
 DIMENSION = 16
 ENROLLED = 540
-"""Enough that codes can be trained, and stay so when some are removed."""
+"""Pictures enrolled at first: more than the 512 that training needs, also after removals."""
 NAMES = [f"p{number}" for number in range(ENROLLED)]
 LATE = [f"late{number}" for number in range(12)]
 LABELS = ["a", "b", "other_x"]
@@ -37,12 +37,12 @@ UNCALIBRATED = Calibration(
 
 
 def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
-    """Has every list looked into and every candidate rescored, so that nothing may be missed.
+    """Makes the index probe every list and rescore every candidate, so that its recall is 1.
 
-    Nor is a threshold placed: leaving out each picture in turn would take all the time.
+    Calibration is replaced as well: leave-one-out would take most of the time.
 
     Args:
-        patch: Undoes it; None in a process of its own.
+        patch: Undoes the changes; None in a process of its own.
     """
     patch = patch or pytest.MonkeyPatch()
     patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1_000, 1_000),))
@@ -50,7 +50,7 @@ def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
 
 
 def fill(path: Path) -> None:
-    """A store with pictures; every fifth is a twin of the one before."""
+    """Makes a store with pictures, every fifth of which has the embedding of the one before."""
     store = Gallery(path)
     store._db.execute("PRAGMA synchronous = OFF")
     random = np.random.default_rng(5)
@@ -73,7 +73,7 @@ def fill(path: Path) -> None:
 
 
 class Row(NamedTuple):
-    """One picture, as SQL has it."""
+    """One picture, as SQL returns it."""
 
     image_id: str
     label: str
@@ -81,9 +81,9 @@ class Row(NamedTuple):
 
 
 def at_revision(path: Path, revision: int) -> list[Row]:
-    """What SQLite says, in the order of the rows of a snapshot."""
+    """Reads a gallery by SQL, in the order of the rows of a snapshot."""
     db = sqlite3.connect(path)
-    found = db.execute(
+    rows = db.execute(
         "SELECT lower(hex(m.image_id)), m.label, e.vector FROM memberships m "
         "JOIN embeddings e USING (image_id) WHERE m.added_revision <= ?1 "
         "AND (m.removed_revision IS NULL OR m.removed_revision > ?1) "
@@ -91,7 +91,7 @@ def at_revision(path: Path, revision: int) -> list[Row]:
         (revision,),
     ).fetchall()
     db.close()
-    return [Row(i, label, np.frombuffer(v, "<f2").astype(np.float64)) for i, label, v in found]
+    return [Row(i, label, np.frombuffer(v, "<f2").astype(np.float64)) for i, label, v in rows]
 
 
 def compare(
@@ -100,13 +100,13 @@ def compare(
     search: Callable[[Embedding], Hits],
     random: np.random.Generator,
 ) -> None:
-    """Asserts that a snapshot holds and finds what SQLite says, near a picture or anywhere.
+    """Asserts that a snapshot contains what SQL reads, and finds the nearest of that.
 
     Args:
-        snapshot: What a server knows.
+        snapshot: The snapshot of a server.
         path: The store.
-        search: The five nearest known pictures.
-        random: Draws the query.
+        search: Returns the five nearest known pictures.
+        random: Draws the query: near a picture, or anywhere.
     """
     rows = at_revision(path, snapshot.revision)
     assert [(p.image_id, p.label) for p in snapshot.pictures] == [row[:2] for row in rows]
@@ -126,11 +126,12 @@ def compare(
 
 
 def _agree(hits: Hits, scores: NDArray[np.float64], rows: list[int], k: int) -> None:
+    """Asserts that the hits are the k best rows, in order, with their scores."""
     expected = sorted((-scores[rows]).tolist())[:k]
-    found = hits.rows.tolist()
+    hit_rows = hits.rows.tolist()
     assert (-hits.cosines).tolist() == pytest.approx(expected, abs=1e-6)
-    assert hits.cosines.tolist() == pytest.approx(scores[found].tolist(), abs=1e-6)
-    assert len(set(found)) == len(found)
-    assert set(found) <= set(rows)
-    pairs = list(zip((-hits.cosines).tolist(), found, strict=True))
+    assert hits.cosines.tolist() == pytest.approx(scores[hit_rows].tolist(), abs=1e-6)
+    assert len(set(hit_rows)) == len(hit_rows)
+    assert set(hit_rows) <= set(rows)
+    pairs = list(zip((-hits.cosines).tolist(), hit_rows, strict=True))
     assert pairs == sorted(pairs)

@@ -1,4 +1,4 @@
-"""An OTLP collector: opentelemetry-proto's gRPC services on a free port, keeping what they get."""
+"""An OTLP collector: opentelemetry-proto's gRPC services on a free port, keeping all requests."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from tests.support import WAIT_S
 
 
 class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServicer):
-    """Takes spans and metrics."""
+    """Receives spans and metrics."""
 
     def __init__(self) -> None:
         self.received: list[Any] = []
-        """Requests as they came."""
+        """All requests, in the order of arrival."""
         self.metadata: list[dict[str, str]] = []
-        """What came with each request."""
+        """Metadata of each request."""
         self.patience_s: list[float] = []
-        """How long the sender of each request waits for the answer."""
+        """Timeout of each request, in seconds from its arrival."""
         self._changed = threading.Condition()
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802
-        """Keeps a request; both services call their method so."""
+        """Keeps a request; the method of both services has this name."""
         with self._changed:
             self.received.append(request)
             self.metadata.append({key: str(value) for key, value in context.invocation_metadata()})
@@ -43,7 +43,7 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
         return metrics_pb.ExportMetricsServiceResponse()
 
     def wait_for(self, true: Callable[[], bool]) -> None:
-        """Waits until what was received makes it true."""
+        """Waits until the requests received so far make a condition true."""
         with self._changed:
             if not self._changed.wait_for(true, WAIT_S):
                 raise AssertionError(f"not received within {WAIT_S} s")
@@ -62,7 +62,7 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
 
     @property
     def resources(self) -> list[dict[str, str]]:
-        """Who sent each request, as it says itself; texts alone."""
+        """The resource attributes of each request's sender, as far as they are strings."""
         return [
             {item.key: item.value.string_value for item in sent.resource.attributes}
             for request in self.received
@@ -75,7 +75,7 @@ class Collector(trace_grpc.TraceServiceServicer, metrics_grpc.MetricsServiceServ
 
     @property
     def metrics(self) -> dict[str, Metric]:
-        """The last state of each metric."""
+        """The latest export of each metric, by name."""
         return {
             metric.name: metric
             for request in self.received

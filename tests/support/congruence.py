@@ -1,10 +1,10 @@
-"""Two readings of one picture, compared; and the OCR library read the way it comes.
+"""Character error rate between two readings of a picture, and the OCR library as the reference.
 
-    lines of the one ──┐
-    lines of the other ┴─> pairs, by boxes ──> edits, differing lines ──> character error rate
+    lines of one reading ───┐
+    lines of the other one ─┴─> pairs, by boxes ──> edits, differing lines ──> error rate
 
-Lines are paired by where they stand, best overlap first, so that another reading order is no
-difference; a line that only one of the two has counts with all its characters.
+Lines are paired by their boxes, largest overlap first, so that the reading order does not matter; a
+line that only one of the two has counts with all its characters.
 """
 
 from __future__ import annotations
@@ -35,21 +35,23 @@ class Difference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """How far one reading is from another."""
+    """The edit distance of one reading from a reference."""
 
     edits: int
+    """Levenshtein distance, summed over all lines."""
     characters: int
-    """Of the reading compared with."""
+    """Number of characters in the reference."""
     differences: tuple[Difference, ...]
+    """The lines that differ."""
 
     @property
     def error_rate(self) -> float:
-        """Edits for each character of the reading compared with."""
+        """Character error rate: edits per character of the reference."""
         return self.edits / self.characters if self.characters else float(self.edits > 0)
 
     @staticmethod
     def total(comparisons: Iterable[Comparison]) -> Comparison:
-        """Several as one."""
+        """Sums comparisons of several pictures."""
         every = list(comparisons)
         return Comparison(
             edits=sum(one.edits for one in every),
@@ -59,7 +61,7 @@ class Comparison:
 
 
 def compare(theirs: Sequence[TextLine], ours: Sequence[TextLine]) -> Comparison:
-    """Compares what was read with what should have been read."""
+    """Compares our reading with the reference."""
     overlaps = sorted(
         (
             (overlap, i, j)
@@ -98,11 +100,11 @@ class Library:
         )
 
     def read(self, pixels: Pixels, *, classifier: bool) -> list[TextLine]:
-        """All lines, by the library alone.
+        """Returns all lines, as the library reads them.
 
         Args:
-            pixels: Height x width x 3, RGB.
-            classifier: Whether crops that it takes for upside down are turned, its default.
+            pixels: Picture of shape (height, width, 3), RGB.
+            classifier: Whether its text direction classifier may turn lines, as by default.
         """
         result = self._engine(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), use_cls=classifier)
         if result.txts is None:
@@ -117,6 +119,7 @@ class Library:
 
 
 def _overlap(a: Box, b: Box) -> float:
+    """Intersection over union of two boxes, 0 to 1."""
     width = min(a.right, b.right) - max(a.left, b.left)
     height = min(a.bottom, b.bottom) - max(a.top, b.top)
     if width <= 0 or height <= 0:

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class FakeLibrary:
-    """Host memory as libcudart would give it, and a GPU with 3 GB free."""
+    """Implements libcudart's host memory, and a GPU with 3 of 8 GB free."""
 
     def __init__(self, error: int = 0) -> None:
         self.error = error

@@ -1,12 +1,12 @@
-"""Inputs that no honest caller sends, the same ones for the same seed.
+"""Fuzzing: random, often invalid inputs, reproducible by their seed.
 
     Fuzz(seed) ──> text      strings that break parsers, and names that exist
-               ──> picture   files and what bit flips, cuts, other sizes and lies make of them
-               ──> message   any message of the contract, every field with a will of its own
-               ──> wire      its bytes, or bytes that are nearly a message
+               ──> picture   picture files, damaged, truncated or with forged headers
+               ──> message   any message of the API, with random values in its fields
+               ──> wire      its serialized bytes, often corrupted
 
-What is remembered (`know`) comes back as image id, label or page token, so that messages also
-reach what lies behind the first check.
+Values that exist (`know`) are reused as image id, label or page token, so that messages also get
+past the first checks.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tests.support.pictures import RED, encoded, shade, solid
 M = TypeVar("M", bound=Message)
 
 SEED = int(os.environ.get("PAGESIGHT_FUZZ_SEED", "1"))
-"""Of the long versions; a failure names its seed."""
+"""Seed of the first sequence in the long versions of the tests; a failure names its own seed."""
 
 KEPT = 200
-"""Values remembered of each kind."""
+"""Existing values of each kind that are reused; older ones may no longer exist."""
 
 STRINGS = (
     "",
@@ -83,14 +83,14 @@ _EDGES = {
 }
 
 _ORDINARY = {"deadline_ms": (0, 60_000), "expected_revision": (0,), "max_side_px": (0, 1, 64)}
-"""By the name of a field: numbers with which a message is not refused at the first look."""
+"""Valid values of fields, by name, with which a message is not rejected by the first check."""
 
 _POOLS = {"image_id": "id", "image_ids": "id", "label": "label", "page_token": "token"}
-"""By the name of a field: where it takes what exists from."""
+"""Kinds of existing values that fields take, by name."""
 
 
 def files() -> list[bytes]:
-    """Whole pictures of every kind that is read, and of some that are not."""
+    """Intact pictures of every supported format, and of some unsupported ones."""
     rgb = Image.new("RGB", (40, 56), RED)
     rgb.paste((10, 200, 30), (0, 0, 20, 28))
     exif = Image.Exif()
@@ -121,7 +121,7 @@ def files() -> list[bytes]:
 
 
 class Fuzz:
-    """One sequence of inputs."""
+    """A sequence of random inputs."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -130,16 +130,16 @@ class Fuzz:
         self._small = [solid(shade(number), width=16, height=16) for number in range(64)]
 
     def know(self, kind: str, *values: str) -> None:
-        """Remembers what exists: of kind `id`, `label` or `token`."""
-        kept = self.known[kind]
-        kept.extend(values)
-        del kept[:-KEPT]
+        """Adds existing values of the kind `id`, `label` or `token`."""
+        pool = self.known[kind]
+        pool.extend(values)
+        del pool[:-KEPT]
 
     def text(self, kind: str = "") -> str:
-        """A string; of a kind that is known, often one that exists."""
-        known = self.known[kind]
-        if known and self.random.random() < 0.7:
-            return self.random.choice(known)
+        """A string; of a kind with existing values, often one of these."""
+        pool = self.known[kind]
+        if pool and self.random.random() < 0.7:
+            return self.random.choice(pool)
         if self.random.random() < 0.8:
             return self.random.choice(STRINGS)
         points = (
@@ -148,7 +148,7 @@ class Fuzz:
         return "".join(map(chr, points))
 
     def picture(self) -> bytes:
-        """The bytes of a picture, or what should have been one."""
+        """The bytes of a picture: often small and valid, else damaged or random."""
         draw = self.random.random()
         if draw < 0.3:
             return self.random.choice(self._small)
@@ -160,11 +160,11 @@ class Fuzz:
         return self.resized(whole) if draw < 0.6 else self.damaged(whole)
 
     def damaged(self, data: bytes) -> bytes:
-        """Some bytes flipped, replaced, cut out, doubled or swapped with another file's."""
+        """The file with some bytes flipped, replaced, removed, doubled or taken from another."""
         out = bytearray(data)
         for _ in range(self.random.choice((1, 1, 2, 5, 20))):
             at = self.random.randrange(len(out)) if out else 0
-            # Headers decide most, so half of the damage is done there.
+            # Decoders depend most on headers, so half of the damage is done there.
             at = at % 64 if self.random.random() < 0.5 else at
             length = self.random.choice((1, 2, 4, 16))
             match self.random.randrange(7):
@@ -187,7 +187,7 @@ class Fuzz:
         return bytes(out)
 
     def resized(self, data: bytes) -> bytes:
-        """The same file with another size in its header: swapped, tiny, huge."""
+        """The file with another picture size in its header: tiny, huge or just wrong."""
         sides = (0, 1, 15, 16, 56, 40, 1_000, 32_767, 32_768, 65_535, 2**31 - 1)
         width, height = self.random.choice(sides), self.random.choice(sides)
         if data[:4] == b"\x89PNG":
@@ -203,17 +203,17 @@ class Fuzz:
         return self.damaged(data)
 
     def message(self, kind: type[M], **fields: Any) -> M:
-        """A message with fields of any value, those given aside."""
-        made = kind()
+        """A message with random values in its fields, except for those given."""
+        message = kind()
         for field in kind.DESCRIPTOR.fields:
-            # One that may be absent says more than its value does.
+            # For an optional field, being absent matters more than its value.
             optional = field.containing_oneof is not None and field.containing_oneof.name[0] == "_"
             if field.name not in fields and self.random.random() < (0.2 if optional else 0.7):
-                self._fill(made, field)
+                self._fill(message, field)
         for name, value in fields.items():
-            field = getattr(made, name)
-            field.CopyFrom(value) if isinstance(value, Message) else setattr(made, name, value)
-        return made
+            field = getattr(message, name)
+            field.CopyFrom(value) if isinstance(value, Message) else setattr(message, name, value)
+        return message
 
     def _fill(self, message: Message, field: Any) -> None:
         many = field.is_repeated
@@ -234,21 +234,21 @@ class Fuzz:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return self.picture()
         if field.name == "gallery":
-            # Few galleries exist: every change looks at each of them.
+            # Few names, so that few galleries come to exist: every change checks all of them.
             return self.random.choice(
                 ("", "", "", "default", "b", "银行", "a/b", "x" * 129, "\x00")
             )
         if field.type == FieldDescriptor.TYPE_STRING:
             return self.text(_POOLS.get(field.name, ""))
         if field.name == "min_revision":
-            # One that nobody makes is waited for as long as its caller allows.
+            # The server would wait for a revision that never comes until the call's deadline.
             return self.random.choice((0, 0, -1, -(2**63)))
         if self.random.random() < 0.7:
             return self.random.choice(_ORDINARY.get(field.name, (0, 1, 2)))
         return self.random.choice(_EDGES[field.cpp_type])
 
     def wire(self, message: Message) -> bytes:
-        """The bytes of a message; one in three times they are no longer those of one."""
+        """The serialized bytes of a message, corrupted three times out of ten."""
         data = message.SerializeToString()
         draw = self.random.random()
         if draw < 0.7:
@@ -256,7 +256,7 @@ class Fuzz:
         if draw < 0.8:
             return self.damaged(data or b"\n")
         if draw < 0.87:
-            # A string that is no UTF-8, in the place of any field.
+            # A string that is not valid UTF-8, as any of the first fields.
             broken = self.random.choice((b"\xff\xfe", b"\xc3(", b"\xed\xa0\x80", b"\xb0\xa1\xc4"))
             return data + self._tagged(self.random.randint(1, 8), 2, broken)
         if draw < 0.95:
@@ -273,12 +273,12 @@ class Fuzz:
 
 
 def shown(data: bytes) -> str:
-    """Bytes for the message of a failed test, from which they can be made again."""
+    """Bytes in hexadecimal, for the message of a failed test, by which they can be reproduced."""
     return f"{len(data)} bytes, {data[:600].hex()}{'...' if len(data) > 600 else ''}"
 
 
 def many_scans(scans: int, side_px: int) -> bytes:
-    """A progressive JPEG in which one scan is repeated."""
+    """A progressive JPEG whose last scan is repeated `scans` times."""
     buffer = io.BytesIO()
     Image.new("RGB", (side_px, side_px)).save(buffer, "JPEG", progressive=True)
     data = buffer.getvalue()

@@ -1,7 +1,7 @@
-"""Values made by hand, and models without weights: they see a colour and read what they are told.
+"""Hand-made values, and fake models without weights: a mean colour and prepared texts.
 
-The embedding of a picture is its mean red, green and blue as a vector of length 1,
-so pictures of pure colours are at right angles and shades of one colour are close.
+The embedding of a picture is its mean red, green and blue as a unit vector, so pictures of pure
+colours are orthogonal and shades of one colour are close.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ OTHER_BUNDLES = Bundles(encoder="colour@111111111111", ocr="told@000000000000")
 
 
 def unit(*values: float) -> Embedding:
-    """A vector in the direction of these values."""
+    """A unit vector in the direction of these values."""
     vector = np.asarray(values, np.float32)
     length = np.float32(np.linalg.norm(vector))
     return (vector / length).astype(np.float32)
 
 
 def reading(*texts: str) -> Reading:
-    """Lines of text, one under the other."""
+    """A reading of these lines, one below the other."""
     lines = [TextLine(text, 0.9, Box(0, 10 * i, 100, 10 * i + 10)) for i, text in enumerate(texts)]
     return Reading(width_px=100, height_px=200, lines=tuple(lines))
 
 
 def image_id(number: int) -> str:
-    """An id that only looks like a SHA-256."""
+    """An image id in the form of a SHA-256."""
     return f"{number:064x}"
 
 
@@ -47,7 +47,7 @@ def snapshot(
     *pictures: tuple[str, Sequence[float], Sequence[str]],
     facts: Mapping[str, LabelFacts] | None = None,
 ) -> Snapshot:
-    """A gallery of (label, direction, lines of text) at revision 1."""
+    """A gallery at revision 1, of pictures given by label, embedding's direction, and lines."""
     return Snapshot(
         gallery="default",
         revision=1,
@@ -73,13 +73,13 @@ def snapshot(
 
 
 class FakeModels:
-    """Encodes and reads; counts, holds and fails as the test says. For one event loop."""
+    """Fake encoder and OCR that can be counted, held and made to fail; for one event loop."""
 
     def __init__(self) -> None:
         self.texts: dict[Colour, tuple[str, ...]] = {}
-        """By colour: the lines that are read from such a picture; none unless written here."""
+        """Lines that are read from a picture, by its colour; none for others."""
         self.failure: Exception | None = None
-        """What reading raises."""
+        """Exception that reading raises; None: it succeeds."""
         self.encoded = 0
         self.active = 0
         self.most_active = 0
@@ -87,7 +87,7 @@ class FakeModels:
         self._changed = asyncio.Condition()
 
     async def encode(self, pixels: Pixels) -> Embedding:
-        """The mean colour, once pictures of that colour are not held."""
+        """Returns the mean colour as a unit vector, once pictures of that colour are not held."""
         colour = mean_colour(pixels)
         async with self._changed:
             self.encoded += 1
@@ -102,25 +102,25 @@ class FakeModels:
         return unit(*(value + 1 for value in colour))
 
     async def read(self, pixels: Pixels) -> Reading:
-        """What the test wrote for the colour."""
+        """Returns the prepared lines of the picture's colour."""
         if self.failure is not None:
             raise self.failure
         return reading(*self.texts.get(mean_colour(pixels), ()))
 
     def hold(self, *colours: Colour) -> None:
-        """Pictures of these colours wait in the encoder until they are released."""
+        """Makes pictures of these colours wait in the encoder until they are released."""
         self._held.update(colours)
 
     async def release(self) -> None:
-        """Lets all go on."""
+        """Releases all pictures."""
         async with self._changed:
             self._held.clear()
             self._changed.notify_all()
 
     async def until_active(self, count: int) -> None:
-        """Waits until exactly so many are in the encoder.
+        """Waits until exactly `count` pictures are in the encoder.
 
-        A number that is passed on the way to another can be missed: let it be where they settle.
+        A count that is only passed through can be missed: wait for one that is stable.
         """
         async with asyncio.timeout(WAIT_S), self._changed:
             await self._changed.wait_for(lambda: self.active == count)
@@ -128,10 +128,10 @@ class FakeModels:
     def pipeline(
         self, knowledge: Mapping[str, Knowledge] | None = None, *, limits: ImageLimits | None = None
     ) -> Pipeline:
-        """The real pipeline over these models."""
-        within = limits or ImageLimits()
+        """The real pipeline, over these models."""
+        image_limits = limits or ImageLimits()
         return Pipeline(
-            decode=lambda data: decode(data, within),
+            decode=lambda data: decode(data, image_limits),
             encode=self.encode,
             read=self.read,
             knowledge=(knowledge or {}).__getitem__,
@@ -139,6 +139,6 @@ class FakeModels:
 
 
 def mean_colour(pixels: Pixels) -> Colour:
-    """Red, green and blue, rounded."""
+    """Mean red, green and blue, rounded."""
     red, green, blue = np.rint(pixels.reshape(-1, 3).mean(axis=0)).astype(int).tolist()
     return (red, green, blue)

@@ -1,4 +1,4 @@
-"""Pictures of one colour: small enough to make by the hundred, and told apart by eye."""
+"""Pictures of one colour: small enough to make by the hundred, and easy to tell apart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHITE: Colour = (255, 255, 255)
 
 
 def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
-    """A picture as the bytes of a file."""
+    """Encodes a picture; options are those of Pillow's `save`."""
     buffer = io.BytesIO()
     picture.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -26,10 +26,10 @@ def encoded(picture: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 def solid(
     colour: Colour, *, width: int = 24, height: int = 32, kind: str = "PNG", **options: Any
 ) -> bytes:
-    """A file of one colour, 24 pixels wide and 32 high unless told otherwise."""
+    """An encoded picture of one colour, by default 24 pixels wide and 32 high."""
     return encoded(Image.new("RGB", (width, height), colour), kind, **options)
 
 
 def shade(number: int) -> Colour:
-    """A colour for each number, all different."""
+    """A colour for each number; those of the first 65 536 numbers differ."""
     return (number * 7 % 256, number * 29 % 256, number // 256 % 256)

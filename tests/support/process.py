@@ -11,10 +11,11 @@ from pathlib import Path
 from types import FrameType
 
 STOP_SECONDS = 30
+"""Longest time for the server to drain (20 s by default) and end."""
 
 
 def end_by_exception() -> None:
-    """Lets SIGTERM end this program as an error does, so that its server is stopped too."""
+    """Makes SIGTERM end this program by an exception, so that its server is stopped, too."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -24,14 +25,14 @@ def end_by_exception() -> None:
 
 @contextmanager
 def served(command: Sequence[str], log: Path) -> Iterator[str]:
-    """Starts a server, gives its address, and stops it as an init system would.
+    """Runs a server; yields its address, and stops it by SIGTERM afterwards.
 
     Args:
-        command: `pagesight-server serve ... --port 0 --json`.
-        log: Where its standard error goes.
+        command: The command line, `pagesight-server serve ... --port 0 --json`.
+        log: File for its standard error.
 
     Raises:
-        SystemExit: it did not start, or did not end well; says where its log is.
+        SystemExit: it did not start, or ended with an error; the message names the log.
         subprocess.TimeoutExpired: it did not end in time, and was killed.
     """
     with (

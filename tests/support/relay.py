@@ -1,4 +1,4 @@
-"""A network between client and server that can fall silent, as when a host or a cable is gone."""
+"""A TCP relay between client and server that can fall silent, as when a host or cable is gone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support import WAIT_S
 
 
 class Relay:
-    """Passes bytes on between a free loopback port and a server.
+    """Forwards bytes between a free loopback port and a server.
 
     Args:
-        address: host:port of the server.
+        address: Address of the server, host:port.
     """
 
     def __init__(self, address: str) -> None:
@@ -29,16 +29,16 @@ class Relay:
 
     @property
     def address(self) -> str:
-        """Where clients connect."""
+        """Address that clients connect to, host:port."""
         return f"127.0.0.1:{self._listener.getsockname()[1]}"
 
     def fall_silent(self) -> None:
-        """From now on nothing passes on the connections there are; nobody is told."""
+        """Drops all further bytes of the present connections, without closing them."""
         with self._changed:
             self._silent.update(self._sockets)
 
     def wait_until_open(self, count: int) -> None:
-        """Waits until clients have so many connections."""
+        """Waits until clients have exactly `count` connections."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._open == count, WAIT_S):
                 raise AssertionError(f"{self._open} connections are open, not {count}")
@@ -53,7 +53,7 @@ class Relay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Wakes whoever waits for a connection or for bytes.
+        # Wakes the threads that wait for a connection or for bytes.
         for one in (self._listener, *self._sockets):
             with contextlib.suppress(OSError):
                 one.shutdown(socket.SHUT_RDWR)

@@ -53,9 +53,9 @@ class Serving:
     gallery: Any
     """An asynchronous stub of GalleryService."""
     stopping: asyncio.Event
-    """Set: the server drains, as on SIGTERM."""
+    """Setting it makes the server drain, as SIGTERM does."""
     stopped: asyncio.Task[None]
-    """Ends when the server has."""
+    """A task that ends when the server has stopped."""
 
     async def enrol(self, *pictures: tuple[str, bytes], **header: Any) -> gpb.EnrolResult:
         """Enrols (label, bytes) in one call."""
@@ -66,7 +66,7 @@ class Serving:
         return await self.send([gpb.EnrolRequest(header=gpb.Change(**header)), *items])
 
     async def send(self, messages: Sequence[gpb.EnrolRequest]) -> gpb.EnrolResult:
-        """One Enrol call of these messages, once more where it was refused and not heard."""
+        """Makes an Enrol call of these messages; repeats it where grpc.aio lost the status."""
         while True:
             try:
                 answer: gpb.EnrolResult = await result_of(
@@ -102,24 +102,24 @@ async def serving(
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
 ) -> AsyncIterator[Serving]:
-    """Serves an empty store in `folder` for the time of the block.
+    """Runs a server with an empty store in `folder` during the block.
 
-    With credentials the channel of what is yielded, which has none, reaches nobody.
+    With credentials, the channel of the result cannot be used, as it has no TLS.
     """
     settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
-    within = limits or ImageLimits()
+    image_limits = limits or ImageLimits()
     models = models or FakeModels()
     telemetry = telemetry or Telemetry()
     store = Gallery(folder / "gallery.db")
     audit = Audit(store)
     registry = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
-        decode=lambda data: decode(data, within),
+        decode=lambda data: decode(data, image_limits),
         encode=models.encode,
         read=models.read,
         knowledge=registry.get,
     )
-    gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 leaves it to the machine
+    gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 means a default by cores
     classifier = ClassifierService(
         pipeline,
         gate,
@@ -137,7 +137,7 @@ async def serving(
             classifier,
             GalleryService(store, enroller, registry, settings),
             settings,
-            max_image_bytes=within.max_bytes,
+            max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,
             ready=port.set_result,
             interceptors=[
@@ -148,8 +148,8 @@ async def serving(
             credentials=credentials,
         )
     )
-    either: set[asyncio.Future[Any]] = {stopped, port}
-    await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+    started_or_failed: set[asyncio.Future[Any]] = {stopped, port}
+    await asyncio.wait(started_or_failed, return_when=asyncio.FIRST_COMPLETED)
     if stopped.done():
         stopped.result()
     address = f"127.0.0.1:{port.result()}"
@@ -176,7 +176,7 @@ async def serving(
 
 
 async def result_of(call: Any) -> Any:
-    """The result of a call that answers with progress; it is the last message, and the only one."""
+    """The result of a call that reports progress: it must be the last message, and the only one."""
     replies = [reply async for reply in call]
     assert [reply.WhichOneof("message") for reply in replies] == [
         *["progress"] * (len(replies) - 1),
@@ -186,19 +186,19 @@ async def result_of(call: Any) -> Any:
 
 
 def failed_to_write(error: grpc.aio.AioRpcError) -> bool:
-    """Whether an error is of a write to a call that the server, or its end, has ended.
+    """Whether an error is of a write to a call that the server has already ended.
 
-    grpc.aio then and now raises it in place of the server's status
+    grpc.aio sometimes raises it in place of the server's status
     (https://github.com/grpc/grpc/issues/36066); pagesight's client looks for that status.
     """
     return error.details() == "Internal error from Core"
 
 
 def complaints(records: Iterable[logging.LogRecord], least: int = logging.WARNING) -> list[str]:
-    """What was logged at this level or above, all but what is of an earlier test.
+    """The messages logged at this level or above, without those about an earlier test.
 
-    gRPC has one poller for all event loops of a process: it may come upon the end of a call whose
-    loop was closed with its test, and says so wherever it runs by then.
+    gRPC has one poller for all event loops of a process. It may handle the end of a call whose loop
+    was closed with its test, and logs an error during whichever test runs then.
     """
     return [
         record.getMessage()
@@ -214,20 +214,20 @@ def complaints(records: Iterable[logging.LogRecord], least: int = logging.WARNIN
 
 
 async def until(true: Callable[[], bool]) -> None:
-    """Gives way to everything else until it is true; for what no event tells."""
+    """Yields to other tasks until a condition is true; for states that no event signals."""
     async with asyncio.timeout(WAIT_S):
         while not true():  # noqa: ASYNC110
             await asyncio.sleep(0)
 
 
 def request(request_id: str, image: bytes | Colour, **query: Any) -> pb.ClassifyStreamRequest:
-    """One message of a stream; a colour stands for a picture of it."""
+    """One message of a stream; a colour stands for a picture of that colour."""
     data = image if isinstance(image, bytes) else solid(image)
     return pb.ClassifyStreamRequest(request_id=request_id, query=pb.Query(image=data, **query))
 
 
 def details(status: Status) -> tuple[str, float | None]:
-    """The reason of a status, and after how many seconds to retry if it says so."""
+    """The reason of a status, and the delay of its RetryInfo in seconds; None without one."""
     reason, retry_s = "", None
     for packed in status.details:
         info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()

@@ -13,7 +13,7 @@ from tests.support.parts import BUNDLES, reading, unit
 def content(
     name: str, *, direction: Sequence[float] = (1, 2, 2), texts: Sequence[str] = ("额度", "首页")
 ) -> Content:
-    """The content of an imagined picture: its bytes are its name."""
+    """The content of an imaginary picture, whose bytes are its name."""
     data = name.encode()
     return Content(
         image_id=hashlib.sha256(data).hexdigest(),
@@ -26,16 +26,16 @@ def content(
 
 
 def put(store: Gallery, name: str, bundles: Bundles = BUNDLES) -> str:
-    """Stores the content of an imagined picture; its id."""
-    made = content(name)
-    store.put_content(made, bundles)
-    return made.image_id
+    """Stores the content of an imaginary picture; returns its id."""
+    stored = content(name)
+    store.put_content(stored, bundles)
+    return stored.image_id
 
 
 def enrol(
     store: Gallery, pictures: dict[str, str], *, gallery: str = DEFAULT_GALLERY, author: str = "mei"
 ) -> Applied:
-    """Enrols imagined pictures as one revision, label by name."""
+    """Enrols imaginary pictures as one revision, given the label of each name."""
     entries = [
         # A name may be long: its bytes are the picture, and fill a disk.
         Entry(image_id=put(store, name), label=label, source=f"{name[:100]}.png")
@@ -45,5 +45,5 @@ def enrol(
 
 
 def picture_id(name: str) -> str:
-    """The id of an imagined picture."""
+    """The id of an imaginary picture."""
     return hashlib.sha256(name.encode()).hexdigest()

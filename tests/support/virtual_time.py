@@ -1,8 +1,8 @@
-"""An event loop whose time passes only when nothing is left to do, and a model that takes time.
+"""An event loop with virtual time, which advances only when no task is ready, and a timed model.
 
-    timer due in 5 s, nothing ready ──> the clock says 5 s later, at once
+    timer due in 5 s, nothing ready ──> the clock is advanced by 5 s at once
 
-So waits of any length are tested exactly and without waiting.
+So delays of any length are tested exactly and without waiting.
 """
 
 from __future__ import annotations
@@ -19,41 +19,41 @@ T = TypeVar("T")
 
 
 class _Selector(selectors.DefaultSelector):
-    """Skips waits instead of waiting."""
+    """A selector that advances a virtual clock instead of waiting."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now_s = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        # Without a timer only a real thread can go on: wait for it.
+        # Without a timer, only a real thread can make progress: wait for it.
         ready = super().select(WAIT_S if timeout is None else 0)
         if not ready:
-            assert timeout is not None, "nothing is left that could go on"
+            assert timeout is not None, "deadlock: no task, timer or thread can make progress"
             self.now_s += max(0.0, timeout)
         return ready
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Begins at 0 seconds."""
+    """An event loop whose clock is virtual and starts at 0."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Seconds that have passed virtually."""
+        """Virtual seconds since the start."""
         return self._virtual.now_s
 
 
 class TimedOwner(Executor):
-    """Runs one thing at a time, each for so many virtual seconds."""
+    """An executor whose results arrive after a fixed virtual time."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        """Runs `fn` now and tells its result when the time has passed."""
+        """Runs `fn` now, and sets its result when the time has passed."""
         future: Future[T] = Future()
         future.set_running_or_notify_cancel()
         result = fn(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""Telemetry that a test can look into, and models that run in batches and read in two stages."""
+"""Telemetry that a test can inspect, and fake models with the real batcher and two OCR stages."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Points = dict[tuple[tuple[str, Any], ...], Any]
 
 
 class Watching:
-    """Telemetry into memory.
+    """Telemetry that is exported into memory.
 
     Args:
-        sampler: Decides as OTEL_TRACES_SAMPLER would.
-        record_text: As the setting.
+        sampler: The sampler, as OTEL_TRACES_SAMPLER would choose it; None: always on.
+        record_text: Whether spans contain text, as the setting of this name.
     """
 
     def __init__(self, sampler: Sampler | None = None, *, record_text: bool = False) -> None:
@@ -48,15 +48,15 @@ class Watching:
 
     @property
     def spans(self) -> tuple[ReadableSpan, ...]:
-        """What ended and was sampled, in the order of the ends."""
+        """The sampled spans that have ended, in the order of their ends."""
         return tuple(self._spans.get_finished_spans())
 
     def named(self, name: str) -> list[ReadableSpan]:
-        """The spans of a name."""
+        """The spans with this name."""
         return [span for span in self.spans if span.name == name]
 
     def children(self, parent: ReadableSpan) -> list[ReadableSpan]:
-        """The spans right below one."""
+        """The direct children of a span."""
         return [
             span
             for span in self.spans
@@ -64,43 +64,43 @@ class Watching:
         ]
 
     def points(self, metric: str) -> Points:
-        """The data points of a metric now, by their attributes."""
+        """The present data points of a metric, by attributes."""
         return self.collect().get(metric, {})
 
     def collect(self) -> dict[str, Points]:
-        """All metrics now, by name; exemplars are those since the last look."""
+        """The present data points of all metrics, by name; exemplars since the last call."""
         data = self._reader.get_metrics_data()
         return {
-            found.name: {
+            metric.name: {
                 tuple(sorted((point.attributes or {}).items())): point
-                for point in found.data.data_points
+                for point in metric.data.data_points
             }
             for resource in (data.resource_metrics if data else ())
             for scope in resource.scope_metrics
-            for found in scope.metrics
+            for metric in scope.metrics
         }
 
     def metrics(self) -> str:
-        """All metrics now, as text."""
+        """All present metrics, as JSON."""
         data = self._reader.get_metrics_data()
         return "" if data is None else data.to_json()
 
 
 class BatchedModels(FakeModels):
-    """Fake models behind the real batcher; they read in two stages, as the OCR engine does."""
+    """Fake models behind the real batcher, with the two OCR stages of the real engine."""
 
     def __init__(self) -> None:
         super().__init__()
         self.batcher = batcher()
 
     async def encode(self, pixels: Pixels) -> Embedding:
-        """The mean colour, in company."""
+        """Returns the mean colour as a unit vector, computed in a batch."""
         await super().encode(pixels)
         embedding, _ = await self.batcher.submit(pixels)
         return embedding
 
     async def read(self, pixels: Pixels) -> Reading:
-        """What the test wrote for the colour."""
+        """Returns the prepared lines of the picture's colour."""
         with measure("detect"):
             pass
         with measure("recognise"):
@@ -108,10 +108,10 @@ class BatchedModels(FakeModels):
 
 
 def batcher(*, max_batch: int = 16, max_wait_ms: float = 0.0) -> Batcher[Pixels, Embedding]:
-    """Sees mean colours, in batches."""
+    """A batcher whose model computes mean colours."""
     config = BatchConfig(max_batch=max_batch, max_wait_ms=max_wait_ms)
-    return Batcher[Pixels, Embedding](_see, config, name="fake")
+    return Batcher[Pixels, Embedding](_encode_batch, config, name="fake")
 
 
-def _see(pictures: Sequence[Pixels]) -> list[Embedding]:
+def _encode_batch(pictures: Sequence[Pixels]) -> list[Embedding]:
     return [unit(*(value + 1 for value in mean_colour(pixels))) for pixels in pictures]

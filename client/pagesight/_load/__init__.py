@@ -1,14 +1,15 @@
-"""What `pagesight load` runs on: a load generator whose figures can be believed.
+"""The load generator behind `pagesight load`.
 
     plan ──> run ──> crew ──> drive (one per process) ──> wire ──> the server
-                       │        ├── arrivals   when to send
-                       │        └── mix        what to send; variants make bytes distinct
+                       │        ├── arrivals   open-loop send times
+                       │        └── mix        the pictures to send; variants make bytes distinct
                        └──> tally (histogram) ──> summary ──> report.json
-                                                    ├── slo      was it fast enough
-                                                    ├── knee     how much it sustains
-                                                    ├── compare  before and after
+                                                    ├── slo      latency and error targets
+                                                    ├── knee     highest sustainable rate
+                                                    ├── compare  regressions between two reports
                                                     └── page     report.html (plots, style)
 
-Needs the extra `cli`: hdrhistogram in `histogram`, matplotlib in `plots`, each imported there
-alone and not before a load runs.
+Open-loop load avoids coordinated omission: latency counts from the intended send time. The extra
+`cli` is needed: only `histogram` imports hdrhistogram and only `plots` imports matplotlib, neither
+before a load runs.
 """

@@ -1,7 +1,7 @@
-"""One generating process: commands come as lines of JSON, and what was counted goes back.
+"""A worker process of the load generator: JSON lines on standard input and output.
 
 {access, plan, part} ──> {ready} ──{run, start_s}──> {progress} ... {tally} ──> the next run
-{stop} ends a run early; the end of input ends us
+{stop} ends a run early; end of input ends the process
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pagesight._load.tally import to_plain
 from pagesight._load.wire import Access
 
 
-def _say(**line: Any) -> None:
+def _write_line(**line: Any) -> None:
     print(json.dumps(line), flush=True)
 
 
@@ -34,40 +34,40 @@ async def _serve() -> None:
             Access(**first["access"]), Plan.from_plain(first["plan"]), Part(number=number, of=of)
         )
     except Exception as error:
-        _say(failed=str(error))
+        _write_line(failed=str(error))
         return
-    _say(ready=True)
-    coming = asyncio.create_task(commands.readline())
+    _write_line(ready=True)
+    next_line = asyncio.create_task(commands.readline())
     try:
-        while line := await coming:
+        while line := await next_line:
             command = json.loads(line)
-            coming = asyncio.create_task(commands.readline())
+            next_line = asyncio.create_task(commands.readline())
             if "run" not in command:
-                continue  # a stop that came after the end
+                continue  # a stop that arrived after the run had ended
             stop = asyncio.Event()
             running = asyncio.create_task(
                 generator.run(
                     Plan.from_plain(command["run"]),
                     start_s=command["start_s"],
                     stop=stop,
-                    progress=lambda *counts: _say(progress=counts),
+                    progress=lambda *counts: _write_line(progress=counts),
                 )
             )
-            await asyncio.wait({running, coming}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, next_line}, return_when=asyncio.FIRST_COMPLETED)
             if not running.done():
-                if not await coming:  # nobody listens any more
+                if not await next_line:  # end of input: the parent is gone
                     running.cancel()
                     return
                 stop.set()
-                coming = asyncio.create_task(commands.readline())
-            _say(tally=to_plain(await running))
+                next_line = asyncio.create_task(commands.readline())
+            _write_line(tally=to_plain(await running))
     finally:
-        coming.cancel()
+        next_line.cancel()
         await generator.close()
 
 
 if __name__ == "__main__":
-    # The commander hears what ends it, and says what to do; when it is gone, our input ends.
+    # The parent gets the signals and sends commands; when it is gone, our input ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     asyncio.run(_serve())

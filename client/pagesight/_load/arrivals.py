@@ -1,10 +1,10 @@
-"""When an open loop sends: drawn before the first message, whatever the answers do.
+"""Arrival process of an open loop: send times that do not depend on the answers.
 
-    poisson   gaps at random (exponential), as from many callers who know nothing of each other
+    poisson   exponential gaps, as of many independent callers
     constant  equal gaps
 
-A sender that waits for answers before it sends again slows down with the server and never
-sees the queue it would have made ("coordinated omission"); these times do not wait.
+A sender that waits for answers before it sends again slows down with the server and never sees
+the backlog that it would have caused ("coordinated omission"); these times do not wait.
 """
 
 from __future__ import annotations
@@ -20,15 +20,18 @@ Arrivals = Literal["poisson", "constant"]
 def due_times(
     arrivals: Arrivals, per_s: float, *, seed: int = 0, part: int = 0, parts: int = 1
 ) -> Iterator[float]:
-    """Yields seconds from the start, rising, without end.
+    """Yields send times in seconds from the start, ascending, without end.
 
     Args:
-        arrivals: How the gaps are made.
-        per_s: Mean arrivals in a second, of all parts together.
-        seed: Of the random gaps.
-        part: Which share of the arrivals this process sends, from 0.
-        parts: How many processes share them. Together they are the same process: Poisson
-            processes add up to one, and equal gaps are dealt out in turn.
+        arrivals: Distribution of the gaps.
+        per_s: Mean arrivals a second, of all parts together.
+        seed: Seed of the random gaps.
+        part: Number of this process's share of the arrivals, from 0.
+        parts: Number of processes that share them. Together they form the whole arrival process:
+            independent Poisson processes add up to one, and equal gaps are dealt out in turn.
+
+    Raises:
+        ValueError: The rate is not positive.
     """
     if not per_s > 0:
         raise ValueError(f"the rate must be above 0 a second, got {per_s:g}")

@@ -1,11 +1,11 @@
-"""Two reports side by side: what changed, and whether it is more than chance.
+"""Regression check of two reports: which figures changed significantly.
 
-    A.json, B.json ──> what is compared of each ──> rows: name, A, B, B / A, verdict
-                                                       └──> exit code 0, or 3 when B is worse
+    A.json, B.json ──> figures of each ──> rows: name, A, B, B / A, verdict
+                                             └──> exit code 0, or 3 when B is worse
 
 A percentile changed when the 95 % confidence intervals of the two, from the ranks of their
-histograms, do not meet and the ratio is beyond the tolerance; of too few answers (p99 needs
-500) it is shown and not judged. Runs differ by more than chance within each: compare several
+histograms, are disjoint and the ratio exceeds the tolerance; with too few answers (p99 needs 500)
+it is shown without a verdict. Runs vary more than samples within a run: compare several runs
 before believing a small change.
 """
 
@@ -25,7 +25,8 @@ _SAME_LOAD = (
     "deadlines_ms",
 )  # fmt: skip
 LOST_MORE = 0.005
-"""A share of lost messages that grows by more is worse."""
+"""Change of the share of lost messages that counts: half of the 1 % that a rate may lose at most to
+be sustained (`knee.LOST`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,29 +38,29 @@ class Row:
     after: float | None
     verdict: Verdict
     judged: bool = True
-    """False: only shown."""
+    """Whether it has a verdict; False: it is only shown."""
 
     @property
     def ratio(self) -> float | None:
-        """After to before; None where one is missing or 0."""
+        """Ratio of after to before; None where a value is missing or the first is 0."""
         return None if not self.before or self.after is None else self.after / self.before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """All figures, and what makes them hard to compare."""
+    """All figures, and the differences of the loads, which make them less comparable."""
 
     rows: tuple[Row, ...]
     differences: tuple[str, ...]
-    """How the loads differ, in words."""
+    """Differences of the loads, one sentence each."""
 
     @property
     def is_worse(self) -> bool:
-        """Whether anything is."""
+        """Whether any figure is worse."""
         return any(row.verdict == "worse" for row in self.rows)
 
     def plain(self) -> dict[str, Any]:
-        """Returns it for machines."""
+        """Returns the comparison as a JSON object."""
         return {
             "worse": self.is_worse,
             "rows": [asdict(row) | {"ratio": row.ratio} for row in self.rows],
@@ -69,7 +70,7 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Measured:
-    """What is compared of one report."""
+    """The figures of one report that are compared."""
 
     latency: Histogram
     max_ms: float | None
@@ -77,7 +78,7 @@ class _Measured:
     lost_share: float
     stages_p50_ms: Mapping[str, float | None]
     load: Mapping[str, Any]
-    """What was sent, by the names of `_SAME_LOAD`."""
+    """Settings of the load, by the names in `_SAME_LOAD`."""
     interrupted: bool
 
     @classmethod
@@ -98,32 +99,35 @@ def compare(before: object, after: object, tolerance: float) -> Comparison:
     """Compares two reports.
 
     Args:
-        before: What report.json held before.
-        after: And after.
-        tolerance: Ratio less 1 from which a change counts, such as 0.1.
+        before: The earlier report, as read from its report.json.
+        after: The later report.
+        tolerance: Least relative change that counts, such as 0.1.
 
     Raises:
-        ValueError: One of them is no report; says which of the two, and what it lacks.
+        ValueError: One of them is not a report; the message says which, and what it lacks.
     """
-    one, other = _read(before, "the first"), _read(after, "the second")
+    first, second = _read(before, "the first"), _read(after, "the second")
     rows = [
-        _percentile(name, share, one.latency, other.latency, tolerance)
+        _percentile(name, share, first.latency, second.latency, tolerance)
         for name, share in _PERCENTILES.items()
     ]
-    rows.append(_shown("max", one.max_ms, other.max_ms))
-    rows.append(_rate(one, other, tolerance))
-    rows.append(_lost(one.lost_share, other.lost_share))
-    was, now = one.stages_p50_ms, other.stages_p50_ms
+    rows.append(_shown("max", first.max_ms, second.max_ms))
+    rows.append(_rate(first, second, tolerance))
+    rows.append(_lost(first.lost_share, second.lost_share))
+    was, now = first.stages_p50_ms, second.stages_p50_ms
     rows += [
         _shown(f"{stage} p50", was[stage], now[stage]) for stage in sorted(was.keys() & now.keys())
     ]
     differences = [
-        f"{name}: {one.load[name]} before, {other.load[name]} after"
+        f"{name}: {first.load[name]} before, {second.load[name]} after"
         for name in _SAME_LOAD
-        if one.load[name] != other.load[name]
+        if first.load[name] != second.load[name]
     ]
-    broken = [which for which, side in (("first", one), ("second", other)) if side.interrupted]
-    differences += [f"the {which} was broken off" for which in broken]
+    differences += [
+        f"the {which} was interrupted"
+        for which, side in (("first", first), ("second", second))
+        if side.interrupted
+    ]
     return Comparison(rows=tuple(rows), differences=tuple(differences))
 
 
@@ -134,18 +138,19 @@ def _read(report: object, which: str) -> _Measured:
         raise ValueError(f"{which} is no report.json of `pagesight load`: {error}") from None
 
 
-def _field(found: object, kind: type[T] | tuple[type[T], ...], *path: str) -> T:
+def _field(value: object, kind: type[T] | tuple[type[T], ...], *path: str) -> T:
+    """Returns a nested field of a report, checked to be of this type."""
     for name in path:
-        if not isinstance(found, dict) or name not in found:
+        if not isinstance(value, dict) or name not in value:
             raise ValueError(f"it has no {'.'.join(path)}")
-        found = found[name]
-    if not isinstance(found, kind):
-        raise ValueError(f"its {'.'.join(path)} is {found!r:.40}")
-    return found
+        value = value[name]
+    if not isinstance(value, kind):
+        raise ValueError(f"its {'.'.join(path)} is {value!r:.40}")
+    return value
 
 
 def _ms(report: object, *path: str) -> float | None:
-    # Of nothing there is no latency.
+    """Returns a nested latency; None in a report without answers."""
     value: float | None = _field(report, (int, float, type(None)), *path)
     return value
 
@@ -154,13 +159,13 @@ def _percentile(
     name: str, share: float, before: Histogram, after: Histogram, tolerance: float
 ) -> Row:
     was, now = before.percentile_ms(share), after.percentile_ms(share)
-    around_was, around_now = before.interval_ms(share), after.interval_ms(share)
-    if was is None or now is None or around_was is None or around_now is None:
+    interval_was, interval_now = before.interval_ms(share), after.interval_ms(share)
+    if was is None or now is None or interval_was is None or interval_now is None:
         return Row(name=f"{name} ms", before=was, after=now, verdict="same", judged=False)
     verdict: Verdict = "same"
-    if now > was * (1 + tolerance) and around_now[0] > around_was[1]:
+    if now > was * (1 + tolerance) and interval_now[0] > interval_was[1]:
         verdict = "worse"
-    elif now * (1 + tolerance) < was and around_now[1] < around_was[0]:
+    elif now * (1 + tolerance) < was and interval_now[1] < interval_was[0]:
         verdict = "better"
     return Row(name=f"{name} ms", before=was, after=now, verdict=verdict)
 
@@ -168,8 +173,8 @@ def _percentile(
 def _rate(before: _Measured, after: _Measured, tolerance: float) -> Row:
     was, now = before.rate_achieved, after.rate_achieved
     verdict: Verdict = "same"
-    # An open loop offers what it was told to; what a server did not keep up with shows
-    # in latencies and losses.
+    # An open loop offers a given rate; a server that does not keep up shows in latencies
+    # and losses.
     closed = before.load["loop"] == after.load["loop"] == "closed"
     if closed and now * (1 + tolerance) < was:
         verdict = "worse"

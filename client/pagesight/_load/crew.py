@@ -1,11 +1,11 @@
-"""The processes that generate a load: this one alone, or several under its command.
+"""The processes that generate a load: this one alone, or several workers under its control.
 
     Crew ──plan──> Generator                       1 process: in this one's event loop
-      └──plan──> python -m pagesight._load ──┐     more: each its share, all at the same moment
-                    └── tally ───────────────┴──> added up, count by count
+      └──plan──> python -m pagesight._load ──┐     more: each its share, started simultaneously
+                    └── tally ───────────────┴──> merged, count by count
 
-Commands and tallies are lines of JSON over pipes. A worker whose pipe closes, because we
-were killed, ends by itself; Ctrl-C reaches us alone, and we tell the workers.
+Commands and tallies are JSON lines over pipes. A worker whose input pipe closes, because the
+parent was killed, ends by itself; Ctrl-C reaches only the parent, which stops the workers.
 """
 
 from __future__ import annotations
@@ -30,20 +30,26 @@ if TYPE_CHECKING:
     from typing import Self
 
 LINE_BYTES = 1 << 28
+"""Longest line over a pipe, 256 MiB: far above a tally with all its histograms."""
 HEAD_START_S = 0.3
-"""From the command to start until all workers do."""
+"""Delay from the command to run until all workers start, so that each has received it."""
 READY_S = 120.0
+"""How long workers may take to start and to read all pictures; big folders take a while."""
+_PROGRESS_S = 0.25
+"""Interval of progress reports, which a person sees as steady."""
+_EXIT_S = 10
+"""How long a worker may take to end before it is killed; it only closes connections."""
 
 Progress = Callable[[int, int, int], None]
-"""Takes sent, answered and failed so far."""
+"""Takes the numbers of messages sent, answered and failed so far."""
 
 
 class WorkerError(Exception):
-    """A generating process ended before its work."""
+    """A worker process failed, or ended before its work was done."""
 
 
 class Generator:
-    """Makes one process's share of one load after another."""
+    """Generates one process's share of the load, in one run after another."""
 
     def __init__(self, access: Access, plan: Plan, part: Part | None = None) -> None:
         self._part = part or Part()
@@ -58,13 +64,20 @@ class Generator:
     async def run(
         self, plan: Plan, *, start_s: float | None, stop: asyncio.Event, progress: Progress
     ) -> Tally:
-        """Runs a load; all but its rate and times must be as in the plan that opened this."""
+        """Runs a load.
+
+        Args:
+            plan: The load; all but its rate and times must equal the plan that opened this.
+            start_s: When to start, by the event loop's clock; None: now.
+            stop: Ends the run early.
+            progress: Called several times a second.
+        """
         drive = Drive(plan, self._lanes.send, self._mix, self._part)
-        telling = asyncio.create_task(_tell(drive.tally, progress))
+        reporting = asyncio.create_task(_report_progress(drive.tally, progress))
         try:
             return await drive.run(start_s=start_s, stop=stop)
         finally:
-            telling.cancel()
+            reporting.cancel()
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -72,7 +85,7 @@ class Generator:
 
 
 def mix(plan: Plan, part: Part) -> Mix:
-    """Reads the pictures.
+    """Reads the pictures of a plan and returns how one process draws from them.
 
     Raises:
         UnreadableFileError: One of them cannot be read.
@@ -90,9 +103,9 @@ def mix(plan: Plan, part: Part) -> Mix:
     )
 
 
-async def _tell(tally: Tally, progress: Progress) -> None:
+async def _report_progress(tally: Tally, progress: Progress) -> None:
     while True:
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(_PROGRESS_S)
         failed = sum(tally.errors.values())
         progress(tally.sent + tally.warmup_sent, tally.ok, failed)
 
@@ -116,7 +129,7 @@ class Crew:
                 self._workers.append(await _Worker.start(self._access, self._plan, part))
             async with asyncio.timeout(READY_S):
                 for worker in self._workers:
-                    await worker.hear("ready")
+                    await worker.receive("ready")
         except BaseException:
             await self._end()
             raise
@@ -137,42 +150,43 @@ class Crew:
             await worker.end()
 
     async def run(self, plan: Plan, *, stop: asyncio.Event, progress: Progress) -> Tally:
-        """Runs a load and adds up what its processes counted."""
+        """Runs a load and returns the merged tally of its processes."""
         if self._alone is not None:
             return await self._alone.run(plan, start_s=None, stop=stop, progress=progress)
         start_s = asyncio.get_running_loop().time() + HEAD_START_S
         for worker in self._workers:
-            await worker.tell({"run": plan.plain(), "start_s": start_s})
-        stopping = asyncio.create_task(self._pass_on(stop))
-        told: dict[int, tuple[int, ...]] = {}
+            await worker.send({"run": plan.plain(), "start_s": start_s})
+        stopping = asyncio.create_task(self._forward(stop))
+        latest: dict[int, tuple[int, ...]] = {}
 
-        def note(number: int, *counts: int) -> None:
-            told[number] = counts
-            sent, ok, failed = map(sum, zip(*told.values(), strict=True))
+        def update(number: int, *counts: int) -> None:
+            latest[number] = counts
+            sent, ok, failed = map(sum, zip(*latest.values(), strict=True))
             progress(sent, ok, failed)
 
         try:
-            counted = await asyncio.gather(
+            tallies = await asyncio.gather(
                 *(
-                    worker.hear("tally", partial(note, number))
+                    worker.receive("tally", partial(update, number))
                     for number, worker in enumerate(self._workers)
                 )
             )
         finally:
             stopping.cancel()
-        whole, *others = map(from_plain, counted)
+        merged, *others = map(from_plain, tallies)
         for tally in others:
-            whole.add(tally)
-        return whole
+            merged.add(tally)
+        return merged
 
-    async def _pass_on(self, stop: asyncio.Event) -> None:
+    async def _forward(self, stop: asyncio.Event) -> None:
+        """Stops the workers when the run is stopped."""
         await stop.wait()
         for worker in self._workers:
-            await worker.tell({"stop": True})
+            await worker.send({"stop": True})
 
 
 class _Worker:
-    """One process, as its commander sees it."""
+    """One worker process, seen from the parent."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
@@ -186,11 +200,11 @@ class _Worker:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=LINE_BYTES,
-            start_new_session=True,  # Ctrl-C is ours to pass on
+            start_new_session=True,  # so that Ctrl-C reaches only the parent
             cwd=Path.cwd(),
         )
         worker = cls(process)
-        await worker.tell(
+        await worker.send(
             {
                 "access": {
                     "address": access.address,
@@ -203,41 +217,47 @@ class _Worker:
         )
         return worker
 
-    async def tell(self, line: Mapping[str, Any]) -> None:
+    async def send(self, line: Mapping[str, Any]) -> None:
+        """Sends a command."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(json.dumps(line).encode() + b"\n")
             await self._process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
-            pass  # whoever listens for its answer learns that it is gone
+            pass  # `receive` raises that the worker has ended
 
-    async def hear(self, what: str, note: Progress | None = None) -> Any:
-        """Returns the next line's value of this name; tells of progress meanwhile.
+    async def receive(self, key: str, progress: Progress | None = None) -> Any:
+        """Waits for a line with this key and returns its value.
+
+        Args:
+            key: The key to wait for.
+            progress: Called for each progress report until then.
 
         Raises:
             WorkerError: The process failed or ended.
         """
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            if "failed" in said:
-                raise WorkerError(said["failed"])
-            if "progress" in said and note is not None:
-                note(*said["progress"])
-            if what in said:
-                return said[what]
-        raise WorkerError(f"a generating process ended early, with {await self._process.wait()}")
+            message = json.loads(line)
+            if "failed" in message:
+                raise WorkerError(message["failed"])
+            if "progress" in message and progress is not None:
+                progress(*message["progress"])
+            if key in message:
+                return message[key]
+        code = await self._process.wait()
+        raise WorkerError(f"a worker process ended early, with exit code {code}")
 
     async def end(self) -> None:
-        """Closes its pipe, at which it ends; kills it when it does not."""
+        """Closes its input, upon which it ends; kills it when it does not."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(_EXIT_S):
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
-        # Else its pipes warn at the end of the event loop that they are open.
+        # Otherwise its pipes warn, when the event loop ends, that they are still open.
         transport: Any = self._process._transport  # type: ignore[attr-defined]
         transport.close()

@@ -3,7 +3,7 @@
     open loop     due times ──> send, whatever is in flight ──> latency from the due time
     closed loop   N workers ──> send, wait, send again      ──> latency from the send time
 
-All time is the event loop's, so tests run this in virtual time.
+All times are of the event loop's clock, so that tests can run this in virtual time.
 """
 
 from __future__ import annotations
@@ -21,33 +21,35 @@ from pagesight._load.tally import Reply, Tally, bucket_s
 from pagesight._load.wire import Send
 
 TICK_S = 0.05
-"""How often the event loop is asked how late it is."""
+"""Interval at which the event loop's lag is sampled: 20 times a second, which costs nothing."""
 AFTER_STOP_S = 5.0
-"""How long replies are waited for when the run is broken off."""
+"""How long replies are awaited after an interruption: most arrive, and a user waits that long."""
 _TURN = 32
-"""Messages that are sent in one go before replies get their turn."""
+"""Messages sent in a row while behind schedule before replies are processed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Which share of a load one process takes."""
+    """The share of a load that one process generates."""
 
     number: int = 0
+    """Number of this process, from 0."""
     of: int = 1
+    """Number of processes."""
 
     def share(self, whole: int) -> int:
-        """Returns this part's share of a number of equal things."""
+        """Returns how many of `whole` equal items this process takes."""
         return whole // self.of + (self.number < whole % self.of)
 
 
 class Drive:
-    """Sends what a plan says and counts what comes back.
+    """Sends the messages of a plan and counts their replies.
 
     Args:
         plan: The whole load.
         send: Sends one message and returns its reply.
-        mix: What to send.
-        part: Which share of it.
+        mix: Draws the messages.
+        part: The share of the load to generate; None: all of it.
     """
 
     def __init__(self, plan: Plan, send: Send, mix: Mix, part: Part | None = None) -> None:
@@ -61,15 +63,15 @@ class Drive:
         self._over = False
         self._start_s = 0.0
         several = len(set(plan.names)) > 1
-        self._path = [f"path {name}" for name in plan.names] if several else []
-        self._urgent = len(plan.priorities or ()) > 1
+        self._path_slices = [f"path {name}" for name in plan.names] if several else []
+        self._by_priority = len(plan.priorities or ()) > 1
 
     async def run(self, *, start_s: float | None = None, stop: asyncio.Event) -> Tally:
         """Runs the load to its end, or until `stop` is set.
 
         Args:
-            start_s: By the event loop's clock; None: now.
-            stop: Ends it early; what is counted so far stands.
+            start_s: When to start, by the event loop's clock; None: now.
+            stop: Ends the run early; the tally so far remains valid.
         """
         loop = asyncio.get_running_loop()
         self._start_s = loop.time() if start_s is None else start_s
@@ -102,7 +104,7 @@ class Drive:
         stop: asyncio.Event,
         stopping: asyncio.Task[bool],
     ) -> None:
-        """Waits for the replies; each has its own timeout, unless the run is broken off."""
+        """Waits for the replies in flight: until their own timeouts, or shortly when stopped."""
         if sending.done() and not sending.cancelled() and (error := sending.exception()):
             raise error
         while self._in_flight:
@@ -116,6 +118,7 @@ class Drive:
                 return
 
     async def _open(self) -> None:
+        """Sends at the due times, whatever is in flight."""
         loop = asyncio.get_running_loop()
         most = self._plan.most_in_flight * self._part.share(self._plan.streams)
         for turn, due_s in enumerate(self._due()):
@@ -133,10 +136,11 @@ class Drive:
             self._in_flight.add(task)
             task.add_done_callback(self._in_flight.discard)
         if self._plan.count is None:
-            # The last arrival is not the end of the time that rates are counted over.
+            # Rates are counted to the end of the run, which is after the last arrival.
             await asyncio.sleep(max(0.0, self._start_s + self._end_s - loop.time()))
 
     def _due(self) -> Iterator[float]:
+        """Yields the due times of this process's messages, in seconds from the start."""
         plan, part = self._plan, self._part
         assert plan.rate is not None
         left = None if plan.count is None else part.share(plan.count)
@@ -150,6 +154,7 @@ class Drive:
                 left -= 1
 
     async def _closed(self) -> None:
+        """Keeps a fixed number of messages in flight."""
         workers = self._plan.most_in_flight * self._part.share(self._plan.streams)
         left = None if self._plan.count is None else self._part.share(self._plan.count)
         loop = asyncio.get_running_loop()
@@ -170,30 +175,31 @@ class Drive:
                 group.create_task(work())
 
     async def _one(self, item: Item, due_s: float) -> None:
+        """Sends one message and counts its reply."""
         loop = asyncio.get_running_loop()
         sent_s = loop.time() - self._start_s
         count: Callable[[Reply], None] = partial(self._count, item, due_s, sent_s)
         try:
             reply = await self._send(item)
         except asyncio.CancelledError:
-            count(Reply(at_s=loop.time(), code="CANCELLED", message="the run was broken off"))
+            count(Reply(at_s=loop.time(), code="CANCELLED", message="the run was interrupted"))
             raise
-        except Exception as error:  # our own bug must not pass as an answer
+        except Exception as error:  # a bug of the generator must not count as an answer
             count(Reply(at_s=loop.time(), code="INTERNAL", message=f"generator: {error!r}"))
             return
         count(reply)
 
     def _count(self, item: Item, due_s: float, sent_s: float, reply: Reply) -> None:
         slices = []
-        if self._path:
-            slices.append(self._path[item.group])
-        if self._urgent:
+        if self._path_slices:
+            slices.append(self._path_slices[item.group])
+        if self._by_priority:
             slices.append(f"priority {item.priority}")
         reply.at_s -= self._start_s
         self.tally.on_reply(item, tuple(slices), due_s=due_s, sent_s=sent_s, reply=reply)
 
     async def _watch(self) -> None:
-        """Notes how late timers are: whether this process keeps up with itself."""
+        """Samples the event loop's lag, which tells whether this process is overloaded itself."""
         loop = asyncio.get_running_loop()
         while True:
             want_s = loop.time() + TICK_S

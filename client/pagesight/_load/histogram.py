@@ -1,7 +1,7 @@
-"""Latencies in a histogram of constant relative precision; the only importer of hdrhistogram.
+"""HDR histogram of latencies, of constant relative precision; the only importer of hdrhistogram.
 
-Three significant digits from 1 µs to an hour: a percentile is within 0.1 % of the true one,
-and the histograms of several processes add up exactly, count by count.
+With three significant digits from 1 µs to an hour, a percentile is within 0.1 % of the exact one.
+The histograms of several processes are merged without loss, count by count.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from hdrh.codec import HdrCookieException, HdrLengthException
 from hdrh.histogram import HdrHistogram
 
 LONGEST_US = 3_600_000_000
+"""Longest duration, an hour in microseconds; no reply is waited for as long."""
 
 
 class Histogram:
-    """Counts durations; given in seconds, told in milliseconds.
+    """A histogram of durations, recorded in seconds and reported in milliseconds.
 
     Args:
-        digits: Significant decimal digits that are kept, 1 to 5.
+        digits: Significant decimal digits of the durations, 1 to 5.
     """
 
     __slots__ = ("_counts",)
@@ -34,62 +35,60 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def record_s(self, seconds: float) -> None:
-        """Counts one duration; what is shorter or longer than can be told is put to the end."""
+        """Counts one duration, clipped to the range of 1 µs to an hour."""
         self._counts.record_value(min(max(1, round(1e6 * seconds)), LONGEST_US))
 
     @property
     def count(self) -> int:
-        """How many were counted."""
+        """Number of recorded durations."""
         return int(self._counts.get_total_count())
 
     @property
     def max_ms(self) -> float | None:
-        """The longest; None of nothing."""
+        """Longest duration; None when there is none."""
         return _ms(self._counts.get_max_value()) if self.count else None
 
     @property
     def mean_ms(self) -> float | None:
-        """The mean; None of nothing."""
+        """Mean duration; None when there is none."""
         return _ms(self._counts.get_mean_value()) if self.count else None
 
     def percentiles_ms(self, shares: Sequence[float]) -> list[float | None]:
-        """Durations that these percentages (0 to 100) of all do not exceed; None of nothing."""
+        """Percentiles, for shares of 0 to 100; None when nothing was recorded."""
         if not self.count:
             return [None] * len(shares)
-        found = self._counts.get_percentile_to_value_dict(list(shares))
-        return [_ms(found[share]) for share in shares]
+        values = self._counts.get_percentile_to_value_dict(list(shares))
+        return [_ms(values[share]) for share in shares]
 
     def percentile_ms(self, share: float) -> float | None:
-        """The duration that this percentage (0 to 100) of all does not exceed."""
+        """One percentile, for a share of 0 to 100; None when nothing was recorded."""
         return self.percentiles_ms([share])[0]
 
     def interval_ms(self, share: float) -> tuple[float, float] | None:
-        """Between which durations the percentile lies, with 95 % confidence.
+        """The 95 % confidence interval of a percentile, for a share of 0 to 100.
 
-        From the ranks alone, whatever the distribution: the number of values below the
-        true percentile is binomial. None where fewer than five values are to be expected on
-        either side of it: then the slowest few decide, and chance with them.
+        It is nonparametric: the number of values below the true percentile is binomial, here in
+        the normal approximation. None where fewer than five values are expected on either side,
+        as that approximation does not hold there.
         """
-        part, count = share / 100, self.count
-        if count * min(part, 1 - part) < 5:
+        p, count = share / 100, self.count
+        if count * min(p, 1 - p) < 5:
             return None
-        spread = 1.96 * math.sqrt(part * (1 - part) / count)
-        low, high = self.percentiles_ms(
-            [100 * max(0.0, part - spread), 100 * min(1.0, part + spread)]
-        )
+        spread = 1.96 * math.sqrt(p * (1 - p) / count)  # 1.96: the normal 97.5 % quantile
+        low, high = self.percentiles_ms([100 * max(0.0, p - spread), 100 * min(1.0, p + spread)])
         assert low is not None
         assert high is not None
         return low, high
 
     def curve(self) -> list[tuple[float, int]]:
-        """Every duration that occurs, in ms, with how many do not exceed it."""
+        """The cumulative counts: every recorded duration in ms, with how many do not exceed it."""
         return [
             (_ms(step.value_iterated_to), int(step.total_count_to_this_value))
             for step in self._counts.get_recorded_iterator()
         ]
 
     def add(self, other: Histogram) -> None:
-        """Adds the counts of another one of the same digits."""
+        """Adds the counts of another histogram with the same number of digits."""
         if other.count:
             self._counts.add(other._counts)
 
@@ -102,14 +101,14 @@ class Histogram:
         """Reads what `encoded` wrote.
 
         Raises:
-            ValueError: It did not write this, or not all of it.
+            ValueError: The text is not an encoded histogram, or is truncated.
         """
-        made = cls()
+        histogram = cls()
         try:
-            made._counts = HdrHistogram.decode(text.encode("ascii"))
+            histogram._counts = HdrHistogram.decode(text.encode("ascii"))
         except (ValueError, HdrCookieException, HdrLengthException, zlib.error):
             raise ValueError(f"{text!r:.40} is no histogram") from None
-        return made
+        return histogram
 
 
 def _ms(microseconds: float) -> float:

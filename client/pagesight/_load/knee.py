@@ -1,9 +1,9 @@
-"""Where the knee is: the highest rate that the server sustains.
+"""Search for the knee, the highest rate that the server sustains.
 
-    rate, doubled while it holds ──> first that does not ──> halve the gap until it is small
+    rate, doubled while it holds ──> first that does not ──> bisect on a logarithmic scale
 
-A rate holds when what comes back keeps up with what is sent, next to nothing is lost, and
-the tail stays in proportion to that at the lowest rate (or within the SLO, where one is given).
+A rate holds when the answered rate keeps up with the offered one, at most 1 % of the messages are
+lost, and p99 is not far above that at the lowest rate (or the SLO is met, where one is given).
 """
 
 from __future__ import annotations
@@ -12,34 +12,45 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 KEEPS_UP = 0.9
-"""Least share of the offered rate that must be answered within the time."""
+"""Least ratio of answered to offered rate in the measured time. Below it a backlog grows; it is
+less than 1 because at the end of a short run some messages are still in flight."""
 LOST = 0.01
-"""Most that may fail or remain unsent."""
+"""Largest share of messages that may fail or remain unsent: single failures end no search."""
 TAIL = 4.0
-"""How many times its p99 at the lowest rate the p99 may be, where no SLO is given."""
+"""Largest ratio of p99 to that at the lowest rate, where no SLO is given: queueing delay then
+dominates the service time."""
 CLOSE = 1.15
-"""The search ends when the lowest rate that failed is so many times the highest that held."""
+"""Ratio of the lowest rate that failed to the highest that held at which the search ends: within
+15 %, which is close enough to plan capacity with."""
 MOST_STEPS = 16
+"""Most rates to try: enough to double ten times (from 1 to 1 000 a second) and to bisect."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """What one rate did."""
+    """The result of one rate."""
 
     offered: float
-    """Sends a second that were due."""
+    """Messages that were due, a second."""
     achieved: float
-    """Answers a second within the time."""
+    """Answers within the measured time, a second."""
     lost: float
-    """Share of what was due that has no answer."""
+    """Share of the messages due that have no answer, 0 to 1."""
     p50_ms: float | None
+    """Median latency; None without answers."""
     p99_ms: float | None
+    """99th percentile of latency; None without answers."""
     slo_met: bool | None = None
-    """None: no SLO was given."""
+    """Whether the SLO was met; None: none was given."""
 
 
 def why_not(step: Step, lowest: Step) -> str:
-    """Says why a rate does not hold; empty when it does."""
+    """Returns why a rate does not hold; empty when it does.
+
+    Args:
+        step: The result of the rate.
+        lowest: The result of the lowest rate.
+    """
     if step.p99_ms is None or lowest.p99_ms is None:
         return "nothing was answered"
     if step.lost > LOST:
@@ -54,11 +65,11 @@ def why_not(step: Step, lowest: Step) -> str:
 
 
 class Search:
-    """Chooses rates, one after the other.
+    """Chooses the rates to try, one after the other.
 
     Args:
-        first: The lowest rate, which should be easy.
-        most: No rate above it is tried.
+        first: The lowest rate, a second, which the server should easily sustain.
+        most: The highest rate to try, a second.
     """
 
     def __init__(self, first: float, *, most: float = 1e6) -> None:
@@ -72,7 +83,7 @@ class Search:
         return self._next
 
     def add(self, step: Step) -> str:
-        """Takes what the rate did, and says why it does not hold if it does not."""
+        """Adds the result of the present rate; returns why it does not hold, empty when it does."""
         if self._next is None:
             raise ValueError("the search is over")
         self._steps.append((self._next, step))
@@ -86,21 +97,25 @@ class Search:
 
     def _choose(self, low: float | None, high: float | None) -> float | None:
         if low is None or len(self._steps) >= MOST_STEPS:
-            return None  # not even the first one held
+            return None  # not even the lowest rate held, or the search takes too long
         if high is None:
             return min(2 * low, self._most) if low < self._most else None
         return None if high / low <= CLOSE else (low * high) ** 0.5
 
     @property
     def knee(self) -> float | None:
-        """The highest rate that held below all that did not; None when none did."""
+        """The highest rate that held, below all that did not; None when none held."""
         return knee_of([(rate, step) for rate, step in self._steps])
 
 
 def knee_of(steps: Sequence[tuple[float, Step]]) -> float | None:
-    """Returns the highest rate that held below all that did not."""
+    """Returns the highest rate that held, below all that did not; None when none held.
+
+    Args:
+        steps: The rates that were tried with their results, the lowest rate first.
+    """
     best = None
-    for rate, step in sorted(steps, key=lambda tried: tried[0]):
+    for rate, step in sorted(steps, key=lambda item: item[0]):
         if why_not(step, steps[0][1]):
             return best
         best = rate

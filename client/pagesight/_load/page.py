@@ -1,7 +1,7 @@
-"""report.html: one file that needs nothing else, for light and dark screens.
+"""report.html: one self-contained file, for light and dark screens.
 
-Everything that came from files, servers or options is escaped; nothing is fetched, and no
-script runs.
+Everything that came from files, servers or options is escaped; nothing is fetched, and there are
+no scripts.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from pagesight._load import plots
 from pagesight._load.style import STYLE
 from pagesight._load.summary import Report
 
-_PLANNED = {"groups": "files of each path", "names": "paths"}
+_PLAN_NAMES = {"groups": "files of each path", "names": "paths"}
+"""Names of plan fields that differ from their keys."""
 
 
 def page(report: Report) -> str:
-    """Renders what `report.json` holds."""
+    """Renders the HTML of a report, given the object of `report.json`."""
     plan = report["plan"]
     parts = [_head(report), _tiles(report), _warnings(report), _targets(report)]
     if "steps" in report:
@@ -27,20 +28,21 @@ def page(report: Report) -> str:
     if report["ok"]:
         how = (
             "Latency counts from when a message was <em>due</em>, so that a stall of the server "
-            "shows in every message that it kept waiting."
+            "shows in every message that it delayed."
             if plan["loop"] == "open"
-            else "A closed loop sends when an answer came: a stall of the server also stops the "
-            "sending, and shows in few messages. Use an open loop (--rate) to see it."
+            else "A closed loop sends only after an answer: a stall of the server also stops the "
+            "sending, and shows in few messages (coordinated omission). Use an open loop (--rate) "
+            "to see it."
         )
         parts.append(_section("Latency by percentile", how, plots.percentiles(report)))
     parts.append(_scroll(_latencies(report)))
     if report["timeline"]:
-        how = "Shaded: the warm-up, not counted. Dotted: the end of measuring."
+        how = "Shaded: the warm-up, which is not counted. Dotted: the end of the measured time."
         parts.append(_section("Over time", how, plots.timeline(report)))
     if report["stages_ms"]:
-        how = "As the server timed them, in its replies; <em>outside</em> is all else: network, "
-        how += "flow control, the generator. Each is of the answers that went through it: what was "
-        how += "seen lately is not read again."
+        how = "Times that the server reports in its replies; <em>outside</em> is the rest: "
+        how += "network, flow control, the generator. Each is over the answers that went through "
+        how += "that stage: screenshots in the server's cache skip most."
         parts.append(_section("Stages of the server", how, plots.stages(report)))
     parts += [_errors(report), _generator(report), _conditions(report)]
     body = "\n".join(part for part in parts if part)
@@ -60,9 +62,9 @@ def _head(report: Report) -> str:
     else:
         load = f"closed loop, {plan['streams']} × {plan['in_flight']} in flight"
     calls = "streams" if plan["calls"] == "stream" else "unary calls"
-    broken = ' <span class="badge bad">broken off</span>' if report["interrupted"] else ""
+    interrupted = ' <span class="badge bad">interrupted</span>' if report["interrupted"] else ""
     return (
-        f"<h1>pagesight load{broken}</h1>\n"
+        f"<h1>pagesight load{interrupted}</h1>\n"
         f'<p class="soft">{escape(load)}, {calls}; {_figure(report["duration_s"])} s measured '
         f"after {_figure(plan['warmup_s'])} s of warm-up; {escape(report['made_at'])}</p>"
     )
@@ -81,12 +83,12 @@ def _tiles(report: Report) -> str:
         ),
         (f"{failed}", "failed or not sent", f"of {report['sent'] + report['unsent']} due"),
     )
-    shown = "".join(
+    cards = "".join(
         f'<div class="card tile"><b>{escape(value)}</b><span class="name">{escape(name)}</span>'
         f"<span>{escape(note)}</span></div>"
         for value, name, note in tiles
     )
-    return f'<div class="tiles">{shown}</div>'
+    return f'<div class="tiles">{cards}</div>'
 
 
 def _warnings(report: Report) -> str:
@@ -98,11 +100,11 @@ def _warnings(report: Report) -> str:
 
 def _targets(report: Report) -> str:
     rows = [
-        (name, _ms(found["limit_ms"]), _ms(found["value_ms"]), found["met"])
-        for name, found in report["slo"].items()
+        (name, _ms(result["limit_ms"]), _ms(result["value_ms"]), result["met"])
+        for name, result in report["slo"].items()
     ] + [
-        (name, _percent(found["limit"]), _percent(found["value"]), found["met"])
-        for name, found in report["slo_shares"].items()
+        (name, _percent(result["limit"]), _percent(result["value"]), result["met"])
+        for name, result in report["slo_shares"].items()
     ]
     if not rows:
         return ""
@@ -110,13 +112,13 @@ def _targets(report: Report) -> str:
         [escape(name), limit, value, _badge(met, "met" if met else "missed")]
         for name, limit, value, met in rows
     ]
-    return "<h2>Targets</h2>" + _card(_table(["target", "at most", "found", ""], cells))
+    return "<h2>Targets</h2>" + _card(_table(["target", "at most", "measured", ""], cells))
 
 
 def _knee(report: Report) -> str:
     rate = report["knee"]["rate"]
-    found = f"The knee is at {_figure(rate)} a second" if rate else "No rate that was tried holds"
-    return f"{found}. A rate holds when {escape(report['knee']['holds_when'])}."
+    result = f"The knee is at {_figure(rate)} a second" if rate else "No rate that was tried holds"
+    return f"{result}. A rate holds when {escape(report['knee']['holds_when'])}."
 
 
 def _steps(report: Report) -> str:
@@ -138,13 +140,13 @@ def _steps(report: Report) -> str:
 def _latencies(report: Report) -> str:
     names = ("p50", "p90", "p95", "p99", "p999", "max", "mean")
     rows: list[tuple[str, Any, Mapping[str, Any]]] = [
-        ("answers, from when due", report["ok"], report["latency_ms"]),
-        ("answers, from sending", report["ok"], report["service_ms"]),
+        ("answers, from the due time", report["ok"], report["latency_ms"]),
+        ("answers, from the send time", report["ok"], report["service_ms"]),
     ]
     rows += [(name, part["ok"], part["latency_ms"]) for name, part in report["slices"].items()]
     cells = [
-        [escape(name), str(count), *(_ms(found[key]) for key in names)]
-        for name, count, found in rows
+        [escape(name), str(count), *(_ms(figures[key]) for key in names)]
+        for name, count, figures in rows
     ]
     return _table(["", "answers", *names], cells)
 
@@ -162,19 +164,19 @@ def _errors(report: Report) -> str:
 
 
 def _generator(report: Report) -> str:
-    made = report["generator"]
-    shares = ", ".join(f"{share:.0%}" for share in made["cpu_share"])
+    generator = report["generator"]
+    shares = ", ".join(f"{share:.0%}" for share in generator["cpu_share"])
     rows = [
-        ["processes", str(made["processes"])],
+        ["processes", str(generator["processes"])],
         ["CPU of each, of one core", shares or "—"],
-        ["sent late by itself, p99 / max", f"{_ms(made['late_ms']['p99'])} / "
-         f"{_ms(made['late_ms']['max'])}"],
-        ["timers late, p99 / max", f"{_ms(made['loop_lag_ms']['p99'])} / "
-         f"{_ms(made['loop_lag_ms']['max'])}"],
-        ["verdict", _badge(not made["saturated"],
-         "busy: see the warnings" if made["saturated"] else "not the bottleneck")],
+        ["delay of sending, p99 / max", f"{_ms(generator['late_ms']['p99'])} / "
+         f"{_ms(generator['late_ms']['max'])}"],
+        ["event loop lag, p99 / max", f"{_ms(generator['loop_lag_ms']['p99'])} / "
+         f"{_ms(generator['loop_lag_ms']['max'])}"],
+        ["verdict", _badge(not generator["saturated"],
+         "saturated: see the warnings" if generator["saturated"] else "not the bottleneck")],
     ]  # fmt: skip
-    how = "Whether the figures are the server's, or the load generator's own."
+    how = "Whether the server or the load generator limits the figures."
     return _section("The generator", how, "") + _card(_table(["", ""], rows))
 
 
@@ -182,11 +184,11 @@ def _conditions(report: Report) -> str:
     plan, pictures = report["plan"], report["pictures"]
     rows = [
         ["pictures", f"{pictures['files']} files, {pictures['mean_bytes']:,} bytes on average"],
-        ["bytes never sent before", str(pictures["distinct_sends"])],
-        ["bytes sent again", str(pictures["repeated_sends"])],
-        ["files sent as they are", str(pictures["unchanged_sends"])],
+        ["messages with new bytes", str(pictures["distinct_sends"])],
+        ["messages with repeated bytes", str(pictures["repeated_sends"])],
+        ["messages with unchanged files", str(pictures["unchanged_sends"])],
         *(["answered by", f"{name} ({count})"] for name, count in report["servers"].items()),
-        *(_planned(key, value) for key, value in plan.items() if value not in (None, [], "")),
+        *(_plan_row(key, value) for key, value in plan.items() if value not in (None, [], "")),
         ["machine", f"{report['machine']['system']}, {report['machine']['cores']} cores"],
         ["pagesight", report["pagesight"]],
     ]
@@ -194,18 +196,18 @@ def _conditions(report: Report) -> str:
     return "<h2>Conditions</h2>" + _card(_table(["", ""], cells, "text"))
 
 
-def _planned(key: str, value: Any) -> list[str]:
+def _plan_row(key: str, value: Any) -> list[str]:
     if isinstance(value, dict):
         value = [f"{name}: {weight:g}" for name, weight in value.items()]
     values = value if isinstance(value, list) else [value]
-    said = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
+    text = ", ".join(f"{one:g}" if isinstance(one, float) else str(one) for one in values)
     name, unit = (key.removesuffix("_s"), " s") if key.endswith("_s") else (key, "")
-    return [_PLANNED.get(name, name.replace("_", " ")), said + unit]
+    return [_PLAN_NAMES.get(name, name.replace("_", " ")), text + unit]
 
 
 def _section(title: str, how: str, drawing: str) -> str:
-    shown = f'<div class="card scroll">{drawing}</div>' if drawing else ""
-    return f'<h2>{title}</h2>\n<p class="how">{how}</p>\n{shown}'
+    card = _card(drawing) if drawing else ""
+    return f'<h2>{title}</h2>\n<p class="how">{how}</p>\n{card}'
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]], kind: str = "") -> str:

@@ -1,6 +1,6 @@
-"""What a load is: everything but the server's address and what callers prove who they are with.
+"""The plan of a load: everything but the server's address and the credentials.
 
-A plan is plain values, so it travels to other processes and into the report as it is.
+A plan consists of plain values, so it can be sent to other processes and stored in the report.
 """
 
 from __future__ import annotations
@@ -13,47 +13,56 @@ from pagesight._load.arrivals import Arrivals
 
 PRIORITIES = ("low", "normal", "high")
 LONGEST_RUN_S = 24 * 3600.0
+"""Longest run, a day: a longer one is a mistyped option."""
 MOST_SENDS = 10_000_000
+"""Largest --count, for the same reason."""
 MOST_IN_FLIGHT = 100_000
-"""Each holds its picture in memory."""
+"""Most messages in flight; each holds its picture in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """One load of one shape: how fast, for how long, with what."""
+    """One load: its rate, its duration and its messages."""
 
     groups: Sequence[Sequence[str]]
-    """Files to send, by the PATH they were named with."""
+    """Files to send, grouped by PATH argument."""
     names: Sequence[str]
-    """What the groups are called."""
+    """Name of each group, as in the report."""
     weights: Sequence[float] = ()
-    """How often each group is drawn; equal when empty."""
+    """Relative weight of each group; equal when empty."""
     repeat: float = 0.0
-    """Share of sends whose bytes were sent before."""
+    """Share of messages whose bytes were sent before, 0 to 1."""
     rate: float | None = None
-    """Open loop: intended sends a second. None: closed loop."""
+    """Open loop: offered messages a second. None: closed loop."""
     arrivals: Arrivals = "poisson"
+    """Arrival process of the open loop."""
     duration_s: float = 30.0
-    """Of what is measured, after the warm-up."""
+    """Length of the measured time, which follows the warm-up."""
     warmup_s: float = 5.0
+    """Length of the warm-up, whose messages are not counted. 0: none."""
     count: int | None = None
-    """Sends that are measured, at most; None: as many as the time allows."""
+    """Most messages to measure; None: as many as the time allows."""
     calls: Literal["stream", "unary"] = "stream"
+    """Whether messages are sent over ClassifyStream, or as Classify calls."""
     streams: int = 1
-    """Streams, or connections of unary calls; each has a connection of its own."""
+    """Number of connections, each with one stream where `calls` says so."""
     in_flight: int | None = None
-    """Closed loop: kept in flight on each stream (8). Open loop: what is due beyond it is
-    counted as not sent (256)."""
+    """Messages in flight on each connection. Closed loop: kept constant, 8 when None. Open loop: a
+    limit above which due messages are counted as not sent, 256 when None."""
     timeout_s: float = 60.0
-    """What has no answer by then counts as DEADLINE_EXCEEDED."""
+    """Timeout of a message, after which it counts as DEADLINE_EXCEEDED."""
     gallery: str = ""
+    """Name of the gallery; empty: the server's default."""
     ocr: bool | None = None
+    """Whether text is read; None: the server's default."""
     priorities: Mapping[str, float] | None = None
     """Weights of "low", "normal" and "high"; None: all normal."""
     deadlines_ms: Mapping[int, float] | None = None
-    """Weights of budgets; None: none has one."""
+    """Weights of deadlines in milliseconds, 0 being none; None: no deadlines."""
     processes: int = 1
+    """Number of generating processes."""
     seed: int = 0
+    """Seed of all random draws."""
 
     def __post_init__(self) -> None:
         for wrong, message in (
@@ -103,26 +112,26 @@ class Plan:
 
     @property
     def is_open(self) -> bool:
-        """Whether sends wait for no answer."""
+        """Whether this is an open loop, which sends without waiting for answers."""
         return self.rate is not None
 
     @property
     def most_in_flight(self) -> int:
-        """On one stream."""
+        """Messages in flight on each connection, in effect."""
         return self.in_flight or (256 if self.is_open else 8)
 
     def plain(self) -> dict[str, Any]:
-        """Returns what `from_plain` reads; it goes through JSON unharmed."""
+        """Returns the plan as a JSON object, which `from_plain` reads."""
         return asdict(self)
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Plan:
-        """Builds a plan from what JSON made of it."""
+        """Builds a plan from its JSON object."""
         deadlines = plain["deadlines_ms"]
         return cls(
             **{
                 **plain,
-                # JSON knows no numbers as keys.
+                # JSON has only strings as keys.
                 "deadlines_ms": deadlines
                 and {int(ms): float(weight) for ms, weight in deadlines.items()},
             }
@@ -130,18 +139,23 @@ class Plan:
 
 
 def parse_weighted(text: str, option: str) -> dict[str, float]:
-    """Reads `a`, `a,b` or `a=1,b=9` into weights; what has none weighs 1.
+    """Parses `a`, `a,b` or `a=1,b=9` into weights by name; the default weight is 1.
+
+    Args:
+        text: The value of the option.
+        option: Name of the option, for the error message.
 
     Raises:
-        ValueError: A weight is no number, or all are 0.
+        ValueError: A weight is not a number, or all are 0.
     """
-    found: dict[str, float] = {}
+    weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")
         try:
-            found[name.strip()] = float(weight) if weight else 1.0
+            weights[name.strip()] = float(weight) if weight else 1.0
         except ValueError:
             raise ValueError(f"{option}: {part.strip()!r} is not NAME=WEIGHT") from None
-    if any(not 0 <= weight < float("inf") for weight in found.values()) or not any(found.values()):
+    valid = all(0 <= weight < float("inf") for weight in weights.values())
+    if not valid or not any(weights.values()):
         raise ValueError(f"{option}: weights are 0 or more, and not all 0")
-    return found
+    return weights

@@ -1,8 +1,8 @@
-"""The drawings of report.html; the only importer of matplotlib, and it is slow to import.
+"""The plots of report.html; the only importer of matplotlib, which is slow to import.
 
     report ──> Figure ──> SVG, its colours replaced by CSS variables of the page
 
-So one drawing serves a light page and a dark one, and its text is text.
+So the same plot fits a light and a dark page, and its text remains text.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pagesight._load.summary import Report
 
-# Colours that occur nowhere else, so that they can be found again.
+# Placeholder colours that occur nowhere else, so that they can be replaced in the SVG.
 INK, SOFT, LINE = "#010101", "#020202", "#030303"
 FIRST, SECOND, GOOD, BAD = "#040404", "#050505", "#060606", "#070707"
 _VARIABLES = {
@@ -32,9 +32,10 @@ _STAGES = (
     "queue", "decode", "encode", "detect", "recognise", "read", "search", "evidence", "decide",
     "total",
 )  # fmt: skip
-"""As a screenshot goes through them (pagesight/v1/classifier.proto); others come last."""
+"""The server's stages in the order of the pipeline (pagesight/v1/classifier.proto)."""
 FAR = 3.0
-"""Times the longest latency from which a target is off the drawing."""
+"""Ratio of a target to the longest latency above which it is not drawn to scale: the curve would be
+flattened to less than a third of the height."""
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
     "font.family": "sans-serif",
@@ -60,19 +61,22 @@ _STYLE: dict[str, Any] = {
 
 
 def percentiles(report: Report) -> str:
-    """Latency by percentile, from when messages were due and from when they were sent."""
+    """Latency by percentile, from the due time and from the send time of messages."""
 
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
-        curves = (("latency", FIRST, "from when it was due"), ("service", SECOND, "from sending"))
+        curves = (
+            ("latency", FIRST, "from the due time"),
+            ("service", SECOND, "from the send time"),
+        )
         most, longest_ms = 1, 0.0
         for name, colour, label in curves:
-            counted = Histogram.decoded(report["hdr"][name])
-            most, longest_ms = max(most, counted.count), max(longest_ms, counted.max_ms or 0.0)
-            xs, ys = _by_nines(counted)
+            histogram = Histogram.decoded(report["hdr"][name])
+            most, longest_ms = max(most, histogram.count), max(longest_ms, histogram.max_ms or 0.0)
+            xs, ys = _by_nines(histogram)
             dashed = "--" if name == "service" else "-"
             axes.plot(xs, ys, dashed, color=colour, label=label, drawstyle="steps-pre")
-        # A target far above the curve would press it flat: it is an arrow at the upper edge.
+        # A target far above the curve would flatten it: it becomes an arrow at the upper edge.
         top_ms = max(
             [1.1 * longest_ms]
             + [1.1 * ms for _, _, ms in _limits(report) if ms <= FAR * longest_ms]
@@ -101,7 +105,7 @@ def percentiles(report: Report) -> str:
 
 
 def timeline(report: Report) -> str:
-    """Latency above, what was due and what came back below, over time."""
+    """Latency (above) and rates of messages due, answered and lost (below), over time."""
     moments: list[dict[str, Any]] = report["timeline"]
 
     def draw(figure: Figure) -> None:
@@ -114,7 +118,7 @@ def timeline(report: Report) -> str:
             thin = 0.8 if key == "max_ms" else 1.8
             above.plot(at, values, ".-", color=colour, label=label, linewidth=thin, markersize=4)
         above.set_ylim(bottom=0)
-        above.set_ylabel("ms, by when it was due")
+        above.set_ylabel("latency in ms, by due time")
         _legend(above, 3)
 
         def rate(key: str) -> list[float]:
@@ -126,12 +130,12 @@ def timeline(report: Report) -> str:
         if any(lost):
             below.plot(at, lost, color=BAD, label="failed or not sent")
         below.plot(
-            at, [m["in_flight"] for m in moments], ":", color=SECOND, label="in flight, most",
+            at, [m["in_flight"] for m in moments], ":", color=SECOND, label="in flight, maximum",
             linewidth=1.2,
         )  # fmt: skip
         below.set_ylim(bottom=0)
         below.set_ylabel("a second")
-        below.set_xlabel("seconds from the start of measuring")
+        below.set_xlabel("seconds from the start of the measured time")
         _legend(below, 4)
         for axes in (above, below):
             if moments and moments[0]["at_s"] < 0:
@@ -142,8 +146,8 @@ def timeline(report: Report) -> str:
 
 
 def stages(report: Report) -> str:
-    """The median and the tail of each stage, as the server timed it."""
-    order = {name: at for at, name in enumerate(_STAGES)}
+    """Median and 99th percentile of each stage, as reported by the server."""
+    order = {name: number for number, name in enumerate(_STAGES)}
     rows = [
         *sorted(report["stages_ms"].items(), key=lambda row: order.get(row[0], len(order))),
         *([("outside the server", report["outside_ms"])] if report["outside_ms"]["p50"] else []),
@@ -159,7 +163,7 @@ def stages(report: Report) -> str:
         for y, (_, row) in enumerate(rows):
             both = f"{_figure(row['p50'])} / {_figure(row['p99'])}"
             axes.text(row["p99"] + longest * 0.01, y, both, va="center", color=SOFT, fontsize=9)
-        axes.set_yticks(ys, [_shown(name) for name, _ in rows])
+        axes.set_yticks(ys, [_printable(name) for name, _ in rows])
         axes.tick_params(axis="y", colors=INK)
         axes.invert_yaxis()
         axes.set_xlim(0, longest * 1.18)
@@ -171,7 +175,7 @@ def stages(report: Report) -> str:
 
 
 def curve(report: Report) -> str:
-    """Latency by throughput, one point for each rate that was tried."""
+    """Latency against throughput, one point for each rate that was tried."""
     rows = report["steps"]
 
     def draw(figure: Figure) -> None:
@@ -202,29 +206,35 @@ def curve(report: Report) -> str:
 
 
 def _legend(axes: Axes, columns: int) -> None:
-    # Above the drawing, where it hides nothing.
+    # Above the plot, where it covers nothing.
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns)
 
 
-def _by_nines(counted: Histogram) -> tuple[list[float], list[float]]:
-    """The curve at most a few points for each pixel, x being 1 / (1 - share)."""
+def _by_nines(histogram: Histogram) -> tuple[list[float], list[float]]:
+    """The percentile curve, thinned to a few points for each pixel.
+
+    Returns:
+        x = 1 / (1 - share), of which each factor of ten adds a nine, and y in milliseconds.
+    """
     xs: list[float] = []
     ys: list[float] = []
-    for ms, total in counted.curve():
-        # The last value has no share above it: it goes where the one before it would be.
-        x = counted.count / max(counted.count - total, 0.5)
-        if xs and x < xs[-1] * 1.005 and total < counted.count:
+    count = histogram.count
+    for ms, total in histogram.curve():
+        # No share is above the largest value, and x would be infinite: half a value is assumed.
+        x = count / max(count - total, 0.5)
+        # Points that are closer than 0.5 % fall onto one pixel of the logarithmic axis.
+        if xs and x < xs[-1] * 1.005 and total < count:
             ys[-1] = ms
         else:
-            xs.append(min(x, float(counted.count)))
+            xs.append(min(x, float(count)))
             ys.append(ms)
     return xs, ys
 
 
 def _limits(report: Report) -> list[tuple[str, float, float]]:
-    """Targets of a percentile: name, share in percent, limit in ms."""
-    found = [(name, _share_of(name), slo["limit_ms"]) for name, slo in report["slo"].items()]
-    return [(name, share, ms) for name, share, ms in found if share is not None and share < 100]
+    """The targets of percentiles below 100: name, share in percent, limit in ms."""
+    targets = [(name, _share_of(name), slo["limit_ms"]) for name, slo in report["slo"].items()]
+    return [(name, share, ms) for name, share, ms in targets if share is not None and share < 100]
 
 
 def _figure(ms: float) -> str:
@@ -232,6 +242,7 @@ def _figure(ms: float) -> str:
 
 
 def _share_of(name: str) -> float | None:
+    """The share of a percentile's name in per cent, such as 99 of p99; None of max and mean."""
     if name == "p999":
         return 99.9
     return float(name[1:]) if re.fullmatch(r"p\d+(\.\d+)?", name) else None
@@ -241,8 +252,8 @@ def _fits(share: float, count: int) -> bool:
     return 1 / (1 - share / 100) <= max(10, count)
 
 
-def _shown(name: str) -> str:
-    # A server could say anything; matplotlib reads dollar signs as mathematics.
+def _printable(name: str) -> str:
+    """A name of a stage, from an untrusted server; matplotlib would read $ as mathematics."""
     return "".join(c if c.isprintable() and c != "$" else "\ufffd" for c in name)[:40]
 
 
@@ -254,14 +265,15 @@ def _svg(name: str, size: Sequence[float], draw: Callable[[Figure], None]) -> st
     with rc_context(settings):
         figure = Figure(figsize=(size[0], size[1]), layout="constrained")
         draw(figure)
-        written = io.StringIO()
-        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
-    svg = written.getvalue()
+        file = io.StringIO()
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    svg = file.getvalue()
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"<style.*?</style>\s*", "", svg, flags=re.DOTALL)
     svg = re.sub(r"font-family: [^;\"]*;?", "", svg)
-    # Ids are made from contents; those of groups are not, and are of no use here.
+    # Ids of shapes are hashes of their contents and are referenced. Those of groups repeat in
+    # every plot, and nothing refers to them.
     svg = re.sub(r' id="(?:figure|axes|patch|line2d|text|legend|matplotlib|xtick|ytick)[^"]*"', "",
                  svg)  # fmt: skip
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', f'role="img" aria-label="{name}"', svg)

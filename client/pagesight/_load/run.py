@@ -1,9 +1,9 @@
-"""A whole `pagesight load`: reach the server, one load or one after the other, the report.
+"""A whole `pagesight load`: connecting, one or several loads, the report.
 
 one load     ──────────────────────────────────> report
 --steps      rates as given, one load each ────> report of the highest that held, and steps
 --find-knee  rates that `knee.Search` chooses ──> the same
-SIGINT, SIGTERM while one is measured ─────────> report of what was measured so far
+SIGINT, SIGTERM during a load ─────────────────> report of what was measured so far
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ SILENT: Callable[[str], None] = lambda _: None  # noqa: E731
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Steps:
-    """Loads at several rates."""
+    """Loads at several rates, one after the other."""
 
     rates: Sequence[float] = ()
-    """In this order; empty: the knee is looked for, from the plan's rate on."""
+    """Rates a second, in this order; empty: search for the knee, from the plan's rate on."""
 
 
 def run(
@@ -44,27 +44,36 @@ def run(
     progress: Progress = lambda *_: None,
     say: Callable[[str], None] = SILENT,
 ) -> Report:
-    """Runs it, until it is done or the first SIGINT (Ctrl-C) or SIGTERM.
+    """Runs loads to their end, or until the first SIGINT (Ctrl-C) or SIGTERM.
+
+    Args:
+        access: The server and the credentials.
+        plan: The load.
+        targets: The SLO; may be empty.
+        steps: Rates to try instead of the plan's; None: a single load.
+        progress: Called several times a second.
+        say: Called with a line about each step when it is done.
 
     Returns:
-        The report; its `interrupted_by` names the signal that broke it off.
+        The report; its `interrupted_by` names the signal that interrupted it.
 
     Raises:
-        PagesightError: The server cannot be reached, or a picture not be read.
-        OSError, ValueError: What proves the caller cannot be used.
-        WorkerError: A generating process failed.
+        PagesightError: The server cannot be reached, or a picture cannot be read.
+        OSError, ValueError: The credentials cannot be used.
+        WorkerError: A worker process failed.
     """
 
     async def whole() -> Report:
         await reach(access.endpoint(plan.timeout_s))
         async with Crew(access, plan) as crew:
-            with _breaking_off() as broken:
+            with _interruptible() as interruption:
+                stop = interruption.event
                 if steps is None:
-                    tally = await crew.run(plan, stop=broken.off, progress=progress)
-                    found = report(tally, plan, targets)
+                    tally = await crew.run(plan, stop=stop, progress=progress)
+                    result = report(tally, plan, targets)
                 else:
-                    found = await climb(crew, plan, targets, steps, broken.off, progress, say)
-            return found | {"interrupted": broken.off.is_set(), "interrupted_by": broken.by}
+                    result = await climb(crew, plan, targets, steps, stop, progress, say)
+            return result | {"interrupted": stop.is_set(), "interrupted_by": interruption.by}
 
     return asyncio.run(whole())
 
@@ -80,7 +89,7 @@ async def climb(
 ) -> Report:
     """Runs loads at one rate after the other; returns the report of the knee, with all steps.
 
-    What `stop` broke off shows nothing of its rate and is left out, unless it is all there is.
+    An interrupted load says nothing about its rate and is left out, unless it is the only one.
     """
     search = knee.Search(plan.rate or 1.0)
     given = list(steps.rates)
@@ -92,19 +101,19 @@ async def climb(
             break
         at_rate = replace(plan, rate=rate, seed=plan.seed + len(done))
         tally = await crew.run(at_rate, stop=stop, progress=progress)
-        found = report(tally, at_rate, targets)
+        result = report(tally, at_rate, targets)
         if stop.is_set() and done:
-            break  # part of a step shows nothing of its rate
-        step = _step(found, judged=bool(targets))
-        done.append((rate, step, found))
+            break  # part of a load says nothing about its rate
+        step = _step(result, judged=bool(targets))
+        done.append((rate, step, result))
         why = knee.why_not(step, done[0][1]) if steps.rates else search.add(step)
-        rows.append({"rate": rate, "held": not why, "why_not": why, **_row(found)})
-        say(_said(rows[-1]))
+        rows.append({"rate": rate, "held": not why, "why_not": why, **_row(result)})
+        say(_in_words(rows[-1]))
     best = knee.knee_of([(rate, step) for rate, step, _ in done])
-    # The report is of the knee; where nothing held, of the lowest rate that was tried.
-    shown = next((found for rate, _, found in done if rate == best), done[0][2])
+    # The report is that of the knee; where no rate held, of the first that was tried.
+    knee_report = next((result for rate, _, result in done if rate == best), done[0][2])
     return {
-        **shown,
+        **knee_report,
         "steps": sorted(rows, key=lambda row: float(row["rate"])),
         "knee": {
             "rate": best,
@@ -114,75 +123,81 @@ async def climb(
 
 
 def _holds_when(*, judged: bool) -> str:
+    """The condition under which a rate holds, in words for the report."""
     tail = "the SLO is met"
     if not judged:
         tail = f"p99 is at most {knee.TAIL:g} times that at the lowest rate"
     return (
-        f"at least {100 * knee.KEEPS_UP:g} % of it is answered within the time, "
+        f"at least {100 * knee.KEEPS_UP:g} % of it is answered within the measured time, "
         f"at most {100 * knee.LOST:g} % is lost and {tail}"
     )
 
 
-def _step(found: Report, *, judged: bool) -> knee.Step:
+def _step(result: Report, *, judged: bool) -> knee.Step:
+    """The figures of a report by which its rate is judged."""
     return knee.Step(
-        offered=found["rate_offered"],
-        achieved=found["rate_achieved"],
-        lost=found["lost_share"],
-        p50_ms=found["latency_ms"]["p50"],
-        p99_ms=found["latency_ms"]["p99"],
-        slo_met=found["slo_met"] if judged else None,
+        offered=result["rate_offered"],
+        achieved=result["rate_achieved"],
+        lost=result["lost_share"],
+        p50_ms=result["latency_ms"]["p50"],
+        p99_ms=result["latency_ms"]["p99"],
+        slo_met=result["slo_met"] if judged else None,
     )
 
 
-def _row(found: Report) -> Report:
+def _row(result: Report) -> Report:
+    """The figures of a report that are listed for its step."""
     return {
-        "rate_offered": found["rate_offered"],
-        "rate_achieved": found["rate_achieved"],
-        "sent": found["sent"],
-        "ok": found["ok"],
-        "lost_share": found["lost_share"],
-        "p50_ms": found["latency_ms"]["p50"],
-        "p99_ms": found["latency_ms"]["p99"],
-        "saturated_generator": found["generator"]["saturated"],
+        "rate_offered": result["rate_offered"],
+        "rate_achieved": result["rate_achieved"],
+        "sent": result["sent"],
+        "ok": result["ok"],
+        "lost_share": result["lost_share"],
+        "p50_ms": result["latency_ms"]["p50"],
+        "p99_ms": result["latency_ms"]["p99"],
+        "saturated_generator": result["generator"]["saturated"],
     }
 
 
-def _said(row: Report) -> str:
+def _in_words(row: Report) -> str:
+    """One line about a step, for the terminal."""
     p99 = "-" if row["p99_ms"] is None else f"{row['p99_ms']:.0f} ms"
     verdict = "holds" if row["held"] else f"does not hold: {row['why_not']}"
     return f"{row['rate']:.4g}/s: {row['rate_achieved']:.4g}/s answered, p99 {p99}; {verdict}"
 
 
 @dataclass(slots=True)
-class _Broken:
-    """Whether, and by which signal, a run was broken off."""
+class _Interruption:
+    """Whether, and by which signal, a run was interrupted."""
 
-    off: asyncio.Event
+    event: asyncio.Event
+    """Set by the first signal."""
     by: str | None = None
+    """Name of the signal."""
 
 
 @contextmanager
-def _breaking_off() -> Iterator[_Broken]:
-    """Makes the first SIGINT or SIGTERM end the run in good order, and the second one at once."""
-    broken = _Broken(asyncio.Event())
+def _interruptible() -> Iterator[_Interruption]:
+    """Makes the first SIGINT or SIGTERM end the run gracefully, and a second one at once."""
+    interruption = _Interruption(asyncio.Event())
     if threading.current_thread() is not threading.main_thread():
-        yield broken
+        yield interruption
         return
     loop = asyncio.get_running_loop()
-    before: dict[int, Any] = {}
+    handlers: dict[int, Any] = {}
 
     def restore() -> None:
-        while before:
-            signal.signal(*before.popitem())
+        while handlers:
+            signal.signal(*handlers.popitem())
 
     def first(number: int, _frame: FrameType | None) -> None:
         restore()
-        broken.by = signal.Signals(number).name
-        loop.call_soon_threadsafe(broken.off.set)
+        interruption.by = signal.Signals(number).name
+        loop.call_soon_threadsafe(interruption.event.set)
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, first)
+        handlers[number] = signal.signal(number, first)
     try:
-        yield broken
+        yield interruption
     finally:
         restore()

@@ -1,10 +1,10 @@
-"""What a load must hold, and whether it did.
+"""Targets of a load (SLO), and whether they were met.
 
-    p99=150ms   p50=2s   max=5s   mean=80ms      latency of answers, from when they were due
-    errors=1%                                    share of what was due that had no answer
+    p99=150ms   p50=2s   max=5s   mean=80ms      latency of answers, from their due times
+    errors=1%                                    share of the messages due that have no answer
 
-Percentiles are of answers alone: a server that sheds what it cannot do in time keeps them
-low. So ask for both.
+Percentiles are over answers alone: a server that sheds load keeps them low. So set a target for
+errors as well.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ _ERRORS = re.compile(r"errors=(\d+(?:\.\d+)?)%")
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One thing to hold."""
+    """An upper limit of one figure."""
 
     name: str
+    """A percentile such as `p99`, `max`, `mean`, or `errors`."""
     limit: float
-    """Milliseconds, or for `errors` a share from 0 to 1."""
+    """Limit in milliseconds, or for `errors` a share from 0 to 1."""
 
     @property
     def is_share(self) -> bool:
-        """Whether the limit is a share, not a time."""
+        """Whether the limit is a share instead of a time."""
         return self.name == "errors"
 
 
 def parse(text: str) -> Target:
-    """Reads one `--slo`.
+    """Parses the value of one `--slo` option.
 
     Raises:
-        ValueError: It is none.
+        ValueError: It is not a target.
     """
-    plain = text.strip().replace(" ", "")
-    if found := _LATENCY.fullmatch(plain):
-        return Target(found[1], float(found[2]) * _UNITS_MS[found[3]])
-    if (found := _ERRORS.fullmatch(plain)) and float(found[1]) <= 100:
-        return Target("errors", float(found[1]) / 100)
+    compact = text.strip().replace(" ", "")
+    if match := _LATENCY.fullmatch(compact):
+        return Target(match[1], float(match[2]) * _UNITS_MS[match[3]])
+    if (match := _ERRORS.fullmatch(compact)) and float(match[1]) <= 100:
+        return Target("errors", float(match[1]) / 100)
     raise ValueError(
         f"{text!r} is no target: write p99=150ms, p50=2s, max=5s, mean=80ms, errors=1%"
     )
 
 
 def value_of(name: str, latency: Histogram, lost_share: float) -> float | None:
-    """Returns what a target of this name is held against; None where nothing was answered."""
+    """Returns the measured value of a target's figure; None of a latency without answers."""
     match name:
         case "errors":
             return lost_share
@@ -69,11 +70,11 @@ def value_of(name: str, latency: Histogram, lost_share: float) -> float | None:
 def judge(
     targets: Iterable[Target], latency: Histogram, lost_share: float
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Holds targets against what happened.
+    """Compares targets with the measured figures.
 
     Returns:
-        Latencies by name, `limit_ms value_ms met`, and shares, `limit value met`. Where
-        nothing was answered no latency is met.
+        The results of latencies by name, with the keys `limit_ms`, `value_ms` and `met`, and those
+        of shares, with `limit`, `value` and `met`. Without answers no latency target is met.
     """
     latencies: dict[str, Any] = {}
     shares: dict[str, Any] = {}

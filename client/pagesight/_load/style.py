@@ -1,4 +1,4 @@
-"""How report.html looks: the colours of `evaluate`'s report, without its server."""
+"""The style sheet of report.html; its colours are those of the report of `evaluate`."""
 
 STYLE = """
 :root {

@@ -1,4 +1,4 @@
-"""From what was counted to `report.json`; docs/load-testing.md says what each field means."""
+"""From the tally of a load to `report.json`, whose fields docs/load-testing.md defines."""
 
 from __future__ import annotations
 
@@ -15,16 +15,23 @@ from pagesight._load.slo import Target, judge
 from pagesight._load.tally import Moment, Tally
 
 BUSY_SHARE = 0.85
-"""CPU share of a generating process from which it may be the bottleneck."""
+"""CPU share of a generating process, of one core, above which it may be the bottleneck."""
 LAG_MS = 20.0
-"""How late the generator may be, at the 99th percentile, before latencies are its own."""
+"""Delay of the generator, at the 99th percentile, above which it distorts latencies: a new
+screenshot takes hundreds of milliseconds (docs/benchmarks.md)."""
 Report = dict[str, Any]
+"""The JSON object of a report."""
 
 
 def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
     """Builds the report of one load.
 
-    `sent` = `ok` + all `errors`; `latency_ms` is of answers, from when they were due.
+    `sent` = `ok` + all `errors`; `latency_ms` is over answers, from their due times.
+
+    Args:
+        tally: The merged counts of all processes.
+        plan: The load.
+        targets: The SLO; may be empty.
     """
     window_s = tally.window_s or 0.0
     lost = lost_share(tally)
@@ -45,7 +52,7 @@ def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
         },
         "slo": latencies,
         "slo_shares": shares,
-        "slo_met": all(found["met"] for found in (*latencies.values(), *shares.values())),
+        "slo_met": all(result["met"] for result in (*latencies.values(), *shares.values())),
         "lost_share": round(lost, 6),
         "interrupted": False,
         "interrupted_by": None,
@@ -81,43 +88,46 @@ def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
 
 
 def latency(counts: Histogram) -> Report:
-    """Percentiles in milliseconds; None where nothing was answered."""
+    """Percentiles, maximum and mean in milliseconds; None without answers."""
     names = ("p50", "p90", "p95", "p99", "p999")
-    found = counts.percentiles_ms([50, 90, 95, 99, 99.9])
+    percentiles = counts.percentiles_ms([50, 90, 95, 99, 99.9])
     mean_ms = counts.mean_ms
     return {
-        **dict(zip(names, found, strict=True)),
+        **dict(zip(names, percentiles, strict=True)),
         "max": counts.max_ms,
         "mean": None if mean_ms is None else round(mean_ms, 3),
     }
 
 
 def lost_share(tally: Tally) -> float:
-    """Share of what was due that has no answer, sent or not."""
+    """Share of the messages due that have no answer, whether sent or not, 0 to 1."""
     return 1 - tally.ok / tally.due if tally.due else 0.0
 
 
 def warnings(tally: Tally, plan: Plan, generator: Report) -> list[str]:
-    """What a reader must know before believing the figures."""
-    said = list(generator["saturated_because"])
+    """Reasons to distrust the figures, one sentence each."""
+    texts = list(generator["saturated_because"])
     if tally.unsent:
-        said.append(
-            f"{tally.unsent} messages were due while {plan.most_in_flight * plan.streams} were in "
-            "flight and were not sent: they count as lost (--in-flight allows more)"
+        texts.append(
+            f"{tally.unsent} messages were not sent, as {plan.most_in_flight * plan.streams} were "
+            "in flight when they were due: they count as lost (--in-flight allows more)"
         )
     if tally.errors:
-        said.append("percentiles are of answers alone: hold them together with the errors")
+        texts.append("percentiles are of answers alone: read them together with the errors")
     if 0 < tally.ok < 100:
-        said.append(f"p99 and beyond rest on {tally.ok} answers: they are about the slowest one")
-    if tally.bytes_are["as they are"]:
-        said.append(
-            f"{tally.bytes_are['as they are']} sends were of files that are no JPEG, PNG or WebP: "
-            "their bytes could not be made different"
+        texts.append(
+            f"p99 and above are estimated from {tally.ok} answers: they depend on the slowest one"
         )
-    return said
+    if tally.bytes_are["as they are"]:
+        texts.append(
+            f"{tally.bytes_are['as they are']} messages had files that are not JPEG, PNG or WebP: "
+            "their bytes could not be made distinct, so the server may have cached them"
+        )
+    return texts
 
 
 def _generator(tally: Tally, plan: Plan) -> Report:
+    """How busy the generator was, and whether it may have been the bottleneck."""
     late50, late99 = tally.late.percentiles_ms([50, 99])
     lag99 = tally.loop_lag.percentile_ms(99)
     because = []
@@ -128,12 +138,12 @@ def _generator(tally: Tally, plan: Plan) -> Report:
         )
     if plan.is_open and (late99 or 0.0) > LAG_MS:
         because.append(
-            f"1 % of the messages were sent {late99:.0f} ms or more after they were due, by the "
-            "generator itself: part of the latency is its own (service_ms is without it)"
+            f"the generator sent 1 % of the messages {late99:.0f} ms or more after they were due: "
+            "latency_ms includes that delay (service_ms does not)"
         )
     elif (lag99 or 0.0) > LAG_MS:
         because.append(
-            f"the generator's own timers were {lag99:.0f} ms late (p99): latencies may be its own"
+            f"the generator's event loop lagged by {lag99:.0f} ms (p99): latencies may include that"
         )
     return {
         "processes": len(tally.cpu_share),
@@ -163,15 +173,17 @@ def _moment(at_s: float, moment: Moment, tally: Tally) -> Report:
 
 
 def _plan(plan: Plan) -> Report:
-    shown = plan.plain()
-    shown["groups"] = [len(group) for group in plan.groups]
-    shown["loop"] = "open" if plan.is_open else "closed"
-    shown["in_flight"] = plan.most_in_flight
-    return shown
+    """The plan as the report has it: with numbers of files instead of their names."""
+    body = plan.plain()
+    body["groups"] = [len(group) for group in plan.groups]
+    body["loop"] = "open" if plan.is_open else "closed"
+    body["in_flight"] = plan.most_in_flight
+    return body
 
 
 def _sending_s(tally: Tally, plan: Plan) -> float:
-    # Where a count ended the sending, time went on until the last answer.
+    """Length of the part of the measured time in which messages were due."""
+    # --count ends the sending, while the measured time goes on until the last answer.
     if plan.count is not None and plan.is_open and tally.due >= plan.count:
         return tally.last_due_s - tally.warmup_s
     return tally.window_s or 0.0
@@ -182,4 +194,5 @@ def _rate(count: int, seconds: float) -> float:
 
 
 def _counted(tally: Tally) -> int:
+    """Number of measured messages."""
     return sum(tally.bytes_are.values())

@@ -1,12 +1,12 @@
-"""What happened in a load, counted as it goes; several processes' tallies add up exactly.
+"""The counts and histograms of a load; those of several processes merge exactly.
 
     warm-up           measured                        after
     |─────────────────|───────────────────────────────|──────>  seconds from the start
     sent, not counted   sent ──> counted when answered, however late
-                        answers that come here make rate_achieved
+                        answers that arrive here make rate_achieved
 
-A message belongs to the time at which it was *due*. Its latency begins then, too, not when
-the generator came round to sending it.
+A message belongs to the time at which it was *due*. Its latency counts from then, too, not from
+when the generator actually sent it.
 """
 
 from __future__ import annotations
@@ -20,90 +20,122 @@ from pagesight._load.histogram import Histogram
 from pagesight._load.mix import Item
 
 MOST_NAMES = 64
-"""Stages, errors and bundles that are told apart; a server could make up any number."""
+"""Most distinct stages, errors and bundles: an untrusted server could invent any number."""
 BUCKETS = 120
+"""Most buckets of a timeline: a point for every few pixels of the plot."""
+_MESSAGE_CHARS = 300
+"""Longest example of an error's message."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Reply:
-    """What came back for one message."""
+    """The reply to one message: an answer or an error."""
 
     at_s: float
-    """When, by the event loop's clock."""
+    """Time of arrival, by the event loop's clock."""
     code: str = ""
-    """Name of the gRPC status code; empty for an answer."""
+    """Name of the gRPC status code of an error; empty for an answer."""
     message: str = ""
+    """Message of an error."""
     stages_ms: Mapping[str, float] = field(default_factory=dict)
+    """Milliseconds that the server took for each stage, and in `total`."""
     server: str = ""
-    """Bundles and revision that answered."""
+    """Bundles and gallery revision that gave the answer."""
 
 
 @dataclass(slots=True)
 class Slice:
-    """Some of the messages: those of one PATH, or of one priority."""
+    """Counts over the messages of one PATH argument, or of one priority."""
 
     ok: int = 0
+    """Number of answers."""
     failed: int = 0
+    """Number of errors."""
     latency: Histogram = field(default_factory=Histogram)
+    """Latency of answers from their due times."""
 
 
 @dataclass(slots=True)
 class Moment:
-    """A piece of the timeline."""
+    """Counts over one bucket of the timeline."""
 
     due: int = 0
+    """Messages due in this bucket."""
     unsent: int = 0
+    """Messages due in this bucket that were not sent."""
     ok: int = 0
-    """Answers that came in this time."""
+    """Answers that arrived in this bucket."""
     failed: int = 0
+    """Errors that arrived in this bucket."""
     in_flight: int = 0
-    """Most that were."""
+    """Largest number of messages in flight."""
     latency: Histogram = field(default_factory=lambda: Histogram(2))
-    """Of what was due in this time."""
+    """Latency of the answers to messages due in this bucket; two digits suffice for a plot."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Tally:
-    """Counts and histograms; times are seconds from the start of the run."""
+    """Counts and histograms of a run; times are seconds from its start."""
 
     warmup_s: float
+    """Length of the warm-up, whose messages are not counted."""
     bucket_s: float = 1.0
+    """Length of a bucket of the timeline."""
     due: int = 0
-    """Sends intended in the measured time."""
+    """Messages due in the measured time: `sent` + `unsent`."""
     sent: int = 0
+    """Messages due in the measured time that were sent."""
     unsent: int = 0
-    """Due while as many were in flight as may be."""
+    """Messages not sent because the limit of messages in flight was reached when they were due."""
     warmup_sent: int = 0
+    """Messages sent in the warm-up."""
     ok: int = 0
+    """Answers to messages due in the measured time."""
     ok_in_window: int = 0
+    """Answers that arrived in the measured time."""
     bytes_sent: int = 0
+    """Encoded bytes of the measured messages' pictures."""
     last_due_s: float = 0.0
+    """Latest due time."""
     last_answer_s: float = 0.0
+    """Latest arrival of a reply."""
     window_s: float | None = None
-    """Length of the measured time; None as long as it goes on."""
+    """Length of the measured time; None until it ends."""
     cpu_share: list[float] = field(default_factory=list)
     """CPU seconds a second of each generating process."""
     errors: Counter[str] = field(default_factory=Counter)
+    """Number of errors, by status code."""
     examples: dict[str, str] = field(default_factory=dict)
-    """One message for each error."""
+    """An example of a message, by status code."""
     bytes_are: Counter[str] = field(default_factory=Counter)
+    """Number of messages, by the values of `mix.Bytes`."""
     servers: Counter[str] = field(default_factory=Counter)
+    """Number of answers, by bundles and revision."""
     latency: Histogram = field(default_factory=Histogram)
-    """Of answers, from when they were due."""
+    """Latency of answers from their due times."""
     service: Histogram = field(default_factory=Histogram)
-    """Of answers, from when they were sent."""
+    """Latency of answers from their send times."""
     late: Histogram = field(default_factory=Histogram)
-    """How long after it was due a message was sent."""
+    """Delay of sending after the due time."""
     loop_lag: Histogram = field(default_factory=Histogram)
-    """How long the generator's event loop kept a timer waiting."""
+    """Lag of the generator's event loop: delay of its timers."""
     outside: Histogram = field(default_factory=Histogram)
-    """Latency less the server's own total."""
+    """Latency minus the total time that the server reports."""
     stages: dict[str, Histogram] = field(default_factory=dict)
+    """Times that the server reports, by stage."""
     slices: dict[str, Slice] = field(default_factory=dict)
+    """Counts by PATH and by priority, where there are several."""
     timeline: dict[int, Moment] = field(default_factory=dict)
+    """Counts over time, by number of the bucket."""
 
     def on_due(self, due_s: float, *, in_flight: int, sent: bool) -> None:
-        """Counts a message whose time has come, sent or not."""
+        """Counts a message at its due time.
+
+        Args:
+            due_s: The due time.
+            in_flight: Messages in flight, this one included when it is sent.
+            sent: Whether it is sent.
+        """
         moment = self._moment(due_s)
         moment.due += 1
         moment.in_flight = max(moment.in_flight, in_flight)
@@ -119,7 +151,15 @@ class Tally:
     def on_reply(
         self, item: Item, slices: tuple[str, ...], *, due_s: float, sent_s: float, reply: Reply
     ) -> None:
-        """Counts an answer or an error; all times, the reply's too, from the start of the run."""
+        """Counts a reply.
+
+        Args:
+            item: The message.
+            slices: Names of the slices that it belongs to.
+            due_s: When it was due.
+            sent_s: When it was sent.
+            reply: Its reply, `at_s` counting from the start of the run, too.
+        """
         took_s = reply.at_s - due_s
         measured = due_s >= self.warmup_s
         then = self._moment(reply.at_s)
@@ -145,7 +185,7 @@ class Tally:
         if reply.code:
             self.errors[reply.code] += 1
             if len(self.examples) < MOST_NAMES:
-                self.examples.setdefault(reply.code, reply.message[:300])
+                self.examples.setdefault(reply.code, reply.message[:_MESSAGE_CHARS])
             return
         self.ok += 1
         self.latency.record_s(took_s)
@@ -153,11 +193,11 @@ class Tally:
         if reply.server in self.servers or len(self.servers) < MOST_NAMES:
             self.servers[reply.server] += 1
         for stage, ms in reply.stages_ms.items():
-            known = self.stages.get(stage)
-            if known is None and len(self.stages) < MOST_NAMES:
-                known = self.stages[stage] = Histogram()
-            if known is not None:
-                known.record_s(ms / 1000)
+            histogram = self.stages.get(stage)
+            if histogram is None and len(self.stages) < MOST_NAMES:
+                histogram = self.stages[stage] = Histogram()
+            if histogram is not None:
+                histogram.record_s(ms / 1000)
         if "total" in reply.stages_ms:
             self.outside.record_s(took_s - reply.stages_ms["total"] / 1000)
 
@@ -167,12 +207,12 @@ class Tally:
             self.window_s = max(0.0, at_s - self.warmup_s)
 
     def _moment(self, at_s: float) -> Moment:
-        # What comes long after the end, or a clock that jumps, makes no endless timeline.
+        # Replies long after the end, or a clock that jumps, must not make the timeline endless.
         number = max(0, min(int(at_s // self.bucket_s), 2 * BUCKETS))
         return self.timeline.setdefault(number, Moment())
 
     def add(self, other: Tally) -> None:
-        """Adds what another process counted at the same time."""
+        """Adds the tally of another process of the same run."""
         for name in ("due", "sent", "unsent", "warmup_sent", "ok", "ok_in_window", "bytes_sent"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.last_due_s = max(self.last_due_s, other.last_due_s)
@@ -199,7 +239,11 @@ class Tally:
 
 
 def bucket_s(length_s: float) -> float:
-    """Length of the timeline's pieces for a run of so many seconds: a round number."""
+    """Returns a round length of the timeline's buckets, in seconds.
+
+    Args:
+        length_s: Length of the run.
+    """
     for size in (1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0):
         if length_s / size <= BUCKETS:
             return size
@@ -214,7 +258,7 @@ _PLAIN = (
 
 
 def to_plain(tally: Tally) -> dict[str, Any]:
-    """Returns what `from_plain` reads; it goes through JSON unharmed."""
+    """Returns a tally as a JSON object, which `from_plain` reads."""
     return {
         **{name: getattr(tally, name) for name in _PLAIN},
         **{name: dict(getattr(tally, name)) for name in ("errors", "bytes_are", "servers")},
@@ -232,7 +276,7 @@ def to_plain(tally: Tally) -> dict[str, Any]:
 
 
 def from_plain(plain: Mapping[str, Any]) -> Tally:
-    """Reads a tally that another process counted."""
+    """Builds a tally from its JSON object."""
     read = Histogram.decoded
     fields: dict[str, Any] = {name: plain[name] for name in _PLAIN}
     fields |= {name: Counter(plain[name]) for name in ("errors", "bytes_are", "servers")}

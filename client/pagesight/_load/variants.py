@@ -1,11 +1,11 @@
-"""The same picture in other bytes: a server remembers what it saw by its bytes.
+"""The same picture in distinct bytes, since a server's cache is keyed by the hash of the bytes.
 
     JPEG   a COM segment after the APPn segments        ISO/IEC 10918-1, B.2.4.5
     PNG    a tEXt chunk after IHDR                      https://www.w3.org/TR/png-3/
     WebP   a chunk of our own at the end, after         RFC 9649, 2.7
            making a simple file an extended one
 
-Every decoder leaves these out, so the pixels are equal. Nothing is decoded here.
+Decoders ignore these, so the pixels are equal. Nothing is decoded here.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ import zlib
 from dataclasses import dataclass
 
 STAMP_LENGTH = 32
-"""Visible ASCII characters, so that every format takes them."""
+"""Length of a stamp, in characters of printable ASCII, which every format allows."""
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ALPHA = 0x10
-"""Flag of VP8X."""
+"""The alpha flag of a VP8X chunk."""
 
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """A picture that can be had in any number of different bytes."""
+    """A picture file, split where a stamp is inserted."""
 
     _head: bytes
     _kind: bytes
@@ -32,7 +32,7 @@ class Variants:
 
     @classmethod
     def of(cls, data: bytes) -> Variants | None:
-        """Finds where a stamp goes; None of what is no whole JPEG, PNG or WebP file."""
+        """Finds the place of the stamp; None for anything but a whole JPEG, PNG or WebP file."""
         try:
             if data[:2] == b"\xff\xd8":
                 at = _after_app_segments(data)
@@ -47,23 +47,23 @@ class Variants:
         return None
 
     def stamped(self, stamp: bytes) -> bytes:
-        """Returns the file with a stamp of `STAMP_LENGTH` bytes in it."""
+        """Returns the file with a stamp of `STAMP_LENGTH` bytes inserted."""
         if len(stamp) != STAMP_LENGTH:
             raise ValueError(f"a stamp has {STAMP_LENGTH} bytes, got {len(stamp)}")
         match self._kind:
             case b"JPEG":
-                added = b"\xff\xfe" + struct.pack(">H", len(stamp) + 2) + stamp
+                segment = b"\xff\xfe" + struct.pack(">H", len(stamp) + 2) + stamp
             case b"PNG":
                 body = b"tEXt" + b"Comment\0" + stamp
-                added = struct.pack(">I", len(body) - 4) + body
-                added += struct.pack(">I", zlib.crc32(body))
+                segment = struct.pack(">I", len(body) - 4) + body
+                segment += struct.pack(">I", zlib.crc32(body))
             case _:
-                added = b"load" + struct.pack("<I", len(stamp)) + stamp
-        return b"".join((self._head, added, self._tail))
+                segment = b"load" + struct.pack("<I", len(stamp)) + stamp
+        return b"".join((self._head, segment, self._tail))
 
 
 def _after_app_segments(data: bytes) -> int:
-    # JFIF and EXIF want to be first; a comment comes after them.
+    """Returns the offset after the APPn segments: JFIF and EXIF must be first in the file."""
     at = 2
     while data[at] == 0xFF and 0xE0 <= data[at + 1] <= 0xEF:
         at += 2 + struct.unpack(">H", data[at + 2 : at + 4])[0]
@@ -73,7 +73,7 @@ def _after_app_segments(data: bytes) -> int:
 
 
 def _extended(data: bytes) -> bytes:
-    """An extended WebP file up to its end, its size counting the stamp that will follow."""
+    """Returns an extended WebP file without its end, the size including the stamp to come."""
     end = 8 + struct.unpack("<I", data[4:8])[0]
     if end > len(data):
         raise IndexError
@@ -93,5 +93,6 @@ def _extended(data: bytes) -> bytes:
 
 
 def _vp8x(flags: int, width: int, height: int) -> bytes:
+    """Returns a VP8X chunk, which makes a simple WebP file an extended one."""
     body = struct.pack("<I", flags) + struct.pack("<I", width - 1)[:3]
     return b"VP8X" + struct.pack("<I", 10) + body + struct.pack("<I", height - 1)[:3]

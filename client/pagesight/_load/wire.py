@@ -1,12 +1,12 @@
-"""How messages reach the server: the SDK's channel, requests and errors, without its comfort.
+"""Transport of messages: the SDK's channels, requests and errors, without its conveniences.
 
-    send(item) ──> Lane with the fewest in flight ──> reply, with the time it came
+    send(item) ──> Lane with the fewest in flight ──> reply, with its time of arrival
                     ├── UnaryLane    a call for each
                     └── StreamLane   outbox ─> one ClassifyStream call ─> futures by request_id
 
-The stubs are used directly: the SDK repeats what failed, opens broken streams anew and reads
-replies into values, where a load test must see each failure once and cost as little as it can.
-A stream that breaks fails all that it owes, and the next message opens another.
+The stubs are used directly: the SDK retries, reopens broken streams and converts replies, while a
+load test must see each failure once and cost as little as possible. A stream that breaks fails all
+messages that wait for replies, and the next message opens another one.
 """
 
 from __future__ import annotations
@@ -36,60 +36,62 @@ if TYPE_CHECKING:
     from pagesight.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
 
 Send: TypeAlias = Callable[[Item], Awaitable[Reply]]
+"""Sends a message and returns its reply."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Where the server is and who asks; kept out of plans, which are written down."""
+    """The server's address and the credentials; kept out of plans, which are stored in reports."""
 
     address: str
     token: str | None = field(default=None, repr=False)
+    """Bearer token; None: none is sent."""
     tls_ca: str | None = None
-    """File of the trusted authorities; empty: the public ones; None: no TLS."""
+    """File of the trusted certificate authorities; empty: the public ones; None: no TLS."""
 
     def endpoint(self, timeout_s: float) -> Endpoint:
-        """Returns how connections are made.
+        """Returns the endpoint that connections are made to.
 
         Raises:
             OSError: The file of authorities cannot be read.
             ValueError: Token or address cannot be used.
         """
         tls = None if self.tls_ca is None else TlsConfig(ca=self.tls_ca or None)
-        # Connections to the same address share one in gRPC unless told otherwise.
+        # By default, gRPC channels to the same address share one connection.
         own = [("grpc.use_local_subchannel_pool", 1)]
         return Endpoint(
             address=self.address, timeout_s=timeout_s, token=self.token, tls=tls, options=own
         )
 
 
-class Questions:
-    """Builds messages; all but picture and id are prepared once."""
+class Queries:
+    """Builds the queries of messages, one for each priority and deadline, for reuse."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._ready: dict[tuple[str, int], classifier.Query] = {}
+        self._built: dict[tuple[str, int], classifier.Query] = {}
 
-    def about(self, item: Item) -> classifier.Query:
-        """Returns what is asked about a picture, all but the picture."""
+    def of(self, item: Item) -> classifier.Query:
+        """Returns the query of a message, without its picture."""
         key = (item.priority, item.deadline_ms)
-        if key not in self._ready:
+        if key not in self._built:
             options = ClassifyOptions(
                 gallery=self._plan.gallery,
                 ocr=self._plan.ocr,
                 priority=cast("Priority", item.priority),
                 deadline_ms=item.deadline_ms or None,
             )
-            self._ready[key] = _requests.query(options)
-        return self._ready[key]
+            self._built[key] = _requests.query(options)
+        return self._built[key]
 
 
 class Lane(ABC):
-    """One connection, and how messages go over it."""
+    """A connection over which messages are sent."""
 
-    def __init__(self, endpoint: Endpoint, questions: Questions, name: str) -> None:
+    def __init__(self, endpoint: Endpoint, queries: Queries, name: str) -> None:
         self.in_flight = 0
         self._endpoint = endpoint
-        self._questions = questions
+        self._queries = queries
         self._name = name
         self._number = 0
         self._channel = endpoint.connect_async()
@@ -97,7 +99,7 @@ class Lane(ABC):
         self._stub = cast("ClassifierServiceAsyncStub", stub)
 
     async def send(self, item: Item) -> Reply:
-        """Sends a message and waits for its reply; never raises but when it is cancelled."""
+        """Sends a message and waits for its reply; errors are replies, only cancellation raises."""
         self._number += 1
         timeout_s = self._endpoint.answer_timeout_s(item.deadline_ms)
         self.in_flight += 1
@@ -115,10 +117,10 @@ class Lane(ABC):
 
 
 class UnaryLane(Lane):
-    """A call of its own for each message."""
+    """A connection that makes a Classify call for each message."""
 
     async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply:
-        request = _requests.classify(self._questions.about(item), item.image)
+        request = _requests.classify(self._queries.of(item), item.image)
         request.request_id = request_id
         endpoint, loop = self._endpoint, asyncio.get_running_loop()
         try:
@@ -131,18 +133,18 @@ class UnaryLane(Lane):
 
 
 class StreamLane(Lane):
-    """One stream at a time, opened with the first message and again after it broke."""
+    """A connection with one stream, opened by the first message and again after it breaks."""
 
     _stream: _Stream | None = None
 
     async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply:
-        request = _requests.classify_stream(self._questions.about(item), request_id, item.image)
+        request = _requests.classify_stream(self._queries.of(item), request_id, item.image)
         if self._stream is None or self._stream.is_over:
             self._stream = _Stream(self._stub, self._endpoint)
         return await self._stream.ask(request, timeout_s)
 
     async def close(self) -> None:
-        """Gives the stream up and closes the connection."""
+        """Cancels the stream and closes the connection."""
         if self._stream is not None:
             await self._stream.close()
         await super().close()
@@ -169,11 +171,11 @@ class _Stream:
         self._waiting[request.request_id] = reply
         self._outbox.append(request)
         self._more.set()
-        late = loop.call_later(timeout_s, self._give_up, request.request_id, timeout_s)
+        timeout = loop.call_later(timeout_s, self._give_up, request.request_id, timeout_s)
         try:
             return await reply
         finally:
-            late.cancel()
+            timeout.cancel()
             self._waiting.pop(request.request_id, None)
 
     def _give_up(self, request_id: str, timeout_s: float) -> None:
@@ -191,11 +193,11 @@ class _Stream:
             while self._outbox:
                 request = self._outbox.popleft()
                 if request.request_id not in self._waiting:
-                    continue  # given up before it left
+                    continue  # timed out before it was sent
                 try:
                     await self._call.write(request)
                 except (grpc.RpcError, asyncio.InvalidStateError):
-                    return  # The call is over; `_read` learns why.
+                    return  # the call is over; `_read` gets the error
             self._more.clear()
             await self._more.wait()
 
@@ -237,20 +239,20 @@ def _failed(error: PagesightError, at_s: float) -> Reply:
 
 
 class Lanes:
-    """All connections of one generating process."""
+    """All connections of one process."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes
 
     @classmethod
     def open(cls, plan: Plan, endpoint: Endpoint, *, name: str, count: int) -> Lanes:
-        """Prepares so many connections; each connects with its first message."""
-        questions = Questions(plan)
+        """Prepares `count` connections; each connects with its first message."""
+        queries = Queries(plan)
         kind = StreamLane if plan.calls == "stream" else UnaryLane
-        return cls([kind(endpoint, questions, f"{name}-{n}") for n in range(count)])
+        return cls([kind(endpoint, queries, f"{name}-{n}") for n in range(count)])
 
     async def send(self, item: Item) -> Reply:
-        """Sends over the connection that has the least to do."""
+        """Sends over the connection with the fewest messages in flight."""
         return await min(self._lanes, key=lambda lane: lane.in_flight).send(item)
 
     async def close(self) -> None:
@@ -259,14 +261,18 @@ class Lanes:
 
 
 REFUSED_S = 1.5
-"""How long a server that refuses may still come up: gRPC tries again after a second."""
+"""How long a server that refuses connections may take to start: gRPC retries after a second."""
 
 
 async def reach(endpoint: Endpoint, timeout_s: float = 10.0) -> None:
-    """Returns when the server can be connected to.
+    """Waits until the server accepts a connection.
+
+    Args:
+        endpoint: The server.
+        timeout_s: Longest wait.
 
     Raises:
-        UnavailableError: It refuses, or kept silent for so long.
+        UnavailableError: It refuses connections, or did not respond in time.
     """
     async with endpoint.connect_async() as channel:
         state = channel.get_state(try_to_connect=True)

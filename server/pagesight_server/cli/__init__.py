@@ -1,9 +1,10 @@
-"""What `pagesight-server` does on a command line, by what changes together.
+"""The commands of `pagesight-server`.
 
-serve.py        serve, doctor: what runs, and what would
-index.py        index: a folder of pictures into a gallery
-evaluate.py     evaluate: labelled screenshots against a gallery
-calibrate.py    calibrate: where `other` begins
-gallery.py      gallery ...: what an operator does with a store
-options.py      what they share: options, settings, progress and where they print
+serve.py        serve: the server; doctor: a check of everything that it needs
+doctor.py       the checks behind `doctor`
+index.py        index: enrols a folder of pictures
+evaluate.py     evaluate: measures answers on labelled screenshots
+calibrate.py    calibrate: places the threshold below which the answer is `other`
+gallery.py      gallery ...: maintenance of a store
+options.py      shared options, settings, progress bar and consoles
 """

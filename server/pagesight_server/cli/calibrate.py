@@ -1,4 +1,4 @@
-"""`calibrate`: where `other` begins, by the gallery's own pictures or by labelled traffic."""
+"""`calibrate`: places the threshold, by leave-one-out on the gallery or on labelled traffic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from pagesight_server import evaluation, wiring
-from pagesight_server.cli.evaluate import FeaturesOption, remembering
+from pagesight_server.cli.evaluate import FeaturesOption, cached_pipeline
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -41,10 +41,15 @@ def calibrate(
     bundles: BundlesOption = None,
     validation: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Labelled traffic: <label>/* and other*/*."),
+        typer.Option(
+            metavar="DIR", help="Calibrate on labelled traffic: a folder of <label>/* and other*/*."
+        ),
     ] = None,
     forget_validation: Annotated[
-        bool, typer.Option("--forget-validation", help="Go back to the gallery's own threshold.")
+        bool,
+        typer.Option(
+            "--forget-validation", help="Drop that calibration, and use the gallery's own again."
+        ),
     ] = False,
     features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
@@ -52,69 +57,82 @@ def calibrate(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show where `other` begins, calibrating the present revision if that is missing.
+    """Show the threshold below which the answer is `other`; calibrate if necessary.
 
-    With --validation the threshold is placed by labelled screenshots of real
-    traffic instead of the gallery's own: at most epsilon of known pages are
-    rejected where traffic stays like that. It is kept with the revision, and
-    `serve` and `evaluate` use it, also after the gallery changes, with a warning.
+    By default the calibration set is the gallery itself, by leave-one-out. With
+    --validation it is labelled screenshots of real traffic: at most epsilon of
+    known pages are then rejected, as long as traffic stays like that. The
+    calibration is stored with the revision. `serve` and `evaluate` use it, and go
+    on using it after the gallery has changed, with a warning.
 
     Example: pagesight-server calibrate --store gallery.db --validation traffic/
     """
     if validation and forget_validation:
-        raise SetupError("--validation and --forget-validation exclude each other")
+        raise SetupError("--validation and --forget-validation cannot be used together")
     settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
     recognition = settings.recognition
-    found = None
+    validated = None
     with wiring.opened(settings.store, must_exist=True) as opened:
         snapshot = opened.snapshot(gallery)
         key = validated_calibration_key(snapshot, recognition.method, recognition.epsilon)
         if forget_validation:
             opened.drop_calibrations(gallery, key)
-        known = load_knowledge(opened, gallery, recognition.method, recognition.epsilon)
+        knowledge = load_knowledge(opened, gallery, recognition.method, recognition.epsilon)
+        revision = knowledge.snapshot.revision
         if validation is not None:
-            found = asyncio.run(_validate(settings, known, validation, features, quiet=as_json))
-            placed = found.calibration
-            opened.put_calibration(gallery, known.snapshot.revision, key, placed.to_json())
-            known = replace(known, calibration=placed)
-    calibration = known.calibration
+            validated = asyncio.run(
+                _validate(settings, knowledge, validation, features, quiet=as_json)
+            )
+            knowledge = replace(knowledge, calibration=validated.calibration)
+            opened.put_calibration(gallery, revision, key, knowledge.calibration.to_json())
+    calibration = knowledge.calibration
     if as_json:
-        body = {"revision": known.snapshot.revision, "calibration_revision": calibration.revision}
-        told = {k: v for k, v in asdict(calibration).items() if k != "revision"}
-        figures = asdict(found) if found else {}
-        figures.pop("calibration", None)
-        typer.echo(json.dumps(body | told | ({"validation": figures} if found else {})))
+        body: dict[str, object] = {
+            "revision": revision,
+            "calibration_revision": calibration.revision,
+        }
+        body |= {k: v for k, v in asdict(calibration).items() if k != "revision"}
+        if validated is not None:
+            figures = asdict(validated)
+            del figures["calibration"]
+            body["validation"] = figures
+        typer.echo(json.dumps(body))
         return
-    pictures = "pictures left out in turn"
+    calibration_set = "gallery pictures, each left out in turn"
     if calibration.source == "validation":
-        pictures = "screenshots of labelled traffic"
+        calibration_set = "screenshots of labelled traffic"
     out.print(
-        f"gallery {escape(gallery)}, revision {known.snapshot.revision}: a page is known from "
-        f"{calibration.threshold_with_text:.4f} on, without text from "
-        f"{calibration.threshold_without_text:.4f}; from {calibration.pictures} {pictures}, "
-        f"at most {calibration.epsilon:.0%} rejected"
+        f"gallery {escape(gallery)}, revision {revision}: threshold "
+        f"{calibration.threshold_with_text:.4f}, without text "
+        f"{calibration.threshold_without_text:.4f}; calibrated on {calibration.pictures} "
+        f"{calibration_set}, to reject at most {calibration.epsilon:.0%} of known pages"
         + ("" if calibration.guaranteed else " (an estimate: too few pictures of each page)")
     )
-    if found is not None:
-        share = "none to measure" if found.rejected is None else f"{found.rejected:.1%} rejected"
+    if validated is not None:
+        rejected = "none"
+        if validated.rejected is not None:
+            rejected = f"{validated.unknown}, {validated.rejected:.1%} of them rejected"
         out.print(
-            f"unknown pages: {found.unknown}, {share}; unreadable {found.unreadable}, in the "
-            f"gallery itself {found.enrolled}: both left out"
+            f"unknown pages: {rejected}; skipped: {validated.unreadable} unreadable, "
+            f"{validated.enrolled} that the gallery contains"
         )
-    if warning := outdated_calibration_warning(known):
+    if warning := outdated_calibration_warning(knowledge):
         err.print(f"[yellow]warning:[/] {escape(warning)}")
 
 
 async def _validate(
-    config: Config, known: Knowledge, folder: Path, features: Path | None, *, quiet: bool
+    config: Config, knowledge: Knowledge, folder: Path, features: Path | None, *, quiet: bool
 ) -> evaluation.Validation:
     async with wiring.models(config) as models:
-        models.check(known.snapshot)
-        with progress("calibrating") as bar, remembering(models, known, features) as eyes:
+        models.check(knowledge.snapshot)
+        with (
+            progress("calibrating") as bar,
+            cached_pipeline(models, knowledge, features) as pipeline,
+        ):
             task = bar.add_task("", visible=not quiet)
             return await evaluation.validate(
-                eyes,
-                known,
+                pipeline,
+                knowledge,
                 folder,
                 epsilon=config.recognition.epsilon,
                 concurrency=models.readers,

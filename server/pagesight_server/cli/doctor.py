@@ -1,9 +1,9 @@
-"""What would run with these settings, and what keeps it from running.
+"""Checks of everything that `serve` needs, with the settings that it would run with.
 
     device, bundles ──> memory ──> galleries ──> security, limits, telemetry
-          └── a problem is noted, and the rest is looked at all the same
+          └── a failed check is reported, and the others are still made
 
-Nothing is changed: no store is made, no calibration kept, no port opened.
+Nothing is changed: no store is created, no calibration stored, no port opened.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.workflows.knowledge import load_calibration
 
-REMEMBERED_BYTES = 20_000
-"""Of one remembered screenshot: its embedding and its text."""
+CACHE_ENTRY_BYTES = 20_000
+"""Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What was found."""
+    """The results of all checks."""
 
     facts: dict[str, object] = field(default_factory=dict)
+    """What would run, by name, in the order of the checks."""
     problems: list[str] = field(default_factory=list)
-    """Each keeps the server from starting or a gallery from answering."""
+    """Failed checks: each keeps the server from starting or a gallery from answering."""
 
     @contextmanager
-    def noting(self) -> Iterator[None]:
-        """Notes what its block raises, and goes on."""
+    def check(self) -> Iterator[None]:
+        """Records an expected error of its block as a problem, instead of raising it."""
         try:
             yield
         except PagesightError as error:
@@ -47,37 +48,41 @@ class Findings:
 
 
 async def examine(config: Config, env: Mapping[str, str]) -> Findings:
-    """Looks at everything that `serve` needs.
+    """Checks everything that `serve` needs.
 
     Args:
-        config: As `serve` would read it.
-        env: The environment, for exporters.
+        config: The settings, as `serve` would read them.
+        env: The environment variables, which choose the exporters.
     """
-    found = Findings()
-    found.facts.update(
+    findings = Findings()
+    findings.facts.update(
         {
             "device": config.compute.device,
             "providers": list(providers()),
             "cores": cores(),
         }
     )
-    running = await _models(config, found)
-    found.facts["memory"] = _memory(config)
-    _galleries(config, running, found)
-    with found.noting():
-        found.facts["security"] = _security(config)
-    found.facts["limits"] = _limits(config)
-    with found.noting():
-        found.facts["telemetry"] = _telemetry(config, env)
-    return found
+    running = await _models(config, findings)
+    findings.facts["memory"] = _memory(config)
+    _galleries(config, running, findings)
+    with findings.check():
+        findings.facts["security"] = _security(config)
+    findings.facts["limits"] = _limits(config)
+    with findings.check():
+        findings.facts["telemetry"] = _telemetry(config, env)
+    return findings
 
 
-async def _models(config: Config, found: Findings) -> Bundles | None:
-    """Starts the models as `serve` would, which verifies hashes and golden pairs."""
-    running: list[Bundles] = []
-    with found.noting():
+async def _models(config: Config, findings: Findings) -> Bundles | None:
+    """Starts the models as `serve` would, which verifies hashes and golden pairs.
+
+    Returns:
+        The bundles; None when they cannot be used.
+    """
+    bundles: Bundles | None = None
+    with findings.check():
         async with wiring.models(config) as models:
-            found.facts.update(
+            findings.facts.update(
                 {
                     "encoder": models.bundles.encoder,
                     "ocr": models.bundles.ocr,
@@ -85,29 +90,30 @@ async def _models(config: Config, found: Findings) -> Bundles | None:
                     "readers": models.readers,
                 }
             )
-            running.append(models.bundles)
-    return running[0] if running else None
+            bundles = models.bundles
+    return bundles
 
 
 def _memory(config: Config) -> dict[str, object]:
-    """The most that each part may take, in MB, beside the models themselves."""
+    """Upper limits of memory use in MB, beside the models, and the memory of the machine."""
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
-    plan: dict[str, object] = {
+    limits: dict[str, object] = {
+        # RGB has three bytes a pixel.
         "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
-        "remembered_mb": server.remember * REMEMBERED_BYTES // MEGABYTE,
+        "remembered_mb": server.remember * CACHE_ENTRY_BYTES // MEGABYTE,
         "process_now_mb": _resident_mb(),
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
     }
     if config.compute.device == "cuda":
-        plan["gpu_per_session_mb"] = config.compute.gpu_memory_mb
-    return plan
+        limits["gpu_per_session_mb"] = config.compute.gpu_memory_mb
+    return limits
 
 
 def _resident_mb() -> int:
-    """Resident memory, the models having just been loaded; 0 where the system does not tell."""
+    """Resident memory of this process, in MB; 0 where the system does not report it."""
     try:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[1])
     except OSError:
@@ -115,16 +121,18 @@ def _resident_mb() -> int:
     return pages * os.sysconf("SC_PAGE_SIZE") // MEGABYTE
 
 
-def _galleries(config: Config, running: Bundles | None, found: Findings) -> None:
+def _galleries(config: Config, running: Bundles | None, findings: Findings) -> None:
     if not config.store.is_file():
-        found.facts["store"] = f"{config.store} does not exist yet: `serve` and `index` make it"
+        findings.facts["store"] = (
+            f"{config.store} does not exist yet: `serve` or `index` creates it"
+        )
         return
-    found.facts["store"] = str(config.store)
-    with found.noting(), wiring.opened(config.store) as store:
+    findings.facts["store"] = str(config.store)
+    with findings.check(), wiring.opened(config.store) as store:
         for name in store.revisions():
-            with found.noting():
+            with findings.check():
                 snapshot = store.snapshot(name)
-                found.facts[f"gallery {name}"] = _gallery(config, store, snapshot)
+                findings.facts[f"gallery {name}"] = _gallery(config, store, snapshot)
                 if running is not None:
                     check_bundles(name, snapshot.bundles, running)
 
@@ -136,9 +144,9 @@ def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
         f"{len(snapshot.pictures)} pictures, "
         + (
-            f"calibrated: a page is known from {calibration.threshold_with_text:.4f} on"
+            f"calibrated: threshold {calibration.threshold_with_text:.4f}"
             if calibration
-            else "not calibrated yet: `serve` does it at its start"
+            else "not calibrated yet: `serve` does it when it starts"
         )
     )
 
@@ -159,10 +167,10 @@ def _limits(config: Config) -> dict[str, object]:
 
 
 def _security(config: Config) -> dict[str, object]:
-    """Who may call; reads certificates and tokens as `serve` would."""
+    """The access control in effect; reads certificates and tokens as `serve` would."""
     host, settings = config.server.host, config.security
     edge = auth.edge(host, settings)
-    said: dict[str, object] = {
+    security: dict[str, object] = {
         "address": f"{host}:{config.server.port}",
         "tls": edge.credentials is not None,
         "client_certificates": settings.client_ca is not None,
@@ -170,21 +178,22 @@ def _security(config: Config) -> dict[str, object]:
         "caller_limits": bool(settings.calls_per_second or settings.bytes_per_second),
     }
     if warning := auth.open_to_all(host, settings):
-        said["warning"] = warning
-    return said
+        security["warning"] = warning
+    return security
 
 
 def _telemetry(config: Config, env: Mapping[str, str]) -> dict[str, object]:
+    """The exporters in effect, and where they export to."""
     traces, metrics = exporters_of(env)
-    said: dict[str, object] = {
+    exporting: dict[str, object] = {
         "traces": list(traces),
         "metrics": list(metrics),
         "logs": config.telemetry.logs,
         "record_text": config.telemetry.record_text,
     }
     if "otlp" in (*traces, *metrics):
-        said["otlp"] = env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
+        exporting["otlp"] = env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
     if "prometheus" in metrics:
         host = env.get("OTEL_EXPORTER_PROMETHEUS_HOST", "localhost")
-        said["prometheus"] = f"{host}:{env.get('OTEL_EXPORTER_PROMETHEUS_PORT', '9464')}"
-    return said
+        exporting["prometheus"] = f"{host}:{env.get('OTEL_EXPORTER_PROMETHEUS_PORT', '9464')}"
+    return exporting

@@ -1,4 +1,4 @@
-"""`evaluate`: labelled screenshots against a gallery, through the pipeline that `serve` uses."""
+"""`evaluate`: measures answers on labelled screenshots, with the pipeline that `serve` uses."""
 
 from __future__ import annotations
 
@@ -41,38 +41,42 @@ FeaturesOption = Annotated[
     typer.Option(
         "--features",
         metavar="FILE",
-        help="Keep embedding and text of each image in this file and reuse them.",
+        help="Cache the embedding and text of each image in this file, for the next run.",
     ),
 ]
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Holds <label>/* and other*/*.")],
-    out_folder: Annotated[Path, typer.Option("--out", metavar="R", help="Where the files go.")],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Test set: a folder of <label>/* and other*/*.")
+    ],
+    out_folder: Annotated[
+        Path, typer.Option("--out", metavar="R", help="Folder that the report is written to.")
+    ],
     store: StoreOption = None,
     bundles: BundlesOption = None,
     method: MethodOption = None,
-    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Read no text.")] = False,
+    no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Do not read text.")] = False,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also measure every other way to say `other`.")
+        bool, typer.Option("--compare", help="Also measure ablations, baselines and detectors.")
     ] = False,
     features: FeaturesOption = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the answers on labelled screenshots that the gallery does not hold.
+    """Measure the answers on labelled screenshots that are not in the gallery.
 
     Writes R/metrics.json, R/predictions.jsonl and R/report.html. Folders named
     other or other_... hold unknown pages, each its own kind. With --compare the
-    same images also go through other detectors, through the default less each of
-    its pieces of evidence, and through the published method with other weights:
-    one table, in the terminal, in R/compare.json and in the report.
+    same images are also classified without each piece of evidence (ablations), by
+    the published method with several weights, and by other detectors: one table,
+    in the terminal, in R/compare.json and R/compare.md, and in the report.
 
     Example: pagesight-server evaluate test/ --store gallery.db --out report/
     """
     if compare and no_ocr:
-        raise SetupError("--compare reads text, which some of its rows need: leave out --no-ocr")
+        raise SetupError("--compare needs text for some of its methods: leave out --no-ocr")
     settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
     run, comparison = asyncio.run(
         _evaluate(
@@ -91,7 +95,8 @@ def evaluate(
         return
     out.print(evaluation.summary(run))
     if comparison is not None:
-        # One column for each kind of unknown page: better wrapped by the terminal than cut.
+        # There is a column for each kind of unknown page: the terminal may wrap lines, but
+        # no column is cut off.
         Console(width=max(out.width, 120), highlight=False).print(evaluation.compared(comparison))
     out.print(f"report: {escape(str(out_folder / 'report.html'))}", soft_wrap=True)
 
@@ -118,14 +123,14 @@ async def _evaluate(
 
     with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
         async with wiring.models(config) as models:
-            known = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
-            models.check(known.snapshot)
+            knowledge = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
+            models.check(knowledge.snapshot)
             task = bar.add_task("", visible=not quiet)
 
             def advance(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
 
-            with remembering(models, known, features) as pipeline:
+            with cached_pipeline(models, knowledge, features) as pipeline:
                 run = await evaluation.evaluate(
                     pipeline,
                     folder,
@@ -140,18 +145,18 @@ async def _evaluate(
         comparison = None
         if observations:
             comparison = evaluation.compare(
-                known.snapshot, observations, epsilon=recognition.epsilon, progress=advance
+                knowledge.snapshot, observations, epsilon=recognition.epsilon, progress=advance
             )
         evaluation.write(run, out_folder, store.image_bytes, comparison)
         return run, comparison
 
 
 @contextmanager
-def remembering(
-    models: wiring.Models, known: Knowledge, features: Path | None
+def cached_pipeline(
+    models: wiring.Models, knowledge: Knowledge, features: Path | None
 ) -> Iterator[Pipeline]:
-    """The pipeline over one gallery; with a file, it keeps and reuses features there."""
-    pipeline = models.pipeline(lambda _name: known)
+    """The pipeline over one gallery; with a file, embeddings and texts are cached there."""
+    pipeline = models.pipeline(lambda _name: knowledge)
     if features is None:
         yield pipeline
         return
@@ -163,6 +168,7 @@ def remembering(
 
 
 def _versions() -> dict[str, object]:
+    """The conditions of a run that concern this machine."""
     packages = ("pagesight", "onnxruntime", "faiss-cpu", "rapidocr", "opencv-python-headless")
     return {
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},

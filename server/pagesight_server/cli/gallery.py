@@ -1,8 +1,8 @@
-"""The `pagesight-server gallery` commands: what an operator does with a store, beside serving it.
+"""The `pagesight-server gallery` commands: maintenance of a store.
 
-check    backup    restore    purge    reindex
+    check    backup    restore    purge    reindex
 
-All but `restore` onto a damaged file may run while servers serve the store.
+All but `restore` onto a damaged file may run while servers use the store.
 """
 
 from __future__ import annotations
@@ -36,12 +36,13 @@ from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
 
 app = typer.Typer(
-    help="Check, back up, restore, purge and reindex a store, also while it is served.",
+    help="Check, back up, restore, purge and reindex a store, also while servers use it.",
     no_args_is_help=True,
 )
 
 
-def _tell(as_json: bool, body: dict[str, object], line: str) -> None:
+def _print_result(as_json: bool, body: dict[str, object], line: str) -> None:
+    """Prints the JSON body, or the line for people."""
     if as_json:
         typer.echo(json.dumps(body, ensure_ascii=False))
     else:
@@ -52,9 +53,9 @@ def _tell(as_json: bool, body: dict[str, object], line: str) -> None:
 def check(
     store: StoreOption = None, config: ConfigOption = None, as_json: JsonOption = False
 ) -> None:
-    """Verify pages, references, hashes, embeddings, texts and history. Exit code 1 with findings.
+    """Verify pages, references, hashes, embeddings, texts and history of a store.
 
-    Reads the whole store.
+    Reads the whole store. Exit code 1 when anything is wrong.
 
     Example: pagesight-server gallery check --store gallery.db
     """
@@ -68,27 +69,29 @@ def check(
         for finding in findings:
             err.print(escape(finding), soft_wrap=True)
         if not findings:
-            told = ", ".join(f"{name} at revision {at}" for name, at in revisions.items())
-            out.print(escape(f"{path} is sound: {told or 'no gallery yet'}"), soft_wrap=True)
+            galleries = ", ".join(f"{name} at revision {at}" for name, at in revisions.items())
+            out.print(escape(f"{path} is sound: {galleries or 'no gallery yet'}"), soft_wrap=True)
     if findings:
         raise typer.Exit(1)
 
 
 @app.command()
 def backup(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="With --keep: a folder.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="The copy; with --keep, a folder of copies.")
+    ],
     store: StoreOption = None,
     keep: Annotated[
         int | None,
-        typer.Option(min=1, help="FILE is a folder; keep so many backups in it, managed."),
+        typer.Option(min=1, help="Manage a folder of backups: keep this many, the newest."),
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Copy a store into one file while it is served, and check the copy.
+    """Copy a store into one file while servers use it, and check the copy.
 
-    Managed backups (--keep) are known to the store: the oldest go, and `purge` reaches them.
-    Whoever copies a backup elsewhere must purge there as well.
+    The store keeps track of managed backups (--keep): the oldest are deleted, and `purge`
+    rewrites the others. Copies that you make elsewhere you must purge yourself.
 
     Example: pagesight-server gallery backup backups/ --keep 7 --store gallery.db
     """
@@ -99,79 +102,90 @@ def backup(
         else:
             file = backups.backup_into(opened, file, keep=keep)
     body: dict[str, object] = {"file": str(file), "bytes": file.stat().st_size}
-    _tell(as_json, body, f"backed up {path} to {file}, {file.stat().st_size:,} bytes, checked")
+    _print_result(
+        as_json, body, f"backed up {path} to {file}, {file.stat().st_size:,} bytes, checked"
+    )
 
 
 @app.command()
 def restore(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
     store: StoreOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a store that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing store.")] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Put a backup in the place of a store: checked before, whole or not at all.
+    """Replace a store by a backup, after checking it; atomic.
 
-    Pictures that the store has purged since stay purged. Every gallery gets a revision
-    above all that were seen, so running servers follow.
+    Pictures that were purged after the backup stay purged. Every gallery gets a revision higher
+    than any before, so that running servers load it.
 
     Example: pagesight-server gallery restore backups/monday.db --store gallery.db --force
     """
     path = settings_of(config, store=store, bundles=None).store
-    again = backups.restore(file, path, author=user(), force=force)
+    purged_again = backups.restore(file, path, author=user(), force=force)
     line = f"restored {path} from {file}"
-    if again:
-        line += f"; {len(again)} pictures that were purged since stay purged"
-    _tell(as_json, {"store": str(path), "purged_again": again}, line)
+    if purged_again:
+        line += f"; {len(purged_again)} pictures that were purged after the backup stay purged"
+    _print_result(as_json, {"store": str(path), "purged_again": purged_again}, line)
 
 
 @app.command()
 def purge(
     image_ids: Annotated[
-        list[str] | None, typer.Argument(metavar="IMAGE_ID...", help="As `gallery images` shows.")
+        list[str] | None,
+        typer.Argument(
+            metavar="IMAGE_ID...", help="Ids, as `pagesight gallery images` shows them."
+        ),
     ] = None,
     store: StoreOption = None,
     expired: Annotated[
         bool,
-        typer.Option("--expired", help="Forget what was removed gallery.keep_removed_days ago."),
+        typer.Option(
+            "--expired", help="Delete what was removed more than gallery.keep_removed_days ago."
+        ),
     ] = False,
     forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Managed backups that are gone were deleted.")
+        bool,
+        typer.Option(
+            "--forget-missing", help="Go on without managed backups whose files are missing."
+        ),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Delete pictures for ever, from every gallery, revision and managed backup.
 
-    The history keeps revision, time, who and content hash. The file is rewritten, which
-    takes room for a second copy. A purged picture can never be enrolled in this store again.
+    The history keeps revision, time, author and content hash. The file is rewritten, which needs
+    disk space for a second copy. A purged picture can never be enrolled in this store again.
 
-    With --expired: forget bytes, embedding and text of pictures that were removed long ago, and
-    of those that were never enrolled. Their place in the history stays.
+    With --expired: delete bytes, embedding and text of pictures that were removed from their
+    galleries longer ago than the retention, and of those that were never enrolled. Their entries
+    in the history stay.
 
     Example: pagesight-server gallery purge 5f0c... --store gallery.db
     """
     settings = settings_of(config, store=store, bundles=None)
     if bool(image_ids) == expired:
-        raise SetupError("name the pictures to purge, or say --expired")
+        raise SetupError("give either ids of pictures to purge, or --expired")
     with wiring.opened(settings.store, must_exist=True) as opened:
         if image_ids:
             revisions, files = backups.purge(
                 opened, image_ids, author=user(), forget_missing=forget_missing
             )
             body: dict[str, object] = {"revisions": revisions, "backups": list(map(str, files))}
-            where = ", ".join(f"{name} is at revision {at}" for name, at in revisions.items())
+            galleries = ", ".join(f"{name} is at revision {at}" for name, at in revisions.items())
             line = f"purged {len(set(image_ids))} pictures, also from {len(files)} backups"
-            _tell(as_json, body, f"{line}; {where}" if where else line)
+            _print_result(as_json, body, f"{line}; {galleries}" if galleries else line)
             return
         days = settings.gallery.keep_removed_days
-        done = opened.expire(days)
-    told = f"removed more than {days} days ago" if days else "removed (gallery.keep_removed_days=0)"
-    _tell(
-        as_json,
-        {"removed": done.removed, "unused": done.unused},
-        f"forgot {done.removed} pictures {told} and {done.unused} that were never enrolled",
-    )
+        deleted = opened.expire(days)
+    line = f"deleted {deleted.unused} pictures that were never enrolled"
+    if days:
+        line += f", and {deleted.removed} that were removed more than {days} days ago"
+    else:
+        line += "; all removed pictures are kept (gallery.keep_removed_days = 0)"
+    _print_result(as_json, {"removed": deleted.removed, "unused": deleted.unused}, line)
 
 
 @app.command()
@@ -183,16 +197,18 @@ def reindex(
         bool, typer.Option("--prepare", help="Compute everything, but do not switch yet.")
     ] = False,
     drop_missing: Annotated[
-        bool, typer.Option("--drop-missing", help="Leave pictures without originals behind.")
+        bool,
+        typer.Option("--drop-missing", help="Remove pictures whose originals are not stored."),
     ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Move a gallery to other bundles: see and read every kept original, then switch at once.
+    """Migrate a gallery to other bundles: recompute every embedding and text, then switch.
 
-    Servers go on with the old bundles meanwhile; a run that was stopped goes on where it
-    was. After the switch a server of the old bundles answers FAILED_PRECONDITION until it is
-    started with the new ones: docs/operations.md says how to do that without a gap.
+    It works on the stored originals. Meanwhile servers continue with the old bundles, and an
+    interrupted run resumes where it stopped. After the switch, which is atomic, a server with the
+    old bundles answers FAILED_PRECONDITION until it is restarted with the new ones:
+    docs/operations.md says how to do that without downtime.
 
     Example: pagesight-server gallery reindex --bundles new-bundles --store gallery.db
     """
@@ -206,13 +222,13 @@ def reindex(
         typer.echo(json.dumps(body | {"switched": report.switched, "missing": missing}))
     else:
         for image_id, reason in report.missing:
-            err.print(f"[yellow]cannot move[/] {image_id}: {escape(reason)}", soft_wrap=True)
+            err.print(f"[yellow]cannot migrate[/] {image_id}: {escape(reason)}", soft_wrap=True)
         state = "is ready to switch" if prepare else f"is at revision {report.revision}"
         out.print(f"gallery {escape(gallery)} {state}: {report.computed} pictures computed")
     if report.missing and not prepare and not report.switched:
         raise SetupError(
-            f"gallery {gallery!r} was not switched: {len(report.missing)} pictures cannot move. "
-            "Enrol them again from their files, or leave them behind with --drop-missing"
+            f"gallery {gallery!r} was not switched: {len(report.missing)} pictures cannot be "
+            "migrated. Enrol them again from their files, or remove them with --drop-missing"
         )
 
 
@@ -234,7 +250,7 @@ async def _reindex(
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
             if report.switched:
-                # Leaves the calibration of this revision in the store.
+                # Calibrates this revision, and stores the calibration.
                 load_knowledge(
                     store, gallery, config.recognition.method, config.recognition.epsilon
                 )

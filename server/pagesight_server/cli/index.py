@@ -1,4 +1,4 @@
-"""`index`: a folder of labelled screenshots into a gallery."""
+"""`index`: enrols a folder of labelled screenshots in a gallery."""
 
 from __future__ import annotations
 
@@ -33,52 +33,55 @@ from pagesight_server.workflows.knowledge import load_knowledge
 
 def index(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Holds <label>/*.jpg, .png, .webp.")
+        Path, typer.Argument(metavar="DIR", help="A folder of <label>/*.jpg, .png or .webp.")
     ],
     store: StoreOption = None,
     bundles: BundlesOption = None,
-    labels: Annotated[Path | None, typer.Option(help="labels.toml, if not the one in DIR.")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Settings of labels, instead of DIR/labels.toml.")
+    ] = None,
     gallery: GalleryOption = DEFAULT_GALLERY,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Enrol a folder of labelled screenshots; run it again to go on or to add.
+    """Enrol a folder of labelled screenshots; run it again to resume or to add more.
 
-    The name of a folder is its label. Folders named other or other_... hold
-    examples of unknown pages. Pictures that are enrolled already are skipped, a
-    broken one is reported and skipped.
+    The name of a folder is the label of its pictures. Folders named other or
+    other_... hold examples of unknown pages. Pictures that are already enrolled
+    are skipped; unreadable ones are reported and skipped.
 
     Example: pagesight-server index screenshots/ --store gallery.db
     """
     settings = settings_of(config, store=store, bundles=bundles)
-    report, near = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
+    report, duplicates = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
     if as_json:
         skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
-        body = {"revision": report.revision, "added": report.added, "present": report.present}
-        same = [
-            {"path": report.added_ids[i], "image_id": p.picture.image_id, "label": p.picture.label}
-            for i, found in near.items()
-            for p in found
+        body: dict[str, object] = {
+            "revision": report.revision,
+            "added": report.added,
+            "present": report.present,
+        }
+        body |= {"skipped": skipped, "left_out": report.left_out}
+        body["near_duplicates"] = [
+            {"path": report.added_ids[i], "image_id": d.picture.image_id, "label": d.picture.label}
+            for i, similar in duplicates.items()
+            for d in similar
         ]
-        typer.echo(
-            json.dumps(
-                body | {"skipped": skipped, "left_out": report.left_out, "near_duplicates": same},
-                ensure_ascii=False,
-            )
-        )
+        typer.echo(json.dumps(body, ensure_ascii=False))
         return
-    for image_id, found in near.items():
-        first = found[0].picture
+    for image_id, similar in duplicates.items():
+        nearest = similar[0].picture
         err.print(
-            f"[yellow]almost the same[/] {escape(report.added_ids[image_id])} and "
-            f"{escape(first.source or first.image_id)}, {escape(first.label)}: teaches nothing new"
+            f"[yellow]near duplicate[/] {escape(report.added_ids[image_id])} of "
+            f"{escape(nearest.source or nearest.image_id)}, {escape(nearest.label)}: "
+            "adds nothing new"
         )
     for path, reason in report.skipped:
         err.print(f"[yellow]skipped[/] {escape(path)}: {escape(reason)}")
     out.print(
         f"gallery {escape(gallery)} is at revision {report.revision}: {report.added} added, "
-        f"{report.present} there already, {len(report.skipped)} skipped"
-        + (f"; left out: {escape(report.left_out)}" if report.left_out else "")
+        f"{report.present} already enrolled, {len(report.skipped)} skipped"
+        + (f"; files not considered: {escape(report.left_out)}" if report.left_out else "")
     )
 
 
@@ -105,8 +108,8 @@ async def _index(
             )
             if not report.revision:
                 return report, {}
-            # Leaves the calibration of this revision in the store.
-            known = load_knowledge(
+            # Calibrates this revision, and stores the calibration.
+            knowledge = load_knowledge(
                 store, gallery, config.recognition.method, config.recognition.epsilon
             )
-            return report, near_duplicates(known, report.added_ids)
+            return report, near_duplicates(knowledge, report.added_ids)

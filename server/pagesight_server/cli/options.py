@@ -1,4 +1,4 @@
-"""What every command line of the server shares: options, settings, progress and where it prints."""
+"""Options, settings, progress bar and consoles that the commands of the server share."""
 
 from __future__ import annotations
 
@@ -18,26 +18,42 @@ err = Console(stderr=True, highlight=False)
 
 StoreOption = Annotated[
     Path | None,
-    typer.Option("--store", help="The gallery's SQLite file.", show_default="gallery.db"),
+    typer.Option("--store", help="SQLite file of the galleries.", show_default="gallery.db"),
 ]
 BundlesOption = Annotated[
     Path | None,
-    typer.Option("--bundles", help="Folder with encoder/ and ocr/.", show_default="bundles"),
+    typer.Option(
+        "--bundles", help="Folder of the model bundles, encoder/ and ocr/.", show_default="bundles"
+    ),
 ]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="TOML file of settings.")]
-GalleryOption = Annotated[str, typer.Option("--gallery", help="Which gallery of the store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="Settings, a TOML file.")]
+GalleryOption = Annotated[str, typer.Option("--gallery", help="Name of the gallery.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 MethodOption = Annotated[
     Literal["seed", "pagesight"] | None,
-    typer.Option("--method", help="`seed` is the published method.", show_default="pagesight"),
+    typer.Option(
+        "--method",
+        help="Recognition method; `seed` is the published baseline.",
+        show_default="pagesight",
+    ),
 ]
 
 
 def settings_of(
     file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
 ) -> Config:
-    """The settings, as the command line overrules them; None overrules nothing."""
+    """Reads the settings, with those of the command line taking precedence.
+
+    Args:
+        file: A TOML file of settings, or None.
+        store: The option of this name; None where not given, as all others.
+        bundles: The option of this name.
+        sections: Settings of sections, by their names.
+
+    Raises:
+        SetupError: a file that cannot be read, an unknown setting, a value out of range.
+    """
     overrides: dict[str, Any] = {
         name: {key: value for key, value in section.items() if value is not None}
         for name, section in sections.items()
@@ -48,7 +64,7 @@ def settings_of(
 
 
 def progress(what: str) -> Progress:
-    """A bar on stderr, where that is a terminal."""
+    """A progress bar on stderr; nothing where that is no terminal."""
     return Progress(
         TextColumn(what),
         BarColumn(),
@@ -61,8 +77,9 @@ def progress(what: str) -> Progress:
 
 
 def user() -> str:
-    """For the history; a container may run under a number that has no name."""
+    """The name of the user, as author of changes in the history."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
+        # A container may run under a uid without a name.
         return f"uid {os.getuid()}"

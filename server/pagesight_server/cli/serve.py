@@ -1,7 +1,7 @@
-"""`serve` and `doctor`: what runs, and what would.
+"""`serve`, which runs the server, and `doctor`, which checks what it needs.
 
-settings ──> edge, models, store ──> services ──> gRPC until SIGTERM
-       └───> doctor: the same, looked at one after the other
+settings ──> access control, models, store ──> services ──> gRPC until SIGTERM
+       └───> doctor: checks of the same, one after the other
 """
 
 from __future__ import annotations
@@ -48,13 +48,15 @@ def serve(
         str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help="0 takes a free port.", show_default="50051")
+        int | None,
+        typer.Option(help="Port to listen on; 0: any free one.", show_default="50051"),
     ] = None,
     method: MethodOption = None,
     allow_plaintext: Annotated[
         bool | None,
         typer.Option(
-            "--allow-plaintext", help="Listen beyond loopback although security.cert is not set."
+            "--allow-plaintext",
+            help="Allow an address other than loopback without TLS (security.cert).",
         ),
     ] = None,
     config: ConfigOption = None,
@@ -115,9 +117,9 @@ async def _serve_from(
         caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
         known=registry.known,
     )
-    for signal_name, where in (("traces", exporting.traces), ("metrics", exporting.metrics)):
-        if where:
-            log.info("%s: %s", signal_name, ", ".join(where))
+    for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
+        if exporters:
+            log.info("%s: %s", signal_name, ", ".join(exporters))
 
     def ready(port: int) -> None:
         if as_json:
@@ -127,8 +129,8 @@ async def _serve_from(
             typer.echo(json.dumps(listening))
             return
         revisions = store.revisions()
-        known = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-        typer.echo(f"serving {config.store} ({known or 'empty'}) on {server.host}:{port}")
+        galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
+        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.host}:{port}")
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -165,7 +167,7 @@ async def _serve_from(
             task.cancel()
         await registry.close()
         for name, cache in models.caches(pipeline).items():
-            log.info("%s that had been seen before: %s", name, cache)
+            log.info("cache hits, %s: %s", name, cache)
 
 
 def doctor(
@@ -174,21 +176,21 @@ def doctor(
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Check bundles, models and store, and say what would run. Exit code 1 when it would not.
+    """Check everything that `serve` needs: settings, bundles, models, store. Changes nothing.
 
-    Goes on after a problem, so that one run names them all; changes nothing.
+    Reports all problems in one run. Exit code 1 when there is any.
 
     Example: pagesight-server doctor --store gallery.db
     """
-    found = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
+    findings = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
     if as_json:
-        ok: dict[str, object] = {"ok": not found.problems, "problems": found.problems}
-        typer.echo(json.dumps(ok | found.facts, ensure_ascii=False))
+        ok: dict[str, object] = {"ok": not findings.problems, "problems": findings.problems}
+        typer.echo(json.dumps(ok | findings.facts, ensure_ascii=False))
     else:
-        for what, value in found.facts.items():
-            told = value if isinstance(value, str | int) else json.dumps(value)
-            out.print(f"{what:>12}  {escape(str(told))}", soft_wrap=True)
-    for problem in found.problems:
+        for name, value in findings.facts.items():
+            text = value if isinstance(value, str | int) else json.dumps(value)
+            out.print(f"{name:>12}  {escape(str(text))}", soft_wrap=True)
+    for problem in findings.problems:
         typer.echo(f"pagesight-server: {problem}", err=True)
-    if found.problems:
+    if findings.problems:
         raise typer.Exit(1)

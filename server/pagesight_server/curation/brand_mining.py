@@ -1,62 +1,61 @@
-"""Which names may be the brand of a page, mined from the gallery for a person to confirm.
+"""Brand mining: proposes brand names from the texts of a gallery, for a person to confirm.
 
-    lines ──> runs of characters (of words in Latin script), where they stand, what is around
-          ──keep what no other app shows──> uses ──points for what only names do──> suggestions
+    lines ──tokenize──> n-grams with their contexts ──> usage of each n-gram within one app
+          ──keep complete, frequent, specific to the app──> score of name-like uses ──> suggestions
 
-    有钱花可用额度          有钱花: no other app shows it, and
-      ^^^^ ^^^^             what follows is a phrase that others show too: a name fills the gap
-    title, 《…协议》, 重庆度小满小额贷款有限公司, the same line with another name elsewhere
+    有钱花可用额度          有钱花 fills a gap: no other app shows it, while what follows,
+      ^^^^ ^^^^             可用额度, is a phrase that other apps show too
+    other name-like uses: as a title, in 《…协议》, in 重庆度小满小额贷款有限公司
 
-A name is told from a phrase by how pages use it: alone as a title, in the name of a company
-or of an agreement, in several sentences, on several pages of one app, as the one block in
-which a line differs from another app's. No single one suffices: "my limit" is a title too.
-Which labels are of one app is read from their names, up to the first "_": `dxm_amount` and
+A name is distinguished from a phrase by its contexts: alone as a title, in the name of a company
+or an agreement, in several sentences, on several labels of one app, or as the only segment in
+which a line differs from other apps' lines (a gap). None suffices alone: "my limit" is a title,
+too. Labels belong to the same app when their names agree up to the first "_": `dxm_amount` and
 `dxm_user_info`.
 
-Recognition uses nothing of this: a phrase taken for a brand would reject every screenshot
-of its page that is scrolled past it.
+Recognition does not use the suggestions: a phrase mistaken for a brand would reject every
+screenshot of its page that is scrolled past it.
 """
 
 from __future__ import annotations
 
 import math
 import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
+from pagesight_server.curation.ngrams import is_cjk, joined, ngrams, pieces, tokenize
 from pagesight_server.gallery.snapshot import Picture, Snapshot, is_reserved
 from pagesight_server.text.lines import lines_below_status_bar
 
 MAX_PICTURES = 20
-"""Pictures of a label that are read; what is stable shows in them."""
+"""Most pictures of a label whose text is used: enough to see which phrases are stable."""
 
 MAX_SUGGESTIONS = 4
-"""Of one label."""
+"""Most suggestions for one label: a page has one or two brands, and a person reads the list."""
 
 STABLE = 0.5
-"""Share of a label's pictures that show a phrase of the page."""
+"""Least share of a label's pictures that show a phrase for it to belong to the page, not to the
+user's data."""
 
 FOREIGN_RATE = 0.34
-"""Share of the pictures of another app's label that may show a brand: as the bank of a card."""
+"""Largest share of the pictures of any other app's label that may show a brand: a page of one app
+may name another, such as the bank of a card."""
 
 TITLE = 0.12
-"""Share of the height, from the top, in which a line of its own is a title."""
-
-MIN_CHARS, MAX_CHARS, MAX_WORDS = 2, 6, 3
-"""Of a name: characters of Chinese, Japanese or Korean, or words in Latin script."""
+"""Height of the title area from the top, as a share of the page: status bar and one title bar."""
 
 ONE_SIDED = 0.8
-"""Share of its places in which the same character stands beside a mere part of a name; the
-rest are misread."""
+"""Share of its occurrences with the same neighbouring character above which an n-gram is a fragment
+of a longer string. Less than 1, as OCR misreads some of the neighbours."""
 
 MIN_POINTS = 3
+"""Least score of a suggestion: more than one kind of name-like use, which counts 2."""
 
-_TOKEN = re.compile(r"[㐀-鿿぀-ヿ가-힯]|[^\W\d_㐀-鿿぀-ヿ가-힯]+|\d+|\S")
-_CJK = re.compile(r"[㐀-鿿぀-ヿ가-힯]")
 _COMPANY = re.compile(r".{0,12}?(?:有限公司|股份公司)|\W*(?:inc|ltd|llc|gmbh|bank)\b", re.I)
+"""The rest of a company's name after the brand: trade, at most 12 characters, and legal form."""
 _BANK = "银行"
 
 PLACES = frozenset(
@@ -66,95 +65,110 @@ PLACES = frozenset(
         "西藏陕西甘肃青海宁夏新疆香港澳门台湾中国深圳广州杭州南京厦门成都武汉前海",
     )
 )
-"""With what the names of companies begin: no part of the brand."""
+"""Places with which the names of Chinese companies begin, and which are not part of the brand."""
 
 
 class Suggestion(NamedTuple):
-    """A string that may be a brand."""
+    """A string that may be a brand of a label."""
 
     text: str
     why: str
-    """In words for a person."""
+    """The observations that support it, in words for a person."""
     pictures: int
-    """Pictures of the label that show it."""
+    """Number of pictures of the label that show it."""
 
 
 class _Line(NamedTuple):
+    """One line of text, tokenized."""
+
     tokens: tuple[str, ...]
     text: str
-    """The tokens in one string: what is compared."""
+    """The tokens as one normalized string, in which names are searched."""
     middle: float
-    """Where it stands on the page, 0 to 1 from the top."""
+    """Vertical position of the line's centre, 0 (top of the page) to 1."""
+
+
+_Pages: TypeAlias = dict[str, list[tuple[_Line, ...]]]
+"""The lines of each picture of each label."""
 
 
 @dataclass(slots=True)
 class _App:
-    """All pages of one app, and what other apps show."""
+    """The pages of one app, with those of all others as background."""
 
-    pages: dict[str, list[tuple[_Line, ...]]]
-    """By label."""
-    others: dict[str, list[tuple[_Line, ...]]]
-    """Pages of the other apps, by label."""
+    pages: _Pages
+    """Pages of the app's own labels."""
+    others: _Pages
+    """Pages of the labels of all other apps."""
     phrases: Set[str]
-    """Pairs of characters and single words that are stable on a page of another app."""
+    """Character bigrams and words that are stable on a page of another app: common language."""
 
 
 @dataclass(slots=True)
-class _Use:
-    """How the pages of one app use one string."""
+class _Usage:
+    """Occurrences and contexts of one n-gram on the pages of one app."""
 
     text: str
-    shown: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
-    """Pictures that show it, by label."""
-    around: dict[tuple[str, str], set[tuple[str, int]]] = field(
+    pictures: dict[str, set[int]] = field(default_factory=lambda: defaultdict(set))
+    """Numbers of the pictures that show it, by label."""
+    contexts: dict[tuple[str, str], set[tuple[str, int]]] = field(
         default_factory=lambda: defaultdict(set)
     )
-    """What stands before and after it, and on which pictures."""
+    """Each pair of neighbouring tokens before and after it, with the pictures (label, number)."""
     before: Counter[str] = field(default_factory=Counter)
-    """The character before it, and how often."""
+    """Frequency of each character that precedes it; "" at the beginning of a line."""
     after: Counter[str] = field(default_factory=Counter)
+    """Frequency of each character that follows it; "" at the end of a line."""
     titles: int = 0
-    filled: int = 0
+    """Occurrences as a whole line in the title area."""
+    gaps: int = 0
+    """Occurrences as the only unknown segment between common phrases."""
     companies: int = 0
+    """Occurrences as a gap in the name of a company."""
     agreements: int = 0
+    """Occurrences at the beginning of the name of an agreement, 《…》."""
 
 
 def suggest(
     snapshot: Snapshot, *, progress: Callable[[int, int], None] = lambda _done, _total: None
 ) -> dict[str, list[Suggestion]]:
-    """Proposes brands for every label that can be an answer, the most likely first.
+    """Proposes brands for every label that is not reserved for unknown pages.
 
     Args:
-        snapshot: The gallery.
-        progress: Called with how many of how many apps are done, from 0 on.
+        snapshot: The gallery; the order of its pictures decides which of them are read.
+        progress: Called with the number of apps done, from 0 on, and of apps in all.
+
+    Returns:
+        At most `MAX_SUGGESTIONS` for each label, the best supported first.
     """
     pages = _pages(snapshot)
-    stable = {label: _stable_phrases(shown) for label, shown in pages.items()}
-    found: dict[str, list[Suggestion]] = {}
+    stable = {label: _stable_phrases(pictures) for label, pictures in pages.items()}
+    suggestions: dict[str, list[Suggestion]] = {}
     apps = sorted({_app_of(label) for label in pages})
     for done, name in enumerate(apps):
         progress(done, len(apps))
-        mine = {label for label in pages if _app_of(label) == name}
+        own_labels = {label for label in pages if _app_of(label) == name}
         app = _App(
-            pages={label: pages[label] for label in sorted(mine)},
-            others={label: shown for label, shown in pages.items() if label not in mine},
-            phrases=set().union(*(stable[label] for label in pages if label not in mine)),
+            pages={label: pages[label] for label in sorted(own_labels)},
+            others={
+                label: pictures for label, pictures in pages.items() if label not in own_labels
+            },
+            phrases=set().union(*(stable[label] for label in pages if label not in own_labels)),
         )
-        uses = _names(app)
+        names = _names(app)
         for label in app.pages:
-            found[label] = _told(label, uses, app)
+            suggestions[label] = _suggestions(label, names, app)
     progress(len(apps), len(apps))
-    return found
+    return suggestions
 
 
 def _app_of(label: str) -> str:
+    """The prefix of a label that its app's labels share."""
     return label.partition("_")[0]
 
 
-# --- reading ------------------------------------------------------------------------------
-
-
-def _pages(snapshot: Snapshot) -> dict[str, list[tuple[_Line, ...]]]:
+def _pages(snapshot: Snapshot) -> _Pages:
+    """The tokenized lines of the first `MAX_PICTURES` pictures of each label."""
     pages: defaultdict[str, list[tuple[_Line, ...]]] = defaultdict(list)
     for picture in snapshot.pictures:
         if not is_reserved(picture.label) and len(pages[picture.label]) < MAX_PICTURES:
@@ -165,189 +179,175 @@ def _pages(snapshot: Snapshot) -> dict[str, list[tuple[_Line, ...]]]:
 def _lines(picture: Picture) -> Iterator[_Line]:
     height = max(1, picture.reading.height_px)
     for line in lines_below_status_bar(picture.reading):
-        tokens = tuple(_TOKEN.findall(unicodedata.normalize("NFKC", line.text)))
-        yield _Line(tokens, _joined(tokens), (line.box.top + line.box.bottom) / 2 / height)
-
-
-def _joined(tokens: Sequence[str]) -> str:
-    """Tokens as the page shows them: words in Latin script apart, all else together."""
-    text = ""
-    for token in tokens:
-        words = text[-1:].isalpha() and not _CJK.match(text[-1:]) and _is_word(token)
-        text += f" {token}" if words else token
-    return text
-
-
-def _is_word(token: str) -> bool:
-    return token[0].isalpha() and not _CJK.match(token)
-
-
-def _phrases(tokens: Sequence[str]) -> Iterator[tuple[int, int, str]]:
-    """The smallest pieces that can be recognised as part of a phrase, with their places."""
-    for at, token in enumerate(tokens):
-        if _is_word(token):
-            yield at, at + 1, token.lower()
-        elif _CJK.match(token) and at + 1 < len(tokens) and _CJK.match(tokens[at + 1]):
-            yield at, at + 2, token + tokens[at + 1]
+        tokens = tokenize(line.text)
+        yield _Line(tokens, joined(tokens), (line.box.top + line.box.bottom) / 2 / height)
 
 
 def _stable_phrases(pages: Sequence[tuple[_Line, ...]]) -> set[str]:
-    """The pieces of what a label's pictures mostly show."""
-    counts: Counter[str] = Counter()
+    """The pieces that at least a share `STABLE` of a label's pictures show."""
+    document_frequency: Counter[str] = Counter()
     for page in pages:
-        counts.update({piece for line in page for _, _, piece in _phrases(line.tokens)})
-    wanted = STABLE * len(pages)
-    return {piece for piece, count in counts.items() if count >= wanted}
+        document_frequency.update({piece for line in page for _, _, piece in pieces(line.tokens)})
+    least = STABLE * len(pages)
+    return {piece for piece, count in document_frequency.items() if count >= least}
 
 
-# --- finding ------------------------------------------------------------------------------
-
-
-def _names(app: _App) -> list[tuple[int, _Use]]:
-    """The strings of an app that are used like names, with their points, the best first."""
-    uses: dict[str, _Use] = {}
+def _names(app: _App) -> list[tuple[int, _Usage]]:
+    """The n-grams of an app that are used like names, with their scores, the best first."""
+    usages: dict[str, _Usage] = {}
     for label, pages in app.pages.items():
         for number, page in enumerate(pages):
             for line in page:
-                _note(uses, label, number, line, app.phrases)
-    likely = [use for use in uses.values() if _is_whole(use) and _is_stable(use, app)]
-    scored = [(points, use) for use in likely if (points := _points(use, app)) >= MIN_POINTS]
-    kept = [(points, use) for points, use in scored if _is_only_here(use.text, app)]
-    kept.sort(key=lambda item: (-item[0], -len(item[1].text), item[1].text))
-    shorter = [use.text for _, use in kept]
+                _count(usages, label, number, line, app.phrases)
+    frequent = [use for use in usages.values() if _is_complete(use) and _is_stable(use, app)]
+    scored = [(points, use) for use in frequent if (points := _points(use, app)) >= MIN_POINTS]
+    specific = [(points, use) for points, use in scored if _is_specific(use.text, app)]
+    specific.sort(key=lambda item: (-item[0], -len(item[1].text), item[1].text))
+    texts = [use.text for _, use in specific]
     return [
         (points, use)
-        for points, use in kept
-        # "provided by X" fills a gap as X does.
-        if use.titles or use.agreements or not any(t != use.text and t in use.text for t in shorter)
+        for points, use in specific
+        # "provided by X" fills the same gap as X: of such strings only the shorter one stays.
+        if use.titles or use.agreements or not any(t != use.text and t in use.text for t in texts)
     ]
 
 
-def _note(uses: dict[str, _Use], label: str, number: int, line: _Line, phrases: Set[str]) -> None:
+def _count(
+    usages: dict[str, _Usage], label: str, number: int, line: _Line, phrases: Set[str]
+) -> None:
+    """Adds the occurrences of all n-grams of a line to their usages."""
     tokens = line.tokens
-    known = [not (token[0].isalpha() or _CJK.match(token)) for token in tokens]
-    for begin, end, piece in _phrases(tokens):
-        if piece in phrases or piece in PLACES:
-            known[begin:end] = [True] * (end - begin)
-            if tokens[end : end + 1] in {("市",), ("省",)}:
-                known[end] = True
-    for begin, end in _runs(tokens):
-        text = _joined(tokens[begin:end])
-        use = uses.get(text)
+    is_common = _common_tokens(tokens, phrases)
+    for begin, end in ngrams(tokens):
+        text = joined(tokens[begin:end])
+        use = usages.get(text)
         if use is None:
-            use = uses[text] = _Use(text)
-        use.shown[label].add(number)
+            use = usages[text] = _Usage(text)
+        use.pictures[label].add(number)
         before, after = "".join(tokens[max(0, begin - 2) : begin]), "".join(tokens[end : end + 2])
-        use.around[before, after].add((label, number))
+        use.contexts[before, after].add((label, number))
         use.before[before[-1:]] += 1
         use.after[after[:1]] += 1
         whole_line = end - begin == len(tokens)
         use.titles += whole_line and line.middle <= TITLE
-        fills = (
-            not any(known[begin:end])
-            and (begin == 0 or known[begin - 1])
-            and (end == len(tokens) or known[end])
+        is_gap = (
+            not any(is_common[begin:end])
+            and (begin == 0 or is_common[begin - 1])
+            and (end == len(tokens) or is_common[end])
         )
-        if fills and not whole_line:
-            use.filled += 1
+        if is_gap and not whole_line:
+            use.gaps += 1
             use.companies += bool(_COMPANY.match("".join(tokens[end:])))
         use.agreements += before[-1:] == "《"
 
 
-def _runs(tokens: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """Where runs begin and end that could be names by their script and length."""
-    for begin, first in enumerate(tokens):
-        if _CJK.match(first):
-            for end in range(begin + 1, min(len(tokens), begin + MAX_CHARS) + 1):
-                if not _CJK.match(tokens[end - 1]):
-                    break
-                if end - begin >= MIN_CHARS:
-                    yield begin, end
-        elif _is_word(first):
-            for end in range(begin + 1, min(len(tokens), begin + MAX_WORDS) + 1):
-                if not _is_word(tokens[end - 1]):
-                    break
-                if end - begin > 1 or len(first) > 2:
-                    yield begin, end
+def _common_tokens(tokens: Sequence[str], phrases: Set[str]) -> list[bool]:
+    """Whether each token is common language: part of a phrase or place, or not a letter."""
+    is_common = [not (token[0].isalpha() or is_cjk(token)) for token in tokens]
+    for begin, end, piece in pieces(tokens):
+        if piece in phrases or piece in PLACES:
+            is_common[begin:end] = [True] * (end - begin)
+            if tokens[end : end + 1] in {("市",), ("省",)}:
+                is_common[end] = True
+    return is_common
 
 
-def _is_whole(use: _Use) -> bool:
-    """Whether it is no mere part of a longer string: what is beside it changes or ends."""
-    if use.filled:
+def _is_complete(use: _Usage) -> bool:
+    """Whether it is no fragment of a longer string: its neighbouring characters vary."""
+    if use.gaps:
         return True
     for side in (use.before, use.after):
-        beside, times = side.most_common(1)[0]
-        if _CJK.match(beside or " ") and times > ONE_SIDED * side.total():
+        neighbour, count = side.most_common(1)[0]
+        if is_cjk(neighbour or " ") and count > ONE_SIDED * side.total():
             return False
     return True
 
 
-def _is_stable(use: _Use, app: _App) -> bool:
-    """Whether the pictures of some label mostly show it."""
-    return any(len(seen) >= STABLE * len(app.pages[label]) for label, seen in use.shown.items())
+def _is_stable(use: _Usage, app: _App) -> bool:
+    """Whether at least a share `STABLE` of some label's pictures show it."""
+    return any(
+        len(pictures) >= STABLE * len(app.pages[label]) for label, pictures in use.pictures.items()
+    )
 
 
-def _settings(use: _Use, app: _App) -> int:
-    """In how many sentences it stands that are no accident of one picture."""
+def _context_count(use: _Usage, app: _App) -> int:
+    """Number of distinct contexts, counting those that a third of some label's pictures show.
+
+    At least two pictures must show a context where there are two: on one alone it may be an OCR
+    error.
+    """
     least = {
         label: 1 if len(pages) == 1 else max(2, math.ceil(len(pages) / 3))
         for label, pages in app.pages.items()
     }
     return sum(
-        any(count >= least[label] for label, count in Counter(label for label, _ in seen).items())
-        for seen in use.around.values()
+        any(
+            count >= least[label]
+            for label, count in Counter(label for label, _ in pictures).items()
+        )
+        for pictures in use.contexts.values()
     )
 
 
-def _points(use: _Use, app: _App) -> int:
-    """How much speaks for a name; only what names alone do makes it one."""
-    enough = 1 if max(len(seen) for seen in use.shown.values()) == 1 else 2
-    named = 2 * sum(n >= enough for n in (use.titles, use.companies, use.agreements))
-    gap, siblings = use.filled >= enough, len(use.shown) > 1
-    sentences = min(2, max(0, _settings(use, app) - 1))
+def _points(use: _Usage, app: _App) -> int:
+    """Score of name-like use; 0 without evidence that only names give.
+
+    Title, company and agreement count 2 each, as phrases rarely occur there; a gap, a second label
+    of the app, and each of up to two more contexts count 1.
+    """
+    # Two occurrences, so that one OCR error is not enough; but where every label has it on a
+    # single picture there may be no second one.
+    enough = 1 if max(map(len, use.pictures.values())) == 1 else 2
+    as_name = 2 * sum(n >= enough for n in (use.titles, use.companies, use.agreements))
+    gap, siblings = use.gaps >= enough, len(use.pictures) > 1
+    contexts = min(2, max(0, _context_count(use, app) - 1))
     # A gap alone may be any word that only this app uses.
-    return named + gap + siblings + sentences if named or (gap and siblings and sentences) else 0
+    return as_name + gap + siblings + contexts if as_name or (gap and siblings and contexts) else 0
 
 
-def _is_only_here(text: str, app: _App) -> bool:
+def _is_specific(text: str, app: _App) -> bool:
+    """Whether no other app's label shows it on more than a share `FOREIGN_RATE` of its pictures."""
     return all(
         sum(any(text in line.text for line in page) for page in pages) <= FOREIGN_RATE * len(pages)
         for pages in app.others.values()
     )
 
 
-# --- telling ------------------------------------------------------------------------------
-
-
-def _told(label: str, names: Sequence[tuple[int, _Use]], app: _App) -> list[Suggestion]:
-    told: list[Suggestion] = []
+def _suggestions(label: str, names: Sequence[tuple[int, _Usage]], app: _App) -> list[Suggestion]:
+    """The best names of an app that one of its labels shows."""
+    suggestions: list[Suggestion] = []
     for _, use in names:
-        seen = len(use.shown.get(label, ()))
-        if seen and len(told) < MAX_SUGGESTIONS:
-            told.append(Suggestion(text=_written(use), why=_why(use, label, app), pictures=seen))
-    return told
+        pictures = len(use.pictures.get(label, ()))
+        if pictures and len(suggestions) < MAX_SUGGESTIONS:
+            suggestions.append(
+                Suggestion(text=_full_name(use), why=_why(use, label, app), pictures=pictures)
+            )
+    return suggestions
 
 
-def _written(use: _Use) -> str:
-    """The name as a person would write it: 招商 of 招商银行 is no name."""
-    followed = sum(len(seen) for (_, after), seen in use.around.items() if after == _BANK)
-    always = followed > STABLE * sum(map(len, use.around.values()))
-    return use.text + _BANK * always
+def _full_name(use: _Usage) -> str:
+    """The name, with 银行 (bank) where that mostly follows it: 招商 alone is not a bank's name."""
+    before_bank = sum(
+        len(pictures) for (_, after), pictures in use.contexts.items() if after == _BANK
+    )
+    is_bank = before_bank > STABLE * sum(map(len, use.contexts.values()))
+    return use.text + _BANK * is_bank
 
 
-def _why(use: _Use, label: str, app: _App) -> str:
-    reasons = [f"on {len(use.shown[label])} of {len(app.pages[label])} pictures"]
+def _why(use: _Usage, label: str, app: _App) -> str:
+    """The observations that support a name, in words for a person."""
+    reasons = [f"on {len(use.pictures[label])} of {len(app.pages[label])} pictures"]
     if use.titles:
         reasons.append("a title")
     if use.companies:
         reasons.append("in the name of a company")
     if use.agreements:
         reasons.append("begins the name of an agreement")
-    settings = _settings(use, app)
-    if settings > 1:
-        reasons.append(f"in {settings} different sentences")
-    if use.filled:
+    contexts = _context_count(use, app)
+    if contexts > 1:
+        reasons.append(f"in {contexts} different sentences")
+    if use.gaps:
         reasons.append("fills a gap between phrases that other apps show too")
-    if others := [other for other in use.shown if other != label]:
+    if others := [other for other in use.pictures if other != label]:
         reasons.append(f"also on {', '.join(others[:3])}")
     return "; ".join(reasons)

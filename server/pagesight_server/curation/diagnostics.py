@@ -1,18 +1,18 @@
-"""What may be wrong with a gallery, for a person to put right; nothing here changes an answer.
+"""Diagnostics of a gallery: label errors, near duplicates, and labels with too few pictures.
 
-    picture ──search──> nearest pictures ─┬─ almost the same, seen and read ──> groups
-                                          └─ carry other labels ───────────┐
-            ──weigh, left out──> another label fits better ────────────────┴──> suspects
-    label   ──distinct pictures──> what can be said of pages not seen yet
+    picture ──nearest neighbours──┬─ cosine and text similarity ──union-find──> near duplicates
+                                  └─ their labels ─────────────┐
+            ──leave-one-out scores, best label is another ─────┴──> suspected label errors
+    label   ──number of distinct pictures──> upper confidence bound on unseen variation
 
-A picture under the wrong label answers wrongly for every page like it, and raises the
-threshold of both labels. Pictures that are almost the same teach nothing new and make the
-gallery look surer of itself than it is: calibration takes them for independent.
+A mislabelled picture gives wrong answers for every page like it, and raises the threshold of
+both labels. Near duplicates add no information, and make calibration overconfident, because it
+takes the pictures for independent. The findings are for a person to correct; they change no
+answer by themselves.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from rapidfuzz import fuzz
 
+from pagesight_server.curation.bounds import quantile_bound, rejection_bound
 from pagesight_server.gallery.snapshot import Picture, is_reserved
 from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Query
@@ -30,80 +31,85 @@ from pagesight_server.text.matching import letters_and_digits
 from pagesight_server.text.reading import Reading
 
 SAME_LOOK = 0.95
-"""Cosine from which two pictures may be almost the same; docs/gallery-care.md."""
+"""Least cosine similarity of near duplicates that show text; measured in docs/gallery-care.md."""
 
 SAME_TEXT = 0.95
-"""RapidFuzz ratio of all text from which they are, digits included: the same page of another
-person is a picture of its own."""
+"""Least RapidFuzz ratio, 0 to 1, of the texts of near duplicates. Digits count: the same page with
+another person's figures is not a duplicate. Measured in docs/gallery-care.md."""
 
 SAME_LOOK_WITHOUT_TEXT = 0.997
-"""Cosine from which they are where neither shows text."""
+"""Least cosine similarity of near duplicates without text, where nothing but the looks can tell
+pages apart."""
 
 MAX_NEAR = 5
-"""Near duplicates named of one picture."""
+"""Most near duplicates reported for one picture: a reader needs one, and sees if there are many."""
 
 NEIGHBOURS = 5
-"""Nearest pictures that are asked for their label."""
+"""Most nearest neighbours whose labels are counted; a label with few pictures has fewer."""
 
 MAX_EXAMINED = 2_000
-"""Pictures of one diagnosis; each costs what a query costs after its text is read."""
+"""Most pictures examined in one diagnosis; each costs as much as a query without its OCR."""
 
 FEW_PICTURES = 5
-"""Distinct pictures below which more should be enrolled: with 5, up to 45 % of a page's
-screenshots may still fit worse than the worst of them (`unseen_bound`)."""
-
-CONFIDENCE = 0.95
-"""Of the bounds that are told."""
+"""Distinct pictures below which a label needs more: with 5, up to 45 % of a page's screenshots may
+still score below the worst of them (`LabelHealth.unseen_bound`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearDuplicate:
-    """A picture that is almost the same as another."""
+    """A picture that shows almost the same as another one."""
 
     picture: Picture
     visual: float
-    """Cosine, -1 to 1."""
+    """Cosine similarity of the embeddings, -1 to 1."""
     textual: float
-    """0 to 1; 0 also when neither shows text."""
+    """RapidFuzz ratio of the texts, 0 to 1; 0 also where either has no text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A picture whose label is doubtful."""
+    """A picture that may carry the wrong label."""
 
     picture: Picture
     suggested: Picture
-    """The picture that speaks for another label."""
+    """The best matching picture of the best matching other label."""
     suggested_score: float
+    """Leave-one-out score of the suggested label."""
     own: Picture | None
-    """The picture of its own label that speaks for that; None when none is near."""
+    """The best matching other picture of its own label; None when no candidate has that label."""
     own_score: float
+    """Leave-one-out score of its own label; 0 without `own`."""
     neighbours: int
-    """Nearest pictures that were asked: as many as its label has others, at most `NEIGHBOURS`."""
+    """Nearest neighbours that were counted: as many as its label has other pictures, at most
+    `NEIGHBOURS`, so that a small label is not outnumbered by others."""
     foreign: int
     """How many of them carry another label."""
     likely: bool
-    """Whether it would be answered with the other label and at least half of its neighbours are
-    foreign. Otherwise it may just be unlike the other pictures of its label."""
+    """Whether the suggested label would even be the answer and at least half of the neighbours
+    carry another label. Otherwise it may just be unlike the other pictures of its label."""
 
     @property
     def doubt(self) -> float:
-        """How much better the other label fits."""
+        """Margin by which the suggested label outscores its own."""
         return self.suggested_score - self.own_score
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelHealth:
-    """How much can be said of one label."""
+    """How well its pictures cover one label."""
 
     label: str
     images: int
+    """All its pictures."""
     distinct: int
-    """Pictures, those that are almost the same counted once."""
+    """Its pictures, each group of near duplicates counted once."""
 
     @property
     def unseen_bound(self) -> float:
-        """At most this share of its screenshots fits worse than its worst picture."""
+        """Share of the page's screenshots that may score below its worst picture, 0 to 1.
+
+        It is an upper bound at 95 % confidence.
+        """
         return quantile_bound(self.distinct, 1)
 
     @property
@@ -114,40 +120,45 @@ class LabelHealth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """What may be wrong with a gallery."""
+    """The findings about one gallery."""
 
     revision: int
     images: int
+    """Pictures in the gallery."""
     examined: int
+    """Pictures that were examined; fewer where the gallery is larger than the limit."""
     suspects: tuple[Suspect, ...]
-    """The most doubtful first."""
+    """Suspected label errors: the likely ones first, each kind by falling doubt."""
     duplicates: tuple[tuple[Picture, ...], ...]
-    """Groups of two or more that are almost the same, those of several labels first."""
+    """Groups of two or more near duplicates, those that span most labels first."""
     labels: tuple[LabelHealth, ...]
-    """Those with fewest pictures first; examples of unknown pages have none."""
+    """All labels but those of unknown pages, the ones with fewest distinct pictures first."""
     rejection_bound: float
-    """At most this share of known pages is rejected, where traffic looks like the gallery; 1
-    where labels have too few pictures for the threshold to keep to its epsilon."""
+    """Upper bound, at 95 % confidence, on the false rejection rate, where traffic is like the
+    gallery; 1 where labels have too few pictures for the threshold to keep to its epsilon."""
 
 
 def near_duplicates(
     knowledge: Knowledge, image_ids: Iterable[str]
 ) -> dict[str, list[NearDuplicate]]:
-    """The pictures of the gallery that are almost the same as these, the most alike first.
+    """Finds the near duplicates of some pictures among all pictures of their gallery.
 
     Args:
-        knowledge: What is known; ids that it lacks have no near duplicates.
+        knowledge: The gallery; ids that it does not contain have no near duplicates.
         image_ids: The pictures to compare, usually those just enrolled.
+
+    Returns:
+        The near duplicates of each id that has any, by falling similarity, at most `MAX_NEAR`.
     """
     wanted = set(image_ids)
     rows = [row for row, p in enumerate(knowledge.snapshot.pictures) if p.image_id in wanted]
     examiner = _Examiner(knowledge)
-    found = {}
+    duplicates = {}
     for row in rows:
         if near := examiner.near(row, examiner.search(row)):
             picture = knowledge.snapshot.pictures[row]
-            found[picture.image_id] = [duplicate for _, duplicate in near[:MAX_NEAR]]
-    return found
+            duplicates[picture.image_id] = [duplicate for _, duplicate in near[:MAX_NEAR]]
+    return duplicates
 
 
 def diagnose(
@@ -156,12 +167,13 @@ def diagnose(
     max_images: int = MAX_EXAMINED,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Diagnosis:
-    """Examines a gallery, each picture as if it were a query and not enrolled.
+    """Diagnoses a gallery by leave-one-out: each picture is classified as if it were not enrolled.
 
     Args:
-        knowledge: What is known of it.
-        max_images: Pictures to examine; drawn at random from a larger gallery.
-        progress: Called with how many of how many pictures are examined, from 0 on.
+        knowledge: The gallery.
+        max_images: Most pictures to examine; of a larger gallery, a random sample with a fixed
+            seed, so that a diagnosis can be repeated.
+        progress: Called with the number of pictures examined, from 0 on, and to examine.
     """
     pictures = knowledge.snapshot.pictures
     rows = list(range(len(pictures)))
@@ -171,21 +183,21 @@ def diagnose(
     examiner = _Examiner(knowledge)
     counts = Counter(picture.label for picture in pictures)
     suspects: list[Suspect] = []
-    same = _Groups(len(pictures))
+    groups = _UnionFind(len(pictures))
     for done, row in enumerate(rows):
         progress(done, len(rows))
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
-            same.join(row, other)
-        # Without its only picture a label cannot answer, so nothing can be said of that one.
+            groups.union(row, other)
+        # A label's only picture cannot be judged: left out, its label is gone.
         if counts[pictures[row].label] > 1 and not is_reserved(pictures[row].label):
             suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
             if suspect is not None:
                 suspects.append(suspect)
     progress(len(rows), len(rows))
-    health = _health(pictures, same)
+    health = _health(pictures, groups)
     calibration = knowledge.calibration
-    left_out = sum(label.distinct for label in health if label.distinct > 1)
+    calibration_pictures = sum(label.distinct for label in health if label.distinct > 1)
     return Diagnosis(
         revision=knowledge.snapshot.revision,
         images=len(pictures),
@@ -195,19 +207,19 @@ def diagnose(
         ),
         duplicates=tuple(
             sorted(
-                (tuple(pictures[row] for row in group) for group in same.groups()),
+                (tuple(pictures[row] for row in group) for group in groups.groups()),
                 key=lambda group: (-len({p.label for p in group}), -len(group), group[0].label),
             )
         ),
         labels=health,
-        rejection_bound=rejection_bound(left_out, calibration.epsilon)
+        rejection_bound=rejection_bound(calibration_pictures, calibration.epsilon)
         if calibration.guaranteed
         else 1.0,
     )
 
 
 class _Examiner:
-    """Compares pictures of one gallery with each other."""
+    """Compares the pictures of one gallery with each other; pictures are given by row."""
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._method = knowledge.method
@@ -216,27 +228,33 @@ class _Examiner:
         self._texts: dict[int, str] = {}
 
     def search(self, row: int) -> Hits:
-        """The pictures nearest to one of them."""
+        """The nearest neighbours of a picture, itself excluded."""
         return self._method.search(self._snapshot.embeddings[row], without=row)
 
     def near(self, row: int, hits: Hits) -> list[tuple[int, NearDuplicate]]:
-        """The hits that are almost the same as a picture, with their rows."""
-        found = []
+        """Near duplicates of a picture among its hits, with their rows, by falling similarity."""
+        duplicates = []
         for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
             if cosine < SAME_LOOK:
                 continue
-            mine, theirs = self._text(row), self._text(other)
-            textual = fuzz.ratio(mine, theirs) / 100 if mine and theirs else 0.0
-            without_text = not mine and not theirs and cosine >= SAME_LOOK_WITHOUT_TEXT
-            if textual >= SAME_TEXT or without_text:
+            text, other_text = self._text(row), self._text(other)
+            textual = fuzz.ratio(text, other_text) / 100 if text and other_text else 0.0
+            same_without_text = not text and not other_text and cosine >= SAME_LOOK_WITHOUT_TEXT
+            if textual >= SAME_TEXT or same_without_text:
                 picture = self._snapshot.pictures[other]
-                found.append(
+                duplicates.append(
                     (other, NearDuplicate(picture=picture, visual=cosine, textual=textual))
                 )
-        return sorted(found, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
+        return sorted(duplicates, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
 
     def suspect(self, row: int, hits: Hits, *, others: int) -> Suspect | None:
-        """The picture as a suspect; None when no other label fits it better than its own."""
+        """The picture as a suspected label error; None when its own label scores best.
+
+        Args:
+            row: The picture.
+            hits: Its nearest neighbours.
+            others: Number of other pictures of its label.
+        """
         pictures = self._snapshot.pictures
         picture = pictures[row]
         query = Query(embedding=self._snapshot.embeddings[row], reading=picture.reading)
@@ -245,8 +263,8 @@ class _Examiner:
             return None
         best = candidates[0]
         own = next((c for c in candidates if c.label == picture.label), None)
-        asked = hits.rows[: min(NEIGHBOURS, others)].tolist()
-        foreign = sum(pictures[other].label != picture.label for other in asked)
+        neighbours = hits.rows[: min(NEIGHBOURS, others)].tolist()
+        foreign = sum(pictures[other].label != picture.label for other in neighbours)
         decision = decide(candidates, self._calibration, with_text=True)
         return Suspect(
             picture=picture,
@@ -254,9 +272,9 @@ class _Examiner:
             suggested_score=best.rank_score,
             own=pictures[own.row] if own else None,
             own_score=own.rank_score if own else 0.0,
-            neighbours=len(asked),
+            neighbours=len(neighbours),
             foreign=foreign,
-            likely=2 * foreign >= len(asked) and decision.label == best.label,
+            likely=2 * foreign >= len(neighbours) and decision.label == best.label,
         )
 
     def _text(self, row: int) -> str:
@@ -266,79 +284,44 @@ class _Examiner:
 
 
 def page_text(reading: Reading) -> str:
-    """All letters and digits of a page, without the phone's status bar."""
+    """All letters and digits of a page in one string, without the phone's status bar."""
     return letters_and_digits("".join(line.text for line in lines_below_status_bar(reading)))
 
 
-class _Groups:
-    """Rows that belong together, found pair by pair (union-find)."""
+class _UnionFind:
+    """Disjoint sets of rows (union-find with path halving)."""
 
     def __init__(self, size: int) -> None:
         self._parent = list(range(size))
 
-    def join(self, a: int, b: int) -> None:
-        """Notes that two rows belong together."""
-        self._parent[self.first(a)] = self.first(b)
+    def union(self, a: int, b: int) -> None:
+        """Merges the sets of two rows."""
+        self._parent[self.find(a)] = self.find(b)
 
-    def first(self, row: int) -> int:
-        """The row that stands for all of its group."""
+    def find(self, row: int) -> int:
+        """The representative of a row's set."""
         while self._parent[row] != row:
             self._parent[row] = self._parent[self._parent[row]]
             row = self._parent[row]
         return row
 
     def groups(self) -> list[list[int]]:
-        """The groups of two or more."""
-        found: defaultdict[int, list[int]] = defaultdict(list)
+        """The sets of two or more rows."""
+        members: defaultdict[int, list[int]] = defaultdict(list)
         for row in range(len(self._parent)):
-            found[self.first(row)].append(row)
-        return [group for group in found.values() if len(group) > 1]
+            members[self.find(row)].append(row)
+        return [group for group in members.values() if len(group) > 1]
 
 
-def _health(pictures: Sequence[Picture], same: _Groups) -> tuple[LabelHealth, ...]:
+def _health(pictures: Sequence[Picture], groups: _UnionFind) -> tuple[LabelHealth, ...]:
     images: Counter[str] = Counter()
     distinct: defaultdict[str, set[int]] = defaultdict(set)
     for row, picture in enumerate(pictures):
         if not is_reserved(picture.label):
             images[picture.label] += 1
-            distinct[picture.label].add(same.first(row))
+            distinct[picture.label].add(groups.find(row))
     health = [
         LabelHealth(label=label, images=count, distinct=len(distinct[label]))
         for label, count in images.items()
     ]
     return tuple(sorted(health, key=lambda h: (h.distinct, h.images, h.label)))
-
-
-def rejection_bound(left_out: int, epsilon: float) -> float:
-    """With `CONFIDENCE`, at most this share of known pages scores below the threshold.
-
-    Args:
-        left_out: Distinct pictures that were left out in turn to place it.
-        epsilon: The share of them that it was placed to reject.
-    """
-    # More are not left out; and with fewer the bound is only wider.
-    scores = min(left_out, MAX_EXAMINED)
-    return quantile_bound(scores, max(1, math.floor(epsilon * (scores + 1))))
-
-
-def quantile_bound(scores: int, k: int) -> float:
-    """With `CONFIDENCE`, at most this share of fresh scores is below the k-th smallest of these.
-
-    That share is distributed as Beta(k, scores + 1 - k) whatever the scores, as long as all
-    are independent and alike (Wilks, "Determination of Sample Sizes for Setting Tolerance
-    Limits", 1941). For k = 1 it is 1 - 0.05 ** (1 / scores).
-
-    >>> round(quantile_bound(3, 1), 3), round(quantile_bound(59, 1), 3)
-    (0.632, 0.049)
-    """
-    if not 1 <= k <= scores:
-        return 1.0
-    i = np.arange(k)
-    chosen = np.asarray([math.lgamma(n + 1) + math.lgamma(scores - n + 1) for n in range(k)])
-    binomial = math.lgamma(scores + 1) - chosen
-    low, high = 0.0, 1.0
-    for _ in range(40):
-        share = (low + high) / 2
-        below = np.exp(binomial + i * math.log(share) + (scores - i) * math.log1p(-share)).sum()
-        low, high = (share, high) if below > 1 - CONFIDENCE else (low, share)
-    return high

@@ -1,25 +1,26 @@
-"""How right the answers are: a gallery held against labelled test folders.
+"""Evaluation of a gallery on labelled test folders.
 
     DIR/<label>/* ──run──> predictions ──metrics──> figures
                                   └──files──> metrics.json, predictions.jsonl, report.html
 
 Nothing here recognises anything: every image goes alone through the pipeline that
-`serve` uses, and only afterwards is its folder's name looked at.
+`serve` uses, and only afterwards is the answer compared with its folder's name.
 
-    prediction  what became of one image
-    metrics     predictions -> every figure, pure
-    outputs     the same of business labels
-    run         folders -> predictions, through a pipeline
-    compare     every way to say `other` over the same images
-    validation  the threshold from labelled traffic
-    feature_cache  embeddings and texts of test images, kept between runs
-    names       labels as people read them
-    charts      figures -> geometry of the drawings
-    page        templates and thumbnails
-    report      a run -> one HTML file
-    answers     a few answers -> one HTML file, for the demo and for reviewers
-    summary     a run -> what the terminal shows
-    files       a run -> its folder
+    prediction     the answer for one test image, beside the truth
+    metrics        predictions -> every figure, without side effects
+    outputs        the same figures for business labels
+    run            folders -> predictions, through a pipeline
+    compare        ablations, baselines and open-set detectors on the same images
+    validation     a threshold calibrated on labelled traffic
+    feature_cache  embeddings and texts, kept in a file between runs
+    display_names  labels as people read them
+    charts         figures -> geometry of the charts
+    heat_map       confusion matrix -> geometry of its heat map
+    html           templates and thumbnails
+    report         a run -> one HTML file
+    answers        a few answers -> one HTML file, for the demo and for reviewers
+    summary        a run -> tables for the terminal
+    files          a run -> the files in its folder
 """
 
 from pagesight_server.evaluation.answers import AnswerRow, answers_report

@@ -1,6 +1,6 @@
-"""A few answers as one HTML page: what was asked, what was said, and why.
+"""A few answers as one HTML page: each screenshot, its label and the reasons for it.
 
-For the demo and for reviewers; unlike `report` it needs no truth and no run.
+The page is for the demo and for reviewers; unlike `report` it needs neither true labels nor a run.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pagesight_server.text.reading import Box
 NOTHING = Explanation()
 
 _ORDER = ("decode", "encode", "read", "search", "evidence", "decide")
+"""The stages of the pipeline in the order in which they run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,24 +26,29 @@ class AnswerRow:
     """One screenshot and its answer."""
 
     name: str
-    """What to call the screenshot."""
+    """Caption of the screenshot."""
     image: bytes
+    """The screenshot, encoded."""
     truth: str | None
-    """The page that it shows or a kind of `other`; None when nobody knows."""
+    """The true label, or the kind of unknown page (`other_...`); None when not known."""
     label: str
+    """The answer: a label or `other`."""
     closest_label: str
+    """The label that scored best, whatever the threshold."""
     score: float
     threshold: float
     reasons: tuple[str, ...]
+    """The explanation, one sentence each."""
     nearest: bytes | None
-    """The gallery picture that spoke for the closest page; None when there is none."""
+    """The best matching gallery picture of the closest label, encoded; None when there is none."""
     stage_ms: Mapping[str, float] = field(default_factory=dict)
+    """Milliseconds that each stage of the pipeline took, and their `total`."""
     findings: tuple[Finding, ...] = ()
-    """Texts to box in both pictures."""
+    """Texts that are marked by boxes in both pictures."""
 
     @property
     def right(self) -> bool | None:
-        """Whether the answer is right; None when nobody knows."""
+        """Whether the answer is right; None when the truth is not known."""
         if self.truth is None:
             return None
         return self.label == (OTHER if is_reserved(self.truth) else self.truth)
@@ -60,12 +66,12 @@ class _Card:
 
 
 def answers_report(rows: Sequence[AnswerRow], title: str, *, subtitle: str = "") -> str:
-    """The page of some answers, in the order given.
+    """The HTML page of some answers.
 
     Args:
-        rows: The answers.
+        rows: The answers, in the order in which the page shows them.
         title: The page's heading.
-        subtitle: One sentence below it.
+        subtitle: A sentence below the heading.
     """
     scale = Scale.of([value for row in rows for value in (row.score, row.threshold)])
     judged = [row.right for row in rows if row.right is not None]
@@ -98,7 +104,7 @@ def _shot(image: bytes | None, boxes: Sequence[tuple[Box, Finding]]) -> Shot | N
 
 
 def _stages(stage_ms: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    """Stages in the order of the pipeline: a reply's map has none. Unknown ones come last."""
-    known = [(stage, stage_ms[stage]) for stage in _ORDER if stage in stage_ms]
-    rest = sorted((k, ms) for k, ms in stage_ms.items() if k not in (*_ORDER, "total"))
-    return (*known, *rest)
+    """The stages in the order of the pipeline, which a reply's map does not have; others last."""
+    ordered = [(stage, stage_ms[stage]) for stage in _ORDER if stage in stage_ms]
+    others = sorted((k, ms) for k, ms in stage_ms.items() if k not in (*_ORDER, "total"))
+    return (*ordered, *others)

@@ -1,13 +1,13 @@
-"""Every way to say `other`, over the same test images, in one table.
+"""Open-set methods compared on the same test images, in one table.
 
-    observations (seen and read once) ──┬─ pagesight, also without each piece of evidence ─┐
-    gallery ──left out──> thresholds ───┼─ seed, its weights swept ────────────────────────┼─> rows
-                                        └─ detectors over embeddings alone ────────────────┘
+    observations (embedded and read once) ──┬─ pagesight, and its ablations ──────────┐
+    gallery ──leave-one-out──> thresholds ──┼─ seed baseline, its weights swept ──────┼─> rows
+                                            └─ detectors that use embeddings alone ───┘
 
-All rows are judged by the same two thresholds, both from the gallery alone:
-`left_out`, the epsilon quantile of what left-out pictures score, and `both_sides`, the
-rule of decision 0005, where pictures whose page is taken for unknown count too. A
-method that serves has placed its own threshold, so there `both_sides` is what it serves.
+Every row is measured at the same two thresholds, both from the gallery alone: `left_out`, the
+epsilon quantile of the leave-one-out scores, and `both_sides`, the rule of decision 0005, which
+also counts pictures whose whole label is left out (pseudo-unknown). The served method places its
+own threshold by that rule, so its `both_sides` is the threshold that is served.
 """
 
 from __future__ import annotations
@@ -31,54 +31,63 @@ from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_s
 from pagesight_server.recognition.seed import SeedMethod
 
 ALPHAS = (0.0, 0.2, 0.4, 0.8, 1.0)
-"""Weights of the picture that the seed method is also tried with; its own is 0.6."""
+"""Visual weights of the seed method in the sweep: its own, 0.6, is a row of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Observation:
-    """A readable test image, seen and read."""
+    """A test image that could be read."""
 
     truth: str
+    """Its true label, or kind of unknown page."""
     query: Query
+    """Its embedding and text."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What one threshold makes of the scores."""
+    """The rejection rates at one threshold."""
 
     threshold: float
     false_rejection_rate: float | None
+    """Share of known images that score below it; None without known images."""
     rejected: Mapping[str, float]
-    """Share of each kind of unknown page."""
+    """Share of the images of each kind of unknown page that score below it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One way to say `other`."""
+    """The figures of one method."""
 
     name: str
     family: str
     """`pagesight`, `ablation`, `seed` or `detector`."""
     what: str
+    """The method in a few words."""
     micro_f1: float | None
-    """None for a detector, which names no page."""
+    """Closed-set accuracy on known images; None for a detector, which names no page."""
     auroc: float | None
+    """Known against unknown images, 0 to 1; None where either kind is missing."""
     fpr_at_95tpr: float | None
+    """Share of unknown images accepted where 95 % of known ones are; None as for `auroc`."""
     left_out: Rule | None
-    """None when no picture could be left out."""
+    """Rates at the epsilon quantile of leave-one-out scores; None if no label has two pictures."""
     both_sides: Rule | None
+    """Rates at the threshold of decision 0005; None when there is a single label."""
     seconds: float
-    """To fit, calibrate and score all images."""
+    """Seconds to fit, calibrate and score all images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The table."""
+    """The table: `compare.json`."""
 
     epsilon: float
+    """Target false rejection rate."""
     known: int
+    """Number of known images."""
     unknown: Mapping[str, int]
-    """Images of each kind of unknown page."""
+    """Number of images of each kind of unknown page."""
     rows: tuple[Row, ...]
 
     def to_json(self) -> dict[str, object]:
@@ -87,8 +96,8 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Entry:
-    """A row that has not been measured yet."""
+class _Experiment:
+    """A method that has not been measured yet; the fields are those of its `Row`."""
 
     name: str
     family: str
@@ -98,12 +107,16 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scored:
+    """The scores that one method gives."""
+
     scores: Sequence[float]
-    """Of the observations, in their order."""
+    """Score of each observation."""
     labels: Sequence[str] | None
+    """Closest label of each observation; None for a detector."""
     left_out: LeftOutScores
+    """Scores of gallery pictures that were left out."""
     served: float | None = None
-    """The threshold that it places itself."""
+    """The threshold that the method itself places; None where it places none."""
 
 
 def compare(
@@ -114,24 +127,24 @@ def compare(
     kinds: Sequence[Kind] = KINDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
-    """Measures every way on the same observations. Takes about a minute for 400 images.
+    """Measures every method on the same observations. Takes about a minute for 400 images.
 
     Args:
         snapshot: The gallery.
         observations: Test images that could be read, of known and unknown pages.
-        epsilon: Share of known pages that may be rejected.
+        epsilon: Target false rejection rate.
         kinds: The detectors.
-        progress: Called with rows done and rows in all.
+        progress: Called with the number of rows measured and of rows in all.
 
     Raises:
         SetupError: a detector needs an extra that is not installed.
     """
-    entries = list(_entries(snapshot, observations, epsilon, kinds))
+    experiments = _experiments(snapshot, observations, epsilon, kinds)
     rows = []
-    for done, entry in enumerate(entries):
-        progress(done, len(entries))
-        rows.append(_row(entry, snapshot, observations, epsilon))
-    progress(len(entries), len(entries))
+    for done, experiment in enumerate(experiments):
+        progress(done, len(experiments))
+        rows.append(_row(experiment, snapshot, observations, epsilon))
+    progress(len(experiments), len(experiments))
     truths = [o.truth for o in observations]
     return Comparison(
         epsilon=epsilon,
@@ -141,9 +154,11 @@ def compare(
     )
 
 
-def _entries(
+def _experiments(
     snapshot: Snapshot, observations: Sequence[Observation], epsilon: float, kinds: Sequence[Kind]
-) -> list[_Entry]:
+) -> list[_Experiment]:
+    """The rows of the table, in their order, not measured yet."""
+
     def method(
         name: MethodName, make: Callable[[], Method], *, ocr: bool = True
     ) -> Callable[[], _Scored]:
@@ -157,36 +172,36 @@ def _entries(
 
     examples = any(is_reserved(picture.label) for picture in snapshot.pictures)
     return [
-        _Entry(
+        _Experiment(
             name="pagesight",
             family="pagesight",
             what="the default",
             measure=method("pagesight", lambda: PagesightMethod(snapshot)),
         ),
-        _Entry(
+        _Experiment(
             name="without OCR",
             family="ablation",
-            what="pictures alone",
+            what="embeddings alone",
             measure=method("pagesight", lambda: PagesightMethod(snapshot), ocr=False),
         ),
         *(
-            _Entry(
+            _Experiment(
                 name=f"without {evidence}",
                 family="ablation",
-                what=f"less {what}",
+                what=f"without {what}",
                 measure=method("pagesight", without(evidence)),
             )
             for evidence, what in PagesightMethod.EVIDENCE.items()
             if evidence != "unknown_example" or examples
         ),
-        _Entry(
+        _Experiment(
             name="seed",
             family="seed",
             what="the published method, 0.6 picture and 0.4 text",
             measure=method("seed", lambda: SeedMethod(snapshot)),
         ),
         *(
-            _Entry(
+            _Experiment(
                 name=f"seed, alpha {alpha:g}",
                 family="seed",
                 what=f"{alpha:g} picture and {1 - alpha:g} text",
@@ -195,7 +210,7 @@ def _entries(
             for alpha in ALPHAS
         ),
         *(
-            _Entry(
+            _Experiment(
                 name=kind.name,
                 family="detector",
                 what=kind.what,
@@ -215,9 +230,10 @@ def _by_method(
     *,
     ocr: bool,
 ) -> _Scored:
+    """Calibrates a method on the gallery and classifies all observations with it."""
     calibration = calibrate(name, snapshot, method, epsilon)
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
-    left_out_pictures = left_out_scores(method, snapshot, rows, with_text=ocr)
+    gallery_scores = left_out_scores(method, snapshot, rows, with_text=ocr)
     decisions = []
     for observation in observations:
         query = Query(
@@ -229,66 +245,79 @@ def _by_method(
     return _Scored(
         scores=[decision.score for decision in decisions],
         labels=[decision.closest_label for decision in decisions],
-        left_out=left_out_pictures,
+        left_out=gallery_scores,
         served=calibration.threshold(with_text=ocr) if name == "pagesight" else None,
     )
 
 
 def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observation]) -> _Scored:
+    """Fits a detector to the gallery's known pages and scores all observations with it."""
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
     embeddings = snapshot.embeddings[rows]
     labels = [snapshot.pictures[row].label for row in rows]
-    scores_left_out = left_out(kind, embeddings, labels)
+    gallery_scores = left_out(kind, embeddings, labels)
     queries = np.stack([observation.query.embedding for observation in observations])
     scores = kind.fit(embeddings, labels).score(queries)
-    return _Scored(scores=scores.tolist(), labels=None, left_out=scores_left_out)
+    return _Scored(scores=scores.tolist(), labels=None, left_out=gallery_scores)
 
 
 def _row(
-    entry: _Entry, snapshot: Snapshot, observations: Sequence[Observation], epsilon: float
+    experiment: _Experiment,
+    snapshot: Snapshot,
+    observations: Sequence[Observation],
+    epsilon: float,
 ) -> Row:
+    """Measures one method."""
     start = time.perf_counter()
-    scored = entry.measure()
+    scored = experiment.measure()
     seconds = time.perf_counter() - start
     truths = [observation.truth for observation in observations]
     pairs = list(zip(truths, scored.scores, strict=True))
     known = [score for truth, score in pairs if not is_reserved(truth)]
     unknown = [score for truth, score in pairs if is_reserved(truth)]
-    right = None
+    accuracy = None
     if scored.labels is not None and known:
-        right = sum(t == label for t, label in zip(truths, scored.labels, strict=True)) / len(known)
+        correct = sum(t == label for t, label in zip(truths, scored.labels, strict=True))
+        accuracy = correct / len(known)
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
-    between = scored.served
+    threshold = scored.served
     own = scored.left_out.own
-    if between is None and scored.left_out.pseudo_unknown:
-        between = place_threshold(scored.left_out, epsilon, pictures=list(counts.values()))
+    if threshold is None and scored.left_out.pseudo_unknown:
+        threshold = place_threshold(scored.left_out, epsilon, pictures=list(counts.values()))
     return Row(
-        name=entry.name,
-        family=entry.family,
-        what=entry.what,
-        micro_f1=right,
+        name=experiment.name,
+        family=experiment.family,
+        what=experiment.what,
+        micro_f1=accuracy,
         auroc=auroc(known, unknown),
         fpr_at_95tpr=fpr_at_95tpr(known, unknown),
         left_out=_rule(quantile(own, epsilon), pairs) if own else None,
-        both_sides=_rule(between, pairs) if between is not None else None,
+        both_sides=_rule(threshold, pairs) if threshold is not None else None,
         seconds=round(seconds, 3),
     )
 
 
 def _rule(threshold: float, pairs: Sequence[tuple[str, float]]) -> Rule:
-    rejected: dict[str, list[bool]] = {}
+    """The rejection rates at a threshold, from pairs of true label and score."""
+    known_pages = ""
+    rejections: dict[str, list[bool]] = {}
     for truth, score in pairs:
-        kind = truth if is_reserved(truth) else ""
-        rejected.setdefault(kind, []).append(score < threshold)
-    shares = {kind: sum(found) / len(found) for kind, found in sorted(rejected.items())}
+        kind = truth if is_reserved(truth) else known_pages
+        rejections.setdefault(kind, []).append(score < threshold)
+    shares = {kind: sum(flags) / len(flags) for kind, flags in sorted(rejections.items())}
     return Rule(
         threshold=threshold,
-        false_rejection_rate=shares.pop("", None),
+        false_rejection_rate=shares.pop(known_pages, None),
         rejected=shares,
     )
 
 
 def rejected_share(rule: Rule, unknown: Mapping[str, int]) -> float | None:
-    """Share of all unknown pages that a rule rejects; None when there are none."""
+    """Share of all unknown images that a threshold rejects; None when there are none.
+
+    Args:
+        rule: The rejection rates at the threshold.
+        unknown: Number of images of each kind of unknown page.
+    """
     total = sum(unknown.values())
     return sum(rule.rejected[kind] * n for kind, n in unknown.items()) / total if total else None

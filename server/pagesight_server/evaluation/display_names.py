@@ -1,4 +1,4 @@
-"""Labels as people read them: Chinese or Latin, short or 128 characters long."""
+"""Labels as charts and captions show them: Chinese or Latin, short or 128 characters long."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import unicodedata
 from pagesight_server.evaluation.prediction import NO_ANSWER
 
 LABEL_CELLS = 34
-"""Longest label in a drawing, in character cells; Chinese characters take two."""
+"""Longest label in a chart, in character cells: a Chinese character takes two."""
 
 
 def width_cells(text: str) -> int:
-    """Character cells that a text takes: two for wide characters."""
+    """Width of a text in character cells: two for each East Asian wide character, else one."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def shorten(text: str, cells: int = LABEL_CELLS) -> str:
-    """Cuts the middle out of a long label: labels often differ at their ends."""
+    """Replaces the middle of a long label by an ellipsis: labels often differ at their ends."""
     if width_cells(text) <= cells:
         return text
     half = (cells - 1) // 2
@@ -33,5 +33,5 @@ def shorten(text: str, cells: int = LABEL_CELLS) -> str:
 
 
 def label_name(label: str) -> str:
-    """A label as drawings and captions name it."""
+    """The name of a label, and of no answer, in charts and captions."""
     return "(no answer)" if label == NO_ANSWER else label

@@ -1,11 +1,11 @@
-"""The features of test images, kept in a file between runs.
+"""Feature cache: embeddings and texts of test images, kept in a file between runs.
 
-    get ──> in the file? ──yes──> features
-               └─no──> compute ─> features, one more line of the file
+    get ──> in the file? ──yes──> features (embedding and text)
+               └─no──> compute ─> features, appended to the file
 
-OCR is nearly all of what an evaluation costs, and features change with the bundles alone,
-so comparing ways to decide should not pay for it again. The file holds the text of
-the screenshots: keep it where you keep them.
+OCR is nearly all of the cost of an evaluation, and its result changes with the bundles alone, so
+comparing decision methods should not pay for it again. The file contains the text of the
+screenshots: protect it as you protect them.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from pagesight_server.workflows.pipeline import FeatureKey, Features
 
 
 class FeatureFile(SingleFlightLru[FeatureKey, Features]):
-    """A feature cache that survives in a file of JSON lines, without limit; for one event loop.
+    """A feature cache, without limit, that persists in a file of JSON lines; for one event loop.
 
     Args:
-        path: The file, made when missing. Lines of other bundles are passed over, and so is
-            a last line that was cut off.
-        bundles: The bundles that compute features now.
+        path: The file, created when missing. Entries of other bundles are ignored, and so is a
+            last line that was cut off.
+        bundles: The bundles that compute new entries.
 
     Raises:
         SetupError: the file cannot be read or written.
@@ -46,7 +46,7 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
             text = path.read_text("utf-8")
             self._file: TextIO = path.open("a", encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise SetupError(f"{path} cannot keep features: {error}") from None
+            raise SetupError(f"{path} cannot be used for --features: {error}") from None
         if text and not text.endswith("\n"):
             self._file.write("\n")
         for line in text.splitlines():
@@ -61,7 +61,7 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
         return len(self._features)
 
     def values(self) -> list[Features]:
-        """All features, in the order of the file."""
+        """All entries, in the order of the file."""
         return list(self._features.values())
 
     async def get(self, key: FeatureKey, compute: Callable[[], Awaitable[Features]]) -> Features:
@@ -70,10 +70,10 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
         Raises:
             Exception: whatever `compute` raises.
         """
-        kept = self._features.get(key)
-        if kept is not None:
+        cached = self._features.get(key)
+        if cached is not None:
             self.hits += 1
-            return kept
+            return cached
         self.misses += 1
         features = await compute()
         self._features[key] = features

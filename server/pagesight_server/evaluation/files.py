@@ -1,7 +1,7 @@
-"""What a run leaves behind: `metrics.json`, `predictions.jsonl` and `report.html`.
+"""The files of a run: `metrics.json`, `predictions.jsonl` and `report.html`.
 
-Each file is written beside its place and renamed, so a reader never meets half of
-one, and a run that fails leaves the last one's files whole.
+Each is written to a temporary file and renamed, so that a reader never sees a partial file, and
+a failed run leaves the files of the one before intact.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def metrics_json(run: Run) -> str:
 
 
 def predictions_jsonl(run: Run) -> str:
-    """The text of `predictions.jsonl`, by path. Scores are written in full."""
+    """The text of `predictions.jsonl`, sorted by path. Scores are not rounded."""
     return "".join(
         json.dumps(p.to_row(), ensure_ascii=False, allow_nan=False) + "\n" for p in run.predictions
     )
@@ -45,13 +45,14 @@ def compare_json(comparison: Comparison) -> str:
 def write(
     run: Run, out: Path, image_bytes: ImageBytes, comparison: Comparison | None = None
 ) -> None:
-    """Writes the files of a run into a folder, made if missing.
+    """Writes the files of a run into a folder.
 
     Args:
-        run: What to write.
-        out: The folder. Other files in it are left alone.
-        image_bytes: Gives the gallery's pictures for the report.
-        comparison: Of the same images, for `compare.json`, `compare.md` and the report.
+        run: The run.
+        out: The folder, created when missing. Other files in it are not touched.
+        image_bytes: Returns the gallery's pictures, for the report.
+        comparison: A comparison on the same images, for `compare.json`, `compare.md` and the
+            report; None leaves the first two out.
 
     Raises:
         SetupError: the folder cannot be written.
@@ -67,10 +68,10 @@ def write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            beside = out / f".{name}.new"
-            # A file name that is no UTF-8 becomes an escape, which JSON has a meaning for.
-            beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-            beside.replace(out / name)
+            temporary = out / f".{name}.new"
+            # A path that is not valid UTF-8 becomes an escape sequence, which is valid JSON.
+            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+            temporary.replace(out / name)
     except OSError as error:
         raise SetupError(
             f"{out} cannot be written ({error.strerror}): name another folder with --out"

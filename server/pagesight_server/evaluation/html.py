@@ -1,7 +1,7 @@
-"""What the HTML pages share: templates and thumbnails.
+"""Templates and thumbnails of the HTML pages.
 
-A page is one file that needs nothing else: styles, drawings and pictures are inside,
-there are no scripts, and nothing is fetched. All text is escaped by the templates.
+A page is one self-contained file: styles, charts and pictures are embedded, there are no scripts,
+and nothing is fetched. All text is escaped by the templates.
 """
 
 from __future__ import annotations
@@ -25,50 +25,56 @@ from pagesight_server.text.reading import Box
 DEFAULT_LIMITS = ImageLimits()
 
 ImageBytes: TypeAlias = Callable[[str], bytes | None]
-"""The bytes of a gallery picture by its id; None where pictures are not kept."""
+"""Returns the bytes of a gallery picture, given its id; None where pictures are not stored."""
 
 THUMBNAIL_PX = (360, 800)
-"""Largest width and height: a 1080 x 2400 screenshot at a third of its size, so that its text can
-be read. What is longer is cut below, for a page is known by its head."""
+"""Largest width and height: a 1080 x 2400 screenshot at a third of its size, whose text is legible.
+Longer pages are cut off at the bottom, for the top of a page tells most about it."""
 
 _QUALITY = 68
+"""JPEG quality of thumbnails: about 30 kB each, with legible text."""
 
 STYLES: Mapping[FindingKind, str] = {"agrees": "good", "forbids": "bad", "missing": "warn"}
-"""Kinds of findings as style sheets name them."""
+"""CSS class of each kind of finding."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mark:
-    """A box over a picture, in pixels of the original."""
+    """A box drawn over a picture, in pixels of the original."""
 
     x: int
+    """Left edge."""
     y: int
+    """Upper edge."""
     width: int
     height: int
     style: str
+    """CSS class, a value of `STYLES`."""
     title: str
+    """Tooltip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shot:
-    """A picture, scaled down, and where to look."""
+    """A thumbnail with the boxes to draw over it."""
 
     address: str
-    """`data:`"""
+    """The JPEG as a `data:` URL."""
     width_px: int
-    """Of the original, as far as it is shown."""
+    """Width of the part of the original that is shown."""
     height_px: int
+    """Height of the part of the original that is shown."""
     marks: tuple[Mark, ...] = ()
 
     def marked(self, boxes: Iterable[tuple[Box, Finding]]) -> Shot:
-        """The same picture with boxes around texts; a little wider, so that they cover none."""
-        grown = self.width_px // 120 + 1
+        """The same picture with boxes around texts, with a margin so that they cover no letters."""
+        margin_px = self.width_px // 120 + 1  # 3 pixels of a thumbnail
         marks = tuple(
             Mark(
-                x=max(0, box.left - grown),
-                y=max(0, box.top - grown),
-                width=box.right - box.left + 2 * grown,
-                height=box.bottom - box.top + 2 * grown,
+                x=max(0, box.left - margin_px),
+                y=max(0, box.top - margin_px),
+                width=box.right - box.left + 2 * margin_px,
+                height=box.bottom - box.top + 2 * margin_px,
                 style=STYLES[finding.kind],
                 title=f"{finding.text}: {finding.note}" if finding.note else finding.text,
             )
@@ -79,7 +85,7 @@ class Shot:
 
 
 def thumbnail(data: bytes | None, limits: ImageLimits = DEFAULT_LIMITS) -> Shot | None:
-    """A picture for a page; None when there is none or it cannot be used."""
+    """The thumbnail of an encoded picture; None when there is none or it cannot be decoded."""
     if data is None:
         return None
     try:
@@ -94,20 +100,28 @@ def thumbnail(data: bytes | None, limits: ImageLimits = DEFAULT_LIMITS) -> Shot 
 
 
 def query_marks(findings: Iterable[Finding]) -> list[tuple[Box, Finding]]:
-    """Where the screenshot is boxed."""
+    """The findings that have a place in the screenshot, with their boxes there."""
     return [(finding.query_box, finding) for finding in findings if finding.query_box is not None]
 
 
 def gallery_marks(findings: Iterable[Finding]) -> list[tuple[Box, Finding]]:
-    """Where the gallery picture is boxed."""
+    """The findings that have a place in the gallery picture, with their boxes there."""
     return [(f.gallery_box, f) for f in findings if f.gallery_box is not None]
 
 
 def by_kind(
     findings: Iterable[Finding], most: int = 6
 ) -> list[tuple[str, str, list[Finding], int]]:
-    """Findings as lists beside the pictures: style, heading, the first few, how many in all."""
-    found = list(findings)
+    """Findings grouped for the lists beside the pictures.
+
+    Args:
+        findings: The findings of one comparison.
+        most: Most findings of one kind, so that the list stays beside the picture.
+
+    Returns:
+        CSS class, heading, the first findings, and the number of all findings of each kind.
+    """
+    all_findings = list(findings)
     headings: dict[FindingKind, str] = {
         "forbids": "new to this page",
         "missing": "missing in the screenshot",
@@ -115,9 +129,9 @@ def by_kind(
     }
     lists = []
     for kind, heading in headings.items():
-        # A text that stands in several places is quoted once.
+        # A text that occurs in several places is quoted once.
         members = list(
-            {finding.text: finding for finding in found if finding.kind == kind}.values()
+            {finding.text: finding for finding in all_findings if finding.kind == kind}.values()
         )
         if members:
             lists.append((STYLES[kind], heading, members[:most], len(members)))
@@ -125,7 +139,7 @@ def by_kind(
 
 
 def render(template: str, **values: object) -> str:
-    """A page from one of the package's templates."""
+    """The HTML of one of the package's templates."""
     return _environment().get_template(template).render(**values)
 
 
@@ -145,22 +159,22 @@ def _environment() -> Environment:
 
 
 def rate(value: float | None) -> str:
-    """A rate with the four digits that published tables have."""
+    """A rate with four decimals, as in published tables; a dash for None."""
     return "–" if value is None else f"{value:.4f}"
 
 
 def percent(value: float | None) -> str:
-    """A share in per cent."""
+    """A share in per cent; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def px(value: float) -> str:
-    """A length or a percentage for an attribute."""
+    """A length or percentage as the value of an SVG attribute."""
     return f"{value:.1f}"
 
 
 def breakable(text: str) -> Markup:
-    """A label or path that may be broken after "_", "-" and "/" when room is short."""
+    """A label or path with optional line breaks after "_", "-" and "/"."""
     return Markup("").join(
         Markup("{}<wbr>").format(char) if char in "_-/" else Markup("{}").format(char)
         for char in text

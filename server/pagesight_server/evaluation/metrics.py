@@ -1,11 +1,11 @@
-"""Every figure of `metrics.json`, from predictions alone, so that anyone can recompute it.
+"""The figures of `metrics.json`, from predictions alone, so that anyone can recompute them.
 
     known images    ── closed_label ──> per class, confusion, micro and macro F1
     known + unknown ── score ─────────> AUROC, FPR at 95 % TPR
                     ── label ─────────> false rejection, rejected per kind, overall accuracy
 
-A rate of nothing (no unknown images, say) is None and never NaN. How unreadable images
-are counted follows from their predictions: see `prediction`.
+A rate with an empty denominator (without unknown images, say) is None and never NaN. How
+unreadable images are counted follows from their predictions: see `prediction`.
 """
 
 from __future__ import annotations
@@ -21,16 +21,21 @@ from pagesight_server.gallery.snapshot import OTHER
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClassFigures:
-    """One label against all others, over known images."""
+    """One class against all others (one-vs-rest), over known images."""
 
     precision: float
     recall: float
     f1: float
     support: int
+    """Images whose true label is this class."""
     tp: int
+    """True positives."""
     fp: int
+    """False positives."""
     fn: int
+    """False negatives."""
     tn: int
+    """True negatives."""
 
     @staticmethod
     def of(*, tp: int, fp: int, fn: int, tn: int) -> ClassFigures:
@@ -49,32 +54,40 @@ class ClassFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confusion:
-    """Known images by truth and answer."""
+    """Confusion matrix of the known images."""
 
     labels: tuple[str, ...]
-    """The test's classes, then labels answered but not tested, then "" if any had no answer."""
+    """The true labels, then labels that were only answered, then "" if any image had no answer."""
     matrix: tuple[tuple[int, ...], ...]
-    """matrix[i][j]: images of labels[i] answered labels[j]."""
+    """Counts: matrix[i][j] images of labels[i] were answered labels[j]."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KindFigures:
-    """One kind of unknown page."""
+    """Figures of one kind of unknown page."""
 
     n: int
+    """Images of this kind."""
     rejected: int
+    """Images of this kind that were answered `other`."""
     auroc: float | None
+    """All known images against those of this kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenSet:
-    """How well known pages are told from unknown ones."""
+    """Open-set figures: how well known pages are separated from unknown ones."""
 
     auroc: float | None
+    """Known against unknown images, 0 to 1; 0.5 is chance."""
     fpr_at_95tpr: float | None
+    """Share of unknown images accepted at the threshold that accepts 95 % of known ones."""
     false_rejection_rate: float | None
+    """Share of known images that were answered `other`."""
     overall_accuracy: float | None
+    """Share of all images answered right, `other` being right for unknown ones."""
     kinds: Mapping[str, KindFigures]
+    """Figures of each kind of unknown page."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,14 +95,16 @@ class Metrics:
     """All figures of one run."""
 
     n: int
-    """Known images."""
+    """Number of known images."""
     micro_f1: float | None
-    """Every known image has one answer, so this is the accuracy; an unreadable image has a
-    wrong one, which costs a false positive of no class."""
+    """F1 over all classes together. As every known image has exactly one answer, it equals the
+    accuracy; an unreadable image counts as a wrong answer, of no class."""
     macro_f1: float | None
+    """Mean F1 of the classes of the test."""
     accuracy: float | None
+    """Share of known images whose closest label is right."""
     per_class: Mapping[str, ClassFigures]
-    """The classes of the test, by label."""
+    """Figures of each class of the test, sorted by label."""
     confusion: Confusion
     open_set: OpenSet
 
@@ -99,7 +114,7 @@ class Metrics:
 
 
 def measure(predictions: Sequence[Prediction]) -> Metrics:
-    """Every figure of a run; the order of predictions changes none."""
+    """All figures of a run; they do not depend on the order of the predictions."""
     known = [p for p in predictions if p.known]
     pairs = Counter((p.truth, p.closed_label) for p in known)
     per_class = class_figures(pairs)
@@ -116,7 +131,11 @@ def measure(predictions: Sequence[Prediction]) -> Metrics:
 
 
 def class_figures(pairs: Mapping[tuple[str, str], int]) -> dict[str, ClassFigures]:
-    """Counts and rates per class of the test, from the number of each (truth, answer)."""
+    """Counts and rates of each class of the test.
+
+    Args:
+        pairs: The number of images of each pair of true label and answer.
+    """
     total = sum(pairs.values())
     support: Counter[str] = Counter()
     answered: Counter[str] = Counter()
@@ -132,7 +151,7 @@ def class_figures(pairs: Mapping[tuple[str, str], int]) -> dict[str, ClassFigure
 
 
 def confusion(pairs: Mapping[tuple[str, str], int]) -> Confusion:
-    """The matrix of (truth, answer)."""
+    """The confusion matrix, from the number of images of each pair of true label and answer."""
     truths = {truth for truth, _ in pairs}
     untested = {answer for _, answer in pairs} - truths
     labels = [*sorted(truths), *sorted(untested - {NO_ANSWER}), *sorted(untested & {NO_ANSWER})]
@@ -143,7 +162,7 @@ def confusion(pairs: Mapping[tuple[str, str], int]) -> Confusion:
 
 
 def open_set(predictions: Sequence[Prediction]) -> OpenSet:
-    """Figures of telling known pages from unknown ones."""
+    """Open-set figures of a run."""
     known = [p for p in predictions if p.known]
     unknown = [p for p in predictions if not p.known]
     known_scores = [p.score for p in known]
@@ -165,29 +184,31 @@ def open_set(predictions: Sequence[Prediction]) -> OpenSet:
 
 
 def auroc(known: Sequence[float], unknown: Sequence[float]) -> float | None:
-    """Probability that a known score exceeds an unknown one, a tie counting half.
+    """Area under the ROC curve: probability that a known score exceeds an unknown one.
 
-    Exact (counted in integers), O(n log n).
+    A tie counts half. The result is exact, as it is counted in integers; O(n log n). None when
+    either side is empty.
     """
     if not known or not unknown:
         return None
     ordered = sorted(known)
     n = len(ordered)
-    # Twice the wins plus the ties of each unknown score.
+    # For each unknown score, twice the known scores above it plus those equal to it.
     halves = sum(2 * n - bisect_right(ordered, u) - bisect_left(ordered, u) for u in unknown)
     return halves / (2 * n * len(unknown))
 
 
 def fpr_at_95tpr(known: Sequence[float], unknown: Sequence[float]) -> float | None:
-    """Share of unknown scores at or above the score that 95 % of known ones reach.
+    """False positive rate at 95 % true positive rate; None when either side is empty.
 
-    That is the largest score which at least 95 % of the known scores are at or above.
+    The threshold is the largest score that at least 95 % of the known scores reach; the rate is
+    the share of unknown scores that reach it, too.
     """
     if not known or not unknown:
         return None
-    reached = -(-95 * len(known) // 100)
-    limit = sorted(known, reverse=True)[reached - 1]
-    return sum(u >= limit for u in unknown) / len(unknown)
+    true_positives = -(-95 * len(known) // 100)  # 95 %, rounded up
+    threshold = sorted(known, reverse=True)[true_positives - 1]
+    return sum(u >= threshold for u in unknown) / len(unknown)
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -1,9 +1,9 @@
-"""How right the business labels are: a page may stand for several, and several pages for one.
+"""Figures of business labels (multi-label): a page may have several, and pages may share one.
 
-    truth ──labels.toml──> outputs ─┐
-    closest page ──────────> outputs ┴─> counts of each business label ──> precision, recall, F1
+    true label ─────labels.toml──> business labels ─┐
+    closest label ──labels.toml──> business labels ─┴─> counts per label ──> precision, recall, F1
 
-The closed-set view, as of pages: known images only, whatever the threshold.
+Closed-set, as for pages: known images only, whatever the threshold.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ class OutputMetrics:
     """Figures of business labels; `outputs` in `metrics.json`."""
 
     n: int
-    """Known images."""
+    """Number of known images."""
     micro_f1: float | None
+    """F1 over the counts of all business labels together."""
     macro_f1: float | None
-    """Mean over the business labels of the test."""
+    """Mean F1 of the business labels of the test."""
     exact: float | None
-    """Share of known images whose business labels are all right and no others are there."""
+    """Subset accuracy: share of known images whose set of business labels is exactly right."""
     per_class: Mapping[str, ClassFigures]
-    """The business labels of the test."""
+    """Figures of each business label of the test, sorted."""
 
 
 NO_OUTPUTS = OutputMetrics(n=0, micro_f1=None, macro_f1=None, exact=None, per_class={})
@@ -37,11 +38,11 @@ NO_OUTPUTS = OutputMetrics(n=0, micro_f1=None, macro_f1=None, exact=None, per_cl
 def measure_outputs(
     predictions: Sequence[Prediction], outputs: Callable[[str], Sequence[str]]
 ) -> OutputMetrics:
-    """The figures of a run.
+    """The business label figures of a run.
 
     Args:
-        predictions: Of known and unknown images; the latter have no business label.
-        outputs: The business labels of a page.
+        predictions: Predictions of all images; unknown pages, without business labels, are ignored.
+        outputs: Returns the business labels of a page, given its label.
     """
     known = [p for p in predictions if p.known]
     true: Counter[str] = Counter()

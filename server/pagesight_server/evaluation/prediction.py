@@ -1,12 +1,11 @@
-"""What became of one test image; every figure follows from a list of these.
+"""The answer for one test image, beside the truth; every figure follows from a list of these.
 
-An unreadable image counts as wrong everywhere: it names no page (`closed_label` and
-`label` are empty, which is neither its page nor `other`), so it is a miss of its
-class, an unknown that was not rejected, and never right in the overall accuracy.
-It is no false rejection, for nothing judged it.
-Its score is below every other when it shows a known page and above every other when
-it does not, the worst rank either way, and its threshold equals its score: a row
-contradicts nothing that is true of other rows.
+An unreadable image counts as wrong everywhere. Its `closed_label` and `label` are empty, which
+is neither its page nor `other`: a false negative of its class, an unknown page that was not
+rejected, and an error in the overall accuracy. It is no false rejection, as no decision was made.
+Its score has the worst possible rank, below all others for a known page and above all others for
+an unknown one, and its threshold equals its score, so that the row is consistent with
+`label = closed_label if score >= threshold else other`.
 """
 
 from __future__ import annotations
@@ -17,29 +16,29 @@ from dataclasses import asdict, dataclass
 from pagesight_server.gallery.snapshot import OTHER, is_reserved
 
 NO_ANSWER = ""
-"""The label of an image for which no page was named."""
+"""The label of an image without an answer."""
 
 LOWEST_SCORE, HIGHEST_SCORE = -1e9, 1e9
-"""Of unreadable images; beyond every score that a method gives."""
+"""Scores of unreadable images, known and unknown: beyond every score that a method gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """What became of one test image: a line of `predictions.jsonl`."""
+    """The answer for one test image: a line of `predictions.jsonl`."""
 
     path: str
-    """Relative to the test folder, with "/"."""
+    """Path of the image, relative to the test folder, with "/"."""
     truth: str
-    """Name of its folder: a known page, or a kind of unknown page (`other`, `other_...`)."""
+    """The true label, its folder's name: a page, or a kind of unknown page (`other_...`)."""
     closed_label: str
-    """The page ranked first whatever the threshold; empty when none was named."""
+    """The closed-set answer: the page ranked first, whatever the threshold; empty when none was."""
     score: float
-    """Comparable between labels."""
+    """Score of the closest page; comparable between labels."""
     label: str
-    """closed_label when score >= threshold, else `other`."""
+    """The open-set answer: `closed_label` when score >= threshold, else `other`."""
     threshold: float
     error: str = ""
-    """Why the image could not be used; empty when it could."""
+    """Why the image could not be read; empty when it could."""
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.score) and math.isfinite(self.threshold)):
@@ -52,7 +51,7 @@ class Prediction:
 
     @staticmethod
     def unreadable(path: str, truth: str, error: str) -> Prediction:
-        """An image that could not be used; see the module's docstring."""
+        """The prediction of an unreadable image: wrong, with the worst rank (module docstring)."""
         worst = HIGHEST_SCORE if is_reserved(truth) else LOWEST_SCORE
         return Prediction(
             path=path,
@@ -75,7 +74,7 @@ class Prediction:
         return self.label == (self.truth if self.known else OTHER)
 
     def to_row(self) -> dict[str, str | float]:
-        """Its JSON object; `error` is there only for unreadable images."""
+        """The JSON object of its line; `error` is left out when empty."""
         row: dict[str, str | float] = asdict(self)
         if not self.error:
             del row["error"]

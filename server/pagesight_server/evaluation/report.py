@@ -1,10 +1,10 @@
-"""A run as one HTML page: first the figures, then the pictures behind the mistakes.
+"""A run as one HTML page: first the figures, then the pictures behind the errors.
 
-    figures ──> tiles, tables, drawings
+    figures ──> tiles, tables, charts
     outcomes ──> confused, accepted, rejected, doubtful: pairs of screenshot and gallery picture
 
-A figure says how often; only the pair of pictures says why, so each list of mistakes
-begins with the worst and shows what spoke for it.
+A figure tells how often an error occurs, only the pictures tell why: so each list of errors
+begins with the worst, and shows each beside the gallery picture that matched best.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from pagesight_server.common.errors import ImageError
-from pagesight_server.evaluation.charts import Scale, distributions, heat_map, histogram, trade_offs
+from pagesight_server.evaluation.charts import Scale, distributions, histogram, trade_offs
 from pagesight_server.evaluation.compare import Comparison
+from pagesight_server.evaluation.heat_map import heat_map
 from pagesight_server.evaluation.html import (
     ImageBytes,
     Shot,
@@ -33,48 +34,53 @@ from pagesight_server.gallery.snapshot import OTHER
 from pagesight_server.inference.decode import read_file
 
 MAX_PAIRS = 24
-"""Pairs of pictures in one section; a pair weighs about 60 kB."""
+"""Most pairs of pictures in one section: at about 60 kB a pair, four sections have 6 MB."""
 
 MAX_PER_CONFUSION = 3
-"""Pairs of one truth and answer, so that one bad class does not hide the others."""
+"""Most pairs of the same truth and answer, so that one bad class does not hide the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tile:
-    """A figure of the heading."""
+    """A figure at the head of the page."""
 
     name: str
     value: str
     note: str
+    """Small print below the value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """A screenshot beside the gallery picture that spoke for its answer."""
+    """A screenshot beside the gallery picture that matched it best."""
 
     outcome: Outcome
     query: Shot | None
+    """The screenshot; None when its file can no longer be read."""
     nearest: Shot | None
+    """The gallery picture; None when there is none or it is not stored."""
     score_percent: float
+    """Position of the score on the common scale, 0 to 100."""
     threshold_percent: float
+    """Position of the threshold on the common scale, 0 to 100."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """The pairs shown of one kind of mistake."""
+    """The pairs shown for one kind of error."""
 
     pairs: tuple[Pair, ...]
     total: int
-    """Mistakes of this kind in the run."""
+    """Number of errors of this kind in the run."""
 
 
 def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = None) -> str:
-    """The page of a run.
+    """The HTML page of a run.
 
     Args:
-        run: What to show. Its test images are read again from its folder.
-        image_bytes: Gives the gallery's pictures.
-        comparison: Of the same images, when there is one.
+        run: The run. Its test images are read again from its folder.
+        image_bytes: Returns the gallery's pictures.
+        comparison: A comparison on the same images, if one was made.
     """
     readable = [o for o in run.outcomes if not o.prediction.error]
     accepted = [o for o in readable if not o.prediction.known and o.prediction.label != OTHER]
@@ -118,7 +124,7 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
 
 
 class _PairMaker:
-    """Makes pairs, each gallery picture scaled down once."""
+    """Makes the pairs of a page; each gallery picture is scaled down once."""
 
     def __init__(self, run: Run, image_bytes: ImageBytes, scale: Scale) -> None:
         self._run = run
@@ -127,8 +133,8 @@ class _PairMaker:
         self._nearest: dict[str, Shot | None] = {}
 
     def section(self, outcomes: Iterable[Outcome], total: int) -> Section:
-        shown = itertools.islice(outcomes, MAX_PAIRS)
-        return Section(pairs=tuple(map(self._pair, shown)), total=total)
+        first = itertools.islice(outcomes, MAX_PAIRS)
+        return Section(pairs=tuple(map(self._pair, first)), total=total)
 
     def _pair(self, outcome: Outcome) -> Pair:
         picture_id = outcome.picture_id
@@ -148,8 +154,7 @@ class _PairMaker:
         try:
             data = read_file(self._run.folder / path, self._run.limits)
         except ImageError:
-            # Removed since the run: the report can do without.
-            return None
+            return None  # it was removed after the run
         return thumbnail(data, self._run.limits)
 
 
@@ -158,7 +163,7 @@ def _margin(outcome: Outcome) -> float:
 
 
 def _worst_confusions(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """The commonest confusions first, the surest mistakes of each, a few of each."""
+    """The most frequent confusions first, of each the few errors with the largest margin."""
     groups: dict[tuple[str, str], list[Outcome]] = defaultdict(list)
     for outcome in outcomes:
         groups[outcome.prediction.truth, outcome.prediction.closed_label].append(outcome)
@@ -176,7 +181,7 @@ def _tiles(run: Run) -> list[Tile]:
     rejected = sum(kind.rejected for kind in opened.kinds.values())
     seconds = run.seconds_per_image
     epsilon = run.ran_with.get("epsilon")
-    promised = f", {percent(epsilon)} allowed" if isinstance(epsilon, float) else ""
+    target = f", {percent(epsilon)} allowed" if isinstance(epsilon, float) else ""
     return [
         Tile(name="micro F1", value=rate(metrics.micro_f1), note=f"{metrics.n} known images"),
         Tile(name="macro F1", value=rate(metrics.macro_f1), note=f"{len(metrics.per_class)} pages"),
@@ -189,7 +194,7 @@ def _tiles(run: Run) -> list[Tile]:
         Tile(
             name="false rejection",
             value=percent(opened.false_rejection_rate),
-            note=f"of known images{promised}",
+            note=f"of known images{target}",
         ),
         Tile(
             name="FPR at 95 % TPR",
@@ -199,7 +204,7 @@ def _tiles(run: Run) -> list[Tile]:
         Tile(
             name="overall accuracy",
             value=rate(opened.overall_accuracy),
-            note="other counting as an answer",
+            note="other is right for unknown images",
         ),
         Tile(
             name="time per image",
@@ -210,7 +215,7 @@ def _tiles(run: Run) -> list[Tile]:
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Nested conditions as rows of a table."""
+    """Nested mappings as rows of a table, with dotted keys."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

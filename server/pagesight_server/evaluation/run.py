@@ -1,9 +1,9 @@
-"""Sends every image of a test folder through a pipeline, alone and in random order.
+"""Classifies every image of a test folder, each alone and in random order.
 
     DIR/<label>/* ─collect─> shuffled ─classify, one by one─> outcomes, by path ─> figures
 
-The folder's name is a test image's truth and must never reach the answer: the
-pipeline is handed bytes and nothing else, and the name is compared afterwards.
+The folder's name is a test image's true label and must not leak into the answer: the pipeline
+gets the bytes and nothing else, and the answer is compared with the name afterwards.
 """
 
 from __future__ import annotations
@@ -35,25 +35,27 @@ from pagesight_server.workflows.pipeline import Pipeline
 DEFAULT_LIMITS = ImageLimits()
 
 MAX_DOUBTFUL = 12
-"""Right answers nearest to the threshold that are explained too: the next to go wrong."""
+"""Correct answers with the smallest margins that are explained too, as the next to fail: as many
+as a reviewer looks through."""
 
 NOTHING = Explanation()
 
 CHANCE = 2.33
-"""Standard deviations above epsilon that one honest run in a hundred reaches."""
+"""Standard deviations above epsilon beyond which the false rejection rate is significantly too
+high: the one-sided 99 % quantile of the normal distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one image, with what a reviewer needs to understand it."""
+    """The prediction for one image, with what a reviewer needs to understand it."""
 
     prediction: Prediction
     picture_id: str = ""
-    """The gallery picture that spoke for `closed_label`; empty when none did."""
+    """Id of the best matching gallery picture of `closed_label`; empty when there is none."""
     explanation: Explanation = NOTHING
-    """Only where something is wrong (a label, a rejection, an acceptance) or was nearly so."""
+    """The explanation of a wrong or a doubtful answer; empty for all others."""
     doubtful: bool = False
-    """Right, but among the nearest to the threshold or marked for review."""
+    """Whether it is correct with one of the smallest margins, or marked for review."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,38 +66,39 @@ class Run:
     gallery: str
     gallery_labels: frozenset[str]
     outcomes: tuple[Outcome, ...]
-    """By path."""
+    """One outcome for each image, sorted by path."""
     metrics: Metrics
     seconds_per_image: float | None
-    """Mean from decode to decision over readable images; None when there are none, and when some
-    were seen and read in an earlier run."""
+    """Mean seconds from decode to decision over readable images; None when there are none, or when
+    some came from the feature cache."""
     ran_with: Mapping[str, object]
+    """The conditions of the run: versions, gallery, method."""
     warnings: tuple[str, ...]
     limits: ImageLimits = DEFAULT_LIMITS
-    """Under which the test images were read."""
+    """Size limits under which the test images were read."""
     outputs: OutputMetrics = NO_OUTPUTS
-    """Of business labels."""
+    """Figures of business labels."""
     drift: DriftFigures | None = None
-    """All answers against the calibration, as a server would see them; None without answers."""
+    """Drift of all answers from the calibration set, as a server measures it; None without any."""
     calibrated: tuple[float, ...] = ()
-    """Quantiles of what known pages scored when the threshold was placed."""
+    """Quantiles of the scores of the calibration set."""
 
     @property
     def predictions(self) -> list[Prediction]:
-        """The lines of `predictions.jsonl`, by path."""
+        """The lines of `predictions.jsonl`, sorted by path."""
         return [outcome.prediction for outcome in self.outcomes]
 
     @property
     def unreadable(self) -> list[Prediction]:
-        """Images that could not be used."""
+        """The predictions of images that could not be read."""
         return [p for p in self.predictions if p.error]
 
 
 def collect(folder: Path) -> list[tuple[str, str]]:
-    """The images of a test folder as (path relative to it, truth), by path.
+    """The images of a test folder as (relative path, true label), sorted by path.
 
     Raises:
-        SetupError: it is no folder, or holds no pictures.
+        SetupError: it is not a folder, or holds no pictures.
         InvalidRequestError: a folder's name cannot be a label.
     """
     return sorted(
@@ -118,20 +121,20 @@ async def evaluate(
     ran_with: Mapping[str, object] | None = None,
     observe: Callable[[str, Query], None] = lambda truth, query: None,
 ) -> Run:
-    """Answers every image of a test folder and measures the answers.
+    """Classifies every image of a test folder and measures the answers.
 
     Args:
-        pipeline: The one that `serve` uses.
-        folder: Holds `<label>/*`; `other` and `other_<kind>` are unknown pages.
-        gallery: Which gallery to ask.
+        pipeline: The pipeline, as `serve` uses it.
+        folder: The test set, `<label>/*`; `other` and `other_<kind>` hold unknown pages.
+        gallery: Name of the gallery.
         ocr: Whether text is read.
-        concurrency: Images under way at once. Only with 1 is `seconds_per_image` the time
-            that a lone screenshot takes.
-        seed: Of the order; no answer depends on it.
-        limits: What a file may cost; a larger one counts as unreadable.
-        progress: Called with images done and images in all.
-        ran_with: What the caller knows of the conditions (versions, machine), for the report.
-        observe: Told of every image that could be read: its truth, and what was seen and read.
+        concurrency: Images processed at the same time. Only with 1 is `seconds_per_image` the
+            latency of a single screenshot.
+        seed: Seed of the random order; no answer depends on it.
+        limits: Size limits of a file; a larger one counts as unreadable.
+        progress: Called with the number of images done and of images in all.
+        ran_with: Conditions that the caller adds to the report (versions, machine).
+        observe: Called for every image that could be read, with true label, embedding and text.
 
     Raises:
         SetupError: there is nothing to test, or the gallery knows no page.
@@ -139,14 +142,14 @@ async def evaluate(
         NotFoundError: there is no such gallery.
     """
     if concurrency < 1:
-        raise SetupError(f"concurrency is {concurrency}: at least one image must be under way")
-    found = await asyncio.to_thread(collect, folder)
+        raise SetupError(f"concurrency must be at least 1, got {concurrency}")
+    images = await asyncio.to_thread(collect, folder)
     knowledge = pipeline.knowledge(gallery)
     if not knowledge.snapshot.labels:
         raise SetupError(
             f"gallery {gallery!r} knows no page: enrol pictures with `pagesight-server index DIR`"
         )
-    shuffled = list(found)
+    shuffled = list(images)
     random.Random(seed).shuffle(shuffled)
     outcomes: list[Outcome] = []
     doubtful = _Doubtful()
@@ -154,8 +157,8 @@ async def evaluate(
     seconds: list[float] = []
     revisions = {knowledge.snapshot.revision}
 
-    async def work(images: Iterator[tuple[str, str]]) -> None:
-        for path, truth in images:
+    async def work(queue: Iterator[tuple[str, str]]) -> None:
+        for path, truth in queue:
             try:
                 data = await asyncio.to_thread(read_file, folder / path, limits)
                 answer = await pipeline.classify(data, gallery=gallery, ocr=ocr)
@@ -170,7 +173,7 @@ async def evaluate(
                 seconds.append(answer.stage_ms["total"] / 1000)
                 observe(truth, answer.query)
                 revisions.add(answer.knowledge.snapshot.revision)
-            progress(len(outcomes), len(found))
+            progress(len(outcomes), len(images))
 
     queue = iter(shuffled)
     try:
@@ -184,14 +187,14 @@ async def evaluate(
     predictions = [outcome.prediction for outcome in outcomes]
     metrics = measure(predictions)
     calibration = knowledge.calibration
-    remembered = pipeline.cache.hits > 0
+    from_cache = pipeline.cache.hits > 0
     return Run(
         folder=folder,
         gallery=gallery,
         gallery_labels=frozenset(knowledge.snapshot.labels),
         outcomes=tuple(outcomes),
         metrics=metrics,
-        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds and not remembered else None,
+        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds and not from_cache else None,
         ran_with={
             **(ran_with or {}),
             **_facts(knowledge),
@@ -225,7 +228,7 @@ def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
         prediction=prediction,
         picture_id=snapshot.pictures[best.row].image_id if best else "",
     )
-    # The reasons of most right answers are never shown, and cost a comparison of all lines.
+    # Explanations of most correct answers are never shown, and cost a comparison of all lines.
     wrong = not prediction.right or (prediction.known and prediction.closed_label != truth)
     return _explained(outcome, answer) if wrong else outcome
 
@@ -238,13 +241,13 @@ def _explained(outcome: Outcome, answer: Answer) -> Outcome:
 
 
 class _Doubtful:
-    """The right answers that came nearest to being wrong, found as answers come in."""
+    """Keeps the correct answers with the smallest margins."""
 
     def __init__(self) -> None:
         self._nearest: list[tuple[float, str, Answer]] = []
 
     def add(self, outcome: Outcome, answer: Answer) -> None:
-        """Keeps the answer while fewer than `MAX_DOUBTFUL` are nearer to the threshold."""
+        """Keeps the answer while fewer than `MAX_DOUBTFUL` others have a smaller margin."""
         prediction = outcome.prediction
         if outcome.explanation.reasons:
             return
@@ -255,7 +258,7 @@ class _Doubtful:
         del self._nearest[MAX_DOUBTFUL:]
 
     def explained(self, outcomes: Iterable[Outcome]) -> list[Outcome]:
-        """The outcomes, the doubtful ones with their reasons."""
+        """The outcomes, the doubtful ones with their explanations."""
         answers = {path: answer for _, path, answer in self._nearest}
         return [
             replace(_explained(outcome, answers[outcome.prediction.path]), doubtful=True)
@@ -266,6 +269,7 @@ class _Doubtful:
 
 
 def _facts(knowledge: Knowledge) -> dict[str, object]:
+    """The conditions of a run that concern the gallery, by their names in the report."""
     snapshot = knowledge.snapshot
     return {
         "gallery": snapshot.gallery,
@@ -282,30 +286,30 @@ def _facts(knowledge: Knowledge) -> dict[str, object]:
 def _warnings(
     knowledge: Knowledge, metrics: Metrics, outcomes: list[Outcome], revisions: set[int]
 ) -> Iterator[str]:
-    """What makes the figures mean less than they seem to, or worse than promised."""
+    """Reasons to distrust the figures, and a false rejection rate above its target."""
     truths = {o.prediction.truth for o in outcomes if not is_reserved(o.prediction.truth)}
     if missing := sorted(truths - set(knowledge.snapshot.labels)):
         yield (
             f"the gallery has no pictures of {', '.join(missing)}: "
-            "every test image of them counts as wrong"
+            "every test image with these labels counts as wrong"
         )
     if unreadable := sum(bool(o.prediction.error) for o in outcomes):
         yield f"{unreadable} of {len(outcomes)} images could not be read: each counts as wrong"
     if len(revisions) > 1:
-        yield f"the gallery changed during the run: revisions {sorted(revisions)} answered"
+        yield f"the gallery changed during the run: answers are of revisions {sorted(revisions)}"
     epsilon = knowledge.calibration.epsilon
     if warning := outdated_calibration_warning(knowledge):
         yield warning
     if not knowledge.calibration.guaranteed:
         yield (
-            f"the threshold rests on too few pictures of each page: a false rejection rate of "
-            f"{epsilon:.0%} cannot be promised"
+            f"the threshold is calibrated on too few pictures of each page: a false rejection rate "
+            f"of at most {epsilon:.0%} is not guaranteed"
         )
     rate = metrics.open_set.false_rejection_rate
     if rate is not None and rate > epsilon + CHANCE * math.sqrt(
         epsilon * (1 - epsilon) / metrics.n
     ):
         yield (
-            f"{rate:.1%} of known pages were rejected where {epsilon:.0%} was promised, more than "
-            "chance explains: these screenshots differ from the gallery; enrol newer ones"
+            f"{rate:.1%} of known pages were rejected, significantly more than the target of "
+            f"{epsilon:.0%}: these screenshots differ from the gallery; enrol newer ones"
         )

@@ -1,4 +1,4 @@
-"""A run in the terminal: the figures that decide, the kinds of unknown pages, the worst classes."""
+"""A run in the terminal: the main figures, the kinds of unknown pages, the worst classes."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from pagesight_server.evaluation.compare import Comparison, rejected_share
 from pagesight_server.evaluation.run import Run
 
 WORST = 5
+"""Most classes in the table of the worst, so that the main figures stay on the screen."""
 
 
 def summary(run: Run) -> Group:
-    """What `evaluate` prints: tables and warnings, for a rich console."""
+    """The output of `evaluate`: tables and warnings, for a rich console."""
     parts: list[RenderableType] = [_figures(run)]
     if run.metrics.open_set.kinds:
         parts.append(_kinds(run))
@@ -26,9 +27,9 @@ def summary(run: Run) -> Group:
 
 
 def compared(comparison: Comparison) -> Group:
-    """What `evaluate --compare` prints besides: one row for each way to say `other`."""
+    """The further output of `evaluate --compare`: one row for each method."""
     table = Table(
-        title="ways to say other, on the same images; shares rejected in %",
+        title="open-set methods on the same images; shares rejected in %",
         title_justify="left",
         box=SIMPLE_HEAD,
         pad_edge=False,
@@ -37,7 +38,7 @@ def compared(comparison: Comparison) -> Group:
     header, rows = comparison_cells(comparison)
     table.add_column(header[0], overflow="fold", min_width=16)
     for name in header[1:]:
-        # One word a line, so that the figures decide how wide a column is.
+        # One word a line, so that columns are only as wide as their figures.
         table.add_column(escape(name.replace(" ", "\n")), justify="right", no_wrap=True)
     last = comparison.rows[0].family if comparison.rows else ""
     for row, cells in zip(comparison.rows, rows, strict=True):
@@ -46,33 +47,33 @@ def compared(comparison: Comparison) -> Group:
         last = row.family
         table.add_row(*map(escape, cells))
     note = (
-        f"left out: threshold at the {comparison.epsilon:.0%} quantile of left-out gallery "
-        "pictures; both sides: as decision 0005 places it, or as served"
+        f"left out: threshold at the {comparison.epsilon:.0%} quantile of the leave-one-out scores "
+        "of gallery pictures; both sides: threshold of decision 0005, or as served"
     )
     return Group(table, Text(note, style="dim"))
 
 
 def comparison_markdown(comparison: Comparison) -> str:
-    """The same as a table for documents: `compare.md`."""
+    """The comparison as a Markdown table: `compare.md`."""
     header, rows = comparison_cells(comparison)
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return "".join("| " + " | ".join(cells) + " |\n" for cells in lines)
 
 
 def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Heading and rows of the table, as text; shares in per cent."""
+    """Header and rows of the comparison's table, as text; shares in per cent."""
     kinds = list(comparison.unknown)
-    header = ["way", "micro F1", "AUROC", "FPR95", "left out: known", "left out: unknown"]
+    header = ["method", "micro F1", "AUROC", "FPR95", "left out: known", "left out: unknown"]
     header += ["both sides: known", *(f"both sides: {kind}" for kind in kinds)]
     rows = []
     for row in comparison.rows:
         cells = [row.name, *map(_short, (row.micro_f1, row.auroc, row.fpr_at_95tpr))]
-        cut, served = row.left_out, row.both_sides
+        left_out, both_sides = row.left_out, row.both_sides
         cells += [
-            _share(cut.false_rejection_rate if cut else None),
-            _share(rejected_share(cut, comparison.unknown) if cut else None),
-            _share(served.false_rejection_rate if served else None),
-            *(_share(served.rejected[kind] if served else None) for kind in kinds),
+            _share(left_out.false_rejection_rate if left_out else None),
+            _share(rejected_share(left_out, comparison.unknown) if left_out else None),
+            _share(both_sides.false_rejection_rate if both_sides else None),
+            *(_share(both_sides.rejected[kind] if both_sides else None) for kind in kinds),
         ]
         rows.append(cells)
     return header, rows
@@ -93,14 +94,14 @@ def _figures(run: Run) -> Table:
         ("AUROC known against unknown", opened.auroc),
         ("FPR at 95 % TPR", opened.fpr_at_95tpr),
         ("false rejection rate", opened.false_rejection_rate),
-        ("overall accuracy, with other", opened.overall_accuracy),
+        ("accuracy, unknown images included", opened.overall_accuracy),
     ):
         table.add_row(name, _rate(value))
     if run.outputs.per_class.keys() != metrics.per_class.keys():
         table.add_row("business labels, micro F1", _rate(run.outputs.micro_f1))
         table.add_row("business labels, macro F1", _rate(run.outputs.macro_f1))
     if run.drift is not None:
-        table.add_row("scores lower than calibrated by", _rate(run.drift.score_shift))
+        table.add_row("drift: downward shift of scores", _rate(run.drift.score_shift))
     if run.seconds_per_image is not None:
         table.add_row("seconds per image", f"{run.seconds_per_image:.3f}")
     return table

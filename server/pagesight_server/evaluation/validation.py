@@ -1,11 +1,11 @@
-"""The threshold from labelled traffic, where there is some, instead of from the gallery.
+"""Calibration on labelled traffic, where there is some, instead of on the gallery.
 
-    DIR/<label>/*, other*/* ──seen and read──> scores of known pages ──conformal──> threshold
-                                          └──> scores of unknown ones ──> share rejected, told
+    DIR/<label>/*, other*/* ──embed, read──> scores of known pages ──conformal──> threshold
+                                        └──> scores of unknown pages ──> share rejected, reported
 
-Gallery pictures are few and chosen; traffic is what will be asked. So the promise (at most
-epsilon of known pages rejected) rests on known pages alone, as always, and what it means
-for unknown pages is measured on those there are.
+Gallery pictures are few and hand-picked; traffic is what the server will be asked. The threshold
+is the conformal quantile of known pages alone, which guarantees a false rejection rate of at most
+epsilon; its rejection rate for unknown pages is measured on those in the folder.
 """
 
 from __future__ import annotations
@@ -30,24 +30,28 @@ from pagesight_server.recognition.leave_one_out import LeftOutScores, answer_sco
 from pagesight_server.workflows.pipeline import Features, Pipeline
 
 Candidates: TypeAlias = tuple[Candidate, ...]
+"""The candidate labels of one screenshot, best first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """A threshold placed by labelled traffic, and what it does there."""
+    """A calibration on labelled traffic, and the calibration set that it was made from."""
 
     calibration: Calibration
     known: int
+    """Images of known pages in the calibration set."""
     unknown: int
+    """Images of unknown pages, which measure the threshold."""
     rejected: float | None
     """Share of the unknown pages that the threshold rejects; None when there were none."""
     unreadable: int
+    """Images that could not be read."""
     enrolled: int
-    """Images that the gallery holds itself, which say nothing and were left out."""
+    """Images that are in the gallery: skipped, as they match themselves."""
 
 
 def pictures_needed(epsilon: float) -> int:
-    """The fewest known pages of which one may be rejected: 1 / epsilon - 1."""
+    """Least size of a calibration set for a conformal quantile: 1 / epsilon - 1, rounded up."""
     return math.ceil(1 / epsilon - 1)
 
 
@@ -61,16 +65,16 @@ async def validate(
     limits: ImageLimits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Validation:
-    """Places the threshold by labelled traffic.
+    """Calibrates the threshold on labelled traffic.
 
     Args:
-        pipeline: Sees and reads.
-        knowledge: The gallery that will answer.
-        folder: Holds `<label>/*`; `other` and `other_<kind>` are unknown pages.
-        epsilon: Share of known pages that may be rejected.
-        concurrency: Images under way at once.
-        limits: What a file may cost.
-        progress: Called with images done and images in all.
+        pipeline: Computes embeddings and texts.
+        knowledge: The gallery to calibrate.
+        folder: The traffic, `<label>/*`; `other` and `other_<kind>` hold unknown pages.
+        epsilon: Target false rejection rate.
+        concurrency: Images processed at the same time.
+        limits: Size limits of a file; a larger one counts as unreadable.
+        progress: Called with the number of images done and of images in all.
 
     Raises:
         SetupError: too few pictures of known pages, or a page that the gallery does not know.
@@ -96,8 +100,8 @@ async def validate(
                     counts["enrolled"] += 1
                 else:
                     features = await pipeline.extract_features(data)
-                    found = await asyncio.to_thread(_candidates, knowledge, features)
-                    answers.append((truth, *found))
+                    candidates = await asyncio.to_thread(_candidates, knowledge, features)
+                    answers.append((truth, *candidates))
             except ImageError:
                 counts["unreadable"] += 1
             counts["done"] += 1
@@ -115,7 +119,7 @@ async def validate(
     known, unknown = len(with_text.own), len(with_text.pseudo_unknown)
     if known < needed:
         raise SetupError(
-            f"{folder} holds {known} usable pictures of known pages, {needed} are needed to "
+            f"{folder} holds {known} usable pictures of known pages, but {needed} are needed to "
             f"reject at most {epsilon:.0%}: add {needed - known}, or leave out --validation "
             "to calibrate on the gallery"
         )
@@ -133,7 +137,7 @@ async def validate(
 def _calibration(
     knowledge: Knowledge, answers: Sequence[tuple[str, Candidates, Candidates]], epsilon: float
 ) -> tuple[Calibration, LeftOutScores]:
-    """The calibration that labelled traffic makes, and the scores with text behind it."""
+    """The calibration on labelled traffic, and the scores with text behind it."""
     with_text = _scores([(truth, candidates) for truth, candidates, _ in answers])
     without_text = _scores([(truth, candidates) for truth, _, candidates in answers])
     calibration = Calibration.from_scores(
@@ -146,7 +150,7 @@ def _calibration(
         revision=knowledge.snapshot.revision,
     )
     if not with_text.pseudo_unknown:
-        # Traffic without unknown pages says nothing of them; what the gallery says still holds.
+        # Traffic without unknown pages has no scores of them; those of the gallery remain.
         calibration = replace(
             calibration,
             unknown_scores_with_text=knowledge.calibration.unknown_scores_with_text,
@@ -156,7 +160,7 @@ def _calibration(
 
 
 def _scores(answers: Sequence[tuple[str, Candidates]]) -> LeftOutScores:
-    """What labelled screenshots score, as left-out gallery pictures would."""
+    """The scores of labelled screenshots, in the form of leave-one-out scores of the gallery."""
     known = [(truth, candidates) for truth, candidates in answers if not is_reserved(truth)]
     leads = [
         lead_over(truth, [c for c in candidates if not is_reserved(c.label)])
@@ -178,7 +182,7 @@ def _scores(answers: Sequence[tuple[str, Candidates]]) -> LeftOutScores:
 
 
 def _candidates(knowledge: Knowledge, features: Features) -> tuple[Candidates, Candidates]:
-    """The candidates for a screenshot, with text and without."""
+    """The candidates for a screenshot, with its text and without."""
     hits = knowledge.method.search(features.embedding)
     query = Query(embedding=features.embedding, reading=features.reading)
     return (

@@ -1,11 +1,11 @@
 """Labelled screenshots on disk, `DIR/<label>/*`: the one reader of such folders.
 
     DIR/<label>/  ──name, NFC──> label
-    DIR/<label>/* ──regular file, not hidden, named like a picture──> its pictures
-                            └──no──> left out, counted by reason
+    DIR/<label>/* ──regular file, not hidden, picture suffix──> its pictures
+                            └──otherwise──> skipped, counted by reason
 
-`index`, `evaluate` and `calibrate --validation` read folders here, so that a file that one of
-them takes is taken by all. Links are followed; nothing but regular files is ever opened.
+`index`, `evaluate` and `calibrate --validation` all read folders here, so they agree on which
+files are pictures. Links are followed; nothing but regular files is ever opened.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery.snapshot import check_label
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+"""File name endings of the formats that can be decoded, in lower case."""
 
 HIDDEN = "hidden"
 NOT_IN_A_LABEL_FOLDER = "in no label's folder"
@@ -30,21 +31,21 @@ LINKED_TWICE = "a link to a folder that is read already"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledFolder:
-    """The pictures of a folder, by label."""
+    """The pictures of a folder, grouped by label."""
 
     pictures: Mapping[str, tuple[Path, ...]]
-    """Labels in order; each label's files by name."""
+    """The files of each label; labels and file names are sorted."""
     left_out: Mapping[str, int]
-    """How many files were left out, by reason, in words."""
+    """Number of files that were skipped, by reason."""
 
     @property
     def count(self) -> int:
-        """How many pictures there are."""
+        """Number of pictures."""
         return sum(map(len, self.pictures.values()))
 
     @property
     def left_out_in_words(self) -> str:
-        """What was left out, for a person; empty when nothing was."""
+        """Skipped files as text, such as "2 hidden, 1 not named like a picture"; may be empty."""
         return ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
 
 
@@ -52,30 +53,30 @@ def read_folder(folder: Path) -> LabelledFolder:
     """Lists the pictures of `folder/<label>/*` without opening any.
 
     Args:
-        folder: Holds one folder per label; its name is the label.
+        folder: The parent of one folder per label, named by the label.
 
     Raises:
         SetupError: there is no such folder or no picture in it.
         InvalidRequestError: a folder that holds pictures has a name that cannot be a label.
     """
     if not folder.is_dir():
-        raise SetupError(f"{folder} is no folder: give one that holds <label>/*.png")
+        raise SetupError(f"{folder} is not a folder: name one that holds <label>/*.png")
     pictures: dict[str, list[Path]] = {}
     left_out: Counter[str] = Counter()
-    read_already: set[Path] = set()
-    # Real folders before links, so that a link to one of them is what is left out.
-    for page in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path.name)):
-        if page.name.startswith("."):
+    resolved: set[Path] = set()
+    # Real folders come before links, so that of a folder and a link to it the link is skipped.
+    for label_folder in sorted(folder.iterdir(), key=lambda path: (path.is_symlink(), path.name)):
+        if label_folder.name.startswith("."):
             left_out[HIDDEN] += 1
-        elif not page.is_dir():
-            # Whatever else lies beside the folders, labels.toml first of all, is meant to.
-            left_out[NOT_IN_A_LABEL_FOLDER] += _is_named_like_a_picture(page)
-        elif page.resolve() in read_already:
+        elif not label_folder.is_dir():
+            # Other files beside the folders, such as labels.toml, belong there.
+            left_out[NOT_IN_A_LABEL_FOLDER] += _is_named_like_a_picture(label_folder)
+        elif label_folder.resolve() in resolved:
             left_out[LINKED_TWICE] += 1
         else:
-            read_already.add(page.resolve())
-            if files := _pictures_of(page, left_out):
-                pictures.setdefault(check_label(page.name), []).extend(files)
+            resolved.add(label_folder.resolve())
+            if files := _pictures_of(label_folder, left_out):
+                pictures.setdefault(check_label(label_folder.name), []).extend(files)
     if not pictures:
         raise SetupError(
             f"{folder} holds no pictures: put them into one folder per label, <label>/*.png "
@@ -87,10 +88,10 @@ def read_folder(folder: Path) -> LabelledFolder:
     )
 
 
-def _pictures_of(page: Path, left_out: Counter[str]) -> list[Path]:
-    """The pictures directly in one label's folder; counts what is left out."""
+def _pictures_of(label_folder: Path, left_out: Counter[str]) -> list[Path]:
+    """The pictures directly in one label's folder; counts the files that it skips."""
     files = []
-    for path in page.iterdir():
+    for path in label_folder.iterdir():
         if path.name.startswith("."):
             left_out[HIDDEN] += 1
         elif not _is_named_like_a_picture(path):
@@ -107,7 +108,7 @@ def _is_named_like_a_picture(path: Path) -> bool:
 
 
 def _is_regular_file(path: Path) -> bool:
-    """Whether a path leads to a regular file: no folder, pipe or device, no dangling link."""
+    """Whether a path, its links followed, is a regular file: no folder, pipe or device."""
     try:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:

@@ -161,12 +161,6 @@ class IvfPqBase:
         """Reads what `save` wrote."""
         return IvfPqBase(faiss.read_index(str(path)), measured, device)
 
-    @property
-    def resident_bytes(self) -> int:
-        """Bytes in memory: codes, ids and centroids of the lists."""
-        measured, index = self.measured, self._host
-        return int(index.ntotal * (measured.code_bytes + 8) + measured.nlist * index.d * 4)
-
 
 def build(
     halves: Halves, settings: IndexSettings, *, device: str = "cpu", threads: int = 0

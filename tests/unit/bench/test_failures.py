@@ -66,12 +66,12 @@ def test_the_caption_says_where_the_right_page_ranks() -> None:
 
 def test_a_text_is_boxed_in_its_colour_in_both_pictures() -> None:
     box = Box(100, 200, 300, 240)
-    found = [Finding(kind="agrees", text="t", query_box=box, gallery_box=box)]
+    findings = [Finding(kind="agrees", text="t", query_box=box, gallery_box=box)]
     # Twice as wide as they are shown: the box begins at half of 100 and 200, less its margin.
-    made = failures.beside(png(800, 1000), png(800, 1000), "a", REJECTED, found)
+    picture = failures.beside(png(800, 1000), png(800, 1000), "a", REJECTED, findings)
     for left in (0, SIDE_PX + GAP_PX):
-        assert made.getpixel((left + 48, HEAD_PX + 110)) == (0x1A, 0x9C, 0x4B)
-        assert made.getpixel((left + 100, HEAD_PX + 110)) == (255, 255, 255)
+        assert picture.getpixel((left + 48, HEAD_PX + 110)) == (0x1A, 0x9C, 0x4B)
+        assert picture.getpixel((left + 100, HEAD_PX + 110)) == (255, 255, 255)
 
 
 def test_a_picture_that_cannot_be_made_small_is_refused() -> None:

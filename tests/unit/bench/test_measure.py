@@ -69,8 +69,8 @@ def test_each_target_is_held_against_what_was_found() -> None:
         latency_row("real", "at random", [120.0, 260.0], 1.25),
         {"table": "streaming", "server_cpu_ms": 1.6},
     ]
-    found = {row["target"]: (row["found"], row["met"]) for row in target_rows(rows)}
-    assert found == {
+    targets = {row["target"]: (row["found"], row["met"]) for row in target_rows(rows)}
+    assert targets == {
         "service CPU ÷ pipeline CPU, at most": (1.05, True),
         "service rate ÷ script rate, at least": (2.5, True),
         "p99 at half load ÷ p50 alone, at most": (2.6, False),
@@ -96,7 +96,7 @@ def test_rounding_meets_no_target() -> None:
         (Finding(what="p50", found=60.1, limit=60, side="at most"), False),
         (Finding(what="rate", found=math.nan, limit=100), False),
         (Finding(what="p50", found=math.nan, limit=60, side="at most"), False),
-        (Finding(what="told", found=1), None),
+        (Finding(what="no target", found=1), None),
     ],
 )
 def test_a_limit_holds_or_not(finding: Finding, met: bool | None) -> None:
@@ -105,10 +105,10 @@ def test_a_limit_holds_or_not(finding: Finding, met: bool | None) -> None:
 
 def test_the_exit_code_is_that_of_the_worst_finding() -> None:
     good, bad = Finding(what="a", found=2, limit=1), Finding(what="b", found=0, limit=1)
-    told = Finding(what="c", found=0)
-    assert verdict.exit_code([good, told]) == 0
-    assert verdict.exit_code([good, bad, told]) == 1
-    assert verdict.exit_code([told]) == 1
+    reported = Finding(what="c", found=0)
+    assert verdict.exit_code([good, reported]) == 0
+    assert verdict.exit_code([good, bad, reported]) == 1
+    assert verdict.exit_code([reported]) == 1
     assert verdict.without_limits([bad]) == [Finding(what="b", found=0)]
 
 
@@ -134,7 +134,7 @@ def test_nothing_is_missing_where_everything_is(bundles: Path) -> None:
     assert verdict.missing("cpu", encoder, ocr, small=True) == []
     lacks = verdict.missing("cuda", encoder, ocr, installed=lambda _: True, works=lambda _: True)
     assert [what.partition(";")[0] for what in lacks] == [
-        f"another encoder bundle in {encoder}, this one is float32 of None patches"
+        f"another encoder bundle in {encoder}: this one is float32 with a fixed input size"
     ]
 
 

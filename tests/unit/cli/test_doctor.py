@@ -17,7 +17,7 @@ from tests.support.stores import enrol
 def doctor(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object
 ) -> tuple[int, dict[str, Any], list[str]]:
-    """Exit code, what was found, and the lines on stderr."""
+    """The exit code, the JSON object, and the lines on stderr."""
     command = ["pagesight-server", "doctor", "--json", *map(str, arguments)]
     monkeypatch.setattr(sys, "argv", command)
     with pytest.raises(SystemExit) as ended:
@@ -37,18 +37,18 @@ def test_all_is_well(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4317")
     monkeypatch.setenv("PAGESIGHT_SERVER__MAX_ACTIVE", "2")
     store = tmp_path / "none.db"
-    code, found, err = doctor(monkeypatch, capsys, "--bundles", bundles, "--store", store)
-    assert (code, err, found["ok"], found["problems"]) == (0, [], True, [])
-    assert found["device"] == "cpu"
-    assert "CPUExecutionProvider" in found["providers"]
-    assert found["encoder"].startswith("builtin@")
+    code, facts, err = doctor(monkeypatch, capsys, "--bundles", bundles, "--store", store)
+    assert (code, err, facts["ok"], facts["problems"]) == (0, [], True, [])
+    assert facts["device"] == "cpu"
+    assert "CPUExecutionProvider" in facts["providers"]
+    assert facts["encoder"].startswith("builtin@")
     # 50 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
-    assert found["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 50_000_000 // 2**20
-    assert found["memory"]["machine_mb"] > found["memory"]["process_now_mb"] > 0
-    assert found["limits"]["max_waiting"] == 256
-    assert found["telemetry"]["traces"] == ["otlp"]
-    assert found["telemetry"]["otlp"] == "http://collector:4317"
-    assert "does not exist yet" in found["store"]
+    assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 50_000_000 // 2**20
+    assert facts["memory"]["machine_mb"] > facts["memory"]["process_now_mb"] > 0
+    assert facts["limits"]["max_waiting"] == 256
+    assert facts["telemetry"]["traces"] == ["otlp"]
+    assert facts["telemetry"]["otlp"] == "http://collector:4317"
+    assert "does not exist yet" in facts["store"]
     assert not store.exists()
 
 
@@ -57,11 +57,11 @@ def test_every_problem_is_named_in_one_run(
 ) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "statsd")
     (tmp_path / "gallery.db").write_bytes(b"no database, but long enough to be looked at" * 99)
-    code, found, err = doctor(
+    code, facts, err = doctor(
         monkeypatch, capsys, "--bundles", tmp_path, "--store", tmp_path / "gallery.db"
     )
-    assert (code, found["ok"]) == (1, False)
-    assert len(found["problems"]) == len(err) == 3
+    assert (code, facts["ok"]) == (1, False)
+    assert len(facts["problems"]) == len(err) == 3
     assert "no encoder bundle in" in err[0]
     assert "gallery.db" in err[1]
     assert "OTEL_METRICS_EXPORTER is 'statsd'" in err[2]
@@ -98,8 +98,8 @@ def test_who_may_call_is_told(
 ) -> None:
     config = tmp_path / "pagesight.toml"
     config.write_text("[server]\nhost = '0.0.0.0'\n[security]\nallow_plaintext = true\n", "utf-8")
-    _, found, _ = doctor(monkeypatch, capsys, "--config", config, "--bundles", tmp_path)
-    security = found["security"]
+    _, facts, _ = doctor(monkeypatch, capsys, "--config", config, "--bundles", tmp_path)
+    security = facts["security"]
     assert (security["address"], security["tls"], security["tokens"]) == (
         "0.0.0.0:50051",
         False,
@@ -117,12 +117,12 @@ def test_a_gallery_that_other_bundles_made_is_a_problem(
     store = Gallery(tmp_path / "gallery.db")
     enrol(store, {"a": "login"})
     store.close()
-    code, found, err = doctor(
+    code, facts, err = doctor(
         monkeypatch, capsys, "--bundles", bundles, "--store", tmp_path / "gallery.db"
     )
     assert code == 1
-    assert found["gallery default"] == (
-        "revision 1, 1 labels, 1 pictures, not calibrated yet: `serve` does it at its start"
+    assert facts["gallery default"] == (
+        "revision 1, 1 labels, 1 pictures, not calibrated yet: `serve` does it when it starts"
     )
     assert len(err) == 1
     assert "gallery 'default' was made with colour@" in err[0]

@@ -68,9 +68,9 @@ def driven(
 
 
 def ms(tally: Tally, share: float) -> float:
-    found = tally.latency.percentile_ms(share)
-    assert found is not None
-    return found
+    percentile_ms = tally.latency.percentile_ms(share)
+    assert percentile_ms is not None
+    return percentile_ms
 
 
 def test_a_stall_shows_in_an_open_loop_and_hides_in_a_closed_one() -> None:

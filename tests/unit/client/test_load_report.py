@@ -79,11 +79,11 @@ def tally(
     *latencies_s: float, errors: int = 0, unsent: int = 0, warmup_s: float = 1.0, each_s: float = 1
 ) -> Tally:
     """Answers due one after the other, then errors, then what was not sent."""
-    made = Tally(warmup_s=warmup_s)
+    counts = Tally(warmup_s=warmup_s)
     for number, took_s in enumerate([*latencies_s, *[0.01] * (errors + unsent)]):
         due_s = warmup_s + number * each_s
         sent = number < len(latencies_s) + errors
-        made.on_due(due_s, in_flight=1, sent=sent)
+        counts.on_due(due_s, in_flight=1, sent=sent)
         if not sent:
             continue
         failed = number >= len(latencies_s)
@@ -94,10 +94,10 @@ def tally(
             stages_ms={} if failed else {"encode": 2.0, "total": 1000 * took_s / 2},
             server="builtin <1>",
         )
-        made.on_reply(ITEM, ("path <a>",), due_s=due_s, sent_s=due_s + 0.001, reply=reply)
-    made.cpu_share = [0.1]
-    made.close(warmup_s + each_s * (len(latencies_s) + errors + unsent))
-    return made
+        counts.on_reply(ITEM, ("path <a>",), due_s=due_s, sent_s=due_s + 0.001, reply=reply)
+    counts.cpu_share = [0.1]
+    counts.close(warmup_s + each_s * (len(latencies_s) + errors + unsent))
+    return counts
 
 
 def test_a_tally_goes_through_json_unharmed_and_adds_up() -> None:
@@ -117,8 +117,8 @@ def test_a_tally_goes_through_json_unharmed_and_adds_up() -> None:
 def test_a_timeline_is_never_long() -> None:
     for length_s in (1.0, 30.0, 119.0, 3600.0, 24 * 3600.0):
         assert length_s / bucket_s(length_s) <= BUCKETS
-    made = tally(1e6)
-    assert max(made.timeline) <= 2 * BUCKETS
+    late = tally(1e6)
+    assert max(late.timeline) <= 2 * BUCKETS
 
 
 # --- targets ---
@@ -153,7 +153,7 @@ def test_what_is_no_target_is_refused_with_examples(text: str) -> None:
 def test_targets_are_held_against_what_happened() -> None:
     targets = [slo.parse(t) for t in ("p50=20ms", "max=1s", "errors=10%", "p999=3s", "mean=1ms")]
     latencies, shares = slo.judge(targets, counted(0.01, 0.01, 2.0), lost_share=0.1)
-    assert {name: found["met"] for name, found in latencies.items()} == {
+    assert {name: result["met"] for name, result in latencies.items()} == {
         "p50": True, "max": False, "p999": True, "mean": False,
     }  # fmt: skip
     assert latencies["p50"]["limit_ms"] == 20
@@ -182,8 +182,8 @@ def queue(rate: float, capacity: float = 100.0) -> Step:
 def searched(first: float, **changed: Any) -> tuple[Search, int]:
     search, steps = Search(first), 0
     while (rate := search.rate) is not None:
-        made = queue(rate)
-        search.add(Step(**{field: getattr(made, field) for field in made.__slots__} | changed))
+        step = queue(rate)
+        search.add(Step(**{field: getattr(step, field) for field in step.__slots__} | changed))
         steps += 1
     return search, steps
 
@@ -237,49 +237,49 @@ def test_why_a_rate_does_not_hold(changed: dict[str, Any], why: str) -> None:
 PLAN = Plan(groups=[["a.png", "b.png"]], names=["<a>"], rate=1.0, warmup_s=1.0, duration_s=4.0)
 
 
-def reported(made: Tally, *targets: str) -> Report:
-    built = report(made, PLAN, [slo.parse(text) for text in targets])
+def reported(counts: Tally, *targets: str) -> Report:
+    built = report(counts, PLAN, [slo.parse(text) for text in targets])
     read: Report = json.loads(json.dumps(built, allow_nan=False))
     return read
 
 
 def test_report_json_has_what_is_promised() -> None:
-    found = reported(tally(0.1, 0.2, 0.3, errors=1, unsent=1), "p99=250ms", "p50=1s", "errors=50%")
-    assert found["duration_s"] == 5.0
-    assert (found["sent"], found["ok"], found["errors"]) == (4, 3, {"UNAVAILABLE": 1})
-    assert found["unsent"] == 1
-    assert found["sent"] == found["ok"] + sum(found["errors"].values())
-    assert found["rate_offered"] == 1.0
-    assert found["rate_achieved"] == 0.6
-    assert set(found["latency_ms"]) >= {"p50", "p90", "p95", "p99", "p999", "max"}
-    assert found["latency_ms"]["p50"] == pytest.approx(200, rel=0.001)
-    assert found["latency_ms"]["max"] == pytest.approx(300, rel=0.001)
-    assert found["stages_ms"]["encode"] == {
+    body = reported(tally(0.1, 0.2, 0.3, errors=1, unsent=1), "p99=250ms", "p50=1s", "errors=50%")
+    assert body["duration_s"] == 5.0
+    assert (body["sent"], body["ok"], body["errors"]) == (4, 3, {"UNAVAILABLE": 1})
+    assert body["unsent"] == 1
+    assert body["sent"] == body["ok"] + sum(body["errors"].values())
+    assert body["rate_offered"] == 1.0
+    assert body["rate_achieved"] == 0.6
+    assert set(body["latency_ms"]) >= {"p50", "p90", "p95", "p99", "p999", "max"}
+    assert body["latency_ms"]["p50"] == pytest.approx(200, rel=0.001)
+    assert body["latency_ms"]["max"] == pytest.approx(300, rel=0.001)
+    assert body["stages_ms"]["encode"] == {
         "p50": pytest.approx(2, rel=0.001),
         "p99": pytest.approx(2, rel=0.001),
     }
-    assert found["slo"] == {
+    assert body["slo"] == {
         "p99": {"limit_ms": 250, "value_ms": pytest.approx(300, rel=0.001), "met": False},
         "p50": {"limit_ms": 1000, "value_ms": pytest.approx(200, rel=0.001), "met": True},
     }
-    assert found["slo_shares"]["errors"]["value"] == pytest.approx(0.4)
-    assert found["slo_met"] is False
-    assert found["pictures"] == {
+    assert body["slo_shares"]["errors"]["value"] == pytest.approx(0.4)
+    assert body["slo_met"] is False
+    assert body["pictures"] == {
         "files": 2, "distinct_sends": 4, "repeated_sends": 0, "unchanged_sends": 0, "mean_bytes": 5,
     }  # fmt: skip
 
 
 def test_latency_counts_from_when_it_was_due_and_service_from_when_it_was_sent() -> None:
-    found = reported(tally(0.1))
-    assert found["latency_ms"]["p50"] - found["service_ms"]["p50"] == pytest.approx(1, abs=0.1)
-    assert found["outside_ms"]["p50"] == pytest.approx(50, rel=0.001)
+    body = reported(tally(0.1))
+    assert body["latency_ms"]["p50"] - body["service_ms"]["p50"] == pytest.approx(1, abs=0.1)
+    assert body["outside_ms"]["p50"] == pytest.approx(50, rel=0.001)
 
 
 def test_a_report_of_nothing_is_one() -> None:
-    found = reported(Tally(warmup_s=1.0), "p99=1s")
-    assert (found["sent"], found["rate_achieved"], found["slo_met"]) == (0, 0, False)
-    assert found["latency_ms"]["p99"] is None
-    assert "<title>" in page(found)
+    body = reported(Tally(warmup_s=1.0), "p99=1s")
+    assert (body["sent"], body["rate_achieved"], body["slo_met"]) == (0, 0, False)
+    assert body["latency_ms"]["p99"] is None
+    assert "<title>" in page(body)
 
 
 def test_a_generator_that_is_the_bottleneck_says_so() -> None:
@@ -290,16 +290,16 @@ def test_a_generator_that_is_the_bottleneck_says_so() -> None:
     assert "97% of a core" in " ".join(reported(busy)["warnings"])
     late = tally(0.1)
     late.late.record_s(0.5)
-    found = reported(late)
-    assert found["generator"]["saturated"]
-    assert "after they were due, by the generator itself" in " ".join(found["warnings"])
+    body = reported(late)
+    assert body["generator"]["saturated"]
+    assert "ms or more after they were due" in " ".join(body["warnings"])
 
 
 def test_few_answers_and_lost_ones_are_pointed_out() -> None:
-    said = " ".join(reported(tally(0.1, errors=1, unsent=1))["warnings"])
-    assert "rest on 1 answers" in said
-    assert "were not sent" in said
-    assert "percentiles are of answers alone" in said
+    warnings = " ".join(reported(tally(0.1, errors=1, unsent=1))["warnings"])
+    assert "estimated from 1 answers" in warnings
+    assert "were not sent" in warnings
+    assert "percentiles are of answers alone" in warnings
 
 
 # --- report.html ---
@@ -325,8 +325,8 @@ def outline(html: str) -> Outline:
 
 
 def test_the_page_stands_alone_and_escapes_what_came_from_elsewhere() -> None:
-    found = reported(tally(0.1, 0.2, 0.3, errors=1), "p99=250ms", "errors=1%")
-    html = page(found)
+    body = reported(tally(0.1, 0.2, 0.3, errors=1), "p99=250ms", "errors=1%")
+    html = page(body)
     read = outline(html)
     assert "script" not in read.tags
     assert "link" not in read.tags
@@ -345,15 +345,15 @@ def test_the_page_stands_alone_and_escapes_what_came_from_elsewhere() -> None:
 
 
 def test_the_page_draws_throughput_against_latency_where_rates_were_tried() -> None:
-    found = reported(tally(0.1, 0.2, 0.3))
+    body = reported(tally(0.1, 0.2, 0.3))
     row = {
         "rate": 1.0, "held": True, "why_not": "", "rate_offered": 1.0, "rate_achieved": 1.0,
         "sent": 3, "ok": 3, "lost_share": 0.0, "p50_ms": 100.0, "p99_ms": 200.0,
         "saturated_generator": False,
     }  # fmt: skip
     failed = row | {"rate": 2.0, "held": False, "why_not": "the SLO is missed", "p50_ms": None}
-    found |= {"steps": [row, failed], "knee": {"rate": 1.0, "holds_when": "p99 < 1 s"}}
-    html = page(found)
+    body |= {"steps": [row, failed], "knee": {"rate": 1.0, "holds_when": "p99 < 1 s"}}
+    html = page(body)
     assert outline(html).tags.count("svg") == 4
     assert "the SLO is missed" in html
     assert "p99 &lt; 1 s" in html
@@ -376,16 +376,16 @@ def spread(scale: float, count: int = 2000, **more: Any) -> Report:
     return reported(tally(*(scale * draw.uniform(0.05, 0.15) for _ in range(count)), **more))
 
 
-def verdicts(found: Comparison) -> dict[str, str]:
-    return {row.name: row.verdict for row in found.rows if row.judged}
+def verdicts(comparison: Comparison) -> dict[str, str]:
+    return {row.name: row.verdict for row in comparison.rows if row.judged}
 
 
 def test_the_same_report_is_no_change() -> None:
     one = spread(1.0)
-    found = compare(one, one, 0.1)
-    assert set(verdicts(found).values()) == {"same"}
-    assert not found.is_worse
-    assert found.rows[0].ratio == 1.0
+    comparison = compare(one, one, 0.1)
+    assert set(verdicts(comparison).values()) == {"same"}
+    assert not comparison.is_worse
+    assert comparison.rows[0].ratio == 1.0
 
 
 def test_slower_answers_are_worse_and_quicker_ones_better() -> None:
@@ -407,8 +407,8 @@ def test_a_change_within_the_tolerance_or_within_chance_is_none() -> None:
 
 
 def test_more_lost_messages_are_worse() -> None:
-    found = compare(spread(1.0, count=100), spread(1.0, count=100, errors=5), 0.1)
-    assert verdicts(found)["lost %"] == "worse"
+    comparison = compare(spread(1.0, count=100), spread(1.0, count=100, errors=5), 0.1)
+    assert verdicts(comparison)["lost %"] == "worse"
 
 
 def test_loads_that_differ_are_pointed_out() -> None:
@@ -417,7 +417,7 @@ def test_loads_that_differ_are_pointed_out() -> None:
     other["interrupted"] = True
     assert compare(one, other, 0.1).differences == (
         "rate: 1.0 before, 9.0 after",
-        "the second was broken off",
+        "the second was interrupted",
     )
 
 

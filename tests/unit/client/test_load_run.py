@@ -57,7 +57,7 @@ async def test_a_rate_in_the_middle_of_which_a_run_was_broken_off_is_left_out(
     broken_off_in: int, shown: list[float]
 ) -> None:
     crew = FakeCrew(broken_off_in)
-    found = await climbed(crew, (2.0, 4.0, 8.0))
-    assert [row["rate"] for row in found["steps"]] == shown
+    report = await climbed(crew, (2.0, 4.0, 8.0))
+    assert [row["rate"] for row in report["steps"]] == shown
     assert crew.rates == [2.0, 4.0, 8.0][:broken_off_in]
-    assert found["knee"]["rate"] == shown[-1]
+    assert report["knee"]["rate"] == shown[-1]

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pagesight_server.curation.diagnostics import (
-    diagnose,
-    near_duplicates,
-    quantile_bound,
-    rejection_bound,
-)
+from pagesight_server.curation.bounds import quantile_bound, rejection_bound
+from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.recognition.knowledge import Knowledge
 from tests.support.parts import image_id, snapshot
 
@@ -24,7 +20,7 @@ def knowledge(*pictures: tuple[str, tuple[float, ...], tuple[str, ...]]) -> Know
 
 
 def test_a_picture_under_the_wrong_label_is_likely_wrong_and_comes_first() -> None:
-    found = diagnose(
+    diagnosis = diagnose(
         knowledge(
             ("clock", GREEN, CLOCK),
             ("clock", GREEN, CLOCK),
@@ -33,7 +29,7 @@ def test_a_picture_under_the_wrong_label_is_likely_wrong_and_comes_first() -> No
             ("loan", RED, LOAN),
         )
     )
-    suspect = found.suspects[0]
+    suspect = diagnosis.suspects[0]
     assert suspect.picture.image_id == image_id(2)
     assert (suspect.picture.label, suspect.suggested.label) == ("clock", "loan")
     assert suspect.likely
@@ -43,7 +39,7 @@ def test_a_picture_under_the_wrong_label_is_likely_wrong_and_comes_first() -> No
 
 
 def test_a_gallery_in_order_has_no_suspects() -> None:
-    found = diagnose(
+    diagnosis = diagnose(
         knowledge(
             ("clock", GREEN, CLOCK),
             ("clock", GREEN, CLOCK),
@@ -51,11 +47,11 @@ def test_a_gallery_in_order_has_no_suspects() -> None:
             ("loan", RED, LOAN),
         )
     )
-    assert found.suspects == ()
+    assert diagnosis.suspects == ()
 
 
 def test_the_only_picture_of_a_label_and_examples_of_unknown_pages_are_no_suspects() -> None:
-    found = diagnose(
+    diagnosis = diagnose(
         knowledge(
             ("clock", RED, LOAN),
             ("loan", RED, LOAN),
@@ -64,11 +60,11 @@ def test_the_only_picture_of_a_label_and_examples_of_unknown_pages_are_no_suspec
             ("other_ads", GREEN, CLOCK),
         )
     )
-    assert [s for s in found.suspects if s.picture.label != "loan"] == []
+    assert [s for s in diagnosis.suspects if s.picture.label != "loan"] == []
 
 
 def test_pictures_that_look_and_read_almost_the_same_are_one_group_whatever_their_label() -> None:
-    found = diagnose(
+    diagnosis = diagnose(
         knowledge(
             ("a", RED, LOAN),
             ("a", ALMOST_RED, LOAN),
@@ -77,9 +73,9 @@ def test_pictures_that_look_and_read_almost_the_same_are_one_group_whatever_thei
             ("c", GREEN, ("Contacts", "Favourites")),
         )
     )
-    groups = [[picture.image_id for picture in group] for group in found.duplicates]
+    groups = [[picture.image_id for picture in group] for group in diagnosis.duplicates]
     assert groups == [[image_id(0), image_id(1), image_id(2)]]
-    by_label = {label.label: (label.images, label.distinct) for label in found.labels}
+    by_label = {label.label: (label.images, label.distinct) for label in diagnosis.labels}
     assert by_label == {"a": (2, 1), "b": (2, 2), "c": (1, 1)}
 
 
@@ -95,27 +91,34 @@ def test_pictures_that_look_and_read_almost_the_same_are_one_group_whatever_thei
 def test_near_duplicates_look_alike_and_read_alike(
     direction: tuple[float, ...], texts: tuple[str, ...], same: bool
 ) -> None:
-    found = near_duplicates(knowledge(("a", RED, LOAN), ("b", direction, texts)), [image_id(1)])
-    assert [near.picture.label for near in found.get(image_id(1), [])] == ["a"] * same
+    duplicates = near_duplicates(
+        knowledge(("a", RED, LOAN), ("b", direction, texts)), [image_id(1)]
+    )
+    assert [near.picture.label for near in duplicates.get(image_id(1), [])] == ["a"] * same
 
 
 def test_pictures_without_text_must_look_the_same() -> None:
     pictures = knowledge(("a", RED, ()), ("a", RED, ()), ("a", ALMOST_RED, ()))
-    found = near_duplicates(pictures, [image_id(0), image_id(2), "f" * 64])
-    assert list(found) == [image_id(0)]
-    assert [near.picture.image_id for near in found[image_id(0)]] == [image_id(1)]
+    duplicates = near_duplicates(pictures, [image_id(0), image_id(2), "f" * 64])
+    assert list(duplicates) == [image_id(0)]
+    assert [near.picture.image_id for near in duplicates[image_id(0)]] == [image_id(1)]
 
 
 def test_at_most_so_many_pictures_are_examined() -> None:
     pictures = knowledge(*[("a", RED, (f"page {i} of many",)) for i in range(6)])
-    found = diagnose(pictures, max_images=2)
-    assert (found.images, found.examined) == (6, 2)
+    diagnosis = diagnose(pictures, max_images=2)
+    assert (diagnosis.images, diagnosis.examined) == (6, 2)
 
 
 def test_an_empty_gallery_is_in_order() -> None:
-    found = diagnose(knowledge())
-    assert (found.images, found.suspects, found.duplicates, found.labels) == (0, (), (), ())
-    assert found.rejection_bound == 1.0
+    diagnosis = diagnose(knowledge())
+    assert (diagnosis.images, diagnosis.suspects, diagnosis.duplicates, diagnosis.labels) == (
+        0,
+        (),
+        (),
+        (),
+    )
+    assert diagnosis.rejection_bound == 1.0
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ OBSERVATIONS = [
 
 
 @pytest.fixture(scope="module")
-def found() -> Comparison:
+def comparison() -> Comparison:
     return compare(GALLERY, OBSERVATIONS, epsilon=0.05, kinds=KINDS[:1])
 
 
@@ -54,9 +54,9 @@ def row(comparison: Comparison, name: str) -> Row:
 
 
 def test_there_is_a_row_for_the_default_each_piece_the_seed_and_each_detector(
-    found: Comparison,
+    comparison: Comparison,
 ) -> None:
-    assert [r.name for r in found.rows] == [
+    assert [r.name for r in comparison.rows] == [
         "pagesight",
         "without OCR",
         # No example of an unknown page is enrolled, so that piece is worth nothing.
@@ -65,17 +65,17 @@ def test_there_is_a_row_for_the_default_each_piece_the_seed_and_each_detector(
         *(f"seed, alpha {alpha}" for alpha in ("0", "0.2", "0.4", "0.8", "1")),
         "top-1 cosine",
     ]
-    assert (found.known, dict(found.unknown)) == (3, {"other": 1, "other_hard": 1})
+    assert (comparison.known, dict(comparison.unknown)) == (3, {"other": 1, "other_hard": 1})
 
 
-def test_without_ocr_the_page_is_named_by_its_looks(found: Comparison) -> None:
-    assert row(found, "pagesight").micro_f1 == 1
-    assert row(found, "without OCR").micro_f1 == pytest.approx(2 / 3)
-    assert row(found, "seed, alpha 1").micro_f1 == pytest.approx(2 / 3)
+def test_without_ocr_the_page_is_named_by_its_looks(comparison: Comparison) -> None:
+    assert row(comparison, "pagesight").micro_f1 == 1
+    assert row(comparison, "without OCR").micro_f1 == pytest.approx(2 / 3)
+    assert row(comparison, "seed, alpha 1").micro_f1 == pytest.approx(2 / 3)
 
 
-def test_a_detector_is_judged_by_both_thresholds(found: Comparison) -> None:
-    top = row(found, "top-1 cosine")
+def test_a_detector_is_judged_by_both_thresholds(comparison: Comparison) -> None:
+    top = row(comparison, "top-1 cosine")
     assert top.micro_f1 is None
     # Left out, each picture has its twin at cos = 10 / sqrt(101) = 0.99504. The hard one has
     # (1, 0, 0) at the same cosine, 10 / sqrt(101): a tie in single precision either way.
@@ -93,8 +93,8 @@ def test_a_detector_is_judged_by_both_thresholds(found: Comparison) -> None:
     assert top.fpr_at_95tpr == 0
 
 
-def test_the_default_is_judged_by_the_threshold_that_it_serves(found: Comparison) -> None:
-    ours = row(found, "pagesight")
+def test_the_default_is_judged_by_the_threshold_that_it_serves(comparison: Comparison) -> None:
+    ours = row(comparison, "pagesight")
     assert ours.both_sides is not None
     assert ours.both_sides.false_rejection_rate == 0
     assert ours.both_sides.rejected == {"other": 1, "other_hard": 1}
@@ -102,42 +102,47 @@ def test_the_default_is_judged_by_the_threshold_that_it_serves(found: Comparison
 
 def test_with_examples_of_unknown_pages_their_worth_is_measured_too() -> None:
     gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]), ("other", (1, 1), ["z"]))
-    made = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
-    assert row(made, "without unknown_example").what == "less enrolled examples of unknown pages"
+    comparison = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
+    assert (
+        row(comparison, "without unknown_example").what
+        == "without enrolled examples of unknown pages"
+    )
     # Nothing unknown was tested, and no page has a second picture.
-    ours = row(made, "pagesight")
+    ours = row(comparison, "pagesight")
     assert (ours.auroc, ours.fpr_at_95tpr, ours.left_out) == (None, None, None)
-    assert trade_offs(made) is None
+    assert trade_offs(comparison) is None
 
 
-def test_the_default_is_served_the_threshold_that_the_table_would_place(found: Comparison) -> None:
+def test_the_default_is_served_the_threshold_that_the_table_would_place(
+    comparison: Comparison,
+) -> None:
     # Two formulas once stood here: the table divided by the root of the labels' number.
     rows = range(len(GALLERY.pictures))
     scores = left_out_scores(PagesightMethod(GALLERY), GALLERY, rows, with_text=True)
-    ours = row(found, "pagesight")
+    ours = row(comparison, "pagesight")
     assert ours.both_sides is not None
     assert ours.both_sides.threshold == place_threshold(scores, 0.05, pictures=[2, 2])
 
 
 def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(
-    found: Comparison,
+    comparison: Comparison,
 ) -> None:
-    body = json.loads(compare_json(found))
+    body = json.loads(compare_json(comparison))
     assert body["rows"][0]["name"] == "pagesight"
     assert list(body["rows"][0]["both_sides"]) == ["threshold", "false_rejection_rate", "rejected"]
-    lines = comparison_markdown(found).splitlines()
-    assert lines[0].startswith("| way | micro F1 | AUROC | FPR95 | left out: known |")
+    lines = comparison_markdown(comparison).splitlines()
+    assert lines[0].startswith("| method | micro F1 | AUROC | FPR95 | left out: known |")
     assert lines[2].startswith("| pagesight | 1.000 | 1.000 | 0.000 |")
-    assert len(lines) == 2 + len(found.rows)
+    assert len(lines) == 2 + len(comparison.rows)
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(compared(found))
+    console.print(compared(comparison))
     text = console.export_text()
     assert "top-1 cosine" in text
     assert "other_hard" in text
 
 
-def test_each_row_is_a_dot_where_its_own_threshold_puts_it(found: Comparison) -> None:
-    plot = trade_offs(found)
+def test_each_row_is_a_dot_where_its_own_threshold_puts_it(comparison: Comparison) -> None:
+    plot = trade_offs(comparison)
     assert plot is not None
     ours = plot.dots[0]
     assert ours.number == 1
@@ -146,7 +151,7 @@ def test_each_row_is_a_dot_where_its_own_threshold_puts_it(found: Comparison) ->
     assert "0.0% of known, 100.0% of unknown" in ours.title
 
 
-def test_progress_counts_rows(found: Comparison) -> None:
+def test_progress_counts_rows(comparison: Comparison) -> None:
     calls: list[tuple[int, int]] = []
     compare(
         GALLERY,
@@ -155,11 +160,11 @@ def test_progress_counts_rows(found: Comparison) -> None:
         kinds=(),
         progress=lambda done, total: calls.append((done, total)),
     )
-    total = len(found.rows) - 1
+    total = len(comparison.rows) - 1
     assert calls == [(done, total) for done in range(total + 1)]
 
 
-def test_scores_are_finite(found: Comparison) -> None:
-    for each in found.rows:
+def test_scores_are_finite(comparison: Comparison) -> None:
+    for each in comparison.rows:
         for rule in (each.left_out, each.both_sides):
             assert rule is None or np.isfinite(rule.threshold)

@@ -20,14 +20,14 @@ LABELS = ["a", "a", "b", "b"]
 
 
 def test_the_nearest_picture_scores_its_cosine() -> None:
-    found = TopOne.fit(GALLERY, LABELS).score(np.stack([unit(1, 0, 0), unit(0, 0, 1)]))
-    assert found == pytest.approx([1.0, 0.8])
+    scores = TopOne.fit(GALLERY, LABELS).score(np.stack([unit(1, 0, 0), unit(0, 0, 1)]))
+    assert scores == pytest.approx([1.0, 0.8])
 
 
 def test_the_second_nearest_picture_scores_its_distance() -> None:
     # From (1, 0, 0) the second nearest is (0.8, 0.6, 0): sqrt(2 - 1.6).
-    found = KthNeighbour.fit(GALLERY, LABELS).score(unit(1, 0, 0)[None])
-    assert found == pytest.approx([-(0.4**0.5)], abs=1e-6)
+    scores = KthNeighbour.fit(GALLERY, LABELS).score(unit(1, 0, 0)[None])
+    assert scores == pytest.approx([-(0.4**0.5)], abs=1e-6)
 
 
 def test_a_query_halfway_between_two_labels_has_ratio_one() -> None:
@@ -106,9 +106,9 @@ OWNERS = ["a", "a", "b", "b", "single"]
 def test_each_picture_is_left_out_alone_and_each_label_whole() -> None:
     counting = Counting()
     kind = Kind(name="counting", what="", fit=counting.fit)
-    found = left_out(kind, ROWS, OWNERS)
-    assert list(found.own) == [0, 1, 2, 3]
-    assert sorted(found.pseudo_unknown) == [0, 1, 2, 3, 4]
+    scores = left_out(kind, ROWS, OWNERS)
+    assert list(scores.own) == [0, 1, 2, 3]
+    assert sorted(scores.pseudo_unknown) == [0, 1, 2, 3, 4]
     assert counting.fitted == [
         [1, 2, 3, 4],
         [0, 2, 3, 4],
@@ -123,8 +123,8 @@ def test_each_picture_is_left_out_alone_and_each_label_whole() -> None:
 def test_a_slow_detector_leaves_out_parts_in_which_every_label_keeps_pictures() -> None:
     counting = Counting()
     kind = Kind(name="counting", what="", fit=counting.fit, folds=2)
-    found = left_out(kind, ROWS, OWNERS)
-    assert sorted(found.own) == [0, 1, 2, 3]
+    scores = left_out(kind, ROWS, OWNERS)
+    assert sorted(scores.own) == [0, 1, 2, 3]
     assert counting.fitted[:2] == [[1, 3, 4], [0, 2, 4]]
     # Labels a and single together, then b.
     assert counting.fitted[2:] == [[2, 3], [0, 1, 4]]

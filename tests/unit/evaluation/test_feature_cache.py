@@ -1,4 +1,4 @@
-"""Features kept in a file: seen and read once, by these bundles, whatever happened to the file."""
+"""The feature cache: each image is computed once per bundles, and a damaged file is tolerated."""
 
 from __future__ import annotations
 
@@ -33,40 +33,40 @@ class Eye:
 async def test_an_image_is_seen_once_and_comes_back_as_it_was(tmp_path: Path) -> None:
     eye = Eye()
     for _ in range(2):
-        kept = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
-        found = await kept.get(KEY, eye)
-        kept.close()
-        assert found.reading == SEEN.reading
-        assert (found.width_px, found.height_px) == (100, 200)
-        assert found.embedding.dtype == np.float32
-        assert np.array_equal(found.embedding, SEEN.embedding)
+        cache = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
+        features = await cache.get(KEY, eye)
+        cache.close()
+        assert features.reading == SEEN.reading
+        assert (features.width_px, features.height_px) == (100, 200)
+        assert features.embedding.dtype == np.float32
+        assert np.array_equal(features.embedding, SEEN.embedding)
     assert eye.looks == 1
 
 
 async def test_an_image_whose_text_was_not_read_is_another_entry(tmp_path: Path) -> None:
     eye = Eye()
-    kept = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
-    await kept.get(KEY, eye)
-    await kept.get((bytes(32), False), eye)
-    kept.close()
+    cache = FeatureFile(tmp_path / "features.jsonl", BUNDLES)
+    await cache.get(KEY, eye)
+    await cache.get((bytes(32), False), eye)
+    cache.close()
     assert eye.looks == 2
-    assert len(kept) == 2
+    assert len(cache) == 2
 
 
 async def test_what_other_bundles_saw_is_passed_over_and_kept(tmp_path: Path) -> None:
     eye = Eye()
     for bundles in (BUNDLES, OTHER_BUNDLES, BUNDLES):
-        kept = FeatureFile(tmp_path / "features.jsonl", bundles)
-        await kept.get(KEY, eye)
-        kept.close()
+        cache = FeatureFile(tmp_path / "features.jsonl", bundles)
+        await cache.get(KEY, eye)
+        cache.close()
     assert eye.looks == 2
 
 
 async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
     eye, path = Eye(), tmp_path / "features.jsonl"
-    kept = FeatureFile(path, BUNDLES)
-    await kept.get(KEY, eye)
-    kept.close()
+    cache = FeatureFile(path, BUNDLES)
+    await cache.get(KEY, eye)
+    cache.close()
     whole = path.read_text("utf-8")
     path.write_text(whole[: len(whole) // 2], "utf-8")
     for _ in range(2):
@@ -78,5 +78,5 @@ async def test_a_line_that_was_cut_off_is_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    with pytest.raises(SetupError, match="cannot keep features"):
+    with pytest.raises(SetupError, match="cannot be used for --features"):
         FeatureFile(tmp_path / "missing" / "features.jsonl", BUNDLES)

@@ -21,7 +21,7 @@ def prediction(truth: str, answer: str) -> Prediction:
 
 
 def test_a_page_taken_for_another_of_the_same_kind_is_half_right() -> None:
-    found = measure_outputs(
+    metrics = measure_outputs(
         [
             prediction("dyfxj_amount", "dyfxj_amount"),
             prediction("dyfxj_amount", "ppd_amount"),
@@ -31,29 +31,29 @@ def test_a_page_taken_for_another_of_the_same_kind_is_half_right() -> None:
         outputs,
     )
     # amount: 3 of 3 right. dyfxj: 1 of 2 found. ppd: 1 found, 1 too many.
-    amount, dyfxj, ppd = (found.per_class[name] for name in ("amount", "dyfxj", "ppd"))
+    amount, dyfxj, ppd = (metrics.per_class[name] for name in ("amount", "dyfxj", "ppd"))
     assert (amount.tp, amount.fp, amount.fn, amount.tn) == (3, 0, 0, 0)
     assert (dyfxj.tp, dyfxj.fp, dyfxj.fn, dyfxj.tn) == (1, 0, 1, 1)
     assert (ppd.tp, ppd.fp, ppd.fn, ppd.tn) == (1, 1, 0, 1)
     # 5 right of 6 true and 6 answered.
-    assert found.micro_f1 == pytest.approx(2 * 5 / 12)
-    assert found.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
-    assert found.n == 3
-    assert found.exact == pytest.approx(2 / 3)
+    assert metrics.micro_f1 == pytest.approx(2 * 5 / 12)
+    assert metrics.macro_f1 == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
+    assert metrics.n == 3
+    assert metrics.exact == pytest.approx(2 / 3)
 
 
 def test_an_unreadable_image_has_no_business_label() -> None:
-    found = measure_outputs(
+    metrics = measure_outputs(
         [Prediction.unreadable("ppd_amount/1.png", "ppd_amount", "damaged")], outputs
     )
-    assert found.micro_f1 == 0
-    assert found.per_class["amount"].fn == 1
+    assert metrics.micro_f1 == 0
+    assert metrics.per_class["amount"].fn == 1
 
 
 def test_without_business_labels_the_pages_stand_for_themselves() -> None:
-    found = measure_outputs([prediction("a", "a"), prediction("b", "a")], lambda label: (label,))
-    assert found.micro_f1 == found.exact == 0.5
-    assert set(found.per_class) == {"a", "b"}
+    metrics = measure_outputs([prediction("a", "a"), prediction("b", "a")], lambda label: (label,))
+    assert metrics.micro_f1 == metrics.exact == 0.5
+    assert set(metrics.per_class) == {"a", "b"}
 
 
 def test_no_known_image_has_no_figures() -> None:

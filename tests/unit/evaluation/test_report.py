@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from pagesight_server.evaluation import AnswerRow, Outcome, Prediction, Run, answers_report, report
-from pagesight_server.evaluation.charts import MAX_CLASSES, Scale, heat_map, histogram
+from pagesight_server.evaluation.charts import Scale, histogram
 from pagesight_server.evaluation.display_names import LABEL_CELLS, shorten, width_cells
+from pagesight_server.evaluation.heat_map import MAX_CLASSES, heat_map
 from pagesight_server.evaluation.html import by_kind, gallery_marks, query_marks, thumbnail
 from pagesight_server.evaluation.metrics import Confusion, measure
 from pagesight_server.evaluation.report import MAX_PAIRS, MAX_PER_CONFUSION

@@ -67,24 +67,24 @@ REDS = [(255, 10 * n, 0) for n in range(1, 20)]
 
 
 async def test_the_threshold_is_the_kth_smallest_score_of_known_pages(tmp_path: Path) -> None:
-    found = await placed(traffic(tmp_path, {"red": REDS}))
+    validation = await placed(traffic(tmp_path, {"red": REDS}))
     # k = floor(0.1 * 20) = 2: the second farthest, 180 of green.
     expected = cosine((255, 180, 0), RED)
-    calibration = found.calibration
+    calibration = validation.calibration
     assert calibration.threshold_without_text == pytest.approx(expected, abs=1e-6)
     assert (calibration.source, calibration.revision, calibration.pictures) == ("validation", 1, 19)
     assert calibration.guaranteed
     assert len(calibration.scores_with_text) == 19
-    assert (found.known, found.unknown, found.rejected) == (19, 0, None)
+    assert (validation.known, validation.unknown, validation.rejected) == (19, 0, None)
 
 
 async def test_labelled_traffic_tells_close_runners_up_as_the_gallery_does(tmp_path: Path) -> None:
     # The leads were forgotten once, so that nothing asked for review any more.
     blues = [(0, 10 * n, 255) for n in range(1, 20)]
-    made = (await placed(traffic(tmp_path, {"red": REDS, "blue": blues}))).calibration
-    assert len(made.leads) == 38
+    calibration = (await placed(traffic(tmp_path, {"red": REDS, "blue": blues}))).calibration
+    assert len(calibration.leads) == 38
     between = Query(embedding=unit(1.02, 0, 1), reading=None)
-    known = replace(knowledge(), calibration=replace(made, threshold_without_text=0.5))
+    known = replace(knowledge(), calibration=replace(calibration, threshold_without_text=0.5))
     candidates = known.method.weigh(between, known.method.search(between.embedding))
     decision = decide(candidates, known.calibration, with_text=False)
     assert decision.label == "red"
@@ -93,10 +93,10 @@ async def test_labelled_traffic_tells_close_runners_up_as_the_gallery_does(tmp_p
 
 async def test_the_share_of_unknown_pages_that_it_rejects_is_measured(tmp_path: Path) -> None:
     unknown = [(0, 255, 0), (200, 255, 0), (250, 5, 5)]
-    found = await placed(traffic(tmp_path, {"red": REDS, "other_colours": unknown}))
+    validation = await placed(traffic(tmp_path, {"red": REDS, "other_colours": unknown}))
     # Green and lime are farther from both pages than the threshold; a red is not.
-    assert found.unknown == 3
-    assert found.rejected == pytest.approx(2 / 3)
+    assert validation.unknown == 3
+    assert validation.rejected == pytest.approx(2 / 3)
 
 
 async def test_too_few_pictures_are_refused_and_how_many_are_needed_is_said(tmp_path: Path) -> None:
@@ -115,8 +115,8 @@ def test_one_may_be_rejected_from_one_over_epsilon_less_one_pictures_on(
 async def test_pictures_of_the_gallery_and_broken_ones_are_left_out(tmp_path: Path) -> None:
     traffic(tmp_path, {"red": [*REDS, RED]})
     (tmp_path / "red" / "broken.png").write_bytes(b"no picture")
-    found = await placed(tmp_path)
-    assert (found.known, found.unreadable, found.enrolled) == (19, 1, 1)
+    validation = await placed(tmp_path)
+    assert (validation.known, validation.unreadable, validation.enrolled) == (19, 1, 1)
 
 
 async def test_a_page_that_the_gallery_does_not_know_is_refused(tmp_path: Path) -> None:

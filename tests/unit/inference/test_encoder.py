@@ -29,7 +29,7 @@ def page(seed: int, *, width: int = 216, height: int = 480) -> Pixels:
 
 def test_embeddings_have_the_length_1_and_the_dimension_of_the_bundle(encoder: Encoder) -> None:
     embeddings = encoder.encode([page(1), page(2, width=100, height=100)])
-    assert embeddings.shape == (2, 384)
+    assert embeddings.shape == (2, 1664)
     assert embeddings.dtype == np.float32
     np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, atol=1e-5)
 
@@ -66,7 +66,7 @@ def test_a_batch_is_padded_to_a_size_that_was_run_before(bundles: Path) -> None:
     pages = [page(seed) for seed in range(4)]
     for count in (1, 2, 3, 4):
         embeddings = fixed.encode(pages[:count])
-        assert embeddings.shape == (count, 384)
+        assert embeddings.shape == (count, 1664)
         alone = [fixed.encode([picture])[0] for picture in pages[:count]]
         np.testing.assert_allclose(embeddings, alone, atol=1e-4)
     assert [size for size in seen if size > 1] == [2, 4, 4]

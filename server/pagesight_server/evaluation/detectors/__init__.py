@@ -1,14 +1,15 @@
-"""Ways to say `other` from embeddings alone, behind one interface, to be compared.
+"""Out-of-distribution detectors over embeddings alone, behind one interface.
 
-    gallery embeddings, labels ──fit──> detector ──score──> higher = more known
+    gallery embeddings, labels ──fit──> detector ──score──> higher = more likely a known page
 
     neighbours  top-1 cosine, k-NN distance, ratio of the nearest two labels
     gaussian    Mahalanobis distance, cosine after within-label whitening
     diffusion   reconstruction, density and score of a small denoiser (extra `compare`)
-    left_out    what each of them says of gallery pictures it has not seen
+    left_out    cross-validated scores of the gallery itself
+    kinds       the list of all of them
 
-None of them answers queries: `evaluate --compare` measures what they would be worth,
-and docs/recognition.md says what came of it.
+They are baselines of `evaluate --compare` and answer no queries; docs/recognition.md has the
+results.
 """
 
 from pagesight_server.evaluation.detectors.detector import Detector, Kind

@@ -1,4 +1,4 @@
-"""What every detector of unknown pages looks like."""
+"""The interface of a detector of unknown pages."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from numpy.typing import NDArray
 from pagesight_server.common.arrays import Embeddings
 
 Scores: TypeAlias = NDArray[np.float64]
-"""One number for each query, higher where the page is more likely known."""
+"""One score for each query, shape (queries,), higher where the page is more likely known."""
 
 
 class Detector(Protocol):
-    """Fitted to a gallery."""
+    """A detector that has been fitted to a gallery."""
 
     def score(self, queries: Embeddings) -> Scores:
-        """How known each query looks; only the order within one detector means anything."""
+        """Scores each query; only the order of one detector's scores has a meaning."""
 
 
 Fit: TypeAlias = Callable[[Embeddings, Sequence[str]], Detector]
-"""Makes a detector of the embeddings of known pages, at least two, and their labels."""
+"""Fits a detector to the embeddings of known pages, at least two, and their labels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +32,8 @@ class Kind:
 
     name: str
     what: str
-    """What its score is, in one line."""
+    """The definition of its score, in one line."""
     fit: Fit
     folds: int | None = None
-    """Parts that the gallery is left out in; None leaves each picture out by itself, for those
-    that fit in milliseconds."""
+    """Number of folds of the gallery's cross-validation; None: leave-one-out, for detectors that
+    fit in milliseconds."""

@@ -1,7 +1,7 @@
-"""Detectors that first learn how pictures of one page vary, and forgive that.
+"""Detectors that discount the variation within labels, by a shared covariance.
 
-embeddings, less their label's mean ──> `WithinLabelMetric` ──> distance of a label, cosine of a
-                                                                picture in that metric
+embeddings minus their label's mean ──> `WithinLabelMetric` ──> distance of a label's mean,
+                                                                cosine of a picture
 """
 
 from __future__ import annotations
@@ -18,9 +18,10 @@ from pagesight_server.recognition.whitening import WithinLabelMetric
 
 @dataclass(frozen=True, slots=True)
 class Mahalanobis:
-    """Distance of the nearest label's mean, in units of how much pictures of one page vary.
+    """Mahalanobis distance of the nearest label's mean, under the within-label covariance.
 
-    After Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", 2018.
+    Source: Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples",
+    2018.
     """
 
     metric: WithinLabelMetric
@@ -29,29 +30,29 @@ class Mahalanobis:
 
     @staticmethod
     def fit(embeddings: Embeddings, labels: Sequence[str]) -> Mahalanobis:
-        """One covariance for all labels, shrunk."""
+        """Estimates one covariance, with shrinkage, for all labels, and each label's mean."""
         codes = np.unique(list(labels), return_inverse=True)[1]
         means = [embeddings[codes == code].mean(axis=0) for code in range(codes.max() + 1)]
         return Mahalanobis(WithinLabelMetric.fit(embeddings, codes), np.stack(means))
 
     def score(self, queries: Embeddings) -> Scores:
-        """Minus the distance."""
+        """Negative distance, 0 or less."""
         return np.asarray([-self.metric.distances(query, self.means).min() for query in queries])
 
 
 @dataclass(frozen=True, slots=True)
 class WhitenedTopOne:
-    """Cosine of the nearest picture, after whitening."""
+    """Cosine similarity of the nearest picture, after within-label whitening."""
 
     metric: WithinLabelMetric
     gallery: Embeddings
 
     @staticmethod
     def fit(embeddings: Embeddings, labels: Sequence[str]) -> WhitenedTopOne:
-        """Whitens the gallery."""
+        """Estimates the whitening from the gallery."""
         codes = np.unique(list(labels), return_inverse=True)[1]
         return WhitenedTopOne(WithinLabelMetric.fit(embeddings, codes), embeddings)
 
     def score(self, queries: Embeddings) -> Scores:
-        """The greatest cosine, -1 to 1."""
+        """Largest whitened cosine, -1 to 1."""
         return np.asarray([self.metric.cosines(query, self.gallery).max() for query in queries])

@@ -1,4 +1,4 @@
-"""The detectors there are."""
+"""The list of all detectors, with the definitions that the report shows."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from pagesight_server.evaluation.detectors.neighbours import (
 )
 
 FOLDS = 3
-"""Parts in which the gallery is left out where a fit takes seconds."""
+"""Folds of the cross-validation where a fit takes seconds: of a label with three pictures, each fit
+still has two."""
 
 _DIFFUSION = (
     Kind(
         name="diffusion: reconstruction",
-        what="error of a denoiser on the query made half noise",
+        what="reconstruction error of a denoiser on the noised query",
         fit=Reconstruction.fit,
         folds=FOLDS,
     ),
     Kind(
         name="diffusion: density",
-        what="noise that the query looks like (diffusion time)",
+        what="noise level estimated for the query (diffusion time)",
         fit=DiffusionTime.fit,
         folds=FOLDS,
     ),
     Kind(
         name="diffusion: score",
-        what="pull of a denoiser on the query",
+        what="norm of the denoiser's score at the query",
         fit=ScoreNorm.fit,
         folds=FOLDS,
     ),
@@ -48,17 +49,17 @@ KINDS = (
     Kind(name="top-1 cosine", what="cosine of the nearest picture", fit=TopOne.fit),
     Kind(
         name="k-NN distance",
-        what=f"distance of picture number {NEIGHBOURS} by nearness",
+        what=f"distance of the nearest neighbour number {NEIGHBOURS}",
         fit=KthNeighbour.fit,
     ),
     Kind(
         name="neighbour ratio",
-        what="nearest label's distance against the second nearest's",
+        what="distance of the nearest label over that of the second nearest",
         fit=NeighbourRatio.fit,
     ),
     Kind(
         name="Mahalanobis",
-        what="distance of the nearest label's mean, covariance shrunk",
+        what="distance of the nearest label's mean, shrunk covariance",
         fit=Mahalanobis.fit,
     ),
     Kind(
@@ -68,11 +69,11 @@ KINDS = (
     ),
     *_DIFFUSION,
 )
-"""All, cheap ones first."""
+"""All detectors, cheap ones first."""
 
 
 def check() -> None:
-    """Says what to install when a detector could not be fitted here.
+    """Checks that all detectors can be fitted here.
 
     Raises:
         SetupError: the extra `compare` is missing.

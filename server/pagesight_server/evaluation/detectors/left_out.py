@@ -1,7 +1,7 @@
-"""What a detector says of gallery pictures that it has not seen.
+"""Cross-validated scores of a detector on the gallery itself.
 
-own      each picture, its label's other pictures in the gallery: a known page
-pseudo   each picture, its whole label taken out: what an unknown page would score
+own      each picture left out, its label's other pictures kept: scores of known pages
+pseudo   each picture's whole label left out: scores of pseudo-unknown pages
 """
 
 from __future__ import annotations
@@ -16,47 +16,48 @@ from pagesight_server.evaluation.detectors.detector import Kind
 from pagesight_server.recognition.leave_one_out import LeftOutScores
 
 MAX_REFITS = 300
-"""Fits on one side; larger galleries are left out in so many parts."""
+"""Most fits for either kind of score, about a second at milliseconds each; larger galleries are
+cross-validated in so many folds."""
 
 
 def left_out(kind: Kind, embeddings: Embeddings, labels: Sequence[str]) -> LeftOutScores:
-    """Fits a detector again and again, each time without a part of the gallery, and asks for it.
+    """Cross-validates a detector: fits it without each fold of the gallery, and scores the fold.
 
     A label's only picture is never `own`: without it the label would be unknown.
 
     Args:
         kind: The detector.
-        embeddings: Of known pages.
-        labels: One for each.
+        embeddings: Embeddings of known pages, shape (pictures, dimension).
+        labels: The label of each picture.
     """
     counts = Counter(labels)
-    seen: Counter[str] = Counter()
-    pictures: dict[int, list[int]] = defaultdict(list)
-    places: dict[str, int] = {}
-    pages: dict[int, list[int]] = defaultdict(list)
-    parts = kind.folds or MAX_REFITS
-    alone = kind.folds is None and len(labels) <= MAX_REFITS
+    assigned: Counter[str] = Counter()
+    picture_folds: dict[int, list[int]] = defaultdict(list)
+    label_numbers: dict[str, int] = {}
+    label_folds: dict[int, list[int]] = defaultdict(list)
+    fold_count = kind.folds or MAX_REFITS
+    leave_one_out = kind.folds is None and len(labels) <= MAX_REFITS
     for row, label in enumerate(labels):
         if counts[label] > 1:
-            # Part i holds each label's i-th pictures, so every label keeps others.
-            part = row if alone else seen[label] % min(parts, counts[label])
-            pictures[part].append(row)
-            seen[label] += 1
-        pages[places.setdefault(label, len(places)) % parts].append(row)
-    return LeftOutScores(
-        own=_scores(kind, embeddings, labels, pictures.values()),
-        pseudo_unknown=_scores(kind, embeddings, labels, pages.values()) if len(counts) > 1 else (),
-        looks=(),
-        leads=(),
-    )
+            # Fold i has the i-th picture of each label, so that every label keeps others.
+            fold = row if leave_one_out else assigned[label] % min(fold_count, counts[label])
+            picture_folds[fold].append(row)
+            assigned[label] += 1
+        label_folds[label_numbers.setdefault(label, len(label_numbers)) % fold_count].append(row)
+    own = _scores(kind, embeddings, labels, picture_folds.values())
+    pseudo_unknown: tuple[float, ...] = ()
+    if len(counts) > 1:
+        pseudo_unknown = _scores(kind, embeddings, labels, label_folds.values())
+    return LeftOutScores(own=own, pseudo_unknown=pseudo_unknown, looks=(), leads=())
 
 
 def _scores(
-    kind: Kind, embeddings: Embeddings, labels: Sequence[str], parts: Iterable[list[int]]
+    kind: Kind, embeddings: Embeddings, labels: Sequence[str], folds: Iterable[list[int]]
 ) -> tuple[float, ...]:
+    """The scores of all rows in the folds, each by a detector fitted without its fold."""
     scores: list[float] = []
-    for part in parts:
-        rest = np.setdiff1d(np.arange(len(labels)), part)
+    for fold in folds:
+        rest = np.setdiff1d(np.arange(len(labels)), fold)
         detector = kind.fit(embeddings[rest], [labels[row] for row in rest])
-        scores += detector.score(embeddings[part]).tolist()
+        scores += detector.score(embeddings[fold]).tolist()
     return tuple(scores)

@@ -1,4 +1,4 @@
-"""Detectors that look at the nearest gallery pictures and fit nothing."""
+"""Nearest-neighbour detectors, which have no parameters to fit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from pagesight_server.common.arrays import Embeddings
 from pagesight_server.evaluation.detectors.detector import Scores
 
 NEIGHBOURS = 2
-"""The neighbour whose distance counts: two are left of a label of three pictures when one is
-left out, so a greater number would measure other labels."""
+"""Rank k of the neighbour whose distance is the score: of a label with three pictures, two remain
+when one is left out, so a larger k would measure the distance of other labels."""
 
 _FARTHEST = 2.0
-"""Distance of opposite embeddings: of a second label where there is none."""
+"""Largest distance of unit vectors: that of the second nearest label where there is only one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TopOne:
-    """Cosine of the nearest picture."""
+    """Cosine similarity of the nearest picture."""
 
     embeddings: Embeddings
 
@@ -31,7 +31,7 @@ class TopOne:
         return TopOne(embeddings)
 
     def score(self, queries: Embeddings) -> Scores:
-        """The greatest cosine, -1 to 1."""
+        """Largest cosine, -1 to 1."""
         return np.asarray(_cosines(queries, self.embeddings).max(axis=1))
 
 
@@ -39,7 +39,7 @@ class TopOne:
 class KthNeighbour:
     """Distance of the k-th nearest picture.
 
-    After Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
+    Source: Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", 2022.
     """
 
     embeddings: Embeddings
@@ -50,21 +50,22 @@ class KthNeighbour:
         return KthNeighbour(embeddings)
 
     def score(self, queries: Embeddings) -> Scores:
-        """Minus the distance, -2 to 0."""
+        """Negative distance, -2 to 0."""
         distances = np.sort(_distances(queries, self.embeddings), axis=1)
-        nth: Scores = distances[:, min(NEIGHBOURS, distances.shape[1]) - 1]
-        return -nth
+        kth: Scores = distances[:, min(NEIGHBOURS, distances.shape[1]) - 1]
+        return -kth
 
 
 @dataclass(frozen=True, slots=True)
 class NeighbourRatio:
-    """Distance of the nearest label against that of the second nearest: near both is unknown.
+    """Ratio of the distances of the nearest and second nearest label; unknown pages are near 1.
 
-    After Mendes Júnior et al., "Nearest neighbors distance ratio open-set classifier", 2017.
+    Source: Mendes Júnior et al., "Nearest neighbors distance ratio open-set classifier", 2017.
     """
 
     embeddings: Embeddings
-    owners: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    """Number of each embedding's label, from 0."""
 
     @staticmethod
     def fit(embeddings: Embeddings, labels: Sequence[str]) -> NeighbourRatio:
@@ -72,21 +73,22 @@ class NeighbourRatio:
         return NeighbourRatio(embeddings, np.unique(list(labels), return_inverse=True)[1])
 
     def score(self, queries: Embeddings) -> Scores:
-        """One minus the ratio: 0 halfway between two labels, 1 on a gallery picture."""
+        """One minus the ratio: 0 halfway between two labels, 1 for a gallery picture itself."""
         distances = _distances(queries, self.embeddings)
-        count = int(self.owners.max()) + 1
+        count = int(self.codes.max()) + 1
         nearest = np.full((len(queries), max(2, count)), _FARTHEST)
-        for owner in range(count):
-            nearest[:, owner] = distances[:, self.owners == owner].min(axis=1)
+        for code in range(count):
+            nearest[:, code] = distances[:, self.codes == code].min(axis=1)
         first, second = np.sort(nearest, axis=1)[:, :2].T
-        ratio: Scores = first / np.maximum(second, 1e-12)
+        ratio: Scores = first / np.maximum(second, 1e-12)  # two labels may share a picture
         return 1 - ratio
 
 
 def _cosines(queries: Embeddings, gallery: Embeddings) -> Scores:
+    """Cosine similarities of unit vectors, shape (queries, pictures)."""
     return queries.astype(np.float64) @ gallery.astype(np.float64).T
 
 
 def _distances(queries: Embeddings, gallery: Embeddings) -> Scores:
-    """Euclidean, of vectors of length 1."""
+    """Euclidean distances of unit vectors, shape (queries, pictures)."""
     return np.asarray(np.sqrt(np.maximum(0.0, 2 - 2 * _cosines(queries, gallery))))
