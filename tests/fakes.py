@@ -423,6 +423,8 @@ class FakeGallery(GalleryServiceServicer):
                 source=gallery_pb2.CALIBRATION_SOURCE_GALLERY,
                 images=len(state.images),
                 revision=state.revision,
+                rejected_with_text=0.25,
+                rejected_without_text=0.5,
             ),
         )
 
@@ -672,7 +674,7 @@ class FakeGallery(GalleryServiceServicer):
     def Diagnose(  # noqa: N802
         self, request: gallery_pb2.DiagnoseRequest, context: Any
     ) -> Iterator[gallery_pb2.DiagnoseResponse]:
-        """Doubts the first image, holds all for the same, and finds every label thin."""
+        """Doubts the first image and hardly reads it, holds all for the same, every label thin."""
         _, state = self._find(request.gallery, context)
         if request.max_images < 0:
             abort(context, _invalid("max_images is negative"))
@@ -704,11 +706,33 @@ class FakeGallery(GalleryServiceServicer):
             duplicates=[gallery_pb2.DuplicateGroup(images=alike)] if len(alike) > 1 else [],
             labels=[
                 gallery_pb2.LabelHealth(
-                    label=label, images=1, distinct_images=1, unseen_bound=0.95, few=True
+                    label=label,
+                    images=1,
+                    distinct_images=1,
+                    unseen_bound=0.95,
+                    few=True,
+                    left_out_images=2,
+                    rejected_image_ids=ids[:1],
+                    mean_score=0.5,
+                    least_score=0.375,
+                    least_looks=0.25,
+                    unlike_image_ids=ids[:1],
+                    text_shared_with=["<other page>"],
                 )
                 for label in sorted(set(state.images.values()))
             ],
             rejection_bound=0.5,
+            left_out_images=2,
+            rejected_images=1,
+            hardly_read=[
+                gallery_pb2.HardlyReadImage(
+                    image_id=image_id,
+                    label=state.images[image_id],
+                    text_lines=20,
+                    hardly_read_lines=11,
+                )
+                for image_id in ids[:1]
+            ],
         )
         yield gallery_pb2.DiagnoseResponse(result=result)
 

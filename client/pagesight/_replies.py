@@ -26,6 +26,7 @@ from pagesight._results import (
     Finding,
     FindingKind,
     GalleryInfo,
+    HardlyReadImage,
     ImageInfo,
     ImageLabel,
     LabelHealth,
@@ -73,6 +74,7 @@ _REVIEW_REASONS: dict[int, ReviewReason] = {
     classifier.REVIEW_REASON_NEAR_THRESHOLD: "near_threshold",
     classifier.REVIEW_REASON_CLOSE_RUNNER_UP: "close_runner_up",
     classifier.REVIEW_REASON_BRAND_NOT_VISIBLE: "brand_not_visible",
+    classifier.REVIEW_REASON_LOOKS_UNLIKE: "looks_unlike",
 }
 _CHANGES: dict[int, RevisionKind] = {
     gallery.REVISION_KIND_ENROL: "enrol",
@@ -292,6 +294,8 @@ def gallery_info(message: gallery.Gallery) -> GalleryInfo:
             guaranteed=made.guaranteed,
             images=made.images,
             revision=made.revision,
+            rejected_with_text=made.rejected_with_text,
+            rejected_without_text=made.rejected_without_text,
         )
         if message.HasField("calibration")
         else None,
@@ -326,10 +330,28 @@ def diagnosis(message: gallery.Diagnosis) -> Diagnosis:
                 distinct_images=label.distinct_images,
                 unseen_bound=label.unseen_bound,
                 few=label.few,
+                left_out_images=label.left_out_images,
+                rejected_image_ids=tuple(label.rejected_image_ids),
+                mean_score=label.mean_score,
+                least_score=label.least_score,
+                least_looks=label.least_looks,
+                unlike_image_ids=tuple(label.unlike_image_ids),
+                text_shared_with=tuple(label.text_shared_with),
             )
             for label in message.labels
         ),
         rejection_bound=message.rejection_bound,
+        left_out_images=message.left_out_images,
+        rejected_images=message.rejected_images,
+        hardly_read=tuple(
+            HardlyReadImage(
+                image_id=image.image_id,
+                label=image.label,
+                text_lines=image.text_lines,
+                hardly_read_lines=image.hardly_read_lines,
+            )
+            for image in message.hardly_read
+        ),
     )
 
 

@@ -181,11 +181,12 @@ class Finding:
 
 
 ReviewReason: TypeAlias = Literal[
-    "near_threshold", "close_runner_up", "brand_not_visible", "unknown"
+    "near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike", "unknown"
 ]
 """`near_threshold`: on the other side of the threshold the answer were another. `close_runner_up`:
 another page fits nearly as well. `brand_not_visible`: the page normally shows one of its brands,
-and the screenshot shows none. `unknown`: one that a newer server sends."""
+and the screenshot shows none. `looks_unlike`: it looks less like the page than nearly all of the
+calibration set look like theirs. `unknown`: one that a newer server sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +212,8 @@ class Classification:
     """0 to 1, of a rejection too: the share of the calibration set (the gallery's own pictures,
     each left out in turn, or labelled traffic) that was farther from the other answer than this is.
     The other answer of a known page is `OTHER` or the runner-up, whichever is nearer, of a
-    rejection `closest_label`. 1 also where a brand of the page was expected and none is visible."""
+    rejection `closest_label`. Of a known page at least the share of the set that looks more like
+    its page, and 1 where a brand of the page was expected and none is visible."""
     review: bool = False
     """A person should look: there is a review reason."""
     review_reasons: tuple[ReviewReason, ...] = ()
@@ -384,6 +386,11 @@ class CalibrationInfo:
     revision: int
     """The revision that it was made of. 0 while the gallery's own is being made and that of an
     earlier revision answers."""
+    rejected_with_text: float = 0.0
+    """Share of the pictures behind it that score below `threshold_with_text`, 0 to 1: how many of
+    the gallery's own, each left out in turn, would be rejected. Above 0.1 look at `diagnose`."""
+    rejected_without_text: float = 0.0
+    """Share of them that score below `threshold_without_text` by looks alone."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -511,6 +518,25 @@ class LabelHealth:
     picture does."""
     few: bool
     """More pictures should be enrolled."""
+    left_out_images: int = 0
+    """Its pictures that were taken for queries and left out; 0 where it has but one. Then the next
+    four are 0 or empty too."""
+    rejected_image_ids: tuple[str, ...] = ()
+    """Those of these that would be answered `OTHER`, the least score first."""
+    mean_score: float = 0.0
+    """Mean of what these score, to be held against the calibration's `threshold_with_text`."""
+    least_score: float = 0.0
+    """The least that one of these scores."""
+    least_looks: float = 0.0
+    """Cosine of the one that looks least like the label's other pictures with the most alike of
+    them, -1 to 1."""
+    unlike_image_ids: tuple[str, ...] = ()
+    """Pictures that no other one of the label resembles, the least alike first: more pictures of
+    such looks help most."""
+    text_shared_with: tuple[str, ...] = ()
+    """Labels whose pages show, between them, all that this one's page always shows, so that the
+    label has no text of its own; those that show most of it first. Empty where it has, or where
+    there is no text that most of its pictures show."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -530,6 +556,25 @@ class Diagnosis:
     rejection_bound: float
     """With confidence 0.95, at most this share of known pages is rejected, where traffic
     looks like the gallery. 1 where nothing can be said."""
+    left_out_images: int = 0
+    """Pictures of known pages that were taken for queries and left out."""
+    rejected_images: int = 0
+    """How many of these would be answered `OTHER`."""
+    hardly_read: tuple[HardlyReadImage, ...] = ()
+    """Pictures whose text was found and hardly read: the OCR bundle may not know their script.
+    Those with the greatest share of such lines first."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HardlyReadImage:
+    """A picture whose text was found and hardly read."""
+
+    image_id: str
+    label: str
+    text_lines: int
+    """Lines of text that were found, below the phone's status bar."""
+    hardly_read_lines: int
+    """How many of them were read with a confidence below 0.9."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

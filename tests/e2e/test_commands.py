@@ -96,12 +96,12 @@ def test_compare_and_validation_use_what_was_read_once(
     compared = json.loads((out / "compare.json").read_text("utf-8"))
     names = [row["name"] for row in compared["rows"]]
     assert {"pagesight", "without OCR", "seed", "top-1 cosine", "diffusion: score"} <= set(names)
-    assert (out / "compare.md").read_text("utf-8").startswith("| way | micro F1 |")
+    assert (out / "compare.md").read_text("utf-8").startswith("| method | micro F1 |")
     assert 'id="comparison"' in (out / "report.html").read_text("utf-8")
     assert len(features.read_text("utf-8").splitlines()) == 3
     ran = run("pagesight-server", "calibrate", "--validation", test, *common)
     assert ran.returncode == 1
-    assert "2 usable pictures of known pages, 19 are needed" in ran.stderr
+    assert "2 usable pictures of known pages, but 19 are needed" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert len(features.read_text("utf-8").splitlines()) == 3
 

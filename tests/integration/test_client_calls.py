@@ -270,6 +270,8 @@ async def test_galleries_are_listed_shown_and_deleted_by_both_clients(
     assert (shown.name, shown.revision, shown.images, shown.labels) == ("a", 1, 1, 1)
     assert shown.calibration is not None
     assert (shown.calibration.threshold_with_text, shown.calibration.source) == (0.625, "gallery")
+    assert shown.calibration.rejected_with_text == 0.25
+    assert shown.calibration.rejected_without_text == 0.5
     assert await aclient.get_gallery(gallery="a") == shown
     assert client.delete_gallery("a", author="mei") == pagesight.DeleteResult(revision=2, removed=1)
     deleted = await aclient.delete_gallery("b", expected_revision=1)

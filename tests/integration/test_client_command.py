@@ -327,8 +327,12 @@ def test_galleries_are_listed_shown_and_deleted(
     one = pagesight("gallery", "show", "apps").stdout
     assert "below 0.625 with text, 0.500 without" in one
     assert "placed by its own pictures, left out in turn: 3 pictures, at revision 2" in one
+    told = " ".join(one.split())
+    assert "of these pictures 25.0% would be rejected, without text 50.0%" in told
+    assert "that is many: enrol more pictures of the labels that are rejected most" in told
     [row] = rows(pagesight("gallery", "show", "--json"))
     assert (row["name"], row["calibration"]["source"]) == ("default", "gallery")
+    assert row["calibration"]["rejected_with_text"] == 0.25
 
     asked = pagesight("gallery", "delete", "apps")
     assert asked.exit_code == 1
@@ -418,11 +422,24 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     assert first[:12] in shown.stdout
     assert "under several labels" in shown.stdout
     assert "up to 95% of its screenshots" in shown.stdout
+    told = " ".join(shown.stdout.split())
+    assert "1 of 2 pictures, each left out in turn, would be rejected (50%); that is many" in told
+    assert f"zsyh_amount 1 of 2 {first[:12]} 0.500 0.375" in told
+    assert "11 of 20 lines were hardly read: the OCR bundle may not know the script" in told
+    assert "zsyh_amount has no text of its own: all that it always shows also stands on" in told
+    assert f"zsyh_amount {first[:12]} 0.250" in told
     [found] = rows(pagesight("gallery", "doctor", "--json"))
+    assert (found["left_out_images"], found["rejected_images"]) == (2, 1)
+    assert found["hardly_read"][0]["hardly_read_lines"] == 11
+    assert found["labels"][0]["text_shared_with"] == ["<other page>"]
     assert found["suspects"][0]["suggested_label"] == "<other page>"
     assert [image["label"] for image in found["duplicates"][0]].count("dxm_user_info") == 2
     html = page.read_text("utf-8")
-    assert html.count("data:image/jpeg;base64,") == 5  # two of the suspect, three of the group
+    # Two of the suspect, three of the group, one hardly read, and of each of two labels one that is
+    # rejected and one of whose look more are wanted.
+    assert html.count("data:image/jpeg;base64,") == 10
+    assert "1 of 2 rejected, mean score 0.500, least 0.375" in html
+    assert "least alike: cosine 0.250 with any other" in html
     assert "&lt;other page&gt;" in html
     assert "<other page>" not in html
     assert f"pagesight gallery relabel &#x27;&lt;other page&gt;&#x27; {first}" in html

@@ -669,6 +669,12 @@ async def test_a_wrong_label_is_found_with_the_pictures_that_speak_against_it(
     # The copy of a green picture counts as a red one of its own; the three reds are one.
     health = {label.label: (label.images, label.distinct_images) for label in found.labels}
     assert health == {"green": (3, 1), "red": (4, 2)}
+    # The green picture under red is the one that would be rejected or answered with green, and
+    # that no other red one looks like.
+    red = next(label for label in found.labels if label.label == "red")
+    assert red.left_out_images == 4
+    assert list(red.unlike_image_ids) == [id_of(wrong)]
+    assert found.left_out_images == 7
     part = await result_of(served.gallery.Diagnose(pb.DiagnoseRequest(max_images=2)))
     assert (part.images, part.examined) == (7, 2)
 

@@ -2,7 +2,10 @@
 
     suspects     its own label's picture | the picture | the other label's picture
     duplicates   all pictures of a group
-    labels       how many pictures, and what can be said of pages not seen yet
+    rejected     labels whose own pictures would be rejected
+    hardly read  pictures whose script OCR may not know
+    looks        pictures that no other of their label resembles
+    labels       how many pictures, what they score, and what can be said of pages not seen yet
 
 The page needs nothing else: pictures and styles are inside, there are no scripts, and
 nothing is fetched. All text is escaped; it comes from folder names and people.
@@ -12,13 +15,13 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 
-from pagesight._cli import render
+from pagesight._cli import render, render_diagnosis
 from pagesight._results import Diagnosis, ImageLabel, LabelHealth, Suspect
 
-MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP = 60, 40, 8
+MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP, MAX_PICTURES = 60, 40, 8, 24
 """Shown at most: a person works through the first and asks again."""
 
 _STYLE = """
@@ -47,7 +50,11 @@ code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display:
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
   overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
+.wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
+td.note { text-align: left; min-width: 16rem }
 """
+
+_BAD = ' class="bad"'
 
 
 def pictures(found: Diagnosis) -> list[str]:
@@ -57,6 +64,11 @@ def pictures(found: Diagnosis) -> list[str]:
         ids += [suspect.image_id, suspect.suggested_image_id, suspect.own_image_id]
     for group in found.duplicates[:MAX_GROUPS]:
         ids += [image.image_id for image in group[:MAX_OF_GROUP]]
+    for label in render_diagnosis.rejected_labels(found)[:MAX_PICTURES]:
+        ids += label.rejected_image_ids[:MAX_OF_GROUP]
+    ids += [image.image_id for image in found.hardly_read[:MAX_PICTURES]]
+    for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]:
+        ids += label.unlike_image_ids[:MAX_OF_GROUP]
     return [image_id for image_id in dict.fromkeys(ids) if image_id]
 
 
@@ -75,7 +87,8 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         f"<h1>Gallery {escape(gallery)}, revision {found.revision}</h1>",
         f'<p class="dim">{found.examined} of {found.images} pictures examined: '
         f"{likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
-        f"{len(found.duplicates)} groups of near duplicates, {few} labels with few pictures.</p>",
+        f"{len(found.duplicates)} groups of near duplicates, {few} labels with few pictures, "
+        f"{len(found.hardly_read)} pictures hardly read.</p>",
         "<h2>Labels to doubt</h2>",
         "<p>Each picture as if it were a query and not enrolled: another label fits it better "
         "than its own. A likely mistake would be answered with that label; an odd one is "
@@ -87,8 +100,22 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         "one of each group.</p>",
         *(_group(group, thumbnails, option) for group in found.duplicates[:MAX_GROUPS]),
         _left(len(found.duplicates), MAX_GROUPS, "none"),
+        "<h2>Own pictures that would be rejected</h2>",
+        *_rejected(found, thumbnails),
+        "<h2>Hardly read</h2>",
+        "<p>Text was found in them and read with little confidence: the OCR bundle may not know "
+        "the script. What it reads of such pages says little; their looks must tell them.</p>",
+        _hardly_read(found, thumbnails),
+        "<h2>Looks of which more are wanted</h2>",
+        "<p>No other picture of the label resembles these: its screenshots that look like them "
+        "are the likeliest to be rejected. Enrol more of them, or take a wrong one out.</p>",
+        *(
+            _looks(label, thumbnails)
+            for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]
+        ),
+        _left(len(render_diagnosis.looks_wanted(found)), MAX_PICTURES, "none"),
         "<h2>How much each label's pictures say</h2>",
-        f"<p>{escape(render.rejection(found))}</p>",
+        f"<p>{escape(render_diagnosis.rejection(found))}</p>",
         _labels(found.labels),
     ]
     title = escape(f"pagesight gallery doctor: {gallery}")
@@ -134,6 +161,55 @@ def _group(group: tuple[ImageLabel, ...], thumbnails: Mapping[str, bytes], optio
     )
 
 
+def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
+    if not found.left_out_images:
+        return ["<p>No picture could be left out: each is the only one of its label.</p>"]
+    many = render.too_many(found.rejected_images / found.left_out_images)
+    labels = render_diagnosis.rejected_labels(found)
+    return [
+        f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
+        *(
+            _card(
+                label.label,
+                f"{len(label.rejected_image_ids)} of {label.left_out_images} rejected, mean score "
+                f"{label.mean_score:.3f}, least {label.least_score:.3f}",
+                label.rejected_image_ids,
+                thumbnails,
+            )
+            for label in labels[:MAX_PICTURES]
+        ),
+        _left(len(labels), MAX_PICTURES, ""),
+    ]
+
+
+def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
+    figures = "".join(
+        _figure(
+            image.image_id,
+            image.label,
+            f"{image.hardly_read_lines} of {image.text_lines} lines, {image.image_id[:12]}",
+            thumbnails,
+        )
+        for image in found.hardly_read[:MAX_PICTURES]
+    )
+    return f'<div class="row">{figures}</div>' + _left(len(found.hardly_read), MAX_PICTURES, "none")
+
+
+def _looks(label: LabelHealth, thumbnails: Mapping[str, bytes]) -> str:
+    note = f"least alike: cosine {label.least_looks:.3f} with any other of {label.images} pictures"
+    return _card(label.label, note, label.unlike_image_ids, thumbnails)
+
+
+def _card(label: str, note: str, image_ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> str:
+    figures = "".join(
+        _figure(image_id, label, image_id[:12], thumbnails) for image_id in image_ids[:MAX_OF_GROUP]
+    )
+    return (
+        f'<div class="card"><h3>{escape(label)}</h3><p class="dim">{escape(note)}</p>'
+        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}</div>'
+    )
+
+
 def _figure(
     image_id: str, label: str, what: str, thumbnails: Mapping[str, bytes], kind: str = ""
 ) -> str:
@@ -158,14 +234,33 @@ def _type(data: bytes) -> str:
 def _labels(labels: tuple[LabelHealth, ...]) -> str:
     rows = "".join(
         f"<tr><td>{escape(label.label)}<td>{label.images}<td>{label.distinct_images}"
-        f"<td>{label.unseen_bound:.0%}"
-        f"<td>{'<span class=bad>enrol more</span>' if label.few else ''}"
+        f"<td>{label.unseen_bound:.0%}{_own(label)}"
+        f'<td class="note">{_notes(label)}'
         for label in labels
     )
     return (
-        "<table><tr><th>label<th>pictures<th>distinct<th>may fit worse than<br>its worst picture"
-        f"<th></tr>{rows}</table>"
+        '<div class="wide"><table><tr><th>label<th>pictures<th>distinct<th>may fit worse than<br>'
+        "its worst picture<th>own pictures<br>rejected<th>mean<br>score<th>least<th>least alike<br>"
+        f"looks<th></tr>{rows}</table></div>"
     )
+
+
+def _own(label: LabelHealth) -> str:
+    if not label.left_out_images:
+        return "<td>–<td>–<td>–<td>–"
+    share = f"{len(label.rejected_image_ids)} of {label.left_out_images}"
+    bad = _BAD if label.rejected_image_ids else ""
+    return (
+        f"<td{bad}>{share}<td>{label.mean_score:.3f}<td>{label.least_score:.3f}"
+        f"<td>{label.least_looks:.3f}"
+    )
+
+
+def _notes(label: LabelHealth) -> str:
+    notes = [f"<span{_BAD}>enrol more</span>"] if label.few else []
+    if label.text_shared_with:
+        notes.append(escape(render_diagnosis.no_own_text(label)))
+    return "<br>".join(notes)
 
 
 def _left(found: int, shown: int, nothing: str) -> str:

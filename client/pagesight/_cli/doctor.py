@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pagesight._cli import care_page, render, session, wire
+from pagesight._cli import care_page, render_diagnosis, session, wire
 from pagesight._client import Client
 from pagesight._errors import NotFoundError
 from pagesight._results import Diagnosis
@@ -35,9 +35,11 @@ def doctor(
 ) -> None:
     """Find what may be wrong with the gallery.
 
-    Pictures that fit another label better than their own, pictures that are almost
-    the same, and labels with too few of them. Nothing is changed: correct labels
-    with `relabel`, take pictures out with `remove`.
+    Pictures that fit another label better than their own, that are almost the same,
+    that would be rejected if they were queries or that could hardly be read; labels
+    with too few pictures, and of what look more are wanted; labels that no text
+    tells from others. Nothing is changed: correct labels with `relabel`, take
+    pictures out with `remove`.
 
     Example:
       pagesight gallery doctor --html doctor.html
@@ -51,7 +53,7 @@ def doctor(
         wire.print_line(found)
         return
     console = session.output()
-    for part in render.diagnosis(found, MAX_SHOWN):
+    for part in render_diagnosis.diagnosis(found, MAX_SHOWN):
         console.print(part, soft_wrap=True)
     if html is not None:
         console.print(f"pictures side by side: {html}", soft_wrap=True)

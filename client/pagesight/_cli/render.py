@@ -22,7 +22,6 @@ from pagesight._results import (
     CalibrationInfo,
     Candidate,
     Classification,
-    Diagnosis,
     EnrolOutcome,
     GalleryInfo,
     ImageInfo,
@@ -33,6 +32,10 @@ from pagesight._results import (
 
 MAX_LINES = 6
 """Matching lines shown of a candidate; --json has them all."""
+
+MAX_REJECTED = 0.1
+"""Share of the gallery's own pictures that may be rejected without a warning, as the server's
+commands have it (`OWN_REJECTED` in its calibration.py)."""
 
 Answer = tuple[Path, Classification]
 
@@ -215,7 +218,7 @@ def _line(line: MatchingLine) -> str:
 
 def galleries(found: Iterable[GalleryInfo]) -> Table:
     """Draws one line per gallery."""
-    table = _table("gallery", "revision", "pictures", "labels", "threshold", "made by")
+    table = plain_table("gallery", "revision", "pictures", "labels", "threshold", "made by")
     for at in range(1, 5):
         table.columns[at].justify = "right"
     for one in found:
@@ -259,12 +262,37 @@ def _calibration(made: CalibrationInfo) -> str:
         else f"an estimate for {made.epsilon:.0%} of known pages rejected"
     )
     when = f", at revision {made.revision}" if made.revision else ", at an earlier revision"
-    return (
+    text = (
         f"below {made.threshold_with_text:.3f} with text, "
         f"{made.threshold_without_text:.3f} without\n"
         f"placed by {placed.get(made.source, 'something newer')}: "
         f"{count(made.images, 'picture')}{when}\n{promise}"
     )
+    if made.images:
+        text += (
+            f"\nof these pictures {made.rejected_with_text:.1%} would be rejected, without text "
+            f"{made.rejected_without_text:.1%}"
+        )
+    if too_many(made.rejected_with_text, made.epsilon):
+        text += f"\n{ADVICE}: `pagesight gallery doctor` names both"
+    return text
+
+
+ADVICE = (
+    "that is many: enrol more pictures of the labels that are rejected most, like those that are "
+    "rejected, or place the threshold by labelled traffic"
+)
+"""What to do where many of the gallery's own pictures would be rejected."""
+
+
+def too_many(rejected: float, epsilon: float = 0.0) -> bool:
+    """Whether more of the gallery's own pictures would be rejected than is well.
+
+    Args:
+        rejected: The share of them, 0 to 1.
+        epsilon: Share of known pages that the operator allows to be rejected.
+    """
+    return rejected > max(MAX_REJECTED, epsilon)
 
 
 def images(found: Iterable[ImageInfo]) -> Iterator[Text]:
@@ -281,7 +309,7 @@ def images(found: Iterable[ImageInfo]) -> Iterator[Text]:
 
 def revisions(found: Iterable[RevisionInfo]) -> Table:
     """Draws a history."""
-    table = _table("revision", "when (UTC)", "who", "what", "pictures", "summary")
+    table = plain_table("revision", "when (UTC)", "who", "what", "pictures", "summary")
     for at in (0, 4):
         table.columns[at].justify = "right"
     for made in found:
@@ -298,7 +326,7 @@ def revisions(found: Iterable[RevisionInfo]) -> Table:
 
 def labels(found: Iterable[LabelInfo]) -> Table:
     """Draws what is known of each label."""
-    table = _table("label", "pictures", "brands", "outputs")
+    table = plain_table("label", "pictures", "brands", "outputs")
     table.columns[1].justify = "right"
     for known in found:
         table.add_row(
@@ -310,65 +338,9 @@ def labels(found: Iterable[LabelInfo]) -> Table:
     return table
 
 
-def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
-    """Yields what may be wrong with a gallery, the first `limit` of each kind."""
-    likely = sum(suspect.likely for suspect in found.suspects)
-    yield Text(
-        f"revision {found.revision}, {found.examined} of {count(found.images, 'picture')} "
-        f"examined: {likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
-        f"{count(len(found.duplicates), 'group')} of near duplicates"
-    )
-    if found.suspects:
-        table = _table("picture", "label, and the one that fits better", "by", "neighbours", "")
-        table.columns[0].no_wrap = True
-        for one in found.suspects[:limit]:
-            table.add_row(
-                Text(shown(one.image_id)[:12]),
-                Text(f"{shown(one.label)}\n{shown(one.suggested_label)}"),
-                f"{one.suggested_score - one.own_score:.3f}",
-                f"{one.foreign_neighbours} of {one.neighbours} foreign",
-                Text("likely wrong", "red") if one.likely else Text("odd", "dim"),
-            )
-        yield table
-    for group in found.duplicates[:limit]:
-        names = dict.fromkeys(image.label for image in group)
-        yield Text.assemble(
-            "almost the same: ",
-            ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4]),
-            ("  under several labels", "red") if len(names) > 1 else "",
-        )
-    few = [label for label in found.labels if label.few]
-    if few:
-        table = _table("label", "distinct pictures", "may fit worse than its worst picture")
-        for label in few[:limit]:
-            table.add_row(
-                Text(shown(label.label)),
-                f"{label.distinct_images} of {label.images}",
-                f"up to {label.unseen_bound:.0%} of its screenshots",
-            )
-        yield Text(f"{count(len(few), 'label')} with few pictures: enrol more", "yellow")
-        yield table
-    yield Text(rejection(found))
-    if max(len(found.suspects), len(found.duplicates), len(few)) > limit:
-        yield Text("there is more: --json and --html have it", "dim")
-
-
-def rejection(found: Diagnosis) -> str:
-    """Says how many known pages may be rejected."""
-    if found.rejection_bound >= 1:
-        return (
-            "How many known pages are rejected cannot be told from so few pictures of each: "
-            "measure it with `pagesight-server evaluate`."
-        )
-    return (
-        f"Of all known pages at most {found.rejection_bound:.0%} are rejected (95 % confidence), "
-        "where traffic looks like the gallery."
-    )
-
-
 def enrolled(rows: Iterable[tuple[str, int, int, int, int]]) -> Table:
     """Draws what became of each label: added, known, failed, revision."""
-    table = _table("label", "added", "known before", "failed", "revision")
+    table = plain_table("label", "added", "known before", "failed", "revision")
     for at in range(1, 5):
         table.columns[at].justify = "right"
     for label, *numbers in rows:
@@ -376,7 +348,8 @@ def enrolled(rows: Iterable[tuple[str, int, int, int, int]]) -> Table:
     return table
 
 
-def _table(*names: str) -> Table:
+def plain_table(*names: str) -> Table:
+    """Makes an empty table under a heading."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 2, 0, 0))
     for name in names:
         table.add_column(name, overflow="fold")

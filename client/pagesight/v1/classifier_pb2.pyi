@@ -116,6 +116,10 @@ class _ReviewReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """The page normally shows one of its brands, and the screenshot shows none:
     scrolled away, or another company's page.
     """
+    REVIEW_REASON_LOOKS_UNLIKE: _ReviewReason.ValueType  # 4
+    """The screenshot looks less like the page than nearly all of the calibration set
+    look like theirs: another company's colours, or a new version.
+    """
 
 class ReviewReason(_ReviewReason, metaclass=_ReviewReasonEnumTypeWrapper):
     """Why a person should look at an answer."""
@@ -129,6 +133,10 @@ REVIEW_REASON_CLOSE_RUNNER_UP: ReviewReason.ValueType  # 2
 REVIEW_REASON_BRAND_NOT_VISIBLE: ReviewReason.ValueType  # 3
 """The page normally shows one of its brands, and the screenshot shows none:
 scrolled away, or another company's page.
+"""
+REVIEW_REASON_LOOKS_UNLIKE: ReviewReason.ValueType  # 4
+"""The screenshot looks less like the page than nearly all of the calibration set
+look like theirs: another company's colours, or a new version.
 """
 global___ReviewReason = ReviewReason
 
@@ -473,7 +481,8 @@ class Classification(google.protobuf.message.Message):
     calibration set (the gallery's own pictures, each left out in turn, or labelled
     traffic) that was farther from the other answer than this screenshot is. The
     other answer of a known page is `other` or the runner-up, whichever is nearer;
-    of a rejection it is closest_label. One also where a brand of the page was
+    of a rejection it is closest_label. Of a known page it is at least the share of
+    the set that looks more like its page, and one where a brand of the page was
     expected and none is visible. Zero means that none was farther, or that there
     is no calibration set yet.
     """

@@ -314,6 +314,8 @@ class Calibration(google.protobuf.message.Message):
     GUARANTEED_FIELD_NUMBER: builtins.int
     IMAGES_FIELD_NUMBER: builtins.int
     REVISION_FIELD_NUMBER: builtins.int
+    REJECTED_WITH_TEXT_FIELD_NUMBER: builtins.int
+    REJECTED_WITHOUT_TEXT_FIELD_NUMBER: builtins.int
     threshold_with_text: builtins.float
     """Least score of a known page where text was read."""
     threshold_without_text: builtins.float
@@ -332,6 +334,14 @@ class Calibration(google.protobuf.message.Message):
     """The revision that it was made of: an earlier one than the gallery's while its
     own is being made, or where labelled traffic placed it before a change.
     """
+    rejected_with_text: builtins.float
+    """Share of the images behind it that score below threshold_with_text, 0 to 1:
+    how many of the gallery's own pictures, each left out in turn, would be
+    rejected. Above 0.1 look at Diagnose. Zero means none, also where none could
+    be left out.
+    """
+    rejected_without_text: builtins.float
+    """Share of them that score below threshold_without_text by looks alone; as above."""
     def __init__(
         self,
         *,
@@ -342,8 +352,10 @@ class Calibration(google.protobuf.message.Message):
         guaranteed: builtins.bool = ...,
         images: builtins.int = ...,
         revision: builtins.int = ...,
+        rejected_with_text: builtins.float = ...,
+        rejected_without_text: builtins.float = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["epsilon", b"epsilon", "guaranteed", b"guaranteed", "images", b"images", "revision", b"revision", "source", b"source", "threshold_with_text", b"threshold_with_text", "threshold_without_text", b"threshold_without_text"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["epsilon", b"epsilon", "guaranteed", b"guaranteed", "images", b"images", "rejected_with_text", b"rejected_with_text", "rejected_without_text", b"rejected_without_text", "revision", b"revision", "source", b"source", "threshold_with_text", b"threshold_with_text", "threshold_without_text", b"threshold_without_text"]) -> None: ...
 
 global___Calibration = Calibration
 
@@ -1142,6 +1154,9 @@ class Diagnosis(google.protobuf.message.Message):
     DUPLICATES_FIELD_NUMBER: builtins.int
     LABELS_FIELD_NUMBER: builtins.int
     REJECTION_BOUND_FIELD_NUMBER: builtins.int
+    LEFT_OUT_IMAGES_FIELD_NUMBER: builtins.int
+    REJECTED_IMAGES_FIELD_NUMBER: builtins.int
+    HARDLY_READ_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision that was examined."""
     images: builtins.int
@@ -1153,6 +1168,12 @@ class Diagnosis(google.protobuf.message.Message):
     traffic looks like the gallery and almost-equal pictures count once. One where
     nothing can be said.
     """
+    left_out_images: builtins.int
+    """Pictures of known pages that were taken for queries and left out: those that
+    were examined and are not the only one of their label.
+    """
+    rejected_images: builtins.int
+    """How many of these would be answered `other`."""
     @property
     def suspects(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Suspect]:
         """Pictures that fit another label better than their own: likely mistakes
@@ -1169,6 +1190,12 @@ class Diagnosis(google.protobuf.message.Message):
     def labels(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___LabelHealth]:
         """Every label and how much can be said of it, those with fewest pictures first."""
 
+    @property
+    def hardly_read(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___HardlyReadImage]:
+        """Pictures whose text was found and hardly read, those with the greatest share of
+        such lines first: the OCR bundle may not know their script.
+        """
+
     def __init__(
         self,
         *,
@@ -1179,10 +1206,43 @@ class Diagnosis(google.protobuf.message.Message):
         duplicates: collections.abc.Iterable[global___DuplicateGroup] | None = ...,
         labels: collections.abc.Iterable[global___LabelHealth] | None = ...,
         rejection_bound: builtins.float = ...,
+        left_out_images: builtins.int = ...,
+        rejected_images: builtins.int = ...,
+        hardly_read: collections.abc.Iterable[global___HardlyReadImage] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "images", b"images", "labels", b"labels", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "hardly_read", b"hardly_read", "images", b"images", "labels", b"labels", "left_out_images", b"left_out_images", "rejected_images", b"rejected_images", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
 
 global___Diagnosis = Diagnosis
+
+@typing.final
+class HardlyReadImage(google.protobuf.message.Message):
+    """A picture whose text was found and hardly read."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    LABEL_FIELD_NUMBER: builtins.int
+    TEXT_LINES_FIELD_NUMBER: builtins.int
+    HARDLY_READ_LINES_FIELD_NUMBER: builtins.int
+    image_id: builtins.str
+    """The picture: SHA-256 in hexadecimal."""
+    label: builtins.str
+    """The label it carries."""
+    text_lines: builtins.int
+    """Lines of text that were found in it, below the phone's status bar."""
+    hardly_read_lines: builtins.int
+    """How many of them were read with a confidence below 0.9."""
+    def __init__(
+        self,
+        *,
+        image_id: builtins.str = ...,
+        label: builtins.str = ...,
+        text_lines: builtins.int = ...,
+        hardly_read_lines: builtins.int = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["hardly_read_lines", b"hardly_read_lines", "image_id", b"image_id", "label", b"label", "text_lines", b"text_lines"]) -> None: ...
+
+global___HardlyReadImage = HardlyReadImage
 
 @typing.final
 class Suspect(google.protobuf.message.Message):
@@ -1298,6 +1358,13 @@ class LabelHealth(google.protobuf.message.Message):
     DISTINCT_IMAGES_FIELD_NUMBER: builtins.int
     UNSEEN_BOUND_FIELD_NUMBER: builtins.int
     FEW_FIELD_NUMBER: builtins.int
+    LEFT_OUT_IMAGES_FIELD_NUMBER: builtins.int
+    REJECTED_IMAGE_IDS_FIELD_NUMBER: builtins.int
+    MEAN_SCORE_FIELD_NUMBER: builtins.int
+    LEAST_SCORE_FIELD_NUMBER: builtins.int
+    LEAST_LOOKS_FIELD_NUMBER: builtins.int
+    UNLIKE_IMAGE_IDS_FIELD_NUMBER: builtins.int
+    TEXT_SHARED_WITH_FIELD_NUMBER: builtins.int
     label: builtins.str
     """The label."""
     images: builtins.int
@@ -1310,6 +1377,40 @@ class LabelHealth(google.protobuf.message.Message):
     """
     few: builtins.bool
     """So few pictures that more should be enrolled."""
+    left_out_images: builtins.int
+    """Its pictures that were taken for queries and left out. Zero where it has but
+    one, or none was examined; then the next four fields are zero or empty too.
+    """
+    mean_score: builtins.float
+    """Mean of what these score, to be held against the calibration's
+    threshold_with_text.
+    """
+    least_score: builtins.float
+    """The least that one of these scores."""
+    least_looks: builtins.float
+    """How alike the one that looks least like the label's other pictures looks to the
+    most alike of those: cosine of the embeddings, -1 to 1.
+    """
+    @property
+    def rejected_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those of these that would be answered `other`, the least score first."""
+
+    @property
+    def unlike_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Pictures that no other picture of the label resembles, the least alike first:
+        they are in that tenth of the gallery's pictures that looks least like the most
+        alike other one of its label. More pictures of such looks help most. Empty where
+        every picture has one like it.
+        """
+
+    @property
+    def text_shared_with(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Labels whose pages show, between them, all text of this one's: each line that
+        most of its pictures show stands as often on those of another label, so that
+        the label has no text of its own. Those that show most of it first. Empty where
+        it has, or where no line stands on most of its pictures.
+        """
+
     def __init__(
         self,
         *,
@@ -1318,8 +1419,15 @@ class LabelHealth(google.protobuf.message.Message):
         distinct_images: builtins.int = ...,
         unseen_bound: builtins.float = ...,
         few: builtins.bool = ...,
+        left_out_images: builtins.int = ...,
+        rejected_image_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        mean_score: builtins.float = ...,
+        least_score: builtins.float = ...,
+        least_looks: builtins.float = ...,
+        unlike_image_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        text_shared_with: collections.abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["distinct_images", b"distinct_images", "few", b"few", "images", b"images", "label", b"label", "unseen_bound", b"unseen_bound"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["distinct_images", b"distinct_images", "few", b"few", "images", b"images", "label", b"label", "least_looks", b"least_looks", "least_score", b"least_score", "left_out_images", b"left_out_images", "mean_score", b"mean_score", "rejected_image_ids", b"rejected_image_ids", "text_shared_with", b"text_shared_with", "unlike_image_ids", b"unlike_image_ids", "unseen_bound", b"unseen_bound"]) -> None: ...
 
 global___LabelHealth = LabelHealth
 

@@ -216,8 +216,9 @@ class GalleryServiceServicer(object):
 
     def Diagnose(self, request, context):
         """Looks for what is wrong with a gallery and changes nothing: pictures whose
-        label is doubtful, pictures that are almost the same, labels with few
-        pictures. Takes milliseconds for each picture it examines; answers with
+        label is doubtful, that are almost the same, that would be rejected or that
+        could hardly be read; labels with few pictures or without text of their own.
+        Takes milliseconds for each picture it examines; answers with
         progress, and with one result at the end.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -123,8 +123,9 @@ class GalleryServiceStub:
         pagesight.v1.gallery_pb2.DiagnoseResponse,
     ]
     """Looks for what is wrong with a gallery and changes nothing: pictures whose
-    label is doubtful, pictures that are almost the same, labels with few
-    pictures. Takes milliseconds for each picture it examines; answers with
+    label is doubtful, that are almost the same, that would be rejected or that
+    could hardly be read; labels with few pictures or without text of their own.
+    Takes milliseconds for each picture it examines; answers with
     progress, and with one result at the end.
     """
 
@@ -241,8 +242,9 @@ class GalleryServiceAsyncStub:
         pagesight.v1.gallery_pb2.DiagnoseResponse,
     ]
     """Looks for what is wrong with a gallery and changes nothing: pictures whose
-    label is doubtful, pictures that are almost the same, labels with few
-    pictures. Takes milliseconds for each picture it examines; answers with
+    label is doubtful, that are almost the same, that would be rejected or that
+    could hardly be read; labels with few pictures or without text of their own.
+    Takes milliseconds for each picture it examines; answers with
     progress, and with one result at the end.
     """
 
@@ -383,8 +385,9 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[collections.abc.Iterator[pagesight.v1.gallery_pb2.DiagnoseResponse], collections.abc.AsyncIterator[pagesight.v1.gallery_pb2.DiagnoseResponse]]:
         """Looks for what is wrong with a gallery and changes nothing: pictures whose
-        label is doubtful, pictures that are almost the same, labels with few
-        pictures. Takes milliseconds for each picture it examines; answers with
+        label is doubtful, that are almost the same, that would be rejected or that
+        could hardly be read; labels with few pictures or without text of their own.
+        Takes milliseconds for each picture it examines; answers with
         progress, and with one result at the end.
         """
 

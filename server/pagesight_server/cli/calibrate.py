@@ -32,6 +32,9 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import (
     load_knowledge,
     outdated_calibration_warning,
+    own_rejected,
+    own_rejected_text,
+    own_rejected_warning,
     validated_calibration_key,
 )
 
@@ -96,6 +99,7 @@ def calibrate(
             figures = asdict(validated)
             del figures["calibration"]
             body["validation"] = figures
+        body["own_rejected"] = own_rejected(calibration)
         typer.echo(json.dumps(body))
         return
     calibration_set = "gallery pictures, each left out in turn"
@@ -108,6 +112,7 @@ def calibrate(
         f"{calibration_set}, to reject at most {calibration.epsilon:.0%} of known pages"
         + ("" if calibration.guaranteed else " (an estimate: too few pictures of each page)")
     )
+    out.print(own_rejected_text(calibration))
     if validated is not None:
         rejected = "none"
         if validated.rejected is not None:
@@ -116,8 +121,9 @@ def calibrate(
             f"unknown pages: {rejected}; skipped: {validated.unreadable} unreadable, "
             f"{validated.enrolled} that the gallery contains"
         )
-    if warning := outdated_calibration_warning(knowledge):
-        err.print(f"[yellow]warning:[/] {escape(warning)}")
+    for warning in (outdated_calibration_warning(knowledge), own_rejected_warning(calibration)):
+        if warning:
+            err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
 
 async def _validate(

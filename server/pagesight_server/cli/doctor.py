@@ -20,9 +20,15 @@ from pagesight_server.config import Config, cores
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
+from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.service import auth
 from pagesight_server.telemetry.exporting import exporters_of
-from pagesight_server.workflows.knowledge import load_calibration
+from pagesight_server.workflows.knowledge import (
+    load_calibration,
+    own_rejected,
+    own_rejected_text,
+    own_rejected_warning,
+)
 
 CACHE_ENTRY_BYTES = 20_000
 """Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
@@ -36,6 +42,8 @@ class Findings:
     """What would run, by name, in the order of the checks."""
     problems: list[str] = field(default_factory=list)
     """Failed checks: each keeps the server from starting or a gallery from answering."""
+    warnings: list[str] = field(default_factory=list)
+    """Each makes a gallery answer worse than it could."""
 
     @contextmanager
     def check(self) -> Iterator[None]:
@@ -128,26 +136,37 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
         )
         return
     findings.facts["store"] = str(config.store)
+    shares: dict[str, object] = {}
     with findings.check(), wiring.opened(config.store) as store:
         for name in store.revisions():
             with findings.check():
                 snapshot = store.snapshot(name)
-                findings.facts[f"gallery {name}"] = _gallery(config, store, snapshot)
+                calibration = _calibration(config, store, snapshot)
+                findings.facts[f"gallery {name}"] = _gallery(snapshot, calibration)
+                if calibration is not None:
+                    shares[name] = own_rejected(calibration)
+                    if warning := own_rejected_warning(calibration):
+                        findings.warnings.append(f"gallery {name}: {warning}")
                 if running is not None:
                     check_bundles(name, snapshot.bundles, running)
+    if shares:
+        findings.facts["own_rejected"] = shares
 
 
-def _gallery(config: Config, store: Gallery, snapshot: Snapshot) -> str:
+def _calibration(config: Config, store: Gallery, snapshot: Snapshot) -> Calibration | None:
     recognition = config.recognition
-    calibration = load_calibration(store, snapshot, recognition.method, recognition.epsilon)
+    return load_calibration(store, snapshot, recognition.method, recognition.epsilon)
+
+
+def _gallery(snapshot: Snapshot, calibration: Calibration | None) -> str:
+    told = "not calibrated yet: `serve` does it when it starts"
+    if calibration is not None:
+        told = f"calibrated: threshold {calibration.threshold_with_text:.4f}; " + own_rejected_text(
+            calibration
+        )
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
-        f"{len(snapshot.pictures)} pictures, "
-        + (
-            f"calibrated: threshold {calibration.threshold_with_text:.4f}"
-            if calibration
-            else "not calibrated yet: `serve` does it when it starts"
-        )
+        f"{len(snapshot.pictures)} pictures, {told}"
     )
 
 

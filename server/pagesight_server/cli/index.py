@@ -27,8 +27,14 @@ from pagesight_server.config import Config
 from pagesight_server.curation.diagnostics import NearDuplicate, near_duplicates
 from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
+from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.workflows.enrolment import IndexReport, index_folder
-from pagesight_server.workflows.knowledge import load_knowledge
+from pagesight_server.workflows.knowledge import (
+    load_knowledge,
+    own_rejected,
+    own_rejected_text,
+    own_rejected_warning,
+)
 
 
 def index(
@@ -53,13 +59,16 @@ def index(
     Example: pagesight-server index screenshots/ --store gallery.db
     """
     settings = settings_of(config, store=store, bundles=bundles)
-    report, duplicates = asyncio.run(_index(settings, folder, gallery, labels, quiet=as_json))
+    report, duplicates, calibration = asyncio.run(
+        _index(settings, folder, gallery, labels, quiet=as_json)
+    )
     if as_json:
         skipped = [{"path": path, "reason": reason} for path, reason in report.skipped]
         body: dict[str, object] = {
             "revision": report.revision,
             "added": report.added,
             "present": report.present,
+            "own_rejected": own_rejected(calibration) if calibration else None,
         }
         body |= {"skipped": skipped, "left_out": report.left_out}
         body["near_duplicates"] = [
@@ -83,11 +92,15 @@ def index(
         f"{report.present} already enrolled, {len(report.skipped)} skipped"
         + (f"; files not considered: {escape(report.left_out)}" if report.left_out else "")
     )
+    if calibration is not None:
+        out.print(own_rejected_text(calibration))
+        if warning := own_rejected_warning(calibration):
+            err.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True)
 
 
 async def _index(
     config: Config, folder: Path, gallery: str, labels: Path | None, *, quiet: bool
-) -> tuple[IndexReport, dict[str, list[NearDuplicate]]]:
+) -> tuple[IndexReport, dict[str, list[NearDuplicate]], Calibration | None]:
     total = read_folder(folder).count
     async with wiring.models(config) as models:
         with (
@@ -107,9 +120,10 @@ async def _index(
                 progress=lambda: bar.advance(task),
             )
             if not report.revision:
-                return report, {}
+                return report, {}, None
             # Calibrates this revision, and stores the calibration.
             knowledge = load_knowledge(
                 store, gallery, config.recognition.method, config.recognition.epsilon
             )
-            return report, near_duplicates(knowledge, report.added_ids)
+            duplicates = near_duplicates(knowledge, report.added_ids)
+            return report, duplicates, knowledge.calibration

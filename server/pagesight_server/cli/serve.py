@@ -184,12 +184,18 @@ def doctor(
     """
     findings = asyncio.run(examine(settings_of(config, store=store, bundles=bundles), os.environ))
     if as_json:
-        ok: dict[str, object] = {"ok": not findings.problems, "problems": findings.problems}
+        ok: dict[str, object] = {
+            "ok": not findings.problems,
+            "problems": findings.problems,
+            "warnings": findings.warnings,
+        }
         typer.echo(json.dumps(ok | findings.facts, ensure_ascii=False))
     else:
         for name, value in findings.facts.items():
             text = value if isinstance(value, str | int) else json.dumps(value)
             out.print(f"{name:>12}  {escape(str(text))}", soft_wrap=True)
+        for warning in findings.warnings:
+            typer.echo(f"pagesight-server: warning: {warning}", err=True)
     for problem in findings.problems:
         typer.echo(f"pagesight-server: {problem}", err=True)
     if findings.problems:

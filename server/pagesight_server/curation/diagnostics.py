@@ -2,8 +2,12 @@
 
     picture ──nearest neighbours──┬─ cosine and text similarity ──union-find──> near duplicates
                                   └─ their labels ─────────────┐
-            ──leave-one-out scores, best label is another ─────┴──> suspected label errors
+            ──leave-one-out──┬─ best label is another ─────────┴──> suspected label errors
+                             └─ score below the threshold ──> rejected
+            ──confidence of its lines──> hardly read
     label   ──number of distinct pictures──> upper confidence bound on unseen variation
+            ──its pictures that none of it resembles──> of what look more are wanted
+            ──document frequencies──> has it text of its own?
 
 A mislabelled picture gives wrong answers for every page like it, and raises the threshold of
 both labels. Near duplicates add no information, and make calibration overconfident, because it
@@ -14,18 +18,25 @@ answer by themselves.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from rapidfuzz import fuzz
 
 from pagesight_server.curation.bounds import quantile_bound, rejection_bound
-from pagesight_server.gallery.snapshot import Picture, is_reserved
-from pagesight_server.index.cosines import Hits
-from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import decide
+from pagesight_server.curation.own_scores import (
+    MAX_EXAMINED,
+    OwnScores,
+    can_be_left_out,
+    rows_to_examine,
+)
+from pagesight_server.gallery.snapshot import OTHER, Picture, is_reserved
+from pagesight_server.index.cosines import Hits, cosines
+from pagesight_server.recognition.candidates import Candidate, Query
+from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.legibility import Legibility, legibility
 from pagesight_server.text.lines import lines_below_status_bar
 from pagesight_server.text.matching import letters_and_digits
 from pagesight_server.text.reading import Reading
@@ -47,12 +58,13 @@ MAX_NEAR = 5
 NEIGHBOURS = 5
 """Most nearest neighbours whose labels are counted; a label with few pictures has fewer."""
 
-MAX_EXAMINED = 2_000
-"""Most pictures examined in one diagnosis; each costs as much as a query without its OCR."""
-
 FEW_PICTURES = 5
 """Distinct pictures below which a label needs more: with 5, up to 45 % of a page's screenshots may
 still score below the worst of them (`LabelHealth.unseen_bound`)."""
+
+UNLIKE_QUANTILE = 0.1
+"""Share of the gallery's pictures that look least like the rest of their label, which are named as
+the looks of which more are wanted: few enough for a person to go through."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +107,14 @@ class Suspect:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HardlyRead:
+    """A picture whose text was found and hardly read."""
+
+    picture: Picture
+    legibility: Legibility
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LabelHealth:
     """How well its pictures cover one label."""
 
@@ -103,6 +123,18 @@ class LabelHealth:
     """All its pictures."""
     distinct: int
     """Its pictures, each group of near duplicates counted once."""
+    own: OwnScores | None = None
+    """What its examined pictures score, each left out; None where it has but one."""
+    rejected: tuple[Picture, ...] = ()
+    """Those of these that would be answered `other`, the least score first."""
+    least_looks: float = 0.0
+    """Cosine of the picture that looks least like the others of its label with the most alike of
+    them, -1 to 1; 0 where there is no other."""
+    unlike: tuple[Picture, ...] = ()
+    """Pictures that no other one of the label resembles, the least alike first."""
+    text_shared_with: tuple[str, ...] = ()
+    """Labels that show, between them, all of its stable text as often: it has no text of its own.
+    Empty where it has, or where it has no stable text."""
 
     @property
     def unseen_bound(self) -> float:
@@ -136,6 +168,30 @@ class Diagnosis:
     rejection_bound: float
     """Upper bound, at 95 % confidence, on the false rejection rate, where traffic is like the
     gallery; 1 where labels have too few pictures for the threshold to keep to its epsilon."""
+    hardly_read: tuple[HardlyRead, ...] = ()
+    """Examined pictures whose text was found and hardly read, the greatest share first."""
+
+    @property
+    def left_out(self) -> int:
+        """How many pictures were taken for queries and left out."""
+        return sum(len(label.own.scores) for label in self.labels if label.own)
+
+    @property
+    def rejected(self) -> int:
+        """How many of these would be answered `other`."""
+        return sum(len(label.rejected) for label in self.labels)
+
+
+@dataclass(slots=True)
+class _Examined:
+    """What is noted of pictures while they are examined."""
+
+    suspects: list[Suspect] = field(default_factory=list)
+    hardly_read: list[HardlyRead] = field(default_factory=list)
+    decisions: dict[int, Decision] = field(default_factory=dict)
+    """By row, of pictures that were left out."""
+    looks: dict[int, float] = field(default_factory=dict)
+    """By row: the cosine with the most alike other picture of the label."""
 
 
 def near_duplicates(
@@ -176,26 +232,28 @@ def diagnose(
         progress: Called with the number of pictures examined, from 0 on, and to examine.
     """
     pictures = knowledge.snapshot.pictures
-    rows = list(range(len(pictures)))
-    if len(rows) > max_images:
-        generator = np.random.Generator(np.random.PCG64(0))
-        rows = sorted(generator.choice(len(rows), max_images, replace=False).tolist())
+    rows = rows_to_examine(knowledge.snapshot, max_images)
+    left_out_rows = set(can_be_left_out(knowledge.snapshot, rows))
     examiner = _Examiner(knowledge)
-    counts = Counter(picture.label for picture in pictures)
-    suspects: list[Suspect] = []
+    examined = _Examined()
     groups = _UnionFind(len(pictures))
     for done, row in enumerate(rows):
         progress(done, len(rows))
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             groups.union(row, other)
-        # A label's only picture cannot be judged: left out, its label is gone.
-        if counts[pictures[row].label] > 1 and not is_reserved(pictures[row].label):
-            suspect = examiner.suspect(row, hits, others=counts[pictures[row].label] - 1)
+        if (read := legibility(pictures[row].reading)).poor:
+            examined.hardly_read.append(HardlyRead(picture=pictures[row], legibility=read))
+        if row in left_out_rows:
+            candidates = examiner.weigh(row, hits)
+            decision = decide(candidates, knowledge.calibration, with_text=True)
+            examined.decisions[row] = decision
+            examined.looks[row] = examiner.looks(row, hits)
+            suspect = examiner.suspect(row, hits, candidates, decision)
             if suspect is not None:
-                suspects.append(suspect)
+                examined.suspects.append(suspect)
     progress(len(rows), len(rows))
-    health = _health(pictures, groups)
+    health = _health(pictures, groups, examined, knowledge.method.labels_sharing_text())
     calibration = knowledge.calibration
     calibration_pictures = sum(label.distinct for label in health if label.distinct > 1)
     return Diagnosis(
@@ -203,7 +261,7 @@ def diagnose(
         images=len(pictures),
         examined=len(rows),
         suspects=tuple(
-            sorted(suspects, key=lambda s: (not s.likely, -s.doubt, s.picture.image_id))
+            sorted(examined.suspects, key=lambda s: (not s.likely, -s.doubt, s.picture.image_id))
         ),
         duplicates=tuple(
             sorted(
@@ -215,6 +273,9 @@ def diagnose(
         rejection_bound=rejection_bound(calibration_pictures, calibration.epsilon)
         if calibration.guaranteed
         else 1.0,
+        hardly_read=tuple(
+            sorted(examined.hardly_read, key=lambda h: (-h.legibility.share, h.picture.image_id))
+        ),
     )
 
 
@@ -223,9 +284,11 @@ class _Examiner:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._method = knowledge.method
-        self._calibration = knowledge.calibration
         self._snapshot = knowledge.snapshot
         self._texts: dict[int, str] = {}
+        self._rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
+        for row, picture in enumerate(self._snapshot.pictures):
+            self._rows_of_label[picture.label].append(row)
 
     def search(self, row: int) -> Hits:
         """The nearest neighbours of a picture, itself excluded."""
@@ -247,25 +310,35 @@ class _Examiner:
                 )
         return sorted(duplicates, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
 
-    def suspect(self, row: int, hits: Hits, *, others: int) -> Suspect | None:
-        """The picture as a suspected label error; None when its own label scores best.
+    def weigh(self, row: int, hits: Hits) -> tuple[Candidate, ...]:
+        """What speaks for each label, as if the picture were a query and not enrolled."""
+        reading = self._snapshot.pictures[row].reading
+        query = Query(embedding=self._snapshot.embeddings[row], reading=reading)
+        return self._method.weigh(query, hits, without=row)
 
-        Args:
-            row: The picture.
-            hits: Its nearest neighbours.
-            others: Number of other pictures of its label.
-        """
+    def looks(self, row: int, hits: Hits) -> float:
+        """The cosine of a picture with the most alike other one of its label, which has one."""
+        label = self._snapshot.pictures[row].label
+        for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
+            if self._snapshot.pictures[other].label == label:
+                return float(cosine)
+        others = [other for other in self._rows_of_label[label] if other != row]
+        embeddings = self._snapshot.embeddings
+        return float(cosines(embeddings[row], embeddings[others]).max())
+
+    def suspect(
+        self, row: int, hits: Hits, candidates: Sequence[Candidate], decision: Decision
+    ) -> Suspect | None:
+        """The picture as a suspected label error; None when its own label scores best."""
         pictures = self._snapshot.pictures
         picture = pictures[row]
-        query = Query(embedding=self._snapshot.embeddings[row], reading=picture.reading)
-        candidates = self._method.weigh(query, hits, without=row)
         if not candidates or candidates[0].label == picture.label:
             return None
         best = candidates[0]
         own = next((c for c in candidates if c.label == picture.label), None)
+        others = len(self._rows_of_label[picture.label]) - 1
         neighbours = hits.rows[: min(NEIGHBOURS, others)].tolist()
         foreign = sum(pictures[other].label != picture.label for other in neighbours)
-        decision = decide(candidates, self._calibration, with_text=True)
         return Suspect(
             picture=picture,
             suggested=pictures[best.row],
@@ -313,15 +386,42 @@ class _UnionFind:
         return [group for group in members.values() if len(group) > 1]
 
 
-def _health(pictures: Sequence[Picture], groups: _UnionFind) -> tuple[LabelHealth, ...]:
+def _health(
+    pictures: Sequence[Picture],
+    groups: _UnionFind,
+    examined: _Examined,
+    text_shared_with: Mapping[str, tuple[str, ...]],
+) -> tuple[LabelHealth, ...]:
     images: Counter[str] = Counter()
     distinct: defaultdict[str, set[int]] = defaultdict(set)
     for row, picture in enumerate(pictures):
         if not is_reserved(picture.label):
             images[picture.label] += 1
             distinct[picture.label].add(groups.find(row))
-    health = [
-        LabelHealth(label=label, images=count, distinct=len(distinct[label]))
-        for label, count in images.items()
-    ]
+    left_out: defaultdict[str, list[int]] = defaultdict(list)
+    for row in sorted(examined.looks, key=examined.looks.__getitem__):
+        left_out[pictures[row].label].append(row)
+    looks = examined.looks
+    unlike = float(np.quantile(list(looks.values()), UNLIKE_QUANTILE)) if looks else 0.0
+    # Where even the most alike pictures are no more alike than that, none stands out.
+    stand_out = max(looks.values(), default=0.0) > unlike
+    health = []
+    for label, count in images.items():
+        rows = left_out[label]
+        decisions = {row: examined.decisions[row] for row in rows}
+        rejected = [row for row in rows if decisions[row].label == OTHER]
+        health.append(
+            LabelHealth(
+                label=label,
+                images=count,
+                distinct=len(distinct[label]),
+                own=OwnScores.of(list(decisions.values())) if rows else None,
+                rejected=tuple(
+                    pictures[row] for row in sorted(rejected, key=lambda r: decisions[r].score)
+                ),
+                least_looks=looks[rows[0]] if rows else 0.0,
+                unlike=tuple(pictures[row] for row in rows if stand_out and looks[row] <= unlike),
+                text_shared_with=text_shared_with.get(label, ()),
+            )
+        )
     return tuple(sorted(health, key=lambda h: (h.distinct, h.images, h.label)))

@@ -28,6 +28,7 @@ from pagesight_server.evaluation.html import (
     render,
     thumbnail,
 )
+from pagesight_server.evaluation.levels import MAX_LEVELS, Band, levels
 from pagesight_server.evaluation.prediction import NO_ANSWER
 from pagesight_server.evaluation.run import Outcome, Run
 from pagesight_server.gallery.snapshot import OTHER
@@ -63,6 +64,8 @@ class Pair:
     """Position of the score on the common scale, 0 to 100."""
     threshold_percent: float
     """Position of the threshold on the common scale, 0 to 100."""
+    band: Band | None
+    """What the own pictures of the closest page score; None where it has but one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +98,10 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
     doubtful = [o for o in readable if o.doubtful]
     scores = [o.prediction.score for o in readable]
     thresholds = [o.prediction.threshold for o in readable]
-    pairs = _PairMaker(run, image_bytes, Scale.of([*scores, *thresholds]))
+    own = [score for of_label in run.own.values() for score in of_label.scores]
+    scale = Scale.of([*scores, *thresholds, *own])
+    pairs = _PairMaker(run, image_bytes, scale)
+    rows = levels(run.gallery_labels, run.own, [o.prediction for o in readable], scale)
     return render(
         "report.html.j2",
         run=run,
@@ -111,6 +117,8 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
         confused=pairs.section(_worst_confusions(confused), len(confused)),
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
+        levels=rows[:MAX_LEVELS],
+        levels_left=max(0, len(rows) - MAX_LEVELS),
         distributions=distributions(
             run.calibrated,
             [o.prediction.score for o in readable if o.prediction.known],
@@ -148,6 +156,7 @@ class _PairMaker:
             nearest=nearest.marked(gallery_marks(findings)) if nearest else None,
             score_percent=self._scale.percent(outcome.prediction.score),
             threshold_percent=self._scale.percent(outcome.prediction.threshold),
+            band=Band.of(self._run.own.get(outcome.prediction.closed_label), self._scale),
         )
 
     def _query(self, path: str) -> Shot | None:

@@ -13,10 +13,11 @@ import math
 import random
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pagesight_server.common.errors import ImageError, SetupError
+from pagesight_server.curation.own_scores import OwnScores, own_scores
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
 from pagesight_server.evaluation.prediction import Prediction
@@ -29,7 +30,10 @@ from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry.drift import Drift, DriftFigures
-from pagesight_server.workflows.knowledge import outdated_calibration_warning
+from pagesight_server.workflows.knowledge import (
+    outdated_calibration_warning,
+    own_rejected_warning,
+)
 from pagesight_server.workflows.pipeline import Pipeline
 
 DEFAULT_LIMITS = ImageLimits()
@@ -82,6 +86,8 @@ class Run:
     """Drift of all answers from the calibration set, as a server measures it; None without any."""
     calibrated: tuple[float, ...] = ()
     """Quantiles of the scores of the calibration set."""
+    own: Mapping[str, OwnScores] = field(default_factory=dict)
+    """What the gallery's own pictures score, each left out, by label."""
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -197,19 +203,21 @@ async def evaluate(
         seconds_per_image=math.fsum(seconds) / len(seconds) if seconds and not from_cache else None,
         ran_with={
             **(ran_with or {}),
-            **_facts(knowledge),
+            **_facts(knowledge, with_text=ocr),
             "ocr": ocr,
             "concurrency": concurrency,
             "seed": seed,
         },
         warnings=(
             *_warnings(knowledge, metrics, outcomes, revisions),
+            *filter(None, (own_rejected_warning(calibration, with_text=ocr),)),
             *filter(None, (drift.figures().warning,)),
         ),
         limits=limits,
         outputs=measure_outputs(predictions, knowledge.snapshot.outputs),
         drift=drift.figures() if seconds else None,
         calibrated=calibration.scores_with_text if ocr else calibration.scores_without_text,
+        own=await asyncio.to_thread(own_scores, knowledge, with_text=ocr),
     )
 
 
@@ -268,7 +276,7 @@ class _Doubtful:
         ]
 
 
-def _facts(knowledge: Knowledge) -> dict[str, object]:
+def _facts(knowledge: Knowledge, *, with_text: bool) -> dict[str, object]:
     """The conditions of a run that concern the gallery, by their names in the report."""
     snapshot = knowledge.snapshot
     return {
@@ -279,6 +287,7 @@ def _facts(knowledge: Knowledge) -> dict[str, object]:
         "method": knowledge.method_name,
         "epsilon": knowledge.calibration.epsilon,
         "calibrated_by": knowledge.calibration.source,
+        "own_rejected": round(knowledge.calibration.share_rejected(with_text=with_text), 4),
         "bundles": {"encoder": snapshot.encoder_bundle, "ocr": snapshot.ocr_bundle},
     }
 

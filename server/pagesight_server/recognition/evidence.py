@@ -83,6 +83,9 @@ class Method(Protocol):
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """In words, what of the query tells one label from another, if anything does."""
 
+    def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels that no text tells from others, with these, where the method mines texts."""
+
 
 class PagesightMethod:
     """The best picture of every label nearby, and what the pages of that label always show.
@@ -268,6 +271,10 @@ class PagesightMethod:
             for string, rate, other_rate in strings[:MAX_DIFFERENCES]
         )
         return (f"words that tell {label} from {other}: {quoted}",)
+
+    def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
+        """The labels whose stable text all stands as often on pages of others, with these."""
+        return self._templates.labels_sharing_text()
 
     def _whitened(self, embedding: Embedding, hits: Hits, *, without: int | None) -> Hits:
         if "whitening" in self._without:

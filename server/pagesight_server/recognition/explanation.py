@@ -27,6 +27,7 @@ from pagesight_server.recognition.entity_names import NameEvidence
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.string_rates import STABLE
+from pagesight_server.text.legibility import legibility
 from pagesight_server.text.lines import PageLine, page_lines
 from pagesight_server.text.reading import Reading
 from pagesight_server.text.variants import find_variant
@@ -266,6 +267,7 @@ def _reasons(
         yield f"score {decision.score:.3f} = {_breakdown(best)}"
     yield from _about_names(best.names)
     yield _about_text(query.reading, compared[0])
+    yield from _about_legibility(query.reading)
     if len(decision.candidates) > 1:
         second = decision.candidates[1]
         yield f"runner-up {second.label}: score {second.score:.3f}"
@@ -312,6 +314,15 @@ def _about_text(reading: Reading | None, page: PageComparison) -> str:
     if not page.lines:
         return "the screenshot shows no text that could tell"
     return f"{len(page.matches)} of {page.lines} lines are on that picture too"
+
+
+def _about_legibility(reading: Reading | None) -> Iterator[str]:
+    """Whether the screenshot's text was hardly read, so that it says little for or against."""
+    if reading is not None and (read := legibility(reading)).poor:
+        yield (
+            f"{read.hardly_read} of {read.lines} lines were hardly read: the OCR bundle may not "
+            "know the script"
+        )
 
 
 def _why_not(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pagesight_server.common.arrays import Embedding
@@ -57,6 +59,10 @@ class SeedMethod:
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """Nothing: it compares whole texts."""
         return ()
+
+    def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
+        """Nothing: it compares whole texts."""
+        return {}
 
     def _candidate(self, row: int, cosine: float, text: str | None) -> Candidate:
         theirs, textual = self._texts[row], 0.0

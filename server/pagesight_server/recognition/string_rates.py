@@ -11,6 +11,7 @@ are given, so equal galleries give equal bits, however they came about.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -144,6 +145,33 @@ class DocumentFrequencies:
         nothing = np.zeros(len(self.pictures))
         stable = self._weighted_mean(page, page.stable, shown, otherwise=nothing)
         return stable, self._weighted_mean(page, page.discriminative, shown, otherwise=stable)
+
+    def labels_sharing_text(self) -> dict[int, list[int]]:
+        """The labels whose whole page stands on pages of other labels, with those labels.
+
+        A label has no text of its own where it has stable strings and each of them stands as often
+        on the pictures of another label: then nothing is discriminative.
+
+        Returns:
+            By label, the labels that show at least one of its stable strings as often, those that
+            show most of them first.
+        """
+        page = self._page_strings
+        labels = len(self.pictures)
+        stable = np.bincount(page.labels, minlength=labels)
+        own = np.bincount(page.labels, page.discriminative, labels)
+        frequencies = self.entry_counts / np.maximum(self.pictures, 1)[self.entry_labels]
+        sharing = {}
+        for label in np.flatnonzero((stable > 0) & (own <= MIN_TOTAL_WEIGHT)).tolist():
+            shared: Counter[int] = Counter()
+            for string in page.strings[page.labels == label].tolist():
+                starts = self.string_starts
+                entries = self.entries_by_string[starts[string] : starts[string + 1]]
+                mine = frequencies[entries[self.entry_labels[entries] == label]]
+                as_often = self.entry_labels[entries[frequencies[entries] >= mine]]
+                shared.update(as_often[as_often != label].tolist())
+            sharing[label] = sorted(shared, key=lambda other: (-shared[other], other))
+        return sharing
 
     def _weighted_mean(
         self, page: _PageStrings, weights: Floats, shown: Floats, *, otherwise: Floats

@@ -282,6 +282,17 @@ class Templates:
             for label, strings in self._strings.items()
         }
 
+    def labels_sharing_text(self) -> dict[str, tuple[str, ...]]:
+        """The labels without text of their own, each with those that share it, most of it first.
+
+        Each string that at least half of the label's pictures show stands as often on pictures of
+        another label. Labels that have no such string are not among them.
+        """
+        return {
+            self.labels[label]: tuple(self.labels[other] for other in others)
+            for label, others in self._frequencies.labels_sharing_text().items()
+        }
+
     def _count_strings(self, text: _LabelText) -> _LabelStrings:
         """Counts the canonical strings of a label's pictures; new ones get the next ids."""
         by_picture = [{self._variants.canonical(key) for key in keys} for keys in text.keys]

@@ -81,6 +81,7 @@ _REVIEW_REASONS: Mapping[ReviewReason, pb.ReviewReason.ValueType] = {
     "near_threshold": pb.REVIEW_REASON_NEAR_THRESHOLD,
     "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
     "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
+    "looks_unlike": pb.REVIEW_REASON_LOOKS_UNLIKE,
 }
 _CHANGES: Mapping[ChangeKind, gpb.RevisionKind.ValueType] = {
     "enrol": gpb.REVISION_KIND_ENROL,
@@ -300,6 +301,8 @@ def _calibration(knowledge: Knowledge) -> gpb.Calibration:
         guaranteed=made.guaranteed,
         images=made.pictures,
         revision=made.revision or own,
+        rejected_with_text=made.share_rejected(with_text=True),
+        rejected_without_text=made.share_rejected(with_text=False),
     )
 
 

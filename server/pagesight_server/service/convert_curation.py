@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.curation.brand_mining import Suggestion, suggest
-from pagesight_server.curation.diagnostics import MAX_EXAMINED, Diagnosis, NearDuplicate, Suspect
+from pagesight_server.curation.diagnostics import (
+    Diagnosis,
+    HardlyRead,
+    LabelHealth,
+    NearDuplicate,
+    Suspect,
+)
+from pagesight_server.curation.own_scores import MAX_EXAMINED
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.inference.settings import ImageLimits
@@ -59,17 +66,39 @@ def diagnosis(diagnosed: Diagnosis) -> pb.Diagnosis:
         duplicates=[
             pb.DuplicateGroup(images=map(_labelled, group)) for group in diagnosed.duplicates
         ],
-        labels=[
-            pb.LabelHealth(
-                label=label.label,
-                images=label.images,
-                distinct_images=label.distinct,
-                unseen_bound=label.unseen_bound,
-                few=label.few,
-            )
-            for label in diagnosed.labels
-        ],
+        labels=map(_health, diagnosed.labels),
         rejection_bound=diagnosed.rejection_bound,
+        left_out_images=diagnosed.left_out,
+        rejected_images=diagnosed.rejected,
+        hardly_read=map(_hardly_read, diagnosed.hardly_read),
+    )
+
+
+def _health(label: LabelHealth) -> pb.LabelHealth:
+    message = pb.LabelHealth(
+        label=label.label,
+        images=label.images,
+        distinct_images=label.distinct,
+        unseen_bound=label.unseen_bound,
+        few=label.few,
+        least_looks=label.least_looks,
+        rejected_image_ids=[picture.image_id for picture in label.rejected],
+        unlike_image_ids=[picture.image_id for picture in label.unlike],
+        text_shared_with=label.text_shared_with,
+    )
+    if label.own is not None:
+        message.left_out_images = len(label.own.scores)
+        message.mean_score = label.own.mean
+        message.least_score = label.own.least
+    return message
+
+
+def _hardly_read(found: HardlyRead) -> pb.HardlyReadImage:
+    return pb.HardlyReadImage(
+        image_id=found.picture.image_id,
+        label=found.picture.label,
+        text_lines=found.legibility.lines,
+        hardly_read_lines=found.legibility.hardly_read,
     )
 
 

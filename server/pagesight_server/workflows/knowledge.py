@@ -15,7 +15,11 @@ from dataclasses import replace
 from pagesight_server.common.errors import StorageError
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.calibration import CALIBRATION_VERSION, Calibration
+from pagesight_server.recognition.calibration import (
+    CALIBRATION_VERSION,
+    OWN_REJECTED,
+    Calibration,
+)
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
 
@@ -107,6 +111,51 @@ def outdated_calibration_warning(knowledge: Knowledge) -> str:
         f"{present}: run `pagesight-server calibrate --validation DIR` again, "
         "or --forget-validation"
     )
+
+
+def own_rejected(calibration: Calibration) -> dict[str, float]:
+    """How much of what placed the thresholds they reject, 0 to 1, for `--json`."""
+    return {
+        "with_text": round(calibration.share_rejected(with_text=True), 4),
+        "without_text": round(calibration.share_rejected(with_text=False), 4),
+    }
+
+
+def own_rejected_text(calibration: Calibration) -> str:
+    """How much of what placed the thresholds they reject, in a sentence."""
+    if not calibration.pictures:
+        return "no picture could be left out: how many would be rejected cannot be told"
+    share, by_looks = (calibration.share_rejected(with_text=read) for read in (True, False))
+    return (
+        f"of {calibration_set(calibration)} {share:.1%} would be rejected, without text "
+        f"{by_looks:.1%}"
+    )
+
+
+def own_rejected_warning(calibration: Calibration, *, with_text: bool = True) -> str:
+    """A warning where the threshold rejects many of the pages that placed it; else empty.
+
+    Args:
+        calibration: Of the gallery.
+        with_text: Whether queries are read.
+    """
+    share = calibration.share_rejected(with_text=with_text)
+    # An operator who allows more is not warned of what is allowed.
+    if share <= max(OWN_REJECTED, calibration.epsilon):
+        return ""
+    return (
+        f"{share:.0%} of {calibration_set(calibration)} would be rejected, more than "
+        f"{OWN_REJECTED:.0%}: `pagesight gallery doctor` shows which pictures; enrol more of the "
+        "labels that it names, or place the threshold by labelled traffic "
+        "(`pagesight-server calibrate --validation DIR`)"
+    )
+
+
+def calibration_set(calibration: Calibration) -> str:
+    """What placed a threshold, in words."""
+    if calibration.source == "validation":
+        return f"the {calibration.pictures} screenshots of labelled traffic"
+    return f"the gallery's own {calibration.pictures} pictures, each left out in turn,"
 
 
 def _calibration_key(method: MethodName, epsilon: float) -> str:

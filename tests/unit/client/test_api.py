@@ -19,7 +19,8 @@ API = """
     ImageSource DefaultKey Priority ClassifyOptions ChangeOptions EnrolItem
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
     RelabelResult RemoveResult RevisionInfo RollbackResult SetLabelsResult StreamResult
-    BrandSuggestion Diagnosis ImageLabel LabelHealth LabelSuggestions NearDuplicate Suspect
+    BrandSuggestion Diagnosis HardlyReadImage ImageLabel LabelHealth LabelSuggestions
+    NearDuplicate Suspect
     Box Finding FindingKind ReviewReason ScoreTerm ScoreTermName
     CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
 

@@ -180,6 +180,7 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
             classifier_pb2.REVIEW_REASON_NEAR_THRESHOLD,
             classifier_pb2.REVIEW_REASON_CLOSE_RUNNER_UP,
             classifier_pb2.REVIEW_REASON_BRAND_NOT_VISIBLE,
+            classifier_pb2.REVIEW_REASON_LOOKS_UNLIKE,
         ],
         candidates=[
             classifier_pb2.Candidate(
@@ -229,7 +230,7 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
         outputs=("zsyh", "amount"),
         doubt=0.25,
         review=True,
-        review_reasons=("near_threshold", "close_runner_up", "brand_not_visible"),
+        review_reasons=("near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike"),
         candidates=(
             pagesight.Candidate(
                 label="zsyh_amount",

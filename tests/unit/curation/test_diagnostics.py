@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from pagesight_server.curation.bounds import quantile_bound, rejection_bound
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
+from pagesight_server.curation.own_scores import own_scores
+from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.knowledge import Knowledge
-from tests.support.parts import image_id, snapshot
+from tests.support.parts import image_id, reading, snapshot
 
 RED, GREEN = (1.0, 0.0, 0.0), (0.0, 1.0, 0.0)
 ALMOST_RED = (1.0, 0.1, 0.0)  # cosine to RED: 1 / sqrt(1.01) = 0.995
@@ -148,3 +152,83 @@ def test_with_more_pictures_the_bound_comes_close_to_epsilon() -> None:
 def test_nothing_is_promised_of_rejections_where_labels_have_few_pictures() -> None:
     few = [("a", RED, LOAN), ("a", RED, LOAN), ("b", GREEN, CLOCK), ("b", GREEN, CLOCK)]
     assert diagnose(knowledge(*few)).rejection_bound == 1.0
+
+
+def test_own_pictures_below_the_threshold_are_counted_and_their_labels_told() -> None:
+    gallery = snapshot(
+        ("clock", GREEN, ("Alarms", "Stopwatch")),
+        ("clock", (0.0, 0.0, 1.0), ("Sveglie", "Cronometro")),
+        ("loan", RED, LOAN),
+        ("loan", RED, LOAN),
+        ("single", (1.0, 1.0, 1.0), ("Contacts", "Favourites")),
+    )
+    high = Calibration(
+        epsilon=0.05,
+        pictures=4,
+        guaranteed=False,
+        threshold_with_text=0.9,
+        threshold_without_text=0.9,
+    )
+    known = Knowledge.of(gallery, calibration=high)
+    found = diagnose(known)
+    assert (found.left_out, found.rejected) == (4, 2)
+    own = {label.label: label.own for label in found.labels}
+    assert own["single"] is None
+    assert own["clock"] is not None
+    assert own["loan"] is not None
+    assert (own["clock"].rejected, own["loan"].rejected) == (2, 0)
+    rejected = {label.label: [p.image_id for p in label.rejected] for label in found.labels}
+    assert sorted(rejected["clock"]) == [image_id(0), image_id(1)]
+    assert (rejected["loan"], rejected["single"]) == ([], [])
+    alone = own_scores(known, with_text=True)
+    assert sorted(own["clock"].scores) == sorted(alone["clock"].scores)
+
+
+def test_looks_are_wanted_that_no_other_picture_of_the_label_has() -> None:
+    # Of the eleven that have another of their label, the two of b are least alike: their cosine is
+    # 1 / sqrt(2) = 0.707, and the quantile at a tenth of 0.707, 0.707, 1, ... is the second.
+    known = knowledge(
+        *[("a", RED, LOAN) for _ in range(9)],
+        ("b", GREEN, CLOCK),
+        ("b", (0.0, 1.0, 1.0), CLOCK),
+        ("single", (0.0, 0.0, 1.0), ("Contacts", "Favourites")),
+    )
+    health = {label.label: label for label in diagnose(known).labels}
+    assert {picture.image_id for picture in health["b"].unlike} == {image_id(9), image_id(10)}
+    assert health["b"].least_looks == pytest.approx(0.7071, abs=1e-3)
+    assert health["a"].unlike == ()
+    assert health["a"].least_looks == pytest.approx(1.0, abs=1e-3)
+    assert (health["single"].least_looks, health["single"].unlike) == (0.0, ())
+
+
+def test_where_all_pictures_look_the_same_no_look_is_wanted() -> None:
+    found = diagnose(knowledge(*[("a", RED, LOAN) for _ in range(4)]))
+    assert [label.unlike for label in found.labels] == [()]
+
+
+def test_a_picture_whose_text_was_hardly_read_is_named_with_how_much_of_it() -> None:
+    gallery = snapshot(("a", RED, LOAN), ("a", GREEN, ()), ("other_ads", GREEN, ()))
+    lines = reading("γotob", "Hactpoйkn", "Oтмeнa", "Дaлee", "Пoиск").lines
+    # Of five lines two were read with confidence: 3 of 5 were not. Of the example all were not.
+    unsure = [line._replace(confidence=0.6 if i < 3 else 0.99) for i, line in enumerate(lines)]
+    nonsense = [line._replace(confidence=0.6) for line in lines]
+    pictures = list(gallery.pictures)
+    for row, found_lines in ((1, unsure), (2, nonsense)):
+        text = replace(pictures[row].reading, lines=tuple(found_lines))
+        pictures[row] = replace(pictures[row], reading=text)
+    found = diagnose(Knowledge.of(replace(gallery, pictures=tuple(pictures))))
+    assert [(h.picture.image_id, *h.legibility) for h in found.hardly_read] == [
+        (image_id(2), 5, 5),
+        (image_id(1), 5, 3),
+    ]
+
+
+def test_a_label_whose_text_all_stands_on_others_has_none_of_its_own() -> None:
+    known = knowledge(
+        ("contact", RED, ("姓名", "手机号码")),
+        ("contact", RED, ("姓名", "手机号码")),
+        ("name", GREEN, ("姓名",)),
+        ("name", GREEN, ("姓名",)),
+    )
+    shared = {label.label: label.text_shared_with for label in diagnose(known).labels}
+    assert shared == {"contact": (), "name": ("contact",)}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from pagesight_server.curation.own_scores import OwnScores
 from pagesight_server.evaluation import AnswerRow, Outcome, Prediction, Run, answers_report, report
 from pagesight_server.evaluation.charts import Scale, histogram
 from pagesight_server.evaluation.display_names import LABEL_CELLS, shorten, width_cells
@@ -136,6 +137,7 @@ def test_the_report_has_every_section(tmp_path: Path) -> None:
         "Confused pages",
         "Unknown pages",
         "Scores",
+        "Labels and the threshold",
         "Accepted by mistake",
         "Rejected by mistake",
         "Unreadable images",
@@ -144,6 +146,24 @@ def test_the_report_has_every_section(tmp_path: Path) -> None:
         # Once in the contents, once above the section.
         assert words(page).count(heading) >= 2, heading
     assert page.tags.count("svg") == 2
+
+
+def test_scores_are_laid_beside_those_of_the_labels_own_pictures(tmp_path: Path) -> None:
+    run = replace(
+        run_of([outcome("a", "a", 0.4), outcome("b", "b", 0.9)], tmp_path),
+        own={"a": OwnScores(scores=(0.45, 0.75), rejected=1)},
+        ran_with={"own_rejected": 0.25},
+    )
+    html = report(run, lambda image_id: png())
+    # Once in the row of a, once under the picture that was rejected.
+    assert html.count('class="band"') == 2
+    assert html.count('class="dot out"') == 1
+    page = words(Page(html))
+    assert "Of all pictures behind the threshold 25.0 % lie below it." in page
+    assert "own pictures of a: 0.450 to 0.750, mean 0.600" in page
+    # Own pictures, mean, least, rejected; tested, rejected. Of b there is but one picture.
+    assert "a 2 0.600 0.450 1 1 1" in page
+    assert "b – – – – 1 0" in page
 
 
 def test_each_mistake_is_shown_with_both_pictures(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -417,6 +418,7 @@ async def test_the_files_hold_every_field_and_agree_with_each_other(tmp_path: Pa
         "method": "pagesight",
         "epsilon": 0.05,
         "calibrated_by": "gallery",
+        "own_rejected": 0.0,
         "bundles": {"encoder": "encoder-1", "ocr": "ocr-1"},
         "ocr": True,
         "concurrency": 1,
@@ -465,3 +467,29 @@ async def test_the_summary_shows_figures_kinds_worst_classes_and_warnings(tmp_pa
     assert re.search(r"other_red\W+1\W+0 \(0\.0%\)", text)
     assert re.search(r"\[bold\]x\W+0\.0000", text)
     assert "warning: the gallery has no pictures of [bold]x" in text
+
+
+async def test_a_run_says_what_the_gallerys_own_pictures_score_and_warns_where_many_are_rejected(
+    tmp_path: Path,
+) -> None:
+    # A colour beside itself, and one beside nothing like it.
+    snapshot = replace(
+        GALLERY.snapshot,
+        pictures=(
+            picture("red", png(RED)),
+            picture("red", png((200, 40, 30))),
+            picture("blend", png(GREEN)),
+            picture("blend", png(BLUE)),
+        ),
+        embeddings=np.stack([embed(fake_decode(png(c))) for c in (RED, RED, GREEN, BLUE)]),
+    )
+    strict = replace(
+        GALLERY.calibration, pictures=4, scores_with_text=(0.2, 0.3, 0.95, 0.95), guaranteed=False
+    )
+    knowledge = Knowledge.of(snapshot, calibration=strict)
+    run = await evaluate(pipeline_over(knowledge), put(tmp_path / "test", FILES))
+    assert sorted(run.own) == ["blend", "red"]
+    assert (run.own["red"].rejected, run.own["blend"].rejected) == (0, 2)
+    # Two of the four scores behind the calibration lie below its threshold of 0.9.
+    assert run.ran_with["own_rejected"] == 0.5
+    assert any("50% of the gallery's own 4 pictures" in warning for warning in run.warnings)

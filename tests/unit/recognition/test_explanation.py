@@ -164,3 +164,18 @@ def test_the_reasons_quote_the_terms_that_add_up_to_the_score() -> None:
     total, terms = breakdown.removeprefix("score ").split(" = ")
     signed = [float(term.rsplit(" ", 1)[1]) for term in re.split(r" [+-] ", terms)]
     assert sum(signed) == pytest.approx(float(total), abs=0.003)
+
+
+@pytest.mark.parametrize(("confidence", "told"), [(0.6, True), (0.95, False)])
+def test_the_reasons_say_that_text_was_hardly_read(confidence: float, told: bool) -> None:
+    known = Knowledge.of(GALLERY, calibration=EASY)
+    text = reading("放心借", "γotob", "Hactpoйkn", "Oтмeнa", "Пoиск")
+    lines = tuple(line._replace(confidence=confidence) for line in text.lines[1:])
+    asked = Query(
+        embedding=unit(1, 0),
+        reading=Reading(width_px=100, height_px=200, lines=(text.lines[0], *lines)),
+    )
+    candidates = known.method.weigh(asked, known.method.search(asked.embedding))
+    reasons = explain(known, asked, decide(candidates, EASY, with_text=True)).reasons
+    sentence = "4 of 5 lines were hardly read: the OCR bundle may not know the script"
+    assert (sentence in reasons) == told

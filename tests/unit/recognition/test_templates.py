@@ -151,3 +151,29 @@ def test_a_picture_that_is_left_out_does_not_spell_its_title() -> None:
     # Of "out" two pictures are left, (2 + 0.5) / 3, and none of the three of "in".
     assert differences == [("转出记录明细", pytest.approx(2.5 / 3), 0.125)]
     assert nats == pytest.approx(np.log(2.5 / 3 / 0.125))
+
+
+def test_a_label_shares_its_text_where_each_stable_string_stands_as_often_on_others() -> None:
+    alike = snapshot(
+        ("app", (1, 0), ["姓名", "额度"]),
+        ("title", (1, 0), ["姓名"]),
+        ("twin", (1, 0), ["姓名", "额度"]),
+        ("lone", (1, 0), ["关于我们"]),
+    )
+    # Of the twins' two strings each shows both, the title one.
+    assert Templates(alike).labels_sharing_text() == {
+        "app": ("twin", "title"),
+        "title": ("app", "twin"),
+        "twin": ("app", "title"),
+    }
+
+
+def test_a_label_whose_pictures_share_no_text_is_not_said_to_share_it_with_others() -> None:
+    gallery = snapshot(
+        ("languages", (1, 0), ["设置中心"]),
+        ("languages", (1, 0), ["Settings"]),
+        ("languages", (1, 0), ["Einstellungen"]),
+        ("settings", (1, 0), ["Settings"]),
+    )
+    # Settings stands on all of the one's pictures, and on a third of the other's.
+    assert Templates(gallery).labels_sharing_text() == {}

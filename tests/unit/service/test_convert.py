@@ -22,16 +22,26 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common import errors
 from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
 from pagesight_server.common.timings import StageTimes
-from pagesight_server.gallery import Applied, Change, ListedImage, Outcome, Revision
+from pagesight_server.curation.diagnostics import Diagnosis, HardlyRead, LabelHealth
+from pagesight_server.curation.own_scores import OwnScores
+from pagesight_server.gallery import (
+    Applied,
+    Change,
+    GalleryInfo,
+    ListedImage,
+    Outcome,
+    Revision,
+)
 from pagesight_server.gallery.model import ChangeKind
 from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.decision import decide
+from pagesight_server.recognition.candidates import Query, TermName
+from pagesight_server.recognition.decision import ReviewReason, decide
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.service import convert
+from pagesight_server.service import convert, convert_curation
 from pagesight_server.service.admission import Priority
+from pagesight_server.text.legibility import Legibility
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit
 from tests.support.serving import details
 
@@ -87,6 +97,8 @@ def test_the_contract_names_the_code_that_comes_with_each_reason() -> None:
 
 def test_every_kind_of_change_has_a_value_of_the_contract() -> None:
     assert set(convert._CHANGES) == set(get_args(ChangeKind))
+    assert set(convert._REVIEW_REASONS) == set(get_args(ReviewReason))
+    assert set(convert._TERMS) == set(get_args(TermName))
     assert set(convert._CHANGES.values()) == {n for n in gpb.RevisionKind.values() if n}
 
 
@@ -440,3 +452,62 @@ def test_every_reason_is_for_programs() -> None:
         assert kind.reason.isupper()
         assert convert.status_of(kind("")).details[0].Unpack(info)
         assert info.domain == "pagesight"
+
+
+def test_a_gallery_tells_how_many_of_its_own_pictures_would_be_rejected() -> None:
+    known = Knowledge.of(
+        snapshot(("a", (1, 0), ["abcd"])),
+        calibration=Calibration(
+            epsilon=0.05,
+            pictures=5,
+            guaranteed=False,
+            threshold_with_text=0.5,
+            threshold_without_text=0.9,
+            scores_with_text=(0.1, 0.2, 0.6, 0.7, 0.8),
+            scores_without_text=(0.6, 0.95, 0.95, 0.95, 0.95),
+        ),
+    )
+    info = GalleryInfo(
+        name="default", revision=1, images=1, labels=1, encoder_bundle="e", ocr_bundle="o"
+    )
+    made = convert.gallery(info, known).calibration
+    assert (made.rejected_with_text, made.rejected_without_text) == (0.4, 0.2)
+
+
+def test_a_diagnosis_carries_what_labels_score_look_like_and_share() -> None:
+    first, second = snapshot(("a", (1, 0), ["abcd"]), ("b", (0, 1), ["额度"])).pictures
+    message = convert_curation.diagnosis(
+        Diagnosis(
+            revision=1,
+            images=2,
+            examined=2,
+            suspects=(),
+            duplicates=(),
+            labels=(
+                LabelHealth(
+                    label="a",
+                    images=2,
+                    distinct=2,
+                    own=OwnScores(scores=(0.25, 0.75), rejected=1),
+                    rejected=(first,),
+                    least_looks=0.5,
+                    unlike=(first,),
+                    text_shared_with=("b", "c"),
+                ),
+                LabelHealth(label="b", images=1, distinct=1),
+            ),
+            rejection_bound=1.0,
+            hardly_read=(HardlyRead(picture=second, legibility=Legibility(20, 11)),),
+        )
+    )
+    assert (message.left_out_images, message.rejected_images) == (2, 1)
+    a, b = message.labels
+    assert (a.left_out_images, a.mean_score, a.least_score) == (2, 0.5, 0.25)
+    assert list(a.rejected_image_ids) == [image_id(0)]
+    assert (a.least_looks, list(a.unlike_image_ids)) == (0.5, [image_id(0)])
+    assert list(a.text_shared_with) == ["b", "c"]
+    assert (b.left_out_images, b.mean_score, b.least_looks) == (0, 0.0, 0.0)
+    assert not b.unlike_image_ids
+    assert list(message.hardly_read) == [
+        gpb.HardlyReadImage(image_id=image_id(1), label="b", text_lines=20, hardly_read_lines=11)
+    ]
