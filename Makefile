@@ -155,6 +155,10 @@ bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
 
+.PHONY: bench-recognition
+bench-recognition: setup ## Measure recognition on sets, by its parts and against the published method: SETS="DIR ..."
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
+
 .PHONY: bench-load
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
+from pagesight_server.gallery import Gallery
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.health import MOST_READ
+from pagesight_server.workflows.knowledge import StoppedError, load_knowledge
 from tests.support import WAIT_S
 from tests.support.half_sent import HalfSent
 from tests.support.pictures import GREEN, RED, solid
@@ -27,6 +31,7 @@ from tests.support.serving import (
     status_of,
     until,
 )
+from tests.support.stores import enrol
 
 SERVICES = ["", "pagesight.v1.ClassifierService", "pagesight.v1.GalleryService"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -134,6 +139,88 @@ async def test_one_connection_has_no_more_calls_at_once_than_it_may(tmp_path: Pa
         assert served.models.active == 2
         await served.models.release()
         assert [(await call).label for call in calls] == ["a"] * 3
+
+
+async def test_a_server_listens_at_once_and_is_serving_when_all_galleries_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        assert name == "small" or go_on.wait(WAIT_S)
+        return load_knowledge(store, name, *rest, **more)
+
+    go_on = threading.Event()
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", held_up)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.LARGE_PICTURES", 2)
+    monkeypatch.setattr("pagesight_server.service.classifier.BEHIND_S", 0.01)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a1": "a", "a2": "a", "b": "b"})
+    enrol(store, {"one": "a"}, gallery="small")
+    store.close()
+    async with serving(tmp_path, load=True) as served:
+        stub = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=3 * WAIT_S)
+        assert (await watch.read()).status == NOT_SERVING
+        for service in SERVICES:
+            assert await state(served, service) == NOT_SERVING
+        assert await served.registry.wait_for_revision("small", 1, WAIT_S)
+        assert (await served.classify(solid(RED), gallery="small")).revision == 1
+        for query in ({}, {"deadline_ms": 60_000}):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await served.classify(solid(RED), **query)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert details(status_of(error.value)) == ("REVISION_BEHIND", 1.0)
+        stream = served.stream()
+        await stream.write(request("too early", RED))
+        reply = await asyncio.wait_for(stream.read(), WAIT_S)
+        assert details(reply.error) == ("REVISION_BEHIND", 1.0)
+        assert await state(served, "") == NOT_SERVING
+
+        monkeypatch.setattr("pagesight_server.service.classifier.BEHIND_S", WAIT_S)
+        early = asyncio.create_task(served.classify(solid(RED)))
+        await until(lambda: len(served.service._behind) == 1)
+        go_on.set()
+        assert (await asyncio.wait_for(watch.read(), WAIT_S)).status == SERVING
+        assert await state(served, "") == SERVING
+        assert (await early).revision == 1
+        assert (await served.classify(solid(RED))).revision == 1
+        stream.cancel()
+
+
+async def test_a_server_that_is_stopped_before_it_serves_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        stop = more["stop"]
+        assert stop.wait(WAIT_S)
+        raise StoppedError
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", held_up)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.LARGE_PICTURES", 2)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a": "a", "b": "b"})
+    store.close()
+    async with serving(tmp_path, load=True) as served:
+        stub = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+        assert (await watch.read()).status == NOT_SERVING
+        served.stopping.set()
+        assert (await watch.read()).status == NOT_SERVING
+        await asyncio.wait_for(served.stopped, WAIT_S)
+
+
+async def test_a_gallery_that_cannot_be_loaded_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: Any, **_more: Any) -> Knowledge:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", broken)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a": "a"})
+    store.close()
+    with pytest.raises(ValueError, match="broken"):
+        async with serving(tmp_path, load=True) as served:
+            await asyncio.wait([served.stopped], timeout=WAIT_S)
 
 
 async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(

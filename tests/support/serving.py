@@ -103,8 +103,11 @@ async def serving(
     telemetry: Telemetry | None = None,
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
+    load: bool = False,
 ) -> AsyncIterator[Serving]:
-    """Runs a server with an empty store in `folder` during the block.
+    """Serves a store in `folder`, usually an empty one, for the time of the block.
+
+    A store that is not empty is loaded, as `serve` does it, where `load` says so.
 
     With credentials, the channel of the result cannot be used, as it has no TLS.
     """
@@ -148,6 +151,7 @@ async def serving(
                 *([LimitGalleryCalls(callers)] if callers else []),
             ],
             credentials=credentials,
+            load=registry.load if load else None,
         )
     )
     started_or_failed: set[asyncio.Future[Any]] = {stopped, port}
@@ -175,6 +179,7 @@ async def serving(
         stopping.set()
         await models.release()
         await stopped
+        await registry.close()
         store.close()
 
 

@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -110,14 +111,6 @@ async def _serve_from(
     config = models.config
     audit = Audit(store)
     registry = models.registry(store)
-    # What has changed on the disk is made anew before it is read.
-    await repair_galleries(
-        store,
-        models.bundles,
-        models.pipeline(registry.get).extract_features,
-        concurrency=models.readers,
-    )
-    await registry.refresh()
     server = config.server
     limits = CallerLimits(config.security)
     pipeline = models.pipeline(registry.get, remember=server.remember)
@@ -132,6 +125,15 @@ async def _serve_from(
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if exporters:
             log.info("%s: %s", signal_name, ", ".join(exporters))
+
+    async def load() -> None:
+        start_s = time.monotonic()
+        # What has changed on the disk is made anew before it is read.
+        await repair_galleries(
+            store, models.bundles, pipeline.extract_features, concurrency=models.readers
+        )
+        await registry.load()
+        log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
 
     def ready(port: int) -> None:
         if as_json:
@@ -173,6 +175,7 @@ async def _serve_from(
                 LimitGalleryCalls(limits),
             ],
             credentials=edge.credentials,
+            load=load,
         )
     finally:
         for task in following:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,11 +56,16 @@ class Difference(NamedTuple):
     """A string of a query that two labels show unequally often."""
 
     string: str
-    """Its canonical spelling, a matching key."""
+    """A matching key: its canonical spelling, or the query's where the labels differ in that."""
     frequency: float
     """Its smoothed document frequency in the first label."""
     other_frequency: float
     """That in the second."""
+
+    @property
+    def nats(self) -> float:
+        """Logarithm of the likelihood ratio of the two labels."""
+        return math.log(self.frequency / self.other_frequency)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,12 +84,19 @@ class TextEvidence:
     """The id of each of `shown` in `frequencies`."""
     frequencies: DocumentFrequencies
     """The table that was asked: without the picture that was left out."""
+    spellings: Mapping[str, int]
+    """The matching keys of the query's lines that some picture shows to the letter, sorted; each
+    with the id of its canonical string in `frequencies`."""
+    spelled: Callable[[int, str], float]
+    """The smoothed document frequency of such a key, to the letter, in a label by its index."""
 
     def odds(self, label: int, other: int) -> tuple[float, list[Difference]]:
         """How much more likely one label shows what the query shows than another does.
 
         Only strings count that the two show unequally often, and only those that the query
-        shows: what it lacks may be scrolled away.
+        shows: what it lacks may be scrolled away. Where both show a string equally often, its
+        spellings are compared to the letter: what one label always spells in one way and the
+        other in another is no misreading, such as the titles 转入记录明细 and 转出记录明细.
 
         Args:
             label: Index of the label in `Templates.labels`.
@@ -95,12 +107,19 @@ class TextEvidence:
         """
         mine = self.frequencies.smoothed(label, self.ids)
         others = self.frequencies.smoothed(other, self.ids)
-        differ = np.flatnonzero(np.abs(mine - others) > SIBLINGS_DIFFER)
-        nats = np.log(mine[differ] / others[differ])
-        weightiest = differ[np.argsort(-np.abs(nats), kind="stable")].tolist()
-        return float(nats.sum()), [
-            Difference(self.shown[i], float(mine[i]), float(others[i])) for i in weightiest
+        differ = np.abs(mine - others) > SIBLINGS_DIFFER
+        differences = [
+            Difference(self.shown[i], float(mine[i]), float(others[i]))
+            for i in np.flatnonzero(differ).tolist()
         ]
+        counted = set(self.ids[differ].tolist())
+        for key, string in self.spellings.items():
+            difference = Difference(key, self.spelled(label, key), self.spelled(other, key))
+            unequal = abs(difference.frequency - difference.other_frequency) > SIBLINGS_DIFFER
+            if string not in counted and unequal:
+                differences.append(difference)
+        differences.sort(key=lambda one: -abs(one.nats))
+        return math.fsum(one.nats for one in differences), differences
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,10 +211,13 @@ class Templates:
             shown_by_picture = self._strings[self.labels[label]].shown[picture]
             frequencies = frequencies.without_picture(label, shown_by_picture)
         similarities: dict[str, float] = {}
+        spellings: dict[str, int] = {}
         explained, total = np.zeros(len(self.labels)), 0
         for line in page_lines(reading):
             weight = _line_weight(line.key)
             total += weight
+            if line.key in self._variants.counts:
+                spellings[line.key] = self._ids[self._variants.canonical(line.key)]
             best = np.zeros(len(self.labels))
             for string, similarity in self._variants.matches(line.key):
                 similarities[string] = max(similarity, similarities.get(string, 0.0))
@@ -214,7 +236,26 @@ class Templates:
             shown=shown,
             ids=ids,
             frequencies=frequencies,
+            spellings=dict(sorted(spellings.items())),
+            spelled=lambda label, key: self._smoothed_spelling(label, key, without),
         )
+
+    def _smoothed_spelling(self, label: int, key: str, without: int | None) -> float:
+        """The smoothed document frequency of a matching key, to the letter, in a label.
+
+        Args:
+            label: Index of the label in `labels`.
+            key: The matching key.
+            without: A row of the snapshot to leave out.
+        """
+        text = self._texts[self.labels[label]]
+        count, pictures = text.counts[key], len(text.keys)
+        if without in self._position:
+            label_left_out, picture = self._position[without]
+            if label_left_out == label:
+                count -= key in text.keys[picture]
+                pictures -= 1
+        return (count + 0.5) / (pictures + 1)
 
     def agreement(self, labels: Iterable[str]) -> float:
         """How well the texts of some labels agree with themselves, 0 to 1.

@@ -22,6 +22,7 @@ from pagesight_server.common.errors import (
     BehindError,
     DeadlineError,
     InvalidRequestError,
+    RequestError,
     ShuttingDownError,
 )
 from pagesight_server.common.priority import urgent_as
@@ -47,7 +48,7 @@ CLASSIFY, CLASSIFY_STREAM = (
 
 BEHIND_S = 5.0
 """How long a screenshot without a budget waits for a revision. Servers see a change within a
-second, unless something is wrong."""
+second, unless something is wrong. So long, too, one waits for a gallery that is being prepared."""
 
 BEHIND_RETRY_MS = 1_000
 """When to ask again for a revision that did not come: another replica may know it."""
@@ -239,7 +240,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._limits.spend(caller.name, len(query.image))
         budget_s = _budget_s(query, caller)
         began_s = asyncio.get_running_loop().time()
-        if options.min_revision:
+        if options.min_revision or self._is_preparing(options.gallery):
             await self._until(options, caller, budget_s, own_budget=bool(query.deadline_ms))
         left_s = None
         if budget_s is not None:
@@ -267,10 +268,20 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             return await asyncio.to_thread(convert.classification, answered, options)
         return convert.classification(answered, options)
 
+    def _is_preparing(self, gallery: str) -> bool:
+        """Whether a gallery is there, or may be, and cannot be answered from yet."""
+        try:
+            self._pipeline.knowledge(gallery)
+        except BehindError:
+            return True
+        except RequestError:
+            pass  # raised again by whoever asks for the answer
+        return False
+
     async def _until(
         self, options: convert.Options, caller: _Caller, budget_s: float | None, *, own_budget: bool
     ) -> None:
-        """Waits for a revision of a gallery, before it takes a place from others.
+        """Waits for a revision of a gallery, or any, before it takes a place from others.
 
         Args:
             options: Which gallery, and which revision.
@@ -283,10 +294,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             OverloadedError: as many wait as may wait for a place.
             DeadlineError: the budget ran out before.
             NotFoundError: there is no such gallery at all.
-            BehindError: it did not come in `BEHIND_S`.
+            BehindError: it did not come in `BEHIND_S`, or the gallery is still being prepared.
         """
         gallery, revision = options.gallery, options.min_revision
-        most_s = math.inf if own_budget else BEHIND_S
+        most_s = math.inf if own_budget and revision else BEHIND_S
         wait_s = most_s if budget_s is None else min(most_s, budget_s)
         # Each of them holds its picture.
         waiter = self._behind.join(options.priority, caller.name, retry_after_ms=BEHIND_RETRY_MS)
@@ -301,6 +312,9 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         finally:
             came.cancel()
             self._behind.leave(waiter)
+        if not revision:
+            self._pipeline.knowledge(gallery)
+            return
         message = f"gallery {gallery!r} is not at revision {revision} here yet"
         if own_budget:
             raise DeadlineError(f"{message}, within the {1000 * wait_s:.0f} ms that were allowed")

@@ -99,7 +99,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 header, items = await self._enrolments.receive(request_iterator)
                 change = convert.change_of(header)
                 applied = await self._enroller.enrol(change, items, progress=report)
-                await self._registry.refresh()
+                await self._registry.refresh(change.gallery)
                 result = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
                 knowledge = self._registry.known().get(change.gallery)
@@ -171,7 +171,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
         change = convert.change_of(message)
         applied = await asyncio.to_thread(work, change)
-        await self._registry.refresh()
+        await self._registry.refresh(change.gallery)
         return applied
 
     async def ListImages(  # noqa: N802

@@ -1,7 +1,7 @@
-"""grpc.health.v1: serving, until the drain begins; and requests of callers who need no token.
+"""grpc.health.v1: serving, once all galleries are known and until the drain begins.
 
-    Check ──> SERVING            ──drain──> NOT_SERVING
-    Watch ──> SERVING ... waits  ──drain──> NOT_SERVING, and the stream ends: UNAVAILABLE
+    Check ──> NOT_SERVING ──serve──> SERVING ──drain──> NOT_SERVING
+    Watch ──> NOT_SERVING ──serve──> SERVING ──drain──> NOT_SERVING, and the end: UNAVAILABLE
 
 The servicer of grpcio-health-checking leaves watchers waiting, so that a server with one health
 watcher, such as every client with a health-checking channel, drains for as long as it may.
@@ -44,7 +44,7 @@ SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
-    """Tells how the server is; it starts when everything is loaded, so it starts serving.
+    """Tells how the server is.
 
     Args:
         services: Those whose health may be asked; the empty name is the server.
@@ -52,11 +52,17 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
 
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(("", *services))
+        self._ready = asyncio.Event()
         self._draining = asyncio.Event()
+
+    def serve(self) -> None:
+        """From now on everything is serving, and whoever watches is told."""
+        self._ready.set()
 
     def drain(self) -> None:
         """From now on nothing is serving, and whoever watches is told and let go."""
         self._draining.set()
+        self._ready.set()  # wakes those who watch
 
     async def Check(  # noqa: N802
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
@@ -76,14 +82,16 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         await context.write(
             self._now() if exists else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
         )
-        if not self._draining.is_set():
-            await self._draining.wait()
-            if exists:
-                await context.write(self._now())
+        for change in (self._ready, self._draining):
+            if not change.is_set():
+                await change.wait()
+                if exists:
+                    await context.write(self._now())
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _now(self) -> Any:
-        status = NOT_SERVING if self._draining.is_set() else SERVING
+        serving = self._ready.is_set() and not self._draining.is_set()
+        status = SERVING if serving else NOT_SERVING
         return health_pb2.HealthCheckResponse(status=status)
 
 

@@ -1,6 +1,7 @@
 """Assembles the gRPC server and runs it until it is told to stop.
 
-SERVING ──SIGTERM──> NOT_SERVING, new work refused ──in flight done, or drain_seconds──> exit
+listening, NOT_SERVING ──all galleries known──> SERVING
+    ──SIGTERM──> NOT_SERVING, new work refused ──in flight done, or drain_seconds──> exit
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ async def serve(
     ready: Callable[[int], None],
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     credentials: grpc.ServerCredentials | None = None,
+    load: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Serves until `stop` returns, then drains.
 
@@ -58,12 +60,15 @@ async def serve(
         config: Where to listen, how long to drain.
         max_image_bytes: Limit of a picture; the message limit follows from it.
         stop: Returns when the server should stop.
-        ready: Called with the port once requests are answered.
+        ready: Called with the port once it listens.
         interceptors: See every call, outermost first.
         credentials: For TLS; None listens in the clear.
+        load: Called once it listens; health says that it is serving when this has returned. None:
+            everything is known already.
 
     Raises:
         SetupError: the address cannot be listened on.
+        Exception: whatever `load` raises.
     """
     keepalive_ms = math.ceil(1000 * config.keepalive_seconds)
     server = grpc.aio.server(
@@ -99,10 +104,22 @@ async def serve(
         raise SetupError(f"cannot listen on {address}: {why}") from None
     await server.start()
     ready(port)
+    stopping = asyncio.ensure_future(stop())
+    loading = asyncio.ensure_future(load() if load else _nothing())
     try:
-        await stop()
+        await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            health_service.serve()
+            await stopping
     finally:
+        loading.cancel()
+        stopping.cancel()
         log.info("draining for at most %g s", config.drain_seconds)
         health_service.drain()
         classifier.drain()
         await asyncio.shield(server.stop(config.drain_seconds))
+
+
+async def _nothing() -> None:
+    """What there is to do where everything is done."""

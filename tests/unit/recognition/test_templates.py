@@ -119,6 +119,40 @@ def test_a_labels_agreement_is_its_own_drawn_towards_that_of_all() -> None:
     assert agreements["single"] == pytest.approx(1.0)
 
 
+# Two labels whose titles are spelling variants of each other: five of six characters are equal.
+SPELT_IN = ("in", (1, 0), ["转入记录明细", "姓名"])
+SPELT_OUT = ("out", (1, 0), ["转出记录明细", "姓名"])
+
+
+def test_titles_that_could_be_misreadings_of_each_other_are_compared_to_the_letter() -> None:
+    templates = Templates(snapshot(*[SPELT_IN] * 3, *[SPELT_OUT] * 3))
+    nats, differences = templates.weigh(reading("转出记录明细", "姓名")).odds(1, 0)
+    # Smoothed: (3 + 0.5) / 4 of the pictures of "out", (0 + 0.5) / 4 of those of "in".
+    assert differences == [("转出记录明细", 0.875, 0.125)]
+    assert nats == pytest.approx(np.log(7))
+
+
+def test_a_spelling_that_no_picture_shows_is_a_misreading_and_tells_nothing() -> None:
+    templates = Templates(snapshot(*[SPELT_IN] * 3, *[SPELT_OUT] * 3))
+    assert templates.weigh(reading("转八记录明细", "姓名")).odds(1, 0) == (0.0, [])
+
+
+def test_a_spelling_that_one_picture_of_three_shows_may_be_a_misreading() -> None:
+    misread = ("in", (1, 0), ["转出记录明细", "姓名"])
+    same_title = ("out", (1, 0), ["转入记录明细", "姓名"])
+    templates = Templates(snapshot(*[SPELT_IN] * 2, misread, *[same_title] * 3))
+    # (1 + 0.5) / 4 of "in" to (0 + 0.5) / 4 of "out": a difference of 0.25 is not above 0.3.
+    assert templates.weigh(reading("转出记录明细")).odds(0, 1) == (0.0, [])
+
+
+def test_a_picture_that_is_left_out_does_not_spell_its_title() -> None:
+    templates = Templates(snapshot(*[SPELT_IN] * 3, *[SPELT_OUT] * 3))
+    nats, differences = templates.weigh(reading("转出记录明细"), without=3).odds(1, 0)
+    # Of "out" two pictures are left, (2 + 0.5) / 3, and none of the three of "in".
+    assert differences == [("转出记录明细", pytest.approx(2.5 / 3), 0.125)]
+    assert nats == pytest.approx(np.log(2.5 / 3 / 0.125))
+
+
 def test_a_label_shares_its_text_where_each_stable_string_stands_as_often_on_others() -> None:
     alike = snapshot(
         ("app", (1, 0), ["姓名", "额度"]),
