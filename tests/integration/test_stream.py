@@ -214,7 +214,7 @@ async def test_a_bad_picture_fails_its_own_reply_and_never_the_stream(served: Se
         "empty": request("empty", b""),
         "text": request("text", b"no picture"),
         "cut": request("cut", solid(RED)[:60]),
-        "gif": request("gif", solid(RED, kind="GIF")),
+        "ppm": request("ppm", solid(RED, kind="PPM")),
         "gallery": request("gallery", RED, gallery="none"),
         "huge": request("huge", b"x" * (16 * 1024 * 1024 + 1)),
         "priority": pb.ClassifyStreamRequest.FromString(b"\x0a\x08priority\x12\x02\x20\x09"),

@@ -61,7 +61,7 @@ def pillow_name(data: bytes, allowed: tuple[Format, ...]) -> str:
     """
     name = format_of(data)
     if name is None:
-        raise ImageError("the bytes are no JPEG, PNG or WebP picture: save it as one of these")
+        raise ImageError("the bytes are no JPEG, PNG or WebP picture")
     is_on = name in (allowed or ALWAYS) or (not allowed and _has_heif())
     if not is_on or not _is_readable(name):
         called = "HEIC" if name == "heif" else name.upper()
