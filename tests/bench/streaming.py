@@ -70,13 +70,13 @@ def ready_answer() -> Answer:
 
 async def _serve() -> None:
     models = FakeModels()
-    pipeline = models.pipeline()
+    pipeline, ready = models.pipeline(), ready_answer()
     answering = Answering(
         decode=pipeline.decode,
         encode=pipeline.encode,
         read=pipeline.read,
-        knowledge=pipeline.knowledge,
-        ready=ready_answer(),
+        knowledge=lambda _gallery: ready.knowledge,
+        ready=ready,
     )
     config = ServerConfig(port=0)
     stop = asyncio.Event()
