@@ -18,7 +18,7 @@ TORCH_INDEX ?=
 
 .PHONY: help
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
 
 # --- setting up -------------------------------------------------------------
 
@@ -156,7 +156,7 @@ bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-o
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
 
 .PHONY: bench-recognition
-bench-recognition: setup ## Measure recognition on sets, by its parts and against the published method: SETS="DIR ..."
+bench-recognition: setup ## Measure recognition, its parts and the published method on sets: SETS="DIR ..."
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
 
 .PHONY: bench-load

@@ -49,6 +49,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if not options.sets and not options.drawn:
         parser.error("say which sets: make bench-recognition SETS='DIR ...', or --drawn 1:10:4:12")
+    titles = {constant.title: constant for constant in CONSTANTS}
+    for title in options.sensitivity or ():
+        if title not in titles:
+            parser.error(f"no constant {title}: there are {', '.join(titles)}")
+    constants = [titles[title] for title in options.sensitivity or titles]
     before = json.loads(options.against.read_text("utf-8")) if options.against else None
     (OUT / "features").mkdir(parents=True, exist_ok=True)
     config = read_config(None, {"bundles": options.bundles})
@@ -88,15 +93,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         saved["curve"] = [asdict(point) for point in points]
         _keep(options.json, saved)
         print("", curve_table(points), sep="\n")
-    if options.sensitivity:
+    if options.sensitivity is not None:
         effects = []
         for one in sets:
-            for effect in sensitivity(one, epsilon=options.epsilon):
+            for effect in sensitivity(one, epsilon=options.epsilon, constants=constants):
                 _say(f"{one.name}: {effect.constant} as {effect.tried:.3g}")
                 effects.append(effect)
-        saved["sensitivity"] = [asdict(effect) for effect in effects]
-        _keep(options.json, saved)
-        print("", sensitivity_table(effects, CONSTANTS), sep="\n")
+            saved["sensitivity"] = [asdict(effect) for effect in effects]
+            _keep(options.json, saved)
+        print("", sensitivity_table(effects, constants), sep="\n")
     return 0
 
 
@@ -155,7 +160,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, default=OUT / "recognition.json", metavar="FILE")
     parser.add_argument("--curve", action="store_true", help="1, 2, 3, 5 and 8 pictures a page")
     parser.add_argument(
-        "--sensitivity", action="store_true", help="half and twice of every constant: an hour"
+        "--sensitivity",
+        nargs="*",
+        metavar="CONSTANT",
+        help="half and twice of every constant, or of those named, as calibration.RICH_QUANTILE",
     )
     parser.add_argument(
         "--no-methods", action="store_true", help="leave out the table of sets and methods"

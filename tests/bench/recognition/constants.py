@@ -141,9 +141,12 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant(module="recognition.balance", name="PRIOR", element=0),
     *_all("recognition.balance", "PRECISION", "LEAST"),
     Constant(module="recognition.balance", name="MIN_PICTURES", imported_as="MIN_FITTED"),
-    *_all("recognition.calibration", "RICH_QUANTILE", share=True),
-    Constant(
-        module="recognition.calibration", name="SPARSE_QUANTILE", share=True, also=(0.5, 0.7, 0.8)
+    *(
+        Constant(module="recognition.calibration", name=name, share=True, also=also)
+        for name, also in (
+            ("RICH_QUANTILE", (0.5, 0.6, 0.7, 0.9)),
+            ("SPARSE_QUANTILE", (0.5, 0.7, 0.8)),
+        )
     ),
     *_all("recognition.calibration", "OWN_REJECTED", "GUARANTEE_PICTURES"),
     *_all("recognition.scorers.scorer", "LOOKS_SHARE", "MAX_TRUST", share=True),
