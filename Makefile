@@ -163,6 +163,10 @@ bench-recognition: setup ## Measure recognition, its parts and the published met
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)
 
+.PHONY: bench-fairness
+bench-fairness: setup ## Measure what a greedy caller leaves to a polite one, with models that only wait
+	@$(BIN)/python -m tests.bench.bench_fairness $(ARGS)
+
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
 	@.venv-export/bin/python -m tests.bench.bench_export $(ARGS)
