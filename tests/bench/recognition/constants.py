@@ -176,7 +176,7 @@ COST, EXACT, SHOWN, ASKED = "cost", "exact", "shown", "asked"
 UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
     COST: {
         "recognition.balance": ("MAX_PICTURES", "STEPS", "CONVERGED"),
-        "recognition.calibration": ("MAX_CALIBRATION_PICTURES", "MAX_QUANTILES"),
+        "recognition.calibration": ("MAX_CALIBRATION_PICTURES", "MAX_QUANTILES", "STEP_PICTURES"),
         "recognition.entity_names": ("MAX_PICTURES",),
         "recognition.templates": ("MAX_PICTURES", "AGREEMENT_PICTURES", "MAX_IDS_A_STRING"),
         "recognition.whitening": ("MAX_PICTURES", "FOLDS"),
