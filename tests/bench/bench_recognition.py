@@ -99,8 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for effect in sensitivity(one, epsilon=options.epsilon, constants=constants):
                 _say(f"{one.name}: {effect.constant} as {effect.tried:.3g}")
                 effects.append(effect)
-            saved["sensitivity"] = [asdict(effect) for effect in effects]
-            _keep(options.json, saved)
+                saved["sensitivity"] = [asdict(effect) for effect in effects]
+                _keep(options.json, saved)
         print("", sensitivity_table(effects, constants), sep="\n")
     return 0
 

@@ -43,9 +43,9 @@ class Constant:
     """The class that holds it; empty where the module does."""
     element: int | None = None
     """Which number of an array."""
-    share: bool = False
-    """Whether it lies between 0 and 1 and twice of it may not: then its odds are halved and
-    doubled."""
+    share_of: float | None = None
+    """What it is a share of, 1 or 100 %, where twice of it would be more than that: then its odds
+    are halved and doubled."""
     also: tuple[float, ...] = ()
     """Values to try besides half and twice."""
     imported_as: str = ""
@@ -93,9 +93,10 @@ class Constant:
 
     def _half_and_twice(self) -> tuple[float, float]:
         value = self.value
-        if self.share:
-            odds = value / (1 - value)
-            return odds / 2 / (1 + odds / 2), 2 * odds / (1 + 2 * odds)
+        if self.share_of is not None:
+            odds = value / (self.share_of - value)
+            low, high = odds / 2, 2 * odds
+            return self.share_of * low / (1 + low), self.share_of * high / (1 + high)
         if isinstance(self._stored, int):
             return float(max(1, math.floor(value / 2))), 2 * value
         return value / 2, 2 * value
@@ -133,8 +134,8 @@ class Constant:
                 function.__kwdefaults__ = {**function.__kwdefaults__, argument: stored}
 
 
-def _all(module: str, *names: str, share: bool = False) -> tuple[Constant, ...]:
-    return tuple(Constant(module=module, name=name, share=share) for name in names)
+def _all(module: str, *names: str, share_of: float | None = None) -> tuple[Constant, ...]:
+    return tuple(Constant(module=module, name=name, share_of=share_of) for name in names)
 
 
 CONSTANTS: tuple[Constant, ...] = (
@@ -142,25 +143,25 @@ CONSTANTS: tuple[Constant, ...] = (
     *_all("recognition.balance", "PRECISION", "LEAST"),
     Constant(module="recognition.balance", name="MIN_PICTURES", imported_as="MIN_FITTED"),
     *(
-        Constant(module="recognition.calibration", name=name, share=True, also=also)
+        Constant(module="recognition.calibration", name=name, share_of=1.0, also=also)
         for name, also in (
             ("RICH_QUANTILE", (0.5, 0.6, 0.7, 0.9)),
             ("SPARSE_QUANTILE", (0.5, 0.7, 0.8)),
         )
     ),
     *_all("recognition.calibration", "OWN_REJECTED", "GUARANTEE_PICTURES"),
-    *_all("recognition.scorers.scorer", "LOOKS_SHARE", "MAX_TRUST", share=True),
+    *_all("recognition.scorers.scorer", "LOOKS_SHARE", "MAX_TRUST", share_of=1.0),
     *_all("recognition.scorers.scorer", "VISUAL_WEIGHT", "AGREEMENT_FLOOR", "TRUST_PER_AGREEMENT"),
     *_all("recognition.scorers.siblings", "SCORE_PER_NAT", "MAX_NATS"),
     *_all("recognition.scorers.brands", "SCORE_PER_NAT", "RANKED_SHARE"),
     *_all("recognition.scorers.replaced", "SCORE_PER_NAME", "MAX_NAMES"),
     *_all("recognition.replaced_names", "ALIGNED", "MIN_NAME", "MAX_NAME", "MAX_TITLE"),
     *_all("recognition.replaced_names", "FOREIGN_SHARE"),
-    *_all("recognition.replaced_names", "IN_ONE_LINE", share=True),
+    *_all("recognition.replaced_names", "IN_ONE_LINE", share_of=1.0),
     *_all("recognition.templates", "PRIOR_PICTURES", "MAX_LINE_WEIGHT", "SIBLINGS_DIFFER"),
-    *_all("recognition.string_rates", "STABLE", share=True),
+    *_all("recognition.string_rates", "STABLE", share_of=1.0),
     *_all("recognition.whitening", "SHRINKAGE", "MIN_DEGREES"),
-    *_all("recognition.whitening", "WEIGHT", share=True),
+    *_all("recognition.whitening", "WEIGHT", share_of=1.0),
     Constant(module="recognition.evidence", name="K", owner="PagesightMethod"),
     Constant(module="recognition.evidence", name="READ_LABELS", owner="PagesightMethod"),
     Constant(module="recognition.evidence", name="READ_PICTURES", owner="PagesightMethod"),
@@ -168,7 +169,7 @@ CONSTANTS: tuple[Constant, ...] = (
     *_all("text.lines", "MAX_DX", "MAX_DY", "MAX_HEIGHT_DIFFERENCE"),
     *_all("text.matching", "MIN_INFORMATIVE"),
     *_all("text.variants", "MIN_WORD"),
-    Constant(module="text.variants", name="ALIKE"),
+    *_all("text.variants", "ALIKE", share_of=100.0),
 )
 """The numbers on which an answer depends."""
 

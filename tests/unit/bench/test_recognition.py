@@ -365,13 +365,14 @@ def test_a_constant_has_its_reason_beside_it_and_two_tries(one: Constant) -> Non
     low, high, *also = one.tries()
     assert low < one.value < high
     assert one.value not in also
-    if one.share:
-        assert 0 < low < high < 1
+    if one.share_of is not None:
+        assert 0 < low < high < one.share_of
 
 
 def test_a_share_moves_by_its_odds() -> None:
     # 0.8 is 4 to 1; 2 to 1 is two thirds, 8 to 1 eight ninths.
     assert constant("calibration.RICH_QUANTILE").tries()[:2] == pytest.approx((2 / 3, 8 / 9))
+    assert constant("variants.ALIKE").tries() == pytest.approx((200 / 3, 800 / 9))
 
 
 def test_a_moved_constant_reaches_every_module_that_reads_it_and_comes_back() -> None:
