@@ -60,8 +60,8 @@ class Alteration(NamedTuple):
 
     alter: Callable[[Shown], Image.Image]
     moves: float
-    """By how much it moves the score of an answer, at most: a quarter more than in the worst case of
-    docs/recognition.md, drawn or real, rounded up, and at least 0.03."""
+    """By how much it moves the score of an answer, at most: a quarter more than in the worst case
+    of docs/recognition.md, drawn or real, rounded up, and at least 0.03."""
 
 
 class Outcome(NamedTuple):
