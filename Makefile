@@ -18,7 +18,7 @@ TORCH_INDEX ?=
 
 .PHONY: help
 help: ## List the commands
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-17s %s\n' "$$name" "$$what"; done
 
 # --- setting up -------------------------------------------------------------
 
@@ -155,9 +155,17 @@ bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
 
+.PHONY: bench-recognition
+bench-recognition: setup ## Measure recognition, its parts and the published method on sets: SETS="DIR ..."
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
+
 .PHONY: bench-load
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)
+
+.PHONY: bench-fairness
+bench-fairness: setup ## Measure what a greedy caller leaves to a polite one, with models that only wait
+	@$(BIN)/python -m tests.bench.bench_fairness $(ARGS)
 
 .PHONY: bench-export
 bench-export: .venv-export/.done ## Export a full-size SigLIP2 tower and measure it (ten minutes, 8 GB)
@@ -219,7 +227,7 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu -o requirements/gpu.txt
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
-	$(COMPILE) --extra cli --extra cpu --extra builtin --extra compare --group dev -o requirements/dev.txt
+	$(COMPILE) --extra cli --extra cpu --extra heif --extra builtin --extra compare --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
 		--no-emit-package torch --no-emit-package opencv-python --no-emit-package setuptools \
 		--no-emit-package jinja2 --no-emit-package markupsafe --no-emit-package networkx \

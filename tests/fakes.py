@@ -350,6 +350,8 @@ class FakeGallery(GalleryServiceServicer):
         """Those that were made, of all galleries."""
         self.sources: list[str] = []
         self.page_size = 2
+        self.max_enrol_items = 1_000
+        """Pictures of one Enrol call."""
         self.refuse_next = 0
         """Changes to answer with UNAVAILABLE before one is made."""
         self.refused: list[gallery_pb2.Change] = []
@@ -441,11 +443,16 @@ class FakeGallery(GalleryServiceServicer):
         header = next(request_iterator)
         if header.WhichOneof("message") != "header":
             abort(context, _invalid("no header"))
-        items = []
+        items: list[gallery_pb2.EnrolItem] = []
         for message in request_iterator:
             if message.item.image == b"too many":
                 why = status(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many", "LIMIT_REACHED")
                 abort(context, why)
+            if len(items) == self.max_enrol_items:
+                told = (
+                    f"one call enrols at most {self.max_enrol_items} pictures and 268,435,456 bytes"
+                )
+                abort(context, status(grpc.StatusCode.RESOURCE_EXHAUSTED, told, "LIMIT_REACHED"))
             items.append(message.item)
         if left.wait(WAIT_S if self.expects_to_be_left else 0):
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -16,6 +17,10 @@ def main() -> int:
             "the pagesight command needs its extra: pip install 'pagesight[cli]'", file=sys.stderr
         )
         return 2
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding lacks, such as a yen sign in GBK, costs no answer.
+            stream.reconfigure(errors="backslashreplace")
     app()
     return 0
 

@@ -13,10 +13,15 @@ from dataclasses import dataclass, field
 import grpc
 
 from pagesight import _trace
-from pagesight._errors import DeadlineExceededError, PagesightError, from_call
+from pagesight._errors import (
+    DeadlineExceededError,
+    PagesightError,
+    UnavailableError,
+    from_call,
+)
 from pagesight._requests import MAX_SEND_BYTES
 from pagesight._retry import DEFAULT_RETRY, RetryPolicy
-from pagesight._security import TlsConfig, check_token, is_loopback
+from pagesight._security import TlsConfig, check_token, is_loopback, tls_mistake
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
@@ -98,7 +103,13 @@ class Endpoint:
 
     def error(self, error: grpc.RpcError) -> PagesightError:
         """Turns what a call to this server raised into an error of ours."""
-        return from_call(error, self.address)
+        found = from_call(error, self.address)
+        if isinstance(found, UnavailableError) and not found.reason:
+            encrypted = self.tls is not None or self.credentials is not None
+            mistake = tls_mistake(error.details() or "", self.tls, encrypted=encrypted)
+            if mistake:
+                return UnavailableError(f"{self.address}: {mistake}", reason="TLS_FAILED")
+        return found
 
     def late(self) -> DeadlineExceededError:
         """Returns the error of a screenshot that was waited for in vain."""

@@ -21,7 +21,8 @@
 A unary call carries its google.rpc.Status in the trailing metadata, a streamed
 screenshot in its reply; both end in `from_status`. Servers and proxies that send
 no details are known by the gRPC code alone. `other` is a result, never an error. The
-reasons that a server gives are `ErrorReason` in errors.proto, without its prefix.
+reasons that a server gives are `ErrorReason` in errors.proto, without its prefix; the client's
+own are FILE_UNREADABLE, IMAGE_TOO_LONG and TLS_FAILED, where TLS kept the two from connecting.
 """
 
 from __future__ import annotations

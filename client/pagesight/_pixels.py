@@ -1,6 +1,7 @@
 """Pictures that callers hold in memory, as the bytes of a PNG file: lossless, and quick to make.
 
-    PIL image    ──its own save──> PNG
+    PIL image    ──its own save──> PNG, and how it is to be turned
+                    └──cannot──> converted to RGB or RGBA, else InvalidImageError
     numpy array  ──filter 0, zlib──> PNG      height x width, or x 3 (RGB), or x 4 (RGBA); uint8
 
 Neither library is imported: what is given brings its own methods.
@@ -13,6 +14,11 @@ import io
 import struct
 import zlib
 from typing import Any, Protocol, TypeGuard, runtime_checkable
+
+from pagesight._errors import InvalidImageError
+
+_ORIENTATION = 0x0112
+"""The EXIF tag that says how a picture is to be turned (EXIF 2.3, 4.6.4)."""
 
 _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
 """Grey, RGB and RGBA by their number of channels."""
@@ -54,14 +60,63 @@ def is_pixels(image: object) -> TypeGuard[PilImage | PixelArray]:
 def encode(image: PilImage | PixelArray) -> bytes:
     """Returns the bytes of a PNG file.
 
+    A PIL image is sent as it would be by its path: the server turns it as its EXIF says, of which
+    nothing else is sent, and applies its colour profile.
+
     Raises:
+        InvalidImageError: A PIL image that cannot be read or written, as one that is truncated,
+            closed, or of a mode that has no RGB.
         TypeError: An array of another shape or type.
     """
     if isinstance(image, PilImage):
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", compress_level=1)
-        return buffer.getvalue()
+        return _encode_pil(image)
     return _encode_array(image)
+
+
+def _encode_pil(image: Any) -> bytes:
+    try:
+        # Before anything else: some formats know only then how they are to be turned.
+        image.load()
+        options: dict[str, Any] = {"compress_level": 1, "exif": _exif(image)}
+        try:
+            return _saved(image, options)
+        except Exception:
+            # PNG has no such mode, or what the picture says of itself does not fit it.
+            # Its profile is one for the colours that it had.
+            return _saved(image.convert(_mode_for(image)), options | {"icc_profile": None})
+    except Exception as error:  # decoders and encoders of Pillow raise whatever they meet
+        why = " ".join(str(error).split()) or type(error).__name__
+        raise InvalidImageError(
+            f"the PIL image cannot be sent as PNG: {why}", reason="IMAGE_UNUSABLE"
+        ) from error
+
+
+def _mode_for(image: Any) -> str:
+    """A mode of PNG for an image of a mode that PNG lacks."""
+    if image.mode == "La":
+        return "LA"
+    if image.mode == "I" and image.getextrema()[1] > 255:
+        return "I;16"  # as RGB it would be cut off at 8 bits
+    return "RGBA" if getattr(image, "has_transparency_data", False) else "RGB"
+
+
+def _saved(image: Any, options: dict[str, Any]) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", **options)
+    return buffer.getvalue()
+
+
+def _exif(image: Any) -> bytes:
+    """EXIF that says how a picture is to be turned, and nothing of place, time or camera."""
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # damaged EXIF does not spoil a picture
+        return b""
+    if not 2 <= orientation <= 8:
+        return b""
+    # TIFF 6.0: big-endian, a directory at 8 of one entry, a short; no directory follows.
+    entry = struct.pack(">HHIHH", _ORIENTATION, 3, 1, orientation, 0)
+    return b"Exif\0\0MM\0*" + struct.pack(">IH", 8, 1) + entry + bytes(4)
 
 
 def _encode_array(array: PixelArray) -> bytes:

@@ -58,7 +58,7 @@ def read_image(image: ImageSource) -> bytes:
 
     Raises:
         UnreadableFileError: The file cannot be read.
-        InvalidImageError: It is longer than a message may be.
+        InvalidImageError: It is longer than a message may be, or a PIL image that cannot be sent.
         TypeError: It is neither bytes nor a path nor pixels.
     """
     if isinstance(image, bytes | bytearray | memoryview):

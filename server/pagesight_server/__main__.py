@@ -1,15 +1,16 @@
-"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor, gallery."""
+"""The `pagesight-server` command: serve, index, evaluate, calibrate, doctor, gallery, config."""
 
 from __future__ import annotations
 
 import importlib.metadata
+import io
 import sys
 import warnings
 from typing import Annotated
 
 import typer
 
-from pagesight_server.cli import calibrate, evaluate, gallery, index, serve
+from pagesight_server.cli import calibrate, config, evaluate, gallery, index, serve
 from pagesight_server.common.errors import PagesightError
 
 app = typer.Typer(
@@ -50,6 +51,7 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(gallery.app, name="gallery")
+app.add_typer(config.app, name="config")
 
 
 def main() -> None:
@@ -57,6 +59,10 @@ def main() -> None:
     # Pillow warns of each damaged tag of a picture. Who sends pictures must not fill our log, nor
     # the memory in which Python keeps what it has warned of.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What a terminal's encoding lacks, such as a yen sign in GBK, costs no answer.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except PagesightError as error:

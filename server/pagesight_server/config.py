@@ -14,21 +14,26 @@ The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
+import re
+import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
-    TomlConfigSettingsSource,
 )
 
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.settings import DEFAULT, Layers, names, nearest
 from pagesight_server.gallery import Limits
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits
@@ -56,6 +61,15 @@ class ServerConfig(_Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 50051
     """TCP port. 0: the system chooses a free one, which is printed."""
 
+    def address(self, port: int | None = None) -> str:
+        """Host and port as one address, `[::1]:50051` for IPv6.
+
+        Args:
+            port: The one that was taken; None for the one that is set.
+        """
+        host = self.host.strip("[]")
+        return f"{f'[{host}]' if ':' in host else host}:{self.port if port is None else port}"
+
     max_active: Annotated[int, Field(ge=0)] = 0
     """Screenshots processed concurrently; each holds its decoded pixels in memory. 0: three for
     each core, or two of the largest batches on CUDA."""
@@ -70,6 +84,9 @@ class ServerConfig(_Section):
 
     max_in_flight_per_stream: Positive = 32
     """Unanswered requests of one stream, beyond which the server stops reading from it."""
+
+    max_streams_per_connection: Positive = 256
+    """Calls at the same time over one connection; clients keep further ones back until one ends."""
 
     max_enrol_items: Positive = 1_000
     """Pictures that one Enrol call may send."""
@@ -273,7 +290,66 @@ class Config(BaseSettings):
         return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else cores())
 
 
-_SECTIONS = frozenset(Config.model_fields)
+PREFIX = "PAGESIGHT_"
+NAMES = names(Config)
+"""Every setting, such as `server.port`."""
+
+CLIENT_VARIABLES = (
+    "PAGESIGHT_ADDRESS",
+    "PAGESIGHT_AUTHOR",
+    "PAGESIGHT_TOKEN",
+    "PAGESIGHT_TLS_CA",
+    "PAGESIGHT_TLS_CERT",
+    "PAGESIGHT_TLS_KEY",
+    "PAGESIGHT_TLS_SERVER_NAME",
+)
+"""Of the `pagesight` command, which may share an environment with the server."""
+
+_KUBERNETES = re.compile(r"\w+_(SERVICE_(HOST|PORT)(_\w+)?=.*|PORT=\w+://.*|PORT_\d+_\w+=.*)", re.S)
+"""Variables that Kubernetes sets for a service of the name `pagesight` or `pagesight-...`."""
+
+
+def read_layers(file: Path | None, overrides: dict[str, Any]) -> Layers:
+    """Reads what is set where, without making settings of it.
+
+    Raises:
+        SetupError: the file cannot be read, or names an unknown setting.
+    """
+    if file is not None and not file.is_file():
+        raise SetupError(f"no configuration file {file}")
+    toml = _read_toml(file) if file is not None else {}
+    layers = Layers(options=overrides, env=dict(os.environ), toml=toml, file=file, prefix=PREFIX)
+    sections = {name.partition(".")[0] for name in NAMES}
+    for name, value in toml.items():
+        if name not in sections and isinstance(value, dict):
+            raise SetupError(f"{file}: unknown section [{name}]{_meant(name, sorted(sections))}")
+    for name in layers.settings_in_file():
+        if name not in NAMES and name not in sections:
+            raise SetupError(f"{file}: unknown setting {name!r}{_meant(name, NAMES)}")
+    return layers
+
+
+def _meant(name: str, known: Sequence[str]) -> str:
+    near = nearest(name, known)
+    return f": did you mean {near!r}?" if near else f"; known are {', '.join(known)}"
+
+
+def unknown_variables(layers: Layers) -> list[str]:
+    """What is wrong with variables that look like settings and are none, a line each."""
+    sections = {name.partition(".")[0] for name in NAMES}
+    told = []
+    for variable, setting in layers.variables():
+        plain = variable.upper()
+        of_kubernetes = _KUBERNETES.fullmatch(f"{plain}={layers.env[variable]}")
+        if setting in NAMES or setting in sections or plain in CLIENT_VARIABLES or of_kubernetes:
+            continue
+        near = nearest(setting, NAMES)
+        client = difflib.get_close_matches(plain, CLIENT_VARIABLES, 1, cutoff=0.9)
+        meant = client[0] if client else layers.variable(near) if near else ""
+        told.append(
+            f"{variable} is no setting" + (f": did you mean {meant}?" if meant else ", and ignored")
+        )
+    return told
 
 
 def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
@@ -287,6 +363,15 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
     Raises:
         SetupError: a file that cannot be read, an unknown setting, a value out of range.
     """
+    return config_of(read_layers(file, overrides))
+
+
+def config_of(layers: Layers) -> Config:
+    """Makes settings of what is set.
+
+    Raises:
+        SetupError: an unknown setting, a value out of range.
+    """
 
     class Layered(Config):
         @classmethod
@@ -298,27 +383,46 @@ def read_config(file: Path | None, overrides: dict[str, Any]) -> Config:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            sources: list[PydanticBaseSettingsSource] = [init_settings, env_settings]
-            if file is not None:
-                toml = TomlConfigSettingsSource(settings_cls, file)
-                unknown = sorted(set(toml.toml_data) - _SECTIONS)
-                if unknown:
-                    raise SetupError(
-                        f"{file}: unknown setting {unknown[0]!r}; known are {sorted(_SECTIONS)}"
-                    )
-                sources.append(toml)
-            return tuple(sources)
+            in_file = InitSettingsSource(settings_cls, dict(layers.toml))
+            return init_settings, env_settings, in_file
 
-    if file is not None and not file.is_file():
-        raise SetupError(f"no configuration file {file}")
+    for variable, setting in layers.variables():
+        # Two underscores are ours alone; other names may be another program's.
+        if "." in setting and setting not in NAMES:
+            near = nearest(setting, NAMES)
+            meant = f": did you mean {layers.variable(near)}?" if near else ""
+            raise SetupError(f"environment: {variable} is no setting{meant}")
     try:
-        return Layered(**overrides)
+        return Layered(**layers.options)
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"])
-        raise SetupError(f"setting {setting}: {first['msg']}") from None
+        source = layers.source(".".join(str(part) for part in first["loc"][:2]))
+        where = f" ({source})" if source != DEFAULT else ""
+        raise SetupError(f"setting {setting}: {first['msg']}{where}") from None
     except SettingsError as error:
         raise SetupError(f"environment: {error}") from None
+
+
+def effective(config: Config) -> dict[str, object]:
+    """The value of every setting, by its name."""
+    values: dict[str, object] = {}
+    for name in NAMES:
+        value: object = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        values[name] = value
+    return values
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    """Reads a settings file, as UTF-8 with or without a byte order mark.
+
+    Raises:
+        SetupError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, ValueError) as error:
         raise SetupError(f"{file}: {error}") from None
 

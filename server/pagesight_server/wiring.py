@@ -14,6 +14,7 @@ from pathlib import Path
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.cache import CacheStats, SingleFlightLru
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.gallery import Gallery, Limits
@@ -55,7 +56,7 @@ class Models:
         limits = self.config.image
 
         async def encode(pixels: Pixels) -> Embedding:
-            embedding, _batch = await self.encoder.submit(pixels)
+            embedding, _batch = await self.encoder.submit(pixels, priority=present())
             return embedding
 
         return Pipeline(
@@ -155,9 +156,9 @@ async def models(config: Config) -> AsyncIterator[Models]:
 
 
 def _ocr_settings(config: Config) -> OcrSettings:
-    threads = config.ocr_threads
+    threads, lines = config.ocr_threads, config.image.max_lines
     if config.compute.device == "cpu":
-        return OcrSettings(detectors=threads, recognisers=threads)
+        return OcrSettings(detectors=threads, recognisers=threads, max_lines=lines)
     # A new shape is slow on CUDA, so lines are padded to few of them, which the warm-up runs. The
     # limit of 32 lines of the usual 320 columns in one run is a guess, not measured yet.
     return OcrSettings(
@@ -166,6 +167,8 @@ def _ocr_settings(config: Config) -> OcrSettings:
         widths=(160, 320, 480, 640, 960, 1280, 2048),
         sizes=CUDA_BATCH_SIZES,
         max_columns=32 * 320,
+        gives_way=False,
+        max_lines=lines,
     )
 
 

@@ -70,13 +70,13 @@ def prepared_answer() -> Answer:
 
 async def _serve() -> None:
     models = FakeModels()
-    pipeline = models.pipeline()
+    pipeline, prepared = models.pipeline(), prepared_answer()
     answering = Answering(
         decode=pipeline.decode,
         encode=pipeline.encode,
         read=pipeline.read,
-        knowledge=pipeline.knowledge,
-        prepared=prepared_answer(),
+        knowledge=lambda _gallery: prepared.knowledge,
+        prepared=prepared,
     )
     config = ServerConfig(port=0)
     stop = asyncio.Event()

@@ -1,20 +1,24 @@
-"""The memory of a server process stays flat, whatever the screenshots are.
+"""The memory of a server process stays flat, whatever the screenshots are, and within its plan.
 
     a real server, caches bounded and small ──> warm-up ──> start ──> middle ──> end
                                                             resident memory at each
 
 ONNX Runtime plans per shape, decoders, gRPC buffers and caches all could grow; so the pictures
-are distinct, of many sizes, in two formats, and each says something else.
+are distinct, of many sizes, in two formats, and each says something else. A flood of the largest
+pictures that are allowed, of each format in turn, takes no more than `doctor` says, and goes again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -22,7 +26,11 @@ import numpy as np
 import pytest
 
 from pagesight import AsyncClient, EnrolItem
+from pagesight_server.cli.doctor import memory_plan
+from pagesight_server.config import Config
+from pagesight_server.inference.settings import ImageLimits
 from tests.bench.measure import rss_mb
+from tests.support.large_pictures import KINDS
 
 IN_FLIGHT = 8
 
@@ -37,7 +45,7 @@ def screenshot(number: int) -> bytes:
 
 
 @contextlib.contextmanager
-def server(folder: Path, bundles: Path) -> Iterator[tuple[str, int]]:
+def server(folder: Path, bundles: Path, **settings: str) -> Iterator[tuple[str, int]]:
     """A server that remembers little; its address and process."""
     command = [sys.executable, "-m", "pagesight_server", "serve", "--port", "0", "--json"]
     with (folder / "log").open("w") as log:
@@ -46,7 +54,7 @@ def server(folder: Path, bundles: Path) -> Iterator[tuple[str, int]]:
             stdout=subprocess.PIPE,
             stderr=log,
             text=True,
-            env=os.environ | {"PAGESIGHT_SERVER__REMEMBER": "32"},
+            env=os.environ | {"PAGESIGHT_SERVER__REMEMBER": "32"} | settings,
         )
     with process:
         try:
@@ -98,3 +106,91 @@ async def test_the_memory_of_a_server_stays_flat(
     with capsys.disabled():
         sys.stdout.write(f"\n{requests:,} requests, {told}\n")
     assert end <= growth * middle, told
+
+
+MAX_PIXELS = ImageLimits().max_pixels
+SIDE_PX = math.isqrt(MAX_PIXELS)
+
+ALL_FORMATS = {
+    "PAGESIGHT_IMAGE__FORMATS": '["jpeg", "png", "webp", "avif", "bmp", "gif", "tiff"]',
+}
+
+
+def plan_mb() -> int:
+    """What `doctor` says that pixels, decoding and reading take at most, beside the models."""
+    plan = memory_plan(Config())
+    return sum(int(str(plan[part])) for part in ("pixels_mb", "decoding_mb", "reading_mb"))
+
+
+def peak_mb(pid: int) -> float:
+    """The most that a process had resident so far (proc(5), status)."""
+    for line in Path(f"/proc/{pid}/status").read_text("utf-8").splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError("no VmHWM")
+
+
+async def settled_mb(pid: int, below_mb: float, client: AsyncClient) -> float:
+    """Resident memory, once it is below a figure or a minute of small screenshots has passed."""
+    until_s, number = time.monotonic() + 60, 2
+    while (resident := rss_mb(pid)) > below_mb and time.monotonic() < until_s:
+        await client.classify(screenshot(number), ocr=False)
+        number += 1
+    return resident
+
+
+async def flood(
+    folder: Path, bundles: Path, kinds: Sequence[str], of_each: int, *, ocr: bool
+) -> list[tuple[str, float, float, float]]:
+    """Sends the largest pictures of each kind at once.
+
+    Returns:
+        Of each kind its name, resident MB before all of them, the peak so far, and what it came to
+        afterwards.
+    """
+    seen = []
+    with server(folder, bundles, **ALL_FORMATS) as (address, pid):
+        async with AsyncClient(address, timeout_s=600) as client:
+            await client.enrol([EnrolItem(image=screenshot(1), label="a")])
+            before_mb = rss_mb(pid)
+            for name in kinds:
+                pictures = [KINDS[name](SIDE_PX, shade) for shade in range(of_each)]
+                await asyncio.gather(*(client.classify(one, ocr=ocr) for one in pictures))
+                kept_mb = await settled_mb(pid, before_mb + KEPT_MB, client)
+                seen.append((name, before_mb, peak_mb(pid), kept_mb))
+    return seen
+
+
+KEPT_MB = 250
+"""What may stay resident beside what was before: arenas of the encoder and of gRPC, warm by now."""
+
+
+def told(seen: Sequence[tuple[str, float, float, float]]) -> str:
+    """The figures of a flood, as docs/operations.md has them."""
+    return "\n".join(
+        f"{name}: {before:.0f} MB before, peak {peak:.0f} MB so far, then {kept:.0f} MB"
+        for name, before, peak, kept in seen
+    )
+
+
+@pytest.mark.heavy
+async def test_a_flood_of_the_largest_pictures_takes_what_is_planned_and_gives_it_back(
+    tmp_path: Path, bundles: Path
+) -> None:
+    # 25 megapixels in 37 bytes, eight times at once; each of them as 16 bytes a pixel is 381 MB.
+    seen = await flood(tmp_path, bundles, ["WebP with alpha, lossless"], 8, ocr=False)
+    for _, before_mb, most_mb, kept_mb in seen:
+        assert most_mb <= before_mb + plan_mb(), told(seen)
+        assert kept_mb <= before_mb + KEPT_MB, told(seen)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3_600)
+async def test_a_flood_of_every_format_takes_what_is_planned(
+    tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen = await flood(tmp_path, bundles, list(KINDS), 12, ocr=True)
+    with capsys.disabled():
+        sys.stdout.write(f"\n{told(seen)}\n")
+    for _, before_mb, most_mb, _ in seen:
+        assert most_mb <= before_mb + plan_mb(), told(seen)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -12,7 +14,7 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import LimitError, RateLimitedError
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import rate_limits
-from pagesight_server.service.auth import RequireRole, read_tokens
+from pagesight_server.service.auth import CALLER, RequireRole, read_tokens
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
@@ -37,20 +39,20 @@ def test_a_burst_is_let_in_and_then_as_many_as_the_rate_says() -> None:
     clock = Clock()
     callers = made(clock, calls_per_second=4, calls_burst=3)
     for _ in range(3):
-        callers.spend("ipv4:10.0.0.1:5")
+        callers.spend("ipv4:10.0.0.1")
     with pytest.raises(RateLimitedError, match="4 calls a second") as error:
-        callers.spend("ipv4:10.0.0.1:6")
+        callers.spend("ipv4:10.0.0.1")
     assert error.value.retry_after_ms == 250
-    callers.spend("ipv4:10.0.0.2:5")
+    callers.spend("ipv4:10.0.0.2")
     clock.now_s += 0.25
-    callers.spend("ipv4:10.0.0.1:7")
+    callers.spend("ipv4:10.0.0.1")
     with pytest.raises(RateLimitedError):
-        callers.spend("ipv4:10.0.0.1:7")
+        callers.spend("ipv4:10.0.0.1")
     clock.now_s += 3600
     for _ in range(3):
-        callers.spend("ipv4:10.0.0.1:7")
+        callers.spend("ipv4:10.0.0.1")
     with pytest.raises(RateLimitedError):
-        callers.spend("ipv4:10.0.0.1:7")
+        callers.spend("ipv4:10.0.0.1")
 
 
 def test_whoever_waits_as_long_as_told_is_let_in() -> None:
@@ -85,20 +87,45 @@ def test_no_more_callers_are_remembered_than_may_be(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(rate_limits, "MAX_CALLERS", 2)
     callers = made(Clock(), calls_per_second=1, calls_burst=1)
     for host in ("10.0.0.1", "10.0.0.2", "10.0.0.3"):
-        callers.spend(f"ipv4:{host}:1")
+        callers.spend(f"ipv4:{host}")
     assert list(callers._callers) == ["ipv4:10.0.0.2", "ipv4:10.0.0.3"]
 
 
+class Call:
+    """What a service is told of a call: where it comes from, and whose certificate it has."""
+
+    def __init__(self, peer: str, *identities: bytes) -> None:
+        self._peer = peer
+        self._identities = identities
+
+    def peer(self) -> str:
+        return self._peer
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        return self._identities or None
+
+
 @pytest.mark.parametrize(
-    ("peer", "caller"),
+    ("call", "caller"),
     [
-        ("ipv4:10.0.0.1:4567", "ipv4:10.0.0.1"),
-        ("ipv6:%5B::1%5D:4567", "ipv6:%5B::1%5D"),
-        ("unix:/run/a.sock", "unix:/run/a.sock"),
+        (Call("ipv4:10.0.0.1:4567"), "ipv4:10.0.0.1"),
+        (Call("ipv6:%5B::1%5D:4567"), "ipv6:%5B::1%5D"),
+        (Call("unix:/run/a.sock"), "unix:/run/a.sock"),
+        (Call("ipv4:10.0.0.1:4567", b"loader"), "certificate:loader"),
+        (Call("ipv4:10.0.0.2:4568", b"a.example", b"b.example"), "certificate:a.example b.example"),
     ],
 )
-def test_without_a_token_a_caller_is_its_address(peer: str, caller: str) -> None:
-    assert caller_of(peer) == caller
+def test_without_a_token_a_caller_is_its_certificate_or_its_address(call: Any, caller: str) -> None:
+    assert caller_of(call) == caller
+
+
+def test_a_token_says_who_calls_wherever_it_calls_from() -> None:
+    reset = CALLER.set("loader")
+    try:
+        call: Any = Call("ipv4:10.0.0.1:4567", b"gateway")
+        assert caller_of(call) == "token:loader"
+    finally:
+        CALLER.reset(reset)
 
 
 async def test_a_caller_over_its_rate_is_told_when_to_come_back(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app, session
+from pagesight_server.config import NAMES
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 
@@ -70,7 +71,7 @@ def test_a_folder_becomes_a_table_of_answers(pagesight: Run, shots: Path) -> Non
     assert "deep/3.webp unsure (review) 0.875 ≥ 0.625 zsyh_user_info 0.250 40" in lines
     assert lines[-1] == "3 pictures: 2 known, 1 other, 1 to review"
     assert max(map(len, result.stdout.splitlines())) <= 100
-    assert result.stderr == ""
+    assert result.stderr == "left out: 1 not named like a picture\n"
 
 
 def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots: Path) -> None:
@@ -115,6 +116,7 @@ def test_pictures_that_fail_are_one_line_each_and_exit_code_1(pagesight: Run, sh
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1] == ("5 pictures: 2 known, 1 other, 1 to review, 2 failed")
     assert result.stderr.splitlines() == [
+        "left out: 1 not named like a picture",
         f"{shots}/4.png: the picture is neither JPEG, PNG nor WebP",
         f"cannot read {shots}/gone.png: No such file or directory",
     ]
@@ -133,7 +135,8 @@ def test_options_of_the_command_reach_the_server(
 def test_an_unreachable_server_is_one_line_that_says_how_to_start_one(
     pagesight: Run, shots: Path
 ) -> None:
-    for arguments in (["classify", shots], ["classify", shots, "--json"], ["gallery", "list"]):
+    picture = shots / "1.png"
+    for arguments in (["classify", picture], ["classify", picture, "--json"], ["gallery", "list"]):
         result = pagesight(*arguments, "--address", "127.0.0.1:1")
         assert result.exit_code == 1
         assert result.stdout == ""
@@ -218,6 +221,26 @@ def test_ctrl_c_ends_the_command_at_once(server: FakeServer, tmp_path: Path) -> 
     assert server.classifier.stream_ended.wait(WAIT_S)
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("PAGESIGHT_ADRESS", "PAGESIGHT_ADRESS is not read: did you mean PAGESIGHT_ADDRESS?"),
+        ("PAGESIGHT_ADDR", "PAGESIGHT_ADDR is not read: did you mean PAGESIGHT_ADDRESS?"),
+        ("PAGESIGHT_TLSCA", "PAGESIGHT_TLSCA is not read: did you mean PAGESIGHT_TLS_CA?"),
+        ("PAGESIGHT_STORE", None),
+        ("PAGESIGHT_SERVER__PORT", None),
+    ],
+)
+def test_a_misspelt_variable_is_named(pagesight: Run, name: str, told: str | None) -> None:
+    result = pagesight("gallery", "list", **{name: "x"})
+    assert result.stderr.splitlines() == ([told] if told else [])
+
+
+def test_no_setting_of_the_server_is_taken_for_a_misspelt_variable() -> None:
+    variables = [f"PAGESIGHT_{name.upper().replace('.', '__')}" for name in NAMES]
+    assert session.misspelt_variables(variables) == []
+
+
 # --- gallery ---
 
 
@@ -246,7 +269,8 @@ def test_label_folders_are_enrolled_one_revision_each(
     assert "dxm_user_info 2 0 0 1" in lines
     assert "zsyh_amount 1 0 1 2" in lines
     assert result.stderr.splitlines() == [
-        f"1 picture directly in {pages} left out: put them into a label's folder, or give --label",
+        "left out: 1 in no label's folder",
+        "put pictures into a label's folder, or give --label",
         f"{pages}/zsyh_amount/x.png: not a picture",
     ]
     assert {(change.gallery, change.author) for change in server.gallery.changes} == {
@@ -258,6 +282,51 @@ def test_label_folders_are_enrolled_one_revision_each(
     )
     assert again.exit_code == 0
     assert "dxm_user_info 0 2 0 2" in " ".join(again.stdout.split())
+
+
+def test_a_label_with_more_pictures_than_a_call_may_hold_takes_several(
+    pagesight: Run, server: FakeServer, tmp_path: Path
+) -> None:
+    server.gallery.max_enrol_items = 3
+    folder = tmp_path / "pages" / "a"
+    folder.mkdir(parents=True)
+    for name in "abcdefg":
+        (folder / f"{name}.png").write_bytes(name.encode())
+    result = pagesight("gallery", "enrol", folder.parent, "--json")
+    assert result.exit_code == 0, result.stderr
+    found = rows(result)
+    assert [(Path(row["file"]).stem, row["revision"]) for row in found] == [
+        *zip("abc", [1] * 3, strict=True),
+        *zip("def", [2] * 3, strict=True),
+        ("g", 3),
+    ]
+    assert all(row["added"] for row in found)
+
+
+def test_an_enrolment_that_was_broken_off_goes_on_and_sends_nothing_twice(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    assert pagesight("gallery", "enrol", pages / "zsyh_amount", "--label", "zsyh_amount").stdout
+    sent = len(server.gallery.sources)
+    result = pagesight("gallery", "enrol", pages)
+    assert result.exit_code == 0, result.stderr
+    assert server.gallery.sources[sent:] == ["dxm_user_info/a.png", "dxm_user_info/b.png"]
+    table = " ".join(result.stdout.split())
+    assert "dxm_user_info 2 0 0 2" in table
+    assert "zsyh_amount 0 1 0 2" in table
+    again = rows(pagesight("gallery", "enrol", pages, "--json"))
+    assert [(row["added"], row["revision"]) for row in again] == [(False, 2)] * 3
+    assert {row["image_id"] for row in again} == {image_id(name) for name in (b"a", b"b", b"c")}
+
+
+def test_a_gallery_that_is_full_is_not_tried_in_smaller_calls(
+    pagesight: Run, server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"too many")
+    (tmp_path / "2.png").write_bytes(b"another")
+    result = pagesight("gallery", "enrol", tmp_path, "--label", "a")
+    assert (result.exit_code, result.stderr) == (1, "pagesight: too many\n")
+    assert server.gallery.images == {}
 
 
 def test_an_enrolment_that_may_not_race_does_not(
@@ -311,6 +380,30 @@ def test_a_gallery_is_listed_corrected_and_gone_back_on(pagesight: Run, pages: P
     assert "12:03" not in shown
     made = rows(pagesight("gallery", "history", "--limit", "0", "--json"))
     assert [row["revision"] for row in made] == [5, 4, 3, 2, 1]
+
+
+def test_the_first_characters_of_an_id_are_enough_where_no_other_picture_has_them(
+    pagesight: Run, server: FakeServer, pages: Path
+) -> None:
+    pagesight("gallery", "enrol", pages)
+    short = image_id(b"a")[:12]
+    assert pagesight("gallery", "relabel", "zsyh_amount", short.upper()).exit_code == 0
+    assert server.gallery.images[image_id(b"a")] == "zsyh_amount"
+    assert pagesight("gallery", "remove", short, image_id(b"b")).exit_code == 0
+    assert list(server.gallery.images) == [image_id(b"c")]
+    gone = pagesight("gallery", "remove", short)
+    assert (gone.exit_code, gone.stderr) == (
+        1,
+        f"pagesight: the gallery has no picture whose id begins with {short}\n",
+    )
+    twin = image_id(b"c")[:12] + "0" * 52
+    server.gallery["default"].images[twin] = "zsyh_amount"
+    several = pagesight("gallery", "remove", image_id(b"c")[:12])
+    assert several.exit_code == 1
+    assert f"is short for several pictures: {twin}" in several.stderr
+    assert len(server.gallery.images) == 2
+    for wrong in (short[:11], "x" * 12, "0" * 65):
+        assert pagesight("gallery", "remove", wrong).exit_code == 2
 
 
 def test_galleries_are_listed_shown_and_deleted(
@@ -434,6 +527,7 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     assert found["labels"][0]["text_shared_with"] == ["<other page>"]
     assert found["suspects"][0]["suggested_label"] == "<other page>"
     assert [image["label"] for image in found["duplicates"][0]].count("dxm_user_info") == 2
+    assert page.stat().st_mode & 0o077 == 0  # it shows screenshots
     html = page.read_text("utf-8")
     # Two of the suspect, three of the group, one hardly read, and of each of two labels one that is
     # rejected and one of whose look more are wanted.
@@ -471,6 +565,35 @@ def test_suggested_brands_are_comments_until_a_person_confirms_them(
     assert "is there already" in again.stderr
     printed = rows(pagesight("gallery", "suggest-brands", "--json"))
     assert printed[1]["suggestions"] == [{"text": "度小满", "reason": "a title", "images": 1}]
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "ascii", "cp1252"])
+def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(
+    server: FakeServer, tmp_path: Path, encoding: str
+) -> None:
+    names = ["1.png", "¥ 5 €.png", "登录.png", "\U0001f600.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(b"login")
+    command = [sys.executable, "-m", "pagesight", "classify", ".", "--address", server.address]
+
+    def printed(*options: str) -> bytes:
+        done = subprocess.run(
+            [*command, *options],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONIOENCODING": encoding},
+            capture_output=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, b"")
+        return done.stdout
+
+    for options in ([], ["--explain"]):
+        table = printed(*options).decode(encoding)
+        assert table.rstrip().endswith("4 pictures: 4 known, 0 other")
+        assert "\\U0001f600.png" in table
+    found = [json.loads(line) for line in printed("--json").decode("utf-8").splitlines()]
+    assert {row["file"] for row in found} == set(names)
 
 
 def test_file_names_that_are_no_text_do_no_harm(pagesight: Run, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any, Protocol
 
 import pytest
+from PIL import Image
 
 import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, StreamResult, _requests
@@ -143,7 +144,13 @@ def test_answers_come_in_order_on_request(stream: Streamer, server: FakeServer) 
 def test_one_bad_picture_fails_alone(stream: Streamer, tmp_path: Path) -> None:
     too_long = bytes(_requests.MAX_IMAGE_BYTES + 1)
     longest = b"bad".ljust(_requests.MAX_IMAGE_BYTES)
-    images = [b"a", tmp_path, "gone.png", b"bad", b"busy", too_long, longest, b"b"]
+    closed = Image.new("RGB", (4, 3))
+    closed.close()
+    of_no_rows = Image.new("RGB", (4, 0))
+    images = [
+        *(b"a", tmp_path, "gone.png", b"bad", b"busy", too_long, longest, b"b"),
+        *(closed, of_no_rows, b"c"),
+    ]
     results = {str(result.key): result for result in stream(images)}
     reasons = {key: result.error.reason for key, result in results.items() if result.error}
     assert reasons == {
@@ -153,9 +160,12 @@ def test_one_bad_picture_fails_alone(stream: Streamer, tmp_path: Path) -> None:
         "4": "OVERLOADED",
         "5": "IMAGE_TOO_LONG",
         "6": "IMAGE_UNUSABLE",
+        "8": "IMAGE_UNUSABLE",
+        "9": "IMAGE_UNUSABLE",
     }
     assert results["0"].unwrap().label == "a"
     assert results["7"].unwrap().label == "b"
+    assert results["10"].unwrap().label == "c"
     with pytest.raises(pagesight.OverloadedError) as busy:
         results["4"].unwrap()
     assert busy.value.retry_after_s == 0.25

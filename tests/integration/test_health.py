@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
+from pagesight_server.gallery import Gallery
+from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.service.health import MOST_READ
+from pagesight_server.workflows.knowledge import StoppedError, load_knowledge
 from tests.support import WAIT_S
+from tests.support.half_sent import HalfSent
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import (
     Serving,
@@ -25,6 +31,7 @@ from tests.support.serving import (
     status_of,
     until,
 )
+from tests.support.stores import enrol
 
 SERVICES = ["", "pagesight.v1.ClassifierService", "pagesight.v1.GalleryService"]
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -85,6 +92,135 @@ async def test_bytes_that_are_no_message_are_the_callers_mistake_here_too(
         assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
         assert await state(served, "") == SERVING
     assert complaints(caplog.records, logging.ERROR) == []
+
+
+async def test_who_stops_half_way_in_a_large_request_keeps_nobody_from_asking(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        calls = [HalfSent(size=10**6, sent=10**5) for _ in range(MOST_READ + 3)]
+        try:
+            for call in calls:
+                await call.start(served.address, "/grpc.health.v1.Health/Check", {})
+            for call in calls[:3]:
+                await asyncio.wait_for(call.ended.wait(), WAIT_S)
+            assert await state(served, "") == SERVING
+            stub = health_pb2_grpc.HealthStub(served.channel)
+            watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+            assert (await watch.read()).status == SERVING
+        finally:
+            for call in calls:
+                await call.close()
+
+
+async def test_a_call_without_a_request_is_the_callers_mistake(tmp_path: Path) -> None:
+    async with serving(tmp_path) as served:
+        call: Any = served.channel.stream_unary("/grpc.health.v1.Health/Check")(timeout=WAIT_S)
+        await call.done_writing()
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await call
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert details(status_of(error.value)) == ("REQUEST_INVALID", None)
+
+
+async def test_one_connection_has_no_more_calls_at_once_than_it_may(tmp_path: Path) -> None:
+    config = ServerConfig(port=0, max_streams_per_connection=2)
+    async with serving(tmp_path, config=config) as served:
+        await served.enrol(("a", solid(RED)), ("b", solid(GREEN)))
+        served.models.hold(RED)
+        calls = [asyncio.create_task(served.classify(solid(RED))) for _ in range(3)]
+        await served.models.until_active(2)
+        # Over another connection there is room; by then the third would be at work as well.
+        own = [("grpc.use_local_subchannel_pool", 1)]
+        async with grpc.aio.insecure_channel(served.address, own) as channel:
+            other = type(served.classifier)(channel)
+            reply = await other.Classify(_query(), timeout=WAIT_S)
+            assert reply.classification.label == "b"
+        assert served.models.active == 2
+        await served.models.release()
+        assert [(await call).label for call in calls] == ["a"] * 3
+
+
+async def test_a_server_listens_at_once_and_is_serving_when_all_galleries_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        assert name == "small" or go_on.wait(WAIT_S)
+        return load_knowledge(store, name, *rest, **more)
+
+    go_on = threading.Event()
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", held_up)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.LARGE_PICTURES", 2)
+    monkeypatch.setattr("pagesight_server.service.classifier.BEHIND_S", 0.01)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a1": "a", "a2": "a", "b": "b"})
+    enrol(store, {"one": "a"}, gallery="small")
+    store.close()
+    async with serving(tmp_path, load=True) as served:
+        stub = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=3 * WAIT_S)
+        assert (await watch.read()).status == NOT_SERVING
+        for service in SERVICES:
+            assert await state(served, service) == NOT_SERVING
+        assert await served.registry.wait_for_revision("small", 1, WAIT_S)
+        assert (await served.classify(solid(RED), gallery="small")).revision == 1
+        for query in ({}, {"deadline_ms": 60_000}):
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                await served.classify(solid(RED), **query)
+            assert error.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert details(status_of(error.value)) == ("REVISION_BEHIND", 1.0)
+        stream = served.stream()
+        await stream.write(request("too early", RED))
+        reply = await asyncio.wait_for(stream.read(), WAIT_S)
+        assert details(reply.error) == ("REVISION_BEHIND", 1.0)
+        assert await state(served, "") == NOT_SERVING
+
+        monkeypatch.setattr("pagesight_server.service.classifier.BEHIND_S", WAIT_S)
+        early = asyncio.create_task(served.classify(solid(RED)))
+        await until(lambda: len(served.service._behind) == 1)
+        go_on.set()
+        assert (await asyncio.wait_for(watch.read(), WAIT_S)).status == SERVING
+        assert await state(served, "") == SERVING
+        assert (await early).revision == 1
+        assert (await served.classify(solid(RED))).revision == 1
+        stream.cancel()
+
+
+async def test_a_server_that_is_stopped_before_it_serves_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def held_up(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        stop = more["stop"]
+        assert stop.wait(WAIT_S)
+        raise StoppedError
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", held_up)
+    monkeypatch.setattr("pagesight_server.workflows.refresh.LARGE_PICTURES", 2)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a": "a", "b": "b"})
+    store.close()
+    async with serving(tmp_path, load=True) as served:
+        stub = health_pb2_grpc.HealthStub(served.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=WAIT_S)
+        assert (await watch.read()).status == NOT_SERVING
+        served.stopping.set()
+        assert (await watch.read()).status == NOT_SERVING
+        await asyncio.wait_for(served.stopped, WAIT_S)
+
+
+async def test_a_gallery_that_cannot_be_loaded_ends_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_arguments: Any, **_more: Any) -> Knowledge:
+        raise ValueError("broken")
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", broken)
+    store = Gallery(tmp_path / "gallery.db")
+    enrol(store, {"a": "a"})
+    store.close()
+    with pytest.raises(ValueError, match="broken"):
+        async with serving(tmp_path, load=True) as served:
+            await asyncio.wait([served.stopped], timeout=WAIT_S)
 
 
 async def test_a_draining_server_finishes_what_is_in_flight_and_refuses_what_is_new(

@@ -18,6 +18,7 @@ import pytest
 
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
@@ -97,7 +98,9 @@ def test_a_run_that_is_killed_and_run_again_loses_and_repeats_nothing(
 
     # What was looked at is marked: a second look would write over it.
     database = sqlite3.connect(store)
+    database.create_function("digest", 3, digest)
     database.execute("UPDATE embeddings SET vector = zeroblob(length(vector))")
+    database.execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
     database.commit()
     database.close()
     before = set(looked_at(store))

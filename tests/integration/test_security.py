@@ -184,6 +184,12 @@ def test_a_file_of_tokens_with_a_mistake_is_refused(tmp_path: Path, text: str, s
         read_tokens(file)
 
 
+def test_a_file_of_tokens_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    file = tmp_path / "tokens.toml"
+    file.write_text(FILE.replace("\n", "\r\n"), "utf-8-sig", newline="")
+    assert [token.name for token in read_tokens(file)] == ["asker", "teacher", "reader", "root"]
+
+
 async def test_with_mutual_tls_only_callers_of_the_authority_are_heard(tmp_path: Path) -> None:
     authority, stranger = trustme.CA(), trustme.CA()
     issued = authority.issue_cert("127.0.0.1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +14,7 @@ import pytest
 
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, picture_id
@@ -54,6 +57,22 @@ def test_check_says_that_a_store_is_sound(command: Run, path: Path) -> None:
     assert (code, json.loads(out)) == (0, {"galleries": {"default": 1}, "findings": []})
 
 
+def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) -> None:
+    store = Gallery(path)
+    enrol(store, {"one": "a"}, gallery="¥ 店")
+    store.close()
+    command = [sys.executable, "-m", "pagesight_server", "gallery", "check", "--store", str(path)]
+
+    def printed(*options: str) -> bytes:
+        environment = {**os.environ, "PYTHONIOENCODING": "gbk"}
+        return subprocess.run(
+            [*command, *options], env=environment, stdout=subprocess.PIPE, check=True
+        ).stdout
+
+    assert printed().decode("gbk").endswith("default at revision 1, \\xa5 店 at revision 1\n")
+    assert json.loads(printed("--json"))["galleries"] == {"default": 1, "¥ 店": 1}
+
+
 def test_check_fails_with_each_fault_on_a_line(command: Run, path: Path) -> None:
     database = sqlite3.connect(path)
     database.execute("UPDATE embeddings SET vector = zeroblob(6)")
@@ -63,7 +82,7 @@ def test_check_fails_with_each_fault_on_a_line(command: Run, path: Path) -> None
     assert (code, out, len(err.splitlines())) == (1, "", 2)
     code, out, _ = command("check", "--json")
     assert code == 1
-    assert "has length 0, not 1" in json.loads(out)["findings"][0]
+    assert "has changed: `pagesight-server gallery reindex`" in json.loads(out)["findings"][0]
 
 
 def test_a_backup_is_restored_into_a_new_store_and_over_the_old(
@@ -97,6 +116,30 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     code, _, err = command("purge", picture_id("two"))
     assert (code, f"the backups {file} are not there" in err) == (1, True)
     assert command("purge", picture_id("two"), "--forget-missing")[0] == 0
+
+
+def test_a_picture_is_purged_by_the_first_characters_of_its_id(command: Run, path: Path) -> None:
+    code, _, err = command("purge", "0" * 12)
+    assert (code, err) == (
+        1,
+        "pagesight-server: the store has no picture whose id begins with 000000000000\n",
+    )
+    twin = bytes.fromhex(ONE[:12] + "0" * 52)
+    database = sqlite3.connect(path)
+    database.execute("INSERT INTO images VALUES (?, 1, 1, NULL)", (twin,))
+    database.commit()
+    code, _, err = command("purge", ONE[:12])
+    assert (code, f"is short for several pictures: {twin.hex()}" in err) == (1, True)
+    database.execute("DELETE FROM images WHERE id = ?", (twin,))
+    database.commit()
+    database.close()
+    assert command("purge", ONE[:12])[0] == 0
+    assert command("purge", ONE[:12].upper())[0] == 0  # once more, as after one that was killed
+    store = Gallery(path)
+    assert store.purged() == [ONE]
+    store.close()
+    for wrong in (ONE[:11], "x" * 12, "0" * 65):
+        assert "is no image id" in command("purge", wrong)[2]
 
 
 def test_expired_content_goes_by_the_setting(command: Run, path: Path, tmp_path: Path) -> None:
@@ -151,7 +194,9 @@ def test_a_gallery_moves_to_real_bundles(
     # As if other bundles had made it.
     database = sqlite3.connect(path)
     database.execute("UPDATE galleries SET encoder_bundle = 'old@000000000000'")
+    database.create_function("digest", 3, digest)
     database.execute("UPDATE embeddings SET bundle = 'old@000000000000'")
+    database.execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
     database.commit()
     database.close()
     code, out, _ = command("reindex", "--bundles", bundles, "--prepare", "--json")

@@ -15,11 +15,15 @@ from PIL import Image
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server.common.arrays import Embedding, Pixels
+from pagesight_server.common.priority import Priority, present
 from pagesight_server.config import ServerConfig
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.server import ENVELOPE_BYTES
+from pagesight_server.text.reading import Reading
 from tests.support import WAIT_S
-from tests.support.pictures import BLUE, GREEN, RED, WHITE, encoded, shade, solid
+from tests.support.parts import FakeModels, mean_colour
+from tests.support.pictures import BLUE, GREEN, RED, WHITE, Colour, encoded, shade, solid
 from tests.support.serving import (
     Serving,
     complaints,
@@ -210,7 +214,7 @@ async def test_a_bad_picture_fails_its_own_reply_and_never_the_stream(served: Se
         "empty": request("empty", b""),
         "text": request("text", b"no picture"),
         "cut": request("cut", solid(RED)[:60]),
-        "gif": request("gif", solid(RED, kind="GIF")),
+        "ppm": request("ppm", solid(RED, kind="PPM")),
         "gallery": request("gallery", RED, gallery="none"),
         "huge": request("huge", b"x" * (16 * 1024 * 1024 + 1)),
         "priority": pb.ClassifyStreamRequest.FromString(b"\x0a\x08priority\x12\x02\x20\x09"),
@@ -419,6 +423,29 @@ async def test_whoever_is_in_a_hurry_goes_first(tmp_path: Path) -> None:
         await finished(stream)
 
 
+async def test_what_is_computed_for_a_screenshot_has_its_priority(tmp_path: Path) -> None:
+    class Watching(FakeModels):
+        async def encode(self, pixels: Pixels) -> Embedding:
+            seen[mean_colour(pixels)] = present()
+            return await super().encode(pixels)
+
+        async def read(self, pixels: Pixels) -> Reading:
+            assert seen[mean_colour(pixels)] is present()
+            return await super().read(pixels)
+
+    seen: dict[Colour, Priority] = {}
+    async with serving(tmp_path, models=Watching()) as served:
+        await teach(served)
+        assert set(seen.values()) == {Priority.NORMAL}
+        await served.classify(solid(RED), priority=pb.PRIORITY_HIGH)
+        stream = served.stream()
+        await stream.write(request("low", GREEN, priority=pb.PRIORITY_LOW))
+        await stream.write(request("unsaid", BLUE))
+        assert {(await read(stream)).request_id for _ in range(2)} == {"low", "unsaid"}
+        assert seen == {RED: Priority.HIGH, GREEN: Priority.LOW, BLUE: Priority.NORMAL}
+        await finished(stream)
+
+
 async def test_a_budget_that_runs_out_in_the_queue_is_told_at_once(tmp_path: Path) -> None:
     config = ServerConfig(port=0, max_active=1)
     async with serving(tmp_path, config=config) as served:
@@ -442,6 +469,28 @@ async def test_a_budget_that_runs_out_in_the_queue_is_told_at_once(tmp_path: Pat
         assert (await read(stream)).request_id == "inside"
         await stream.write(request("next", GREEN, deadline_ms=60_000))
         assert (await read(stream)).classification.label == "green_page"
+        await finished(stream)
+
+
+@pytest.mark.parametrize("deadline_ms", [0, 10**9])
+async def test_the_deadline_of_the_call_is_a_budget_too(tmp_path: Path, deadline_ms: int) -> None:
+    config = ServerConfig(port=0, max_active=1)
+    async with serving(tmp_path, config=config) as served:
+        await teach(served)
+        served.gate._work_s = 10 * WAIT_S  # as if that were what a screenshot takes
+        served.models.hold(RED)
+        stream = served.stream()
+        await stream.write(request("inside", RED))
+        await served.models.until_active(1)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.classify(solid(GREEN), deadline_ms=deadline_ms)
+        assert failed(error.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+        await stream.write(request("too late", GREEN, deadline_ms=deadline_ms))
+        reply = await read(stream)
+        assert (reply.request_id, details(reply.error)[0]) == ("too late", "OVERLOADED")
+        assert served.gate.waiting == 0
+        await served.models.release()
+        assert (await read(stream)).request_id == "inside"
         await finished(stream)
 
 

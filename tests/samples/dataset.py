@@ -1,9 +1,11 @@
 """A whole set of sample screenshots on disk: a gallery, and a test set that is harder.
 
     OUT/gallery/<label>/*  OUT/gallery/labels.toml  OUT/test/<label>/*  OUT/test/other_…/*
+    OUT/PROVENANCE.tsv
 
 Every picture is one `Picture`, drawn alone from its own seed, so the set is the same however
-many processes draw it. Files are named by their content and say nothing of it.
+many processes draw it. Files are named by their content and say nothing of it; which of the test
+pictures show a newer version of their app is in `PROVENANCE.tsv`.
 """
 
 import hashlib
@@ -19,7 +21,7 @@ from pathlib import Path
 from tests.samples import variation
 from tests.samples.brands import brand_of
 from tests.samples.catalog import DEMO_LABELS, LABELS, outputs
-from tests.samples.drawing import OTHER_KINDS, known_page, take_other
+from tests.samples.drawing import OTHER_KINDS, Version, known_page, take_other
 from tests.samples.fonts import font_path
 from tests.samples.screen import take
 
@@ -46,6 +48,13 @@ class Picture:
         """The known label, or the kind of unknown page."""
         return self.folder.rpartition("/")[2]
 
+    @property
+    def version(self) -> Version:
+        """The version of its app that a known page shows."""
+        turn = self.number + zlib.crc32(self.label.encode())
+        newer = self.folder.startswith("test/") and turn % NEW_VERSION_EVERY == 0
+        return "new" if newer else "old"
+
 
 def render(picture: Picture) -> tuple[str, bytes]:
     """Draw and encode a picture; returns its file name and content."""
@@ -59,10 +68,7 @@ def render(picture: Picture) -> tuple[str, bytes]:
             picture.label, seed, shot, picture.labels, number=picture.number, overlay=over
         )
     else:
-        test = picture.folder.startswith("test/")
-        turn = picture.number + zlib.crc32(picture.label.encode())
-        newer = test and turn % NEW_VERSION_EVERY == 0
-        page = known_page(picture.label, seed, version="new" if newer else "old")
+        page = known_page(picture.label, seed, version=picture.version)
         image = take(page, shot, over)
     content, ending = variation.encode(image, rng)
     return hashlib.sha256(content).hexdigest()[:16] + ending, content
@@ -133,12 +139,17 @@ def write_dataset(
     wanted = list(pictures(labels, gallery=gallery, test=test, other=other, seed=seed, width=width))
     (out / "gallery").mkdir(parents=True, exist_ok=True)
     (out / "gallery" / "labels.toml").write_text(labels_toml(labels), encoding="utf-8")
+    rows = ["file\tversion"]
     for number, (picture, (name, content)) in enumerate(_rendered(wanted, jobs), 1):
         folder = out / picture.folder
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
+        if picture.folder.startswith("test/") and picture.label not in OTHER_KINDS:
+            version = "newer" if picture.version == "new" else "same"
+            rows.append(f"{picture.folder}/{name}\t{version}")
         if progress is not None:
             progress(number, len(wanted))
+    (out / "PROVENANCE.tsv").write_text("\n".join([*rows, ""]), encoding="utf-8")
     return len(wanted)
 
 

@@ -46,7 +46,7 @@ def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
     """
     patch = patch or pytest.MonkeyPatch()
     patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1_000, 1_000),))
-    patch.setattr("pagesight_server.recognition.knowledge.calibrate", lambda *_: UNCALIBRATED)
+    patch.setattr("pagesight_server.recognition.knowledge.calibrate", lambda *_, **__: UNCALIBRATED)
 
 
 def fill(path: Path) -> None:

@@ -48,6 +48,8 @@ class Serving:
     gate: Gate
     address: str
     channel: grpc.aio.Channel
+    service: ClassifierService
+    """What the server asks."""
     classifier: Any
     """An asynchronous stub of ClassifierService."""
     gallery: Any
@@ -101,8 +103,11 @@ async def serving(
     telemetry: Telemetry | None = None,
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
+    load: bool = False,
 ) -> AsyncIterator[Serving]:
-    """Runs a server with an empty store in `folder` during the block.
+    """Serves a store in `folder`, usually an empty one, for the time of the block.
+
+    A store that is not empty is loaded, as `serve` does it, where `load` says so.
 
     With credentials, the channel of the result cannot be used, as it has no TLS.
     """
@@ -146,6 +151,7 @@ async def serving(
                 *([LimitGalleryCalls(callers)] if callers else []),
             ],
             credentials=credentials,
+            load=registry.load if load else None,
         )
     )
     started_or_failed: set[asyncio.Future[Any]] = {stopped, port}
@@ -163,6 +169,7 @@ async def serving(
                 gate=gate,
                 address=address,
                 channel=channel,
+                service=classifier,
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
                 stopping=stopping,
@@ -172,6 +179,7 @@ async def serving(
         stopping.set()
         await models.release()
         await stopped
+        await registry.close()
         store.close()
 
 

@@ -9,7 +9,16 @@ from typing import Any
 import pytest
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import Config, cores, read_config
+from pagesight_server.config import (
+    NAMES,
+    Config,
+    config_of,
+    cores,
+    effective,
+    read_config,
+    read_layers,
+    unknown_variables,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -68,8 +77,10 @@ def test_limits_of_a_picture_are_settings_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PAGESIGHT_IMAGE__MAX_PIXELS", "1000")
+    monkeypatch.setenv("PAGESIGHT_IMAGE__FORMATS", '["png", "gif"]')
     image = read_config(written(tmp_path, "[image]\nmax_bytes = 2000"), {}).image
     assert (image.max_bytes, image.max_pixels, image.min_side_px) == (2000, 1000, 16)
+    assert image.formats == ("png", "gif")
 
 
 def test_paths_are_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,15 +97,26 @@ def test_variables_of_others_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("[serve]\nport = 1", r"pagesight\.toml: unknown setting 'serve'; known are \["),
-        ("port = 1", "unknown setting 'port'"),
-        ("[server]\nprot = 1", r"setting server\.prot: Extra inputs are not permitted"),
-        ("[image]\nmax_byte = 1", r"setting image\.max_byte: "),
-        ("[server]\nport = 65536", r"setting server\.port: .*less than or equal to 65535"),
+        ("[serve]\nport = 1", r"pagesight\.toml: unknown section \[serve\]: did you mean 'server'"),
+        ("[zzz]\nport = 1", r"unknown section \[zzz\]; known are bundles, compute, gallery"),
+        ("port = 1", r"unknown setting 'port': did you mean 'server\.port'\?"),
+        ("Store = 'x'", r"unknown setting 'Store': did you mean 'store'\?"),
+        ("[server]\nprot = 1", r"unknown setting 'server\.prot': did you mean 'server\.port'\?"),
+        ("[server]\nmax-active = 1", r"'server\.max-active': did you mean 'server\.max_active'\?"),
+        ("[image]\nmax_byte = 1", r"'image\.max_byte': did you mean 'image\.max_bytes'\?"),
+        ("[index]\nflat_upto = 1", r"'index\.flat_upto': did you mean 'index\.flat_up_to'\?"),
+        ("[compute]\nmax_active = 1", r"'compute\.max_active': did you mean 'server\.max_active'"),
+        ("[server]\ndevice = 'cpu'", r"'server\.device': did you mean 'compute\.device'"),
+        (
+            "[server]\nport = 65536",
+            r"setting server\.port: .*less than or equal to 65535 \(.*pagesight\.toml\)",
+        ),
         ("[server]\nport = -1", r"setting server\.port: .*greater than or equal to 0"),
         ("[server]\nmax_active = -1", r"setting server\.max_active: .*greater than or equal to 0"),
         ("[server]\nport = 'x'", r"setting server\.port: .*integer"),
         ("[image]\nmin_side_px = 0", r"setting image: .*>= 1"),
+        ("[image]\nformats = ['png', 'svg']", r"setting image\.formats\.1: .*'jpeg', 'png'"),
+        ("[image]\nformats = 'png'", r"setting image\.formats: "),
         ("[recognition]\nepsilon = 1.0", r"setting recognition\.epsilon: .*less than 1"),
         (
             "[recognition]\nmethod = 'other'",
@@ -116,9 +138,16 @@ def test_a_mistake_in_the_file_is_one_line_that_names_the_setting(
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("PAGESIGHT_SERVER__PROT", "1", r"setting server\.prot: "),
-        ("PAGESIGHT_SERVER__PORT", "-1", r"setting server\.port: "),
-        ("PAGESIGHT_IMAGE__MAX_BYTE", "1", r"setting image\.max_byte: "),
+        (
+            "PAGESIGHT_SERVER__PROT",
+            "1",
+            r"environment: PAGESIGHT_SERVER__PROT is no setting: did you mean "
+            r"PAGESIGHT_SERVER__PORT\?",
+        ),
+        ("PAGESIGHT_SERVR__PORT", "1", r"did you mean PAGESIGHT_SERVER__PORT\?"),
+        ("PAGESIGHT_SERVER__PORT", "-1", r"setting server\.port: .* \(PAGESIGHT_SERVER__PORT\)"),
+        ("PAGESIGHT_SERVER", '{"port": -1}', r"setting server\.port: .* \(PAGESIGHT_SERVER\)"),
+        ("PAGESIGHT_IMAGE__MAX_BYTE", "1", r"did you mean PAGESIGHT_IMAGE__MAX_BYTES\?"),
         ("PAGESIGHT_SERVER", "no json", 'environment: .*"server"'),
     ],
 )
@@ -128,6 +157,77 @@ def test_a_mistake_in_a_variable_is_told(
     monkeypatch.setenv(name, value)
     with pytest.raises(SetupError, match=message):
         read_config(None, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("PAGESIGHT_STOER", "x", "did you mean PAGESIGHT_STORE?"),
+        ("PAGESIGHT_SERVER_PORT", "1", "did you mean PAGESIGHT_SERVER__PORT?"),
+        ("PAGESIGHT_PORT", "1", "did you mean PAGESIGHT_SERVER__PORT?"),
+        ("PAGESIGHT_MAX_ACTIVE", "1", "did you mean PAGESIGHT_SERVER__MAX_ACTIVE?"),
+        ("PAGESIGHT_KEEP_IMAGES", "none", "did you mean PAGESIGHT_GALLERY__KEEP_IMAGES?"),
+        ("PAGESIGHT_ADRESS", "x", "did you mean PAGESIGHT_ADDRESS?"),
+        ("pagesight_stoer", "x", "did you mean PAGESIGHT_STORE?"),
+        ("PAGESIGHT_QQQ", "x", "is no setting, and ignored"),
+        ("PAGESIGHT_STORE", "x", None),
+        ("pagesight_store", "x", None),
+        ("PAGESIGHT_SERVER", "{}", None),
+        ("PAGESIGHT_TOKEN", "x", None),
+        ("PAGESIGHT_SERVICE_HOST", "10.0.0.1", None),
+        ("PAGESIGHT_SERVER_SERVICE_PORT_GRPC", "50051", None),
+        ("PAGESIGHT_PORT", "tcp://10.0.0.1:50051", None),
+        ("PAGESIGHT_SERVER_PORT_50051_TCP_ADDR", "10.0.0.1", None),
+        ("OTHER_STOER", "x", None),
+    ],
+)
+def test_a_misspelt_variable_is_named_and_others_are_left_alone(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, told: str | None
+) -> None:
+    monkeypatch.setenv(name, value)
+    layers = read_layers(None, {})
+    assert config_of(layers).server.port == 50051
+    warnings = unknown_variables(layers)
+    if told is None:
+        assert warnings == []
+    else:
+        (warning,) = warnings
+        assert warning.startswith(f"{name} is no setting")
+        assert warning.endswith(told)
+
+
+def test_the_source_of_each_setting_is_what_set_it_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = written(tmp_path, "store = 'a'\n[server]\nport = 1\nhost = '::'\nmax_active = 1")
+    monkeypatch.setenv("PAGESIGHT_SERVER__PORT", "2")
+    monkeypatch.setenv("pagesight_server__max_active", "2")
+    monkeypatch.setenv("PAGESIGHT_IMAGE", '{"max_bytes": 3}')
+    layers = read_layers(file, {"server": {"port": 3}})
+    sources = {name: layers.source(name) for name in effective(config_of(layers))}
+    assert {name: source for name, source in sources.items() if source != "default"} == {
+        "store": str(file),
+        "server.host": str(file),
+        "server.port": "command line",
+        "server.max_active": "pagesight_server__max_active",
+        "image.max_bytes": "PAGESIGHT_IMAGE",
+    }
+    assert len(sources) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "127.0.0.1:50051"),
+        ("localhost", "localhost:50051"),
+        ("::1", "[::1]:50051"),
+        ("[::1]", "[::1]:50051"),
+        ("::", "[::]:50051"),
+        ("fe80::1%eth0", "[fe80::1%eth0]:50051"),
+    ],
+)
+def test_an_ipv6_address_needs_no_brackets(host: str, address: str) -> None:
+    assert read_config(None, {"server": {"host": host}}).server.address() == address
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
@@ -140,6 +240,13 @@ def test_a_file_that_is_not_utf8_is_told(tmp_path: Path) -> None:
     file.write_bytes(b"store = '\xff'")
     with pytest.raises(SetupError, match=r"pagesight\.toml: .*utf-8"):
         read_config(file, {})
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    file = tmp_path / "pagesight.toml"
+    file.write_bytes(b"\xef\xbb\xbfstore = 'my.db'\r\n[server]\r\nport = 1\r\n")
+    config = read_config(file, {})
+    assert (config.store, config.server.port) == (Path("my.db"), 1)
 
 
 def test_settings_cannot_be_changed_afterwards() -> None:

@@ -139,14 +139,27 @@ def test_a_dataset_is_laid_out_and_is_the_same_whoever_draws_it(tmp_path: Path) 
     assert alone == together  # names are hashes of contents
     folders = {path.parent.as_posix() for path in alone}
     assert folders == {
+        ".",
         "gallery",
         *(f"{side}/{label}" for side in ("gallery", "test") for label in labels),
         *(f"test/{kind}" for kind in OTHER_KINDS),
     }
-    for path in alone - {Path("gallery/labels.toml")}:
+    for path in alone - {Path("gallery/labels.toml"), Path("PROVENANCE.tsv")}:
         assert path.suffix in {".jpg", ".png", ".webp"}
         with Image.open(tmp_path / "1" / path) as image:
             image.load()
+
+
+def test_a_dataset_says_which_test_pictures_show_a_newer_version(tmp_path: Path) -> None:
+    label = "wld_amount"
+    write_dataset(tmp_path, labels=[label], gallery=1, test=3, other=1, width=SMALL, jobs=1)
+    head, *rows = (tmp_path / "PROVENANCE.tsv").read_text("utf-8").splitlines()
+    assert head == "file\tversion"
+    versions = dict(row.split("\t") for row in rows)
+    assert set(versions) == {
+        path.as_posix() for path in files(tmp_path) if path.parent == Path("test", label)
+    }
+    assert sorted(versions.values()) == ["newer", "same", "same"]
 
 
 def test_labels_toml_knows_every_label_of_the_gallery_and_no_other(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@
     changes    the options of all commands that change a gallery
     session    the server, the terminal, progress, failures: shared by all commands
     files      which pictures a path means, and of which label
+    ids        ids of pictures, in full or their first characters
     labels     labels.toml
     load_page  what a load found, as text
     render     how results look to people       (rich)
@@ -33,7 +34,9 @@ app = typer.Typer(
     name="pagesight",
     help="Tells which known page a phone screenshot shows, or that it shows none of them.\n\n"
     "PAGESIGHT_TOKEN is sent as bearer token; PAGESIGHT_TLS_CA, the file of the authorities that "
-    "are trusted, or empty for the public ones, asks for TLS.",
+    "are trusted, or empty for the public ones, asks for TLS; PAGESIGHT_TLS_CERT and "
+    "PAGESIGHT_TLS_KEY are the files of a client certificate, PAGESIGHT_TLS_SERVER_NAME the name "
+    "in the server's, if that is not the host.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -47,7 +47,7 @@ def suggest_brands(
         return
     text = to_review(found)
     if out is None:
-        typer.echo(text, nl=False)
+        wire.print_text(text)
         return
     try:
         with out.open("x", encoding="utf-8") as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ def classify(
         list[Path],
         typer.Argument(
             metavar="PATH",
-            help="Pictures, or folders that are searched for *.jpg *.jpeg *.png *.webp.",
+            help="Pictures, or folders that are searched for them, subfolders and all.",
         ),
     ],
     *,
@@ -63,7 +64,9 @@ def classify(
     Exit code 0: every picture has an answer (`other` is one); 1: some failed;
     2: the command line is wrong.
     """
-    pictures = files.pictures(paths)
+    found = files.pictures(paths)
+    session.tell_left_out(found.left_out_in_words)
+    pictures = found.pictures
     results: dict[int, StreamResult[int]] = {}
     try:
         with (
@@ -101,7 +104,7 @@ def _print_json(picture: Path, result: StreamResult[int]) -> None:
 
 
 def _print_table(
-    pictures: list[Path], results: dict[int, StreamResult[int]], *, explain: bool
+    pictures: Sequence[Path], results: dict[int, StreamResult[int]], *, explain: bool
 ) -> None:
     answers = [(pictures[at], results[at].classification) for at in sorted(results)]
     known = [(picture, answer) for picture, answer in answers if answer is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -71,7 +72,10 @@ def _write(path: Path, found: Diagnosis, client: Client, gallery: str, *, quiet:
                 )
             bar.step()
     try:
-        path.write_text(care_page.page(found, thumbnails, gallery=gallery), "utf-8")
+        # It shows screenshots: a new file is its owner's alone.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(care_page.page(found, thumbnails, gallery=gallery))
     except OSError as error:
         session.fail(f"cannot write {path}: {error.strerror}")
     if wanted and not thumbnails:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pagesight._cli import changes, labels, render, session, wire
+from pagesight._cli import changes, ids, labels, render, session, wire
 from pagesight._cli.brands import suggest_brands
 from pagesight._cli.doctor import doctor
 from pagesight._cli.enrol import enrol
@@ -30,27 +30,11 @@ app.command()(enrol)
 app.command()(doctor)
 app.command("suggest-brands")(suggest_brands)
 
-IdsArgument = Annotated[
-    list[str],
-    typer.Argument(metavar="ID", help="Ids in full, as `pagesight gallery images` prints them."),
-]
-
-
-def _checked(ids: list[str]) -> list[str]:
-    for image_id in ids:
-        if len(image_id) != 64 or not set(image_id) <= set("0123456789abcdef"):
-            raise typer.BadParameter(
-                f"{image_id!r} is not an id: 64 characters of 0-9 and a-f, "
-                "as `pagesight gallery images` prints them",
-                param_hint="ID",
-            )
-    return ids
-
 
 @app.command()
 @session.teaching
 def remove(
-    ids: IdsArgument,
+    image_ids: ids.IdsArgument,
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
@@ -64,8 +48,10 @@ def remove(
       pagesight gallery images --label dxm_old --json | jq -r .image_id |
         xargs pagesight gallery remove
     """
+    beginnings = ids.checked(image_ids)
     with session.connected(address) as client:
-        result = client.remove(_checked(ids), **changes.options(gallery, author, expected_revision))
+        full = ids.in_full(client, beginnings, gallery=gallery)
+        result = client.remove(full, **changes.options(gallery, author, expected_revision))
     if as_json:
         wire.print_line(result)
     else:
@@ -76,7 +62,7 @@ def remove(
 @session.teaching
 def relabel(
     label: Annotated[str, typer.Argument(help="Their new label.")],
-    ids: IdsArgument,
+    image_ids: ids.IdsArgument,
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
     gallery: session.GalleryOption = "default",
@@ -87,11 +73,13 @@ def relabel(
     """Give pictures another label, all of them or none.
 
     Example:
-      pagesight gallery relabel zsyh_amount 3fa9c1d2...
+      pagesight gallery relabel zsyh_amount 3fa9c1d24b07
     """
+    beginnings = ids.checked(image_ids)
     with session.connected(address) as client:
         change = changes.options(gallery, author, expected_revision)
-        result = client.relabel(_checked(ids), label, **change)
+        full = ids.in_full(client, beginnings, gallery=gallery)
+        result = client.relabel(full, label, **change)
     if as_json:
         wire.print_line(result)
     else:
@@ -283,7 +271,7 @@ def get_labels(
     with session.connected(address) as client:
         known = client.get_labels(gallery=gallery)
     if toml:
-        typer.echo(labels.write(known.labels), nl=False)
+        wire.print_text(labels.write(known.labels))
     elif as_json:
         for row in known.labels:
             wire.print_line(row)

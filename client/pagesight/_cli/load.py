@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from pagesight._cli import files, session
+from pagesight._cli import files, session, wire
 
 if TYPE_CHECKING:
     from pagesight._load.plan import Plan
@@ -145,12 +145,15 @@ def load(
         _wrong("--steps says the rates: leave --rate out")
     if arrivals not in ("poisson", "constant"):
         _wrong(f"--arrivals is poisson or constant, not {arrivals!r}")
+    in_folders = [files.pictures([path]) for path in paths]
+    for found in in_folders:
+        session.tell_left_out(found.left_out_in_words)
     try:
         targets = [slos.parse(text) for text in slo or []]
         rates = sorted(_numbers(steps, "--steps")) if steps else []
         budgets = parse_weighted(deadline_ms, "--deadline-ms") if deadline_ms else {}
         plan = Plan(
-            groups=[[str(file) for file in files.pictures([path])] for path in paths],
+            groups=[[str(file) for file in found.pictures] for found in in_folders],
             names=[str(path) for path in paths],
             weights=_numbers(weights, "--weights") if weights else [],
             repeat=repeat,
@@ -196,7 +199,7 @@ def _run(
 
     with session.preparing(address):
         proof = session.Proof.from_environment()
-        access = Access(address=address, token=proof.token, tls_ca=proof.tls_ca)
+        access = Access(address=address, token=proof.token, tls=proof.tls)
         access.endpoint(plan.timeout_s)
     if out is not None:
         try:
@@ -211,7 +214,7 @@ def _run(
     if out is not None:
         _write(report, out)
     if as_json:
-        typer.echo(json.dumps(report, ensure_ascii=False))
+        wire.print_text(json.dumps(report, ensure_ascii=False) + "\n")
     else:
         session.output().print(load_page.summary(report))
         if out is not None:
@@ -258,7 +261,7 @@ def _compare(paths: list[Path], tolerance: float, *, as_json: bool) -> None:
     except ValueError as error:
         session.fail(str(error))
     if as_json:
-        typer.echo(json.dumps(found.plain(), ensure_ascii=False))
+        wire.print_text(json.dumps(found.plain(), ensure_ascii=False) + "\n")
     else:
         session.output().print(load_page.comparison(found))
     if found.is_worse:

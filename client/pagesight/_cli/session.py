@@ -6,10 +6,11 @@ that says what to do next, and exit code 1; a wrong command line is exit code 2.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -34,6 +35,17 @@ from pagesight._security import TlsConfig
 PROGRESS_AFTER_S = 2.0
 """Work shorter than this is not worth a progress bar."""
 
+VARIABLES = (
+    "PAGESIGHT_ADDRESS",
+    "PAGESIGHT_AUTHOR",
+    "PAGESIGHT_TOKEN",
+    "PAGESIGHT_TLS_CA",
+    "PAGESIGHT_TLS_CERT",
+    "PAGESIGHT_TLS_KEY",
+    "PAGESIGHT_TLS_SERVER_NAME",
+)
+"""What the commands read from the environment."""
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 AddressOption = Annotated[
@@ -56,6 +68,7 @@ __all__ = [
     "preparing",
     "progress",
     "teaching",
+    "tell_left_out",
     "warn",
 ]
 
@@ -74,6 +87,12 @@ def warn(message: str) -> None:
     _messages().print(message, style="red")
 
 
+def tell_left_out(words: str) -> None:
+    """Says what of the folders was left out, and why; nothing where nothing was."""
+    if words:
+        _messages().print(f"left out: {words}", style="yellow")
+
+
 def fail(message: str) -> NoReturn:
     """Ends the command with one line."""
     warn(f"pagesight: {message}")
@@ -89,18 +108,29 @@ def teaching(command: _Command) -> _Command:
     return command
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Proof:
     """What proves who asks: from the environment, where it is in no list of processes."""
 
     token: str | None = field(repr=False)
-    tls_ca: str | None
-    """File of the trusted authorities; empty: the public ones; None: no TLS."""
+    tls: TlsConfig | None
+    """None: no TLS."""
 
     @classmethod
     def from_environment(cls) -> Proof:
-        """Reads PAGESIGHT_TOKEN and PAGESIGHT_TLS_CA."""
-        return cls(os.environ.get("PAGESIGHT_TOKEN") or None, os.environ.get("PAGESIGHT_TLS_CA"))
+        """Reads PAGESIGHT_TOKEN and PAGESIGHT_TLS_...; any of these asks for TLS.
+
+        Raises:
+            ValueError: A certificate comes without its key, or a key without its certificate.
+        """
+        ca, cert, key, name = (
+            os.environ.get(f"PAGESIGHT_TLS_{what}") for what in ("CA", "CERT", "KEY", "SERVER_NAME")
+        )
+        if bool(cert) != bool(key):
+            raise ValueError("PAGESIGHT_TLS_CERT and PAGESIGHT_TLS_KEY belong together")
+        asked = ca is not None or cert or name
+        tls = TlsConfig(ca=ca or None, cert=cert or None, key=key or None, server_name=name or "")
+        return cls(token=os.environ.get("PAGESIGHT_TOKEN") or None, tls=tls if asked else None)
 
 
 @contextmanager
@@ -108,8 +138,7 @@ def connected(address: str) -> Iterator[Client]:
     """Gives a client of the server and ends the command when the server cannot answer."""
     with preparing(address):
         proof = Proof.from_environment()
-        tls = TlsConfig(ca=proof.tls_ca or None) if proof.tls_ca is not None else None
-        client_of_ours = Client(address, tls=tls, token=proof.token)
+        client_of_ours = Client(address, tls=proof.tls, token=proof.token)
     with answering(address), client_of_ours as client:
         yield client
 
@@ -119,10 +148,12 @@ def preparing(address: str) -> Iterator[None]:
     """Ends the command with one line when address or proof cannot be used."""
     if not address:
         raise typer.BadParameter("write host:port", param_hint="--address")
+    for line in misspelt_variables(os.environ):
+        warn(line)
     try:
         yield
     except OSError as error:
-        fail(f"PAGESIGHT_TLS_CA: cannot read {error.filename}: {error.strerror}")
+        fail(f"PAGESIGHT_TLS_...: cannot read {error.filename}: {error.strerror}")
     except ValueError as error:
         fail(str(error))
 
@@ -133,7 +164,7 @@ def answering(address: str) -> Iterator[None]:
     try:
         yield
     except UnavailableError as error:
-        if error.reason:  # a server did answer
+        if error.reason:  # a server did answer, or its TLS
             fail(error.message)
         fail(
             f"no server answers at {address}: "
@@ -141,6 +172,20 @@ def answering(address: str) -> Iterator[None]:
         )
     except PagesightError as error:
         fail(error.message)
+
+
+def misspelt_variables(names: Iterable[str]) -> list[str]:
+    """Returns a line on each variable that is almost one of ours; the server's are left alone."""
+    told = []
+    for name in names:
+        if not name.startswith("PAGESIGHT_") or name in VARIABLES:
+            continue
+        # Without what they have in common, or all would be alike. ADDR is 0.73 like ADDRESS; no
+        # setting of the server is more than 0.6 like one of ours.
+        ours = [known.removeprefix("PAGESIGHT_") for known in VARIABLES]
+        alike = difflib.get_close_matches(name.removeprefix("PAGESIGHT_"), ours, 1, cutoff=0.7)
+        told += [f"{name} is not read: did you mean PAGESIGHT_{meant}?" for meant in alike]
+    return told
 
 
 class Bar:

@@ -19,7 +19,13 @@ from pagesight._errors import PagesightError
 def print_line(value: object = None, **more: object) -> None:
     """Prints one object: what is given by name, then the fields of `value`."""
     fields_of_value = {} if value is None else _plain(value)
-    typer.echo(json.dumps(more | fields_of_value, ensure_ascii=False, default=_plain))
+    print_text(json.dumps(more | fields_of_value, ensure_ascii=False, default=_plain) + "\n")
+
+
+def print_text(text: str) -> None:
+    """Prints what a program or `set-labels` will read: UTF-8, whatever the terminal speaks."""
+    # A lone surrogate, as of a file's name, becomes the escape that JSON has for it.
+    typer.echo(text.encode("utf-8", "backslashreplace"), nl=False)
 
 
 def _plain(value: object) -> Any:

@@ -31,7 +31,9 @@ async def _serve() -> None:
     number, of = first["part"]
     try:
         generator = Generator(
-            Access(**first["access"]), Plan.from_plain(first["plan"]), Part(number=number, of=of)
+            Access.from_plain(first["access"]),
+            Plan.from_plain(first["plan"]),
+            Part(number=number, of=of),
         )
     except Exception as error:
         _write_line(failed=str(error))

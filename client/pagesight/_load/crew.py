@@ -206,11 +206,7 @@ class _Worker:
         worker = cls(process)
         await worker.send(
             {
-                "access": {
-                    "address": access.address,
-                    "token": access.token,
-                    "tls_ca": access.tls_ca,
-                },
+                "access": access.plain(),
                 "plan": plan.plain(),
                 "part": [part.number, part.of],
             }

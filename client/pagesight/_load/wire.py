@@ -15,8 +15,8 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, cast
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 
@@ -46,21 +46,30 @@ class Access:
     address: str
     token: str | None = field(default=None, repr=False)
     """Bearer token; None: none is sent."""
-    tls_ca: str | None = None
-    """File of the trusted certificate authorities; empty: the public ones; None: no TLS."""
+    tls: TlsConfig | None = None
+    """Certificates by their paths, as a worker process is told of them in JSON. None: no TLS."""
+
+    def plain(self) -> dict[str, Any]:
+        """Returns what JSON can say; `from_plain` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Access:
+        """Reads what `plain` returned."""
+        tls = plain["tls"]
+        return cls(**plain | {"tls": None if tls is None else TlsConfig(**tls)})
 
     def endpoint(self, timeout_s: float) -> Endpoint:
         """Returns the endpoint that connections are made to.
 
         Raises:
-            OSError: The file of authorities cannot be read.
-            ValueError: Token or address cannot be used.
+            OSError: A file of a certificate, key or authority cannot be read.
+            ValueError: Token, address or one of these files cannot be used.
         """
-        tls = None if self.tls_ca is None else TlsConfig(ca=self.tls_ca or None)
         # By default, gRPC channels to the same address share one connection.
         own = [("grpc.use_local_subchannel_pool", 1)]
         return Endpoint(
-            address=self.address, timeout_s=timeout_s, token=self.token, tls=tls, options=own
+            address=self.address, timeout_s=timeout_s, token=self.token, tls=self.tls, options=own
         )
 
 

@@ -354,7 +354,7 @@ class Query(google.protobuf.message.Message):
     MIN_REVISION_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """The encoded picture: JPEG, PNG or WebP. Required; the server's limits on
-    bytes and pixels are in its configuration (16 MiB and 50 megapixels unless
+    bytes and pixels are in its configuration (16 MiB and 25 megapixels unless
     changed).
     """
     gallery: builtins.str

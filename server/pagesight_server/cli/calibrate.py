@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
@@ -22,8 +21,10 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
+    tell_left_out,
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
@@ -88,6 +89,7 @@ def calibrate(
             )
             knowledge = replace(knowledge, calibration=validated.calibration)
             opened.put_calibration(gallery, revision, key, knowledge.calibration.to_json())
+            tell_left_out(validation)
     calibration = knowledge.calibration
     if as_json:
         body: dict[str, object] = {
@@ -100,7 +102,7 @@ def calibrate(
             del figures["calibration"]
             body["validation"] = figures
         body["own_rejected"] = own_rejected(calibration)
-        typer.echo(json.dumps(body))
+        print_json(body)
         return
     calibration_set = "gallery pictures, each left out in turn"
     if calibration.source == "validation":

@@ -9,9 +9,11 @@ Nothing is changed: no store is created, no calibration stored, no port opened.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from pagesight_server import wiring
@@ -19,9 +21,10 @@ from pagesight_server.common.errors import PagesightError
 from pagesight_server.config import Config, cores
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
+from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.recognition.calibration import Calibration
-from pagesight_server.service import auth
+from pagesight_server.service import auth, certificates
 from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.workflows.knowledge import (
     load_calibration,
@@ -32,6 +35,10 @@ from pagesight_server.workflows.knowledge import (
 
 CACHE_ENTRY_BYTES = 20_000
 """Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
+
+DETECTOR_MB = 600
+"""Of one thread that finds text, once it has seen the largest picture: its session keeps what the
+widest layers took. Measured: 560 MB after pictures of 5000 x 5000 pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +78,7 @@ async def examine(config: Config, env: Mapping[str, str]) -> Findings:
         }
     )
     running = await _models(config, findings)
-    findings.facts["memory"] = _memory(config)
+    findings.facts["memory"] = memory_plan(config)
     _galleries(config, running, findings)
     with findings.check():
         findings.facts["security"] = _security(config)
@@ -102,13 +109,15 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
     return bundles
 
 
-def _memory(config: Config) -> dict[str, object]:
-    """Upper limits of memory use in MB, beside the models, and the memory of the machine."""
+def memory_plan(config: Config) -> dict[str, object]:
+    """The most that each part may take, in MB, beside the models themselves."""
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
-    limits: dict[str, object] = {
-        # RGB has three bytes a pixel.
+    at_once = max(image.max_pixels, image.max_pixels_at_once)
+    plan: dict[str, object] = {
         "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
+        "decoding_mb": at_once * CODEC_BYTES_A_PIXEL // MEGABYTE,
+        "reading_mb": config.ocr_threads * DETECTOR_MB,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * CACHE_ENTRY_BYTES // MEGABYTE,
@@ -116,8 +125,8 @@ def _memory(config: Config) -> dict[str, object]:
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
     }
     if config.compute.device == "cuda":
-        limits["gpu_per_session_mb"] = config.compute.gpu_memory_mb
-    return limits
+        plan["gpu_per_session_mb"] = config.compute.gpu_memory_mb
+    return plan
 
 
 def _resident_mb() -> int:
@@ -135,7 +144,10 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
             f"{config.store} does not exist yet: `serve` or `index` creates it"
         )
         return
-    findings.facts["store"] = str(config.store)
+    readable = config.store.stat().st_mode & stat.S_IROTH
+    findings.facts["store"] = str(config.store) + (
+        " (everybody on this machine may read it: chmod 600)" if readable else ""
+    )
     shares: dict[str, object] = {}
     with findings.check(), wiring.opened(config.store) as store:
         for name in store.revisions():
@@ -166,7 +178,9 @@ def _gallery(snapshot: Snapshot, calibration: Calibration | None) -> str:
         )
     return (
         f"revision {snapshot.revision}, {len(snapshot.labels)} labels, "
-        f"{len(snapshot.pictures)} pictures, {told}"
+        f"{len(snapshot.pictures)} pictures, "
+        + (f"{len(snapshot.damaged)} more left out as damaged, " if snapshot.damaged else "")
+        + told
     )
 
 
@@ -175,6 +189,7 @@ def _limits(config: Config) -> dict[str, object]:
     return {
         "max_bytes": image.max_bytes,
         "max_pixels": image.max_pixels,
+        "max_pixels_at_once": image.max_pixels_at_once,
         "max_active": config.active,
         "max_waiting": server.max_waiting,
         "max_in_flight_per_stream": server.max_in_flight_per_stream,
@@ -190,7 +205,7 @@ def _security(config: Config) -> dict[str, object]:
     host, settings = config.server.host, config.security
     edge = auth.edge(host, settings)
     security: dict[str, object] = {
-        "address": f"{host}:{config.server.port}",
+        "address": config.server.address(),
         "tls": edge.credentials is not None,
         "client_certificates": settings.client_ca is not None,
         "tokens": settings.tokens is not None,
@@ -198,6 +213,8 @@ def _security(config: Config) -> dict[str, object]:
     }
     if warning := auth.open_to_all(host, settings):
         security["warning"] = warning
+    if untimely := certificates.warnings(settings, datetime.now(UTC)):
+        security["certificates"] = untimely
     return security
 
 

@@ -24,8 +24,10 @@ from pagesight_server.cli.options import (
     MethodOption,
     StoreOption,
     out,
+    print_text,
     progress,
     settings_of,
+    tell_left_out,
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, cores
@@ -90,8 +92,9 @@ def evaluate(
             quiet=as_json,
         )
     )
+    tell_left_out(folder)
     if as_json:
-        typer.echo(evaluation.metrics_json(run), nl=False)
+        print_text(evaluation.metrics_json(run))
         return
     out.print(evaluation.summary(run))
     if comparison is not None:

@@ -8,7 +8,6 @@ All but `restore` onto a damaged file may run while servers use the store.
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
     user,
@@ -44,7 +44,7 @@ app = typer.Typer(
 def _print_result(as_json: bool, body: dict[str, object], line: str) -> None:
     """Prints the JSON body, or the line for people."""
     if as_json:
-        typer.echo(json.dumps(body, ensure_ascii=False))
+        print_json(body)
     else:
         out.print(escape(line), soft_wrap=True)
 
@@ -64,7 +64,7 @@ def check(
         findings = backups.check(opened)
         revisions = opened.revisions()
     if as_json:
-        typer.echo(json.dumps({"galleries": revisions, "findings": findings}, ensure_ascii=False))
+        print_json({"galleries": revisions, "findings": findings})
     else:
         for finding in findings:
             err.print(escape(finding), soft_wrap=True)
@@ -135,7 +135,8 @@ def purge(
     image_ids: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="IMAGE_ID...", help="Ids, as `pagesight gallery images` shows them."
+            metavar="IMAGE_ID...",
+            help="Ids, as `pagesight gallery images` shows them, or their first 12 characters.",
         ),
     ] = None,
     store: StoreOption = None,
@@ -170,6 +171,7 @@ def purge(
         raise SetupError("give either ids of pictures to purge, or --expired")
     with wiring.opened(settings.store, must_exist=True) as opened:
         if image_ids:
+            image_ids = opened.full_ids(image_ids)
             revisions, files = backups.purge(
                 opened, image_ids, author=user(), forget_missing=forget_missing
             )
@@ -219,7 +221,7 @@ def reindex(
     if as_json:
         missing = [{"image_id": i, "reason": reason} for i, reason in report.missing]
         body = {"revision": report.revision, "computed": report.computed}
-        typer.echo(json.dumps(body | {"switched": report.switched, "missing": missing}))
+        print_json(body | {"switched": report.switched, "missing": missing})
     else:
         for image_id, reason in report.missing:
             err.print(f"[yellow]cannot migrate[/] {image_id}: {escape(reason)}", soft_wrap=True)

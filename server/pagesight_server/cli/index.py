@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ from pagesight_server.cli.options import (
     StoreOption,
     err,
     out,
+    print_json,
     progress,
     settings_of,
     user,
@@ -39,7 +39,7 @@ from pagesight_server.workflows.knowledge import (
 
 def index(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder of <label>/*.jpg, .png or .webp.")
+        Path, typer.Argument(metavar="DIR", help="Holds one folder of pictures for each label.")
     ],
     store: StoreOption = None,
     bundles: BundlesOption = None,
@@ -76,7 +76,7 @@ def index(
             for i, similar in duplicates.items()
             for d in similar
         ]
-        typer.echo(json.dumps(body, ensure_ascii=False))
+        print_json(body)
         return
     for image_id, similar in duplicates.items():
         nearest = similar[0].picture

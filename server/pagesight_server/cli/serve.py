@@ -12,6 +12,8 @@ import logging
 import os
 import signal
 import sys
+import time
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -26,17 +28,19 @@ from pagesight_server.cli.options import (
     MethodOption,
     StoreOption,
     out,
+    print_json,
     settings_of,
 )
 from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
-from pagesight_server.service import auth
+from pagesight_server.service import auth, certificates
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
 
@@ -85,6 +89,8 @@ async def _serve(config: Config, *, as_json: bool) -> None:
     edge = auth.edge(config.server.host, config.security)
     if warning := auth.open_to_all(config.server.host, config.security):
         log.warning(warning)
+    for warning in certificates.warnings(config.security, datetime.now(UTC)):
+        log.warning(warning)
     exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
     try:
         async with wiring.models(config) as models:
@@ -105,7 +111,6 @@ async def _serve_from(
     config = models.config
     audit = Audit(store)
     registry = models.registry(store)
-    await registry.refresh()
     server = config.server
     limits = CallerLimits(config.security)
     pipeline = models.pipeline(registry.get, remember=server.remember)
@@ -121,6 +126,15 @@ async def _serve_from(
         if exporters:
             log.info("%s: %s", signal_name, ", ".join(exporters))
 
+    async def load() -> None:
+        start_s = time.monotonic()
+        # What has changed on the disk is made anew before it is read.
+        await repair_galleries(
+            store, models.bundles, pipeline.extract_features, concurrency=models.readers
+        )
+        await registry.load()
+        log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
+
     def ready(port: int) -> None:
         if as_json:
             listening: dict[str, object] = {"host": server.host, "port": port}
@@ -130,7 +144,7 @@ async def _serve_from(
             return
         revisions = store.revisions()
         galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.host}:{port}")
+        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.address(port)}")
 
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -161,6 +175,7 @@ async def _serve_from(
                 LimitGalleryCalls(limits),
             ],
             credentials=edge.credentials,
+            load=load,
         )
     finally:
         for task in following:
@@ -189,7 +204,7 @@ def doctor(
             "problems": findings.problems,
             "warnings": findings.warnings,
         }
-        typer.echo(json.dumps(ok | findings.facts, ensure_ascii=False))
+        print_json(ok | findings.facts)
     else:
         for name, value in findings.facts.items():
             text = value if isinstance(value, str | int) else json.dumps(value)

@@ -40,6 +40,14 @@ class SingleFlightTasks:
         while self._tasks:
             await asyncio.gather(*self._tasks.values())
 
+    async def ended(self, key: str | None) -> None:
+        """Waits until the task of a key is not running; as `settled` for None."""
+        if key is None:
+            await self.settled()
+        while key is not None and (task := self._tasks.get(key)) is not None:
+            await asyncio.wait([task])
+            self._drop(key, task)
+
     async def cancel(self) -> None:
         """Cancels every task and waits for its end; a thread it waits for is not interrupted."""
         tasks = list(self._tasks.values())

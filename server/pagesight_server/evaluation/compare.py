@@ -96,27 +96,29 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Experiment:
+class Experiment:
     """A method that has not been measured yet; the fields are those of its `Row`."""
 
     name: str
     family: str
     what: str
-    measure: Callable[[], _Scored]
+    measure: Callable[[], Scored]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Scored:
-    """The scores that one method gives."""
+class Scored:
+    """What one method makes of each observation."""
 
     scores: Sequence[float]
     """Score of each observation."""
     labels: Sequence[str] | None
     """Closest label of each observation; None for a detector."""
-    left_out: LeftOutScores
-    """Scores of gallery pictures that were left out."""
-    served: float | None = None
-    """The threshold that the method itself places; None where it places none."""
+    left_out: Callable[[], LeftOutScores]
+    """Scores gallery pictures that are left out; not run before it is asked for."""
+    threshold: float | None = None
+    """The threshold that the method's own rule places; None for a detector, which has no rule."""
+    cpu_s: float | None = None
+    """CPU seconds of this process for all decisions; None for a detector, which makes none."""
 
 
 def compare(
@@ -139,12 +141,12 @@ def compare(
     Raises:
         SetupError: a detector needs an extra that is not installed.
     """
-    experiments = _experiments(snapshot, observations, epsilon, kinds)
+    table = experiments(snapshot, observations, epsilon=epsilon, kinds=kinds)
     rows = []
-    for done, experiment in enumerate(experiments):
-        progress(done, len(experiments))
+    for done, experiment in enumerate(table):
+        progress(done, len(table))
         rows.append(_row(experiment, snapshot, observations, epsilon))
-    progress(len(experiments), len(experiments))
+    progress(len(table), len(table))
     truths = [o.truth for o in observations]
     return Comparison(
         epsilon=epsilon,
@@ -154,14 +156,27 @@ def compare(
     )
 
 
-def _experiments(
-    snapshot: Snapshot, observations: Sequence[Observation], epsilon: float, kinds: Sequence[Kind]
-) -> list[_Experiment]:
-    """The rows of the table, in their order, not measured yet."""
+def experiments(
+    snapshot: Snapshot,
+    observations: Sequence[Observation],
+    *,
+    epsilon: float,
+    kinds: Sequence[Kind] = KINDS,
+    alphas: Sequence[float] = ALPHAS,
+) -> list[Experiment]:
+    """The rows of the table, in their order, not measured yet.
+
+    Args:
+        snapshot: The gallery.
+        observations: Test images that could be read, of known and unknown pages.
+        epsilon: Target false rejection rate.
+        kinds: The detectors.
+        alphas: Visual weights of the seed method in the sweep.
+    """
 
     def method(
         name: MethodName, make: Callable[[], Method], *, ocr: bool = True
-    ) -> Callable[[], _Scored]:
+    ) -> Callable[[], Scored]:
         return lambda: _by_method(name, make(), snapshot, observations, epsilon, ocr=ocr)
 
     def without(evidence: LeftOut) -> Callable[[], Method]:
@@ -172,20 +187,20 @@ def _experiments(
 
     examples = any(is_reserved(picture.label) for picture in snapshot.pictures)
     return [
-        _Experiment(
+        Experiment(
             name="pagesight",
             family="pagesight",
             what="the default",
             measure=method("pagesight", lambda: PagesightMethod(snapshot)),
         ),
-        _Experiment(
+        Experiment(
             name="without OCR",
             family="ablation",
             what="embeddings alone",
             measure=method("pagesight", lambda: PagesightMethod(snapshot), ocr=False),
         ),
         *(
-            _Experiment(
+            Experiment(
                 name=f"without {evidence}",
                 family="ablation",
                 what=f"without {what}",
@@ -194,23 +209,23 @@ def _experiments(
             for evidence, what in PagesightMethod.EVIDENCE.items()
             if evidence != "unknown_example" or examples
         ),
-        _Experiment(
+        Experiment(
             name="seed",
             family="seed",
             what="the published method, 0.6 picture and 0.4 text",
             measure=method("seed", lambda: SeedMethod(snapshot)),
         ),
         *(
-            _Experiment(
+            Experiment(
                 name=f"seed, alpha {alpha:g}",
                 family="seed",
                 what=f"{alpha:g} picture and {1 - alpha:g} text",
                 measure=method("seed", seed(alpha)),
             )
-            for alpha in ALPHAS
+            for alpha in alphas
         ),
         *(
-            _Experiment(
+            Experiment(
                 name=kind.name,
                 family="detector",
                 what=kind.what,
@@ -229,12 +244,12 @@ def _by_method(
     epsilon: float,
     *,
     ocr: bool,
-) -> _Scored:
+) -> Scored:
     """Calibrates a method on the gallery and classifies all observations with it."""
     calibration = calibrate(name, snapshot, method, epsilon)
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
-    gallery_scores = left_out_scores(method, snapshot, rows, with_text=ocr)
     decisions = []
+    start_s = time.process_time()
     for observation in observations:
         query = Query(
             embedding=observation.query.embedding,
@@ -242,27 +257,32 @@ def _by_method(
         )
         candidates: tuple[Candidate, ...] = method.weigh(query, method.search(query.embedding))
         decisions.append(decide(candidates, calibration, with_text=query.reading is not None))
-    return _Scored(
+    cpu_s = time.process_time() - start_s
+    return Scored(
         scores=[decision.score for decision in decisions],
         labels=[decision.closest_label for decision in decisions],
-        left_out=gallery_scores,
-        served=calibration.threshold(with_text=ocr) if name == "pagesight" else None,
+        left_out=lambda: left_out_scores(method, snapshot, rows, with_text=ocr),
+        threshold=calibration.threshold(with_text=ocr),
+        cpu_s=cpu_s,
     )
 
 
-def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observation]) -> _Scored:
+def _by_detector(kind: Kind, snapshot: Snapshot, observations: Sequence[Observation]) -> Scored:
     """Fits a detector to the gallery's known pages and scores all observations with it."""
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
     embeddings = snapshot.embeddings[rows]
     labels = [snapshot.pictures[row].label for row in rows]
-    gallery_scores = left_out(kind, embeddings, labels)
     queries = np.stack([observation.query.embedding for observation in observations])
     scores = kind.fit(embeddings, labels).score(queries)
-    return _Scored(scores=scores.tolist(), labels=None, left_out=gallery_scores)
+    return Scored(
+        scores=scores.tolist(),
+        labels=None,
+        left_out=lambda: left_out(kind, embeddings, labels),
+    )
 
 
 def _row(
-    experiment: _Experiment,
+    experiment: Experiment,
     snapshot: Snapshot,
     observations: Sequence[Observation],
     epsilon: float,
@@ -270,6 +290,7 @@ def _row(
     """Measures one method."""
     start = time.perf_counter()
     scored = experiment.measure()
+    gallery_scores = scored.left_out()
     seconds = time.perf_counter() - start
     truths = [observation.truth for observation in observations]
     pairs = list(zip(truths, scored.scores, strict=True))
@@ -280,10 +301,11 @@ def _row(
         correct = sum(t == label for t, label in zip(truths, scored.labels, strict=True))
         accuracy = correct / len(known)
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
-    threshold = scored.served
-    own = scored.left_out.own
-    if threshold is None and scored.left_out.pseudo_unknown:
-        threshold = place_threshold(scored.left_out, epsilon, pictures=list(counts.values()))
+    own = gallery_scores.own
+    # The published method's own rule is the other column: here it is judged by ours.
+    threshold = scored.threshold if experiment.family in ("pagesight", "ablation") else None
+    if threshold is None and gallery_scores.pseudo_unknown:
+        threshold = place_threshold(gallery_scores, epsilon, pictures=list(counts.values()))
     return Row(
         name=experiment.name,
         family=experiment.family,

@@ -20,6 +20,7 @@ import numpy as np
 
 from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.files import make_file
 from pagesight_server.gallery.snapshot import Bundles
 from pagesight_server.text.reading import Reading
 from pagesight_server.workflows.pipeline import FeatureKey, Features
@@ -42,7 +43,7 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
         self._made_by = [bundles.encoder, bundles.ocr]
         self._features: dict[FeatureKey, Features] = {}
         try:
-            path.touch()
+            make_file(path)
             text = path.read_text("utf-8")
             self._file: TextIO = path.open("a", encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.files import make_folder, write_text
 from pagesight_server.evaluation.compare import Comparison
 from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.report import report
@@ -66,11 +67,11 @@ def write(
         texts["compare.json"] = compare_json(comparison)
         texts["compare.md"] = comparison_markdown(comparison)
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        make_folder(out)
         for name, text in texts.items():
             temporary = out / f".{name}.new"
             # A path that is not valid UTF-8 becomes an escape sequence, which is valid JSON.
-            temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_text(temporary, text)
             temporary.replace(out / name)
     except OSError as error:
         raise SetupError(

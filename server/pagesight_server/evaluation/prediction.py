@@ -18,6 +18,9 @@ from pagesight_server.gallery.snapshot import OTHER, is_reserved
 NO_ANSWER = ""
 """The label of an image without an answer."""
 
+MAX_CANDIDATES = 5
+"""Candidates that a line of `predictions.jsonl` names, as many as a reviewer may take."""
+
 LOWEST_SCORE, HIGHEST_SCORE = -1e9, 1e9
 """Scores of unreadable images, known and unknown: beyond every score that a method gives."""
 
@@ -37,6 +40,12 @@ class Prediction:
     label: str
     """The open-set answer: `closed_label` when score >= threshold, else `other`."""
     threshold: float
+    doubt: float = 0.0
+    """Share of the calibration set that was farther from the other answer, 0 to 1."""
+    review: tuple[str, ...] = ()
+    """Why a person should look; empty when nobody need."""
+    candidates: tuple[tuple[str, float, float], ...] = ()
+    """Label, score and rank score of the best pages, best first; at most `MAX_CANDIDATES`."""
     error: str = ""
     """Why the image could not be read; empty when it could."""
 
@@ -73,9 +82,13 @@ class Prediction:
         """Whether the final answer is right: the page, or `other` for an unknown one."""
         return self.label == (self.truth if self.known else OTHER)
 
-    def to_row(self) -> dict[str, str | float]:
+    def to_row(self) -> dict[str, object]:
         """The JSON object of its line; `error` is left out when empty."""
-        row: dict[str, str | float] = asdict(self)
+        row: dict[str, object] = asdict(self)
+        row["candidates"] = [
+            {"label": label, "score": score, "rank_score": rank_score}
+            for label, score, rank_score in self.candidates
+        ]
         if not self.error:
             del row["error"]
         return row

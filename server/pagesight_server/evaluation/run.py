@@ -20,7 +20,7 @@ from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.curation.own_scores import OwnScores, own_scores
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.outputs import NO_OUTPUTS, OutputMetrics, measure_outputs
-from pagesight_server.evaluation.prediction import Prediction
+from pagesight_server.evaluation.prediction import MAX_CANDIDATES, Prediction
 from pagesight_server.gallery.folder import read_folder
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, is_reserved
 from pagesight_server.inference.decode import read_file
@@ -230,6 +230,12 @@ def _outcome(path: str, truth: str, answer: Answer) -> Outcome:
         score=float(decision.score),
         label=decision.label,
         threshold=float(decision.threshold),
+        doubt=float(decision.doubt),
+        review=decision.review_reasons,
+        candidates=tuple(
+            (candidate.label, float(candidate.score), float(candidate.rank_score))
+            for candidate in decision.candidates[:MAX_CANDIDATES]
+        ),
     )
     best = decision.candidates[0] if decision.candidates else None
     outcome = Outcome(

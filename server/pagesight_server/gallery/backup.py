@@ -9,16 +9,20 @@ them, lets the oldest go, and a purge reaches them.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.files import make_file, make_folder
 from pagesight_server.gallery.integrity import findings
 from pagesight_server.gallery.model import Limits
+from pagesight_server.gallery.sqlite_file import why
 from pagesight_server.gallery.store import Gallery
 from pagesight_server.gallery.transaction import Edit
 
@@ -39,15 +43,21 @@ def backup(store: Gallery, file: Path) -> None:
     Raises:
         SetupError: the copy cannot be written or does not pass the check.
     """
-    beside = file.with_name(f".{file.name}.new")
+    beside = _half(file)
     try:
         _remove(beside)
+        make_file(beside)
         with closing(sqlite3.connect(beside)) as copy, store.file.reading() as db:
-            db.backup(copy)
+            try:
+                db.backup(copy)
+            except sqlite3.Error as error:  # of the copy or of the store: SQLite tells no more
+                raise SetupError(
+                    f"the backup {file} cannot be written: {why(error, beside)}"
+                ) from error
         _verify(beside)
         _into_place(beside, file)
     except (sqlite3.Error, OSError) as error:
-        raise SetupError(f"the backup {file} cannot be written: {error}") from error
+        raise SetupError(f"the backup {file} cannot be written: {why(error, beside)}") from error
     finally:
         with suppress(OSError):
             _remove(beside)
@@ -56,23 +66,34 @@ def backup(store: Gallery, file: Path) -> None:
 def backup_into(store: Gallery, folder: Path, *, keep: int) -> Path:
     """Makes a managed backup in a folder and lets the oldest beyond `keep` go.
 
+    The oldest are those that were made first, whatever the clock said; the new one stays.
+
     Raises:
         SetupError: as `backup`.
     """
-    made_at_ms = store.now_ms()
-    stamp = datetime.fromtimestamp(made_at_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
-    file = (folder / f"{store.path.stem}-{stamp}Z.db").resolve()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     except OSError as error:
-        raise SetupError(f"{folder} is no folder for backups: {error.strerror}") from error
-    # Known before it exists: a purge that comes in between must not miss it.
-    _note(store, file, made_at_ms)
+        raise SetupError(f"{folder} is no folder for backups: {why(error, folder)}") from error
+    _settle(store)
+    made_at_ms = store.now_ms()
+    file = _unused(folder.resolve(), store, made_at_ms)
     try:
-        backup(store, file)
-    except BaseException:
-        _forget(store, [file])
-        raise
+        with _being_made(file):
+            # Known before it exists: a purge that comes in between must not miss it.
+            with store.file.writing():
+                store.file.db.execute(
+                    "INSERT INTO backups (path, made_at_ms, complete) VALUES (?, ?, 0)",
+                    (str(file), made_at_ms),
+                )
+            try:
+                backup(store, file)
+            except BaseException:
+                _forget(store, [file])
+                raise
+            _complete(store, [file])
+    except OSError as error:
+        raise SetupError(f"the backup {file} cannot be written: {why(error, file)}") from error
     mine = [known for known in managed(store) if known.parent == file.parent]
     old = mine[: max(0, len(mine) - keep)]
     for known in old:
@@ -86,6 +107,8 @@ def purge(
 ) -> tuple[dict[str, int], list[Path]]:
     """Purges pictures from a store and from its managed backups.
 
+    A backup that is being made meanwhile is waited for; one whose making was killed is removed.
+
     Returns:
         The new revision by gallery, and the backups that were rewritten.
 
@@ -94,8 +117,10 @@ def purge(
         SetupError: a managed backup is not where it was; nothing is changed.
         StorageError: a file could not be rewritten: run it again.
     """
-    known = managed(store)
-    missing = [file for file in known if not file.is_file()]
+    _settle(store)
+    missing = [file for file in managed(store) if not file.is_file()]
+    # Half of a backup may be left where its folder cannot be reached now.
+    missing += [file for file in _backups(store, complete=False) if not _is_being_made(file)]
     if missing and not forget_missing:
         raise SetupError(
             f"nothing was purged: the backups {', '.join(map(str, missing))} are not there. Bring "
@@ -103,14 +128,16 @@ def purge(
         )
     done = store.purge(image_ids, author=author)
     _forget(store, missing)
-    for folder in {file.parent for file in known if file not in missing}:
-        # What a backup that was killed left behind.
+    # Whatever began before the purge holds what it purged; what begins now does not.
+    _settle(store, wait=True)
+    known = managed(store)
+    for folder in {file.parent for file in known}:
+        # What a backup that was killed left behind, of an earlier pagesight too.
         for half in folder.glob(f".{store.path.stem}-*.db.new*"):
-            half.unlink()
+            if not _is_being_made(folder / half.name[1:].partition(".new")[0]):
+                half.unlink(missing_ok=True)
     rewritten = []
     for file in known:
-        if file in missing:
-            continue
         with _opened(file) as copy:
             if mine := _known(copy, image_ids):
                 copy.purge(mine, author=author)
@@ -138,6 +165,7 @@ def restore(file: Path, path: Path, *, author: str, force: bool = False) -> list
     beside = path.with_name(f".{path.name}.restoring")
     try:
         _remove(beside)
+        make_file(beside)
         with closing(_read_only(file)) as source, closing(sqlite3.connect(beside)) as copy:
             source.backup(copy)
         again: list[str] = []
@@ -153,22 +181,93 @@ def restore(file: Path, path: Path, *, author: str, force: bool = False) -> list
                     source.backup(old.file.db)  # one transaction of the old file
         return again
     except (sqlite3.Error, OSError) as error:
-        raise SetupError(f"{file} cannot be restored: {error}") from error
+        raise SetupError(f"{file} cannot be restored: {why(error, path)}") from error
     finally:
         with suppress(OSError):
             _remove(beside)
 
 
 def managed(store: Gallery) -> list[Path]:
-    """The managed backups, oldest first."""
+    """The managed backups that are complete, in the order in which they were made."""
+    return _backups(store, complete=True)
+
+
+def _backups(store: Gallery, *, complete: bool) -> list[Path]:
     with store.file.reading() as db:
-        rows = db.execute("SELECT path FROM backups ORDER BY made_at_ms, path").fetchall()
+        rows = db.execute(
+            "SELECT path FROM backups WHERE complete = ? ORDER BY number", (complete,)
+        ).fetchall()
     return [Path(row["path"]) for row in rows]
 
 
-def _note(store: Gallery, file: Path, made_at_ms: int) -> None:
+def _settle(store: Gallery, *, wait: bool = False) -> None:
+    """Decides on managed backups that were begun: those whose making was killed are forgotten.
+
+    Args:
+        store: Knows them.
+        wait: Whether those that are being made are waited for, or left alone.
+    """
+    for file in _backups(store, complete=False):
+        if not wait and _is_being_made(file):
+            continue
+        with suppress(OSError), _being_made(file):
+            if file.is_file():  # killed between the last two steps, or done by now
+                _complete(store, [file])
+            else:
+                _remove(_half(file))
+                _forget(store, [file])
+
+
+@contextmanager
+def _being_made(file: Path) -> Iterator[None]:
+    """Holds the lock of a backup while it is made; it ends with the process, however that ends."""
+    path = _lock(file)
+    make_file(path)
+    with path.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _is_being_made(file: Path) -> bool:
+    try:
+        with _lock(file).open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def _lock(file: Path) -> Path:
+    return file.with_name(f".{file.name}.lock")
+
+
+def _half(file: Path) -> Path:
+    """What a backup is until it is complete."""
+    return file.with_name(f".{file.name}.new")
+
+
+def _unused(folder: Path, store: Gallery, made_at_ms: int) -> Path:
+    """A name for a backup that no other has; the clock may have been set back."""
+    stamp = datetime.fromtimestamp(made_at_ms / 1000, UTC).strftime("%Y%m%dT%H%M%S.%f")[:-3]
+    known = {*_backups(store, complete=True), *_backups(store, complete=False)}
+    for number in count(1):
+        again = "" if number == 1 else f"-{number}"
+        file = folder / f"{store.path.stem}-{stamp}Z{again}.db"
+        if file not in known and not file.exists():
+            return file
+    raise AssertionError("count never ends")
+
+
+def _complete(store: Gallery, files: Sequence[Path]) -> None:
     with store.file.writing():
-        store.file.db.execute("INSERT INTO backups VALUES (?, ?)", (str(file), made_at_ms))
+        store.file.db.executemany(
+            "UPDATE backups SET complete = 1 WHERE path = ?", [(str(file),) for file in files]
+        )
 
 
 def _forget(store: Gallery, files: Sequence[Path]) -> None:
@@ -193,12 +292,15 @@ def _succeed(new: Gallery, old: Gallery | None, author: str) -> list[str]:
     purged = _known(new, old.purged())
     if again := sorted(set(purged) - set(new.purged())):
         new.purge(again, author=author)
-    old_revisions, backups = old.last_revisions(), managed(old)
+    old_revisions = old.last_revisions()
+    with old.file.reading() as old_db:
+        backups = old_db.execute("SELECT * FROM backups ORDER BY number").fetchall()
     with new.file.writing():
         db = new.file.db
         db.execute("DELETE FROM backups")
         db.executemany(
-            "INSERT INTO backups VALUES (?, ?)", [(str(f), i) for i, f in enumerate(backups)]
+            "INSERT INTO backups (path, made_at_ms, complete) VALUES (?, ?, ?)",
+            [(row["path"], row["made_at_ms"], row["complete"]) for row in backups],
         )
         for gallery in db.execute("SELECT * FROM galleries").fetchall():
             at = max(gallery["revision"], old_revisions.get(gallery["name"], 0))
@@ -230,6 +332,7 @@ def _opened(file: Path) -> Iterator[Gallery]:
 
 def _verify(copy: Path) -> None:
     with _opened(copy) as opened:
+        opened.drop_damaged_calibrations()  # derived: made anew where they are missing
         problems = check(opened)
     if problems:
         raise SetupError(f"the copy has {len(problems)} faults, the first: {problems[0]}")

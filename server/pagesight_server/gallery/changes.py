@@ -10,9 +10,14 @@ import sqlite3
 
 import numpy as np
 
-from pagesight_server.gallery.queries import facts
-from pagesight_server.gallery.snapshot import Bundles, Changes, Picture
-from pagesight_server.text.reading import Reading
+from pagesight_server.gallery.queries import (
+    PICTURE,
+    facts,
+    has_sound_content,
+    picture,
+    warn_of_damage,
+)
+from pagesight_server.gallery.snapshot import Bundles, Changes
 
 
 def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -> Changes | None:
@@ -32,8 +37,7 @@ def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -
         "ocr": gallery["ocr_bundle"],
     }
     joined = db.execute(
-        """SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-                  e.vector, r.reading
+        f"""SELECT {PICTURE}
            FROM memberships m
            JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
            JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
@@ -49,23 +53,20 @@ def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -
              AND removed_revision > :since AND removed_revision <= :at""",
         values,
     ).fetchall()
-    vectors = [np.frombuffer(row["vector"], dtype="<f2") for row in joined]
+    sound, damaged = [], []
+    for row in joined:
+        if has_sound_content(row, gallery):
+            sound.append(row)
+        else:
+            damaged.append(row["image_id"].hex())
+    warn_of_damage(gallery["name"], damaged)
+    vectors = [np.frombuffer(row["vector"], dtype="<f2") for row in sound]
     return Changes(
         revision=at,
         bundles=Bundles(encoder=gallery["encoder_bundle"], ocr=gallery["ocr_bundle"]),
         left=tuple((row["label"], row["image_id"].hex()) for row in left),
-        joined=tuple(
-            Picture(
-                image_id=row["image_id"].hex(),
-                label=row["label"],
-                source=row["source"],
-                author=row["author"],
-                added_at_ms=row["added_at_ms"],
-                added_revision=row["added_revision"],
-                reading=Reading.from_json(row["reading"]),
-            )
-            for row in joined
-        ),
+        joined=tuple(map(picture, sound)),
         halves=np.stack(vectors) if vectors else np.empty((0, 0), np.float16),
         facts=facts(db, gallery, at),
+        damaged=frozenset(damaged),
     )

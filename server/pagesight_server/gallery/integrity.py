@@ -15,8 +15,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.transaction import NOW
 from pagesight_server.text.reading import Reading
+
+_ANEW = "`pagesight-server gallery reindex` makes it anew from the kept original"
 
 _NORM_TOLERANCE = 0.01
 """fp16 rounds each value by at most 2^-11 of itself, so the length by about 0.0005."""
@@ -34,6 +37,7 @@ def findings(db: sqlite3.Connection) -> Iterator[str]:
         yield from _pictures(db)
         yield from _embeddings(db)
         yield from _readings(db)
+        yield from _calibrations(db)
         for gallery in db.execute("SELECT * FROM galleries ORDER BY name").fetchall():
             yield from _members(db, gallery)
             yield from _history(db, gallery)
@@ -68,11 +72,13 @@ def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
         counted.setdefault(row["bundle"], Counter())[row["n"]] += 1
     usual = {bundle: counts.most_common(1)[0][0] for bundle, counts in counted.items()}
     for row in db.execute(
-        "SELECT image_id, bundle, CAST(vector AS BLOB) AS vector FROM embeddings"
+        "SELECT image_id, bundle, CAST(vector AS BLOB) AS vector, sha256 FROM embeddings"
     ):
         name, data = row["image_id"].hex(), row["vector"]
         problem = None
-        if len(data) != usual[row["bundle"]] or len(data) % 2:
+        if not is_sound(row["image_id"], row["bundle"], data, row["sha256"]):
+            yield f"picture {name}: its embedding by {row['bundle']} has changed: {_ANEW}"
+        elif len(data) != usual[row["bundle"]] or len(data) % 2:
             problem = f"has {len(data) // 2} values, others have {usual[row['bundle']] // 2}"
         else:
             length = float(np.linalg.norm(np.frombuffer(data, "<f2").astype(np.float32)))
@@ -83,12 +89,35 @@ def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _readings(db: sqlite3.Connection) -> Iterator[str]:
-    for row in db.execute("SELECT image_id, bundle, reading FROM readings"):
+    for row in db.execute(
+        "SELECT image_id, bundle, CAST(reading AS BLOB) AS reading, sha256 FROM readings"
+    ):
+        name = row["image_id"].hex()
+        if not is_sound(row["image_id"], row["bundle"], row["reading"], row["sha256"]):
+            yield f"picture {name}: its text by {row['bundle']} has changed: {_ANEW}"
+            continue
         try:
-            Reading.from_json(row["reading"])
+            Reading.from_json(row["reading"].decode())
         except ValueError as error:
-            name = row["image_id"].hex()
             yield f"picture {name}: its text by {row['bundle']} cannot be read ({error})"
+
+
+def _calibrations(db: sqlite3.Connection) -> Iterator[str]:
+    """Those that may still be used: of present revisions, and from labelled traffic."""
+    rows = db.execute(
+        "SELECT g.name, c.revision, c.method, CAST(c.calibration AS BLOB) AS calibration, c.sha256 "
+        "FROM calibrations c JOIN galleries g ON g.id = c.gallery_id "
+        "WHERE c.revision = g.revision OR instr(c.method, ' validation ')"
+    )
+    for row in rows:
+        if not is_sound(row["revision"], row["method"], row["calibration"], row["sha256"]):
+            again = "serve, or `pagesight-server calibrate`, makes it anew"
+            if " validation " in row["method"]:
+                again = "run `calibrate --validation DIR` again, or --forget-validation"
+            yield (
+                f"gallery {row['name']}: its calibration of revision {row['revision']} has "
+                f"changed: {again}"
+            )
 
 
 def _members(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from collections.abc import Sequence
 
 import numpy as np
 
+from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import GalleryInfo, ListedImage, Revision
 from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot, is_reserved
-from pagesight_server.gallery.transaction import AT, facts_of, image_key
+from pagesight_server.gallery.transaction import AT, facts_of, image_key, names
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.text.reading import Reading
+
+log = logging.getLogger(__name__)
 
 
 def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: bool) -> Snapshot:
@@ -33,25 +38,22 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: 
         JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
         JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
         WHERE m.gallery_id = :gallery AND {AT}"""
-    count, size = db.execute(f"SELECT count(*), max(length(e.vector)) {tables}", values).fetchone()
+    count: int = db.execute(f"SELECT count(*) {tables}", values).fetchone()[0]
     # One row at a time: a million of them are not held twice.
-    halves = np.empty((count, (size or 0) // 2), np.float16)
+    halves = np.empty((0, 0), np.float16)
     pictures: list[Picture] = []
-    sql = f"""SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-                     e.vector, r.reading {tables} ORDER BY m.label, m.image_id"""
-    for row in db.execute(sql, values):
-        halves[len(pictures)] = np.frombuffer(row["vector"], dtype="<f2")
-        pictures.append(
-            Picture(
-                image_id=row["image_id"].hex(),
-                label=row["label"],
-                source=row["source"],
-                author=row["author"],
-                added_at_ms=row["added_at_ms"],
-                added_revision=row["added_revision"],
-                reading=Reading.from_json(row["reading"]),
-            )
-        )
+    damaged: list[str] = []
+    for row in db.execute(f"SELECT {PICTURE} {tables} ORDER BY m.label, m.image_id", values):
+        if not has_sound_content(row, gallery):
+            damaged.append(row["image_id"].hex())
+            continue
+        vector = np.frombuffer(row["vector"], dtype="<f2")
+        if not pictures:
+            halves = np.empty((count, len(vector)), np.float16)
+        halves[len(pictures)] = vector
+        pictures.append(picture(row))
+    warn_of_damage(gallery["name"], damaged)
+    halves = halves[: len(pictures)]
     return Snapshot(
         gallery=gallery["name"],
         revision=at,
@@ -60,7 +62,48 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: 
         pictures=tuple(pictures),
         embeddings=Vectors.unindexed(halves) if rounded else halves.astype(np.float32),
         facts=facts(db, gallery, at),
+        damaged=frozenset(damaged),
     )
+
+
+PICTURE = """m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+             CAST(e.vector AS BLOB) AS vector, e.sha256 AS vector_sha256,
+             CAST(r.reading AS BLOB) AS reading, r.sha256 AS reading_sha256"""
+"""SQL: what is read of a picture; texts as bytes, since a flipped bit may leave no UTF-8."""
+
+
+def has_sound_content(row: sqlite3.Row, gallery: sqlite3.Row) -> bool:
+    """Whether embedding and text of a row of `PICTURE` are as they were stored."""
+    key = row["image_id"]
+    return is_sound(
+        key, gallery["encoder_bundle"], row["vector"], row["vector_sha256"]
+    ) and is_sound(key, gallery["ocr_bundle"], row["reading"], row["reading_sha256"])
+
+
+def picture(row: sqlite3.Row) -> Picture:
+    """A picture from a row of `PICTURE`."""
+    return Picture(
+        image_id=row["image_id"].hex(),
+        label=row["label"],
+        source=row["source"],
+        author=row["author"],
+        added_at_ms=row["added_at_ms"],
+        added_revision=row["added_revision"],
+        reading=Reading.from_json(row["reading"].decode()),
+    )
+
+
+def warn_of_damage(gallery: str, image_ids: Sequence[str]) -> None:
+    """Logs that pictures are left out of a gallery, and how they come back."""
+    if image_ids:
+        log.warning(
+            "gallery %s: embedding or text of %d pictures has changed on the disk (%s); they are "
+            "left out until `pagesight-server gallery reindex`, or the next start of `serve`, "
+            "makes them anew",
+            gallery,
+            len(image_ids),
+            names(image_ids),
+        )
 
 
 def facts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, LabelFacts]:
@@ -117,7 +160,8 @@ def images(
     sql = f"""
         SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
                i.width_px, i.height_px,
-               coalesce(json_array_length(r.reading, '$[2]'), 0) AS text_lines
+               iif(json_valid(r.reading), coalesce(json_array_length(r.reading, '$[2]'), 0), 0)
+                   AS text_lines
         FROM memberships m JOIN images i ON i.id = m.image_id
         LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
         WHERE m.gallery_id = :gallery AND {AT} AND (:label IS NULL OR m.label = :label)

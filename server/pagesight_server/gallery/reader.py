@@ -5,12 +5,15 @@ Every method sees one state of the file, whatever other threads and processes wr
 
 from __future__ import annotations
 
+import logging
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries
+from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import (
     Applied,
     Change,
@@ -29,6 +32,8 @@ from pagesight_server.gallery.snapshot import (
 )
 from pagesight_server.gallery.sqlite_file import StoreFile
 
+log = logging.getLogger(__name__)
+
 
 class Reader:
     """The part of `Gallery` that changes nothing.
@@ -44,6 +49,8 @@ class Reader:
         self.path = path
         self.file = StoreFile(path)
         self._db = self.file.db
+        self._told_damaged: set[bytes | None] = set()
+        """Digests of the calibrations that were warned of."""
 
     def close(self) -> None:
         """Closes the file; the store can be opened again."""
@@ -155,24 +162,35 @@ class Reader:
             return queries.history(db, row, before=last, limit=limit)
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The stored calibration of a revision, None when there is none."""
-        with self.file.reading() as db:
-            row = db.execute(
-                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision = ? "
-                "AND method = ?",
-                (self._gallery_row(name)["id"], revision, method),
-            ).fetchone()
-        return None if row is None else str(row["calibration"])
+        """The stored calibration of a revision; None when there is none, or it is damaged."""
+        return self._calibration(name, "revision = ?", revision, method)
 
     def last_calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The newest calibration of a revision or an earlier one, None when there is none."""
+        """The newest sound calibration of a revision or an earlier one; None without."""
+        return self._calibration(name, "revision <= ?", revision, method)
+
+    def _calibration(self, name: str, which: str, revision: int, method: str) -> str | None:
         with self.file.reading() as db:
-            row = db.execute(
-                "SELECT calibration FROM calibrations WHERE gallery_id = ? AND revision <= ? "
-                "AND method = ? ORDER BY revision DESC LIMIT 1",
+            rows = db.execute(
+                "SELECT revision, CAST(calibration AS BLOB) AS calibration, sha256 "
+                f"FROM calibrations WHERE gallery_id = ? AND {which} AND method = ? "
+                "ORDER BY revision DESC",
                 (self._gallery_row(name)["id"], revision, method),
-            ).fetchone()
-        return None if row is None else str(row["calibration"])
+            )
+            for row in rows:
+                if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
+                    return bytes(row["calibration"]).decode()
+                if row["sha256"] in self._told_damaged:
+                    continue  # asked for again and again, as running servers do
+                self._told_damaged.add(row["sha256"])
+                log.warning(
+                    "gallery %s: the calibration of revision %d has changed on the disk and is "
+                    "not used (%s)",
+                    name,
+                    row["revision"],
+                    method,
+                )
+        return None
 
     def _at(self, name: str, revision: int | None) -> tuple[sqlite3.Row, int]:
         """The gallery, and the revision that is meant; the present one when None."""
@@ -227,6 +245,16 @@ class Reader:
         with self.file.reading() as db:
             row, at = self._at(name, None)
             return queries.has_image(db, row, at, image_id)
+
+    def full_ids(self, beginnings: Sequence[str]) -> list[str]:
+        """The ids of pictures that the store holds or purged, by their first characters.
+
+        Raises:
+            NotFoundError: no picture begins so.
+            InvalidRequestError: several do, or it is no beginning of an id.
+        """
+        with self.file.reading() as db:
+            return [contents.full_id(db, beginning) for beginning in beginnings]
 
     def purged(self) -> list[str]:
         """The pictures that were purged."""

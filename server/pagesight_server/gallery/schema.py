@@ -171,7 +171,29 @@ UPDATE galleries SET name = nfc(name) || iif(
     WHERE name <> nfc(name);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD)
+# `digest` is that of digests.py. What is derived had none: a flipped bit changed scores unseen.
+# Backups are ordered as they were made, whatever the clock said, and one that is being made is
+# told from one that was.
+_FOURTH = """
+ALTER TABLE embeddings ADD COLUMN sha256 BLOB;
+UPDATE embeddings SET sha256 = digest(image_id, bundle, CAST(vector AS BLOB));
+ALTER TABLE readings ADD COLUMN sha256 BLOB;
+UPDATE readings SET sha256 = digest(image_id, bundle, CAST(reading AS BLOB));
+ALTER TABLE calibrations ADD COLUMN sha256 BLOB;
+UPDATE calibrations SET sha256 = digest(revision, method, CAST(calibration AS BLOB));
+ALTER TABLE backups RENAME TO backups_by_clock;
+CREATE TABLE backups (
+    number INTEGER PRIMARY KEY,           -- rises: the oldest go first
+    path TEXT NOT NULL UNIQUE,            -- absolute
+    made_at_ms INTEGER NOT NULL,
+    complete INTEGER NOT NULL             -- 0 while it is being made
+);
+INSERT INTO backups (path, made_at_ms, complete)
+    SELECT path, made_at_ms, 1 FROM backups_by_clock ORDER BY made_at_ms, path;
+DROP TABLE backups_by_clock;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """Step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)

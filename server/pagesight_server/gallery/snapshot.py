@@ -170,6 +170,8 @@ class Changes:
     """Of each that joined."""
     facts: Mapping[str, LabelFacts]
     """All of the later revision."""
+    damaged: frozenset[str] = frozenset()
+    """Ids of pictures that would have joined, had their embedding or text not changed on disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,6 +186,8 @@ class Snapshot:
     embeddings: Embeddings | Vectors
     """Row i belongs to pictures[i]; stored as fp16, so equal to about 1e-3."""
     facts: Mapping[str, LabelFacts]
+    damaged: frozenset[str] = frozenset()
+    """Ids of members that are left out, as their embedding or text has changed on the disk."""
 
     @property
     def bundles(self) -> Bundles:
@@ -204,6 +208,8 @@ class Snapshot:
 
         was: dict[str, int] = {}
         for label, image_id in changes.left:
+            if image_id in self.damaged:
+                continue
             row = bisect_left(self.pictures, (label, image_id), key=key)
             if row == len(self.pictures) or key(self.pictures[row]) != (label, image_id):
                 raise ValueError(f"{image_id} was not in revision {self.revision}")
@@ -229,6 +235,7 @@ class Snapshot:
             pictures=tuple(pictures),
             embeddings=self.embeddings.after(np.insert(kept, places, before), changes.halves[new]),
             facts=changes.facts,
+            damaged=(self.damaged - {image_id for _, image_id in changes.left}) | changes.damaged,
         )
 
     @property

@@ -9,6 +9,9 @@ SQLite's own lock.
 
 from __future__ import annotations
 
+import logging
+import os
+import re
 import shutil
 import sqlite3
 import threading
@@ -18,8 +21,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pagesight_server.common.errors import SetupError, StorageError
+from pagesight_server.common.files import make_file
 from pagesight_server.gallery import schema
+from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.snapshot import normal_form
+
+log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x50534754
 _LOCK_TIMEOUT_S = 30.0
@@ -29,6 +36,75 @@ _LOCK_TIMEOUT_S = 30.0
 def derived_folder(store: Path) -> Path:
     """Where whatever is derived from a store is kept beside it; a purge empties it."""
     return store.with_name(store.name + ".index")
+
+
+def why(error: OSError | sqlite3.Error, path: Path) -> str:
+    """What an error of a store's file means, in one line, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    unwritable = isinstance(error, OSError) or code in {
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_IOERR,
+    }
+    # On a read-only mount not even root may write, and access(2) says so.
+    if unwritable and path.parent.is_dir() and not _may_write(path):
+        return _READ_ONLY
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    return _WHY.get(code, "{error}").format(error=error)
+
+
+def _may_write(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and (not path.exists() or os.access(path, os.W_OK))
+
+
+_READ_ONLY = (
+    "its file system, folder or file is read-only, and SQLite writes beside a store even to read "
+    "it: make it writable, or copy the file, with its -wal if there is one, to where it can be"
+)
+_DAMAGED = "{error}: run `pagesight-server gallery check`, then restore a backup"
+_WHY = {
+    sqlite3.SQLITE_READONLY: _READ_ONLY,
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: "{error}",
+    sqlite3.SQLITE_CANTOPEN: "{error}: does its folder exist, and may this account write into it?",
+    sqlite3.SQLITE_IOERR: "{error}: look at the disk, or at the file system that it is on",
+    sqlite3.SQLITE_PROTOCOL: "{error}: SQLite's locks do not work on this file system",
+}
+
+
+def _is_of_the_file(error: sqlite3.DatabaseError) -> bool:
+    """Whether the file or its disk is at fault, and not a statement."""
+    return type(error) in {sqlite3.DatabaseError, sqlite3.OperationalError}
+
+
+_NETWORK = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|9p|afs|ncpfs|ceph|lustre|gpfs|gfs2|ocfs2|beegfs|orangefs|"
+    r"fuse\.(sshfs|glusterfs|ceph.*|s3fs|rclone|gcsfuse|goofys|smbnetfs|mfs|lizardfs|juicefs)"
+)
+"""File systems that other machines may have mounted too."""
+
+
+def network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str:
+    """The kind of the network file system that a file is on; empty where it is on none.
+
+    Args:
+        path: The file.
+        mounts: What is mounted where, as Linux tells it (proc(5)); elsewhere there is none.
+    """
+    try:
+        lines = os.fsdecode(mounts.read_bytes()).splitlines()
+    except OSError:
+        return ""
+    folders = {str(folder) for folder in path.resolve().parents}
+    # Of the mounts above a file the one that is deepest counts, and of these the last.
+    deepest, kind = "", ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        point = re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), before.split(" ")[4])
+        if point in folders and len(point) >= len(deepest):
+            deepest, kind = point, after.split(" ")[0]
+    return kind if _NETWORK.fullmatch(kind) else ""
 
 
 class StoreFile:
@@ -45,22 +121,32 @@ class StoreFile:
         self.path = path
         self._lock = threading.RLock()
         try:
+            if not path.exists():
+                make_file(path)  # SQLite makes its side files with the mode of this one
             self.db = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT_S
             )
-        except sqlite3.Error as error:
-            raise SetupError(f"cannot open the store {path}: {error}") from error
+        except (OSError, sqlite3.Error) as error:
+            raise SetupError(f"cannot open the store {path}: {why(error, path)}") from error
         try:
             self._prepare()
         except BaseException as error:
             self.db.close()
             if isinstance(error, sqlite3.Error):
-                raise SetupError(f"cannot open the store {path}: {error}") from error
+                raise SetupError(f"cannot open the store {path}: {why(error, path)}") from error
             raise
+        if kind := network_file_system(path):
+            log.warning(
+                "the store %s is on a network file system (%s), where SQLite's locks may not hold "
+                "and its log does not work across machines: keep it on a local disk",
+                path,
+                kind,
+            )
 
     def _prepare(self) -> None:
         self.db.row_factory = sqlite3.Row
         self.db.create_function("nfc", 1, normal_form, deterministic=True)
+        self.db.create_function("digest", 3, digest, deterministic=True)
         self._version()  # before anything is written: the file may be another program's
         self._write_ahead()
         self.db.execute("PRAGMA synchronous = FULL")
@@ -136,20 +222,28 @@ class StoreFile:
                 yield
         except sqlite3.OperationalError as error:
             raise StorageError(
-                f"the store could not be written and is unchanged: {error}"
+                f"the store could not be written and is unchanged: {why(error, self.path)}"
             ) from error
+        except sqlite3.DatabaseError as error:
+            if _is_of_the_file(error):
+                raise SetupError(f"the store {self.path}: {why(error, self.path)}") from error
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """All reads inside see one state of the file, whatever other processes write."""
         with self._lock:
             nested = self.db.in_transaction
-            if not nested:
-                self.db.execute("BEGIN")
             try:
-                yield self.db
-            finally:
                 if not nested:
+                    self.db.execute("BEGIN")
+                yield self.db
+            except sqlite3.DatabaseError as error:
+                if _is_of_the_file(error):
+                    raise SetupError(f"the store {self.path}: {why(error, self.path)}") from error
+                raise
+            finally:
+                if not nested and self.db.in_transaction:
                     self.db.execute("COMMIT")
 
     def scrub(self) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
 from pagesight_server.gallery import contents, purge, queries
+from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.model import (
     Applied,
     Change,
@@ -382,11 +383,20 @@ class Gallery(Reader):
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
         with self.file.writing():
+            sha256 = digest(revision, method, calibration.encode())
             self._db.execute(
                 "INSERT OR REPLACE INTO calibrations "
-                "(gallery_id, revision, method, calibration) VALUES (?, ?, ?, ?)",
-                (self._gallery_row(name)["id"], revision, method, calibration),
+                "(gallery_id, revision, method, calibration, sha256) VALUES (?, ?, ?, ?, ?)",
+                (self._gallery_row(name)["id"], revision, method, calibration, sha256),
             )
+
+    def drop_damaged_calibrations(self) -> int:
+        """Forgets the calibrations that have changed on the disk; how many there were."""
+        with self.file.writing():
+            return self._db.execute(
+                "DELETE FROM calibrations "
+                "WHERE sha256 IS NOT digest(revision, method, CAST(calibration AS BLOB))"
+            ).rowcount
 
 
 def _updates(facts: Mapping[str, LabelUpdate | LabelFacts]) -> dict[str, LabelUpdate]:

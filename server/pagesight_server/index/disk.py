@@ -81,7 +81,7 @@ class GenerationStore:
         Raises:
             OSError: the disk is full; the old generation stays.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         key = _key(gallery, bundle)
         with self._locked():
             self._check_room(halves)

@@ -1,12 +1,15 @@
 """Decodes pictures; every limit is checked before memory is allocated.
 
-    bytes -> size limit -> type by content -> header -> pixel limit -> pixels -> upright RGB
-                                                            └─ plain JPEG: libjpeg-turbo, directly
+    bytes -> size limit -> format by content -> header -> pixel limit -> room for pixels ─┐
+    ┌─────────────────────────────────────────────────────────────────────────────────────┘
+    ├─ JPEG, grey or RGB: libjpeg-turbo ─┐
+    ├─ still WebP: OpenCV's libwebp ─────┼─ bands -> sRGB -> on white or black -> upright RGB
+    └─ all others: Pillow ───────────────┘
 
-Pillow reads every header. A JPEG that needs neither turning nor another colour space, as nearly
-every screenshot in that format, is then decoded by TurboJPEG: the same pixels for under half the
-time (docs/benchmarks.md), as Pillow copies rows through Python objects. Never scaled down: text
-is read at full size. What TurboJPEG finds anything wrong with, Pillow judges.
+Pillow reads every header. Pixels come from whichever decoder takes the least memory; they are
+converted in bands of rows, so that beside what a codec needs for itself there is one picture of
+3 bytes a pixel. Never scaled down: text is read at full size. What TurboJPEG finds anything wrong
+with, Pillow judges.
 
 Pillow's own decompression-bomb check warns where the server must refuse, so it is replaced by
 limits that are applied to the header, before a single row is decoded. Pillow also warns of damaged
@@ -20,30 +23,48 @@ import io
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
+from pagesight_server.inference import jpeg, memory, png, webp
+from pagesight_server.inference.bands import Frame, bands
+from pagesight_server.inference.colour import ToSrgb, to_srgb
+from pagesight_server.inference.formats import pillow_name
 from pagesight_server.inference.settings import ImageLimits
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` applies `ImageLimits` instead, and names the limit
 
-MAX_JPEG_SCANS = 100
-"""Scans of a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
-49 megapixels, 60 ms: a hostile file within `max_bytes` could take hours."""
+GATE = memory.PixelGate(memory.Trimmer().after)
+"""The pixels that this process is decoding; one for all threads and all kinds of calls."""
+
+_SIXTEEN_BITS = frozenset({"I", "I;16", "I;16B", "I;16L"})
+_GREY_MODES = frozenset({"1", "L", "LA", *_SIXTEEN_BITS})
+
+_TIFF_COMPRESSIONS = frozenset(
+    {"raw", "packbits", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "tiff_ccitt"}
+    | {"group3", "group4"}
+)
+"""Those that take time and memory by the pixel; JPEG in TIFF, for one, may have any number of
+scans."""
+
+_TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MAX_TILE_PIXELS = 1024 * 1024
+"""Pixels of a TIFF's tile, which its decoder allocates whatever the size of the picture is."""
 
 
 def decode(data: bytes, limits: ImageLimits) -> Pixels:
-    """Decodes a JPEG, PNG or WebP picture, turned upright, without alpha.
+    """Decodes a picture, turned upright, in sRGB, without alpha.
+
+    Waits while the pictures that other threads decode have `max_pixels_at_once`.
 
     Args:
-        data: The encoded picture.
+        data: The encoded picture, in one of the formats of `limits`.
         limits: Checked against the size of `data` and against the header of the picture.
 
     Returns:
-        The first frame: height x width x 3, RGB, uint8. Transparent parts are white.
+        The first frame: height x width x 3, RGB, uint8. Transparent parts are white, or black where
+        that shows more (`ground_of`).
 
     Raises:
         ImageError: empty, too large, of another type, truncated or damaged.
@@ -55,77 +76,160 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             f"the picture has {len(data):,} bytes, the limit is {limits.max_bytes:,}: "
             "send it smaller or re-compressed"
         )
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_JPEG_SCANS:
-        # Within the data of a scan an FF is followed by 00, so this finds no others.
-        raise ImageError(
-            f"the JPEG has more than {MAX_JPEG_SCANS} scans: save it again, as a plain one"
-        )
-    if canvas := _webp_canvas(data):
-        # Pillow makes the decoder, and libwebp two canvases, before telling the size.
-        _check_size(*canvas, limits)
+    name = pillow_name(data, limits.formats)
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as picture:
-            _check_size(picture.width, picture.height, limits)
-            plain = _plain_jpeg(data, picture)
-            if plain is not None:
-                return plain
-            upright = ImageOps.exif_transpose(picture)
-            return np.ascontiguousarray(_to_rgb(upright))
+        match name:
+            case "JPEG":
+                return _jpeg(data, limits)
+            case "WEBP":
+                return _webp(data, limits)
+            case "PNG":
+                trimmed = png.trimmed(data)
+                return _by_pillow(trimmed.data, name, limits, trimmed.profile, trimmed.key)
+            case _:
+                return _by_pillow(data, name, limits)
     except ImageError:
         raise
     except UnidentifiedImageError:
-        raise ImageError("the bytes are no JPEG, PNG or WebP picture") from None
+        raise ImageError("the picture is damaged or truncated: its header cannot be read") from None
     except Exception as error:
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on
         # hostile bytes; whatever it is, the picture is at fault and not the server.
         raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
 
 
-def _plain_jpeg(data: bytes, picture: Image.Image) -> Pixels | None:
-    """The pixels of a JPEG that is upright, RGB and complete; None for any other picture.
+def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
+    layout = jpeg.layout(data)
+    data = layout.mended(data)
+    whole = data if layout.has_end else data + jpeg.END
+    with Image.open(io.BytesIO(whole), formats=("JPEG",)) as picture:
+        _check_size(picture.width, picture.height, limits)
+        frame = Frame(picture.height, picture.width, _orientation(picture))
+        mode, transform = picture.mode, _transform(picture.info.get("icc_profile"), picture.mode)
+    with GATE.holding(frame.height * frame.width, limits.max_pixels_at_once):
+        pixels, is_whole = None, layout.has_end
+        if mode == "RGB" or (mode == "L" and transform is None):
+            pixels = jpeg.pixels_of(whole, frame)
+        elif not layout.has_end:
+            is_whole = jpeg.is_whole(whole, frame, mode)
+        if pixels is not None:
+            if transform is not None:
+                for top, bottom in bands(*pixels.shape[:2]):
+                    pixels[top:bottom] = transform.of_array(pixels[top:bottom])
+            return pixels
+    # With an end mark that is not its own, Pillow would show a truncated picture.
+    return _by_pillow(whole if is_whole else data, "JPEG", limits)
+
+
+def _webp(data: bytes, limits: ImageLimits) -> Pixels:
+    canvas = webp.canvas(data)
+    if canvas is not None:
+        # Pillow makes the decoder, and libwebp two canvases, before telling the size.
+        _check_size(canvas.width, canvas.height, limits)
+    if canvas is None or canvas.is_animated:
+        return _by_pillow(data, "WEBP", limits)
+    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+        orientation, transform = _orientation(picture), _transform(_profile(picture), "RGB")
+    del picture  # and its canvases
+    frame = Frame(canvas.height, canvas.width, orientation)
+    with GATE.holding(frame.height * frame.width, limits.max_pixels_at_once):
+        stored = webp.still(data, canvas)
+        return frame.written(lambda top, bottom: _srgb(stored.rows(top, bottom), transform))
+
+
+def _by_pillow(
+    data: bytes,
+    name: str,
+    limits: ImageLimits,
+    profile: bytes | None = None,
+    key: png.Key | None = None,
+) -> Pixels:
+    """The upright pixels of a picture that Pillow decodes.
 
     Args:
         data: The encoded picture.
-        picture: Its header, as Pillow read it; the size was checked.
+        name: Its format, as Pillow calls it.
+        limits: For its header.
+        profile: The ICC profile, where Pillow is not to look for it.
+        key: The colour that is transparent, where Pillow is not to look for it.
     """
-    if picture.format != "JPEG" or picture.mode != "RGB":
+    with Image.open(io.BytesIO(data), formats=(name,)) as picture:
+        _check_size(picture.width, picture.height, limits)
+        if name == "TIFF":
+            _check_tiff(picture)
+        with GATE.holding(picture.width * picture.height, limits.max_pixels_at_once):
+            picture.load()
+            # Some formats tell only now, and a TIFF is turned by now.
+            frame = Frame(picture.height, picture.width, _orientation(picture))
+            transform = _transform(profile or _profile(picture), picture.mode)
+
+            def rows(top: int, bottom: int) -> Image.Image:
+                band = picture.crop((0, top, picture.width, bottom))
+                return _srgb(_eight_bits(band, key), transform)
+
+            return frame.written(rows)
+
+
+def _eight_bits(band: Image.Image, key: png.Key | None) -> Image.Image:
+    """Rows of 16 bits as of 8, and with an alpha channel where one colour is transparent."""
+    samples = np.asarray(band) if band.mode in _SIXTEEN_BITS else None
+    if samples is not None:
+        # Pillow clips 16-bit grey to 8 bits when converting; scale it instead.
+        band = Image.fromarray((samples.clip(0, 0xFFFF) >> 8).astype(np.uint8))
+    if key is not None:
+        band = band.convert("L") if band.mode == "1" else band
+        alpha = key.alpha(np.asarray(band) if samples is None else samples)
+        band.putalpha(Image.fromarray(alpha))
+    return band
+
+
+def _srgb(band: Image.Image, transform: ToSrgb | None) -> Image.Image:
+    """Rows in any mode of 8 bits as RGB, or RGBA where they have transparent parts."""
+    rgba = band.convert("RGBA") if band.has_transparency_data else None
+    if transform is None:
+        return rgba or band.convert("RGB")
+    if rgba is None:
+        return transform(band.convert(transform.mode))
+    # By way of RGBA: what is transparent in a palette keeps its colour.
+    converted = transform(rgba.convert("RGB").convert(transform.mode))
+    converted.putalpha(rgba.getchannel("A"))
+    return converted
+
+
+def _profile(picture: Image.Image) -> bytes | None:
+    profile = picture.info.get("icc_profile")
+    return profile if isinstance(profile, bytes) else None
+
+
+def _transform(profile: bytes | None, mode: str) -> ToSrgb | None:
+    """What a profile asks for; None where it is not one for pictures of this mode."""
+    transform = to_srgb(profile) if profile else None
+    if transform is None:
         return None
-    if picture.getexif().get(ExifTags.Base.Orientation, 1) != 1:
-        return None
-    # Allocated by the checked size, so a file with two headers cannot take more.
-    pixels: Pixels = np.empty((picture.height, picture.width, 3), np.uint8)
+    takes = "L" if mode in _GREY_MODES else "CMYK" if mode == "CMYK" else "RGB"
+    return transform if transform.mode == takes else None
+
+
+def _orientation(picture: Image.Image) -> int:
+    """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged."""
     try:
-        # Pillow uses the slow, exact transforms: with them both give the same pixels.
-        decoded = simplejpeg.decode_jpeg(
-            data, "RGB", fastdct=False, fastupsample=False, buffer=pixels, strict=True
+        return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        # A whole picture is not refused for its metadata, whatever Pillow finds wrong with them.
+        return 1
+
+
+def _check_tiff(picture: Image.Image) -> None:
+    """Raises ImageError where a TIFF could take more than its pixels account for."""
+    compression = picture.info.get("compression", "raw")
+    if compression not in _TIFF_COMPRESSIONS:
+        raise ImageError(
+            f"the picture is a TIFF compressed as {compression}: save it as PNG or JPEG"
         )
-    except ValueError:
-        return None
-    return pixels if decoded.shape == pixels.shape else None
-
-
-def _webp_canvas(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP picture, from its first chunk; None for any other file.
-
-    Layout: RFC 9649, sections 2.5 to 2.7.
-    """
-    head = data[:30].ljust(30, b"\0")
-    if head[:4] != b"RIFF" or head[8:12] != b"WEBP":
-        return None
-    match head[12:16]:
-        case b"VP8X":
-            return _uint(head[24:27]) + 1, _uint(head[27:30]) + 1
-        case b"VP8L":
-            return (_uint(head[21:25]) & 0x3FFF) + 1, (_uint(head[21:25]) >> 14 & 0x3FFF) + 1
-        case b"VP8 ":
-            return _uint(head[26:28]) & 0x3FFF, _uint(head[28:30]) & 0x3FFF
-        case _:
-            return None
-
-
-def _uint(data: bytes) -> int:
-    """A little-endian unsigned integer."""
-    return int.from_bytes(data, "little")
+    tags: dict[int, int] = picture.tag_v2  # type: ignore[attr-defined]
+    tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
+    if tile > max(_MAX_TILE_PIXELS, picture.width * picture.height):
+        raise ImageError("the picture is a TIFF of too large tiles: save it as PNG or JPEG")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -140,19 +244,6 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
             f"the picture has {width} x {height} pixels, "
             f"at least {limits.min_side_px} a side are needed"
         )
-
-
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    """The picture as 8-bit RGB, transparent parts on white."""
-    if picture.mode in {"I", "I;16", "I;16B", "I;16L"}:
-        # Pillow clips 16-bit grey to 8 bits when converting; scale it instead.
-        grey = np.asarray(picture, dtype=np.uint32) >> 8
-        picture = Image.fromarray(grey.astype(np.uint8))
-    if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        picture = Image.alpha_composite(white, rgba)
-    return picture.convert("RGB")
 
 
 def _one_line(error: Exception) -> str:

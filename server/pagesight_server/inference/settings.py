@@ -5,11 +5,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator
 
 Device = Literal["cpu", "cuda"]
+
+Format = Literal["jpeg", "png", "webp", "avif", "bmp", "gif", "heif", "tiff"]
+""""heif" is HEIC, as phones store photos."""
+
+
+def _from_variable(value: object) -> object:
+    """A list that is written as JSON, as settings in variables of the environment are."""
+    return json.loads(value) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +33,13 @@ class ImageLimits:
     max_bytes: int = 16 * 1024 * 1024
     """Encoded size in bytes, checked before the picture is parsed."""
 
-    max_pixels: int = 50_000_000
-    """Width times height by the header: 150 MB of RGB. A 1080 x 8000 page has 8.6 million."""
+    max_pixels: int = 25_000_000
+    """Width times height by the header: 75 MB of RGB. A 1440 x 16000 page has 23 million."""
+
+    max_pixels_at_once: int = 50_000_000
+    """Pixels of all pictures that are being decoded; others wait. Codecs need up to 16 bytes for
+    each (`doctor` reckons with that), ordinary screenshots have 2.6 million. A larger picture is
+    decoded alone."""
 
     max_side_px: int = 32_767
     """Longest side. OpenCV's remapping, which cuts out text lines, goes no further."""
@@ -31,8 +47,17 @@ class ImageLimits:
     min_side_px: int = 16
     """Shortest side. Fewer pixels show nothing that could be recognised."""
 
+    max_lines: int = 2_000
+    """Lines of text; more are refused before any is read. A long page has hundreds, and 2,000 take
+    one core some minutes."""
+    formats: Annotated[tuple[Format, ...], BeforeValidator(_from_variable)] = ()
+    """Formats that are read; of several frames the first counts. Empty: JPEG, PNG and WebP, and
+    the others too where `pagesight[heif]` is installed: what nobody sends need not be within
+    reach of callers."""
+
     def __post_init__(self) -> None:
-        if min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px) < 1:
+        least = min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px)
+        if min(least, self.max_pixels_at_once, self.max_lines) < 1:
             raise ValueError("image limits must be positive; write max_bytes, max_pixels, ... >= 1")
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from pagesight_server.gallery.snapshot import Snapshot
-from pagesight_server.recognition.calibration import EPSILON, Calibration, calibrate
+from pagesight_server.recognition.calibration import EPSILON, Calibration, Scores, calibrate
 from pagesight_server.recognition.evidence import METHODS, Method, MethodName, PagesightMethod
 
 
@@ -29,6 +30,8 @@ class Knowledge:
         calibration: Calibration | None = None,
         before: Knowledge | None = None,
         refit: bool = True,
+        begun: Scores | None = None,
+        step: Callable[[Scores], None] = lambda _scores: None,
     ) -> Knowledge:
         """Prepares a snapshot for queries, calibrating unless a calibration is given.
 
@@ -40,6 +43,8 @@ class Knowledge:
             before: Of an earlier revision; what is still true of it is not computed again.
             refit: Whether to learn anew how pictures of one page vary. Not: what `before` knows
                 of that serves on, so that a page that is new is found at once.
+            begun: As `calibrate` takes it.
+            step: As `calibrate` takes it.
         """
         method: Method
         earlier = before.method if before is not None else None
@@ -51,6 +56,7 @@ class Knowledge:
             snapshot=snapshot,
             method_name=name,
             method=method,
-            calibration=calibration or calibrate(name, snapshot, method, epsilon),
+            calibration=calibration
+            or calibrate(name, snapshot, method, epsilon, begun=begun, step=step),
             settled=refit or earlier is None,
         )

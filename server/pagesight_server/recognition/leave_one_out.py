@@ -35,6 +35,15 @@ class LeftOutScores:
     leads: tuple[float, ...]
     """By how much the own label led the best other one, where it led and there was another."""
 
+    def __add__(self, other: LeftOutScores) -> LeftOutScores:
+        """The scores of these pictures and of others."""
+        return LeftOutScores(
+            own=self.own + other.own,
+            pseudo_unknown=self.pseudo_unknown + other.pseudo_unknown,
+            looks=self.looks + other.looks,
+            leads=self.leads + other.leads,
+        )
+
 
 def leave_one_out(
     method: Method, snapshot: Snapshot, rows: Iterable[int], *, with_text: bool

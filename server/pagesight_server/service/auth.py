@@ -37,6 +37,7 @@ from pagesight_server.common.errors import (
     UnauthenticatedError,
 )
 from pagesight_server.config import SecurityConfig
+from pagesight_server.service import certificates
 from pagesight_server.service.codec import Context, refuse
 
 ROLES = ("classify", "gallery-read", "gallery-write", "admin")
@@ -92,7 +93,7 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
         SetupError: it cannot be read or says something that cannot be.
     """
     try:
-        entries = tomllib.loads(path.read_text("utf-8")).get("token", [])
+        entries = tomllib.loads(path.read_text("utf-8-sig")).get("token", [])
         tokens = tuple(
             Token(
                 name=str(entry["name"]),
@@ -139,11 +140,8 @@ def credentials(host: str, config: SecurityConfig) -> grpc.ServerCredentials | N
                 "--allow-plaintext where something else encrypts"
             )
         return None
-    try:
-        pair = (config.key.read_bytes(), config.cert.read_bytes())
-        authorities = config.client_ca.read_bytes() if config.client_ca else None
-    except OSError as error:
-        raise SetupError(f"security: {error.filename}: {error.strerror}") from None
+    pair = certificates.read_pair(config.cert, config.key)
+    authorities = certificates.read_authorities(config.client_ca) if config.client_ca else None
     return grpc.ssl_server_credentials(
         [pair], authorities, require_client_auth=authorities is not None
     )
@@ -201,7 +199,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
                     f"which may not call {handler_call_details.method}"
                 )
         except RequestError as error:
-            return _refusing(handler, error)
+            return _refusing(error)
         CALLER.set(token.name)
         return handler
 
@@ -220,17 +218,15 @@ class RequireRole(grpc.aio.ServerInterceptor):
         return matches[0]
 
 
-def _refusing(handler: Any, error: RequestError) -> Any:
-    """A handler of the same kind that ends every call with an error."""
+def _refusing(error: RequestError) -> Any:
+    """A handler that ends every call with an error, whatever kind of call it is.
+
+    It says that it takes a stream, as gRPC reads the message of any other call before it asks the
+    handler: twenty callers who sent 19.9 of 20 MB each, without a token, held 400 MB.
+    """
 
     # grpc.aio takes a coroutine for a stream of replies too, one that writes none.
-    async def refused(_request: Any, context: Context) -> None:
+    async def refused(_requests: Any, context: Context) -> None:
         await refuse(context, error)
 
-    if handler.request_streaming:
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(refused)
-        return grpc.stream_unary_rpc_method_handler(refused)
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refused)
-    return grpc.unary_unary_rpc_method_handler(refused)
+    return grpc.stream_stream_rpc_method_handler(refused)

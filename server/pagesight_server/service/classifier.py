@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager
-from typing import TypeAlias
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 
@@ -20,14 +22,16 @@ from pagesight_server.common.errors import (
     BehindError,
     DeadlineError,
     InvalidRequestError,
-    OverloadedError,
+    RequestError,
     ShuttingDownError,
 )
+from pagesight_server.common.priority import urgent_as
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, write
-from pagesight_server.service.rate_limits import CallerLimits
+from pagesight_server.service.rate_limits import CallerLimits, caller_of
+from pagesight_server.service.waiters import Waiters
 from pagesight_server.telemetry import Message, Telemetry
 from pagesight_server.workflows.pipeline import Pipeline
 
@@ -44,7 +48,7 @@ CLASSIFY, CLASSIFY_STREAM = (
 
 BEHIND_S = 5.0
 """How long a screenshot without a budget waits for a revision. Servers see a change within a
-second, unless something is wrong."""
+second, unless something is wrong. So long, too, one waits for a gallery that is being prepared."""
 
 BEHIND_RETRY_MS = 1_000
 """When to ask again for a revision that did not come: another replica may know it."""
@@ -56,6 +60,18 @@ LINGER_S = 1.0
 def _message(received: pb.ClassifyStreamRequest | Malformed) -> pb.ClassifyStreamRequest:
     """What came, or an empty message in place of what was none."""
     return pb.ClassifyStreamRequest() if isinstance(received, Malformed) else received
+
+
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who sends a screenshot."""
+
+    name: str
+    """See `caller_of`."""
+    stream: Hashable
+    """Which of its streams; of unary calls, which connection."""
+    time_remaining: Callable[[], float | None]
+    """Seconds until the deadline of the call; None without one."""
 
 
 class _End(enum.Enum):
@@ -93,7 +109,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._pipeline = pipeline
         self._gate = gate
         self._wait_for_revision = wait_for_revision
-        self._behind = 0
+        self._behind = Waiters(gate.max_waiting, "screenshots for a revision")
         """Screenshots that wait for a revision."""
         self._max_in_flight = max_in_flight
         self._ocr = ocr
@@ -110,10 +126,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> pb.ClassifyResponse:
         """One screenshot."""
         with self._watched(CLASSIFY, request) as message:
-            peer = context.peer()
-            classification = await answer(
-                context, self._classify(request.query, message, caller=peer, peer=peer)
-            )
+            caller = _Caller(caller_of(context), context.peer(), context.time_remaining)
+            classification = await answer(context, self._classify(request.query, message, caller))
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
@@ -129,7 +143,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         places = asyncio.Semaphore(self._max_in_flight)
         finished: asyncio.Queue[Reply | _End] = asyncio.Queue()
         tasks: set[Reply] = set()
-        stream, peer = object(), context.peer()
+        caller = _Caller(caller_of(context), object(), context.time_remaining)
 
         async def read() -> None:
             as_sent: bool | None = None
@@ -138,7 +152,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     if as_sent is None:
                         as_sent = _message(request).reply_order == pb.REPLY_ORDER_AS_SENT
                     await places.acquire()
-                    task = asyncio.create_task(self._reply(request, caller=stream, peer=peer))
+                    task = asyncio.create_task(self._reply(request, caller))
                     tasks.add(task)
                     if as_sent:
                         finished.put_nowait(task)
@@ -177,7 +191,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             await asyncio.gather(reader, drainer, *tasks, return_exceptions=True)
 
     async def _reply(
-        self, received: pb.ClassifyStreamRequest | Malformed, *, caller: object, peer: str
+        self, received: pb.ClassifyStreamRequest | Malformed, caller: _Caller
     ) -> pb.ClassifyStreamResponse:
         request = _message(received)
         with self._watched(CLASSIFY_STREAM, request) as message:
@@ -187,9 +201,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     raise InvalidRequestError(
                         "request_id is empty: replies of a stream are matched by it"
                     )
-                classification = await self._classify(
-                    request.query, message, caller=caller, peer=peer
-                )
+                classification = await self._classify(request.query, message, caller)
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
@@ -210,41 +222,44 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         )
 
     async def _classify(
-        self, query: pb.Query, message: Message, *, caller: Hashable, peer: str
+        self, query: pb.Query, message: Message, caller: _Caller
     ) -> pb.Classification:
         try:
-            return await self._answer(query, message, caller=caller, peer=peer)
+            return await self._answer(query, message, caller)
         except BaseException as error:
             # Here, while it is what was raised and not yet a status.
             message.failed(error)
             raise
 
     async def _answer(
-        self, query: pb.Query, message: Message, *, caller: Hashable, peer: str
+        self, query: pb.Query, message: Message, caller: _Caller
     ) -> pb.Classification:
         if self._draining.is_set():
             raise ShuttingDownError(SHUTTING_DOWN)
         options = convert.options_of(query, default_ocr=self._ocr)
-        self._limits.spend(peer, len(query.image))
-        budget_s = query.deadline_ms / 1000 if query.deadline_ms else None
+        self._limits.spend(caller.name, len(query.image))
+        budget_s = _budget_s(query, caller)
         began_s = asyncio.get_running_loop().time()
-        if options.min_revision:
-            await self._until(options.gallery, options.min_revision, budget_s)
+        if options.min_revision or self._is_preparing(options.gallery):
+            await self._until(options, caller, budget_s, own_budget=bool(query.deadline_ms))
         left_s = None
         if budget_s is not None:
             left_s = max(0.0, began_s + budget_s - asyncio.get_running_loop().time())
         try:
             async with (
                 asyncio.timeout(left_s),
-                self._gate.enter(options.priority, caller=caller, budget_s=left_s),
+                self._gate.enter(
+                    options.priority, caller=caller.name, stream=caller.stream, budget_s=left_s
+                ),
             ):
                 message.admitted()
-                answered = await self._pipeline.classify(
-                    query.image, gallery=options.gallery, ocr=options.ocr
-                )
+                with urgent_as(options.priority):
+                    answered = await self._pipeline.classify(
+                        query.image, gallery=options.gallery, ocr=options.ocr
+                    )
         except TimeoutError:
             raise DeadlineError(
-                f"no answer within the {query.deadline_ms} ms that the request allowed"
+                f"no answer within the {1000 * (budget_s or 0):.0f} ms that the request allowed"
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
@@ -253,32 +268,65 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             return await asyncio.to_thread(convert.classification, answered, options)
         return convert.classification(answered, options)
 
-    async def _until(self, gallery: str, revision: int, budget_s: float | None) -> None:
-        """Waits for a revision of a gallery, before it takes a place from others.
+    def _is_preparing(self, gallery: str) -> bool:
+        """Whether a gallery is there, or may be, and cannot be answered from yet."""
+        try:
+            self._pipeline.knowledge(gallery)
+        except BehindError:
+            return True
+        except RequestError:
+            pass  # raised again by whoever asks for the answer
+        return False
+
+    async def _until(
+        self, options: convert.Options, caller: _Caller, budget_s: float | None, *, own_budget: bool
+    ) -> None:
+        """Waits for a revision of a gallery, or any, before it takes a place from others.
+
+        Args:
+            options: Which gallery, and which revision.
+            caller: Who asks.
+            budget_s: Seconds until the answer is of no use; None: no limit but `BEHIND_S`.
+            own_budget: Whether the screenshot has a budget, and not only its call: then it may
+                wait for as long as that lasts.
 
         Raises:
             OverloadedError: as many wait as may wait for a place.
             DeadlineError: the budget ran out before.
             NotFoundError: there is no such gallery at all.
-            BehindError: it did not come in `BEHIND_S`.
+            BehindError: it did not come in `BEHIND_S`, or the gallery is still being prepared.
         """
-        if self._behind >= self._gate.max_waiting:
-            # Each of them holds its picture.
-            raise OverloadedError(
-                f"{self._behind} screenshots wait for a revision already: retry later",
-                retry_after_ms=BEHIND_RETRY_MS,
-            )
-        self._behind += 1
+        gallery, revision = options.gallery, options.min_revision
+        most_s = math.inf if own_budget and revision else BEHIND_S
+        wait_s = most_s if budget_s is None else min(most_s, budget_s)
+        # Each of them holds its picture.
+        waiter = self._behind.join(options.priority, caller.name, retry_after_ms=BEHIND_RETRY_MS)
+        came = asyncio.ensure_future(self._wait_for_revision(gallery, revision, wait_s))
         try:
-            wait_s = BEHIND_S if budget_s is None else budget_s
-            if await self._wait_for_revision(gallery, revision, wait_s):
+            either: set[asyncio.Future[Any]] = {came, waiter.future}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if waiter.future.done():
+                waiter.future.result()
+            if came.result():
                 return
         finally:
-            self._behind -= 1
+            came.cancel()
+            self._behind.leave(waiter)
+        if not revision:
+            self._pipeline.knowledge(gallery)
+            return
         message = f"gallery {gallery!r} is not at revision {revision} here yet"
-        if budget_s is not None:
-            raise DeadlineError(f"{message}, within the {1000 * budget_s:.0f} ms that were allowed")
+        if own_budget:
+            raise DeadlineError(f"{message}, within the {1000 * wait_s:.0f} ms that were allowed")
         self._pipeline.knowledge(gallery)
         raise BehindError(
             f"{message}: ask again, or another replica", retry_after_ms=BEHIND_RETRY_MS
         )
+
+
+def _budget_s(query: pb.Query, caller: _Caller) -> float | None:
+    """Seconds until the answer is of no use: the message's budget, or what the call has left."""
+    budgets = [query.deadline_ms / 1000] if query.deadline_ms else []
+    if (left_s := caller.time_remaining()) is not None:
+        budgets.append(left_s)
+    return min(budgets, default=None)

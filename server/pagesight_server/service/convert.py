@@ -20,6 +20,7 @@ from google.rpc.status_pb2 import Status
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import InvalidRequestError, RequestError
+from pagesight_server.common.priority import Priority
 from pagesight_server.gallery import (
     Applied,
     Change,
@@ -42,7 +43,6 @@ from pagesight_server.recognition.decision import ReviewReason
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.service.admission import Priority
 from pagesight_server.text.reading import Box
 
 log = logging.getLogger(__name__)

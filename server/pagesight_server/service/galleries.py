@@ -95,11 +95,11 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
 
         async def work(report: Report) -> pb.EnrolResult:
-            async with self._enrolments.place(context.peer()):
+            async with self._enrolments.place(context):
                 header, items = await self._enrolments.receive(request_iterator)
                 change = convert.change_of(header)
                 applied = await self._enroller.enrol(change, items, progress=report)
-                await self._registry.refresh()
+                await self._registry.refresh(change.gallery)
                 result = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
                 knowledge = self._registry.known().get(change.gallery)
@@ -171,7 +171,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
         change = convert.change_of(message)
         applied = await asyncio.to_thread(work, change)
-        await self._registry.refresh()
+        await self._registry.refresh(change.gallery)
         return applied
 
     async def ListImages(  # noqa: N802
@@ -265,7 +265,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Does work in a thread, once there is a place, and answers with its progress."""
         run = self._examinations.run
         await answer_with_progress(
-            context, response, lambda report: run(context.peer(), partial(work, report))
+            context, response, lambda report: run(context, partial(work, report))
         )
 
     async def GetImage(  # noqa: N802
@@ -280,7 +280,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
 
         if not request.max_side_px:
             return await answer(context, asyncio.to_thread(work))
-        return await answer(context, self._examinations.run(context.peer(), work))
+        return await answer(context, self._examinations.run(context, work))
 
 
 def _some(image_ids: Sequence[str]) -> Sequence[str]:

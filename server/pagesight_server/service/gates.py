@@ -20,7 +20,7 @@ from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import DeadlineError, InvalidRequestError, LimitError
 from pagesight_server.config import ServerConfig
 from pagesight_server.service.admission import Gate
-from pagesight_server.service.codec import Malformed, parsed
+from pagesight_server.service.codec import Context, Malformed, parsed
 from pagesight_server.service.rate_limits import caller_of
 from pagesight_server.workflows.enrolment import Item
 
@@ -39,16 +39,13 @@ class CallGate:
     def __init__(self, max_active: int, max_waiting: int, what: str) -> None:
         self._gate = Gate(max_active, max_waiting, what=what)
 
-    def place(self, peer: str) -> AbstractAsyncContextManager[None]:
-        """Holds a place while its block runs; callers take turns.
-
-        Args:
-            peer: Where the call comes from; for callers without a token.
+    def place(self, context: Context) -> AbstractAsyncContextManager[None]:
+        """Holds a place for a call while its block runs; callers take turns.
 
         Raises:
-            OverloadedError: as many wait as may.
+            OverloadedError: as many wait as may, and this caller has no fewer than others.
         """
-        return self._gate.enter(caller=caller_of(peer))
+        return self._gate.enter(caller=caller_of(context))
 
 
 class ExaminationGate(CallGate):
@@ -57,17 +54,17 @@ class ExaminationGate(CallGate):
     def __init__(self, config: ServerConfig) -> None:
         super().__init__(config.max_examinations, config.max_waiting_examinations, "examinations")
 
-    async def run(self, peer: str, work: Callable[[], T]) -> T:
+    async def run(self, context: Context, work: Callable[[], T]) -> T:
         """Runs work in a thread once there is a place.
 
         Args:
-            peer: Where the call comes from; for callers without a token.
+            context: Of the call that asks for it.
             work: What to do; it is not interrupted.
 
         Raises:
-            OverloadedError: as many wait as may.
+            OverloadedError: as many wait as may, and this caller has no fewer than others.
         """
-        async with self.place(peer):
+        async with self.place(context):
             return await in_thread(work)
 
 

@@ -3,9 +3,9 @@
     screenshot ──> token buckets of calls and of bytes ──both hold enough──> admission
                     ^ refilled by time, up to a burst   └──> RateLimitedError, come back in so long
 
-A caller is its token; where none is asked for, the address that it calls from. Everything is off
-unless set ([security] in the settings). It keeps one caller from taking what others need for hours,
-where admission only makes callers take turns.
+A caller is its token; else its certificate, and where neither is asked for, the address that it
+calls from. Everything is off unless set ([security] in the settings). It keeps one caller from
+taking what others need for hours, where admission only makes callers take turns.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ class CallerLimits:
         self._clock = clock
         self._callers: OrderedDict[str, _Caller] = OrderedDict()
 
-    def spend(self, peer: str, size_bytes: int = 0) -> None:
-        """Takes one call of so many bytes from what the present caller may ask for.
+    def spend(self, name: str, size_bytes: int = 0) -> None:
+        """Takes one call of so many bytes from what a caller may ask for.
 
         Args:
-            peer: Where the call comes from, as gRPC writes it; for callers without a token.
+            name: Whose; see `caller_of`.
             size_bytes: Of the encoded picture.
 
         Raises:
@@ -79,7 +79,7 @@ class CallerLimits:
                 f"the picture has {size_bytes:,} bytes, one caller may send "
                 f"{int(self._bytes.burst):,} at once: send it smaller or re-compressed"
             )
-        caller = self._refilled(caller_of(peer))
+        caller = self._refilled(name)
         wait_s = 0.0
         for rate, level, amount in zip(rates, caller.levels, (1, size_bytes), strict=True):
             if rate.per_second and level + _ROUNDING < amount:
@@ -115,10 +115,16 @@ class CallerLimits:
         return f"{' and '.join(limits)} a second"
 
 
-def caller_of(peer: str) -> str:
-    """Who pays for the present call: its token, or its address without the port."""
+def caller_of(context: Context) -> str:
+    """Who makes a call: its token, else the names in its certificate, else its address.
+
+    Neither a connection nor a stream is a caller: whoever opens a hundred is still one.
+    """
     if name := CALLER.get():
         return f"token:{name}"
+    if identities := context.peer_identities():
+        return "certificate:" + " ".join(name.decode("utf-8", "replace") for name in identities)
+    peer = context.peer()
     # A new port each connection: who reconnects is the same caller.
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
@@ -151,7 +157,7 @@ class LimitGalleryCalls(grpc.aio.ServerInterceptor):
     def _limited(self, behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:
         async def limited(request: Any, context: Context) -> Any:
             try:
-                self._limits.spend(context.peer())
+                self._limits.spend(caller_of(context))
             except RateLimitedError as error:
                 await refuse(context, error)
             return await behaviour(request, context)

@@ -1,6 +1,7 @@
 """Assembles the gRPC server and runs it until it is told to stop.
 
-SERVING ──SIGTERM──> NOT_SERVING, new work refused ──in flight done, or drain_seconds──> exit
+listening, NOT_SERVING ──all galleries known──> SERVING
+    ──SIGTERM──> NOT_SERVING, new work refused ──in flight done, or drain_seconds──> exit
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
-from pagesight_server.service.health import Health
+from pagesight_server.service.health import Health, ReadBriefly
+from pagesight_server.service.listening import why_not
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +50,7 @@ async def serve(
     ready: Callable[[int], None],
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     credentials: grpc.ServerCredentials | None = None,
+    load: Callable[[], Awaitable[object]] | None = None,
 ) -> None:
     """Serves until `stop` returns, then drains.
 
@@ -57,17 +60,21 @@ async def serve(
         config: Where to listen, how long to drain.
         max_image_bytes: Limit of a picture; the message limit follows from it.
         stop: Returns when the server should stop.
-        ready: Called with the port once requests are answered.
+        ready: Called with the port once it listens.
         interceptors: See every call, outermost first.
         credentials: For TLS; None listens in the clear.
+        load: Called once it listens; health says that it is serving when this has returned. None:
+            everything is known already.
 
     Raises:
         SetupError: the address cannot be listened on.
+        Exception: whatever `load` raises.
     """
     keepalive_ms = math.ceil(1000 * config.keepalive_seconds)
     server = grpc.aio.server(
-        interceptors=[*interceptors, RefuseMalformed()],
+        interceptors=[*interceptors, ReadBriefly(health.SERVICE_NAME), RefuseMalformed()],
         options=[
+            ("grpc.max_concurrent_streams", config.max_streams_per_connection),
             ("grpc.max_receive_message_length", max_image_bytes + ENVELOPE_BYTES),
             ("grpc.max_send_message_length", -1),
             # Measured: unary 300 KB messages 352/s at the default, 881/s at 1 MiB.
@@ -85,21 +92,34 @@ async def serve(
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
-    address = f"{config.host}:{config.port}"
+    address = config.address()
     try:
         port = (
             server.add_insecure_port(address)
             if credentials is None
             else server.add_secure_port(address, credentials)
         )
-    except RuntimeError as error:
-        raise SetupError(f"cannot listen on {address}: is another server running?") from error
+    except RuntimeError:
+        why = why_not(config.host, config.port)
+        raise SetupError(f"cannot listen on {address}: {why}") from None
     await server.start()
     ready(port)
+    stopping = asyncio.ensure_future(stop())
+    loading = asyncio.ensure_future(load() if load else _nothing())
     try:
-        await stop()
+        await asyncio.wait({stopping, loading}, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            loading.result()
+            health_service.serve()
+            await stopping
     finally:
+        loading.cancel()
+        stopping.cancel()
         log.info("draining for at most %g s", config.drain_seconds)
         health_service.drain()
         classifier.drain()
         await asyncio.shield(server.stop(config.drain_seconds))
+
+
+async def _nothing() -> None:
+    """What there is to do where everything is done."""

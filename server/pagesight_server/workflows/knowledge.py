@@ -10,7 +10,10 @@ Calibrations are kept under keys that name all they depend on besides the revisi
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from dataclasses import replace
+from functools import lru_cache
 
 from pagesight_server.common.errors import StorageError
 from pagesight_server.gallery import Gallery
@@ -19,11 +22,68 @@ from pagesight_server.recognition.calibration import (
     CALIBRATION_VERSION,
     OWN_REJECTED,
     Calibration,
+    Scores,
 )
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
 
 log = logging.getLogger(__name__)
+
+
+STEPS_EVERY_S = 5.0
+"""How often a calibration that goes on is kept, and told of: so much is lost when it is broken
+off. One that takes less is neither."""
+
+
+class StoppedError(Exception):
+    """A calibration was broken off."""
+
+
+class _Steps:
+    """Keeps a calibration as it goes, and says how far it is."""
+
+    def __init__(self, store: Gallery, snapshot: Snapshot, key: str, stop: threading.Event) -> None:
+        self._store = store
+        self._snapshot = snapshot
+        self._key = f"{key} begun"
+        self._stop = stop
+        self._kept_s = time.monotonic()
+        self._kept = False
+
+    def begun(self) -> Scores | None:
+        """What an earlier attempt had come to; None where there was none."""
+        name, revision = self._snapshot.gallery, self._snapshot.revision
+        stored = self._store.calibration(name, revision, self._key)
+        self._kept = stored is not None
+        return Scores.from_json(stored) if stored else None
+
+    def step(self, scores: Scores) -> None:
+        """Keeps what was scored so far, now and then.
+
+        Raises:
+            StoppedError: it should end; what was scored is kept.
+            NotFoundError: the gallery was deleted.
+        """
+        stopped = self._stop.is_set()
+        if scores.done == scores.of:
+            return
+        if not stopped and time.monotonic() - self._kept_s < STEPS_EVERY_S:
+            return
+        name, revision = self._snapshot.gallery, self._snapshot.revision
+        try:
+            self._store.put_calibration(name, revision, self._key, scores.to_json())
+            self._kept = True
+        except StorageError as error:
+            log.warning("the calibration of gallery %s is not kept so far: %s", name, error)
+        log.info("gallery %s: calibrated by %d of %d pictures", name, scores.done, scores.of)
+        if stopped:
+            raise StoppedError
+        self._kept_s = time.monotonic()
+
+    def forget(self) -> None:
+        """Drops what was kept on the way, once it is done."""
+        if self._kept:
+            self._store.drop_calibrations(self._snapshot.gallery, self._key)
 
 
 def load_knowledge(
@@ -35,8 +95,11 @@ def load_knowledge(
     snapshot: Snapshot | None = None,
     interim_calibration: Calibration | None = None,
     before: Knowledge | None = None,
+    stop: threading.Event | None = None,
 ) -> Knowledge:
     """Reads a gallery and prepares it for queries; calibrates it unless the store has that.
+
+    A calibration that was broken off, by `stop` or with its process, goes on where it was.
 
     A threshold that labelled traffic placed is preferred, also when the gallery has changed since:
     it was measured on real queries, whereas the gallery's own is an estimate.
@@ -50,24 +113,30 @@ def load_knowledge(
         interim_calibration: Used where the store has none of this revision, instead of making it.
             The whitening is then not refitted either.
         before: The knowledge of an earlier revision; what still holds is not computed again.
+        stop: Breaks the calibration off once it is set.
 
     Raises:
         NotFoundError: no such gallery.
+        StoppedError: `stop` was set.
     """
     snapshot = store.snapshot(name) if snapshot is None else snapshot
     key = _calibration_key(method, epsilon)
-    stored = store.calibration(name, snapshot.revision, key)
+    stored = _parsed(store.calibration(name, snapshot.revision, key))
+    steps = _Steps(store, snapshot, key, stop or threading.Event())
     knowledge = Knowledge.of(
         snapshot,
         method,
         epsilon=epsilon,
-        calibration=Calibration.from_json(stored) if stored else interim_calibration,
+        calibration=stored or interim_calibration,
         before=before,
         refit=interim_calibration is None,
+        begun=None if stored else steps.begun(),
+        step=steps.step,
     )
     if not stored and interim_calibration is None:
         try:
             store.put_calibration(name, snapshot.revision, key, knowledge.calibration.to_json())
+            steps.forget()
         except StorageError as error:
             # It can be made again; what is enrolled must be found although the disk is full.
             log.warning("the calibration of gallery %s is not kept: %s", name, error)
@@ -82,8 +151,7 @@ def load_calibration(
     if validated := load_validated_calibration(store, snapshot, method, epsilon):
         return validated
     key = _calibration_key(method, epsilon)
-    stored = store.calibration(snapshot.gallery, snapshot.revision, key)
-    return Calibration.from_json(stored) if stored else None
+    return _parsed(store.calibration(snapshot.gallery, snapshot.revision, key))
 
 
 def load_validated_calibration(
@@ -91,8 +159,22 @@ def load_validated_calibration(
 ) -> Calibration | None:
     """The newest calibration from labelled traffic, at this revision or before; None without."""
     key = validated_calibration_key(snapshot, method, epsilon)
-    stored = store.last_calibration(snapshot.gallery, snapshot.revision, key)
-    return Calibration.from_json(stored) if stored else None
+    return _parsed(store.last_calibration(snapshot.gallery, snapshot.revision, key))
+
+
+@lru_cache(maxsize=64)  # servers ask for the same one twice a second
+def _parsed(stored: str | None) -> Calibration | None:
+    """A stored calibration; None where there is none, or what there is cannot be read.
+
+    A store of an earlier pagesight kept no digest of it, so it may have changed on the disk.
+    """
+    if stored is None:
+        return None
+    try:
+        return Calibration.from_json(stored)
+    except (ValueError, TypeError, AttributeError) as error:
+        log.warning("a calibration of the store cannot be read and is not used: %s", error)
+        return None
 
 
 def validated_calibration_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 
 from pagesight_server.common.errors import NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
@@ -11,7 +12,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.workflows.knowledge import load_calibration, load_knowledge
+from pagesight_server.workflows.knowledge import StoppedError, load_calibration, load_knowledge
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,23 @@ class Recalibrator:
         store: Keeps the calibration of each revision.
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
+        stop: Breaks calibrations off once it is set.
     """
 
     def __init__(
-        self, table: KnowledgeTable, store: Gallery, *, method: MethodName, epsilon: float
+        self,
+        table: KnowledgeTable,
+        store: Gallery,
+        *,
+        method: MethodName,
+        epsilon: float,
+        stop: threading.Event,
     ) -> None:
         self._table = table
         self._store = store
         self._method: MethodName = method
         self._epsilon = epsilon
+        self._stop = stop
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being calibrated."""
 
@@ -52,6 +61,8 @@ class Recalibrator:
                 calibrated = knowledge.snapshot
         except NotFoundError:
             log.info("gallery %s was deleted before it was calibrated", name)
+        except StoppedError:
+            log.info("gallery %s is calibrated further after the next start", name)
         except Exception:
             log.exception("gallery %s is answered by an earlier calibration", name)
 
@@ -70,6 +81,7 @@ class Recalibrator:
             self._epsilon,
             snapshot=snapshot,
             before=knowledge,
+            stop=self._stop,
         )
         async with self._table.writing:
             if self._table.is_current(snapshot):

@@ -1,17 +1,23 @@
 """Follows the store: reads what changed in it into the table of knowledge.
 
 store ──revisions──> changed? ──snapshot, or changes since──> Knowledge ──put──> table
+│                       └──large, and nothing to answer it by──> prepared in the background ──^
 └──> deleted? ──> entry dropped, index files deleted
+
+A refresh holds the table, so whoever changes another gallery waits for it: what takes longer than
+seconds is not done under it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
 from pagesight_server.common.errors import NotFoundError
+from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.index.manager import IndexManager
@@ -20,6 +26,7 @@ from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import (
+    StoppedError,
     load_knowledge,
     load_validated_calibration,
     outdated_calibration_warning,
@@ -27,6 +34,10 @@ from pagesight_server.workflows.knowledge import (
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 
 log = logging.getLogger(__name__)
+
+LARGE_PICTURES = 500
+"""Pictures of a gallery from which it is not calibrated while others wait: so many take seconds,
+10,000 two minutes."""
 
 MIN_REUSE_PICTURES = 100
 """Minimum sample for reusing the previous calibration while recalibrating, in left-out pictures.
@@ -43,6 +54,7 @@ class Refresher:
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
         index_manager: How vectors are searched.
+        stop: Breaks calibrations off once it is set.
     """
 
     def __init__(
@@ -53,18 +65,30 @@ class Refresher:
         method: MethodName,
         epsilon: float,
         index_manager: IndexManager,
+        stop: threading.Event | None = None,
     ) -> None:
         self._table = table
         self._store = store
         self._method: MethodName = method
         self._epsilon = epsilon
         self._index_manager = index_manager
+        self._stop = stop or threading.Event()
+        self.tasks = SingleFlightTasks()
+        """One for each gallery that is being prepared for its first answers, or for those from
+        a calibration of its own."""
+        self._in_turn = asyncio.Semaphore(1)
+        """Held while one is prepared: several at once would take longer each, and more memory."""
+        self._failed: dict[str, tuple[int, Exception]] = {}
+        """The revisions that could not be prepared, and why."""
         self._sweep_due = True
         """Whether index files of deleted galleries may be left: at first of those that were
         deleted while no server ran."""
 
     async def refresh(self, on_swap: Callable[[Knowledge], None]) -> None:
         """Reads what changed in the store since the last time.
+
+        A large gallery that has nothing to be answered by is prepared in the background; see
+        `prepared`.
 
         Args:
             on_swap: Called with each knowledge that is new, once queries are answered from it.
@@ -73,21 +97,104 @@ class Refresher:
             revisions = await asyncio.to_thread(self._store.revisions)
             for name in self._table.copy().keys() - revisions.keys():
                 await self._drop(name)
+            for name in self._failed.keys() - revisions.keys():
+                del self._failed[name]
             for name, revision in revisions.items():
                 try:
+                    if await asyncio.to_thread(self._takes_long, name, revision):
+                        self._prepare(name, revision, on_swap)
+                        continue
                     knowledge = await asyncio.to_thread(self._load, name, revision)
                 except NotFoundError:  # deleted since the revisions were read
                     await self._drop(name)
                     continue
-                if knowledge is None:
-                    continue
-                await self._table.put(name, knowledge)
-                on_swap(knowledge)
-                log.info("gallery %s is at revision %d", name, knowledge.snapshot.revision)
-                if warning := outdated_calibration_warning(knowledge):
-                    log.warning("gallery %s: %s", name, warning)
-            if self._sweep_due:
+                if knowledge is not None:
+                    await self._swap(knowledge, on_swap)
+            if self._sweep_due and not self.tasks:
                 self._sweep_due = not await asyncio.to_thread(self._sweep)
+
+    def is_preparing(self, name: str) -> bool:
+        """Whether a gallery is being prepared, or could not be."""
+        return self.tasks.is_running(name) or name in self._failed
+
+    async def prepared(self, name: str | None = None) -> None:
+        """Waits until a gallery, or every one, is no longer being prepared.
+
+        Raises:
+            Exception: why one could not be.
+        """
+        await self.tasks.ended(name)
+        for failed, (_revision, error) in self._failed.items():
+            if name in (None, failed):
+                raise error
+
+    async def _swap(self, knowledge: Knowledge, on_swap: Callable[[Knowledge], None]) -> None:
+        """Answers from a knowledge from now on; whoever calls this holds the table."""
+        name = knowledge.snapshot.gallery
+        await self._table.put(name, knowledge)
+        on_swap(knowledge)
+        log.info("gallery %s is at revision %d", name, knowledge.snapshot.revision)
+        if warning := outdated_calibration_warning(knowledge):
+            log.warning("gallery %s: %s", name, warning)
+
+    def _takes_long(self, name: str, revision: int) -> bool:
+        """Whether a revision has nothing to be answered by, and much to calibrate. Blocks."""
+        before = self._table.get(name)
+        if before is not None and before.snapshot.revision == revision:
+            return False
+        if _reusable_calibration(before) is not None:
+            return False
+        return self._store.gallery(name).images >= LARGE_PICTURES
+
+    def _prepare(self, name: str, revision: int, on_swap: Callable[[Knowledge], None]) -> None:
+        """Begins to prepare a gallery, unless that is going on or has failed already."""
+        failed = self._failed.get(name)
+        if failed is None or failed[0] != revision:
+            self.tasks.start(name, lambda: self._prepared(name, revision, on_swap))
+
+    async def _prepared(
+        self, name: str, revision: int, on_swap: Callable[[Knowledge], None]
+    ) -> None:
+        """Prepares a gallery without holding the table, and answers from it then."""
+        self._failed.pop(name, None)
+        try:
+            async with self._in_turn:
+                log.info("gallery %s is being prepared", name)
+                knowledge = await asyncio.to_thread(
+                    load_knowledge,
+                    self._store,
+                    name,
+                    self._method,
+                    self._epsilon,
+                    snapshot=await asyncio.to_thread(self.read_snapshot, name, None),
+                    stop=self._stop,
+                )
+                async with self._table.writing:
+                    # What was changed meanwhile and acknowledged must be found from the first.
+                    changed = await asyncio.to_thread(self._load_after, knowledge)
+                    await self._swap(changed, on_swap)
+        except NotFoundError:
+            log.info("gallery %s was deleted before it was prepared", name)
+        except StoppedError:
+            log.info("gallery %s is prepared further after the next start", name)
+        except Exception as error:
+            log.exception("gallery %s cannot be answered from", name)
+            self._failed[name] = (revision, error)
+
+    def _load_after(self, knowledge: Knowledge) -> Knowledge:
+        """The knowledge of the present revision, from that of one a while ago. Blocks."""
+        name = knowledge.snapshot.gallery
+        if self._store.gallery(name).revision == knowledge.snapshot.revision:
+            return knowledge
+        return load_knowledge(
+            self._store,
+            name,
+            self._method,
+            self._epsilon,
+            snapshot=self.read_snapshot(name, knowledge.snapshot),
+            interim_calibration=knowledge.calibration,
+            before=knowledge,
+        )
 
     def _load(self, name: str, revision: int) -> Knowledge | None:
         """The knowledge of a gallery now; None where the table has it already. Blocks."""
@@ -107,6 +214,7 @@ class Refresher:
             snapshot=self.read_snapshot(name, before.snapshot if before else None),
             interim_calibration=_reusable_calibration(before),
             before=before,
+            stop=self._stop,
         )
 
     def read_snapshot(self, name: str, before: Snapshot | None) -> Snapshot:

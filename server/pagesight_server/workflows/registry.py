@@ -1,8 +1,9 @@
 """What queries are answered from: one `Knowledge` per gallery, swapped whole.
 
-    own change, poll, min_revision ──> refresh ──swap──> KnowledgeTable <── queries
-                                          ├─> recalibrate, in the background ──^
-                                          └─> rebuild the index, beside the old one
+    start, own change, poll, min_revision ──> refresh ──swap──> KnowledgeTable <── queries
+                                                 ├─> prepare what is large ────────^
+                                                 ├─> recalibrate, in the background ─^
+                                                 └─> rebuild the index, beside the old one
 
     knowledge.py        from the store to the knowledge of one gallery
     knowledge_table.py  the present knowledge of each gallery, and who waits for a revision
@@ -19,8 +20,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import threading
 
-from pagesight_server.common.errors import NotFoundError
+from pagesight_server.common.errors import BehindError, NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, check_bundles
@@ -31,6 +33,9 @@ from pagesight_server.workflows.index_rebuild import IndexRebuilder
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.recalibration import Recalibrator
 from pagesight_server.workflows.refresh import Refresher
+
+PREPARING_RETRY_MS = 1_000
+"""When to ask again for a gallery that is being prepared; large ones take minutes."""
 
 log = logging.getLogger(__name__)
 
@@ -58,15 +63,28 @@ class Registry:
         index_manager = index_manager or IndexManager()
         self._bundles = bundles
         self._table = KnowledgeTable()
+        self._stop = threading.Event()
+        """Set: calibrations are broken off, and go on after the next start."""
         self._refresher = Refresher(
-            self._table, store, method=method, epsilon=epsilon, index_manager=index_manager
+            self._table,
+            store,
+            method=method,
+            epsilon=epsilon,
+            index_manager=index_manager,
+            stop=self._stop,
         )
-        self._recalibrator = Recalibrator(self._table, store, method=method, epsilon=epsilon)
+        self._recalibrator = Recalibrator(
+            self._table, store, method=method, epsilon=epsilon, stop=self._stop
+        )
         self._rebuilder = IndexRebuilder(self._table, index_manager)
         self._refreshes = SingleFlightTasks()
         """Refreshes that somebody waits for a revision of, each under a number of its own: one
         that has begun may have looked at the store too early to serve the next."""
         self._refresh_numbers = itertools.count()
+        self._looking = False
+        """Whether the store is looked through for the first time."""
+        self._loading = False
+        """Whether galleries are prepared that were there before the server."""
 
     def known(self) -> dict[str, Knowledge]:
         """The present knowledge of every gallery, by name."""
@@ -77,17 +95,46 @@ class Registry:
 
         Raises:
             NotFoundError: no such gallery.
+            BehindError: it is still being read, or prepared for its first answers.
             BundleMismatchError: other bundles made it.
         """
         knowledge = self._table.get(name)
+        if knowledge is None and (self._looking or self._refresher.is_preparing(name)):
+            raise BehindError(
+                f"gallery {name!r} is being prepared for its first answers: ask again, or another "
+                "replica",
+                retry_after_ms=PREPARING_RETRY_MS,
+            )
         if knowledge is None:
             raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
         check_bundles(name, knowledge.snapshot.bundles, self._bundles)
         return knowledge
 
-    async def refresh(self) -> None:
-        """Brings every gallery to the revision of the store."""
+    async def load(self) -> None:
+        """Reads every gallery for the first time; meanwhile those that are known are answered.
+
+        Raises:
+            Exception: why one cannot be read or prepared.
+        """
+        self._looking = self._loading = True
+        try:
+            await self._refresher.refresh(self._start_background_work)
+            self._looking = False
+            await self._refresher.prepared()
+        finally:
+            self._looking = self._loading = False
+
+    async def refresh(self, gallery: str | None = None) -> None:
+        """Brings every gallery to the revision of the store.
+
+        Args:
+            gallery: Whose preparation is waited for, if it needs any. None: that of all. While
+                `load` prepares them for their first answers it is waited for none: nobody is
+                answered from an earlier revision.
+        """
         await self._refresher.refresh(self._start_background_work)
+        if not self._loading:
+            await self._refresher.prepared(gallery)
 
     async def follow(self, interval_s: float) -> None:
         """Refreshes for ever, so that changes by other processes are seen."""
@@ -102,7 +149,7 @@ class Registry:
 
         Args:
             name: The gallery; it need not exist yet.
-            revision: The least revision that will do.
+            revision: The least revision that will do; 0: any, once the gallery was read.
             timeout_s: How long to wait at most.
 
         Returns:
@@ -110,8 +157,13 @@ class Registry:
         """
         if self._table.has_revision(name, revision):
             return True
+        if not revision:
+            return await self._waited(name, revision, timeout_s)
         # A task of its own: whoever stops waiting must not stop a refresh half way.
         self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_or_log)
+        return await self._waited(name, revision, timeout_s)
+
+    async def _waited(self, name: str, revision: int, timeout_s: float) -> bool:
         try:
             async with asyncio.timeout(timeout_s):
                 await self._table.wait_for_revision(name, revision)
@@ -121,14 +173,19 @@ class Registry:
 
     async def settled(self) -> None:
         """Waits until no index is being built and every revision has its own calibration."""
-        while self._rebuilder.tasks or self._recalibrator.tasks:
-            await self._rebuilder.tasks.settled()
-            await self._recalibrator.tasks.settled()
+        tasks = (self._refresher.tasks, self._rebuilder.tasks, self._recalibrator.tasks)
+        while any(tasks):
+            for each in tasks:
+                await each.settled()
 
     async def close(self) -> None:
         """Ends the background work; what it has stored stays."""
-        for tasks in (self._refreshes, self._recalibrator.tasks, self._rebuilder.tasks):
-            await tasks.cancel()
+        self._stop.set()
+        await self._refreshes.cancel()
+        for tasks in (self._refresher.tasks, self._recalibrator.tasks):
+            # They end at their next step, and keep what they have come to.
+            await tasks.settled()
+        await self._rebuilder.tasks.cancel()
 
     def _start_background_work(self, knowledge: Knowledge) -> None:
         self._recalibrator.start(knowledge.snapshot.gallery)
@@ -136,7 +193,7 @@ class Registry:
 
     async def _refresh_or_log(self) -> None:
         try:
-            await self.refresh()
+            await self._refresher.refresh(self._start_background_work)
         except Exception:
             # A store that cannot be read now must not stop what is known from answering.
             log.exception("cannot follow the store; answering from what is known")

@@ -11,6 +11,8 @@ Removed pictures are moved too as far as they can be, so that rolling back still
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
@@ -18,6 +20,8 @@ from pagesight_server.common.errors import ImageError, NotFoundError, PurgedErro
 from pagesight_server.gallery import Change, Content, Form, Gallery
 from pagesight_server.gallery.snapshot import Bundles
 from pagesight_server.workflows.pipeline import Features
+
+log = logging.getLogger(__name__)
 
 _NO_ORIGINAL = {
     "thumbnail": "only a thumbnail is kept (gallery.keep_images)",
@@ -85,6 +89,60 @@ async def reindex_gallery(
             continue  # A picture was enrolled since: compute it, then switch.
         report.revision, report.switched = applied.revision, True
     return report
+
+
+async def repair_galleries(
+    store: Gallery,
+    bundles: Bundles,
+    extract_features: Callable[[bytes], Awaitable[Features]],
+    *,
+    concurrency: int = 2,
+) -> int:
+    """Computes anew what has changed on the disk of the galleries that these bundles made.
+
+    Reads the content of every picture once. What has no original any more stays left out.
+
+    Args:
+        store: Holds the galleries.
+        bundles: The bundles that `extract_features` runs.
+        extract_features: Computes embedding and text of a picture.
+        concurrency: Pictures worked on at the same time.
+
+    Returns:
+        How many pictures were computed.
+    """
+    computed = 0
+    for name in await asyncio.to_thread(store.revisions):
+        info = await asyncio.to_thread(store.gallery, name)
+        if Bundles(encoder=info.encoder_bundle, ocr=info.ocr_bundle) != bundles:
+            continue
+        damaged = await asyncio.to_thread(store.unseen, name, bundles, now_only=True)
+        if not damaged:
+            continue
+        log.warning(
+            "gallery %s: embedding or text of %d pictures has changed on the disk, or is missing: "
+            "they are made anew",
+            name,
+            len(damaged),
+        )
+        report = await reindex_gallery(
+            store,
+            name,
+            bundles,
+            extract_features,
+            author="",
+            concurrency=concurrency,
+            switch=False,
+        )
+        computed += report.computed
+        for image_id, reason in report.missing:
+            log.warning(
+                "gallery %s: picture %s cannot be made anew (%s): enrol it again from its file",
+                name,
+                image_id,
+                reason,
+            )
+    return computed
 
 
 class _Computation:
@@ -161,6 +219,8 @@ class _Computation:
         data = await asyncio.to_thread(self._store.image_bytes, image_id)
         if data is None:
             raise ImageError(_NO_ORIGINAL["expired"])
+        if hashlib.sha256(data).hexdigest() != image_id:
+            raise ImageError("its kept bytes have changed on the disk")
         features = await self._extract_features(data)
         if features.reading is None:
             raise AssertionError("gallery pictures are always read")

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from pagesight_server.__main__ import main
+from pagesight_server.config import cores
 from pagesight_server.gallery import Gallery
 from tests.support.stores import enrol
 
@@ -42,8 +43,11 @@ def test_all_is_well(
     assert facts["device"] == "cpu"
     assert "CPUExecutionProvider" in facts["providers"]
     assert facts["encoder"].startswith("builtin@")
-    # 50 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
-    assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 50_000_000 // 2**20
+    # 25 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
+    assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 25_000_000 // 2**20
+    # While they are decoded: 50 megapixels at once, 16 bytes each.
+    assert facts["memory"]["decoding_mb"] == 50_000_000 * 16 // 2**20
+    assert facts["memory"]["reading_mb"] == cores() * 600
     assert facts["memory"]["machine_mb"] > facts["memory"]["process_now_mb"] > 0
     assert facts["limits"]["max_waiting"] == 256
     assert facts["telemetry"]["traces"] == ["otlp"]

@@ -5,6 +5,7 @@ import json
 import math
 import random
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,7 +158,18 @@ def test_only_rows_of_unreadable_images_carry_an_error() -> None:
         "score",
         "label",
         "threshold",
+        "doubt",
+        "review",
+        "candidates",
     ]
+
+
+def test_a_row_names_the_candidates_with_both_scores_and_why_a_person_should_look() -> None:
+    row = replace(
+        TEST[0], doubt=0.97, review=("near_threshold",), candidates=(("a", 0.5, 0.6),)
+    ).to_row()
+    assert (row["doubt"], row["review"]) == (0.97, ("near_threshold",))
+    assert row["candidates"] == [{"label": "a", "score": 0.5, "rank_score": 0.6}]
 
 
 @pytest.mark.parametrize(

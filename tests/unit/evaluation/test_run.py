@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -266,7 +267,12 @@ async def test_a_test_of_broken_images_alone_is_still_a_run(tmp_path: Path) -> N
     put(tmp_path / "test", {"red/broken.png": b"?"})
     run = await evaluate(pipeline_over(), tmp_path / "test")
     assert run.seconds_per_image is None
+    before = os.umask(0o022)
     write(run, tmp_path / "out", lambda image_id: None)
+    os.umask(before)
+    # Pictures and their texts are in them.
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "out").iterdir()}
+    assert ((tmp_path / "out").stat().st_mode & 0o777, modes) == (0o700, {0o600})
     assert json.loads((tmp_path / "out" / "metrics.json").read_text("utf-8"))["accuracy"] == 0
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,6 +77,11 @@ def test_a_sound_store_has_no_faults(store: Gallery) -> None:
 def test_what_is_wrong_is_found_and_told(store: Gallery, statement: str, told: str) -> None:
     enrol(store, {"one": "a", "two": "a", "three": "a"})
     damage(store, statement)
+    # As of one that wrote it so: what changed since is found by its digest (test_digests.py).
+    store._db.execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
+    store._db.execute(
+        "UPDATE readings SET sha256 = digest(image_id, bundle, CAST(reading AS BLOB))"
+    )
     found = backup.check(store)
     assert any(told in line for line in found), found
 
@@ -230,6 +238,101 @@ def test_managed_backups_are_kept_in_number_and_others_left_alone(
     assert backup.managed(store) == made[2:]
     assert sorted(folder.iterdir()) == sorted([*made[2:], folder / "mine.db"])
     assert [len(held(file)) for file in made[2:]] == [3, 4]
+
+
+def test_the_new_backup_stays_whatever_the_clock_said_of_the_old_ones(tmp_path: Path) -> None:
+    # Ahead by a century, then right, then behind, then standing still.
+    clock = iter([4_000_000_000_000, 1_000, 500, 500, 500])
+    store = Gallery(tmp_path / "gallery.db", now_ms=lambda: next(clock))
+    folder = tmp_path / "copies"
+    made = [backup.backup_into(store, folder, keep=2) for _ in range(5)]
+    assert len(set(made)) == 5
+    assert backup.managed(store) == made[3:]
+    assert sorted(folder.iterdir()) == sorted(made[3:])
+    store.close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pagesight_server.gallery import Gallery, backup
+store = Gallery(Path(sys.argv[1]))
+die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+setattr(backup, sys.argv[3], die)
+backup.backup_into(store, Path(sys.argv[2]), keep=2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("step", "left"),
+    [("_verify", 0), ("_into_place", 0), ("_complete", 1)],
+    ids=["before it was checked", "before it had its name", "before it was known to be complete"],
+)
+def test_a_killed_backup_blocks_no_purge_and_nothing_is_left_of_it(
+    store: Gallery, tmp_path: Path, step: str, left: int
+) -> None:
+    secret = "the-secret-picture" * 30
+    enrol(store, {secret: "a", "two": "a"})
+    copies = tmp_path / "copies"
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, store.path, copies, step], check=False, timeout=WAIT_S
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert any(copies.iterdir())
+    _, rewritten = backup.purge(store, [picture_id(secret)], author="li")
+    assert len(rewritten) == len(backup.managed(store)) == left
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or secret.encode() not in file.read_bytes()
+    made = backup.backup_into(store, copies, keep=1)
+    assert list(copies.iterdir()) == [made]
+
+
+def test_a_purge_waits_for_the_backup_that_is_being_made_and_reaches_it(
+    store: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a", "two": "a"})
+    copied, go_on, waiting = threading.Event(), threading.Event(), threading.Event()
+    into_place, settle = backup._into_place, backup._settle
+
+    def held_up(beside: Path, file: Path) -> None:
+        copied.set()
+        assert go_on.wait(WAIT_S)
+        into_place(beside, file)
+
+    def settling(store: Gallery, *, wait: bool = False) -> None:
+        if wait:
+            waiting.set()
+        settle(store, wait=wait)
+
+    monkeypatch.setattr(backup, "_into_place", held_up)
+    monkeypatch.setattr(backup, "_settle", settling)
+    other = Gallery(store.path)
+    with ThreadPoolExecutor(2) as threads:
+        making = threads.submit(backup.backup_into, other, tmp_path / "copies", keep=2)
+        assert copied.wait(WAIT_S)
+        purging = threads.submit(backup.purge, store, [ONE], author="li")
+        assert waiting.wait(WAIT_S)  # it has purged the store
+        assert not purging.done()
+        go_on.set()
+        file = making.result(WAIT_S)
+        assert purging.result(WAIT_S)[1] == [file]
+    other.close()
+    assert held(file) == {TWO: "a"}
+
+
+def test_half_a_backup_that_is_out_of_reach_is_not_forgotten(
+    store: Gallery, tmp_path: Path
+) -> None:
+    enrol(store, {"one": "a", "two": "a"})
+    copies = tmp_path / "copies"
+    command = [sys.executable, "-c", KILLED, str(store.path), str(copies), "_verify"]
+    subprocess.run(command, check=False, timeout=WAIT_S)
+    copies.rename(tmp_path / "away")
+    with pytest.raises(SetupError, match=r"nothing was purged: the backups .* are not there"):
+        backup.purge(store, [ONE], author="li")
+    assert len(store.snapshot().pictures) == 2
+    assert backup.purge(store, [ONE], author="li", forget_missing=True)[1] == []
+    assert backup._backups(store, complete=False) == []
 
 
 def test_a_purge_reaches_the_managed_backups(store: Gallery, tmp_path: Path) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.gallery import Applied, Change, Gallery
+from pagesight_server.gallery import Applied, Change, Gallery, backup
 from pagesight_server.gallery.integrity import findings
-from pagesight_server.gallery.snapshot import LabelFacts
+from pagesight_server.gallery.schema import MIGRATIONS
+from pagesight_server.gallery.snapshot import LabelFacts, normal_form
 from tests.support.parts import BUNDLES, reading, unit
 
 FIRST = """
@@ -100,7 +101,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     ids = first_store(path)
     for _ in range(2):  # once brought forward, then as it is
         store = Gallery(path)
-        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 3
+        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 4
         (picture,) = store.snapshot().pictures
         assert (picture.image_id, picture.label, picture.source) == (ids["kept"], "a", "kept.png")
         assert picture.reading == reading("额度")
@@ -153,6 +154,45 @@ def test_two_spellings_of_a_name_become_one_when_a_store_is_brought_forward(
     store.close()
 
 
+def test_what_is_derived_has_a_digest_once_a_store_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    ids = first_store(path)
+    store = Gallery(path)
+    key = bytes.fromhex(ids["kept"])
+    vector = unit(1, 2, 2).astype("<f2").tobytes()
+    told = reading("额度").to_json().encode()
+    rows = store._db.execute(
+        "SELECT e.sha256, r.sha256 FROM embeddings e JOIN readings r USING (image_id) "
+        "WHERE image_id = ?",
+        (key,),
+    ).fetchall()
+    assert [tuple(row) for row in rows] == [
+        (
+            hashlib.sha256(f"{ids['kept']} {BUNDLES.encoder}\n".encode() + vector).digest(),
+            hashlib.sha256(f"{ids['kept']} {BUNDLES.ocr}\n".encode() + told).digest(),
+        )
+    ]
+    (calibration,) = store._db.execute("SELECT sha256 FROM calibrations").fetchone()
+    assert calibration == hashlib.sha256(b"3 seed\nstored").digest()
+    store.close()
+
+
+def test_backups_keep_their_order_when_a_store_is_brought_forward(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    first_store(path)
+    db = sqlite3.connect(path)
+    db.create_function("nfc", 1, normal_form)
+    for statement in [s for step in MIGRATIONS[1:3] for s in step.split(";\n") if s.strip()]:
+        db.execute(statement)
+    db.executemany("INSERT INTO backups VALUES (?, ?)", [("/b.db", 1), ("/a.db", 3), ("/c.db", 2)])
+    db.execute("PRAGMA user_version = 3")
+    db.commit()
+    db.close()
+    store = Gallery(path)
+    assert backup.managed(store) == [Path("/b.db"), Path("/c.db"), Path("/a.db")]
+    store.close()
+
+
 def test_bringing_a_store_forward_is_done_wholly_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "gallery.db"
     first_store(path)
@@ -171,10 +211,10 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> Non
     path = tmp_path / "gallery.db"
     Gallery(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 4")
+    db.execute("PRAGMA user_version = 5")
     db.close()
     with pytest.raises(SetupError) as refused:
         Gallery(path)
     assert str(refused.value) == (
-        f"{path} was written by a newer pagesight (schema 4, this one reads 3): upgrade pagesight"
+        f"{path} was written by a newer pagesight (schema 5, this one reads 4): upgrade pagesight"
     )

@@ -177,8 +177,13 @@ def test_a_damaged_jpeg_is_refused_or_shown_as_pillow_does(
     if expected is not None and expected.shape[0] * expected.shape[1] <= small.max_pixels:
         np.testing.assert_array_equal(decode(damaged, small), expected)
     else:
-        with pytest.raises(ImageError):
-            decode(damaged, small)
+        try:
+            pixels = decode(damaged, small)
+        except ImageError:
+            return
+        # Nothing but the end mark was missing.
+        assert not damaged.endswith(b"\xff\xd9")
+        np.testing.assert_array_equal(pixels, by_pillow(damaged + b"\xff\xd9"))
 
 
 def test_transparent_parts_are_white() -> None:
@@ -237,16 +242,10 @@ def test_damaged_exif_does_not_spoil_a_picture() -> None:
     assert decode(bytes(data), LIMITS).shape == (30, 20, 3)
 
 
-def gif() -> bytes:
-    return encoded(RGB, "GIF")
-
-
 @pytest.mark.parametrize(
     ("data", "why"),
     [
         pytest.param(b"", "empty", id="empty"),
-        pytest.param(gif(), "no JPEG, PNG or WebP", id="GIF"),
-        pytest.param(encoded(RGB, "BMP"), "no JPEG, PNG or WebP", id="BMP"),
         pytest.param(encoded(RGB, "PDF"), "no JPEG, PNG or WebP", id="PDF"),
         pytest.param(b"hello, this is a text", "no JPEG, PNG or WebP", id="text"),
         pytest.param(b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no JPEG", id="SVG"),
@@ -294,7 +293,7 @@ def test_a_decompression_bomb_is_refused_before_memory_is_taken(data: bytes) -> 
 
 
 def test_a_jpeg_of_too_many_scans_is_refused_before_any_is_decoded() -> None:
-    # At 50 megapixels each takes 60 ms and 75 bytes; here there are ten of the encoder's own.
+    # At 25 megapixels each takes 30 ms and 75 bytes; here there are ten of the encoder's own.
     decode(many_scans(90, side_px=64), LIMITS)
     with pytest.raises(ImageError, match="more than 100 scans"):
         decode(many_scans(91, side_px=64), LIMITS)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.calibration import (
     Calibration,
+    Scores,
     calibrate,
     place_threshold,
     quantiles,
@@ -293,6 +294,28 @@ def test_a_large_gallery_is_calibrated_on_a_fixed_sample(monkeypatch: pytest.Mon
     first = calibrate("pagesight", gallery, method)
     assert first.pictures == 6
     assert first == calibrate("pagesight", gallery, method)
+
+
+def test_a_calibration_that_was_broken_off_goes_on_where_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pagesight_server.recognition.calibration.STEP_PICTURES", 7)
+    gallery = fan(40)
+    method = METHODS["pagesight"](gallery)
+    steps: list[Scores] = []
+    whole = calibrate("pagesight", gallery, method, step=steps.append)
+    assert [(one.done, one.of) for one in steps] == [
+        (7, 40), (14, 40), (21, 40), (28, 40), (35, 40), (40, 40),
+    ]  # fmt: skip
+    for begun in steps:
+        rest: list[Scores] = []
+        kept = Scores.from_json(begun.to_json())
+        assert whole == calibrate("pagesight", gallery, method, begun=kept, step=rest.append)
+        assert rest == [later for later in steps if later.done > begun.done]
+    # What is of another calibration set says nothing of this one.
+    fewer = fan(8)
+    alone = calibrate("pagesight", fewer, METHODS["pagesight"](fewer))
+    assert alone == calibrate("pagesight", fewer, METHODS["pagesight"](fewer), begun=steps[0])
 
 
 def test_a_calibration_survives_the_store() -> None:

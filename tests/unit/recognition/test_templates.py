@@ -150,6 +150,8 @@ def test_a_picture_that_is_left_out_does_not_spell_its_title() -> None:
     nats, differences = templates.weigh(reading("转出记录明细"), without=3).odds(1, 0)
     # Of "out" two pictures are left, (2 + 0.5) / 3, and none of the three of "in".
     assert [one.string for one in differences] == ["转出记录明细"]
+    assert differences[0].frequency == pytest.approx(2.5 / 3)
+    assert differences[0].other_frequency == pytest.approx(0.125)
     assert nats == pytest.approx(np.log(2.5 / 3 / 0.125))
 
 

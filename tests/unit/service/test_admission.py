@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.common.errors import OverloadedError
-from pagesight_server.service.admission import MIN_RETRY_MS, Gate, Priority
+from pagesight_server.common.priority import Priority
+from pagesight_server.service.admission import MIN_RETRY_MS, Gate
 from tests.support import WAIT_S
 
 
@@ -30,17 +31,16 @@ class Visitors:
         priority: Priority = Priority.NORMAL,
         *,
         caller: str | None = None,
+        stream: str | None = None,
         budget_s: float | None = None,
     ) -> None:
         self._go[name] = asyncio.Event()
-        visit = self._visit(name, priority, caller, budget_s)
-        self.tasks[name] = asyncio.create_task(visit)
+        place = self.gate.enter(priority, caller=caller, stream=stream, budget_s=budget_s)
+        self.tasks[name] = asyncio.create_task(self._visit(name, place))
         await settle()
 
-    async def _visit(
-        self, name: str, priority: Priority, caller: str | None, budget_s: float | None
-    ) -> None:
-        async with self.gate.enter(priority, caller=caller, budget_s=budget_s):
+    async def _visit(self, name: str, place: AbstractAsyncContextManager[None]) -> None:
+        async with place:
             self.entered.append(name)
             await self._go[name].wait()
 
@@ -54,6 +54,18 @@ class Visitors:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await settle()
+
+    def turned_away(self) -> dict[str, int]:
+        """Who was turned away, and after how many milliseconds to come back; then forgets them."""
+        errors = {name: task.exception() for name, task in self.tasks.items() if task.done()}
+        for name in errors:
+            del self.tasks[name]
+        assert all(isinstance(error, OverloadedError) for error in errors.values())
+        return {
+            name: error.retry_after_ms
+            for name, error in errors.items()
+            if isinstance(error, OverloadedError)
+        }
 
     def inside(self) -> set[str]:
         return set(self.entered) & set(self.tasks)
@@ -92,7 +104,7 @@ async def test_beyond_those_that_may_wait_callers_are_turned_away_with_a_hint() 
         await crowd.arrive("inside")
         await crowd.arrive("waiting")
         with pytest.raises(OverloadedError, match="1 screenshots are waiting") as turned_away:
-            async with crowd.gate.enter(Priority.HIGH):
+            async with crowd.gate.enter():
                 pass
         assert turned_away.value.retry_after_ms == MIN_RETRY_MS
         assert crowd.gate.waiting == 1
@@ -111,6 +123,104 @@ async def test_a_greedy_caller_delays_another_by_one_screenshot() -> None:
         for name in order:
             await crowd.leave(name)
         assert crowd.entered[: len(order)] == order
+
+
+async def test_streams_of_one_caller_take_turns_within_the_turns_of_callers() -> None:
+    async with visitors(1, 100) as crowd:
+        await crowd.arrive("inside")
+        for number in range(3):
+            await crowd.arrive(f"batch {number}", caller="office", stream="batch")
+        await crowd.arrive("person", caller="office", stream="person")
+        await crowd.arrive("home 0", caller="home")
+        await crowd.arrive("home 1", caller="home")
+        order = ["inside", "batch 0", "home 0", "person", "home 1", "batch 1", "batch 2"]
+        for name in order:
+            await crowd.leave(name)
+        assert crowd.entered == order
+
+
+async def test_when_full_the_newest_of_the_lowest_priority_gives_way_to_a_higher_one() -> None:
+    async with visitors(1, 4) as crowd:
+        await crowd.arrive("inside", caller="greedy")
+        await crowd.arrive("low 0", Priority.LOW, caller="greedy")
+        await crowd.arrive("normal", Priority.NORMAL, caller="greedy")
+        await crowd.arrive("low 1", Priority.LOW, caller="greedy")
+        await crowd.arrive("low, another's", Priority.LOW, caller="modest")
+        await crowd.arrive("high", Priority.HIGH, caller="hurried")
+        assert crowd.turned_away() == {"low 1": MIN_RETRY_MS}
+        assert crowd.gate.waiting == 4
+        # Of the two that are left at low priority, greedy has most at all.
+        await crowd.arrive("high 1", Priority.HIGH, caller="greedy")
+        assert set(crowd.turned_away()) == {"low 0"}
+        await crowd.arrive("low, too late", Priority.LOW, caller="late")
+        assert set(crowd.turned_away()) == {"low, too late"}
+        order = ["inside", "high", "high 1", "normal", "low, another's"]
+        for name in order:
+            await crowd.leave(name)
+        assert crowd.entered == order
+
+
+async def test_when_full_of_one_caller_another_gets_its_share_of_the_room() -> None:
+    async with visitors(1, 6) as crowd:
+        await crowd.arrive("inside", caller="greedy")
+        for number in range(6):
+            await crowd.arrive(f"greedy {number}", caller="greedy", stream=f"{number % 3}")
+        for number in range(6):
+            await crowd.arrive(f"modest {number}", caller="modest")
+        # Newest first, until both have three: whoever took more would only be displaced again.
+        assert set(crowd.turned_away()) == {
+            *(f"greedy {number}" for number in (5, 4, 3)),
+            *(f"modest {number}" for number in (3, 4, 5)),
+        }
+        await crowd.arrive("third", caller="third")
+        assert set(crowd.turned_away()) == {"modest 2"}
+        await crowd.arrive("greedy again", caller="greedy")
+        assert set(crowd.turned_away()) == {"greedy again"}
+
+
+async def test_room_that_callers_share_evenly_goes_to_no_newcomer() -> None:
+    async with visitors(1, 3) as crowd:
+        await crowd.arrive("inside")
+        for caller in ("a", "b", "c", "d"):
+            await crowd.arrive(caller, caller=caller)
+        assert set(crowd.turned_away()) == {"d"}
+
+
+async def test_one_who_was_cancelled_a_moment_ago_makes_room_as_well() -> None:
+    async with visitors(1, 2) as crowd:
+        await crowd.arrive("inside")
+        await crowd.arrive("first", Priority.LOW)
+        await crowd.arrive("second", Priority.LOW)
+        crowd.tasks.pop("second").cancel()
+        await crowd.arrive("high", Priority.HIGH)
+        assert crowd.turned_away() == {}
+        assert crowd.gate.waiting == 2
+        await crowd.leave("inside")
+        await crowd.leave("high")
+        assert crowd.entered == ["inside", "high", "first"]
+
+
+async def test_whoever_gives_way_and_is_cancelled_at_once_frees_no_place_it_never_had() -> None:
+    async with visitors(1, 1) as crowd:
+        await crowd.arrive("inside")
+        await crowd.arrive("low", Priority.LOW)
+        high = asyncio.create_task(crowd.arrive("high", Priority.HIGH))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await crowd.cancel("low")
+        await high
+        assert crowd.inside() == {"inside"}
+        assert crowd.gate.waiting == 1
+
+
+async def test_who_could_not_be_answered_in_time_displaces_nobody() -> None:
+    crowd = await timed_gate(2.0, max_waiting=1)
+    await crowd.arrive("waits", Priority.LOW)
+    await crowd.arrive("hasty", Priority.HIGH, budget_s=3.0)
+    assert set(crowd.turned_away()) == {"hasty"}
+    assert crowd.gate.waiting == 1
+    for name in list(crowd.tasks):
+        await crowd.cancel(name)
 
 
 async def timed_gate(work_s: float, max_active: int = 1, max_waiting: int = 100) -> Visitors:
@@ -239,7 +349,7 @@ def test_a_gate_needs_a_place(active: int, waiting: int) -> None:
 
 steps = st.lists(
     st.one_of(
-        st.tuples(st.just("arrive"), st.sampled_from(Priority)),
+        st.tuples(st.just("arrive"), st.integers(0, 8)),
         st.tuples(st.just("leave"), st.integers(0, 20)),
         st.tuples(st.just("cancel"), st.integers(0, 20)),
         st.tuples(st.just("leave and cancel"), st.integers(0, 20)),
@@ -259,12 +369,11 @@ def test_no_place_is_lost_or_made_up_whatever_happens(
             names = sorted(crowd.tasks)
             inside = sorted(crowd.inside())
             if what == "arrive":
-                await crowd.arrive(f"{number:03}", Priority(which))
-                task = crowd.tasks[f"{number:03}"]
-                if task.done():
-                    assert isinstance(task.exception(), OverloadedError)
-                    assert len(crowd.tasks) == max_active + max_waiting + 1
-                    del crowd.tasks[f"{number:03}"]
+                crowded = len(crowd.tasks) == max_active + max_waiting
+                caller = f"caller {which // 3}"
+                await crowd.arrive(f"{number:03}", Priority(which % 3), caller=caller)
+                # The newcomer, or one who gives way to it.
+                assert len(crowd.turned_away()) == crowded
             elif what == "leave" and inside:
                 await crowd.leave(inside[which % len(inside)])
             elif what == "cancel" and names:

@@ -21,6 +21,7 @@ from pagesight.v1 import errors_pb2
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common import errors
 from pagesight_server.common.errors import InvalidRequestError, OverloadedError, RequestError
+from pagesight_server.common.priority import Priority
 from pagesight_server.common.timings import StageTimes
 from pagesight_server.curation.diagnostics import Diagnosis, HardlyRead, LabelHealth
 from pagesight_server.curation.own_scores import OwnScores
@@ -40,7 +41,6 @@ from pagesight_server.recognition.candidates import Query, TermName
 from pagesight_server.recognition.decision import ReviewReason, decide
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service import convert, convert_curation
-from pagesight_server.service.admission import Priority
 from pagesight_server.text.legibility import Legibility
 from tests.support.parts import BUNDLES, image_id, reading, snapshot, unit
 from tests.support.serving import details

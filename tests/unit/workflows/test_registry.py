@@ -13,7 +13,12 @@ from typing import Any
 
 import pytest
 
-from pagesight_server.common.errors import BundleMismatchError, NotFoundError, StorageError
+from pagesight_server.common.errors import (
+    BehindError,
+    BundleMismatchError,
+    NotFoundError,
+    StorageError,
+)
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.gallery.snapshot import Changes, Snapshot
 from pagesight_server.index import ivfpq
@@ -22,6 +27,7 @@ from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.recognition.leave_one_out import left_out_scores
 from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
@@ -43,6 +49,8 @@ class Store(Gallery):
         self.calibrated = threading.Event()
         """Unset: the calibration of the next revision is held up before it is stored."""
         self.calibrated.set()
+        self.held: str | None = None
+        """The only gallery whose calibration is held up; None: whichever."""
         self.deleted: set[str] = set()
         """Galleries that are no longer there."""
         self.deleted_next: set[str] = set()
@@ -79,7 +87,7 @@ class Store(Gallery):
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         if self.full:
             raise StorageError("the store could not be written and is unchanged: disk is full")
-        assert self.calibrated.wait(WAIT_S)
+        assert self.held not in (None, name) or self.calibrated.wait(WAIT_S)
         super().put_calibration(name, revision, method, calibration)
 
 
@@ -260,6 +268,172 @@ async def test_a_change_is_answered_by_the_calibration_before_until_it_has_its_o
     after = registry.get("default")
     assert after.snapshot.revision == 2
     assert (before.pictures, after.calibration.pictures) == (2, 4)
+
+
+@pytest.fixture
+def large(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """A gallery of four pictures, which counts as large, and a small one."""
+    monkeypatch.setattr("pagesight_server.workflows.refresh.LARGE_PICTURES", 4)
+    monkeypatch.setattr("pagesight_server.recognition.calibration.STEP_PICTURES", 1)
+    monkeypatch.setattr("pagesight_server.workflows.knowledge.STEPS_EVERY_S", 0.0)
+    enrol(store, {"a1": "a", "a2": "a", "b1": "b", "b2": "b"})
+    enrol(store, {"one": "c"}, gallery="small")
+    store.held = "default"
+    return store
+
+
+async def test_while_a_large_gallery_is_prepared_others_are_answered_and_changed(
+    large: Store,
+) -> None:
+    registry = registry_of(large)
+    large.calibrated.clear()
+    loading = asyncio.create_task(registry.load())
+    assert await registry.wait_for_revision("small", 1, WAIT_S)
+    with pytest.raises(BehindError, match="'default' is being prepared") as behind:
+        registry.get("default")
+    assert behind.value.retry_after_ms > 0
+    with pytest.raises(NotFoundError):
+        registry.get("none")
+    assert not await registry.wait_for_revision("default", 0, 0.01)
+    enrol(large, {"two": "d"}, gallery="small")
+    await asyncio.wait_for(registry.refresh("small"), WAIT_S)
+    assert registry.get("small").snapshot.labels == ("c", "d")
+    # Neither does whoever changes it wait for what nobody can be answered from.
+    enrol(large, {"c1": "e"})
+    await asyncio.wait_for(registry.refresh("default"), WAIT_S)
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 0, WAIT_S))
+    large.calibrated.set()
+    await asyncio.wait_for(loading, WAIT_S)
+    assert await waiting
+    # What was enrolled meanwhile is known from the first answer.
+    assert registry.get("default").snapshot.labels == ("a", "b", "e")
+    await registry.settled()
+    assert registry.get("default").calibration.pictures == 4
+    await registry.close()
+
+
+async def test_before_the_store_was_looked_through_any_gallery_may_come(large: Store) -> None:
+    registry = registry_of(large)
+    large.readable.clear()
+    loading = asyncio.create_task(registry.load())
+    await asyncio.sleep(0)
+    with pytest.raises(BehindError, match="'none' is being prepared"):
+        registry.get("none")
+    large.readable.set()
+    await asyncio.wait_for(loading, WAIT_S)
+    with pytest.raises(NotFoundError):
+        registry.get("none")
+    await registry.close()
+
+
+async def test_a_large_gallery_that_comes_into_being_is_waited_for_by_its_caller_alone(
+    large: Store,
+) -> None:
+    registry = registry_of(large)
+    await registry.load()
+    large.held = "new"
+    large.calibrated.clear()
+    enrol(large, {f"n{number}": "n" for number in range(4)}, gallery="new")
+    own = asyncio.create_task(registry.refresh("new"))
+    enrol(large, {"two": "d"}, gallery="small")
+    await asyncio.wait_for(registry.refresh("small"), WAIT_S)
+    assert registry.get("small").snapshot.revision == 2
+    assert not own.done()
+    large.calibrated.set()
+    await asyncio.wait_for(own, WAIT_S)
+    assert registry.get("new").snapshot.labels == ("n",)
+    await registry.close()
+
+
+async def test_a_preparation_that_was_broken_off_goes_on_after_the_next_start(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left_out: list[int] = []
+    whole = load_knowledge(large, "default", "pagesight", 0.1).calibration
+
+    def watched(method: Any, snapshot: Snapshot, rows: list[int], *, with_text: bool) -> Any:
+        if with_text and snapshot.gallery == "default":
+            left_out.extend(rows)
+            if len(left_out) == 3:
+                first._stop.set()
+        return left_out_scores(method, snapshot, rows, with_text=with_text)
+
+    monkeypatch.setattr("pagesight_server.recognition.calibration.left_out_scores", watched)
+    first = Registry(large, BUNDLES, method="pagesight", epsilon=0.1)
+    large.drop_calibrations("default", f"pagesight 0.1 v{CALIBRATION_VERSION}")
+    await asyncio.wait_for(first.load(), WAIT_S)
+    assert list(first.known()) == ["small"]
+    await first.close()
+    kept = f"pagesight 0.1 v{CALIBRATION_VERSION} begun"
+    assert large.calibration("default", 1, kept) is not None
+
+    again = Registry(large, BUNDLES, method="pagesight", epsilon=0.1)
+    await asyncio.wait_for(again.load(), WAIT_S)
+    assert again.get("default").calibration == whole
+    assert left_out == [0, 1, 2, 3]
+    assert large.calibration("default", 1, kept) is None
+    await again.close()
+
+
+async def test_closing_ends_a_preparation_at_its_next_step(
+    large: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    registry = registry_of(large)
+    large.calibrated.clear()
+    loading = asyncio.create_task(registry.load())
+    assert await registry.wait_for_revision("small", 1, WAIT_S)
+    closing = asyncio.create_task(registry.close())
+    await asyncio.sleep(0)
+    large.calibrated.set()
+    await asyncio.wait_for(closing, WAIT_S)
+    await asyncio.wait_for(loading, WAIT_S)
+    assert "default" not in registry.known()
+    assert "gallery default: calibrated by 1 of 4 pictures" in caplog.text
+    assert "gallery default is prepared further after the next start" in caplog.text
+
+
+async def test_a_gallery_that_cannot_be_prepared_is_told_and_not_tried_again_as_it_is(
+    large: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: list[str] = []
+
+    def broken(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        if name == "default":
+            tried.append(name)
+            if len(tried) == 1:
+                raise ValueError("broken")
+        return load_knowledge(store, name, *rest, **more)
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", broken)
+    registry = registry_of(large)
+    with pytest.raises(ValueError, match="broken"):
+        await registry.load()
+    assert "gallery default cannot be answered from" in caplog.text
+    with pytest.raises(BehindError):
+        registry.get("default")
+    await registry.refresh("small")
+    assert tried == ["default"]
+    enrol(large, {"c1": "c"})
+    await asyncio.wait_for(registry.refresh("default"), WAIT_S)
+    assert registry.get("default").snapshot.revision == 2
+    await registry.close()
+
+
+async def test_a_gallery_deleted_while_it_is_prepared_is_no_fault(
+    large: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = registry_of(large)
+    large.calibrated.clear()
+    loading = asyncio.create_task(registry.load())
+    assert await registry.wait_for_revision("small", 1, WAIT_S)
+    large.deleted = {"default"}
+    large.calibrated.set()
+    await asyncio.wait_for(loading, WAIT_S)
+    with pytest.raises(NotFoundError):
+        registry.get("default")
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    await registry.close()
 
 
 def indexed(store: Store) -> tuple[Registry, Path]:

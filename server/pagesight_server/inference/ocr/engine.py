@@ -13,20 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.cache import SingleFlightLru
+from pagesight_server.common.errors import ImageError
 from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.ocr.detector import Detector
-from pagesight_server.inference.ocr.line_pool import LinePool, Recognise
+from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
 from pagesight_server.inference.ocr.recogniser import Recogniser, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
-from pagesight_server.inference.ocr.tiling import Region, cut, join
+from pagesight_server.inference.ocr.tiling import Band, Region, cut, join
 from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Reading, TextLine, in_reading_order
 
@@ -60,7 +60,6 @@ class OcrEngine:
         self._detectors = detectors
         self._settings = settings
         self._library = library
-        self._turns = itertools.count()
         self.pool = LinePool(recognisers, settings)
         """Batches the lines of all pictures in flight."""
         self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
@@ -77,28 +76,25 @@ class OcrEngine:
             pixels: Height x width x 3, RGB.
 
         Raises:
+            ImageError: it has more lines than one picture may.
             RuntimeError: the engine is closed.
             Exception: whatever a session raises.
         """
-        turn = next(self._turns)
         height_px, width_px = pixels.shape[:2]
-        bands = cut(
-            height_px,
-            width_px,
-            longest_px=self._library.longest_px,
-            narrowest_px=self._settings.narrowest_px,
-        )
-        with measure("detect"):
-            regions_of_bands = await _gather_or_cancel(
-                self._find(pixels[band.top : band.bottom]) for band in bands
-            )
-        regions = join(list(zip(bands, regions_of_bands, strict=True)))
-        padded = library_widths([region.strip.shape[1] for region in regions], self._library)
-        with measure("recognise"):
-            texts = await _gather_or_cancel(
-                self._text(region.strip, self._settings.width(width), turn)
-                for region, width in zip(regions, padded, strict=True)
-            )
+        with self.pool.share() as share:
+            with measure("detect"):
+                regions = await self._regions(pixels, share)
+            if len(regions) > self._settings.max_lines:
+                raise ImageError(
+                    f"the picture has {len(regions):,} lines of text, the limit is "
+                    f"{self._settings.max_lines:,}: send it in parts"
+                )
+            padded = library_widths([region.strip.shape[1] for region in regions], self._library)
+            with measure("recognise"):
+                texts = await _gather_or_cancel(
+                    self._text(region.strip, self._settings.width(width), share)
+                    for region, width in zip(regions, padded, strict=True)
+                )
         lines = [
             TextLine(text, confidence, region.box)
             for region, (text, confidence) in zip(regions, texts, strict=True)
@@ -110,23 +106,42 @@ class OcrEngine:
         """Ends the threads after their present runs, and cancels what is in the queues."""
         await asyncio.gather(asyncio.to_thread(self._detectors.close), self.pool.close())
 
-    async def _find(self, band: Pixels) -> list[Region]:
-        return await self._detectors.run(lambda detector: detector.find(band))
+    async def _regions(self, pixels: Pixels, share: Share) -> list[Region]:
+        """Finds the text regions of a picture, each once."""
+        height_px, width_px = pixels.shape[:2]
+        bands = cut(
+            height_px,
+            width_px,
+            longest_px=self._library.longest_px,
+            narrowest_px=self._settings.narrowest_px,
+        )
+        # No more than there are threads: the bands of others are searched between these.
+        places = asyncio.Semaphore(self._settings.detectors)
 
-    async def _text(self, strip: Pixels, padded: int, turn: int) -> Text:
+        async def find(band: Band) -> list[Region]:
+            part = pixels[band.top : band.bottom]
+            async with places:
+                with self.pool.finding(share):
+                    return await self._detectors.run(lambda detector: detector.find(part))
+
+        regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
+        return join(list(zip(bands, regions_of_bands, strict=True)))
+
+    async def _text(self, strip: Pixels, padded: int, share: Share) -> Text:
         """The text of a strip: read narrow, and where unsure once more at width `padded`."""
         width = self._settings.width(strip.shape[1])
         digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
-        text = await self._read(strip, digest, width, turn)
+        text = await self._read(strip, digest, width, share)
         if width == padded or text.confidence >= self._settings.reread_below:
             return text
         self.reread += 1
-        return await self._read(strip, digest, padded, turn)
+        return await self._read(strip, digest, padded, share)
 
-    async def _read(self, strip: Pixels, digest: bytes, width: int, turn: int) -> Text:
+    async def _read(self, strip: Pixels, digest: bytes, width: int, share: Share) -> Text:
         """The text of a strip padded to a width, from the cache where it was read before."""
         key = strip.shape[1].to_bytes(4) + width.to_bytes(4) + digest
-        return await self.cache.get(key, lambda: self.pool.submit(strip, width, turn=turn))
+        with self.pool.wanted(key, share):
+            return await self.cache.get(key, lambda: self.pool.submit(strip, width, key=key))
 
 
 def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:

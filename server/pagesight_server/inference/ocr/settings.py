@@ -59,6 +59,19 @@ class OcrSettings:
     column is flat from 160 to 640 and a tenth higher at 1920, the library's batch; a GPU wants
     thousands."""
 
+    share_columns: int = 8_192
+    """Columns of one screenshot that are read before others go first that had fewer: about what a
+    usual screenshot takes, so that usual ones are read one after the other. (Had each its equal
+    share of every moment, all would be ready when the last one is.)"""
+
+    gives_way: bool = True
+    """Whether lines that are due later leave cores to finding the text of a screenshot that goes
+    first (`line_pool.LEFT_IDLE`). A GPU is not what finding waits for."""
+
+    max_lines: int = 2_000
+    """Lines of text that one picture may have; more are refused before any is read. A long page has
+    hundreds; 2,000 take a core some minutes."""
+
     sizes: tuple[int, ...] = ()
     """Batch sizes that recognition runs at, ascending from 1, so that a CUDA session meets few
     shapes; all are run before the first request. Empty: any size, and no warm-up."""
@@ -78,11 +91,19 @@ class OcrSettings:
     625 to 900."""
 
     def __post_init__(self) -> None:
-        counts = (self.detectors, self.recognisers, self.max_enlarged_px, self.narrowest_px)
+        counts = (
+            self.detectors,
+            self.recognisers,
+            self.max_enlarged_px,
+            self.narrowest_px,
+            self.share_columns,
+            self.max_lines,
+        )
         if min(counts) < 1 or self.cache_entries < 0 or not 0 <= self.reread_below <= 1:
             raise ValueError(
-                "need detectors, recognisers, max_enlarged_px and narrowest_px of at least 1, "
-                f"cache_entries of at least 0 and reread_below from 0 to 1, got {self}"
+                "need detectors, recognisers, max_enlarged_px, narrowest_px, share_columns and "
+                "max_lines of at least 1, cache_entries of at least 0 and reread_below from 0 to "
+                f"1, got {self}"
             )
         if not self.widths or self.widths[0] < 8 or not _ascend(self.widths):
             raise ValueError(f"widths must ascend from 8 or more, got {self.widths}")

@@ -11,6 +11,7 @@ Wide pictures are never cut, since a line of text would be: they are shrunk, as 
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -40,6 +41,10 @@ class Region(NamedTuple):
     """In pixels of the picture, or of the band, that was searched."""
     strip: Pixels
     """48 x width x 3, BGR, turned upright."""
+
+
+ROW_PX = 32
+"""Height of the rows in which regions are looked up: about that of a line."""
 
 
 def cut(height_px: int, width_px: int, *, longest_px: int, narrowest_px: int) -> list[Band]:
@@ -82,11 +87,19 @@ def join(bands: Sequence[tuple[Band, Sequence[Region]]]) -> list[Region]:
             depth = int(min(from_top, from_bottom, band.bottom))
             inside.append((depth, number, Region(box, region.strip)))
     inside.sort(key=lambda one: -one[0])
-    kept: list[tuple[int, Region]] = []
+    kept: list[Region] = []
+    # Only what shares a row can be the same: comparing each with each takes minutes where a page
+    # is full of small print.
+    in_rows: dict[int, list[tuple[int, Box]]] = {}
     for _, number, region in inside:
-        if not any(n != number and _same(region.box, other.box) for n, other in kept):
-            kept.append((number, region))
-    return [region for _, region in kept]
+        rows = range(region.box.top // ROW_PX, region.box.bottom // ROW_PX + 1)
+        others = itertools.chain.from_iterable(in_rows.get(row, ()) for row in rows)
+        if any(n != number and _same(region.box, box) for n, box in others):
+            continue
+        kept.append(region)
+        for row in rows:
+            in_rows.setdefault(row, []).append((number, region.box))
+    return kept
 
 
 def _same(a: Box, b: Box) -> bool:

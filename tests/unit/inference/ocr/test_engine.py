@@ -14,6 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pagesight_server.common.arrays import Pixels
+from pagesight_server.common.errors import ImageError
+from pagesight_server.common.priority import Priority, urgent_as
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr.engine import Detect, owned
@@ -329,6 +331,69 @@ async def test_a_cancelled_reading_takes_its_strips_along_but_not_those_that_oth
     assert [value for value, _ in recogniser.runs] == [10, 30, 31]
     with pytest.raises(asyncio.CancelledError):
         await gone
+    await ours.close()
+
+
+async def test_a_picture_with_more_lines_than_one_may_have_is_refused_before_any_is_read() -> None:
+    recogniser = Recogniser()
+    ours = engine(recogniser=recogniser, config=replace(SMALL, max_lines=3))
+    with pytest.raises(ImageError, match="has 4 lines of text, the limit is 3"):
+        await texts(ours, 20, 21, 22, 23)
+    assert recogniser.runs == []
+    assert len(await texts(ours, 20, 21, 22)) == 3
+    await ours.close()
+
+
+async def test_the_parts_of_a_tall_picture_let_other_pictures_in_between() -> None:
+    detector = Detector()
+    ours = engine(detector)
+    tall = asyncio.create_task(ours.read(np.zeros((500, 32, 3), np.uint8)))
+    await asyncio.sleep(0)
+    await asyncio.gather(tall, ours.read(picture(20)))
+    # Three parts of 200; at most one of them is before the other picture.
+    assert sorted(detector.seen) == [(100, 32, 3), *[(200, 32, 3)] * 3]
+    assert detector.seen.index((100, 32, 3)) <= 1
+    await ours.close()
+
+
+async def test_whoever_shares_a_line_with_a_page_of_lower_priority_does_not_wait_for_its_text() -> (
+    None
+):
+    class Slow(Recogniser):
+        def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+            assert go_on.wait(WAIT_S)
+            return super().read(strips, width)
+
+    go_on, recogniser = threading.Event(), Slow()
+    ours = engine(recogniser=recogniser, config=replace(SMALL, max_columns=64))
+    with urgent_as(Priority.LOW):
+        low = asyncio.create_task(texts(ours, *range(1, 31)))
+    while ours.pool.depth < 29:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    with urgent_as(Priority.HIGH):
+        high = asyncio.create_task(texts(ours, 1, 2))
+    while ours.cache.hits < 2:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    go_on.set()
+    assert await high == ["1@64", "2@64"]
+    await low
+    assert [value for value, _ in recogniser.runs][1:3] == [2, 1]  # the page's last two
+    assert len(recogniser.runs) == 30
+    await ours.close()
+
+
+async def test_a_long_page_that_is_given_up_leaves_no_line_behind() -> None:
+    recogniser = Recogniser()
+    ours = engine(recogniser=recogniser, config=replace(SMALL, max_columns=64))
+    page = asyncio.create_task(ours.read(picture(*range(1, 101))))
+    while ours.pool.batches < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    page.cancel()
+    await asyncio.gather(page, return_exceptions=True)
+    await settle()
+    assert ours.pool.depth == 0
+    assert await texts(ours, 120) == ["120@320"]
+    assert len(recogniser.runs) < 100
     await ours.close()
 
 

@@ -108,3 +108,38 @@ def test_separate_lines_are_found_once_each(drawn: list[tuple[int, int]]) -> Non
     assert sorted((one.box.top, one.box.bottom) for one in join(found)) == [
         (top, min(bottom, 800)) for top, bottom in lines
     ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 1), st.integers(0, 60), st.integers(0, 400), st.integers(1, 40),
+            st.integers(1, 120),
+        ),
+        max_size=25,
+    )
+)  # fmt: skip
+def test_a_region_is_left_out_only_for_one_of_another_band_that_is_kept(
+    drawn: list[tuple[int, int, int, int, int]],
+) -> None:
+    """Boxes of any height, over as many rows as they like."""
+    picture = [Band(0, 500), Band(400, 900)]
+    found: list[list[Region]] = [[], []]
+    for number, left, top, width, height in drawn:
+        found[number].append(region(left, top, left + width, min(500, top + height)))
+    kept = join(list(zip(picture, found, strict=True)))
+    boxes = [one.box for one in kept]
+    for band, regions in zip(picture, found, strict=True):
+        for one in regions:
+            left, top, right, bottom = one.box
+            box = Box(left, top + band.top, right, bottom + band.top)
+            assert box in boxes or any(_most_of_the_smaller(box, other) for other in boxes)
+
+
+def _most_of_the_smaller(a: Box, b: Box) -> bool:
+    """Whether two boxes have more than half of the smaller one's pixels in common, counted."""
+    pixels = [
+        {(x, y) for x in range(box.left, box.right) for y in range(box.top, box.bottom)}
+        for box in (a, b)
+    ]
+    return 2 * len(pixels[0] & pixels[1]) > min(map(len, pixels))

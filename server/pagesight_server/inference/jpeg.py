@@ -1,0 +1,136 @@
+"""JPEG: what stands in a file, and its pixels by libjpeg-turbo.
+
+    bytes ──markers──> scans, end mark ──> TurboJPEG, strict ──> upright RGB
+                                              └── anything amiss: None, and Pillow judges
+
+A phone may write a video behind the picture, so marks are counted where a decoder reads them, up
+to the end mark, and not in the whole file. A file that lacks the end mark is whole all the same
+where every coefficient is there, which a strict decoder tells.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+import simplejpeg
+
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.common.errors import ImageError
+from pagesight_server.inference.bands import Frame
+
+MAX_SCANS = 100
+"""Scans of a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
+25 megapixels, 30 ms: a hostile file within `max_bytes` could take hours."""
+
+MAX_SEGMENTS = 10_000
+"""Segments between marks; pictures have about twenty. Each takes 4 bytes and some microseconds."""
+
+END = b"\xff\xd9"
+
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+_MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
+"""Within the data of a scan an FF of its own is followed by 00, a restart by D0 to D7."""
+
+_ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
+"""Markers without a length: TEM, SOI, RST0 to RST7."""
+_END_OF_IMAGE, _START_OF_SCAN = 0xD9, 0xDA
+
+
+_DROPPED = (
+    (0xE0, b"JFIF", 14),
+    (0xE2, b"ICC_PROFILE\0", 14),
+    (0xED, b"Photoshop 3.0\0", 2**16),
+    (0xEE, b"Adobe", 12),
+)
+"""Segments of applications: the marker, how they begin, and bytes below which they are cut short.
+libjpeg passes over such, Pillow refuses the picture; of Photoshop's nothing is needed."""
+
+
+class Layout(NamedTuple):
+    """What the markers of a file say."""
+
+    scans: int
+    has_end: bool
+    broken: tuple[tuple[int, int], ...] = ()
+    """Segments that must not spoil the picture: where each starts and ends."""
+
+    def mended(self, data: bytes) -> bytes:
+        """The file without them."""
+        starts = (0, *(end for _, end in self.broken))
+        ends = (*(start for start, _ in self.broken), len(data))
+        pieces = (data[start:end] for start, end in zip(starts, ends, strict=True))
+        return b"".join(pieces) if self.broken else data
+
+
+def layout(data: bytes) -> Layout:
+    """Walks the markers of a JPEG up to its end mark (ITU-T T.81, B.1.1), as libjpeg does.
+
+    Raises:
+        ImageError: it has more scans or segments than a picture has.
+    """
+    at, scans = 2, 0
+    broken: list[tuple[int, int]] = []
+    for _ in range(MAX_SEGMENTS):
+        found = _MARKER.search(data, at)
+        if found is None:
+            return Layout(scans, False, tuple(broken))
+        marker, at = found[1][0], found.end()
+        if marker == _END_OF_IMAGE:
+            return Layout(scans, True, tuple(broken))
+        if marker in _ALONE:
+            continue
+        # A length counts itself; one below two is refused by the decoder.
+        start, at = found.start(), at + max(2, int.from_bytes(data[at : at + 2], "big"))
+        for dropped, beginning, least in _DROPPED if scans == 0 else ():
+            body = start + 4
+            if marker == dropped and data.startswith(beginning, body) and at - body < least:
+                broken.append((start, at))
+        if marker == _START_OF_SCAN:
+            scans += 1
+            if scans > MAX_SCANS:
+                raise ImageError(
+                    f"the JPEG has more than {MAX_SCANS} scans: save it again, as a plain one"
+                )
+            after = _MARKER_IN_SCAN.search(data, at)
+            if after is None:
+                return Layout(scans, False, tuple(broken))
+            at = after.start()
+    raise ImageError(
+        f"the JPEG has more than {MAX_SEGMENTS:,} segments: save it again, as a plain one"
+    )
+
+
+def pixels_of(data: bytes, frame: Frame) -> Pixels | None:
+    """The upright pixels of a grey or RGB JPEG; None where TurboJPEG finds anything wrong.
+
+    Args:
+        data: The encoded picture.
+        frame: Its size, which was checked, and how it is turned.
+    """
+    # The array has the checked size, so a file with two headers cannot take more.
+    return frame.filled(lambda pixels: _decode(data, "RGB", pixels))
+
+
+def is_whole(data: bytes, frame: Frame, mode: str) -> bool:
+    """Whether every coefficient of a grey or CMYK JPEG is in the file.
+
+    Args:
+        data: The encoded picture.
+        frame: Its size, which was checked.
+        mode: "L" or "CMYK".
+    """
+    colours, channels = ("GRAY", 1) if mode == "L" else ("CMYK", 4)
+    return _decode(data, colours, np.empty((frame.height, frame.width, channels), np.uint8))
+
+
+def _decode(data: bytes, colours: str, pixels: Pixels) -> bool:
+    try:
+        # Pillow uses the slow, exact transforms: with them both give the same pixels.
+        decoded = simplejpeg.decode_jpeg(
+            data, colours, fastdct=False, fastupsample=False, buffer=pixels, strict=True
+        )
+    except ValueError:
+        return False
+    return bool(decoded.shape == pixels.shape)

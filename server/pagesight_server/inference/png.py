@@ -1,0 +1,158 @@
+"""PNG: the chunks of a file that its pixels depend on, and no others.
+
+    bytes ──chunks──> those of the pixels, as a PNG of its own ──> Pillow
+                 ├──> colour profile, and the colour that is transparent
+                 └──> all else: dropped unread
+
+A whole picture must not be refused for a comment that is too long or has a wrong checksum, and
+what is dropped takes neither memory nor time. Of an APNG the default image is left.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pagesight_server.common.errors import ImageError
+from pagesight_server.inference.colour import MAX_PROFILE_BYTES
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+MAX_CHUNKS = 100_000
+"""Chunks of a file; one of 16 MB has some thousands. Each takes 12 bytes and a microsecond."""
+
+MAX_METADATA_BYTES = 256 * 1024
+"""Longest EXIF or XMP that is looked at for how a picture is turned, compressed or not; cameras
+write some tens of KB, most of it a thumbnail."""
+
+_ORIENTED_TEXTS = (b"XML:com.adobe.xmp", b"Raw profile type exif")
+"""Keywords of texts that may say how a picture is turned; the second is ImageMagick's."""
+
+_GREY, _RGB, _PALETTE = 0, 2, 3
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """The one colour that is transparent in a grey or RGB PNG (tRNS)."""
+
+    values: tuple[int, ...]
+    """Its samples as they are stored, one or three."""
+    depth: int
+    """Bits of a sample: 1 to 16."""
+
+    def alpha(self, samples: NDArray[Any]) -> NDArray[np.uint8]:
+        """0 where pixels have this colour, else 255: rows x width.
+
+        Args:
+            samples: rows x width, or rows x width x 3: of 16 bits as stored where the picture is
+                grey of 16 bits, otherwise of 8, to which Pillow brings every other depth.
+        """
+        if self.depth == 16 and samples.ndim == 3:
+            # Pillow keeps the upper half alone of each sample.
+            key = [value >> 8 for value in self.values]
+        elif self.depth < 8:
+            key = [value * 255 // (2**self.depth - 1) for value in self.values]
+        else:
+            key = list(self.values)
+        if samples.ndim == 2:
+            samples = samples[..., np.newaxis]
+        alpha: NDArray[np.uint8] = np.where((samples != np.array(key)).any(axis=2), 255, 0)
+        return alpha.astype(np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What is left of a file."""
+
+    data: bytes
+    profile: bytes | None
+    """The ICC profile, not checked."""
+    key: Key | None
+
+
+def trimmed(data: bytes) -> Trimmed:
+    """Leaves of a PNG what its pixels depend on, and how it is turned.
+
+    Args:
+        data: A file that begins with the signature; it may be damaged or truncated, of which
+            Pillow judges afterwards.
+
+    Raises:
+        ImageError: it has more chunks than a picture has.
+    """
+    view = memoryview(data)
+    kept: list[memoryview] = [view[: len(SIGNATURE)]]
+    profile, key, texts = None, None, set[bytes]()
+    depth, kind_of_colour = 8, _RGB
+    at = len(SIGNATURE)
+    for _ in range(MAX_CHUNKS):
+        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
+        end = at + 12 + length
+        body = view[at + 8 : end - 4]
+        if end > len(data) or kind == b"IEND":
+            kept.append(view[at:end])
+            is_bare = sum(map(len, kept)) == len(data)
+            return Trimmed(data if is_bare else b"".join(kept), profile, key)
+        if kind == b"IHDR" and length >= 10:
+            depth, kind_of_colour = body[8], body[9]
+        if kind[0] & 0x20 == 0:  # a capital: the pixels depend on it
+            kept.append(view[at:end])
+        elif zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(view[end - 4 : end], "big"):
+            if kind == b"tRNS" and kind_of_colour in {_GREY, _RGB}:
+                key = _key(body, depth, kind_of_colour)
+            elif kind == b"tRNS" and kind_of_colour == _PALETTE:
+                kept.append(view[at:end])
+            elif kind == b"iCCP" and profile is None:
+                profile = _profile(bytes(body))
+            elif kind == b"eXIf" and length <= MAX_METADATA_BYTES:
+                kept.append(view[at:end])
+            elif (keyword := _oriented_text(kind, body)) and keyword not in texts:
+                texts.add(keyword)
+                kept.append(view[at:end])
+        at = end
+    raise ImageError(f"the PNG has more than {MAX_CHUNKS:,} chunks: save it again")
+
+
+def _key(body: memoryview, depth: int, kind_of_colour: int) -> Key | None:
+    count = 3 if kind_of_colour == _RGB else 1
+    if len(body) < 2 * count:
+        return None
+    return Key(struct.unpack(f">{count}H", body[: 2 * count]), depth)
+
+
+def _profile(body: bytes) -> bytes | None:
+    """The profile in an iCCP chunk: a name, a zero, the method, then compressed."""
+    _, _, rest = body.partition(b"\0")
+    return _inflated(rest[1:], MAX_PROFILE_BYTES)
+
+
+def _oriented_text(kind: bytes, body: memoryview) -> bytes:
+    """The keyword of a text that may say how the picture is turned; empty for any other chunk."""
+    if kind not in {b"tEXt", b"zTXt", b"iTXt"} or len(body) > MAX_METADATA_BYTES:
+        return b""
+    keyword, _, rest = bytes(body).partition(b"\0")
+    if keyword not in _ORIENTED_TEXTS:
+        return b""
+    if kind == b"zTXt":
+        text = _inflated(rest[1:], MAX_METADATA_BYTES)
+    elif kind == b"iTXt" and rest[:1] == b"\1":
+        # A flag, the method, language, translated keyword, then the text.
+        text = _inflated(rest[2:].split(b"\0", 2)[-1], MAX_METADATA_BYTES)
+    else:
+        text = rest
+    return b"" if text is None else keyword
+
+
+def _inflated(data: bytes, most: int) -> bytes | None:
+    """What zlib compressed; None where that is damaged or longer than `most`."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(data, most)
+    except zlib.error:
+        return None
+    return text if inflater.eof else None

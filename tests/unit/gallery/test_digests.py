@@ -1,0 +1,278 @@
+"""What has changed on the disk of what is derived: found when it is read, left out, made anew."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pagesight_server.common.errors import SetupError
+from pagesight_server.gallery import Change, Gallery, backup
+from pagesight_server.index.vectors import Vectors
+from pagesight_server.recognition.calibration import CALIBRATION_VERSION
+from pagesight_server.workflows.knowledge import load_calibration, load_knowledge
+from pagesight_server.workflows.registry import Registry
+from pagesight_server.workflows.reindexing import reindex_gallery, repair_galleries
+from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
+from tests.support.stores import content, enrol, picture_id, put
+
+ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
+KEY = f"pagesight 0.05 v{CALIBRATION_VERSION}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Gallery]:
+    opened = Gallery(tmp_path / "gallery.db")
+    enrol(opened, {"one": "a", "two": "a", "three": "b"})
+    yield opened
+    opened.close()
+
+
+def flip(store: Gallery, table: str, column: str, where: str = "1", *, seed: int = 0) -> None:
+    """Flips one bit of a value, as a disk does: SQLite notices nothing."""
+    db = store.file.db
+    row = db.execute(
+        f"SELECT rowid_of.*, CAST({column} AS BLOB) AS data FROM {table} AS rowid_of WHERE {where}"
+    ).fetchone()
+    data = bytearray(row["data"])
+    at = random.Random(seed).randrange(8 * len(data))
+    data[at // 8] ^= 1 << at % 8
+    kind = "TEXT" if column in {"reading", "calibration"} else "BLOB"
+    db.execute(
+        f"UPDATE {table} SET {column} = CAST(? AS {kind}) WHERE {where}",
+        (bytes(data),),
+    )
+
+
+def of(image_id: str) -> str:
+    return f"image_id = x'{image_id}'"
+
+
+@pytest.mark.parametrize(("table", "column"), [("embeddings", "vector"), ("readings", "reading")])
+@pytest.mark.parametrize("seed", range(8))
+def test_a_flipped_bit_leaves_its_picture_out_with_a_warning_and_is_found_by_the_check(
+    store: Gallery, caplog: pytest.LogCaptureFixture, table: str, column: str, seed: int
+) -> None:
+    flip(store, table, column, of(TWO), seed=seed)
+    snapshot = store.snapshot()
+    assert {picture.image_id for picture in snapshot.pictures} == {ONE, THREE}
+    assert snapshot.damaged == {TWO}
+    assert snapshot.embeddings.shape == (2, 3)
+    [warning] = caplog.messages
+    assert "text of 1 pictures has changed on the disk" in warning
+    assert TWO in warning
+    [finding] = backup.check(store)
+    assert finding.startswith(f"picture {TWO}: its ")
+    assert "has changed: `pagesight-server gallery reindex` makes it anew" in finding
+    assert not store.has_content(TWO, BUNDLES)
+    assert store.unseen("default", BUNDLES) == [(TWO, "original")]
+    # What lists pictures counts lines of texts, and ends at none.
+    assert len(store.images("default")[1]) == 3
+
+
+def test_a_value_that_belongs_to_another_picture_is_no_value(store: Gallery) -> None:
+    db = store.file.db
+    db.execute("UPDATE embeddings SET vector = ? WHERE " + of(ONE), (b"\0\x3c" + bytes(4),))
+    db.execute(
+        f"UPDATE embeddings SET (vector, sha256) = (SELECT vector, sha256 FROM embeddings "
+        f"WHERE {of(TWO)}) WHERE {of(ONE)}"
+    )
+    assert store.snapshot().damaged == {ONE}
+
+
+def test_a_vector_of_another_length_ends_no_gallery(store: Gallery) -> None:
+    store.file.db.execute("UPDATE embeddings SET vector = zeroblob(600) WHERE " + of(ONE))
+    snapshot = store.snapshot()
+    assert snapshot.damaged == {ONE}
+    assert snapshot.embeddings.shape == (2, 3)
+    store.file.db.execute("UPDATE embeddings SET vector = x''")
+    assert store.snapshot().pictures == ()
+
+
+def test_a_server_that_follows_goes_on_over_damage(store: Gallery) -> None:
+    flip(store, "embeddings", "vector", of(TWO))
+    before = store.snapshot(rounded=True)
+    put(store, "four")
+    flip(store, "readings", "reading", of(picture_id("four")))
+    store.relabel(Change(), [TWO], "b")  # damaged before and after
+    store.remove(Change(), [THREE])
+    enrol(store, {"five": "b"})
+    four = enrol(store, {"six": "b"})
+    changes = store.changes("default", before.revision)
+    assert changes is not None
+    assert changes.damaged == {TWO}
+    after = before.after(changes)
+    whole = store.snapshot(rounded=True)
+    assert after.revision == four.revision
+    assert after.damaged == {TWO}
+    assert [p.image_id for p in after.pictures] == [p.image_id for p in whole.pictures]
+    assert isinstance(after.embeddings, Vectors)
+    np.testing.assert_array_equal(after.embeddings[:], whole.embeddings[:])
+    store.remove(Change(), [TWO])
+    changes = store.changes("default", after.revision)
+    assert changes is not None
+    assert after.after(changes).damaged == frozenset()
+
+
+class Eyes:
+    """Sees of an imagined picture what `tests.support.stores` says of it."""
+
+    def __init__(self) -> None:
+        self.saw: list[str] = []
+
+    async def __call__(self, data: bytes) -> object:
+        self.saw.append(data.decode())
+        return content(data.decode())
+
+
+async def test_what_was_damaged_is_made_anew_from_the_kept_original(
+    store: Gallery, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = store.snapshot()
+    flip(store, "embeddings", "vector", of(TWO))
+    flip(store, "readings", "reading", of(THREE))
+    eyes = Eyes()
+    assert await repair_galleries(store, BUNDLES, eyes) == 2  # type: ignore[arg-type]
+    assert sorted(eyes.saw) == ["three", "two"]
+    again = store.snapshot()
+    assert (again.pictures, again.damaged, again.revision) == (sound.pictures, frozenset(), 1)
+    np.testing.assert_array_equal(again.embeddings[:], sound.embeddings[:])
+    assert backup.check(store) == []
+    assert "2 pictures has changed on the disk, or is missing: they are made anew" in caplog.text
+    assert await repair_galleries(store, BUNDLES, eyes) == 0  # type: ignore[arg-type]
+    assert len(eyes.saw) == 2
+    # `gallery reindex` with the bundles that the gallery has does the same.
+    flip(store, "embeddings", "vector", of(ONE))
+    report = await reindex_gallery(
+        store,
+        "default",
+        BUNDLES,
+        eyes,  # type: ignore[arg-type]
+        author="mei",
+    )
+    assert (report.computed, report.missing) == (1, [])
+    assert store.snapshot().damaged == frozenset()
+
+
+async def test_what_has_no_sound_original_stays_left_out_and_is_told(
+    store: Gallery, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip(store, "embeddings", "vector", of(TWO))
+    flip(store, "images", "bytes", f"id = x'{TWO}'")
+    eyes = Eyes()
+    assert await repair_galleries(store, BUNDLES, eyes) == 0  # type: ignore[arg-type]
+    assert eyes.saw == []
+    assert f"picture {TWO} cannot be made anew (its kept bytes have changed" in caplog.text
+    assert store.snapshot().damaged == {TWO}
+    # Enrolled again from its file it is whole, and no other bundles' business.
+    put(store, "two")
+    assert store.snapshot().damaged == frozenset()
+    assert await repair_galleries(store, OTHER_BUNDLES, eyes) == 0  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_damaged_calibration_is_made_anew_with_one_warning(
+    store: Gallery, caplog: pytest.LogCaptureFixture, seed: int
+) -> None:
+    made = load_knowledge(store, "default", "pagesight", 0.05).calibration
+    flip(store, "calibrations", "calibration", seed=seed)
+    [finding] = backup.check(store)
+    assert finding == (
+        "gallery default: its calibration of revision 1 has changed: serve, or "
+        "`pagesight-server calibrate`, makes it anew"
+    )
+    snapshot = store.snapshot()
+    for _ in range(3):
+        assert load_calibration(store, snapshot, "pagesight", 0.05) is None
+    assert len(caplog.messages) == 1
+    assert "the calibration of revision 1 has changed on the disk" in caplog.messages[0]
+    assert load_knowledge(store, "default", "pagesight", 0.05).calibration == made
+    assert load_calibration(store, snapshot, "pagesight", 0.05) == made
+    assert backup.check(store) == []
+
+
+@pytest.mark.parametrize("stored", ["", "[]", "null", "{}", '{"epsilon": 1}', "stored"])
+def test_a_calibration_that_was_damaged_before_it_had_a_digest_is_made_anew(
+    store: Gallery, caplog: pytest.LogCaptureFixture, stored: str
+) -> None:
+    made = load_knowledge(store, "default", "pagesight", 0.05).calibration
+    store.put_calibration("default", 1, KEY, stored)
+    assert load_knowledge(store, "default", "pagesight", 0.05).calibration == made
+    assert load_calibration(store, store.snapshot(), "pagesight", 0.05) == made
+
+
+def test_a_damaged_threshold_from_labelled_traffic_gives_way_to_the_one_before(
+    store: Gallery, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = f"{KEY} validation {BUNDLES.encoder} {BUNDLES.ocr}"
+    store.put_calibration("default", 1, key, "first")
+    enrol(store, {"four": "b"})
+    store.put_calibration("default", 2, key, "second")
+    flip(store, "calibrations", "calibration", "revision = 2")
+    assert store.last_calibration("default", 2, key) == "first"
+    [finding] = backup.check(store)
+    assert finding.endswith("run `calibrate --validation DIR` again, or --forget-validation")
+    assert store.drop_calibrations("default", key) == 2
+    assert backup.check(store) == []
+
+
+def test_a_damaged_calibration_keeps_no_backup_from_being_made(
+    store: Gallery, tmp_path: Path
+) -> None:
+    load_knowledge(store, "default", "pagesight", 0.05)
+    flip(store, "calibrations", "calibration")
+    file = tmp_path / "copy.db"
+    backup.backup(store, file)
+    copy = Gallery(file)
+    assert backup.check(copy) == []
+    assert copy.calibration("default", 1, KEY) is None
+    copy.close()
+
+
+async def test_a_registry_over_damage_answers_from_the_rest(store: Gallery) -> None:
+    flip(store, "embeddings", "vector", of(TWO))
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
+    await registry.refresh()
+    assert len(registry.get("default").snapshot.pictures) == 2
+    store.remove(Change(), [TWO])
+    enrol(store, {"four": "b"})
+    await registry.refresh()
+    assert len(registry.get("default").snapshot.pictures) == 3
+    await registry.close()
+
+
+def test_pages_of_a_file_that_are_damaged_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "gallery.db"
+    store = Gallery(path)
+    enrol(store, {f"p{i}": "a" for i in range(200)})
+    store.close()
+    data = bytearray(path.read_bytes())
+    data[8192:] = random.Random(1).randbytes(len(data) - 8192)
+    path.write_bytes(data)
+
+    def read() -> None:
+        with contextlib.closing(Gallery(path)) as damaged:
+            damaged.snapshot()
+
+    with pytest.raises(SetupError, match=r"run `pagesight-server gallery check`") as told:
+        read()
+    assert "\n" not in str(told.value)
+
+
+def test_a_mistake_in_a_statement_is_no_damage_of_the_file(store: Gallery) -> None:
+    with pytest.raises(sqlite3.ProgrammingError), store.file.reading() as db:
+        db.execute("SELECT ?")
+    with pytest.raises(sqlite3.IntegrityError), store.file.writing():
+        store.file.db.execute("INSERT INTO galleries VALUES (1, 'x', 0, '', '', 0)")
+
+
+def test_texts_and_vectors_are_stored_as_they_were(store: Gallery) -> None:
+    # The digest is of what is stored, so what is read back is what was stored.
+    first = store.snapshot().pictures[0]
+    assert first.reading == reading("额度", "首页")
+    np.testing.assert_allclose(store.snapshot().embeddings[0], unit(1, 2, 2), atol=2**-12)

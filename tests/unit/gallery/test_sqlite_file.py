@@ -1,0 +1,80 @@
+"""Where a store's file is: what it cannot do there is one line that says so."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from pagesight_server.common.errors import SetupError
+from pagesight_server.gallery import Gallery, sqlite_file
+from pagesight_server.gallery.sqlite_file import network_file_system, why
+
+MOUNTS = """\
+21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+22 21 0:20 / /proc rw - proc proc rw
+30 21 0:50 / /srv/pages rw shared:7 - nfs4 nas:/pages rw,vers=4.2
+31 30 8:2 / /srv/pages/local rw - xfs /dev/sdb1 rw
+32 21 0:51 / /mnt/with\\040space rw - cifs //nas/share rw
+33 21 0:52 / /mnt/ssh rw - fuse.sshfs nas: rw
+34 21 0:53 / /mnt/over rw - ext4 /dev/sdc1 rw
+35 21 0:54 / /mnt/over rw - 9p host rw
+36 21 0:55 / /mnt/disk rw - fuseblk /dev/sdd1 rw
+"""
+"""As proc(5) has it: the mount point is the fifth word, the kind the first behind the dash."""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/var/lib/gallery.db", ""),
+        ("/srv/pages/gallery.db", "nfs4"),
+        ("/srv/pages/deep/down/gallery.db", "nfs4"),
+        ("/srv/pages/local/gallery.db", ""),
+        ("/srv/pages-not/gallery.db", ""),
+        ("/mnt/with space/gallery.db", "cifs"),
+        ("/mnt/ssh/gallery.db", "fuse.sshfs"),
+        ("/mnt/over/gallery.db", "9p"),
+        ("/mnt/disk/gallery.db", ""),
+    ],
+)
+def test_network_file_systems_are_known_by_their_kind(tmp_path: Path, path: str, kind: str) -> None:
+    mounts = tmp_path / "mountinfo"
+    mounts.write_text(MOUNTS)
+    assert network_file_system(Path(path), mounts) == kind
+    assert network_file_system(Path(path), tmp_path / "none") == ""
+
+
+def test_a_store_on_a_network_file_system_is_one_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sqlite_file, "network_file_system", lambda _path: "nfs4")
+    Gallery(tmp_path / "gallery.db").close()
+    [record] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert "is on a network file system (nfs4)" in record.getMessage()
+    assert "keep it on a local disk" in record.getMessage()
+
+
+def test_a_read_only_place_is_told_whatever_sqlite_calls_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "gallery.db"
+    Gallery(path).close()
+    errors: list[OSError | sqlite3.Error] = [OSError(30, "Read-only file system")]
+    read_only = sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)
+    with pytest.raises(sqlite3.OperationalError) as failed:
+        read_only.execute("CREATE TABLE x (y)")
+    errors.append(failed.value)
+    read_only.close()
+    # Root may write everywhere but on a read-only mount, so access(2) is told for it.
+    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
+    for error in errors:
+        assert why(error, path).startswith("its file system, folder or file is read-only")
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"cannot open the store .*: No such file or directory"):
+        Gallery(tmp_path / "none" / "gallery.db")
