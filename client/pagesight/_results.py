@@ -34,7 +34,8 @@ ImageSource: TypeAlias = (
     "bytes | bytearray | memoryview | str | os.PathLike[str] | PilImage | PixelArray"
 )
 """The bytes of a JPEG, PNG or WebP picture, the path of a file that holds them, or pixels: a PIL
-image or a numpy array (uint8, height x width, or x 3 RGB, or x 4 RGBA), sent as PNG."""
+image or a numpy array (uint8, height x width, or x 3 RGB, or x 4 RGBA), sent as PNG.
+A PIL image is turned as its EXIF says; one that cannot be sent is an `InvalidImageError`."""
 
 DefaultKey: TypeAlias = "str | os.PathLike[str] | int"
 """The key of an input given without one: its path, or for bytes its position from 0."""

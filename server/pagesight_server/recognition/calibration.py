@@ -49,7 +49,7 @@ RICH_QUANTILE, SPARSE_QUANTILE = 0.8, 0.6
 the other side and where not. Then the gallery's own pages are half of what is taken for unknown in
 a gallery of look-alike families, and a high share lies above what known pages score: with 0.8 a
 third of the known screenshots of such a set was rejected, with 0.6 a tenth, and 96 % of the
-unknown ones still were. docs/recognition.md has 0.5 to 0.8 on every set."""
+unknown ones still were. docs/recognition.md has 0.5 to 0.9 on the sets each concerns."""
 
 OWN_REJECTED = 0.1
 """Share of the gallery's own left-out pictures that the threshold may reject where labels have too

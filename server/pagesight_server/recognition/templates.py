@@ -46,7 +46,7 @@ then at most twice as long as they need be."""
 
 PRIOR_PICTURES = 3
 """Pictures that the gallery's agreement weighs as, where a label's own is asked for: a page begins
-with three. Between 1 and 10 no set of the table in docs/recognition.md gains or loses a page."""
+with three. With 1 instead one real set loses a page, with 6 none does (docs/recognition.md)."""
 
 MAX_LINE_WEIGHT = 12
 """Characters for which a line counts at most: one long paragraph is still one line."""

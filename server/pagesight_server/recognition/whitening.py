@@ -5,8 +5,8 @@
 
 Two pictures of one page differ by language, theme and content, and always in like directions;
 whitening makes those directions count less (Hastie and Tibshirani, "Discriminant adaptive
-nearest neighbor classification", 1996, with one metric for all). On real app pages the nearest
-picture is of the right page for 0.93 of the screenshots instead of 0.88 (docs/recognition.md).
+nearest neighbor classification", 1996, with one metric for all). docs/recognition.md says what it
+is worth on each set.
 """
 
 from __future__ import annotations
