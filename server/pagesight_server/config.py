@@ -303,7 +303,7 @@ CLIENT_VARIABLES = (
     "PAGESIGHT_TLS_KEY",
     "PAGESIGHT_TLS_SERVER_NAME",
 )
-"""Of the `pagesight` command, which may share an environment with the server."""
+"""Settings of the `pagesight` command, which may share an environment with the server."""
 
 _KUBERNETES = re.compile(r"\w+_(SERVICE_(HOST|PORT)(_\w+)?=.*|PORT=\w+://.*|PORT_\d+_\w+=.*)", re.S)
 """Variables that Kubernetes sets for a service of the name `pagesight` or `pagesight-...`."""

@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     | {".heic", ".heif", ".avif"}
 )
-"""Of pictures; a kind that the server cannot decode is refused by name, not left out unseen."""
+"""Suffixes of pictures; a kind that the server cannot decode is refused, not left out unseen."""
 
 _KINDS = "*.jpg, *.jpeg, *.png or *.webp"
 
@@ -40,10 +40,10 @@ _OTHER_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 _HEIF_BRANDS = frozenset(
     {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
 )
-"""Of ISO/IEC 23008-12, which HEIC and AVIF share."""
+"""Brands of ISO/IEC 23008-12, the container that HEIC and AVIF share."""
 
 _HEAD_BYTES = 12
-"""Of a file without a suffix; the longest signature, of WebP and HEIF, ends there."""
+"""Bytes read of a file without a suffix; the longest signature, of WebP and HEIF, ends there."""
 
 HIDDEN = "hidden"
 NOT_IN_A_LABEL_FOLDER = "in no label's folder"

@@ -46,7 +46,7 @@ class Decision:
     closest_label: str
     """The page ranked first whatever the threshold; empty when no page is known."""
     score: float
-    """Of the first candidate."""
+    """The score of the first candidate."""
     threshold: float
     """label == closest_label exactly when score >= threshold."""
     candidates: tuple[Candidate, ...]
