@@ -15,15 +15,21 @@ The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=
 from __future__ import annotations
 
 import difflib
-import math
+import json
 import os
 import re
-import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -32,8 +38,9 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
-from pagesight_server.common.settings import DEFAULT, Layers, names, nearest
+from pagesight_server.common.settings import DEFAULT, Layers, names, nearest, read_toml
 from pagesight_server.gallery import Limits
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits
@@ -45,7 +52,20 @@ CPU_BATCH_LIMIT = 8
 """Default of `compute.max_batch` on a CPU, where two screenshots take twice as long as one: a
 larger batch raises latency and no throughput."""
 
+CORES_A_PROCESS: dict[Device, int] = {"cpu": 16, "cuda": 4}
+"""Cores for each process of `server.processes = "auto"`. About a quarter of what a process does for
+a screenshot outside the models holds its GIL, so with CUDA it can use four cores. On a CPU the
+models take most of the time, without the GIL; sixteen cores do not exhaust it (`make bench-host`
+measures the shares)."""
+
 Positive = Annotated[int, Field(ge=1)]
+
+
+def _count_or_auto(value: object) -> object:
+    """Refuses what is neither a count nor `auto`, in one sentence for both."""
+    if value == "auto" or (str(value).isdecimal() and int(str(value)) >= 1):
+        return value
+    raise ValueError(f"write a number from 1, or auto, instead of {value!r}")
 
 
 class _Section(BaseModel):
@@ -70,9 +90,14 @@ class ServerConfig(_Section):
         host = self.host.strip("[]")
         return f"{f'[{host}]' if ':' in host else host}:{self.port if port is None else port}"
 
+    processes: Annotated[int | Literal["auto"], BeforeValidator(_count_or_auto)] = 1
+    """Processes that serve the port, each with models, queues and caches of its own: what is not a
+    model shares the cores of one process badly, by Python's GIL. `auto`: one for each four cores
+    on CUDA, for each sixteen on a CPU. All other settings are of each process. Linux."""
+
     max_active: Annotated[int, Field(ge=0)] = 0
     """Screenshots processed concurrently; each holds its decoded pixels in memory. 0: three for
-    each core, or two of the largest batches on CUDA."""
+    each core of the process, or two of the largest batches on CUDA."""
 
     max_waiting: Annotated[int, Field(ge=0)] = 256
     """Screenshots queued beyond `max_active`; further ones fail with RESOURCE_EXHAUSTED. 0: no
@@ -190,9 +215,9 @@ class ComputeConfig(_Section):
     """Milliseconds that an idle encoder waits for a batch to fill. 0: it starts at once, which is
     best on a CPU, where two screenshots take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
-    """Text detection threads, and as many text recognition threads. 0: one of each per core, so
-    that no core idles while one of the two stages has nothing to do, at some 350 MB a core; on CUDA
-    one of each."""
+    """Text detection threads, and as many text recognition threads. 0: one of each per core of
+    the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
+    a core; on CUDA one of each."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
     """GPU memory limit of one session, in MB; there are at least three: encoder, text detection,
     text recognition. Checked at start against the memory that is free. 0: no limit."""
@@ -278,16 +303,29 @@ class Config(BaseSettings):
     telemetry: TelemetryConfig = TelemetryConfig()
 
     @property
+    def processes(self) -> int:
+        """Processes that serve, in effect."""
+        if self.server.processes != "auto":
+            return self.server.processes
+        return max(1, cores() // CORES_A_PROCESS[self.compute.device])
+
+    @property
     def active(self) -> int:
-        """Screenshots processed concurrently, in effect."""
+        """Screenshots that one process works on concurrently, in effect."""
         if self.server.max_active:
             return self.server.max_active
-        return 2 * self.compute.batch_limit if self.compute.device == "cuda" else 3 * cores()
+        on_cuda = self.compute.device == "cuda"
+        return 2 * self.compute.batch_limit if on_cuda else 3 * self._cores
 
     @property
     def ocr_threads(self) -> int:
-        """Text detection threads in effect, and as many text recognition threads."""
-        return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else cores())
+        """Text detection threads of one process in effect, and as many text recognition threads."""
+        return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else self._cores)
+
+    @property
+    def _cores(self) -> int:
+        """Cores that are one process's share."""
+        return max(1, cores() // self.processes)
 
 
 PREFIX = "PAGESIGHT_"
@@ -317,7 +355,7 @@ def read_layers(file: Path | None, overrides: dict[str, Any]) -> Layers:
     """
     if file is not None and not file.is_file():
         raise SetupError(f"no configuration file {file}")
-    toml = _read_toml(file) if file is not None else {}
+    toml = read_toml(file) if file is not None else {}
     layers = Layers(options=overrides, env=dict(os.environ), toml=toml, file=file, prefix=PREFIX)
     sections = {name.partition(".")[0] for name in NAMES}
     for name, value in toml.items():
@@ -372,6 +410,31 @@ def config_of(layers: Layers) -> Config:
     Raises:
         SetupError: an unknown setting, a value out of range.
     """
+    for variable, setting in layers.variables():
+        # Two underscores are ours alone; other names may be another program's.
+        if "." in setting and setting not in NAMES:
+            near = nearest(setting, NAMES)
+            meant = f": did you mean {layers.variable(near)}?" if near else ""
+            raise SetupError(f"environment: {variable} is no setting{meant}")
+    try:
+        return _class_for(layers.toml)(**layers.options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        setting = ".".join(str(part) for part in first["loc"])
+        source = layers.source(".".join(str(part) for part in first["loc"][:2]))
+        where = f" ({source})" if source != DEFAULT else ""
+        raise SetupError(f"setting {setting}: {first['msg']}{where}") from None
+    except SettingsError as error:
+        raise SetupError(f"environment: {error}") from None
+
+
+def config_from_json(text: str) -> Config:
+    """The settings that `Config.model_dump_json` wrote, whatever the environment says since."""
+    return _class_for(None)(**json.loads(text))
+
+
+def _class_for(toml: Mapping[str, Any] | None) -> type[Config]:
+    """Settings over those of a file and of the environment; None: over the defaults alone."""
 
     class Layered(Config):
         @classmethod
@@ -383,25 +446,11 @@ def config_of(layers: Layers) -> Config:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            in_file = InitSettingsSource(settings_cls, dict(layers.toml))
-            return init_settings, env_settings, in_file
+            if toml is None:
+                return (init_settings,)
+            return init_settings, env_settings, InitSettingsSource(settings_cls, dict(toml))
 
-    for variable, setting in layers.variables():
-        # Two underscores are ours alone; other names may be another program's.
-        if "." in setting and setting not in NAMES:
-            near = nearest(setting, NAMES)
-            meant = f": did you mean {layers.variable(near)}?" if near else ""
-            raise SetupError(f"environment: {variable} is no setting{meant}")
-    try:
-        return Layered(**layers.options)
-    except ValidationError as error:
-        first = error.errors()[0]
-        setting = ".".join(str(part) for part in first["loc"])
-        source = layers.source(".".join(str(part) for part in first["loc"][:2]))
-        where = f" ({source})" if source != DEFAULT else ""
-        raise SetupError(f"setting {setting}: {first['msg']}{where}") from None
-    except SettingsError as error:
-        raise SetupError(f"environment: {error}") from None
+    return Layered
 
 
 def effective(config: Config) -> dict[str, object]:
@@ -413,30 +462,3 @@ def effective(config: Config) -> dict[str, object]:
             value = getattr(value, part)
         values[name] = value
     return values
-
-
-def _read_toml(file: Path) -> dict[str, Any]:
-    """Reads a settings file, as UTF-8 with or without a byte order mark.
-
-    Raises:
-        SetupError: it cannot be read, or is no TOML.
-    """
-    try:
-        return tomllib.loads(file.read_text("utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise SetupError(f"{file}: {error}") from None
-
-
-def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
-    """CPU cores that this process may use: by its CPU affinity, and by its container's quota.
-
-    Args:
-        quota: The `cpu.max` file of the control group (cgroup v2): quota, or `max`, and period, in
-            microseconds. Without such a file only the affinity counts.
-    """
-    affinity = len(os.sched_getaffinity(0))
-    try:
-        quota_us, period_us = quota.read_text("ascii").split()
-        return min(affinity, max(1, math.ceil(int(quota_us) / int(period_us))))
-    except (OSError, ValueError):
-        return affinity

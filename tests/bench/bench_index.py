@@ -39,7 +39,7 @@ from rich.console import Console
 from rich.table import Table
 from usearch.index import Index as Usearch
 
-from pagesight_server.config import cores
+from pagesight_server.common.cores import cores
 from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapshot
 from pagesight_server.index.cosines import unit
 from pagesight_server.index.disk import GenerationStore

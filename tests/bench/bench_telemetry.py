@@ -35,7 +35,8 @@ import grpc
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
 from pagesight_server import telemetry
-from pagesight_server.config import ServerConfig, cores
+from pagesight_server.common.cores import cores
+from pagesight_server.config import ServerConfig
 from tests.support.collector import collecting
 from tests.support.pictures import RED, shade, solid
 from tests.support.serving import serving

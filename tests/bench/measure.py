@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagesight_server.config import cores
+from pagesight_server.common.cores import cores
 
 
 @dataclass(slots=True)

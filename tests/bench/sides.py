@@ -25,7 +25,8 @@ from rapidocr import RapidOCR
 
 from pagesight import Client
 from pagesight_server import wiring
-from pagesight_server.config import Config, cores
+from pagesight_server.common.cores import cores
+from pagesight_server.config import Config
 from pagesight_server.index.exact import FlatIndex
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.settings import Compute

@@ -15,9 +15,9 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from pagesight.v1 import classifier_pb2 as pb
+from pagesight_server.common.logs import JsonLines, TextLines
 from pagesight_server.config import ServerConfig
 from pagesight_server.telemetry import trace_of_now, watch
-from pagesight_server.telemetry.logs import JsonLines, TextLines
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, solid
 from tests.support.serving import Serving, request, serving, until

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import (
     NAMES,
     Config,
     config_of,
-    cores,
     effective,
     read_config,
     read_layers,

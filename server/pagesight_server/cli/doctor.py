@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from pagesight_server import wiring
+from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import PagesightError
-from pagesight_server.config import Config, cores
+from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL

@@ -29,8 +29,9 @@ from pagesight_server.cli.options import (
     settings_of,
     tell_left_out,
 )
+from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import Config, cores
+from pagesight_server.config import Config
 from pagesight_server.evaluation import detectors
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query

@@ -11,12 +11,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
+
+from pagesight_server.common.errors import SetupError
 
 DEFAULT = "default"
 COMMAND_LINE = "command line"
@@ -64,6 +67,18 @@ def _joined(name: str) -> str:
 
 def _last(name: str) -> str:
     return name.rpartition(".")[2]
+
+
+def read_toml(file: Path) -> dict[str, Any]:
+    """Reads a settings file, as UTF-8 with or without a byte order mark.
+
+    Raises:
+        SetupError: it cannot be read, or is no TOML.
+    """
+    try:
+        return tomllib.loads(file.read_text("utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise SetupError(f"{file}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

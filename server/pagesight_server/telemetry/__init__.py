@@ -12,10 +12,10 @@ Text read from a screenshot is personal data. It enters no span, no metric and n
 unless `telemetry.record_text` is set, and then with its digits masked.
 """
 
+from pagesight_server.common.logs import configure_logs
 from pagesight_server.telemetry.calls import WatchCalls
 from pagesight_server.telemetry.exporting import Exporting, setup
 from pagesight_server.telemetry.gauges import watch
-from pagesight_server.telemetry.logs import configure_logs
 from pagesight_server.telemetry.messages import Message, Telemetry, trace_of_now
 
 __all__ = [

@@ -33,6 +33,7 @@ from opentelemetry.trace import (
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from pagesight_server.common.errors import DeadlineError, OverloadedError, RequestError
+from pagesight_server.common.logs import masked
 from pagesight_server.common.timings import Interval, Run, StageTimes, current, recording
 from pagesight_server.gallery.snapshot import OTHER
 from pagesight_server.recognition.answer import Answer
@@ -47,7 +48,6 @@ from pagesight_server.telemetry.instruments import (
     Instruments,
     Outcome,
 )
-from pagesight_server.telemetry.logs import masked
 
 MAX_ID_CHARS = 128
 """Characters of a request id that a span keeps: the caller may send any length."""

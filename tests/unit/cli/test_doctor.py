@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.config import cores
+from pagesight_server.common.cores import cores
 from pagesight_server.gallery import Gallery
 from tests.support.stores import enrol
 

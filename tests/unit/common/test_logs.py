@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from pagesight_server.common.logs import LogFormat, masked
 from pagesight_server.telemetry import configure_logs
-from pagesight_server.telemetry.logs import LogFormat, masked
 
 READ = "余额 12.34"
 CARD = "card 6222020200112233"
