@@ -98,8 +98,13 @@ class Models:
         """
         check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
 
-    def registry(self, store: Gallery) -> Registry:
-        """The registry of a store's galleries, prepared for queries."""
+    def registry(self, store: Gallery, *, calibrates: bool = True) -> Registry:
+        """The registry of a store's galleries, prepared for queries.
+
+        Args:
+            store: The store.
+            calibrates: Whether this process calibrates large galleries, or waits for another.
+        """
         recognition = self.config.recognition
         return Registry(
             store,
@@ -107,6 +112,7 @@ class Models:
             method=recognition.method,
             epsilon=recognition.epsilon,
             index_manager=IndexManager(self.config.index, Path(f"{store.path}.index")),
+            calibrates=calibrates,
         )
 
 
@@ -120,8 +126,12 @@ def load_bundles(folder: Path) -> tuple[Bundle, Bundle]:
 
 
 @asynccontextmanager
-async def models(config: Config) -> AsyncIterator[Models]:
+async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]:
     """Loads the bundles and starts their threads; stops the threads afterwards.
+
+    Args:
+        config: The settings.
+        processes: For how many processes the GPU's memory must do, this one included.
 
     Raises:
         SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here.
@@ -129,8 +139,9 @@ async def models(config: Config) -> AsyncIterator[Models]:
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
     settings = _ocr_settings(config)
+    sessions = processes * (1 + settings.detectors + settings.recognisers)
     session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
-    check_device(session_defaults, sessions=1 + settings.detectors + settings.recognisers)
+    check_device(session_defaults, sessions=sessions)
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(

@@ -26,7 +26,7 @@ from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL
 from pagesight_server.inference.onnx_session import MEGABYTE, providers
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.service import auth, certificates
-from pagesight_server.telemetry.exporting import exporters_of
+from pagesight_server.telemetry.exporting import PROMETHEUS_PORT, exporters_of
 from pagesight_server.workflows.knowledge import (
     load_calibration,
     own_rejected,
@@ -76,6 +76,7 @@ async def examine(config: Config, env: Mapping[str, str]) -> Findings:
             "device": config.compute.device,
             "providers": list(providers()),
             "cores": cores(),
+            "processes": config.processes,
         }
     )
     running = await _models(config, findings)
@@ -97,7 +98,7 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
     """
     bundles: Bundles | None = None
     with findings.check():
-        async with wiring.models(config) as models:
+        async with wiring.models(config, processes=config.processes) as models:
             findings.facts.update(
                 {
                     "encoder": models.bundles.encoder,
@@ -111,17 +112,20 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
 
 
 def memory_plan(config: Config) -> dict[str, object]:
-    """The most that each part may take, in MB, beside the models themselves."""
+    """The most that each part may take in all processes, in MB, beside the models themselves."""
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
     at_once = max(image.max_pixels, image.max_pixels_at_once)
-    plan: dict[str, object] = {
+    each = {
         "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
         "decoding_mb": at_once * CODEC_BYTES_A_PIXEL // MEGABYTE,
         "reading_mb": config.ocr_threads * DETECTOR_MB,
         "waiting_mb": server.max_waiting * image.max_bytes // MEGABYTE,
         "enrolments_mb": server.max_enrolments * server.max_enrol_bytes // MEGABYTE,
         "remembered_mb": server.remember * CACHE_ENTRY_BYTES // MEGABYTE,
+    }
+    plan: dict[str, object] = {name: config.processes * mb for name, mb in each.items()}
+    plan |= {
         "process_now_mb": _resident_mb(),
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
     }
@@ -232,5 +236,7 @@ def _telemetry(config: Config, env: Mapping[str, str]) -> dict[str, object]:
         exporting["otlp"] = env.get("OTEL_EXPORTER_OTLP_ENDPOINT", "http://localhost:4317")
     if "prometheus" in metrics:
         host = env.get("OTEL_EXPORTER_PROMETHEUS_HOST", "localhost")
-        exporting["prometheus"] = f"{host}:{env.get('OTEL_EXPORTER_PROMETHEUS_PORT', '9464')}"
+        port = int(env.get("OTEL_EXPORTER_PROMETHEUS_PORT") or PROMETHEUS_PORT)
+        last = f" to {port + config.processes - 1}" if port and config.processes > 1 else ""
+        exporting["prometheus"] = f"{host}:{port}{last}"
     return exporting

@@ -1,6 +1,7 @@
 """`serve`, which runs the server, and `doctor`, which checks what it needs.
 
 settings ──> access control, models, store ──> services ──> gRPC until SIGTERM
+       ├───> several processes: the supervisor (processes/), which starts this command for each
        └───> doctor: checks of the same, one after the other
 """
 
@@ -13,8 +14,9 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -31,8 +33,11 @@ from pagesight_server.cli.options import (
     print_json,
     settings_of,
 )
-from pagesight_server.config import Config
+from pagesight_server.common.errors import PagesightError
+from pagesight_server.config import Config, config_from_json
 from pagesight_server.gallery import Gallery
+from pagesight_server.processes.launch import launch
+from pagesight_server.processes.worker import Worker
 from pagesight_server.service import auth, certificates
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.audit import Audit
@@ -55,6 +60,10 @@ def serve(
         int | None,
         typer.Option(help="Port to listen on; 0: any free one.", show_default="50051"),
     ] = None,
+    processes: Annotated[
+        str | None,
+        typer.Option(help="Processes behind the port: a number, or auto.", show_default="1"),
+    ] = None,
     method: MethodOption = None,
     allow_plaintext: Annotated[
         bool | None,
@@ -65,6 +74,7 @@ def serve(
     ] = None,
     config: ConfigOption = None,
     as_json: JsonOption = False,
+    worker: Annotated[int | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Answer over gRPC until SIGTERM or Ctrl-C.
 
@@ -73,29 +83,58 @@ def serve(
 
     Example: pagesight-server serve --store gallery.db --port 50051
     """
+    if worker is not None:
+        _work(Worker.of_supervisor(worker))
+        return
     settings = settings_of(
         config,
         store=store,
         bundles=bundles,
-        server={"host": host, "port": port},
+        server={"host": host, "port": port, "processes": processes},
         recognition={"method": method},
         security={"allow_plaintext": allow_plaintext},
     )
+    if settings.processes > 1:
+        launch(settings, as_json=as_json)
     telemetry.configure_logs(settings.telemetry.logs, sys.stderr, telemetry.trace_of_now)
-    asyncio.run(_serve(settings, as_json=as_json))
+    asyncio.run(_serve(settings, Worker.alone(), as_json=as_json))
 
 
-async def _serve(config: Config, *, as_json: bool) -> None:
-    edge = auth.edge(config.server.host, config.security)
-    if warning := auth.open_to_all(config.server.host, config.security):
-        log.warning(warning)
-    for warning in certificates.warnings(config.security, datetime.now(UTC)):
-        log.warning(warning)
-    exporting = telemetry.setup(os.environ, record_text=config.telemetry.record_text)
+def _work(worker: Worker) -> None:
+    """Serves as one of several processes; what goes wrong, the supervisor hears and tells."""
+    settings = config_from_json(worker.config_json)
+    telemetry.configure_logs(
+        settings.telemetry.logs, sys.stderr, telemetry.trace_of_now, process=str(worker.number)
+    )
     try:
-        async with wiring.models(config) as models:
+        asyncio.run(_serve(settings, worker, as_json=False))
+    except PagesightError as error:
+        worker.failed(str(error))
+        raise typer.Exit(1) from None
+    except Exception:
+        log.exception("this process ends")
+        worker.failed(f"process {worker.number} cannot serve: its log says why")
+        raise typer.Exit(1) from None
+
+
+async def _serve(config: Config, worker: Worker, *, as_json: bool) -> None:
+    worker.follow(config.server.drain_seconds)
+    edge = auth.edge(config.server.host, config.security)
+    if worker.leads:
+        if warning := auth.open_to_all(config.server.host, config.security):
+            log.warning(warning)
+        for warning in certificates.warnings(config.security, datetime.now(UTC)):
+            log.warning(warning)
+    exporting = telemetry.setup(
+        os.environ, record_text=config.telemetry.record_text, process=worker.number
+    )
+    # The leader is the first to start, and asks whether there is room for all; the others, whether
+    # there is enough left for them.
+    processes = config.processes if worker.leads and not worker.joins else 1
+    try:
+        async with wiring.models(config, processes=processes) as models:
             with wiring.opened(config.store, limits=config.gallery.limits) as store:
-                await _serve_from(store, models, exporting, edge, as_json=as_json)
+                await _serve_from(store, models, exporting, edge, worker, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)
 
@@ -105,12 +144,14 @@ async def _serve_from(
     models: wiring.Models,
     exporting: telemetry.Exporting,
     edge: auth.Edge,
+    worker: Worker,
     *,
     as_json: bool,
 ) -> None:
     config = models.config
-    audit = Audit(store)
-    registry = models.registry(store)
+    audit = Audit(store, worker.changed)
+    worker.on_change = audit.told_elsewhere
+    registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
     pipeline = models.pipeline(registry.get, remember=server.remember)
@@ -128,32 +169,47 @@ async def _serve_from(
 
     async def load() -> None:
         start_s = time.monotonic()
-        # What has changed on the disk is made anew before it is read.
-        await repair_galleries(
-            store, models.bundles, pipeline.extract_features, concurrency=models.readers
-        )
-        await registry.load()
+        if worker.leads:
+            # What has changed on the disk is made anew before it is read.
+            await repair_galleries(
+                store, models.bundles, pipeline.extract_features, concurrency=models.readers
+            )
+        await registry.load(worker.may_load.wait)
         log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
+        worker.loaded()
+        await worker.serving.wait()
+
+    async def follow(what: Callable[[float], Awaitable[None]]) -> None:
+        await worker.may_load.wait()
+        await what(server.follow_seconds)
 
     def ready(port: int) -> None:
-        if as_json:
+        revisions = store.revisions()
+        galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
+        line = f"serving {config.store} ({galleries or 'empty'}) on {server.address(port)}"
+        if worker.number:
+            worker.listening(line, exporting.metrics_address)
+        elif as_json:
             listening: dict[str, object] = {"host": server.host, "port": port}
             if exporting.metrics_address:
                 listening["metrics"] = exporting.metrics_address
             typer.echo(json.dumps(listening))
-            return
-        revisions = store.revisions()
-        galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-        typer.echo(f"serving {config.store} ({galleries or 'empty'}) on {server.address(port)}")
+        else:
+            typer.echo(line)
 
-    stop = asyncio.Event()
+    stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     following = [
-        asyncio.create_task(registry.follow(server.follow_seconds)),
-        asyncio.create_task(audit.follow(server.follow_seconds)),
+        asyncio.create_task(follow(what))
+        for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
     try:
+        if worker.joins:
+            # Beside others that serve, it takes no call before it can answer.
+            await _unless(stop, load())
+        if worker.joins and stop.is_set():
+            return
         await serve_grpc(
             ClassifierService(
                 pipeline,
@@ -175,7 +231,8 @@ async def _serve_from(
                 LimitGalleryCalls(limits),
             ],
             credentials=edge.credentials,
-            load=load,
+            load=None if worker.joins else load,
+            shared=worker.number > 0,
         )
     finally:
         for task in following:
@@ -183,6 +240,18 @@ async def _serve_from(
         await registry.close()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:
+    """Does the work, unless it is told to stop before it is done."""
+    working, stopping = asyncio.create_task(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()
 
 
 def doctor(

@@ -1,6 +1,6 @@
 """Log lines, as text for people or as JSON for machines, each with the trace it belongs to.
 
-    record ──> time, level, logger, message, trace_id, span_id
+    record ──> time, level, process, logger, message, trace_id, span_id
     exception ──> frames in full, its message masked
 
 Messages of this server never quote a screenshot. The message of an exception may, since a library
@@ -37,16 +37,23 @@ def masked(text: str) -> str:
     return "".join("#" if c.isdigit() or c.isnumeric() else c for c in text)
 
 
-def configure_logs(form: LogFormat, stream: TextIO, trace_of_now: TraceOfNow) -> None:
+def configure_logs(
+    form: LogFormat, stream: TextIO, trace_of_now: TraceOfNow, *, process: str = ""
+) -> None:
     """Sends all log records to a stream, unless the embedding program has configured logging.
 
     Args:
         form: `text` for people or `json` for machines.
         stream: Where the lines go.
         trace_of_now: Gives the trace that a record belongs to.
+        process: Which process of a server with several this is, for every line; empty: the only
+            one.
     """
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines(trace_of_now) if form == "json" else TextLines(_TEXT))
+    text = _TEXT.replace(" %(name)s", f" [{process}] %(name)s") if process else _TEXT
+    handler.setFormatter(
+        JsonLines(trace_of_now, process=process) if form == "json" else TextLines(text)
+    )
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
@@ -70,9 +77,10 @@ class TextLines(logging.Formatter):
 class JsonLines(logging.Formatter):
     """Formats a record as one line of JSON."""
 
-    def __init__(self, trace_of_now: TraceOfNow) -> None:
+    def __init__(self, trace_of_now: TraceOfNow, *, process: str = "") -> None:
         super().__init__()
         self._trace_of_now = trace_of_now
+        self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
@@ -81,6 +89,7 @@ class JsonLines(logging.Formatter):
             "level": record.levelname,
             "logger": record.name,
             "message": record.getMessage(),
+            **self._process,
         }
         trace = self._trace_of_now()
         if trace is not None:

@@ -2,6 +2,7 @@
 
     change of this server ──store.on_change──> token, author, address, what, revision
     change of another process ──history, looked at now and then──> author, what, revision
+    change of another process of this server, which tells it ──told_elsewhere──> nothing
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
 from pagesight_server.service.auth import CALLER, PEER
@@ -25,10 +27,15 @@ class Audit:
 
     Args:
         store: Whose changes.
+        on_own: Called with gallery and revision of each change of this process, in the thread that
+            made it.
     """
 
-    def __init__(self, store: Gallery) -> None:
+    def __init__(
+        self, store: Gallery, on_own: Callable[[str, int], None] = lambda _gallery, _revision: None
+    ) -> None:
         self._store = store
+        self._on_own = on_own
         self._told = store.last_revisions()
         """By gallery: up to where each revision has its line."""
         self._looked = dict(self._told)
@@ -71,6 +78,10 @@ class Audit:
                 self._told[name] = made.revision
             self._looked[name] = revision
 
+    def told_elsewhere(self, gallery: str, revision: int) -> None:
+        """Notes that another process of this server has told of a change of its own."""
+        self._own.add((gallery, revision))
+
     def _since(self, name: str, revision: int) -> list[Revision]:
         """The revisions after one, oldest first."""
         revisions: list[Revision] = []
@@ -84,6 +95,7 @@ class Audit:
 
     def _made(self, kind: str, change: Change, applied: Applied) -> None:
         self._own.add((change.gallery, applied.revision))
+        self._on_own(change.gallery, applied.revision)
         log.info(
             "gallery %r %s by %r (author %r) from %s: revision %d, %s",
             change.gallery,

@@ -51,6 +51,7 @@ async def serve(
     interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
     credentials: grpc.ServerCredentials | None = None,
     load: Callable[[], Awaitable[object]] | None = None,
+    shared: bool = False,
 ) -> None:
     """Serves until `stop` returns, then drains.
 
@@ -65,6 +66,7 @@ async def serve(
         credentials: For TLS; None listens in the clear.
         load: Called once it listens; health says that it is serving when this has returned. None:
             everything is known already.
+        shared: Whether other processes of this server listen on the same port.
 
     Raises:
         SetupError: the address cannot be listened on.
@@ -79,7 +81,7 @@ async def serve(
             ("grpc.max_send_message_length", -1),
             # Measured: unary 300 KB messages 352/s at the default, 881/s at 1 MiB.
             ("grpc.http2.lookahead_bytes", 1 << 20),
-            ("grpc.so_reuseport", 0),
+            ("grpc.so_reuseport", int(shared)),
             ("grpc.keepalive_time_ms", keepalive_ms),
             ("grpc.keepalive_timeout_ms", min(keepalive_ms, PING_TIMEOUT_MS)),
             ("grpc.http2.ping_timeout_ms", min(keepalive_ms, PING_TIMEOUT_MS)),

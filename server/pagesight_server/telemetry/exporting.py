@@ -12,6 +12,7 @@ context is W3C `traceparent` whatever OTEL_PROPAGATORS says, as the service cont
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import uuid
 from collections.abc import Callable, Mapping
@@ -121,12 +122,13 @@ def _named_exporters(
     return tuple(name for name in names if name != "none")
 
 
-def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
+def setup(env: Mapping[str, str], *, record_text: bool = False, process: int = 0) -> Exporting:
     """Starts the exporters that the environment names.
 
     Args:
         env: The environment; the SDK reads that of the process, which must be the same.
         record_text: Whether spans carry the text of screenshots, digits masked.
+        process: Which process of a server with several this is, from 1; 0: the only one.
 
     Raises:
         SetupError: a value that cannot be used, or a port that cannot be listened on.
@@ -139,7 +141,7 @@ def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
         )
     if not traces and not metrics:
         return Exporting(telemetry=Telemetry())
-    resource = _resource()
+    resource = _resource(process)
     closers: list[Callable[[], object]] = []
     tracer = always = None
     if traces:
@@ -157,7 +159,7 @@ def setup(env: Mapping[str, str], *, record_text: bool = False) -> Exporting:
     if metrics:
         readers = [_metric_reader(name) for name in metrics if name != "prometheus"]
         if "prometheus" in metrics:
-            reader, address, stop = _prometheus(env)
+            reader, address, stop = _prometheus(env, process)
             readers.append(reader)
             closers.append(stop)
         meters = MeterProvider(readers, resource=resource, shutdown_on_exit=False)
@@ -191,15 +193,22 @@ def _described(env: Mapping[str, str], signal: str, name: str, endpoint: str) ->
     return f"otlp to {env.get(f'OTEL_EXPORTER_OTLP_{signal}_ENDPOINT') or endpoint}"
 
 
-def _resource() -> Resource:
-    """Resource attributes: from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else defaults."""
+def _resource(process: int = 0) -> Resource:
+    """Resource attributes: from OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES, else defaults.
+
+    Each process of a server is an instance of its own: two that send series of one name would
+    overwrite each other's.
+    """
     configured = OTELResourceDetector().detect().attributes
     defaults = {
         "service.name": "pagesight-server",
         "service.version": version("pagesight"),
         "service.instance.id": str(uuid.uuid4()),
     }
-    return Resource.create({**defaults, **configured})
+    attributes = {**defaults, **configured, "process.pid": os.getpid()}
+    if process and isinstance(instance := configured.get("service.instance.id"), str):
+        attributes["service.instance.id"] = f"{instance}-{process}"
+    return Resource.create(attributes)
 
 
 def _span_processor(name: str) -> SpanProcessor:
@@ -219,8 +228,13 @@ def _metric_reader(name: str) -> MetricReader:
     return PeriodicExportingMetricReader(OTLPMetricExporter())
 
 
-def _prometheus(env: Mapping[str, str]) -> tuple[MetricReader, str, Callable[[], None]]:
-    """A reader that Prometheus scrapes over HTTP, its host:port, and what stops it."""
+def _prometheus(
+    env: Mapping[str, str], process: int
+) -> tuple[MetricReader, str, Callable[[], None]]:
+    """A reader that Prometheus scrapes over HTTP, its host:port, and what stops it.
+
+    Each process of a server has a port of its own, the first the one that is set.
+    """
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
     from prometheus_client import CollectorRegistry, start_http_server
 
@@ -229,7 +243,8 @@ def _prometheus(env: Mapping[str, str]) -> tuple[MetricReader, str, Callable[[],
     registry = CollectorRegistry()
     reader = PrometheusMetricReader(scope_info_enabled=False, registry=registry)
     try:
-        server, thread = start_http_server(int(port), host, registry)
+        number = int(port) + max(0, process - 1) if int(port) else 0
+        server, thread = start_http_server(number, host, registry)
     except (OSError, ValueError, OverflowError) as error:
         raise SetupError(
             f"cannot offer metrics on {host}:{port} ({error}): set OTEL_EXPORTER_PROMETHEUS_HOST "

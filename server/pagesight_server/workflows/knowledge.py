@@ -9,6 +9,7 @@ Calibrations are kept under keys that name all they depend on besides the revisi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
@@ -33,6 +34,14 @@ log = logging.getLogger(__name__)
 STEPS_EVERY_S = 5.0
 """How often a calibration that goes on is kept, and told of: so much is lost when it is broken
 off. One that takes less is neither."""
+
+
+ELSEWHERE_S = 600.0
+"""How long another process may take to calibrate before this one does it as well: five times as
+long as the largest galleries take."""
+
+ELSEWHERE_POLL_S = 0.5
+"""How often the store is asked meanwhile, as it is for changes."""
 
 
 class StoppedError(Exception):
@@ -152,6 +161,34 @@ def load_calibration(
         return validated
     key = _calibration_key(method, epsilon)
     return _parsed(store.calibration(snapshot.gallery, snapshot.revision, key))
+
+
+async def made_elsewhere(
+    store: Gallery, snapshot: Snapshot, method: MethodName, epsilon: float, stop: threading.Event
+) -> bool:
+    """Waits until another process has stored the calibration of a revision.
+
+    Not for ever: that process may have failed, or be busy with another revision.
+
+    Returns:
+        Whether the revision is still the gallery's: nobody calibrates one that it has left.
+
+    Raises:
+        NotFoundError: the gallery was deleted.
+        StoppedError: `stop` was set.
+    """
+    key = _calibration_key(method, epsilon)
+    give_up_s = time.monotonic() + ELSEWHERE_S
+    while time.monotonic() < give_up_s:
+        if stop.is_set():
+            raise StoppedError
+        name, revision = snapshot.gallery, snapshot.revision
+        if await asyncio.to_thread(store.calibration, name, revision, key):
+            return True
+        if (await asyncio.to_thread(store.gallery, name)).revision != revision:
+            return False
+        await asyncio.sleep(ELSEWHERE_POLL_S)
+    return True
 
 
 def load_validated_calibration(

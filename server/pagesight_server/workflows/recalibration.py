@@ -12,7 +12,12 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.workflows.knowledge import StoppedError, load_calibration, load_knowledge
+from pagesight_server.workflows.knowledge import (
+    StoppedError,
+    load_calibration,
+    load_knowledge,
+    made_elsewhere,
+)
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ class Recalibrator:
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
         stop: Breaks calibrations off once it is set.
+        calibrates: Whether calibrations are made here, or waited for.
     """
 
     def __init__(
@@ -40,12 +46,14 @@ class Recalibrator:
         method: MethodName,
         epsilon: float,
         stop: threading.Event,
+        calibrates: bool = True,
     ) -> None:
         self._table = table
         self._store = store
         self._method: MethodName = method
         self._epsilon = epsilon
         self._stop = stop
+        self._calibrates = calibrates
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being calibrated."""
 
@@ -73,6 +81,10 @@ class Recalibrator:
         )
         if calibration is not None and knowledge.settled:
             return
+        if not self._calibrates and not await made_elsewhere(
+            self._store, snapshot, self._method, self._epsilon, self._stop
+        ):
+            return  # The refresh that brings the next revision begins anew.
         refitted = await asyncio.to_thread(
             load_knowledge,
             self._store,

@@ -29,6 +29,7 @@ from pagesight_server.workflows.knowledge import (
     StoppedError,
     load_knowledge,
     load_validated_calibration,
+    made_elsewhere,
     outdated_calibration_warning,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
@@ -55,6 +56,7 @@ class Refresher:
         epsilon: Share of known pages that may be rejected.
         index_manager: How vectors are searched.
         stop: Breaks calibrations off once it is set.
+        calibrates: Whether calibrations of large galleries are made here, or waited for.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Refresher:
         epsilon: float,
         index_manager: IndexManager,
         stop: threading.Event | None = None,
+        calibrates: bool = True,
     ) -> None:
         self._table = table
         self._store = store
@@ -73,6 +76,7 @@ class Refresher:
         self._epsilon = epsilon
         self._index_manager = index_manager
         self._stop = stop or threading.Event()
+        self._calibrates = calibrates
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being prepared for its first answers, or for those from
         a calibration of its own."""
@@ -160,13 +164,18 @@ class Refresher:
         try:
             async with self._in_turn:
                 log.info("gallery %s is being prepared", name)
+                snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
+                while not self._calibrates and not await made_elsewhere(
+                    self._store, snapshot, self._method, self._epsilon, self._stop
+                ):
+                    snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
                 knowledge = await asyncio.to_thread(
                     load_knowledge,
                     self._store,
                     name,
                     self._method,
                     self._epsilon,
-                    snapshot=await asyncio.to_thread(self.read_snapshot, name, None),
+                    snapshot=snapshot,
                     stop=self._stop,
                 )
                 async with self._table.writing:

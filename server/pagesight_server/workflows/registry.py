@@ -21,6 +21,7 @@ import asyncio
 import itertools
 import logging
 import threading
+from collections.abc import Awaitable, Callable
 
 from pagesight_server.common.errors import BehindError, NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
@@ -49,6 +50,8 @@ class Registry:
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
         index_manager: How vectors are searched; exactly, when None.
+        calibrates: Whether it makes the calibrations that the store lacks of large galleries, or
+            leaves that to another process of the same server and waits for them.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Registry:
         method: MethodName,
         epsilon: float,
         index_manager: IndexManager | None = None,
+        calibrates: bool = True,
     ) -> None:
         index_manager = index_manager or IndexManager()
         self._bundles = bundles
@@ -72,9 +76,15 @@ class Registry:
             epsilon=epsilon,
             index_manager=index_manager,
             stop=self._stop,
+            calibrates=calibrates,
         )
         self._recalibrator = Recalibrator(
-            self._table, store, method=method, epsilon=epsilon, stop=self._stop
+            self._table,
+            store,
+            method=method,
+            epsilon=epsilon,
+            stop=self._stop,
+            calibrates=calibrates,
         )
         self._rebuilder = IndexRebuilder(self._table, index_manager)
         self._refreshes = SingleFlightTasks()
@@ -110,14 +120,20 @@ class Registry:
         check_bundles(name, knowledge.snapshot.bundles, self._bundles)
         return knowledge
 
-    async def load(self) -> None:
+    async def load(self, turn: Callable[[], Awaitable[object]] | None = None) -> None:
         """Reads every gallery for the first time; meanwhile those that are known are answered.
+
+        Args:
+            turn: Returns when it may begin: another process may have to prepare them first. None:
+                at once.
 
         Raises:
             Exception: why one cannot be read or prepared.
         """
         self._looking = self._loading = True
         try:
+            if turn is not None:
+                await turn()
             await self._refresher.refresh(self._start_background_work)
             self._looking = False
             await self._refresher.prepared()
