@@ -8,7 +8,7 @@ own know nothing of google.rpc.RetryInfo.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import grpc
 
@@ -22,6 +22,7 @@ from pagesight._errors import (
 from pagesight._requests import MAX_SEND_BYTES
 from pagesight._retry import DEFAULT_RETRY, RetryPolicy
 from pagesight._security import TlsConfig, check_token, is_loopback, tls_mistake
+from pagesight._spread import OWN_CONNECTION, AsyncSpreadChannel, SpreadChannel
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
@@ -55,6 +56,8 @@ class Endpoint:
     """How often a silent connection with calls on it is probed."""
     options: ChannelOptions = ()
     """gRPC channel arguments that override or add to ours."""
+    connections: int = 1
+    """Connections that calls take turns at."""
 
     def __post_init__(self) -> None:
         if not self.address:
@@ -63,6 +66,8 @@ class Endpoint:
             raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
         if not self.keepalive_s > 0:
             raise ValueError(f"keepalive_s must be above 0, got {self.keepalive_s}")
+        if not self.connections >= 1:
+            raise ValueError(f"connections must be at least 1, got {self.connections}")
         if self.tls is not None and self.credentials is not None:
             raise ValueError("give tls or credentials, not both")
         if self.token is not None:
@@ -71,6 +76,8 @@ class Endpoint:
 
     def connect(self) -> grpc.Channel:
         """Opens a channel; the connection itself is made by the first call."""
+        if self.connections > 1:
+            return SpreadChannel([one.connect() for one in self._each()])
         options, credentials = self._channel_options(), self._credentials()
         if credentials is None:
             return grpc.insecure_channel(self.address, options=options)
@@ -78,10 +85,17 @@ class Endpoint:
 
     def connect_async(self) -> grpc.aio.Channel:
         """Opens a channel of the running event loop."""
+        if self.connections > 1:
+            return AsyncSpreadChannel([one.connect_async() for one in self._each()])
         options, credentials = self._channel_options(), self._credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(self.address, options=options)
         return grpc.aio.secure_channel(self.address, credentials, options=options)
+
+    def _each(self) -> list[Endpoint]:
+        """An endpoint for each connection of several."""
+        options = (OWN_CONNECTION, *self.options)
+        return [replace(self, connections=1, options=options)] * self.connections
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         return self.credentials if self.tls is None else self.tls.credentials()

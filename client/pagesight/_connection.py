@@ -63,6 +63,7 @@ class Connection:
         keepalive_s: float = 300.0,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
+        connections: int = 1,
     ) -> None:
         """Prepares the channel; the first call connects.
 
@@ -78,6 +79,9 @@ class Connection:
                 stock server takes less than 300 for an attack.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
+            connections: Connections that calls and streams take turns at. A stream stays on
+                its connection, and a connection with one process of the server: for a server
+                of several processes, open as many streams and connections, or more.
         """
         self._endpoint = Endpoint(
             address=address,
@@ -88,6 +92,7 @@ class Connection:
             keepalive_s=keepalive_s,
             credentials=credentials,
             options=channel_options,
+            connections=connections,
         )
         self._closed = threading.Event()
         self._channel = self._endpoint.connect()
@@ -174,6 +179,7 @@ class AsyncConnection:
         keepalive_s: float = 300.0,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
+        connections: int = 1,
     ) -> None:
         """Notes where the server is; the first call opens the channel and connects.
 
@@ -189,6 +195,9 @@ class AsyncConnection:
                 stock server takes less than 300 for an attack.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
+            connections: Connections that calls and streams take turns at. A stream stays on
+                its connection, and a connection with one process of the server: for a server
+                of several processes, open as many streams and connections, or more.
         """
         self._endpoint = Endpoint(
             address=address,
@@ -199,6 +208,7 @@ class AsyncConnection:
             keepalive_s=keepalive_s,
             credentials=credentials,
             options=channel_options,
+            connections=connections,
         )
         self._closed = False
         self._opened: grpc.aio.Channel | None = None
