@@ -9,12 +9,6 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-FIRST_S = 1.0
-"""Before the first restart: time for what ended the worker, such as a lack of memory, to pass."""
-
-LONGEST_S = 30.0
-"""The longest wait before a restart."""
-
 
 @dataclass(slots=True, kw_only=True)
 class Restarts:
@@ -24,6 +18,10 @@ class Restarts:
     """Ends within the window that are too many: whoever supervises this server shall know."""
     window_s: float = 300.0
     """Five minutes: more than five starts of large models take."""
+    first_s: float = 1.0
+    """Before the first restart: time for what ended the worker, such as lack of memory, to pass."""
+    longest_s: float = 30.0
+    """The longest wait before a restart."""
     _ends_s: deque[float] = field(default_factory=deque)
 
     def delay_s(self, now_s: float) -> float | None:
@@ -39,4 +37,4 @@ class Restarts:
         while self._ends_s[0] < now_s - self.window_s:
             self._ends_s.popleft()
         ends = len(self._ends_s)
-        return None if ends >= self.most else min(LONGEST_S, FIRST_S * 2 ** (ends - 1))
+        return None if ends >= self.most else min(self.longest_s, self.first_s * 2 ** (ends - 1))

@@ -166,6 +166,8 @@ class Supervisor:
         keeping = {asyncio.create_task(self._keep(slot)) for slot in self._slots}
         stopped = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait({*keeping, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if stopped in done:
+            log.info("draining for at most %g s", self._plan.drain_s)
         stopped.cancel()
         killed = await self._drain(keeping)
         for task in done & keeping:
@@ -175,7 +177,6 @@ class Supervisor:
 
     async def _drain(self, keeping: set[asyncio.Task[None]]) -> str:
         """Ends all workers: by SIGTERM, and in the end by SIGKILL; returns which needed that."""
-        log.info("draining for at most %g s", self._plan.drain_s)
         self._stopping.set()
         self._first_listens.set()
         for slot in self._slots:
