@@ -10,7 +10,7 @@ processes. One that breaks is made anew by gRPC, to whichever process takes it.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -19,15 +19,24 @@ OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 """Channels of one process with the same address and arguments share a connection by default."""
 
 
-class Turns:
-    """One method of a service, over each connection in turn; a call may be made from any thread."""
+_KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
-    def __init__(self, methods: Sequence[Callable[..., Any]]) -> None:
-        self._methods = itertools.cycle(methods)
+
+class Turns:
+    """One method of a service, over each connection in turn; a call may be made from any thread.
+
+    Args:
+        methods: The method over each connection.
+        places: Whose turn it is, shared by all stubs: an `AsyncClient` makes one for each call.
+    """
+
+    def __init__(self, methods: Sequence[Callable[..., Any]], places: Iterator[int]) -> None:
+        self._methods = methods
+        self._places = places
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Makes the call over the next connection."""
-        return next(self._methods)(*arguments, **options)
+        return self._methods[next(self._places)](*arguments, **options)
 
 
 class _Methods:
@@ -35,6 +44,8 @@ class _Methods:
 
     def __init__(self, channels: Sequence[Any]) -> None:
         self._channels = channels
+        self._places = {kind: itertools.cycle(range(len(channels))) for kind in _KINDS}
+        """By kind, as calls between two streams shall not bring both to one connection."""
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
         """As `grpc.Channel` has it."""
@@ -53,7 +64,8 @@ class _Methods:
         return self._turns("stream_stream", arguments, options)
 
     def _turns(self, kind: str, arguments: Any, options: Any) -> Turns:
-        return Turns([getattr(channel, kind)(*arguments, **options) for channel in self._channels])
+        methods = [getattr(channel, kind)(*arguments, **options) for channel in self._channels]
+        return Turns(methods, self._places[kind])
 
 
 class SpreadChannel(_Methods, grpc.Channel):

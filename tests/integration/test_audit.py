@@ -17,10 +17,12 @@ from pagesight import AsyncClient
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.gallery import Applied, Change, Gallery, backup
 from pagesight_server.gallery.snapshot import LabelFacts
+from pagesight_server.service.audit import Audit
 from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.serving import Serving, complaints, serving, until
+from tests.support.stores import enrol
 
 RED_ID = hashlib.sha256(solid(RED)).hexdigest()
 
@@ -169,3 +171,23 @@ async def test_a_store_that_cannot_be_read_is_told_once_and_followed_again(
     assert complaints(caplog.records) == [
         "cannot read the history of the store; looking again and again"
     ]
+
+
+def test_of_two_processes_of_one_server_each_change_has_one_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    leading, other = Gallery(tmp_path / "gallery.db"), Gallery(tmp_path / "gallery.db")
+    reading = Audit(leading)
+    Audit(other, reading.has_line)
+    stranger = Gallery(tmp_path / "gallery.db")
+    for store, name in ((leading, "one"), (other, "two"), (stranger, "three")):
+        enrol(store, {name: name})
+    for _ in range(2):  # what is new is looked at again, as its line may come in a moment
+        reading.look()
+    assert [line.split(" (author")[0] for line in audited(caplog)] == [
+        "gallery 'default' enrol by 'anybody'",
+        "gallery 'default' enrol by 'anybody'",
+        "gallery 'default' enrol by another process",
+    ]
+    for store in (leading, other, stranger):
+        store.close()

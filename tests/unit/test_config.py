@@ -13,6 +13,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config import (
     NAMES,
     Config,
+    config_from_json,
     config_of,
     effective,
     read_config,
@@ -256,6 +257,68 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
 def test_there_is_a_core() -> None:
     assert cores() >= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "cores_here", "processes", "active", "ocr_threads"),
+    [
+        pytest.param("", 8, 1, 24, 8, id="one, of all cores"),
+        pytest.param("[server]\nprocesses = 3", 8, 3, 6, 2, id="each has its share"),
+        pytest.param("[server]\nprocesses = 9", 8, 9, 3, 1, id="and at least one core"),
+        pytest.param("[server]\nprocesses = 'auto'", 8, 1, 24, 8, id="few cores, on a CPU"),
+        pytest.param("[server]\nprocesses = 'auto'", 48, 3, 48, 16, id="sixteen for each"),
+        pytest.param(
+            "[server]\nprocesses = 'auto'\n[compute]\ndevice = 'cuda'",
+            16,
+            4,
+            64,
+            1,
+            id="four on CUDA",
+        ),
+        pytest.param(
+            "[server]\nprocesses = 2\nmax_active = 5\n[compute]\nocr_threads = 3",
+            8,
+            2,
+            5,
+            3,
+            id="what is set is of each process",
+        ),
+    ],
+)
+def test_the_cores_are_shared_out_over_the_processes(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    text: str,
+    cores_here: int,
+    processes: int,
+    active: int,
+    ocr_threads: int,
+) -> None:
+    monkeypatch.setattr("pagesight_server.config.cores", lambda: cores_here)
+    config = read_config(written(tmp_path, text), {})
+    assert (config.processes, config.active, config.ocr_threads) == (processes, active, ocr_threads)
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "true"])
+def test_processes_are_a_count_or_auto(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    monkeypatch.setenv("PAGESIGHT_SERVER__PROCESSES", value)
+    expected = (
+        rf"^setting server\.processes: .*write a number from 1, or auto, instead of '{value}' "
+    )
+    with pytest.raises(SetupError, match=expected):
+        read_config(None, {})
+
+
+def test_settings_that_were_handed_on_are_the_same_whatever_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "store = 'my.db'\n[server]\nport = 1\n[image]\nformats = ['png']\n"
+    text += "[compute]\nbatch_sizes = [1, 2]"
+    config = read_config(written(tmp_path, text), {"server": {"processes": "2"}})
+    handed_on = config.model_dump_json()
+    monkeypatch.setenv("PAGESIGHT_SERVER__PORT", "2")
+    monkeypatch.setenv("PAGESIGHT_SECURITY__CERT", "cert.pem")
+    assert config_from_json(handed_on).model_dump() == config.model_dump()
 
 
 @pytest.mark.parametrize(

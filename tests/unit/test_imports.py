@@ -7,6 +7,16 @@ import sys
 
 import pytest
 
+
+@pytest.mark.parametrize("module", ["supervisor", "__main__"])
+def test_the_supervisor_of_several_processes_loads_no_more_than_it_needs(module: str) -> None:
+    heavy = (*HEAVY, "numpy", "grpc", "pydantic")
+    code = f"import sys, pagesight_server.processes.{module}\n"
+    code += f"print(*(name for name in {heavy!r} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
+
+
 HEAVY = ("faiss", "onnxruntime", "cv2", "PIL", "rapidocr")
 
 

@@ -149,8 +149,9 @@ async def _serve_from(
     as_json: bool,
 ) -> None:
     config = models.config
-    audit = Audit(store, worker.changed)
-    worker.on_change = audit.told_elsewhere
+    # Of several processes the leader reads the history, and hears from the others what is theirs.
+    audit = Audit(store, None if worker.leads else worker.changed)
+    worker.on_change = audit.has_line
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)

@@ -79,18 +79,20 @@ class IndexManager:
         """
         if self._generations is not None:
             self._generations.clean_up(gallery, bundle, purged)
-            kept = self._read(gallery, bundle, halves)
+            kept = self._read(gallery, bundle, halves.shape)
             if kept is not None:
                 generation_ids, generation = kept
                 return vectors_over(generation, generation_ids, halves, ids)
         return Vectors.of_generation(Generation(halves=halves, base=FlatBase(halves)))
 
-    def _read(self, gallery: str, bundle: str, halves: Halves) -> tuple[Ids, Generation] | None:
+    def _read(
+        self, gallery: str, bundle: str, shape: tuple[int, int]
+    ) -> tuple[Ids, Generation] | None:
         """The generation on disk, unless another one would be built today."""
-        if self._generations is None or self._kind(*halves.shape) != "ivfpq":
+        if self._generations is None or self._kind(*shape) != "ivfpq":
             return None
         kept = self._generations.read(gallery, bundle, self._device)
-        if kept is None or kept[1].halves.shape[1] != halves.shape[1]:
+        if kept is None or kept[1].halves.shape[1] != shape[1]:
             return None
         base = kept[1].base
         if isinstance(base, IvfPqBase) and base.measured.recall < self.settings.min_recall:
@@ -164,6 +166,7 @@ class IndexManager:
                 np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, ID_BYTES),
                 HalvesByRow(layout),
                 lambda mapped: build(mapped, self.settings, device=self._device, threads=1),
+                kept=lambda: self._read(gallery, bundle, vectors.shape),
             )
         except (RecallError, OSError) as error:
             if isinstance(error, RecallError):

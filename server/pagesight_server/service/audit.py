@@ -2,7 +2,7 @@
 
     change of this server ──store.on_change──> token, author, address, what, revision
     change of another process ──history, looked at now and then──> author, what, revision
-    change of another process of this server, which tells it ──told_elsewhere──> nothing
+    change of another process of this server, which writes it ──has_line──> nothing
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
 """
@@ -28,14 +28,12 @@ class Audit:
     Args:
         store: Whose changes.
         on_own: Called with gallery and revision of each change of this process, in the thread that
-            made it.
+            made it. None: `has_line` of this one, as it is for a server of one process.
     """
 
-    def __init__(
-        self, store: Gallery, on_own: Callable[[str, int], None] = lambda _gallery, _revision: None
-    ) -> None:
+    def __init__(self, store: Gallery, on_own: Callable[[str, int], None] | None = None) -> None:
         self._store = store
-        self._on_own = on_own
+        self._on_own = on_own or self.has_line
         self._told = store.last_revisions()
         """By gallery: up to where each revision has its line."""
         self._looked = dict(self._told)
@@ -78,8 +76,8 @@ class Audit:
                 self._told[name] = made.revision
             self._looked[name] = revision
 
-    def told_elsewhere(self, gallery: str, revision: int) -> None:
-        """Notes that another process of this server has told of a change of its own."""
+    def has_line(self, gallery: str, revision: int) -> None:
+        """Notes that a change has its line, so that the history is not read for it."""
         self._own.add((gallery, revision))
 
     def _since(self, name: str, revision: int) -> list[Revision]:
@@ -94,7 +92,6 @@ class Audit:
             before = page[-1].revision
 
     def _made(self, kind: str, change: Change, applied: Applied) -> None:
-        self._own.add((change.gallery, applied.revision))
         self._on_own(change.gallery, applied.revision)
         log.info(
             "gallery %r %s by %r (author %r) from %s: revision %d, %s",

@@ -130,3 +130,20 @@ def test_a_gallery_that_other_bundles_made_is_a_problem(
     )
     assert len(err) == 1
     assert "gallery 'default' was made with colour@" in err[0]
+
+
+def test_the_plan_of_memory_is_that_of_all_processes(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("PAGESIGHT_SERVER__MAX_ACTIVE", "2")
+    monkeypatch.setenv("PAGESIGHT_SERVER__PROCESSES", "3")
+    monkeypatch.setenv("PAGESIGHT_COMPUTE__OCR_THREADS", "1")
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    _, facts, _ = doctor(monkeypatch, capsys, "--bundles", bundles, "--store", tmp_path / "none.db")
+    assert facts["processes"] == 3
+    assert facts["memory"]["pixels_mb"] == 3 * ((2 + 2 + 2) * 3 * 25_000_000 // 2**20)
+    assert facts["memory"]["reading_mb"] == 3 * 600
+    assert facts["telemetry"]["prometheus"] == "localhost:9464 to 9466"

@@ -27,10 +27,10 @@ def _root_logger_as_it_was() -> Iterator[None]:
     root.setLevel(level)
 
 
-def logged(form: LogFormat, trace: SpanContext | None = None) -> str:
+def logged(form: LogFormat, trace: SpanContext | None = None, *, process: str = "") -> str:
     logging.getLogger().handlers.clear()  # pytest's own
     stream = io.StringIO()
-    configure_logs(form, stream, lambda: trace)
+    configure_logs(form, stream, lambda: trace, process=process)
     log = logging.getLogger("pagesight_server.test")
     log.info("gallery %s is at revision %d", "默认", 7)
     try:
@@ -73,3 +73,10 @@ def test_an_exception_keeps_its_types_and_frames_but_not_what_it_quotes(form: Lo
 
 def test_digits_of_every_script_are_masked() -> None:
     assert masked("a1 ２３ ٤ 五") == "a# ## # #"
+
+
+def test_a_line_of_one_of_several_processes_says_which() -> None:
+    assert " INFO [2] pagesight_server.test: gallery " in logged("text", process="2")
+    assert json.loads(logged("json", process="2").splitlines()[0])["process"] == "2"
+    assert "[" not in logged("text").splitlines()[0]
+    assert "process" not in json.loads(logged("json").splitlines()[0])

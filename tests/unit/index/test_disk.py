@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pagesight_server.index.disk import GenerationStore
 from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
 from pagesight_server.index.policy import IndexSettings
+from pagesight_server.index.vectors import Generation
 from tests.support import WAIT_S
 
 
@@ -230,3 +231,21 @@ def test_nothing_is_deleted_while_another_process_writes(generations: Generation
 
 def test_a_folder_that_was_never_made_has_nothing_to_delete(tmp_path: Path) -> None:
     assert GenerationStore(tmp_path / "none").delete_all_but({})
+
+
+def test_what_another_process_has_built_of_the_same_vectors_is_not_built_again(
+    generations: GenerationStore, halves: NDArray[np.float16], ids: NDArray[np.uint8]
+) -> None:
+    def kept() -> tuple[NDArray[np.uint8], Generation] | None:
+        return generations.read("default", "encoder@1")
+
+    def not_again(_: NDArray[np.float16]) -> IvfPqBase:
+        raise AssertionError
+
+    taken = generations.write("default", "encoder@1", ids, halves, not_again, kept)
+    np.testing.assert_array_equal(taken.halves, halves)
+    others = halves.copy()
+    others[3] += 1
+    for other_ids, vectors in ((ids[::-1], halves), (ids, others), (ids[:590], halves[:590])):
+        with pytest.raises(AssertionError):
+            generations.write("default", "encoder@1", other_ids, vectors, not_again, kept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -170,6 +171,19 @@ def test_the_service_name_of_the_environment_wins(monkeypatch: pytest.MonkeyPatc
     assert _resource().attributes["service.name"] == "pagesight-server"
     monkeypatch.setenv("OTEL_SERVICE_NAME", "pages-eu")
     assert _resource().attributes["service.name"] == "pages-eu"
+
+
+def test_each_process_of_a_server_is_an_instance_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from pagesight_server.telemetry.exporting import _resource
+
+    first, second = (_resource(number).attributes for number in (1, 2))
+    assert first["service.instance.id"] != second["service.instance.id"]
+    assert first["process.pid"] == os.getpid()
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=pod-7")
+    ids = [_resource(number).attributes["service.instance.id"] for number in (0, 1, 2)]
+    assert ids == ["pod-7", "pod-7-1", "pod-7-2"]
 
 
 def test_a_collector_that_hangs_holds_up_the_end_for_a_few_seconds_only(
