@@ -151,6 +151,10 @@ bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors
 	@$(BIN)/python -m tests.bench.bench_index $(ARGS)
 
+.PHONY: bench-host
+bench-host: setup ## Measure what the host does beside the models, with 1, 2 and 4 processes
+	@$(BIN)/python -m tests.bench.bench_host $(ARGS)
+
 .PHONY: bench-telemetry
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
