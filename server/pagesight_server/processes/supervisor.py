@@ -90,13 +90,16 @@ class Slot:
             # Ctrl-C in a terminal is for the supervisor, which drains the workers.
             process_group=0,
         )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._pidfd = os.pidfd_open(self._process.pid)
 
     def send(self, **values: object) -> None:
         """Sends a line to the worker, if it runs."""
         if self._process is not None and self._process.stdin is not None:
-            # It may have ended just now; whoever waits for that hears of it.
-            with contextlib.suppress(BrokenPipeError):
+            # It may have ended just now, which is heard of elsewhere. One that has read nothing of
+            # some hundred changes misses some: at the worst, they have a second line in the log.
+            with contextlib.suppress(BrokenPipeError, BlockingIOError):
                 os.write(self._process.stdin.fileno(), json.dumps(values).encode() + b"\n")
 
     def signal(self, number: signal.Signals) -> bool:
