@@ -79,7 +79,10 @@ STAGES = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measures everything, prints the table and writes the rows."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.caller_cores and not options.server_cores:
+        parser.error("with --caller-cores the server needs cores of its own: --server-cores")
     if options.caller_cores:
         os.sched_setaffinity(0, options.caller_cores)
     before = machine()
@@ -96,7 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "screenshots": options.screenshots,
         "streams_a_process": options.streams,
         "in_flight": IN_FLIGHT,
-        "server_cores": options.server_cores,
         "caller_cores": options.caller_cores,
         "sleeps": asdict(Sleeps()),
     }
@@ -118,6 +120,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--ocr-threads", type=int, default=4, help="of each kind and process")
     parser.add_argument("--server-cores", nargs="+", type=int, default=[], metavar="CORE")
+    parser.add_argument("--cores-a-process", type=int, default=0, metavar="N",
+                        help="a server has N of --server-cores a process; 0: all")  # fmt: skip
     parser.add_argument("--caller-cores", nargs="+", type=int, default=[], metavar="CORE")
     return parser
 
@@ -145,15 +149,12 @@ class Prepared:
             label = folder / "gallery" / f"page_{number}"
             label.mkdir()
             (label / "1.jpg").write_bytes(page)
+        self._settings = {
+            "recording": str(folder / "recording.npz"),
+            "sleeps": asdict(Sleeps()),
+            "out": str(folder / "out"),
+        }
         self._variables = {
-            VARIABLE: json.dumps(
-                {
-                    "recording": str(folder / "recording.npz"),
-                    "sleeps": asdict(Sleeps()),
-                    "out": str(folder / "out"),
-                    "cores": options.server_cores,
-                }
-            ),
             "PAGESIGHT_COMPUTE__OCR_THREADS": str(options.ocr_threads),
             "PAGESIGHT_COMPUTE__MAX_BATCH": "16",
             "PAGESIGHT_SERVER__REMEMBER": "0",
@@ -161,10 +162,14 @@ class Prepared:
         }
         subprocess.run(
             [sys.executable, *self._command("index"), str(folder / "gallery")],
-            env=os.environ | self._variables,
+            env=os.environ | self._environment([]),
             check=True,
             stdout=subprocess.DEVNULL,
         )
+
+    def _environment(self, cores: Sequence[int]) -> dict[str, str]:
+        """The variables of a server that runs on some cores; none: on all."""
+        return self._variables | {VARIABLE: json.dumps(self._settings | {"cores": list(cores)})}
 
     def _command(self, name: str, *more: str) -> list[str]:
         store, bundles = self._folder / "gallery.db", self._folder / "bundles"
@@ -175,7 +180,8 @@ class Prepared:
         """Measures a server of so many processes with pages of so many lines."""
         options, drawn = self._options, self._pages[lines]
         serve = self._command("serve", "--port", "0", "--json", "--processes", str(processes))
-        with started(serve, self._variables) as (listening, pid):
+        cores = options.server_cores[: options.cores_a_process * processes or None]
+        with started(serve, self._environment(cores)) as (listening, pid):
             of_workers = listening.get("processes", [{"pid": pid}])
             pids = [int(worker["pid"]) for worker in of_workers]  # type: ignore[attr-defined]
             address = f"{listening['host']}:{listening['port']}"
@@ -190,7 +196,7 @@ class Prepared:
         files = [self._folder / "out" / f"{pid}.json" for pid in pids]
         samples = [json.loads(file.read_text("utf-8")) for file in files]
         spent = {stage: after[stage] - before[stage] for stage in after if stage != "bench"}
-        return row_of(
+        return {"server_cores": len(cores) or machine()["cores"]} | row_of(
             lines=lines,
             answered=answered,
             seconds=end_s - start_s,
