@@ -219,6 +219,9 @@ class Supervisor:
         reports, of_worker = os.pipe()
         try:
             slot.start([*self._plan.command, "--worker", str(of_worker)], of_worker)
+        except OSError as error:  # such as a lack of memory, or of process ids
+            os.close(reports)
+            return f"before it began: {error.strerror}"
         finally:
             os.close(of_worker)
         slot.send(

@@ -168,3 +168,17 @@ async def test_one_that_was_killed_is_started_again_and_loads_and_serves_at_once
         while second.pid in (0, before) or not second.loaded:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert [what for number, what in notes(tmp_path) if number == 2][-1] == "started, may load"
+
+
+async def test_a_worker_that_cannot_be_started_is_given_up_in_one_line(tmp_path: Path) -> None:
+    nothing = Plan(
+        command=[str(tmp_path / "gone")],
+        processes=2,
+        config={"server": {"drain_seconds": 0, "port": 0}},
+        as_json=False,
+    )
+    supervisor = Supervisor(nothing, 7, lambda _: None, lambda: Restarts(most=2, first_s=0.01))
+    async with running(supervisor) as (_, task):
+        expected = r"process 1 ended 2 times .*, at last before it began: No such file"
+        with pytest.raises(SetupError, match=expected):
+            await task
