@@ -128,6 +128,8 @@ class UnavailableError(PagesightError):
     """No server answers, or the one that did is shutting down."""
 
     default_code = "UNAVAILABLE"
+    is_final = False
+    """Whether no other attempt can reach it, as with a certificate that is not trusted."""
 
 
 class RevisionBehindError(UnavailableError):
@@ -180,6 +182,12 @@ _BY_REASON: dict[str, type[PagesightError]] = {
     "RATE_LIMITED": OverloadedError,
     "REVISION_BEHIND": RevisionBehindError,
 }
+
+
+def extend(error: PagesightError, words: str) -> None:
+    """Adds to what an error says what the client knows about it."""
+    error.message += words
+    error.args = (error.message,)
 
 
 def from_status(status: status_pb2.Status) -> PagesightError:
