@@ -8,6 +8,7 @@ own know nothing of google.rpc.RetryInfo.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,6 +17,7 @@ import grpc
 from pagesight import _trace
 from pagesight._environment import check_gevent, is_loopback, proxy_of, to_connect
 from pagesight._errors import (
+    CallCancelledError,
     DeadlineExceededError,
     PagesightError,
     UnavailableError,
@@ -36,6 +38,10 @@ bytes stay unacknowledged; the other, 60 s unless set, how long a probe stays un
 ANSWER_GRACE_S = 1.0
 """How much longer than a screenshot's own budget the client waits, so that it is the
 server that says where the budget went."""
+
+_CANCELLED_HERE = re.compile("Channel closed|Locally cancelled")
+"""How gRPC says that a call was cancelled on this side. Some calls of a server that stops end as
+CANCELLED by it (measured: an enrolment under way when a drain ended)."""
 
 ChannelOptions = Sequence[tuple[str, object]]
 
@@ -121,6 +127,8 @@ class Endpoint:
     def error(self, error: grpc.RpcError) -> PagesightError:
         """Turns what a call to this server raised into an error of ours."""
         found = from_call(error, self.address)
+        if isinstance(found, CallCancelledError) and not _CANCELLED_HERE.match(found.message):
+            return UnavailableError(f"{self.address} gave the call up, as a server that stops does")
         if type(found) is not UnavailableError or found.reason:
             return found
         encrypted = self.tls is not None or self.credentials is not None

@@ -30,13 +30,13 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[Client]:
-    with Client(server.address, timeout_s=WAIT_S) as connected:
+    with Client(server.address, timeout_s=WAIT_S, retry_for_s=0) as connected:
         yield connected
 
 
 @pytest.fixture
 async def aclient(server: FakeServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.address, timeout_s=WAIT_S) as connected:
+    async with AsyncClient(server.address, timeout_s=WAIT_S, retry_for_s=0) as connected:
         yield connected
 
 
