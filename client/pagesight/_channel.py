@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from pagesight import _trace
-from pagesight._environment import check_gevent, is_loopback, proxy_of, to_connect
+from pagesight._environment import check_gevent, check_no_gevent, is_loopback, proxy_of, to_connect
 from pagesight._errors import (
     CallCancelledError,
     DeadlineExceededError,
@@ -100,7 +100,12 @@ class Endpoint:
         return grpc.secure_channel(to_connect(self.address), credentials, options=options)
 
     def connect_async(self) -> grpc.aio.Channel:
-        """Opens a channel of the running event loop."""
+        """Opens a channel of the running event loop.
+
+        Raises:
+            RuntimeError: gevent has patched the process.
+        """
+        check_no_gevent()
         options, credentials = self._channel_options(), self._credentials()
         if credentials is None:
             return grpc.aio.insecure_channel(to_connect(self.address), options=options)

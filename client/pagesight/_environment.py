@@ -45,8 +45,7 @@ def check_gevent() -> None:
     Raises:
         RuntimeError: `init_gevent` was not called.
     """
-    monkey = sys.modules.get("gevent.monkey")
-    if monkey is None or not monkey.is_module_patched("threading"):
+    if not _threads_are_greenlets():
         return
     # Nothing public says whether it was called.
     from grpc._cython import cygrpc  # type: ignore[attr-defined]
@@ -57,6 +56,24 @@ def check_gevent() -> None:
             "it: call grpc.experimental.gevent.init_gevent() after gevent.monkey.patch_all() "
             "and before the first call"
         )
+
+
+def check_no_gevent() -> None:
+    """Refuses an event loop where threads are greenlets: the one that grpc.aio needs blocks all.
+
+    Raises:
+        RuntimeError: gevent has patched this process.
+    """
+    if _threads_are_greenlets():
+        raise RuntimeError(
+            "gevent has patched this process, in which gRPC's event loops hang: use Client, "
+            "after grpc.experimental.gevent.init_gevent()"
+        )
+
+
+def _threads_are_greenlets() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))
 
 
 def host_of(address: str) -> str:
