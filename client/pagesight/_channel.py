@@ -39,6 +39,11 @@ ANSWER_GRACE_S = 1.0
 """How much longer than a screenshot's own budget the client waits, so that it is the
 server that says where the budget went."""
 
+MIN_KEEPALIVE_S = 10.0
+"""What a pagesight server of default settings allows: twice its `min_ping_interval_seconds`."""
+
+_TOO_MANY_PINGS = re.compile("too.many.pings", re.IGNORECASE)
+
 _CANCELLED_HERE = re.compile("Channel closed|Locally cancelled")
 """How gRPC says that a call was cancelled on this side. Some calls of a server that stops end as
 CANCELLED by it (measured: an enrolment under way when a drain ended)."""
@@ -136,6 +141,13 @@ class Endpoint:
             return UnavailableError(f"{self.address} gave the call up, as a server that stops does")
         if type(found) is not UnavailableError or found.reason:
             return found
+        if _TOO_MANY_PINGS.search(found.message):
+            return UnavailableError(
+                f"{self.address} hung up: keepalive_s={self.keepalive_s:g} probes it more often "
+                f"than it allows; a pagesight server allows {MIN_KEEPALIVE_S:g} unless configured "
+                "otherwise, other gRPC servers 300",
+                reason="TOO_MANY_PINGS",
+            )
         encrypted = self.tls is not None or self.credentials is not None
         mistake = tls_mistake(error.details() or "", self.tls, encrypted=encrypted)
         if mistake.words:
@@ -162,6 +174,8 @@ class Endpoint:
             # Finds a peer that vanished without a word. A stock gRPC server takes
             # pings more often than every five minutes for an attack and hangs up.
             "grpc.keepalive_time_ms": round(1000 * self.keepalive_s),
+            # gRPC's own limit: after two pings without data, one a minute.
+            "grpc.http2.max_pings_without_data": 0,
             "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
             "grpc.http2.ping_timeout_ms": PING_TIMEOUT_MS,
             # Back on the line soon after a server's restart; gRPC's own 2 minutes

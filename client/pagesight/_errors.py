@@ -22,7 +22,8 @@ A unary call carries its google.rpc.Status in the trailing metadata, a streamed
 screenshot in its reply; both end in `from_status`. Servers and proxies that send
 no details are known by the gRPC code alone. `other` is a result, never an error. The
 reasons that a server gives are `ErrorReason` in errors.proto, without its prefix; the client's
-own are FILE_UNREADABLE, IMAGE_TOO_LONG and TLS_FAILED, where TLS kept the two from connecting.
+own are FILE_UNREADABLE, IMAGE_TOO_LONG, TLS_FAILED, where TLS kept the two from connecting, and
+TOO_MANY_PINGS, where the server hung up on a client that probes the connection too often.
 """
 
 from __future__ import annotations
