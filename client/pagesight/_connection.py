@@ -94,8 +94,8 @@ class Connection:
             tls: How the two sides prove who they are. None: no TLS.
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
-                failed on a server that is away or has no room, within its timeout; on a
-                stream, how long it may be away. The default outlasts a restart. 0: never.
+                failed on a server that is away or has no room, though not beyond its timeout;
+                a stream, after its last answer. The default outlasts a restart. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds. A pagesight server hangs up on those who probe more often than every
@@ -260,8 +260,8 @@ class AsyncConnection:
             tls: How the two sides prove who they are. None: no TLS.
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
-                failed on a server that is away or has no room, within its timeout; on a
-                stream, how long it may be away. The default outlasts a restart. 0: never.
+                failed on a server that is away or has no room, though not beyond its timeout;
+                a stream, after its last answer. The default outlasts a restart. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds. A pagesight server hangs up on those who probe more often than every
