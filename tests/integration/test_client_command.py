@@ -453,7 +453,9 @@ def test_an_answer_may_be_asked_for_at_a_revision(
 ) -> None:
     assert pagesight("classify", shots / "1.png", "--min-revision", "0").exit_code == 0
     assert server.classifier.queries[-1].HasField("min_revision")
-    behind = pagesight("classify", shots / "1.png", "--min-revision", "3", "--json")
+    behind = pagesight(
+        "classify", shots / "1.png", "--min-revision", "3", "--json", "--retry-for", "0"
+    )
     assert behind.exit_code == 1
     assert rows(behind)[0]["error"]["reason"] == "REVISION_BEHIND"
 
