@@ -164,7 +164,7 @@ def connected(address: str, retry_for_s: float | None) -> Iterator[Client]:
             with Client(address, tls=proof.tls, token=proof.token) as client:
                 retry_for_s = DEFAULT_RETRY_FOR_S if client._can_connect(FIRST_CONTACT_S) else 0.0
         client_of_ours = Client(address, tls=proof.tls, token=proof.token, retry_for_s=retry_for_s)
-    with answering(address), client_of_ours as client:
+    with answering(), client_of_ours as client:
         yield client
 
 
@@ -184,7 +184,7 @@ def preparing(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def answering(address: str) -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Ends the command with one line when the server cannot be reached or refuses."""
     try:
         yield
@@ -192,8 +192,8 @@ def answering(address: str) -> Iterator[None]:
         if error.reason:  # a server did answer, or its TLS
             fail(error.message)
         fail(
-            f"no server answers at {address}: "
-            "start one with `pagesight-server serve`, or name another with --address"
+            f"{error.message}; start one with `pagesight-server serve`, or name another with "
+            "--address"
         )
     except PagesightError as error:
         fail(error.message)
