@@ -19,7 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from pagesight import Client, EnrolItem
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, solid
-from tests.support.serving_processes import Arrivals, Server, command, gone, served
+from tests.support.serving_processes import HOLD_LOADING, Arrivals, Server, command, gone, served
 
 pytestmark = pytest.mark.heavy
 
@@ -128,6 +128,24 @@ def test_both_processes_answer_follow_the_store_and_drain(
     for number in ("1", "2"):
         assert re.search(rf"INFO \[{number}\] .*: draining for at most 20 s", lines)
     assert "INFO [supervisor] " in lines
+
+
+def test_no_process_says_that_it_serves_before_all_know_the_galleries(
+    tmp_path: Path, arrivals: Arrivals
+) -> None:
+    arrivals.close()
+    with served(tmp_path, **arrivals.variables, **{HOLD_LOADING: "1"}) as (server, log):
+        give_up_s = time.monotonic() + WAIT_S
+        while not re.search(r"\[1\] .*all galleries are known", log.read_text("utf-8")):
+            assert time.monotonic() < give_up_s
+            time.sleep(0.01)
+        # Each of ten connections ends at one of the two.
+        assert {health(server.address) for _ in range(10)} == {
+            health_pb2.HealthCheckResponse.NOT_SERVING
+        }
+        assert "[2] pagesight_server.cli.serve: all galleries are known" not in log.read_text()
+        arrivals.open()
+        until_serving(server.address)
 
 
 def test_a_worker_that_is_killed_loses_what_it_had_in_flight_which_is_sent_again(

@@ -4,18 +4,20 @@
 
 The embedding is the mean colour, and there is no text. Where FOLDER is given, the encoder tells of
 each picture by a line with its process id in the FIFO FOLDER/arrived, and keeps blue ones as long
-as somebody else holds a lock on FOLDER/gate.
+as somebody else holds a lock on FOLDER/gate. With HOLD_LOADING all but the leading process wait
+for that lock before they load the galleries.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
 import select
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +32,12 @@ from pagesight_server.inference.ocr.engine import OcrEngine, owned
 from pagesight_server.inference.ocr.recogniser import Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings
 from pagesight_server.inference.ocr.tiling import Region
+from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, mean_colour, unit
 
 FOLDER = "TESTS_SERVING_FOLDER"
+HOLD_LOADING = "TESTS_SERVING_HOLD_LOADING"
 
 
 class NoText:
@@ -48,6 +52,21 @@ class NoText:
         return [Text("", 0.0) for _ in strips]
 
 
+def _pass_gate() -> None:
+    with Path(f"{os.environ[FOLDER]}/gate").open() as gate:
+        fcntl.flock(gate, fcntl.LOCK_SH)
+
+
+class HeldRegistry(Registry):
+    """A registry that waits at the gate where another process leads."""
+
+    async def load(self, turn: Callable[[], Awaitable[object]] | None = None) -> None:
+        """As it was, behind the gate."""
+        if not self._recalibrator._calibrates:
+            await asyncio.to_thread(_pass_gate)
+        await super().load(turn)
+
+
 def _encode(pictures: Sequence[Pixels]) -> list[Embedding]:
     folder = os.environ.get(FOLDER)
     for pixels in pictures if folder else ():
@@ -55,8 +74,7 @@ def _encode(pictures: Sequence[Pixels]) -> list[Embedding]:
         with Path(f"{folder}/arrived").open("w") as arrived:
             arrived.write(f"{os.getpid()}\n")
         if blue > max(red, green):
-            with Path(f"{folder}/gate").open() as gate:
-                fcntl.flock(gate, fcntl.LOCK_SH)
+            _pass_gate()
     return [unit(*(value + 1 for value in mean_colour(pixels))) for pixels in pictures]
 
 
@@ -178,4 +196,6 @@ def gone(pid: int, timeout_s: float = WAIT_S) -> bool:
 
 if __name__ == "__main__":
     wiring.models = _models
+    if HOLD_LOADING in os.environ:
+        wiring.Registry = HeldRegistry  # type: ignore[attr-defined]
     main()
