@@ -175,34 +175,66 @@ def stages(report: Report) -> str:
 
 
 def curve(report: Report) -> str:
-    """Latency against throughput, one point for each rate that was tried."""
+    """Latency (above) and the share that is kept up with (below), by the rate that is offered."""
+    from matplotlib.ticker import LogLocator
+
     rows = report["steps"]
+    rates = [row["rate"] for row in rows]
+
+    def mark(axes: Axes, rate: float, y: float, colour: str, held: bool) -> None:
+        axes.plot([rate], [y], "o" if held else "X", color=colour, markersize=6 if held else 8,
+                  clip_on=False, zorder=3)  # fmt: skip
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
         for key, colour in (("p50_ms", FIRST), ("p99_ms", SECOND)):
-            points = [(row["rate_achieved"], row[key]) for row in rows if row[key] is not None]
-            axes.plot(
-                [x for x, _ in points], [y for _, y in points], "-", color=colour,
-                label=key.removesuffix("_ms"),
-            )  # fmt: skip
+            ys = [math.nan if row[key] is None else row[key] for row in rows]
+            above.plot(rates, ys, "-", color=colour, label=key.removesuffix("_ms"))
             for row in rows:
                 if row[key] is not None:
-                    axes.plot([row["rate_achieved"]], [row[key]], "o" if row["held"] else "X",
-                              color=colour, markersize=6 if row["held"] else 8)  # fmt: skip
+                    mark(above, row["rate"], row[key], colour, row["held"])
+        above.set_yscale("log")
+        above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        above.yaxis.set_major_formatter("{x:g}")
+        above.yaxis.set_minor_formatter("")
+        above.set_ylabel("latency in ms")
+        below.plot(rates, [_kept_up(row) for row in rows], "-", color=INK)
+        for row in rows:
+            mark(below, row["rate"], _kept_up(row), INK, row["held"])
+        below.set_ylim(0, 105)
+        below.set_yticks([0, 50, 100])
+        below.set_ylabel("kept up, %")
+        below.set_xlabel("rate, messages a second; X: does not hold")
         if report["knee"]["rate"] is not None:
-            knee = report["knee"]["rate"]
-            axes.axvline(knee, color=GOOD, linestyle="--", linewidth=1.2,
-                         label=f"knee: {knee:.3g} a second")  # fmt: skip
-        axes.set_xlim(left=0)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("answers a second; X marks a rate that does not hold")
-        axes.set_ylabel("ms")
-        axes.tick_params(axis="x", pad=7)
-        _legend(axes, 4)
+            knee, name = report["knee"]["rate"], "knee"
+            if report["knee"]["fails_at"] is None:
+                name = "not reached up to"
+            for axes in (above, below):
+                axes.axvline(knee, color=GOOD, linestyle="--", linewidth=1.2,
+                             label=f"{name}: {knee:.4g} a second")  # fmt: skip
+        _scale_rates(below, rates)
+        _legend(above, 4)
 
-    return _svg("curve", (9.2, 3.4), draw)
+    return _svg("curve", (9.2, 4.6), draw)
+
+
+def _kept_up(row: Report) -> float:
+    """The share of a rate that the server answers as fast as it comes, in per cent."""
+    growth: float = max(0.0, row["latency_growth"] or 0.0)
+    lost: float = row["lost_share"]
+    return 100 * (1 - lost) / (1 + growth)
+
+
+def _scale_rates(axes: Axes, rates: Sequence[float]) -> None:
+    """Scales an axis of rates, logarithmically where the lowest would be pressed together."""
+    low, high = min(rates), max(rates)
+    if high > 8 * low:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(low / 1.1, high * 1.1)
+    else:
+        axes.set_xlim(0, 1.05 * high)
+    axes.tick_params(axis="x", pad=7)
 
 
 def _legend(axes: Axes, columns: int) -> None:
