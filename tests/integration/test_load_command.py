@@ -223,10 +223,9 @@ def test_a_find_knee_is_compared_by_its_knee(pagesight: Run, shots: Path, tmp_pa
     before = read(tmp_path / "a")
     before["knee"] |= {"rate": 400.0, "fails_at": 450.0}
     before["steps"].append(before["steps"][-1] | {"rate": 450.0, "held": False})
-    (tmp_path / "before.json").write_text(json.dumps(before), "utf-8")
-    lower = pagesight(
-        "load", shots, "--steps", 50, *steps[2:], "--compare", tmp_path / "before.json"
-    )
+    earlier = tmp_path / "before.json"
+    earlier.write_text(json.dumps(before), "utf-8")
+    lower = pagesight("load", shots, "--steps", 50, *steps[2:], "--compare", earlier)
     # It was not tried above 50, so it may well be as high.
     assert lower.exit_code == 0, lower.output
     after = before | {"knee": before["knee"] | {"rate": 100.0, "fails_at": 110.0}}
