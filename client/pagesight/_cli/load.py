@@ -90,7 +90,9 @@ def load(
     deadline_ms: Annotated[
         str, typer.Option(help="Budget of each message, or a mix: 500=1,2000=9.")
     ] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 60,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for an answer, also when the time is over.")
+    ] = 60,
     no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Ask to read no text.")] = False,
     processes: Annotated[
         int, typer.Option(help="Generate from so many processes, if one is too slow.")

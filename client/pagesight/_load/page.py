@@ -134,7 +134,11 @@ def _steps(report: Report) -> str:
             _percent(row["lost_share"]),
             "—" if row["latency_growth"] is None else f"{row['latency_growth']:.2g} s/s",
             str(row["sent"]),
-            _badge(row["held"], "holds" if row["held"] else escape(row["why_not"])),
+            _badge(
+                row["held"],
+                "holds" if row["held"] else escape(row["why_not"]),
+                bad="warn" if row["limited_by_generator"] else "bad",
+            ),
         ]
         for row in report["steps"]
     ]
@@ -231,8 +235,8 @@ def _scroll(inside: str) -> str:
     return f'<div class="card scroll below">{inside}</div>'
 
 
-def _badge(good: bool, text: str) -> str:
-    return f'<span class="badge {"good" if good else "bad"}">{text}</span>'
+def _badge(good: bool, text: str, *, bad: str = "bad") -> str:
+    return f'<span class="badge {"good" if good else bad}">{text}</span>'
 
 
 def _ms(value: float | None) -> str:

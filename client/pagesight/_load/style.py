@@ -49,5 +49,6 @@ th { font-weight: 550; color: var(--soft); font-size: 13px; }
   font-size: 13px; }
 .badge.good { background: var(--good-tint); color: var(--good); }
 .badge.bad { background: var(--bad-tint); color: var(--bad); }
+.badge.warn { background: var(--warn-tint); color: var(--warn); }
 svg { display: block; width: 100%; min-width: 560px; height: auto; stroke-linejoin: round; }
 """

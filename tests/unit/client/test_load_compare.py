@@ -102,6 +102,25 @@ def test_slow_answers_in_one_spell_are_not_taken_for_as_many_all_along() -> None
     assert verdicts(compare(calm, spell, 0.1)).get("p90 ms") != "worse"
 
 
+def queue(seed: int, service_s: float) -> Report:
+    """One server with work of random length, seven tenths loaded where each takes 70 ms."""
+    draw, free_s = random.Random(seed), 0.0
+    latencies_s = []
+    for number in range(600):
+        free_s = max(free_s, number / 10) + draw.expovariate(1 / service_s)
+        latencies_s.append(free_s - number / 10)
+    return reported(*latencies_s)
+
+
+@pytest.mark.heavy
+def test_runs_of_one_queue_are_the_same_and_those_of_a_slower_one_worse() -> None:
+    runs = [queue(seed, 0.07) for seed in range(24)]
+    pairs = zip(runs[::2], runs[1::2], strict=True)
+    assert [compare(one, other, 0.1).verdict for one, other in pairs] == ["same"] * 12
+    slower = [queue(seed, 0.09) for seed in range(50, 54)]
+    assert [compare(runs[n], slower[n], 0.1).verdict for n in range(4)] == ["worse"] * 4
+
+
 def test_too_few_answers_are_no_verdict() -> None:
     comparison = compare(spread(1.0), spread(20.0, count=4), 0.1)
     assert comparison.verdict == "none"

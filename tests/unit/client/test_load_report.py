@@ -238,6 +238,14 @@ def test_few_answers_and_lost_ones_are_pointed_out() -> None:
 # --- report.html ---
 
 
+def test_the_bucket_in_which_a_load_ends_has_the_rate_until_its_end() -> None:
+    body = reported(tally(*[0.1] * 25, each_s=0.1, warmup_s=0.0))
+    assert body["duration_s"] == 2.5
+    timeline = [dict(moment, at_s=number) for number, moment in enumerate(body["timeline"])]
+    due = plots._due_rates(body | {"timeline": timeline})
+    assert due == pytest.approx([10, 10, 10])
+
+
 class Outline(HTMLParser):
     """What a browser would fetch, run, or take for a tag."""
 
@@ -318,6 +326,7 @@ def test_the_plot_of_rates_has_the_rate_on_its_axis_and_not_what_was_answered(
         {
             "rate": rate, "rate_achieved": rate / 2, "p50_ms": 10.0, "p99_ms": 20.0,
             "held": rate < 40, "lost_share": lost, "latency_growth": growth,
+            "limited_by_generator": False,
         }
         for rate, lost, growth in ((10.0, 0.0, None), (20.0, 0.1, -0.3), (40.0, 0.0, 1.0))
     ]  # fmt: skip
@@ -330,6 +339,10 @@ def test_the_plot_of_rates_has_the_rate_on_its_axis_and_not_what_was_answered(
     assert values(kept_up.get_ydata()) == pytest.approx([100, 90, 50])
     [knee] = [line for line in above.lines if str(line.get_label()).startswith("knee")]
     assert values(knee.get_xdata()) == [20, 20]
+    # Differences of milliseconds are no peaks.
+    low, high = above.get_ylim()
+    assert low == pytest.approx(20**0.5)
+    assert high == pytest.approx(2000**0.5)
 
 
 def test_a_target_far_above_the_curve_does_not_press_it_flat() -> None:
