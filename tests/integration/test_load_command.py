@@ -276,7 +276,7 @@ def test_reports_are_compared(pagesight: Run, shots: Path, tmp_path: Path) -> No
 
 
 def test_a_load_is_compared_with_an_earlier_one(
-    pagesight: Run, shots: Path, tmp_path: Path
+    pagesight: Run, server: FakeServer, shots: Path, tmp_path: Path
 ) -> None:
     before, out = tmp_path / "before.json", tmp_path / "out"
     load = ("load", shots, *QUICK, "--count", 60, "--out", out)
@@ -292,7 +292,9 @@ def test_a_load_is_compared_with_an_earlier_one(
     assert "60 of 60 answered" in shown.stdout
     assert "better: p50 ms better" in shown.stdout
     before.write_text("{}", "utf-8")
+    sent = len(server.classifier.queries)
     assert pagesight(*load, "--compare", before).exit_code == 1
+    assert len(server.classifier.queries) == sent
 
 
 @pytest.mark.parametrize(
@@ -357,6 +359,25 @@ def test_a_signal_breaks_the_run_off_and_the_report_is_of_what_was_measured(
     assert found["slo"]["p99"]["met"] is True
     assert found["duration_s"] < 60
     assert "interrupted" in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+async def test_a_load_does_not_wait_for_what_an_earlier_one_gave_up(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"mute")
+    plan = Plan(
+        groups=[[str(tmp_path / "1.png")]], names=["x"], rate=100.0, count=1, warmup_s=0.0,
+        timeout_s=0.5,
+    )  # fmt: skip
+    generator = Generator(Access(address=server.address), plan)
+    ended = server.classifier.stream_ended
+    for streams_ended in (False, True):
+        tally = await generator.run(
+            plan, start_s=None, stop=asyncio.Event(), progress=lambda *_: None
+        )
+        assert tally.errors == {"DEADLINE_EXCEEDED": 1}
+        assert await asyncio.to_thread(ended.wait, WAIT_S if streams_ended else 0) is streams_ended
+    await generator.close()
 
 
 async def test_a_real_server_takes_distinct_variants_for_what_they_show(tmp_path: Path) -> None:

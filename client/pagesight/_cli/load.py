@@ -201,6 +201,8 @@ def load(
     except ValueError as error:
         _wrong(str(error))
     before = None if compare is None else _Before(_read(compare), tolerance)
+    if before is not None:
+        before.compared(before.report)  # what is no report is found out before the load, not after
     _run(plan, targets, climb, before, address=address, out=out, as_json=as_json)
 
 

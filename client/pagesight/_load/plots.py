@@ -216,9 +216,7 @@ def curve(report: Report) -> str:
         below.set_ylim(0, 105)
         below.set_yticks([0, 50, 100])
         below.set_ylabel("kept up, %")
-        below.set_xlabel(
-            "rate, messages a second; X: does not hold; diamond: says nothing"
-        )
+        below.set_xlabel("rate, messages a second; X: does not hold; diamond: says nothing")
         if report["knee"]["rate"] is not None:
             knee, name = report["knee"]["rate"], "knee"
             if report["knee"]["fails_at"] is None:
