@@ -19,7 +19,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 
 from pagesight._cli import render, render_diagnosis
-from pagesight._results import Diagnosis, ImageLabel, LabelHealth, Suspect
+from pagesight._curation import (
+    Diagnosis,
+    ImageLabel,
+    LabelHealth,
+    Suspect,
+)
 
 MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP, MAX_PICTURES = 60, 40, 8, 24
 """Shown at most: a person works through the first and asks again."""

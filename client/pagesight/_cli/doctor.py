@@ -11,8 +11,8 @@ import typer
 
 from pagesight._cli import care_page, render_diagnosis, session, wire
 from pagesight._client import Client
+from pagesight._curation import Diagnosis
 from pagesight._errors import NotFoundError
-from pagesight._results import Diagnosis
 
 THUMBNAIL_PX = 480
 """Longest side of the pictures of a page: text is still to be made out."""

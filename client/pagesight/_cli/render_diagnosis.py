@@ -14,7 +14,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from pagesight._cli.render import ADVICE, count, plain_table, shown, too_many
-from pagesight._results import Diagnosis, HardlyReadImage, LabelHealth
+from pagesight._curation import (
+    Diagnosis,
+    HardlyReadImage,
+    LabelHealth,
+)
 
 MAX_IDS = 3
 """Pictures or labels that are named in one cell."""
