@@ -511,7 +511,10 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     shown = pagesight("gallery", "doctor", "--html", page)
     assert shown.exit_code == 0, shown.stderr
     first = min(map(image_id, (b"a", b"b", b"c")))
-    assert "revision 2, 3 of 3 pictures examined: 1 likely wrong labels" in shown.stdout
+    assert (
+        "revision 2, 3 of 3 pictures examined: 1 label in doubt, 0 odd pictures, 1 group"
+        in shown.stdout
+    )
     assert first[:12] in shown.stdout
     assert "under several labels" in shown.stdout
     assert "up to 95% of its screenshots" in shown.stdout

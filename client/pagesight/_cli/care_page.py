@@ -14,13 +14,20 @@ nothing is fetched. All text is escaped; it comes from folder names and people.
 from __future__ import annotations
 
 import base64
-import shlex
 from collections.abc import Mapping, Sequence
 from html import escape
 
 from pagesight._cli import render, render_diagnosis
+from pagesight._cli.findings import (
+    Findings,
+    relabel_command,
+    remove_command,
+    settle_command,
+    who_settled,
+)
 from pagesight._curation import (
     Diagnosis,
+    GalleryFinding,
     ImageLabel,
     LabelHealth,
     Suspect,
@@ -50,8 +57,9 @@ figure img, .none { width: 100%; height: 330px; object-fit: cover; object-positi
 .this img { outline: 3px solid var(--bad); outline-offset: 1px }
 .none { display: flex; align-items: center; justify-content: center; color: var(--dim) }
 .bad { color: var(--bad) } .good { color: var(--good) }
+.answers { margin-top: .75rem }
 code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display: block;
-  margin-top: .75rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
+  margin: .15rem 0 .5rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
   overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
@@ -85,25 +93,24 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         thumbnails: Encoded pictures by id; those that are missing are told as missing.
         gallery: Named in the heading and in the commands.
     """
-    option = "" if gallery == "default" else f" --gallery {shlex.quote(gallery)}"
-    likely = sum(suspect.likely for suspect in found.suspects)
+    findings = Findings.of(found)
     few = sum(label.few for label in found.labels)
     parts = [
         f"<h1>Gallery {escape(gallery)}, revision {found.revision}</h1>",
-        f'<p class="dim">{found.examined} of {found.images} pictures examined: '
-        f"{likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
-        f"{len(found.duplicates)} groups of near duplicates, {few} labels with few pictures, "
-        f"{len(found.hardly_read)} pictures hardly read.</p>",
-        "<h2>Labels to doubt</h2>",
+        f'<p class="dim">{escape(render_diagnosis.overview(found))}, '
+        f"{render.count(few, 'label')} with few pictures, "
+        f"{render.count(len(found.hardly_read), 'picture')} hardly read.</p>",
+        "<h2>Labels to look at</h2>",
         "<p>Each picture as if it were a query and not enrolled: another label fits it better "
-        "than its own. A likely mistake would be answered with that label; an odd one is "
-        "perhaps only unlike the other pictures of its label.</p>",
-        *(_suspect(one, thumbnails, option) for one in found.suspects[:MAX_SUSPECTS]),
+        "than its own. One in doubt would be answered with that label; an odd one is perhaps only "
+        "unlike the other pictures of its label. Look at the three before either command: many a "
+        "label here is right, and is not asked about again once that is said.</p>",
+        *(_suspect(one, thumbnails, findings, gallery) for one in found.suspects[:MAX_SUSPECTS]),
         _left(len(found.suspects), MAX_SUSPECTS, "none"),
         "<h2>Almost the same</h2>",
         "<p>They teach nothing new and make the gallery look surer of itself than it is: keep "
         "one of each group.</p>",
-        *(_group(group, thumbnails, option) for group in found.duplicates[:MAX_GROUPS]),
+        *(_group(group, thumbnails, findings, gallery) for group in found.duplicates[:MAX_GROUPS]),
         _left(len(found.duplicates), MAX_GROUPS, "none"),
         "<h2>Own pictures that would be rejected</h2>",
         *_rejected(found, thumbnails),
@@ -132,38 +139,65 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
     )
 
 
-def _suspect(one: Suspect, thumbnails: Mapping[str, bytes], option: str) -> str:
-    sure = '<span class="bad">likely wrong</span>' if one.likely else "odd"
+def _suspect(
+    one: Suspect, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> str:
+    sure = '<span class="bad">in doubt</span>' if one.likely else "odd"
     return (
-        f'<div class="card"><h3>{escape(one.label)} or {escape(one.suggested_label)}? {sure}</h3>'
+        f'<div class="card"><h3>Is it rightly {escape(one.label)}, or '
+        f"{escape(one.suggested_label)}? {sure}</h3>"
         f'<p class="dim">fits {escape(one.suggested_label)} {one.suggested_score:.3f}, its own '
         f"label {one.own_score:.3f}; {one.foreign_neighbours} of {one.neighbours} nearest "
         'pictures carry another label</p><div class="row">'
         + _figure(one.own_image_id, one.label, "closest of its own label", thumbnails)
-        + _figure(one.image_id, one.label, "the picture in doubt", thumbnails, "this")
+        + _figure(one.image_id, one.label, "the picture in question", thumbnails, "this")
         + _figure(one.suggested_image_id, one.suggested_label, "closest of the other", thumbnails)
-        + f"</div><code>pagesight gallery relabel{escape(option)} "
-        f"{escape(shlex.quote(one.suggested_label))} {escape(one.image_id)}</code></div>"
+        + "</div>"
+        + _answers(
+            "If it is wrong:",
+            relabel_command(one, gallery),
+            "If it is right:",
+            findings.suspect(one),
+            gallery,
+        )
+        + "</div>"
     )
 
 
-def _group(group: tuple[ImageLabel, ...], thumbnails: Mapping[str, bytes], option: str) -> str:
+def _group(
+    group: tuple[ImageLabel, ...],
+    thumbnails: Mapping[str, bytes],
+    findings: Findings,
+    gallery: str,
+) -> str:
     labels = list(dict.fromkeys(image.label for image in group))
     mixed = ' <span class="bad">under several labels</span>' if len(labels) > 1 else ""
     shown = "".join(
         _figure(image.image_id, image.label, image.image_id[:12], thumbnails)
         for image in group[:MAX_OF_GROUP]
     )
-    rest = " ".join(image.image_id for image in group[1:])
-    command = (
-        f"<code>pagesight gallery remove{escape(option)} {escape(rest)}</code>"
-        if len(labels) == 1
-        else ""
-    )
+    one_is_enough = remove_command(group, gallery) if len(labels) == 1 else ""
     return (
-        f'<div class="card"><h3>{escape(", ".join(labels))}: {len(group)} pictures{mixed}</h3>'
-        f'<div class="row">{shown}</div>{_left(len(group), MAX_OF_GROUP, "")}{command}</div>'
+        f'<div class="card"><h3>{escape(", ".join(labels))}: are these {len(group)} all wanted?'
+        f"{mixed}</h3>"
+        f'<div class="row">{shown}</div>{_left(len(group), MAX_OF_GROUP, "")}'
+        + _answers(
+            "If one is enough:", one_is_enough, "If all are right:", findings.group(group), gallery
+        )
+        + "</div>"
     )
+
+
+def _answers(
+    if_wrong: str, act: str, if_right: str, finding: GalleryFinding | None, gallery: str
+) -> str:
+    """The two commands that answer a question; of a settled one, who answered it."""
+    if said := who_settled(finding):
+        return f'<p class="good">{escape(said)}</p>'
+    parts = [f"<p>{if_wrong}</p><code>{escape(act)}</code>"] if act else []
+    if finding is not None:
+        parts.append(f"<p>{if_right}</p><code>{escape(settle_command(finding, gallery))}</code>")
+    return f'<div class="answers">{"".join(parts)}</div>' if parts else ""
 
 
 def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
