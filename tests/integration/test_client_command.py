@@ -85,7 +85,8 @@ def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots
     assert "0.250 0.125 0.750 0.500 zsyh_user_info" in lines
     assert "a1" * 32 in lines  # in full, to be copied
     assert "lines in common with login" in lines
-    assert "1.00 个人信息" in lines
+    assert "likeness on the screenshot on the gallery's picture" in lines
+    assert "1.00 个人信息 the same" in lines
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 

@@ -95,7 +95,7 @@ def _figures(run: Run, mistakes: Mistakes) -> Table:
     for name, value in (
         ("micro F1, whatever the threshold", metrics.micro_f1),
         ("macro F1, whatever the threshold", metrics.macro_f1),
-        ("accuracy", metrics.accuracy),
+        ("accuracy, whatever the threshold", metrics.accuracy),
         ("AUROC known against unknown", opened.auroc),
         ("FPR at 95 % TPR", opened.fpr_at_95tpr),
         ("false rejection rate", opened.false_rejection_rate),
