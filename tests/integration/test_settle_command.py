@@ -89,6 +89,7 @@ def test_what_is_settled_is_listed_no_more_unless_all_is_asked_for(
 ) -> None:
     keys = [key_of(client, kind) for kind in ("wrong_label", "few_pictures")]
     before = doctor().stdout
+    assert all(found.key in before for found in client.diagnose().findings)
     assert "with few pictures: enrol more" in before
     assert "settled before" not in before
     done = doctor("--settle", keys[0], "--settle", keys[1].upper(), "--note", "one look")
@@ -154,6 +155,7 @@ def test_the_page_asks_too_and_leaves_out_what_is_settled(
     key = key_of(client, "wrong_label")
     assert doctor("--html", page).exit_code == 0
     asked = page.read_text("utf-8")
+    assert all(found.key in asked for found in client.diagnose().findings)
     assert "<h3>Is it rightly login, or &lt;other page&gt;?" in asked
     wrong, right = asked.index("If it is wrong:"), asked.index("If it is right:")
     assert wrong < asked.index("pagesight gallery relabel") < right < asked.index(key)

@@ -14,7 +14,7 @@ nothing is fetched. All text is escaped; it comes from folder names and people.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from pagesight._cli import render, render_diagnosis
@@ -48,6 +48,8 @@ p { margin: .25rem 0; max-width: 46rem } .dim { color: var(--dim) }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 1rem; margin: 1rem 0 }
 .card h3 { font-size: 1rem; margin: 0 0 .25rem; overflow-wrap: anywhere }
+.cards { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: 1rem 0 }
+.cards .card { margin: 0; max-width: 100%; box-sizing: border-box }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0 0 }
 figure { margin: 0; width: 190px }
 figcaption { margin-top: .4rem; font-size: .85rem; overflow-wrap: anywhere }
@@ -62,7 +64,7 @@ code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display:
   margin: .15rem 0 .5rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
-  overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
+  overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom; white-space: nowrap }
 .wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
 td.note { text-align: left; min-width: 16rem }
 """
@@ -108,27 +110,27 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         *(_suspect(one, thumbnails, findings, gallery) for one in found.suspects[:MAX_SUSPECTS]),
         _left(len(found.suspects), MAX_SUSPECTS, "none"),
         "<h2>Almost the same</h2>",
-        "<p>They teach nothing new and make the gallery look surer of itself than it is: keep "
-        "one of each group.</p>",
+        "<p>They teach nothing new and make the gallery look surer of itself than it is: one of "
+        "each group is enough.</p>",
         *(_group(group, thumbnails, findings, gallery) for group in found.duplicates[:MAX_GROUPS]),
         _left(len(found.duplicates), MAX_GROUPS, "none"),
         "<h2>Own pictures that would be rejected</h2>",
-        *_rejected(found, thumbnails),
+        *_rejected(found, thumbnails, findings, gallery),
         "<h2>Hardly read</h2>",
         "<p>Text was found in them and read with little confidence: the OCR bundle may not know "
         "the script. What it reads of such pages says little; their looks must tell them.</p>",
-        _hardly_read(found, thumbnails),
+        _hardly_read(found, thumbnails, findings),
         "<h2>Looks of which more are wanted</h2>",
         "<p>No other picture of the label resembles these: its screenshots that look like them "
         "are the likeliest to be rejected. Enrol more of them, or take a wrong one out.</p>",
-        *(
-            _looks(label, thumbnails)
+        _cards(
+            _looks(label, thumbnails, findings, gallery)
             for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]
         ),
         _left(len(render_diagnosis.looks_wanted(found)), MAX_PICTURES, "none"),
         "<h2>How much each label's pictures say</h2>",
         f"<p>{escape(render_diagnosis.rejection(found))}</p>",
-        _labels(found.labels),
+        _labels(found.labels, findings),
     ]
     title = escape(f"pagesight gallery doctor: {gallery}")
     return (
@@ -200,20 +202,23 @@ def _answers(
     return f'<div class="answers">{"".join(parts)}</div>' if parts else ""
 
 
-def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
+def _rejected(
+    found: Diagnosis, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> list[str]:
     if not found.left_out_images:
         return ["<p>No picture could be left out: each is the only one of its label.</p>"]
     many = render.too_many(found.rejected_images / found.left_out_images)
     labels = render_diagnosis.rejected_labels(found)
     return [
         f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
-        *(
+        _cards(
             _card(
                 label.label,
                 f"{len(label.rejected_image_ids)} of {label.left_out_images} rejected, mean score "
                 f"{label.mean_score:.3f}, least {label.least_score:.3f}",
                 label.rejected_image_ids,
                 thumbnails,
+                _settling(findings.label("rejected_pictures", label), gallery),
             )
             for label in labels[:MAX_PICTURES]
         ),
@@ -221,12 +226,13 @@ def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
     ]
 
 
-def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
+def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes], findings: Findings) -> str:
     figures = "".join(
         _figure(
             image.image_id,
             image.label,
-            f"{image.hardly_read_lines} of {image.text_lines} lines, {image.image_id[:12]}",
+            f"{image.hardly_read_lines} of {image.text_lines} lines, {image.image_id[:12]}"
+            + _key(findings.hardly_read(image)),
             thumbnails,
         )
         for image in found.hardly_read[:MAX_PICTURES]
@@ -234,19 +240,42 @@ def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
     return f'<div class="row">{figures}</div>' + _left(len(found.hardly_read), MAX_PICTURES, "none")
 
 
-def _looks(label: LabelHealth, thumbnails: Mapping[str, bytes]) -> str:
+def _looks(
+    label: LabelHealth, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> str:
     note = f"least alike: cosine {label.least_looks:.3f} with any other of {label.images} pictures"
-    return _card(label.label, note, label.unlike_image_ids, thumbnails)
+    settling = _settling(findings.label("unlike_pictures", label), gallery)
+    return _card(label.label, note, label.unlike_image_ids, thumbnails, settling)
 
 
-def _card(label: str, note: str, image_ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> str:
+def _cards(cards: Iterable[str]) -> str:
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _card(
+    label: str,
+    note: str,
+    image_ids: Sequence[str],
+    thumbnails: Mapping[str, bytes],
+    settling: str,
+) -> str:
     figures = "".join(
         _figure(image_id, label, image_id[:12], thumbnails) for image_id in image_ids[:MAX_OF_GROUP]
     )
     return (
         f'<div class="card"><h3>{escape(label)}</h3><p class="dim">{escape(note)}</p>'
-        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}</div>'
+        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}{settling}</div>'
     )
+
+
+def _settling(finding: GalleryFinding | None, gallery: str) -> str:
+    """The command that says that a label is well as it is."""
+    return _answers("", "", "If it is well as it is:", finding, gallery)
+
+
+def _key(finding: GalleryFinding | None) -> str:
+    """The key of a finding, or who settled it, behind other words."""
+    return "" if finding is None else f"; {who_settled(finding) or f'key {finding.key}'}"
 
 
 def _figure(
@@ -270,11 +299,11 @@ def _type(data: bytes) -> str:
     return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
 
 
-def _labels(labels: tuple[LabelHealth, ...]) -> str:
+def _labels(labels: tuple[LabelHealth, ...], findings: Findings) -> str:
     rows = "".join(
         f"<tr><td>{escape(label.label)}<td>{label.images}<td>{label.distinct_images}"
         f"<td>{label.unseen_bound:.0%}{_own(label)}"
-        f'<td class="note">{_notes(label)}'
+        f'<td class="note">{_notes(label, findings)}'
         for label in labels
     )
     return (
@@ -295,10 +324,15 @@ def _own(label: LabelHealth) -> str:
     )
 
 
-def _notes(label: LabelHealth) -> str:
-    notes = [f"<span{_BAD}>enrol more</span>"] if label.few else []
+def _notes(label: LabelHealth, findings: Findings) -> str:
+    notes = []
+    if label.few:
+        key = _key(findings.label("few_pictures", label))
+        notes.append(f'<span{_BAD}>enrol more</span><span class="dim">{escape(key)}</span>')
     if label.text_shared_with:
-        notes.append(escape(render_diagnosis.no_own_text(label)))
+        key = _key(findings.label("no_own_text", label))
+        told = escape(render_diagnosis.no_own_text(label))
+        notes.append(f'{told}<span class="dim">{escape(key)}</span>')
     return "<br>".join(notes)
 
 

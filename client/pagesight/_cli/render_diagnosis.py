@@ -83,7 +83,9 @@ def diagnosis(found: Diagnosis, limit: int, *, gallery: str) -> Iterator[Rendera
         )
     few = [label for label in found.labels if label.few]
     if few:
-        table = plain_table("label", "distinct pictures", "may fit worse than its worst picture")
+        table = plain_table(
+            "label, key", "distinct pictures", "may fit worse than its worst picture"
+        )
         for label in few[:limit]:
             table.add_row(
                 _label(label, findings.label("few_pictures", label)),
@@ -94,7 +96,7 @@ def diagnosis(found: Diagnosis, limit: int, *, gallery: str) -> Iterator[Rendera
         yield table
     unlike = looks_wanted(found)
     if unlike:
-        table = plain_table("label", "pictures that no other of it resembles", "cosine")
+        table = plain_table("label, key", "pictures that no other of it resembles", "cosine")
         for label in unlike[:limit]:
             table.add_row(
                 _label(label, findings.label("unlike_pictures", label)),
@@ -192,7 +194,7 @@ def _rejected(found: Diagnosis, findings: Findings, limit: int) -> Iterator[Rend
     yield Text(own_rejected(found), "yellow" if many else "")
     labels = rejected_labels(found)
     if labels:
-        table = plain_table("label", "own pictures rejected", "", "mean score", "least")
+        table = plain_table("label, key", "own pictures rejected", "", "mean score", "least")
         for label in labels[:limit]:
             table.add_row(
                 _label(label, findings.label("rejected_pictures", label)),

@@ -194,12 +194,14 @@ def _tiles(run: Run, mistakes: Mistakes) -> list[Tile]:
     rejected = sum(kind.rejected for kind in opened.kinds.values())
     seconds = run.seconds_per_image
     epsilon = run.ran_with.get("epsilon")
-    target = f", {percent(epsilon)} allowed" if isinstance(epsilon, float) else ""
+    target = ""
+    if isinstance(epsilon, float):
+        target = f", {percent(epsilon)} allowed".replace(" %", "\N{NO-BREAK SPACE}%")
     return [
         Tile(
             name="wrong answers",
             value=f"{mistakes.wrong} of {mistakes.answers}",
-            note=mistakes.kinds,
+            note="of all images, as the threshold decides",
             bad=mistakes.wrong > 0,
         ),
         Tile(
