@@ -30,18 +30,9 @@ def settle(
         NotFoundError: the gallery lacks a picture or a label of one; nothing is changed, if the
             transaction ends with it.
     """
-    rows = db.execute(
-        f"SELECT image_id, label FROM memberships WHERE gallery_id = ? AND {NOW}", (gallery["id"],)
-    ).fetchall()
-    pictures, labels = {row["image_id"] for row in rows}, {row["label"] for row in rows}
     for finding in findings:
-        if missing := sorted(set(finding.labels) - labels):
-            raise NotFoundError(f"the gallery has no label {names(missing)}")
         keys = {image_key(image_id) for image_id in finding.image_ids}
-        if gone := sorted(keys - pictures):
-            raise NotFoundError(
-                f"gallery {gallery['name']!r} has no image {names([key.hex() for key in gone])}"
-            )
+        _check_there(db, gallery, finding.labels, sorted(keys))
         forget(db, gallery["id"], [finding.key])
         made = db.execute(
             "INSERT INTO settlements (gallery_id, finding_key, kind, author, note, settled_at_ms) "
@@ -59,6 +50,21 @@ def settle(
             "INSERT INTO settled_images (settlement_id, image_id) VALUES (?, ?)",
             [(made.lastrowid, key) for key in sorted(keys)],
         )
+
+
+def _check_there(
+    db: sqlite3.Connection, gallery: sqlite3.Row, labels: Sequence[str], keys: Sequence[bytes]
+) -> None:
+    """Raises NotFoundError unless all of these labels and pictures are in the gallery now."""
+
+    def there(column: str, value: str | bytes) -> bool:
+        sql = f"SELECT 1 FROM memberships WHERE gallery_id = ? AND {column} = ? AND {NOW} LIMIT 1"
+        return db.execute(sql, (gallery["id"], value)).fetchone() is not None
+
+    if unknown := [label for label in labels if not there("label", label)]:
+        raise NotFoundError(f"the gallery has no label {names(unknown)}")
+    if gone := [key.hex() for key in keys if not there("image_id", key)]:
+        raise NotFoundError(f"gallery {gallery['name']!r} has no image {names(gone)}")
 
 
 def forget(db: sqlite3.Connection, gallery_id: int, keys: Iterable[str]) -> list[str]:
