@@ -65,11 +65,10 @@ def test_a_label_is_asked_about_with_a_command_for_either_answer(
     shown = doctor()
     assert shown.exit_code == 0, shown.output
     suspect = client.diagnose().suspects[0]
-    question = next(line for line in shown.stdout.splitlines() if line.startswith("is "))
-    assert question == (
+    assert (
         f"is {suspect.image_id[:12]} rightly login? Without it {OTHER_PAGE} fits better, by 0.500; "
         "2 of its 2 nearest pictures carry another label"
-    )
+    ) in " ".join(shown.stdout.split())
     asked = commands(shown)
     assert asked["if it is wrong"] == [
         *("pagesight", "gallery", "relabel"),
@@ -95,8 +94,8 @@ def test_what_is_settled_is_listed_no_more_unless_all_is_asked_for(
     done = doctor("--settle", keys[0], "--settle", keys[1].upper(), "--note", "one look")
     assert done.exit_code == 0, done.output
     assert done.stdout == (
-        f"settled {keys[0]}: wrong label, login, {OTHER_PAGE}\n"
-        f"settled {keys[1]}: few pictures, login\n"
+        f"settled {keys[0]}: the label login is right\n"
+        f"settled {keys[1]}: login has pictures enough\n"
     )
     after = doctor().stdout
     assert "0 labels in doubt" in after
@@ -118,17 +117,29 @@ def test_everything_can_be_settled_and_then_nothing_is_asked(doctor: Run, client
     assert len(keys) == 7
     settle = [argument for key in keys for argument in ("--settle", key)]
     assert doctor(*settle).exit_code == 0
-    shown = doctor().stdout.splitlines()
-    assert shown == [
+    shown = " ".join(doctor().stdout.split())
+    assert shown == (
         "revision 1, 2 of 2 pictures examined: 0 labels in doubt, 0 odd pictures, 0 groups of "
-        "near duplicates",
+        "near duplicates "
         "1 of 2 pictures, each left out in turn, would be rejected (50%); that is many: enrol more "
         "pictures of the labels that are rejected most, like those that are rejected, or place the "
-        "threshold by labelled traffic",
+        "threshold by labelled traffic "
         "Of all known pages at most 50% are rejected (95 % confidence), where traffic looks like "
-        "the gallery.",
-        "7 findings settled before; --all shows them",
-    ]
+        "the gallery. "
+        "7 findings settled before; --all shows them"
+    )
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_commands_stand_in_one_line_and_words_in_many(
+    doctor: Run, client: Client, columns: int
+) -> None:
+    shown = doctor(columns=columns)
+    asked = commands(shown)
+    assert asked["if it is wrong"][-1] == client.diagnose().suspects[0].image_id
+    assert asked["if it is right"][-1] == key_of(client, "wrong_label")
+    others = [line for line in shown.stdout.splitlines() if not line.startswith("  if ")]
+    assert max(len(line.rstrip()) for line in others) <= columns
 
 
 def test_for_machines_each_finding_has_its_key_and_who_settled_it(

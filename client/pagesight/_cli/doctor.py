@@ -95,7 +95,7 @@ def doctor(
         return
     console = session.output()
     for part in render_diagnosis.diagnosis(to_show, MAX_SHOWN, gallery=gallery):
-        console.print(part, soft_wrap=True)
+        console.print(part, crop=False)
     before = findings.settled(found)
     if before and not show_all:
         console.print(f"{render.count(before, 'finding')} settled before; --all shows them")
@@ -142,9 +142,7 @@ def _settle(
         wire.print_line(result)
         return
     for key in result.keys:
-        finding = by_key[key]
-        about = ", ".join([finding.kind.replace("_", " "), *finding.labels])
-        typer.echo(f"settled {key}: {render.shown(about)}")
+        typer.echo(f"settled {key}: {render.shown(findings.well(by_key[key]))}")
 
 
 def _unsettle(client: Client, keys: Sequence[str], gallery: str, *, as_json: bool) -> None:

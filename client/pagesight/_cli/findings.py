@@ -7,7 +7,7 @@ Diagnosis.findings ──by what they are about──> the finding of a suspect,
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from pagesight._curation import (
@@ -122,3 +122,21 @@ def who_settled(found: GalleryFinding | None) -> str:
         return ""
     day = f" on {made.settled_at.date().isoformat()}" if made.settled_at else ""
     return f"settled by {made.author or 'somebody'}{day}" + (f": {made.note}" if made.note else "")
+
+
+_WELL: Mapping[GalleryFindingKind, str] = {
+    "wrong_label": "the label {} is right",
+    "odd_picture": "the label {} is right",
+    "near_duplicates": "the pictures of {} are all wanted",
+    "rejected_pictures": "the rejected pictures of {} are well as they are",
+    "hardly_read": "the hardly read picture of {} is well as it is",
+    "no_own_text": "{} needs no text of its own",
+    "few_pictures": "{} has pictures enough",
+    "unlike_pictures": "the unlike pictures of {} are well as they are",
+}
+
+
+def well(found: GalleryFinding) -> str:
+    """Says what is said of a finding by settling it."""
+    labels = found.labels if found.kind == "near_duplicates" else found.labels[:1]
+    return _WELL.get(found.kind, "{} is well as it is").format(", ".join(labels))

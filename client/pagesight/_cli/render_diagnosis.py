@@ -168,10 +168,14 @@ def _answers(
     width = max(len(acts[0]), len(settles[0]))
     if said := who_settled(finding):
         return Group(Text(f"  {shown(said)} ({finding.key if finding else ''})", "dim"))
-    lines = [Text(f"  {acts[0]:{width}}  {shown(acts[1])}")]
-    if finding is not None:
-        lines.append(Text(f"  {settles[0]:{width}}  {settle_command(finding, gallery)}"))
-    return Group(*lines)
+    answers = [acts] if finding is None else [acts, (settles[0], settle_command(finding, gallery))]
+    # To be copied, so in one line each, however narrow the terminal.
+    return Group(
+        *(
+            Text(f"  {when:{width}}  {shown(command)}", no_wrap=True, overflow="ignore")
+            for when, command in answers
+        )
+    )
 
 
 def _key(finding: GalleryFinding | None, before: str) -> Text:
