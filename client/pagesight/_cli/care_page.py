@@ -67,6 +67,8 @@ table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text
   overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom; white-space: nowrap }
 .wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
 td.note { text-align: left; min-width: 16rem }
+@media (max-width: 640px) { .row { gap: .5rem } figure { width: calc((100% - 1rem) / 3) }
+  figure img, .none { height: 200px } }
 """
 
 _BAD = ' class="bad"'
