@@ -28,7 +28,7 @@ p { margin: 0 0 12px; }
   padding: 16px; }
 .scroll { overflow-x: auto; }
 .below { margin-top: 10px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 10px;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px;
   margin-top: 18px; }
 .tile b { display: block; font-size: 25px; line-height: 1.25; font-weight: 620;
   font-variant-numeric: tabular-nums; }
