@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
 
 from rapidfuzz import fuzz, process
 
@@ -92,15 +91,12 @@ def find_candidates(
     text = joined(lines)
     keys = list(places)
     absent = {key: place for key, place in places.items() if key not in text}
-    shift = _vertical_shift(lines, places)
     candidates = []
     for line in lines:
         if find_variant(line.key, keys) is not None:
             continue
         for whole_line in (False, True):
-            pairs = (
-                _in_same_place(line, absent, shift) if whole_line else _inside_line(line, absent)
-            )
+            pairs = _in_same_place(line, absent) if whole_line else _inside_line(line, absent)
             observed = {
                 old: new for old, new in pairs if old not in text and new not in gallery_text
             }
@@ -187,37 +183,15 @@ def _inside_line(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str,
     return [(old, new) for old, new in blocks if _may_be_name(old) and _may_be_name(new)]
 
 
-def _in_same_place(
-    line: PageLine, absent: Mapping[str, Place], shift: float
-) -> list[tuple[str, str]]:
-    """Pairs of a short line of the label and this short line, which stands in its place.
-
-    Args:
-        line: A line of the screenshot.
-        absent: The lines of the label that the screenshot does not show.
-        shift: How much higher the screenshot's lines stand than the label's, in widths.
-    """
+def _in_same_place(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str, str]]:
+    """Pairs of a short line of the label and this short line, which stands in its place."""
     if not _may_be_name(line.key):
         return []
-    # A title stays where it is while the page scrolls, and moves up where the status bar was cut
-    # off: so either place will do.
-    as_it_is, moved = line.place, line.place._replace(y=line.place.y + shift)
     return [
         (key, line.key)
         for key, place in absent.items()
-        if len(key) <= MAX_TITLE
-        and _may_be_name(key)
-        and (place.near(as_it_is) or place.near(moved))
+        if len(key) <= MAX_TITLE and _may_be_name(key) and place.near(line.place)
     ]
-
-
-def _vertical_shift(lines: Sequence[PageLine], places: Mapping[str, Place]) -> float:
-    """How much higher lines of a screenshot stand than the same lines of a label, in widths.
-
-    The median over the lines that both show; 0 where they share none.
-    """
-    shifts = [places[line.key].y - line.place.y for line in lines if line.key in places]
-    return median(shifts) if shifts else 0.0
 
 
 def _may_be_name(block: str) -> bool:
