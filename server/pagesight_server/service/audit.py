@@ -3,6 +3,7 @@
     change of this server ──store.on_change──> token, author, address, what, revision
     change of another process ──history, looked at now and then──> author, what, revision
     change of another process of this server, which writes it ──has_line──> nothing
+    finding settled or unsettled ──────────> token, author, address, keys
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
 from pagesight_server.service.auth import CALLER, PEER
@@ -20,6 +21,19 @@ log = logging.getLogger("pagesight_server.audit")
 
 PAGE = 100
 """Revisions read at a time."""
+
+
+def settled(what: str, gallery: str, keys: Sequence[str], author: str = "") -> None:
+    """Tells that findings were settled or unsettled, which makes no revision."""
+    log.info(
+        "gallery %r: findings %s by %r (author %r) from %s: %s",
+        gallery,
+        what,
+        CALLER.get() or "anybody",
+        author,
+        PEER.get() or "here",
+        ", ".join(keys),
+    )
 
 
 class Audit:
