@@ -14,12 +14,13 @@ from pathlib import Path
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.cache import CacheStats, SingleFlightLru
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.packages import check_packages
 from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.gallery import Gallery, Limits
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.inference.bundle import Bundle
@@ -106,7 +107,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            index_manager=IndexManager(self.config.index, Path(f"{store.path}.index")),
+            index_manager=IndexManager(self.config.index, index_folder(store.path)),
         )
 
 
@@ -124,13 +125,19 @@ async def models(config: Config) -> AsyncIterator[Models]:
     """Loads the bundles and starts their threads; stops the threads afterwards.
 
     Raises:
-        SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here.
+        SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here; two
+            packages overwrite each other; the device is missing, or has too little memory.
     """
+    check_packages()
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
     settings = _ocr_settings(config)
     session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
-    check_device(session_defaults, sessions=1 + settings.detectors + settings.recognisers)
+    check_device(
+        session_defaults,
+        sessions=1 + settings.detectors + settings.recognisers,
+        index_mb=gpu_mb(config.index, index_folder(config.store)),
+    )
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
@@ -153,6 +160,11 @@ async def models(config: Config) -> AsyncIterator[Models]:
             encoder=batcher,
             ocr=ocr,
         )
+
+
+def index_folder(store: Path) -> Path:
+    """Where the indexes of a store are kept."""
+    return Path(f"{store}.index")
 
 
 def _ocr_settings(config: Config) -> OcrSettings:

@@ -31,6 +31,7 @@ def index(device: str, *, small: bool) -> list[Finding]:
     import faiss
     import numpy as np
 
+    from pagesight_server.index.gpu import Gpu
     from pagesight_server.index.ivfpq import IvfPqBase, build
     from pagesight_server.index.policy import IndexSettings
 
@@ -48,7 +49,9 @@ def index(device: str, *, small: bool) -> list[Finding]:
     start_s = time.perf_counter()
     on_cpu = build(vectors.astype(np.float16), IndexSettings())
     built_s = time.perf_counter() - start_s
-    on_device = IvfPqBase(on_cpu._host, on_cpu.measured, "cuda") if device == "cuda" else on_cpu
+    settings = IndexSettings()
+    gpu = Gpu(settings.gpu_temporary_mb) if device == "cuda" else None
+    on_device = IvfPqBase(on_cpu._host, on_cpu.measured, gpu) if gpu else on_cpu
     _, truth = faiss.knn(queries, vectors, 5, faiss.METRIC_INNER_PRODUCT)
 
     def recall(base: IvfPqBase) -> float:

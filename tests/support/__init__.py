@@ -14,6 +14,7 @@ fuzzing.py          random inputs, reproducible by seed
 congruence.py       two readings of a picture compared, and the OCR library as reference
 coverage_totals.py  a pytest plugin that prints the coverage of each package
 cuda.py             a CUDA runtime library without a GPU
+faiss_gpu.py        the GPU half of faiss without a GPU
 virtual_time.py     an event loop whose waits take no time
 """
 

@@ -10,6 +10,8 @@ it has not run on a GPU yet. `make gpu-check` is what to run first on one.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +31,14 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 MEGABYTE = 1024 * 1024
 
-MAX_SHAPES = 64
-"""Shapes that a bound session keeps buffers for, of some 3 MB each: batch sizes times widths of
-lines, or detection canvases, of which real screenshots have a few dozen."""
+BUFFERS_MB = 192
+"""Inputs on the GPU that a bound session keeps, of all shapes together: of 64 shapes of some 3 MB
+each, batch sizes times widths of lines, or detection canvases. They lie outside the session's
+arena, which `compute.gpu_memory_mb` limits."""
+
+CONTEXT_MB = 1024
+"""GPU memory of the process outside all arenas: kernels as they are first used, and handles and
+workspaces of cuBLAS and cuDNN. An estimate; `make gpu-check ARGS='--only load'` measures it."""
 
 
 def providers() -> tuple[str, ...]:
@@ -40,13 +47,18 @@ def providers() -> tuple[str, ...]:
 
 
 def check_device(
-    compute: Compute, sessions: int, *, load: Callable[[], cuda.Cuda] = cuda.load
+    compute: Compute,
+    sessions: int,
+    *,
+    index_mb: int = 0,
+    load: Callable[[], cuda.Cuda] = cuda.load,
 ) -> None:
     """Refuses a device that is missing, or has no memory for so many sessions.
 
     Args:
         compute: Where each session runs.
         sessions: How many will be made.
+        index_mb: GPU memory in MB that the index takes beside them.
         load: Finds the CUDA runtime.
 
     Raises:
@@ -59,39 +71,56 @@ def check_device(
             'install the extra `gpu` or `gpu-cu13` instead of `cpu`, or set device = "cpu"'
         )
     if compute.device == "cuda":
-        # CUDA and cuDNN come as wheels beside onnxruntime-gpu, where no loader looks.
-        ort.preload_dlls()
-        check_gpu_memory(compute, sessions, load().free_bytes())
+        # CUDA and cuDNN come as wheels beside onnxruntime-gpu, where no loader looks. What cannot
+        # be loaded it prints: not on standard output, whose first line `serve --json` promises.
+        with contextlib.redirect_stdout(sys.stderr):
+            ort.preload_dlls()
+        if sessions:
+            check_gpu_memory(compute, sessions, load().free_bytes(), index_mb=index_mb)
 
 
-def check_gpu_memory(compute: Compute, sessions: int, free_bytes: int) -> None:
+def check_gpu_memory(
+    compute: Compute, sessions: int, free_bytes: int, *, index_mb: int = 0
+) -> None:
     """Refuses memory limits that together exceed what is free, before the first full batch does.
 
+    Args:
+        compute: Where each session runs; a limit of 0 counts as nothing.
+        sessions: How many there will be.
+        free_bytes: Free memory of the GPU.
+        index_mb: GPU memory in MB of the index.
+
     Raises:
-        SetupError: the message names both figures.
+        SetupError: the message names what needs how much, and what is free.
     """
-    needed_mb, free_mb = sessions * compute.gpu_memory_mb, free_bytes // MEGABYTE
+    outside_mb = CONTEXT_MB + sessions * BUFFERS_MB
+    needed_mb = sessions * compute.gpu_memory_mb + outside_mb + index_mb
+    free_mb = free_bytes // MEGABYTE
     if needed_mb > free_mb:
         raise SetupError(
-            f"{sessions} sessions of compute.gpu_memory_mb = {compute.gpu_memory_mb} need "
-            f"{needed_mb} MB, the GPU has {free_mb} MB free: lower it, or end what else uses it"
+            f"the GPU has {free_mb} MB free, and {needed_mb} MB may be needed: {sessions} sessions "
+            f"of compute.gpu_memory_mb = {compute.gpu_memory_mb}, {outside_mb} MB for CUDA and "
+            f"inputs, {index_mb} MB for the index: lower it, or end what else uses the GPU"
         )
 
 
 class Graph:
     """One ONNX file, loaded; for one thread at a time.
 
+    Args:
+        path: The file.
+        compute: Where it runs.
+        half: Whether it computes in FP16, by the manifest of its bundle.
+
     Raises:
         SetupError: the file cannot be loaded, or not on the configured device.
     """
 
-    def __init__(self, path: Path, compute: Compute) -> None:
+    def __init__(self, path: Path, compute: Compute, *, half: bool = False) -> None:
         check_device(compute, 0)
         provider = _PROVIDERS[compute.device]
         try:
-            self._session = ort.InferenceSession(
-                str(path), _options(compute), providers=[(provider, provider_options(compute))]
-            )
+            self._session = session(path, compute, _options(compute), half=half)
         except Exception as error:
             raise SetupError(f"cannot load {path}: {' '.join(str(error).split())[:300]}") from error
         if self._session.get_providers()[0] != provider:
@@ -112,6 +141,25 @@ class Graph:
         return dict(zip(self.outputs, values, strict=True))
 
 
+def session(path: Path, compute: Compute, options: Any, *, half: bool = False) -> Any:
+    """An `onnxruntime.InferenceSession` on the configured provider, or ONNX Runtime's own error.
+
+    Args:
+        path: The ONNX file.
+        compute: Where it runs.
+        options: Its `onnxruntime.SessionOptions`.
+        half: Whether it computes in FP16.
+    """
+    provider = _PROVIDERS[compute.device]
+    return ort.InferenceSession(
+        str(path),
+        options,
+        providers=[(provider, provider_options(compute, half=half))],
+        # Else an error of the provider is printed on standard output and the CPU takes over.
+        enable_fallback=0,
+    )
+
+
 def _options(compute: Compute) -> Any:
     """The `onnxruntime.SessionOptions` of a session."""
     options = ort.SessionOptions()
@@ -127,8 +175,13 @@ def _options(compute: Compute) -> Any:
     return options
 
 
-def provider_options(compute: Compute) -> dict[str, str]:
-    """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider")."""
+def provider_options(compute: Compute, *, half: bool = False) -> dict[str, str]:
+    """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider").
+
+    Args:
+        compute: Where the session runs.
+        half: Whether it computes in FP16.
+    """
     if compute.device == "cpu":
         return {}
     options = {
@@ -137,9 +190,12 @@ def provider_options(compute: Compute) -> dict[str, str]:
         "arena_extend_strategy": "kSameAsRequested",
         # The default, EXHAUSTIVE, benchmarks every convolution again for each new canvas size.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # FP32 bundles promise the golden pairs' digits; whoever wants speed exports FP16.
-        "use_tf32": "0",
     }
+    if not half:
+        # FP32 bundles promise the golden pairs' digits; whoever wants speed exports FP16. There the
+        # option stays on: off, it takes every plan with tensor cores from convolutions, whatever
+        # their type (ONNX Runtime's `providers/cuda/nn/conv.cc`, NumericalNote_t::TENSOR_CORE).
+        options["use_tf32"] = "0"
     if compute.gpu_memory_mb:
         options["gpu_mem_limit"] = str(compute.gpu_memory_mb * MEGABYTE)
     return options
@@ -156,6 +212,11 @@ class _Buffers:
     binding: Any
     """The `IOBinding` of those inputs and of the outputs."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the inputs, on the host and as many on the device."""
+        return sum(array.nbytes for array in self.host.values())
+
 
 class Bound:
     """Runs a session with I/O binding over buffers that are reused; for one thread at a time.
@@ -164,7 +225,8 @@ class Bound:
         session: An `onnxruntime.InferenceSession`.
         device: Where inputs and outputs lie while it runs.
         empty: Allocates host arrays, pinned ones for CUDA.
-        max_shapes: Shapes that buffers are kept for; the least recently used are dropped first.
+        max_bytes: Bytes of inputs that buffers are kept for; the least recently used are dropped
+            first, and those of the present run stay.
     """
 
     def __init__(
@@ -173,14 +235,15 @@ class Bound:
         device: Device,
         empty: Callable[[Sequence[int], DTypeLike], NDArray[Any]] = np.empty,
         *,
-        max_shapes: int = MAX_SHAPES,
+        max_bytes: int = BUFFERS_MB * MEGABYTE,
     ) -> None:
         self._session = session
         self._device = device
         self._empty = empty
-        self._max_shapes = max_shapes
+        self._max_bytes = max_bytes
         self._outputs = [output.name for output in session.get_outputs()]
         self._buffers: OrderedDict[Any, _Buffers] = OrderedDict()
+        self._bytes = 0
 
     @property
     def shapes(self) -> int:
@@ -201,9 +264,13 @@ class Bound:
         """The buffers for the shapes of these inputs, made when they are new."""
         key = tuple((name, value.shape, value.dtype.str) for name, value in inputs.items())
         if key not in self._buffers:
+            # Dropped before new ones are made, so that they never lie beside each other.
+            added = sum(value.nbytes for value in inputs.values())
+            while self._buffers and self._bytes + added > self._max_bytes:
+                _, dropped = self._buffers.popitem(last=False)
+                self._bytes -= dropped.bytes
             self._buffers[key] = self._allocate(inputs)
-            while len(self._buffers) > self._max_shapes:
-                self._buffers.popitem(last=False)
+            self._bytes += added
         self._buffers.move_to_end(key)
         return self._buffers[key]
 

@@ -62,7 +62,7 @@ class Detector:
         self._max_enlarged_px = max_enlarged_px
         self._strip_height = int(bundle.manifest["input"]["recognition"]["height"])
         self._quads = DBPostProcess(**{key: self._detection[key] for key in _POST})
-        self.graph = Graph(bundle.file("detection.onnx"), compute)
+        self.graph = Graph(bundle.file("detection.onnx"), compute, half=bundle.half)
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.

@@ -42,7 +42,7 @@ class Recogniser:
         self._blank = int(recognition["blank"])
         characters = bundle.file(recognition["characters"]).read_text("utf-8")
         self._characters: list[str] = json.loads(characters)
-        self.graph = Graph(bundle.file("recognition.onnx"), compute)
+        self.graph = Graph(bundle.file("recognition.onnx"), compute, half=bundle.half)
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
         """Reads strips padded to a width; one text per strip, in order.
