@@ -131,7 +131,7 @@ async def models(config: Config) -> AsyncIterator[Models]:
     check_packages()
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
-    settings = _ocr_settings(config)
+    settings = ocr_settings(config)
     session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
     check_device(
         session_defaults,
@@ -167,7 +167,8 @@ def index_folder(store: Path) -> Path:
     return Path(f"{store}.index")
 
 
-def _ocr_settings(config: Config) -> OcrSettings:
+def ocr_settings(config: Config) -> OcrSettings:
+    """How text is read with these settings."""
     threads, lines = config.ocr_threads, config.image.max_lines
     if config.compute.device == "cpu":
         return OcrSettings(detectors=threads, recognisers=threads, max_lines=lines)
