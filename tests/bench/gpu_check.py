@@ -157,8 +157,9 @@ def _conditions(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("onnxruntime", "faiss", "torch"):
         if name in sys.modules:
             conditions[name] = str(sys.modules[name].__version__)
-    if options.device == "cuda" and "torch" in sys.modules:
-        conditions["gpu"] = sys.modules["torch"].cuda.get_device_name()
+    torch_cuda = sys.modules["torch"].cuda if "torch" in sys.modules else None
+    if torch_cuda is not None and torch_cuda.is_available():
+        conditions["gpu"] = torch_cuda.get_device_name()
     return conditions
 
 
