@@ -197,6 +197,19 @@ class ComputeConfig(_Section):
     """GPU memory limit of one session, in MB; there are at least three: encoder, text detection,
     text recognition. Checked at start against the memory that is free. 0: no limit."""
 
+    fixed_shapes: bool = True
+    """Whether text is read in a session for each of a few shapes on CUDA, which are all run as
+    warm-up, instead of one that is prepared anew at each change of shape. On a CPU: no effect."""
+    cuda_graphs: bool = False
+    """Whether those sessions record their kernels once and play them back. Not tried on a GPU
+    yet."""
+
+    @model_validator(mode="after")
+    def _graphs_have_fixed_shapes(self) -> ComputeConfig:
+        if self.cuda_graphs and not self.fixed_shapes:
+            raise ValueError("cuda_graphs needs fixed_shapes = true")
+        return self
+
     @model_validator(mode="after")
     def _sizes_ascend(self) -> ComputeConfig:
         sizes = self.batch_sizes

@@ -131,8 +131,9 @@ def memory_plan(config: Config) -> dict[str, object]:
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
     }
     if config.compute.device == "cuda":
-        plan["gpu_per_session_mb"] = config.compute.gpu_memory_mb
-        plan["gpu_inputs_per_session_mb"] = BUFFERS_MB
+        limits = wiring.memory_limits(config)
+        plan["gpu_sessions_mb"] = limits * config.compute.gpu_memory_mb
+        plan["gpu_inputs_mb"] = limits * BUFFERS_MB
         plan["gpu_cuda_mb"] = CONTEXT_MB
         plan["gpu_index_mb"] = gpu_mb(config.index, wiring.index_folder(config.store))
     return plan

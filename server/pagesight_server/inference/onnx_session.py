@@ -13,10 +13,10 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -26,6 +26,9 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.inference import cuda
 from pagesight_server.inference.bundle import Tensors
 from pagesight_server.inference.settings import Compute, Device
+
+OutputShapes: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shape and dtype of each output of a graph, by its name."""
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -86,7 +89,7 @@ def check_gpu_memory(
 
     Args:
         compute: Where each session runs; a limit of 0 counts as nothing.
-        sessions: How many there will be.
+        sessions: How many limits there will be; several sessions may share one.
         free_bytes: Free memory of the GPU.
         index_mb: GPU memory in MB of the index.
 
@@ -111,16 +114,26 @@ class Graph:
         path: The file.
         compute: Where it runs.
         half: Whether it computes in FP16, by the manifest of its bundle.
+        recorded: On CUDA, the outputs of the one shape of inputs that it is run with, where its
+            kernels are to be recorded once and played back (CUDA graphs); None: any shape.
 
     Raises:
         SetupError: the file cannot be loaded, or not on the configured device.
     """
 
-    def __init__(self, path: Path, compute: Compute, *, half: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        compute: Compute,
+        *,
+        half: bool = False,
+        recorded: OutputShapes | None = None,
+    ) -> None:
         check_device(compute, 0)
         provider = _PROVIDERS[compute.device]
+        graphs = recorded is not None
         try:
-            self._session = session(path, compute, _options(compute), half=half)
+            self._session = session(path, compute, _options(compute), half=half, graphs=graphs)
         except Exception as error:
             raise SetupError(f"cannot load {path}: {' '.join(str(error).split())[:300]}") from error
         if self._session.get_providers()[0] != provider:
@@ -130,7 +143,9 @@ class Graph:
             )
         self.outputs: Sequence[str] = [output.name for output in self._session.get_outputs()]
         self._bound = (
-            Bound(self._session, "cuda", cuda.load().pinned) if compute.device == "cuda" else None
+            Bound(self._session, "cuda", cuda.load().pinned, outputs=recorded)
+            if compute.device == "cuda"
+            else None
         )
 
     def run(self, inputs: Tensors) -> Tensors:
@@ -141,7 +156,9 @@ class Graph:
         return dict(zip(self.outputs, values, strict=True))
 
 
-def session(path: Path, compute: Compute, options: Any, *, half: bool = False) -> Any:
+def session(
+    path: Path, compute: Compute, options: Any, *, half: bool = False, graphs: bool = False
+) -> Any:
     """An `onnxruntime.InferenceSession` on the configured provider, or ONNX Runtime's own error.
 
     Args:
@@ -149,12 +166,13 @@ def session(path: Path, compute: Compute, options: Any, *, half: bool = False) -
         compute: Where it runs.
         options: Its `onnxruntime.SessionOptions`.
         half: Whether it computes in FP16.
+        graphs: Whether its kernels are recorded and played back.
     """
     provider = _PROVIDERS[compute.device]
     return ort.InferenceSession(
         str(path),
         options,
-        providers=[(provider, provider_options(compute, half=half))],
+        providers=[(provider, provider_options(compute, half=half, graphs=graphs))],
         # Else an error of the provider is printed on standard output and the CPU takes over.
         enable_fallback=0,
     )
@@ -175,12 +193,15 @@ def _options(compute: Compute) -> Any:
     return options
 
 
-def provider_options(compute: Compute, *, half: bool = False) -> dict[str, str]:
+def provider_options(
+    compute: Compute, *, half: bool = False, graphs: bool = False
+) -> dict[str, str]:
     """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider").
 
     Args:
         compute: Where the session runs.
         half: Whether it computes in FP16.
+        graphs: Whether its kernels are recorded and played back.
     """
     if compute.device == "cpu":
         return {}
@@ -196,6 +217,8 @@ def provider_options(compute: Compute, *, half: bool = False) -> dict[str, str]:
         # option stays on: off, it takes every plan with tensor cores from convolutions, whatever
         # their type (ONNX Runtime's `providers/cuda/nn/conv.cc`, NumericalNote_t::TENSOR_CORE).
         options["use_tf32"] = "0"
+    if graphs:
+        options["enable_cuda_graph"] = "1"
     if compute.gpu_memory_mb:
         options["gpu_mem_limit"] = str(compute.gpu_memory_mb * MEGABYTE)
     return options
@@ -227,6 +250,8 @@ class Bound:
         empty: Allocates host arrays, pinned ones for CUDA.
         max_bytes: Bytes of inputs that buffers are kept for; the least recently used are dropped
             first, and those of the present run stay.
+        outputs: The outputs of the only shape that is run, at addresses that stay, as CUDA graphs
+            need; None: ONNX Runtime allocates them.
     """
 
     def __init__(
@@ -236,11 +261,13 @@ class Bound:
         empty: Callable[[Sequence[int], DTypeLike], NDArray[Any]] = np.empty,
         *,
         max_bytes: int = BUFFERS_MB * MEGABYTE,
+        outputs: OutputShapes | None = None,
     ) -> None:
         self._session = session
         self._device = device
         self._empty = empty
         self._max_bytes = max_bytes
+        self._fixed_outputs = outputs or {}
         self._outputs = [output.name for output in session.get_outputs()]
         self._buffers: OrderedDict[Any, _Buffers] = OrderedDict()
         self._bytes = 0
@@ -284,6 +311,11 @@ class Bound:
             )
             binding.bind_ortvalue_input(name, device[name])
         for name in self._outputs:
+            if name in self._fixed_outputs:
+                shape, kind = self._fixed_outputs[name]
+                value = ort.OrtValue.ortvalue_from_shape_and_type(shape, kind.type, self._device, 0)
+                binding.bind_ortvalue_output(name, value)
+                continue
             # ONNX Runtime allocates: the width of a text line decides how many characters it has.
             binding.bind_output(name, self._device)
         return _Buffers(host, device, binding)
