@@ -48,13 +48,14 @@ def page(number: int, lines: int, size: tuple[int, int] | None = None) -> bytes:
     pixels[: height // 48] = draw.integers(0, 256, 3)
     letters = list("ABCDEFGHKLMNPRSTUVWXYZ23456789")
     step = height * 15 // 16 // lines
+    height_px = min(step, width // 18)  # of fewer lines too, all letters fit into the width
     for line in range(lines):
         # Lines of 4 to 14 characters need canvases of several widths to be read on.
         text = "".join(draw.choice(letters, int(draw.integers(4, 15))))
         at = (width // 27, height // 24 + line * step)
         # Letters fill half of the step: 26 pixels of 56 on a page of 1080 x 2400 with 40 lines.
-        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, step / 47, (0, 0, 0),
-                    max(1, step // 19))  # fmt: skip
+        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, height_px / 47, (0, 0, 0),
+                    max(1, height_px // 19))  # fmt: skip
     return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 

@@ -173,7 +173,10 @@ def missing(
         if not installed(module)
     ]
     if "load" in checks and nets is None and not installed("onnx"):
-        absent.append("the Python module onnx, to make networks with: pip install onnx")
+        absent.append(
+            "the Python module onnx, to make networks with: pip install --require-hashes "
+            "-r requirements/builtin.txt"
+        )
     if not installed("pagesight_server"):
         absent.append("the Python module pagesight_server: pip install --no-deps -e .")
     if device == "cuda":

@@ -61,6 +61,14 @@ def test_no_lock_has_two_packages_of_one_folder(family: tuple[str, ...]) -> None
         assert len(set(family) & set(pins(lock))) <= 1, lock.name
 
 
+@pytest.mark.parametrize("server", ["cpu", "gpu", "gpu-cu13"])
+def test_the_exporter_without_torch_goes_beside_every_server(server: str) -> None:
+    exporter, beside = (pins(ROOT / "requirements" / f"{name}.txt") for name in ("builtin", server))
+    shared = exporter.keys() & beside.keys()
+    assert len(shared) > 5
+    assert {name: exporter[name] for name in shared} == {name: beside[name] for name in shared}
+
+
 def test_the_exporter_without_torch_takes_the_runtime_that_is_there() -> None:
     # Beside `gpu` another ONNX Runtime would overwrite the one with CUDA.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

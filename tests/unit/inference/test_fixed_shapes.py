@@ -150,7 +150,9 @@ def test_detection_finds_the_same_on_a_fixed_canvas_and_nearly_on_a_larger(bundl
     def boxes(*canvases: tuple[int, int]) -> NDArray[np.float64]:
         compute = fixed(canvases=canvases)
         found = Detector(loaded, compute, max_enlarged_px=3_000_000).find(pixels)
-        return np.asarray(sorted(region.box for region in found), np.float64)
+        return np.asarray(
+            sorted((region.box for region in found), key=lambda box: box.top), np.float64
+        )
 
     free = boxes()
     assert len(free) == 8
