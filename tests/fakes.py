@@ -801,9 +801,13 @@ def _stamp(minute: int) -> timestamp_pb2.Timestamp:
 
 
 class FakeServer:
-    """Both services on a free loopback port, for the time of a `with`."""
+    """Both services on a loopback port, for the time of a `with`.
 
-    def __init__(self) -> None:
+    Args:
+        port: Where to listen, as a server that comes back does. 0: a free port.
+    """
+
+    def __init__(self, port: int = 0) -> None:
         self.gallery = FakeGallery()
         self.classifier = FakeClassifier(lambda name: self.gallery[name].revision)
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="fake-server")
@@ -817,7 +821,7 @@ class FakeServer:
         )
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)
         add_GalleryServiceServicer_to_server(self.gallery, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
 
     @property
     def address(self) -> str:

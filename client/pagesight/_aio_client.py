@@ -23,7 +23,8 @@ class AsyncClient(AsyncGalleryCalls):
     """Asks a pagesight server which known page a screenshot shows, from an event loop.
 
     Has the methods of `Client`, to await or to iterate with `async for`, and belongs
-    to the event loop in which it is first used.
+    to the event loop and the process in which it is first used: in a fork its calls raise
+    `RuntimeError`, and so they do where gevent has patched the threads.
 
     Example:
         >>> async with AsyncClient("127.0.0.1:50051") as client:

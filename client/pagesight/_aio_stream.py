@@ -57,7 +57,7 @@ class AsyncStream(Generic[K]):
         self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
         self._window = asyncio.Semaphore(max_in_flight)
         self._source_error: BaseException | None = None
-        self._resends = Resends(endpoint.retry, endpoint.timeout_s)
+        self._resends = Resends(endpoint.retries, endpoint.timeout_s)
         self._metadata = endpoint.metadata()
         self._outbox: deque[classifier.ClassifyStreamRequest] = deque()
         self._changed = asyncio.Event()
@@ -140,6 +140,7 @@ class AsyncStream(Generic[K]):
         if wait_s is None:
             raise error
         await asyncio.sleep(wait_s)
+        self._ledger.hear()  # a server that is away is `retry_for_s`'s matter, not the timeout's
 
     def _answered(self, request_id: str, outcome: Outcome) -> Iterator[StreamResult[K]]:
         if self._ledger.message(request_id) is not None:

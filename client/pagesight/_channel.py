@@ -7,21 +7,26 @@ own know nothing of google.rpc.RetryInfo.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import grpc
 
 from pagesight import _trace
+from pagesight._environment import check_gevent, check_no_gevent, is_loopback, proxy_of, to_connect
 from pagesight._errors import (
+    CallCancelledError,
     DeadlineExceededError,
     PagesightError,
     UnavailableError,
+    extend,
     from_call,
 )
 from pagesight._requests import MAX_SEND_BYTES
-from pagesight._retry import DEFAULT_RETRY, RetryPolicy
-from pagesight._security import TlsConfig, check_token, is_loopback, tls_mistake
+from pagesight._retry import DEFAULT_RETRY, DEFAULT_RETRY_FOR_S, Retries, RetryPolicy
+from pagesight._security import TlsConfig, check_token, tls_mistake
 
 MAX_RECEIVE_BYTES = 64 * 1024 * 1024
 """A listing of a thousand images, or candidates with all their lines, is below 2 MiB."""
@@ -33,6 +38,15 @@ bytes stay unacknowledged; the other, 60 s unless set, how long a probe stays un
 ANSWER_GRACE_S = 1.0
 """How much longer than a screenshot's own budget the client waits, so that it is the
 server that says where the budget went."""
+
+MIN_KEEPALIVE_S = 10.0
+"""What a pagesight server of default settings allows: twice its `min_ping_interval_seconds`."""
+
+_TOO_MANY_PINGS = re.compile("too.many.pings", re.IGNORECASE)
+
+_CANCELLED_HERE = re.compile("Channel closed|Locally cancelled")
+"""How gRPC says that a call was cancelled on this side. Some calls of a server that stops end as
+CANCELLED by it (measured: an enrolment under way when a drain ended)."""
 
 ChannelOptions = Sequence[tuple[str, object]]
 
@@ -50,17 +64,23 @@ class Endpoint:
     tls: TlsConfig | None = None
     token: str | None = field(default=None, repr=False)
     """Sent with every call."""
+    retry_for_s: float = DEFAULT_RETRY_FOR_S
     retry: RetryPolicy = DEFAULT_RETRY
     keepalive_s: float = 300.0
     """How often a silent connection with calls on it is probed."""
+    use_proxy: bool = True
+    """Whether a proxy of the environment is gone through, to other machines."""
     options: ChannelOptions = ()
     """gRPC channel arguments that override or add to ours."""
+    retries: Retries = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.address:
             raise ValueError('address is empty; write "host:port", such as "127.0.0.1:50051"')
         if not self.timeout_s > 0:
             raise ValueError(f"timeout_s must be above 0, got {self.timeout_s}")
+        if not self.retry_for_s >= 0:
+            raise ValueError(f"retry_for_s must be at least 0, got {self.retry_for_s}")
         if not self.keepalive_s > 0:
             raise ValueError(f"keepalive_s must be above 0, got {self.keepalive_s}")
         if self.tls is not None and self.credentials is not None:
@@ -68,20 +88,33 @@ class Endpoint:
         if self.token is not None:
             encrypted = self.tls is not None or self.credentials is not None
             check_token(self.token, self.address, encrypted=encrypted)
+        if self.tls is not None:
+            self.tls.credentials()  # a file that cannot be used is told now, not by the first call
+        object.__setattr__(self, "retries", Retries(self.retry, self.retry_for_s))
 
     def connect(self) -> grpc.Channel:
-        """Opens a channel; the connection itself is made by the first call."""
+        """Opens a channel; the connection itself is made by the first call.
+
+        Raises:
+            RuntimeError: gevent has patched the process and gRPC was not told.
+        """
+        check_gevent()
         options, credentials = self._channel_options(), self._credentials()
         if credentials is None:
-            return grpc.insecure_channel(self.address, options=options)
-        return grpc.secure_channel(self.address, credentials, options=options)
+            return grpc.insecure_channel(to_connect(self.address), options=options)
+        return grpc.secure_channel(to_connect(self.address), credentials, options=options)
 
     def connect_async(self) -> grpc.aio.Channel:
-        """Opens a channel of the running event loop."""
+        """Opens a channel of the running event loop.
+
+        Raises:
+            RuntimeError: gevent has patched the process.
+        """
+        check_no_gevent()
         options, credentials = self._channel_options(), self._credentials()
         if credentials is None:
-            return grpc.aio.insecure_channel(self.address, options=options)
-        return grpc.aio.secure_channel(self.address, credentials, options=options)
+            return grpc.aio.insecure_channel(to_connect(self.address), options=options)
+        return grpc.aio.secure_channel(to_connect(self.address), credentials, options=options)
 
     def _credentials(self) -> grpc.ChannelCredentials | None:
         return self.credentials if self.tls is None else self.tls.credentials()
@@ -104,11 +137,30 @@ class Endpoint:
     def error(self, error: grpc.RpcError) -> PagesightError:
         """Turns what a call to this server raised into an error of ours."""
         found = from_call(error, self.address)
-        if isinstance(found, UnavailableError) and not found.reason:
-            encrypted = self.tls is not None or self.credentials is not None
-            mistake = tls_mistake(error.details() or "", self.tls, encrypted=encrypted)
-            if mistake:
-                return UnavailableError(f"{self.address}: {mistake}", reason="TLS_FAILED")
+        if isinstance(found, CallCancelledError) and not _CANCELLED_HERE.match(found.message):
+            return UnavailableError(f"{self.address} gave the call up, as a server that stops does")
+        if type(found) is not UnavailableError or found.reason:
+            return found
+        if _TOO_MANY_PINGS.search(found.message):
+            return UnavailableError(
+                f"{self.address} hung up: keepalive_s={self.keepalive_s:g} probes it more often "
+                f"than it allows; a pagesight server allows {MIN_KEEPALIVE_S:g} unless configured "
+                "otherwise, other gRPC servers 300",
+                reason="TOO_MANY_PINGS",
+            )
+        encrypted = self.tls is not None or self.credentials is not None
+        mistake = tls_mistake(error.details() or "", self.tls, encrypted=encrypted)
+        if mistake.words:
+            found = UnavailableError(f"{self.address}: {mistake.words}", reason="TLS_FAILED")
+            found.is_final = mistake.is_certain
+        proxy = proxy_of(self.address, os.environ) if self._uses_proxy() else None
+        if proxy is not None:
+            extend(
+                found,
+                f"; the way there leads through the proxy {proxy.where} of the environment "
+                f"variable {proxy.variable}: where it must not, list the host in no_proxy or say "
+                "use_proxy=False",
+            )
         return found
 
     def late(self) -> DeadlineExceededError:
@@ -122,6 +174,8 @@ class Endpoint:
             # Finds a peer that vanished without a word. A stock gRPC server takes
             # pings more often than every five minutes for an attack and hangs up.
             "grpc.keepalive_time_ms": round(1000 * self.keepalive_s),
+            # gRPC's own limit: after two pings without data, one a minute.
+            "grpc.http2.max_pings_without_data": 0,
             "grpc.keepalive_timeout_ms": PING_TIMEOUT_MS,
             "grpc.http2.ping_timeout_ms": PING_TIMEOUT_MS,
             # Back on the line soon after a server's restart; gRPC's own 2 minutes
@@ -130,7 +184,10 @@ class Endpoint:
         }
         if self.tls is not None and self.tls.server_name:
             ours["grpc.ssl_target_name_override"] = self.tls.server_name
-        if is_loopback(self.address):
+        if not self.use_proxy or is_loopback(self.address):
             # A proxy of the environment cannot know this machine's loopback.
             ours["grpc.enable_http_proxy"] = 0
         return list((ours | dict(self.options)).items())
+
+    def _uses_proxy(self) -> bool:
+        return bool(dict(self._channel_options()).get("grpc.enable_http_proxy", 1))

@@ -32,6 +32,12 @@ class Client(GalleryCalls):
     raises a `PagesightError` when the server cannot answer, and never because a
     screenshot is `other`.
 
+    It belongs to the process in which it is first used: in a fork of that, its calls
+    raise `RuntimeError`. Make it after the fork (gunicorn's `post_fork`, Celery's
+    `worker_process_init`), or make no call with it before. Where gevent has patched the
+    threads, its calls raise `RuntimeError` until gRPC is told, by
+    `grpc.experimental.gevent.init_gevent()` after `gevent.monkey.patch_all()`.
+
     Example:
         >>> with Client("127.0.0.1:50051") as client:
         ...     print(client.classify("screenshot.png").label)
@@ -70,7 +76,7 @@ class Client(GalleryCalls):
             OverloadedError: The server has no room; see `retry_after_s`.
             DeadlineExceededError: There was no answer in time.
             RevisionBehindError: The server does not know `min_revision` yet.
-            UnavailableError: No server answers.
+            UnavailableError: No server answers, nor did one for `retry_for_s` of the client.
         """
         template = _requests.query(
             ClassifyOptions(
@@ -118,8 +124,8 @@ class Client(GalleryCalls):
 
         A picture that fails, here or at the server, is the `error` of its own
         result; the others go on. A stream that breaks is opened anew, and what has no
-        answer is sent again, as `retry` of the client allows. Leaving the loop early
-        gives the stream up.
+        answer is sent again, for `retry_for_s` of the client after the last answer. Leaving
+        the loop early gives the stream up.
 
         Args:
             images: Pictures as `classify` takes them, or `(key, picture)` pairs. Read

@@ -10,20 +10,22 @@ for threads and once for event loops.
 from __future__ import annotations
 
 import asyncio
+import os
+import queue
 import threading
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from itertools import count
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
 import grpc
 
 from pagesight import _replies
 from pagesight._channel import ChannelOptions, Endpoint
+from pagesight._environment import check_process
 from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._replies import ProgressCallback
-from pagesight._retry import DEFAULT_RETRY, RetryPolicy
+from pagesight._retry import DEFAULT_RETRY, DEFAULT_RETRY_FOR_S, Attempts, RetryPolicy
 from pagesight._security import TlsConfig
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
@@ -49,8 +51,24 @@ class OpenStream(Protocol):
         """Hangs up."""
 
 
+class Opened(NamedTuple):
+    """A channel and its stubs."""
+
+    process: int
+    """Which one opened it."""
+    channel: grpc.Channel
+    classifier: ClassifierServiceStub
+    gallery: GalleryServiceStub
+
+    @classmethod
+    def of(cls, channel: grpc.Channel) -> Opened:
+        """Makes the stubs of a channel that this process has opened."""
+        classifier, gallery = ClassifierServiceStub(channel), GalleryServiceStub(channel)
+        return cls(os.getpid(), channel, classifier, gallery)
+
+
 class Connection:
-    """An open channel, to be closed."""
+    """A channel to be closed; of the process in which it is first used."""
 
     def __init__(
         self,
@@ -59,23 +77,32 @@ class Connection:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: TlsConfig | None = None,
         token: str | None = None,
+        retry_for_s: float = DEFAULT_RETRY_FOR_S,
         retry: RetryPolicy = DEFAULT_RETRY,
         keepalive_s: float = 300.0,
+        use_proxy: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
     ) -> None:
-        """Prepares the channel; the first call connects.
+        """Notes where the server is; the first call opens the channel and connects.
 
         Args:
-            address: "host:port" of the server.
+            address: "host:port" of the server. 0.0.0.0, on which a server listens, is
+                this machine.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
             tls: How the two sides prove who they are. None: no TLS.
             token: Bearer token, sent with every call; without TLS to this machine alone.
-            retry: How often a call is repeated that failed on a server that is away or has
-                no room. `RetryPolicy(attempts=1)`: never.
-            keepalive_s: How often a silent connection is probed while calls wait on it. A
-                stock server takes less than 300 for an attack.
+            retry_for_s: For how many seconds after its first failure a call is repeated that
+                failed on a server that is away or has no room, though not beyond its timeout;
+                a stream, after its last answer. The default outlasts a restart. 0: never.
+            retry: How patiently, within that time.
+            keepalive_s: How often a silent connection is probed while calls wait on it, in
+                seconds. A pagesight server hangs up on those who probe more often than every
+                10 (`server.min_ping_interval_seconds`), other gRPC servers below 300.
+            use_proxy: Whether the proxy of the environment (`grpc_proxy`, `https_proxy`,
+                `http_proxy`, less the hosts of `no_proxy`) is gone through. To this machine
+                it never is.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
         """
@@ -84,15 +111,16 @@ class Connection:
             timeout_s=timeout_s,
             tls=tls,
             token=token,
+            retry_for_s=retry_for_s,
             retry=retry,
             keepalive_s=keepalive_s,
+            use_proxy=use_proxy,
             credentials=credentials,
             options=channel_options,
         )
         self._closed = threading.Event()
-        self._channel = self._endpoint.connect()
-        self._classifier = ClassifierServiceStub(self._channel)
-        self._gallery = GalleryServiceStub(self._channel)
+        self._lock = threading.Lock()
+        self._opened: Opened | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -108,7 +136,49 @@ class Connection:
     def close(self) -> None:
         """Closes the channel; calls under way end with `CallCancelledError`."""
         self._closed.set()
-        self._channel.close()
+        with self._lock:
+            # A fork's copy of a channel is left alone: closing it waits for threads it lacks.
+            if self._opened is not None and self._opened.process == os.getpid():
+                self._opened.channel.close()
+
+    def _open(self) -> Opened:
+        if self._closed.is_set():
+            raise CallCancelledError("the client was closed")
+        if self._opened is None:
+            # Not before it is needed: whoever makes a client and forks can use it in the fork.
+            with self._lock:
+                if self._opened is None:
+                    self._opened = Opened.of(self._endpoint.connect())
+        check_process(self._opened.process)
+        return self._opened
+
+    def _can_connect(self, timeout_s: float) -> bool:
+        """Tells whether a connection comes about, as soon as that is known."""
+        known: queue.SimpleQueue[grpc.ChannelConnectivity] = queue.SimpleQueue()
+
+        def note(state: grpc.ChannelConnectivity) -> None:
+            if state in (
+                grpc.ChannelConnectivity.READY,
+                grpc.ChannelConnectivity.TRANSIENT_FAILURE,
+            ):
+                known.put(state)
+
+        channel = self._open().channel
+        channel.subscribe(note, try_to_connect=True)
+        try:
+            return known.get(timeout=timeout_s) is grpc.ChannelConnectivity.READY
+        except queue.Empty:
+            return False
+        finally:
+            channel.unsubscribe(note)
+
+    @property
+    def _classifier(self) -> ClassifierServiceStub:
+        return self._open().classifier
+
+    @property
+    def _gallery(self) -> GalleryServiceStub:
+        return self._open().gallery
 
     def _call(
         self,
@@ -148,20 +218,23 @@ class Connection:
     def _repeated(self, attempt: Callable[[float], _Value], timeout_s: float) -> _Value:
         """Makes a call, given the seconds that are left for it, until it need not be repeated."""
         give_up_s = time.monotonic() + timeout_s
-        for failures in count(1):
+        attempts = Attempts(self._endpoint.retries)
+        while True:
             try:
-                return attempt(max(0.0, give_up_s - time.monotonic()))
+                value = attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = self._endpoint.retry.delay_s(failure, failures)
-                if wait_s is None or time.monotonic() + wait_s >= give_up_s:
+                wait_s = attempts.wait_s(failure, give_up_s)
+                if wait_s is None:
                     raise
+            else:
+                self._endpoint.retries.answered()
+                return value
             if self._closed.wait(wait_s):
                 raise CallCancelledError("the client was closed")
-        raise AssertionError("count never ends")
 
 
 class AsyncConnection:
-    """A channel of the event loop in which it is first used, to be closed."""
+    """A channel to be closed; of the process and event loop in which it is first used."""
 
     def __init__(
         self,
@@ -170,23 +243,32 @@ class AsyncConnection:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: TlsConfig | None = None,
         token: str | None = None,
+        retry_for_s: float = DEFAULT_RETRY_FOR_S,
         retry: RetryPolicy = DEFAULT_RETRY,
         keepalive_s: float = 300.0,
+        use_proxy: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
     ) -> None:
         """Notes where the server is; the first call opens the channel and connects.
 
         Args:
-            address: "host:port" of the server.
+            address: "host:port" of the server. 0.0.0.0, on which a server listens, is
+                this machine.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
             tls: How the two sides prove who they are. None: no TLS.
             token: Bearer token, sent with every call; without TLS to this machine alone.
-            retry: How often a call is repeated that failed on a server that is away or has
-                no room. `RetryPolicy(attempts=1)`: never.
-            keepalive_s: How often a silent connection is probed while calls wait on it. A
-                stock server takes less than 300 for an attack.
+            retry_for_s: For how many seconds after its first failure a call is repeated that
+                failed on a server that is away or has no room, though not beyond its timeout;
+                a stream, after its last answer. The default outlasts a restart. 0: never.
+            retry: How patiently, within that time.
+            keepalive_s: How often a silent connection is probed while calls wait on it, in
+                seconds. A pagesight server hangs up on those who probe more often than every
+                10 (`server.min_ping_interval_seconds`), other gRPC servers below 300.
+            use_proxy: Whether the proxy of the environment (`grpc_proxy`, `https_proxy`,
+                `http_proxy`, less the hosts of `no_proxy`) is gone through. To this machine
+                it never is.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
         """
@@ -195,13 +277,16 @@ class AsyncConnection:
             timeout_s=timeout_s,
             tls=tls,
             token=token,
+            retry_for_s=retry_for_s,
             retry=retry,
             keepalive_s=keepalive_s,
+            use_proxy=use_proxy,
             credentials=credentials,
             options=channel_options,
         )
         self._closed = False
         self._opened: grpc.aio.Channel | None = None
+        self._process = 0
         self._streams: set[OpenStream] = set()
 
     async def __aenter__(self) -> Self:
@@ -222,14 +307,17 @@ class AsyncConnection:
         # hung up while somebody holds a call on it.
         for stream in tuple(self._streams):
             await stream.give_up()
-        if self._opened is not None:
+        if self._opened is not None and self._process == os.getpid():
             await self._opened.close()
 
     @property
     def _channel(self) -> grpc.aio.Channel:
         # Not before it is needed: a channel belongs to the loop that runs when it opens.
         if self._opened is None:
-            self._opened = self._endpoint.connect_async()
+            if self._closed:
+                raise CallCancelledError("the client was closed")
+            self._opened, self._process = self._endpoint.connect_async(), os.getpid()
+        check_process(self._process)
         return self._opened
 
     @property
@@ -280,12 +368,13 @@ class AsyncConnection:
     ) -> _Value:
         """Makes a call, given the seconds that are left for it, until it need not be repeated."""
         give_up_s = time.monotonic() + timeout_s
-        for failures in count(1):
+        attempts = Attempts(self._endpoint.retries)
+        while True:
             try:
-                return await attempt(max(0.0, give_up_s - time.monotonic()))
+                value = await attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = self._endpoint.retry.delay_s(failure, failures)
-                if wait_s is None or time.monotonic() + wait_s >= give_up_s:
+                wait_s = attempts.wait_s(failure, give_up_s)
+                if wait_s is None:
                     raise
             except asyncio.CancelledError:
                 task = asyncio.current_task()
@@ -293,7 +382,9 @@ class AsyncConnection:
                     # Not our caller's: grpc.aio's, of a call whose channel was closed.
                     raise CallCancelledError("the client was closed") from None
                 raise
+            else:
+                self._endpoint.retries.answered()
+                return value
             await asyncio.sleep(wait_s)
             if self._closed:
                 raise CallCancelledError("the client was closed")
-        raise AssertionError("count never ends")

@@ -22,7 +22,8 @@ A unary call carries its google.rpc.Status in the trailing metadata, a streamed
 screenshot in its reply; both end in `from_status`. Servers and proxies that send
 no details are known by the gRPC code alone. `other` is a result, never an error. The
 reasons that a server gives are `ErrorReason` in errors.proto, without its prefix; the client's
-own are FILE_UNREADABLE, IMAGE_TOO_LONG and TLS_FAILED, where TLS kept the two from connecting.
+own are FILE_UNREADABLE, IMAGE_TOO_LONG, TLS_FAILED, where TLS kept the two from connecting, and
+TOO_MANY_PINGS, where the server hung up on a client that probes the connection too often.
 """
 
 from __future__ import annotations
@@ -128,6 +129,8 @@ class UnavailableError(PagesightError):
     """No server answers, or the one that did is shutting down."""
 
     default_code = "UNAVAILABLE"
+    is_final = False
+    """Whether no other attempt can reach it, as with a certificate that is not trusted."""
 
 
 class RevisionBehindError(UnavailableError):
@@ -180,6 +183,12 @@ _BY_REASON: dict[str, type[PagesightError]] = {
     "RATE_LIMITED": OverloadedError,
     "REVISION_BEHIND": RevisionBehindError,
 }
+
+
+def extend(error: PagesightError, words: str) -> None:
+    """Adds to what an error says what the client knows about it."""
+    error.message += words
+    error.args = (error.message,)
 
 
 def from_status(status: status_pb2.Status) -> PagesightError:

@@ -53,7 +53,7 @@ class GalleryCalls(Connection):
     ) -> EnrolResult:
         """Teaches pages: adds labelled screenshots to a gallery, as one revision.
 
-        A call that a server could not take is repeated, as `retry` of the client allows, if
+        A call that a server could not take is repeated, for `retry_for_s` of the client, if
         `items` is a list, a tuple or another sequence: under its request_id it is made once. What
         a generator gave is gone, so that such a call fails at the first attempt.
 

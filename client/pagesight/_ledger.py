@@ -93,7 +93,7 @@ class Ledger(Generic[K]):
             return self._sealed and not self._waiting
 
     def hear(self) -> None:
-        """Notes that the server has answered something."""
+        """Begins the time anew that the server may be silent: it has answered something."""
         with self._lock:
             self._heard_at = time.monotonic()
 

@@ -13,34 +13,35 @@ import heapq
 import time
 
 from pagesight._errors import PagesightError
-from pagesight._retry import RetryPolicy
+from pagesight._retry import Attempts, Retries
 
 
 class Resends:
     """The failures of one stream so far; for one thread or task."""
 
-    def __init__(self, policy: RetryPolicy, timeout_s: float) -> None:
-        self._policy = policy
+    def __init__(self, retries: Retries, timeout_s: float) -> None:
+        self._retries = retries
         self._timeout_s = timeout_s
-        self._failures: dict[str, int] = {}
+        self._attempts: dict[str, Attempts] = {}
         self._waiting: list[tuple[float, str]] = []
-        self._broken = 0
+        self._connecting = Attempts(retries)
 
     def again(self, request_id: str, error: PagesightError) -> bool:
         """Notes what a screenshot was answered; tells whether it will be sent again."""
-        failures = self._failures.get(request_id, 0) + 1
-        wait_s = self._policy.delay_s(error, failures)
-        if wait_s is None or wait_s >= self._timeout_s:
-            self._failures.pop(request_id, None)
+        attempts = self._attempts.setdefault(request_id, Attempts(self._retries))
+        now_s = time.monotonic()
+        wait_s = attempts.wait_s(error, now_s + self._timeout_s)
+        if wait_s is None:
+            self._attempts.pop(request_id)
             return False
-        self._failures[request_id] = failures
-        heapq.heappush(self._waiting, (time.monotonic() + wait_s, request_id))
+        heapq.heappush(self._waiting, (now_s + wait_s, request_id))
         return True
 
     def settled(self, request_id: str) -> None:
         """Notes that the server answered for good: the connection works."""
-        self._broken = 0
-        self._failures.pop(request_id, None)
+        self._connecting = Attempts(self._retries)
+        self._retries.answered()
+        self._attempts.pop(request_id, None)
 
     def due(self) -> list[str]:
         """Returns the screenshots to send now, and forgets them."""
@@ -63,7 +64,6 @@ class Resends:
         """Returns how long to wait before connecting anew; None to give up.
 
         Args:
-            error: What broke the stream. Answers since the last time start the count anew.
+            error: What broke the stream. Answers since the last time begin the budget anew.
         """
-        self._broken += 1
-        return self._policy.delay_s(error, self._broken)
+        return self._connecting.wait_s(error)

@@ -16,17 +16,17 @@ import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import grpc
+
+from pagesight._environment import is_loopback
 
 Pem: TypeAlias = "bytes | str | os.PathLike[str]"
 """The bytes of a PEM file, or its path."""
 
 _HUNG_UP = re.compile("Socket closed|Connection reset|Broken pipe|SSL_ERROR_SSL", re.IGNORECASE)
 """How gRPC says that a connection was made and ended before its first word."""
-
-_LOOPBACK = ("127.", "localhost:", "[::1]:", "unix:")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +107,30 @@ def _check_pair(cert: bytes, key: bytes) -> None:
         os.close(descriptor)
 
 
-def tls_mistake(details: str, tls: TlsConfig | None, *, encrypted: bool) -> str:
-    """Returns what is wrong where a connection failed for its TLS; empty where it did not.
+class TlsMistake(NamedTuple):
+    """Why a connection failed for its TLS."""
+
+    words: str
+    """What is wrong and what to do; empty: it did not."""
+    is_certain: bool = True
+    """Whether another attempt must fail too: a server may also hang up because it stops."""
+
+
+def tls_mistake(details: str, tls: TlsConfig | None, *, encrypted: bool) -> TlsMistake:
+    """Returns what is wrong where a connection failed for its TLS.
 
     Args:
         details: What gRPC says of the connection.
         tls: How the client connects, if by `tls`.
         encrypted: Whether it connects by TLS at all.
     """
+    words = _certain_mistake(details)
+    if words or "failed to connect" not in details or not _HUNG_UP.search(details):
+        return TlsMistake(words)
+    return TlsMistake(_hung_up(tls, encrypted=encrypted), is_certain=False)
+
+
+def _certain_mistake(details: str) -> str:
     if "WRONG_VERSION_NUMBER" in details:
         return "the server does not speak TLS: connect without it, or start the server with it"
     if "certificate has expired" in details or "certificate is not yet valid" in details:
@@ -131,8 +147,10 @@ def tls_mistake(details: str, tls: TlsConfig | None, *, encrypted: bool) -> str:
         )
     if "create security handshaker" in details:
         return "certificate, key or authorities cannot be used: are they PEM, and of each other?"
-    if "failed to connect" not in details or not _HUNG_UP.search(details):
-        return ""
+    return ""
+
+
+def _hung_up(tls: TlsConfig | None, *, encrypted: bool) -> str:
     if not encrypted:
         return (
             "the server hangs up on connections without TLS: if it asks for TLS, connect with it "
@@ -148,11 +166,6 @@ def tls_mistake(details: str, tls: TlsConfig | None, *, encrypted: bool) -> str:
         "the server hangs up during the TLS handshake: does it trust the authority of the client "
         "certificate, and has this expired?"
     )
-
-
-def is_loopback(address: str) -> bool:
-    """Whether an address is this machine's own."""
-    return address.removeprefix("ipv4:").removeprefix("dns:///").startswith(_LOOPBACK)
 
 
 def check_token(token: str, address: str, *, encrypted: bool) -> None:

@@ -125,7 +125,7 @@ class Stream(Generic[K]):
         self._images = images
         self._query = _requests.query(options)
         self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
-        self._resends = Resends(endpoint.retry, endpoint.timeout_s)
+        self._resends = Resends(endpoint.retries, endpoint.timeout_s)
         self._window = threading.Semaphore(max_in_flight)
         self._outbox = Outbox()
         self._given_up = threading.Event()
@@ -194,6 +194,7 @@ class Stream(Generic[K]):
             raise error
         if closed.wait(wait_s):
             raise CallCancelledError("the client was closed") from error
+        self._ledger.hear()  # a server that is away is `retry_for_s`'s matter, not the timeout's
 
     def _answered(
         self, request_id: str, outcome: Outcome

@@ -118,6 +118,11 @@ class ServerConfig(_Section):
     """Interval of HTTP/2 keepalive pings on an idle connection, in seconds: without them, the
     streams of a host that has vanished would stay open for ever."""
 
+    min_ping_interval_seconds: Annotated[float, Field(gt=0)] = 5.0
+    """Shortest interval, in seconds, at which clients may probe a connection on which nothing else
+    moves, with calls or without; whoever probes more often is hung up on ("too_many_pings"). Half
+    of the 10 s that the SDK names as its smallest `keepalive_s`, since pings come early or late."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
     """Grace period after SIGTERM, in seconds, for requests in flight. 0: they are cancelled at
     once."""

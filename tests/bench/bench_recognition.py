@@ -163,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         "--sensitivity",
         nargs="*",
         metavar="CONSTANT",
-        help="half and twice of every constant, or of those named, as calibration.RICH_QUANTILE",
+        help="half and twice of every constant, or of those named, as scorer.MAX_TRUST",
     )
     parser.add_argument(
         "--no-methods", action="store_true", help="leave out the table of sets and methods"

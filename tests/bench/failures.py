@@ -1,12 +1,14 @@
 """Wrong answers as pictures for the docs: each screenshot beside the closest gallery picture.
 
-    SET/test, STORE, FEATURES ──classify again──> findings ──boxes──> OUT/<name>.webp
+    drawn set ──features of bench-recognition, or read anew──> answers ──> what is wrong, listed
+                                   NAME=PATH ──findings, boxes──> OUT/<name>.webp
 
-Only generated pages are shown, as their text is made up. Boxes are green where both show a text,
-red where it is new to the page, amber where most pictures of the page show it and the screenshot
-does not.
+Only drawn pages are shown, as their text is made up. Boxes are green where both show a text, red
+where it is new to the page, amber where most pictures of the page show it and the screenshot does
+not.
 
-    python -m tests.bench.failures SET STORE FEATURES docs/pictures no-name=dyfxj_user_info/c4b7
+    python -m tests.bench.failures 202:10:4:12
+    python -m tests.bench.failures 202:10:4:12 --out docs/pictures redesigned=dyfxj_user_info/c4b7
 """
 
 from __future__ import annotations
@@ -17,22 +19,22 @@ import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pagesight_server import wiring
-from pagesight_server.config import Config
-from pagesight_server.evaluation import FeatureFile
+from pagesight_server.config import read_config
 from pagesight_server.evaluation.html import gallery_marks, query_marks
-from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, OTHER
+from pagesight_server.gallery.snapshot import OTHER
 from pagesight_server.recognition.candidates import NAME_TERMS, Query
 from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.explanation import WORTH_TELLING, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Box
-from pagesight_server.workflows.knowledge import load_knowledge
+from tests.bench.recognition.sets import Drawing, ScreenSet, open_reader
 from tests.samples.fonts import font_path
+
+BENCH = Path("bench")
 
 SIDE_PX, HEIGHT_PX, GAP_PX = 400, 880, 20
 """Width of each of the two pictures, their largest height, and the gap between them. They fit the
@@ -54,59 +56,80 @@ COLOURS: Mapping[FindingKind, str] = {
 
 
 def main() -> None:
-    """Writes one picture for each NAME=PATH."""
+    """Lists the wrong answers on a drawn set, and writes one picture for each NAME=PATH."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n", 1)[0])
-    parser.add_argument("set", type=Path, help="Folder that `python -m tests.samples` drew.")
-    parser.add_argument("store", type=Path, help="Store that `pagesight-server index` made of it.")
+    parser.add_argument("drawing", type=Drawing.parse, metavar="SEED:GALLERY:TEST:OTHER")
+    parser.add_argument("--without-brands", action="store_true", help="as if without labels.toml")
+    parser.add_argument("--bundles", type=Path, default=Path("bundles"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=BENCH / "failures", metavar="DIR")
     parser.add_argument(
-        "features", type=Path, help="File of `pagesight-server evaluate --features`."
+        "answers", nargs="*", metavar="NAME=PATH", help="Name of the picture, and prefix of a path."
     )
-    parser.add_argument("out", type=Path)
-    parser.add_argument(
-        "answers", nargs="+", metavar="NAME=PATH", help="Name of the picture, and prefix of a path."
-    )
-    arguments = parser.parse_args()
-    prefixes = dict(answer.split("=", 1) for answer in arguments.answers)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, picture in pictures(arguments.set, arguments.store, arguments.features, prefixes):
-        target = arguments.out / f"{name}.webp"
+    options = parser.parse_intermixed_args()
+    prefixes = dict(answer.split("=", 1) for answer in options.answers)
+    folder = options.drawing.draw(BENCH / "drawn")
+    screens = asyncio.run(_read(options.drawing.name, folder, options.bundles))
+    if options.without_brands:
+        screens = screens.without_brands()
+    knowledge = Knowledge.of(screens.snapshot)
+    if not prefixes:
+        for path, line in wrong(screens, knowledge):
+            print(f"{path}: {line}")
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    for name, picture in pictures(screens, knowledge, folder, prefixes):
+        target = options.out / f"{name}.webp"
         target.write_bytes(small(picture))
         print(f"{target}: {target.stat().st_size} bytes")
 
 
+async def _read(name: str, folder: Path, bundles: Path) -> ScreenSet:
+    features = BENCH / "features"
+    features.mkdir(parents=True, exist_ok=True)
+    async with open_reader(read_config(None, {"bundles": bundles}), features) as reader:
+        return await reader.read(name, folder)
+
+
+def decision_on(knowledge: Knowledge, query: Query) -> Decision:
+    """The answer to one screenshot that is seen and read."""
+    candidates = knowledge.method.weigh(query, knowledge.method.search(query.embedding))
+    return decide(candidates, knowledge.calibration, with_text=True)
+
+
+def wrong(screens: ScreenSet, knowledge: Knowledge) -> Iterator[tuple[str, str]]:
+    """Path and caption of each test screenshot that is answered wrongly."""
+    known = set(screens.snapshot.labels)
+    for test in screens.tests:
+        decision = decision_on(knowledge, test.query)
+        right = test.truth if test.truth in known else OTHER
+        if decision.label != right:
+            yield test.path, caption(test.truth, decision)
+
+
 def pictures(
-    folder: Path, store_file: Path, features_file: Path, prefixes: Mapping[str, str]
+    screens: ScreenSet, knowledge: Knowledge, folder: Path, prefixes: Mapping[str, str]
 ) -> Iterator[tuple[str, Image.Image]]:
-    """Classifies some test images of a set again, and draws each answer.
+    """Draws the answers to some test screenshots of a set.
 
     Args:
-        folder: The set.
-        store_file: The store of its gallery.
-        features_file: The feature cache of its evaluation.
+        screens: The set.
+        knowledge: Of its gallery.
+        folder: Where its pictures are.
         prefixes: How the path of the test image below `test/` begins, by name of the picture.
     """
-    recognition = Config().recognition
-    with wiring.opened(store_file, must_exist=True) as store:
-        knowledge = load_knowledge(store, DEFAULT_GALLERY, recognition.method, recognition.epsilon)
-        cache = FeatureFile(features_file, knowledge.snapshot.bundles)
-        for name, prefix in prefixes.items():
-            (path,) = folder.glob(f"test/{prefix}*")
-            data = path.read_bytes()
-            features = asyncio.run(cache.get((hashlib.sha256(data).digest(), True), _not_cached))
-            query = Query(embedding=features.embedding, reading=features.reading)
-            candidates = knowledge.method.weigh(query, knowledge.method.search(query.embedding))
-            decision = decide(candidates, knowledge.calibration, with_text=True)
-            findings = explain(knowledge, query, decision).findings
-            closest = knowledge.snapshot.pictures[decision.candidates[0].row]
-            original = store.image_bytes(closest.image_id)
-            if original is None:
-                raise SystemExit(f"{store_file} stores no pictures: index with keep_images")
-            yield name, beside(data, original, path.parent.name, decision, findings)
-        cache.close()
-
-
-async def _not_cached() -> NoReturn:
-    raise SystemExit("a picture is not in FEATURES: evaluate the set with --features first")
+    files = {
+        hashlib.sha256(path.read_bytes()).hexdigest(): path
+        for path in folder.glob("gallery/*/*")
+        if path.is_file()
+    }
+    for name, prefix in prefixes.items():
+        (test,) = (test for test in screens.tests if test.path.startswith(prefix))
+        decision = decision_on(knowledge, test.query)
+        findings = explain(knowledge, test.query, decision).findings
+        closest = knowledge.snapshot.pictures[decision.candidates[0].row]
+        query = (folder / "test" / test.path).read_bytes()
+        original = files[closest.image_id].read_bytes()
+        yield name, beside(query, original, test.truth, decision, findings)
 
 
 def beside(

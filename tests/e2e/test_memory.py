@@ -189,7 +189,7 @@ async def test_a_flood_of_the_largest_pictures_takes_what_is_planned_and_gives_i
 async def test_a_flood_of_every_format_takes_what_is_planned(
     tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seen = await flood(tmp_path, bundles, list(KINDS), 12, ocr=True)
+    seen = await flood(tmp_path, bundles, list(KINDS), 8, ocr=True)
     with capsys.disabled():
         sys.stdout.write(f"\n{told(seen)}\n")
     for _, before_mb, most_mb, _ in seen:

@@ -30,13 +30,13 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[Client]:
-    with Client(server.address, timeout_s=WAIT_S) as connected:
+    with Client(server.address, timeout_s=WAIT_S, retry_for_s=0) as connected:
         yield connected
 
 
 @pytest.fixture
 async def aclient(server: FakeServer) -> AsyncIterator[AsyncClient]:
-    async with AsyncClient(server.address, timeout_s=WAIT_S) as connected:
+    async with AsyncClient(server.address, timeout_s=WAIT_S, retry_for_s=0) as connected:
         yield connected
 
 
@@ -103,7 +103,7 @@ def test_an_answer_is_waited_for_as_long_as_the_budget_and_no_longer(client: Cli
 
 def test_no_server_is_one_error_that_names_the_address() -> None:
     with (
-        Client("127.0.0.1:1") as client,
+        Client("127.0.0.1:1", retry_for_s=0) as client,
         pytest.raises(pagesight.UnavailableError, match=r"no server answers at 127\.0\.0\.1:1"),
     ):
         client.classify(b"login")

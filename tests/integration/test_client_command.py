@@ -91,7 +91,7 @@ def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots
 
 def test_json_is_one_object_per_picture(pagesight: Run, shots: Path) -> None:
     (shots / "4.png").write_bytes(b"busy")
-    result = pagesight("classify", shots, "--json", "--top-k", "1")
+    result = pagesight("classify", shots, "--json", "--top-k", "1", "--retry-for", "0")
     assert result.exit_code == 1
     found = {Path(row["file"]).name: row for row in rows(result)}
     assert found["1.png"]["label"] == "login"
@@ -148,7 +148,7 @@ def test_an_unreachable_server_is_one_line_that_says_how_to_start_one(
 def test_what_was_answered_before_the_server_left_is_shown(pagesight: Run, tmp_path: Path) -> None:
     (tmp_path / "1.png").write_bytes(b"login")
     (tmp_path / "2.png").write_bytes(b"hang up")
-    result = pagesight("classify", tmp_path, "--in-flight", "1")
+    result = pagesight("classify", tmp_path, "--in-flight", "1", "--retry-for", "0")
     assert result.exit_code == 1
     assert "login" in result.stdout
     assert result.stderr.splitlines() == ["pagesight: the server is shutting down"]
@@ -453,7 +453,9 @@ def test_an_answer_may_be_asked_for_at_a_revision(
 ) -> None:
     assert pagesight("classify", shots / "1.png", "--min-revision", "0").exit_code == 0
     assert server.classifier.queries[-1].HasField("min_revision")
-    behind = pagesight("classify", shots / "1.png", "--min-revision", "3", "--json")
+    behind = pagesight(
+        "classify", shots / "1.png", "--min-revision", "3", "--json", "--retry-for", "0"
+    )
     assert behind.exit_code == 1
     assert rows(behind)[0]["error"]["reason"] == "REVISION_BEHIND"
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,6 +94,35 @@ def node() -> str:
             pytest.fail(missing)
         pytest.skip(missing)
     return str(NODE / "bin/node")
+
+
+def test_node_waits_for_a_server_that_is_away_and_loses_no_answer(
+    pictures: list[Path], node: str
+) -> None:
+    with FakeServer() as gone:
+        pass
+    pictures[1].write_bytes(b"break")
+    many = [*pictures, *[pictures[0]] * 40]
+    with subprocess.Popen(
+        [node, "examples/node/classify.mjs", "protos", gone.address, *map(str, many)],
+        cwd=ROOT,
+        env=os.environ | {"NODE_MODULES": str(NODE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as asking:
+        try:
+            assert asking.stderr is not None
+            assert "trying again for 60 s" in asking.stderr.readline()
+            server = FakeServer(gone.port)
+            server.classifier.breaks = 2
+            with server:
+                stdout, _ = asking.communicate(timeout=WAIT_S)
+        finally:
+            asking.kill()
+    assert asking.returncode == 0
+    said = Counter(Path(json.loads(line)["file"]).name for line in stdout.splitlines())
+    assert said == {"login.png": 41, "other.jpg": 1, "broken.png": 1}
 
 
 def test_node_streams_pictures_with_nothing_but_the_contract(

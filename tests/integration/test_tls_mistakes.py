@@ -169,6 +169,16 @@ def test_a_tls_mistake_says_what_it_is_in_both_clients(parties: Parties, case: s
             asyncio.run(ask(address))
 
 
+def test_what_must_fail_again_is_told_at_the_first_attempt(parties: Parties) -> None:
+    with (
+        listening(parties.server) as address,
+        Client(address, tls=trusting(parties.theirs), retry_for_s=WAIT_S) as client,
+        pytest.raises(pagesight.UnavailableError, match="not trusted") as failed,
+    ):
+        client.get_gallery()
+    assert "tried" not in failed.value.message
+
+
 def test_a_server_that_is_away_is_no_tls_mistake(parties: Parties) -> None:
     with (
         Client("127.0.0.1:1", tls=trusting(parties.ours), retry=ONCE) as client,

@@ -25,6 +25,7 @@ class Relay:
         self._sockets: list[socket.socket] = []
         self._silent: set[socket.socket] = set()
         self._open = 0
+        self._chunks = 0
         self._threads = [threading.Thread(target=self._accept, name="relay")]
 
     @property
@@ -42,6 +43,13 @@ class Relay:
         with self._changed:
             if not self._changed.wait_for(lambda: self._open == count, WAIT_S):
                 raise AssertionError(f"{self._open} connections are open, not {count}")
+
+    def wait_for_chunks(self, count: int) -> None:
+        """Waits until clients have sent something so many more times."""
+        with self._changed:
+            enough = self._chunks + count
+            if not self._changed.wait_for(lambda: self._chunks >= enough, WAIT_S):
+                raise AssertionError(f"clients sent {self._chunks} chunks, not {enough}")
 
     def __enter__(self) -> Relay:
         self._threads[0].start()
@@ -82,6 +90,10 @@ class Relay:
         is_client = self._sockets.index(source) % 2 == 0
         with contextlib.suppress(OSError):
             while data := source.recv(65_536):
+                if is_client:
+                    with self._changed:
+                        self._chunks += 1
+                        self._changed.notify_all()
                 if source not in self._silent:
                     sink.sendall(data)
         with contextlib.suppress(OSError):

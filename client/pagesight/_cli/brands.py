@@ -19,6 +19,7 @@ def suggest_brands(
         Path | None, typer.Option(help="Write the labels.toml to this file, which is not there.")
     ] = None,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
 ) -> None:
@@ -33,7 +34,7 @@ def suggest_brands(
       pagesight gallery set-labels labels.toml
     """
     with (
-        session.connected(address) as client,
+        session.connected(address, retry_for) as client,
         session.progress(None, "looking for brands", quiet=as_json) as bar,
     ):
         found = client.suggest_brands(gallery=gallery, progress=bar.show)

@@ -24,6 +24,7 @@ def classify(
     ],
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     top_k: Annotated[
         int | None,
@@ -70,7 +71,7 @@ def classify(
     results: dict[int, StreamResult[int]] = {}
     try:
         with (
-            session.connected(address) as client,
+            session.connected(address, retry_for) as client,
             session.progress(
                 len(pictures), "classifying", quiet=as_json and sys.stdout.isatty()
             ) as bar,

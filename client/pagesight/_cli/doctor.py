@@ -31,6 +31,7 @@ def doctor(
         int, typer.Option(min=0, help="Pictures to examine.", show_default="2000, the most")
     ] = 0,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
 ) -> None:
@@ -45,7 +46,7 @@ def doctor(
     Example:
       pagesight gallery doctor --html doctor.html
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         with session.progress(None, "examining", quiet=as_json) as bar:
             found = client.diagnose(gallery=gallery, max_images=max_images, progress=bar.show)
         if html is not None:

@@ -163,6 +163,7 @@ def enrol(
     *,
     label: Annotated[str, typer.Option(help="The page that all of them show.")] = "",
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -189,7 +190,7 @@ def enrol(
     total = len(found.pictures)
     try:
         with (
-            session.connected(address) as client,
+            session.connected(address, retry_for) as client,
             session.progress(total, "enrolling", quiet=as_json) as bar,
         ):
             enrolment = Enrolment(client, gallery, author, expected_revision)

@@ -37,6 +37,7 @@ def remove(
     image_ids: ids.IdsArgument,
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -49,7 +50,7 @@ def remove(
         xargs pagesight gallery remove
     """
     beginnings = ids.checked(image_ids)
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         full = ids.in_full(client, beginnings, gallery=gallery)
         result = client.remove(full, **changes.options(gallery, author, expected_revision))
     if as_json:
@@ -65,6 +66,7 @@ def relabel(
     image_ids: ids.IdsArgument,
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -76,7 +78,7 @@ def relabel(
       pagesight gallery relabel zsyh_amount 3fa9c1d24b07
     """
     beginnings = ids.checked(image_ids)
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         change = changes.options(gallery, author, expected_revision)
         full = ids.in_full(client, beginnings, gallery=gallery)
         result = client.relabel(full, label, **change)
@@ -91,6 +93,7 @@ def relabel(
 def list_(
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """List the galleries: how many pictures and labels, and where `other` begins.
@@ -98,7 +101,7 @@ def list_(
     Example:
       pagesight gallery list
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         found = client.list_galleries()
         if as_json:
             for one in found:
@@ -113,6 +116,7 @@ def show(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="The gallery.")] = "default",
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
     """Show one gallery: its size, the bundles that made it, and its calibration.
@@ -120,7 +124,7 @@ def show(
     Example:
       pagesight gallery show default
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         found = client.get_gallery(gallery=name)
     if as_json:
         wire.print_line(found)
@@ -135,6 +139,7 @@ def delete(
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
     as_json: session.JsonOption = False,
@@ -147,7 +152,7 @@ def delete(
     Example:
       pagesight gallery delete trial --yes
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         if not yes:
             found = client.get_gallery(gallery=name)
             what = (
@@ -175,6 +180,7 @@ def images(
     *,
     label: Annotated[str, typer.Option(help="Only pictures of this label.")] = "",
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
 ) -> None:
@@ -186,7 +192,7 @@ def images(
     Example:
       pagesight gallery images --label dxm_user_info
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         found = client.list_images(gallery=gallery, label=label)
         if as_json:
             for image in found:
@@ -203,6 +209,7 @@ def history(
     *,
     limit: Annotated[int, typer.Option(min=0, help="How many changes; 0 for all.")] = 20,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
 ) -> None:
@@ -211,7 +218,7 @@ def history(
     Example:
       pagesight gallery history --limit 5
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         found = islice(client.history(gallery=gallery), limit or None)
         if as_json:
             for made in found:
@@ -226,6 +233,7 @@ def rollback(
     revision: Annotated[int, typer.Argument(min=0, help="0 is the empty gallery.")],
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -239,7 +247,7 @@ def rollback(
     Example:
       pagesight gallery rollback 12
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         result = client.rollback(revision, **changes.options(gallery, author, expected_revision))
     if as_json:
         wire.print_line(result)
@@ -258,6 +266,7 @@ def get_labels(
     *,
     toml: Annotated[bool, typer.Option("--toml", help="Print what set-labels reads.")] = False,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
 ) -> None:
@@ -268,7 +277,7 @@ def get_labels(
     Example, to edit them:
       pagesight gallery get-labels --toml > labels.toml
     """
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         known = client.get_labels(gallery=gallery)
     if toml:
         wire.print_text(labels.write(known.labels))
@@ -285,6 +294,7 @@ def set_labels(
     file: Annotated[Path, typer.Argument(metavar="FILE.toml")],
     *,
     address: session.AddressOption = session.DEFAULT_ADDRESS,
+    retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -304,7 +314,7 @@ def set_labels(
         sections = labels.read(file)
     except labels.LabelsFileError as error:
         session.fail(str(error))
-    with session.connected(address) as client:
+    with session.connected(address, retry_for) as client:
         result = _set_labels(client, sections, gallery, author, expected_revision)
     if as_json:
         wire.print_line(result)

@@ -207,7 +207,7 @@ def _run(
         except OSError as error:
             session.fail(f"--out: cannot write to {out}: {error.strerror}")
     try:
-        with session.answering(address), load_page.watching(plan, steps is not None) as tell:
+        with session.answering(), load_page.watching(plan, steps is not None) as tell:
             report = run(access, plan, targets, steps=steps, progress=tell.counts, say=tell.say)
     except WorkerError as error:
         session.fail(str(error))

@@ -30,14 +30,19 @@ from pagesight._client import Client
 from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError, UnavailableError
 from pagesight._results import Progress as CallProgress
+from pagesight._retry import DEFAULT_RETRY_FOR_S
 from pagesight._security import TlsConfig
 
 PROGRESS_AFTER_S = 2.0
 """Work shorter than this is not worth a progress bar."""
 
+FIRST_CONTACT_S = 5.0
+"""How long the first connection may take, before a command counts its server as away."""
+
 VARIABLES = (
     "PAGESIGHT_ADDRESS",
     "PAGESIGHT_AUTHOR",
+    "PAGESIGHT_RETRY_FOR",
     "PAGESIGHT_TOKEN",
     "PAGESIGHT_TLS_CA",
     "PAGESIGHT_TLS_CERT",
@@ -51,6 +56,16 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 AddressOption = Annotated[
     str, typer.Option(envvar="PAGESIGHT_ADDRESS", help="The server, as host:port.")
 ]
+RetryForOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        envvar="PAGESIGHT_RETRY_FOR",
+        metavar="SECONDS",
+        help="How long to wait for a server that is away.",
+        show_default=f"{DEFAULT_RETRY_FOR_S:g}, but not for one that is away at the start",
+    ),
+]
 GalleryOption = Annotated[str, typer.Option(help="The gallery.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
@@ -61,6 +76,7 @@ __all__ = [
     "GalleryOption",
     "JsonOption",
     "Proof",
+    "RetryForOption",
     "answering",
     "connected",
     "fail",
@@ -134,12 +150,21 @@ class Proof:
 
 
 @contextmanager
-def connected(address: str) -> Iterator[Client]:
-    """Gives a client of the server and ends the command when the server cannot answer."""
+def connected(address: str, retry_for_s: float | None) -> Iterator[Client]:
+    """Gives a client of the server and ends the command when the server cannot answer.
+
+    Args:
+        address: The server.
+        retry_for_s: How long to wait for a server that is away. None: as a client does by
+            itself, but not at the start, where most often nobody has started one.
+    """
     with preparing(address):
         proof = Proof.from_environment()
-        client_of_ours = Client(address, tls=proof.tls, token=proof.token)
-    with answering(address), client_of_ours as client:
+        if retry_for_s is None:
+            with Client(address, tls=proof.tls, token=proof.token) as client:
+                retry_for_s = DEFAULT_RETRY_FOR_S if client._can_connect(FIRST_CONTACT_S) else 0.0
+        client_of_ours = Client(address, tls=proof.tls, token=proof.token, retry_for_s=retry_for_s)
+    with answering(), client_of_ours as client:
         yield client
 
 
@@ -159,7 +184,7 @@ def preparing(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def answering(address: str) -> Iterator[None]:
+def answering() -> Iterator[None]:
     """Ends the command with one line when the server cannot be reached or refuses."""
     try:
         yield
@@ -167,8 +192,8 @@ def answering(address: str) -> Iterator[None]:
         if error.reason:  # a server did answer, or its TLS
             fail(error.message)
         fail(
-            f"no server answers at {address}: "
-            "start one with `pagesight-server serve`, or name another with --address"
+            f"{error.message}; start one with `pagesight-server serve`, or name another with "
+            "--address"
         )
     except PagesightError as error:
         fail(error.message)

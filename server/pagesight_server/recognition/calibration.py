@@ -30,7 +30,7 @@ from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_s
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 10
+CALIBRATION_VERSION = 11
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -44,12 +44,11 @@ GUARANTEE_PICTURES = 10
 deliberately different ones it does not: the left-out one is what the others are least like,
 scores far below traffic, and a threshold below it rejects nothing."""
 
-RICH_QUANTILE, SPARSE_QUANTILE = 0.8, 0.6
-"""Share of pages taken for unknown that is rejected, where labels have pictures enough to vouch for
-the other side and where not. Then the gallery's own pages are half of what is taken for unknown in
-a gallery of look-alike families, and a high share lies above what known pages score: with 0.8 a
-third of the known screenshots of such a set was rejected, with 0.6 a tenth, and 96 % of the
-unknown ones still were. docs/recognition.md has 0.5 to 0.9 on the sets each concerns."""
+PICTURES_FOR_HALF = 3
+"""Pictures of the typical label at which half of the pages taken for unknown are rejected: of n
+pictures, a share of n / (n + 3). Few pictures say little of what their page may look like, and in a
+gallery of look-alike families a page taken for unknown is half of the time as near as a known one;
+so the less is known, the less is rejected. docs/recognition.md has 1.5 to 6."""
 
 OWN_REJECTED = 0.1
 """Share of the gallery's own left-out pictures that the threshold may reject where labels have too
@@ -280,7 +279,8 @@ def place_threshold(scores: LeftOutScores, epsilon: float, *, pictures: Sequence
     if not pseudo_unknown:
         return conformal(own, epsilon)
     rich = has_enough_pictures(pictures)
-    between = float(np.quantile(pseudo_unknown, RICH_QUANTILE if rich else SPARSE_QUANTILE))
+    typical = float(np.median(pictures))
+    between = float(np.quantile(pseudo_unknown, typical / (typical + PICTURES_FOR_HALF)))
     if not own:
         return between
     rejected = epsilon if rich else max(epsilon, OWN_REJECTED)

@@ -71,6 +71,7 @@ async def serve(
         Exception: whatever `load` raises.
     """
     keepalive_ms = math.ceil(1000 * config.keepalive_seconds)
+    min_ping_interval_ms = math.ceil(1000 * config.min_ping_interval_seconds)
     server = grpc.aio.server(
         interceptors=[*interceptors, ReadBriefly(health.SERVICE_NAME), RefuseMalformed()],
         options=[
@@ -83,6 +84,9 @@ async def serve(
             ("grpc.keepalive_time_ms", keepalive_ms),
             ("grpc.keepalive_timeout_ms", min(keepalive_ms, PING_TIMEOUT_MS)),
             ("grpc.http2.ping_timeout_ms", min(keepalive_ms, PING_TIMEOUT_MS)),
+            ("grpc.http2.min_ping_interval_without_data_ms", min_ping_interval_ms),
+            # Else a client without a call may probe every two hours.
+            ("grpc.keepalive_permit_without_calls", 1),
         ],
     )
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(classifier, server)

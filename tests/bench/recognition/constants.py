@@ -142,13 +142,7 @@ CONSTANTS: tuple[Constant, ...] = (
     Constant(module="recognition.balance", name="PRIOR", element=0),
     *_all("recognition.balance", "PRECISION", "LEAST"),
     Constant(module="recognition.balance", name="MIN_PICTURES", imported_as="MIN_FITTED"),
-    *(
-        Constant(module="recognition.calibration", name=name, share_of=1.0, also=also)
-        for name, also in (
-            ("RICH_QUANTILE", (0.5, 0.6, 0.7, 0.9)),
-            ("SPARSE_QUANTILE", (0.5, 0.7, 0.8)),
-        )
-    ),
+    Constant(module="recognition.calibration", name="PICTURES_FOR_HALF", also=(2, 4)),
     *_all("recognition.calibration", "OWN_REJECTED", "GUARANTEE_PICTURES"),
     *_all("recognition.scorers.scorer", "LOOKS_SHARE", "MAX_TRUST", share_of=1.0),
     *_all("recognition.scorers.scorer", "VISUAL_WEIGHT", "AGREEMENT_FLOOR", "TRUST_PER_AGREEMENT"),

@@ -370,8 +370,8 @@ def test_a_constant_has_its_reason_beside_it_and_two_tries(one: Constant) -> Non
 
 
 def test_a_share_moves_by_its_odds() -> None:
-    # 0.8 is 4 to 1; 2 to 1 is two thirds, 8 to 1 eight ninths.
-    assert constant("calibration.RICH_QUANTILE").tries()[:2] == pytest.approx((2 / 3, 8 / 9))
+    # 0.6 is 3 to 2; 3 to 4 is three sevenths, 3 to 1 three quarters.
+    assert constant("scorer.MAX_TRUST").tries() == pytest.approx((3 / 7, 3 / 4))
     assert constant("variants.ALIKE").tries() == pytest.approx((200 / 3, 800 / 9))
 
 
@@ -415,7 +415,7 @@ def test_an_element_of_an_array_moves_alone() -> None:
 
 
 def test_sensitivity_says_what_each_try_moves() -> None:
-    tried = [constant("calibration.SPARSE_QUANTILE"), constant("brands.SCORE_PER_NAT")]
+    tried = [constant("calibration.PICTURES_FOR_HALF"), constant("brands.SCORE_PER_NAT")]
     effects = list(sensitivity(SET, epsilon=0.05, constants=tried))
     assert [(e.constant, e.set_name) for e in effects] == [
         (one.title, "shapes") for one in tried for _ in one.tries()

@@ -84,9 +84,10 @@ def test_a_detector_is_judged_by_both_thresholds(comparison: Comparison) -> None
     assert top.left_out.false_rejection_rate == 0
     assert top.left_out.rejected["other"] == 1
     # Taken for unknown: a1 has b2 at 1 / sqrt(101), a2 has b2 at 20 / 101; so has b2, and b1 as a1.
-    # Their 60 % quantile is 0.8 of the way between them; two pages move it half of the way up.
+    # Their quantile at 2 / (2 + 3) is 0.2 of the way from one to the other; two pages move it half
+    # of the way up.
     assert top.both_sides is not None
-    low, high = 1 / 101**0.5 + 0.8 * (20 / 101 - 1 / 101**0.5), 10 / 101**0.5
+    low, high = 1 / 101**0.5 + 0.2 * (20 / 101 - 1 / 101**0.5), 10 / 101**0.5
     assert top.both_sides.threshold == pytest.approx(low + (high - low) / 2, abs=1e-6)
     # The known images score over 0.998, the hard one 0.995 and the other one 0.
     assert top.auroc == 1

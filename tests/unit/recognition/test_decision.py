@@ -191,13 +191,13 @@ FOUR = snapshot(
 @pytest.mark.parametrize(
     ("name", "with_text", "without"),
     [
-        # Against the other page: a1 0, a2 0.8 (b1), b1 0.8 (a2), b2 0 (a1). The 60 % quantile
-        # lies 0.6 * 3 = 1.8 places up: 0.64. Without text the worst left-out picture fits worse
-        # still (b2, 0), so that is it. With text, which agrees within a page and not between
-        # pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.24 * 0.64, worst picture (b1) 0.52,
+        # Against the other page: a1 0, a2 0.8 (b1), b1 0.8 (a2), b2 0 (a1). Of two pictures the
+        # 2 / (2 + 3) quantile lies 0.4 * 3 = 1.2 places up: 0.16. Without text the worst left-out
+        # picture fits worse (b2, 0), so that is it. With text, which agrees within a page and not
+        # between pages, the cosine weighs 0.6 * (1 - 0.6): quantile 0.24 * 0.16, worst (b1) 0.52,
         # and two labels move the threshold half of the way from one to the other.
         pytest.param(
-            "pagesight", 0.1536 + (0.52 - 0.1536) / 2, 0.64, id="few pictures: by other pages"
+            "pagesight", 0.0384 + (0.52 - 0.0384) / 2, 0.16, id="few pictures: by other pages"
         ),
         # Left out, without text: 0.6, 0.8, 0.8, 0. With text: a1 0.36 + 0.4 = 0.76, a2 0.76,
         # b1 0.48 (a2), b2 0 (a1).
@@ -220,9 +220,10 @@ def test_single_pictures_and_examples_of_unknown_pages_are_not_left_out() -> Non
     )
     found = calibrate("pagesight", gallery, METHODS["pagesight"](gallery))
     assert found.pictures == 2
-    # Against the other known page: a1 0, a2 0.6, single 0.6; 0.8 * 2 = 1.6 places up: 0.6. Both
-    # left-out pictures fit at 0.8, and there are two labels.
-    assert found.threshold_without_text == pytest.approx(0.6 + 0.2 / 2)
+    # Against the other known page: a1 0, a2 0.6, single 0.6; of one and a half pictures the
+    # 1.5 / (1.5 + 3) quantile, two thirds of a place up: 0.4. Both left-out pictures fit at 0.8,
+    # and there are two labels.
+    assert found.threshold_without_text == pytest.approx(0.4 + 0.4 / 2)
 
 
 def test_the_lead_of_an_example_counts_in_the_calibration_as_in_the_answer() -> None:
@@ -494,16 +495,16 @@ def test_the_share_above_a_value_counts_what_is_greater() -> None:
 @pytest.mark.parametrize(
     ("own", "pseudo", "pictures", "threshold"),
     [
-        # The quantile at 0.6 of 0, 0.25, 0.5, 0.75, 1 is 0.6, at 0.8 it is 0.8.
+        # The quantile at q of 0, 0.25, 0.5, 0.75, 1 is q: n / (n + 3) of n pictures.
         pytest.param([0.9, 0.95], [0, 0.25, 0.5, 0.75, 1], [3], 0.9, id="one page: all the way"),
         pytest.param(
             [0.9, 0.95],
             [0, 0.25, 0.5, 0.75, 1],
             [3, 3, 3, 3],
-            0.675,
+            0.6,
             id="four: a quarter of the way",
         ),
-        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [3], 0.6, id="few pictures: lean below"),
+        pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [3], 0.5, id="few pictures: lean below"),
         pytest.param(
             [0.1] * 2 + [0.2] * 18,
             [0, 0.25, 0.5, 0.75, 1],
@@ -512,7 +513,9 @@ def test_the_share_above_a_value_counts_what_is_greater() -> None:
             id="never above what rejects a tenth of the gallery's own: floor(0.1 * 21) = 2",
         ),
         pytest.param([0.3], [0, 0.25, 0.5, 0.75, 1], [10], 0.3, id="enough: the promise first"),
-        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [1], 0.6, id="nothing left out"),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [9], 0.75, id="nine pictures"),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [10], 10 / 13, id="ten: no step"),
+        pytest.param([], [0, 0.25, 0.5, 0.75, 1], [1], 0.25, id="nothing left out"),
     ],
 )
 def test_the_rule_from_both_sides_is_that_of_decision_0005(
