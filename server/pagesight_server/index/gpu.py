@@ -101,7 +101,7 @@ class GpuIndex:
 
 
 def _free(thread: OwnerThread, held: list[Any]) -> None:
-    """Has the thread drop an index; a thread that was closed has dropped everything."""
+    """Has the thread drop an index; after it was closed, nobody else uses the resources."""
     if thread.close.alive:
         thread.submit(held.clear)
 

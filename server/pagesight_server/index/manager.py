@@ -52,11 +52,8 @@ class IndexManager:
 
     def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
         self.settings = settings or IndexSettings()
-        self._gpu = (
-            Gpu(self.settings.gpu_temporary_mb)
-            if folder is not None and usable_device(self.settings.device) == "cuda"
-            else None
-        )
+        on_gpu = usable_device(self.settings.device) == "cuda" and folder is not None
+        self._gpu = Gpu(self.settings.gpu_temporary_mb) if on_gpu else None
         self._generations = None if folder is None else GenerationStore(folder)
         self._refused_at: dict[str, int] = {}
         """Pictures that a gallery had when the recall of its base was too low."""
