@@ -49,7 +49,7 @@ def test_every_pin_is_what_the_pins_require(lock: Path) -> None:
 
 def test_what_an_old_pip_cannot_compare_would_be_noticed() -> None:
     # Why cuVS is not in requirements/gpu-cu13.txt: pip 24.0, as Python 3.11 brings it, and older
-    # ones take 06 and 6 for different numbers. (docs/decisions/0014)
+    # ones take 06 and 6 for different numbers. (docs/decisions/0017)
     assert SpecifierSet("==26.06.*").contains("26.6.0")
     pip_version = tuple(map(int, import_module("pip").__version__.split(".")[:2]))
     assert installed_pip()("==26.06.*").contains("26.6.0") == (pip_version > (24, 0))
