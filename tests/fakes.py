@@ -2,6 +2,7 @@
 
     FakeServer ── FakeClassifier   the picture's bytes say what the answer is
                └─ FakeGallery      galleries in dicts, with the contract's refusals
+                    └ FakeCuration what is wrong with them, and what is settled
 
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
@@ -19,18 +20,17 @@ import hashlib
 import queue
 import re
 import threading
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from types import TracebackType
-from typing import Any, Literal, NoReturn, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2, timestamp_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf import timestamp_pb2
+from google.rpc import status_pb2
 
 from pagesight.v1 import classifier_pb2, gallery_pb2
 from pagesight.v1.classifier_pb2_grpc import (
@@ -38,41 +38,16 @@ from pagesight.v1.classifier_pb2_grpc import (
     add_ClassifierServiceServicer_to_server,
 )
 from pagesight.v1.gallery_pb2_grpc import (
-    GalleryServiceServicer,
     add_GalleryServiceServicer_to_server,
 )
 from tests.support import WAIT_S
+from tests.support.fake_curation import FakeCuration
+from tests.support.refusals import abort, invalid, normal, not_found, status
 
 R = TypeVar("R", bound=Any)
 _Replies: TypeAlias = (
     "queue.SimpleQueue[classifier_pb2.ClassifyStreamRequest | Literal['all read', 'over']]"
 )
-
-
-def status(
-    code: grpc.StatusCode, message: str, reason: str, retry_after_ms: int | None = None
-) -> status_pb2.Status:
-    """Builds a google.rpc.Status as the server does."""
-    details: list[Any] = [error_details_pb2.ErrorInfo(reason=reason, domain="pagesight")]
-    if retry_after_ms is not None:
-        delay = duration_pb2.Duration()
-        delay.FromMilliseconds(retry_after_ms)
-        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
-    packed = []
-    for detail in details:
-        box = any_pb2.Any()
-        box.Pack(detail)
-        packed.append(box)
-    number: int = code.value[0]
-    return status_pb2.Status(code=number, message=message, details=packed)
-
-
-def abort(context: grpc.ServicerContext, error: status_pb2.Status) -> NoReturn:
-    """Ends a call with details in its trailing metadata."""
-    context.set_trailing_metadata((("grpc-status-details-bin", error.SerializeToString()),))
-    code = next(code for code in grpc.StatusCode if code.value[0] == error.code)
-    context.abort(code, error.message)
-    raise AssertionError("abort raises")
 
 
 class FakeClassifier(ClassifierServiceServicer):
@@ -140,11 +115,11 @@ class FakeClassifier(ClassifierServiceServicer):
             with self._changed:
                 self._changed.wait_for(lambda: self._released, WAIT_S)
         outcome = self._outcome(request.query)
-        if isinstance(outcome, classifier_pb2.Classification):
-            return classifier_pb2.ClassifyResponse(
-                request_id=request.request_id, classification=outcome
-            )
-        abort(context, outcome)
+        if not isinstance(outcome, classifier_pb2.Classification):
+            abort(context, outcome)
+        return classifier_pb2.ClassifyResponse(
+            request_id=request.request_id, classification=outcome
+        )
 
     def ClassifyStream(  # noqa: N802
         self, request_iterator: Iterator[classifier_pb2.ClassifyStreamRequest], context: Any
@@ -227,7 +202,7 @@ class FakeClassifier(ClassifierServiceServicer):
             code = grpc.StatusCode.RESOURCE_EXHAUSTED
             return status(code, full, "OVERLOADED", self.retry_after_ms)
         if query.gallery == "nowhere":
-            return _not_found('there is no gallery "nowhere"')
+            return not_found('there is no gallery "nowhere"')
         revision = self._revision(query.gallery or "default")
         if query.min_revision > revision:
             behind = f"the gallery is not at revision {query.min_revision} here yet"
@@ -300,24 +275,12 @@ _LABEL = re.compile(
 MAX_SOURCE_CHARS = 1_024
 
 
-def _normal(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-def _invalid(message: str) -> status_pb2.Status:
-    return status(grpc.StatusCode.INVALID_ARGUMENT, message, "REQUEST_INVALID")
-
-
-def _not_found(message: str) -> status_pb2.Status:
-    return status(grpc.StatusCode.NOT_FOUND, message, "NOT_FOUND")
-
-
 def _refusal(label: str, source: str = "") -> status_pb2.Status | None:
     """Why a picture cannot be enrolled under a label, whatever it shows."""
     if not _LABEL.fullmatch(label) or label != label.strip() or label in {".", ".."}:
-        return _invalid(f"{label!r} cannot be a label")
+        return invalid(f"{label!r} cannot be a label")
     if len(source) > MAX_SOURCE_CHARS:
-        return _invalid(f"source has {len(source)} characters")
+        return invalid(f"source has {len(source)} characters")
     return None
 
 
@@ -338,9 +301,11 @@ class FakeState:
     """Images and labels by revision."""
     answers: dict[str, Any] = field(default_factory=dict)
     """By request_id."""
+    settled: dict[str, gallery_pb2.Settlement] = field(default_factory=dict)
+    """By the key of the finding."""
 
 
-class FakeGallery(GalleryServiceServicer):
+class FakeGallery(FakeCuration):
     """Galleries in memory; pages hold two entries so that paging happens."""
 
     def __init__(self) -> None:
@@ -398,11 +363,11 @@ class FakeGallery(GalleryServiceServicer):
     ) -> gallery_pb2.DeleteGalleryResponse:
         """Deletes one."""
         if not request.change.gallery:
-            abort(context, _invalid("change.gallery is empty"))
+            abort(context, invalid("change.gallery is empty"))
 
         def work(state: FakeState) -> tuple[str, gallery_pb2.DeleteGalleryResponse]:
             removed = len(state.images)
-            state.images, state.labels, state.answers = {}, {}, {}
+            state.images, state.labels, state.answers, state.settled = {}, {}, {}, {}
             state.exists = False
             return f"deleted with {removed}", gallery_pb2.DeleteGalleryResponse(removed=removed)
 
@@ -442,7 +407,7 @@ class FakeGallery(GalleryServiceServicer):
                 callback()
         header = next(request_iterator)
         if header.WhichOneof("message") != "header":
-            abort(context, _invalid("no header"))
+            abort(context, invalid("no header"))
         items: list[gallery_pb2.EnrolItem] = []
         for message in request_iterator:
             if message.item.image == b"too many":
@@ -469,7 +434,7 @@ class FakeGallery(GalleryServiceServicer):
         yield gallery_pb2.EnrolResponse(result=result)
 
     def _enrolled(self, item: gallery_pb2.EnrolItem, state: FakeState) -> gallery_pb2.EnrolOutcome:
-        label = _normal(item.label)
+        label = normal(item.label)
         if item.image.startswith(b"bad"):
             why = status(grpc.StatusCode.INVALID_ARGUMENT, "not a picture", "IMAGE_UNUSABLE")
             return gallery_pb2.EnrolOutcome(error=why)
@@ -503,7 +468,7 @@ class FakeGallery(GalleryServiceServicer):
         self, request: gallery_pb2.RelabelRequest, context: Any
     ) -> gallery_pb2.RelabelResponse:
         """Gives images another label."""
-        label = _normal(request.label)
+        label = normal(request.label)
         if (refusal := _refusal(label)) is not None:
             abort(context, refusal)
 
@@ -521,11 +486,11 @@ class FakeGallery(GalleryServiceServicer):
     ) -> gallery_pb2.RollbackResponse:
         """Goes back to any revision."""
         if not request.HasField("to_revision"):
-            abort(context, _invalid("to_revision is absent"))
+            abort(context, invalid("to_revision is absent"))
 
         def work(state: FakeState) -> tuple[str, gallery_pb2.RollbackResponse]:
             if request.to_revision not in state.past:
-                abort(context, _not_found(f"there is no revision {request.to_revision}"))
+                abort(context, not_found(f"there is no revision {request.to_revision}"))
             images, labels = state.past[request.to_revision]
             restored = sum(state.images.get(i) != label for i, label in images.items())
             removed = len(state.images.keys() - images.keys())
@@ -542,28 +507,28 @@ class FakeGallery(GalleryServiceServicer):
         fields = ("brands", "outputs")
         masked = set(request.update_mask.paths)
         if masked - {*fields, "*"}:
-            abort(context, _invalid(f"update_mask names {masked}"))
+            abort(context, invalid(f"update_mask names {masked}"))
         if "*" in masked:
             masked = set(fields)
-        names = [_normal(row.label) for row in request.labels]
+        names = [normal(row.label) for row in request.labels]
         for row in request.labels:
-            refusal = _refusal(_normal(row.label))
+            refusal = _refusal(normal(row.label))
             if refusal is None and not all(n.strip() for n in (*row.brands, *row.outputs)):
-                refusal = _invalid("a name is empty")
+                refusal = invalid("a name is empty")
             if refusal is not None or len(set(names)) < len(names):
-                abort(context, refusal or _invalid("a label is named twice"))
+                abort(context, refusal or invalid("a label is named twice"))
 
         def work(state: FakeState) -> tuple[str, gallery_pb2.SetLabelsResponse]:
             for label in names:
                 if label not in state.images.values():
-                    abort(context, _not_found(f'the gallery has no label "{label}"'))
+                    abort(context, not_found(f'the gallery has no label "{label}"'))
             changed = 0
             for label, row in zip(names, request.labels, strict=True):
                 before = state.labels.get(label, gallery_pb2.Label(label=label))
                 after = gallery_pb2.Label()
                 after.CopyFrom(before)
                 for name in fields:
-                    given = [_normal(value) for value in getattr(row, name)]
+                    given = [normal(value) for value in getattr(row, name)]
                     if name in masked if request.HasField("update_mask") else given:
                         del getattr(after, name)[:]
                         getattr(after, name).extend(given)
@@ -587,20 +552,20 @@ class FakeGallery(GalleryServiceServicer):
             self.refuse_next -= 1
             self.refused.append(change)
             abort(context, status(grpc.StatusCode.UNAVAILABLE, "not now", "SHUTTING_DOWN"))
-        name = _normal(change.gallery) or "default"
+        name = normal(change.gallery) or "default"
         state = self.galleries.get(name, FakeState())
         if change.request_id in state.answers:
             answer: R
             asked, answer = state.answers[change.request_id]
             if asked != kind:
-                abort(context, _invalid("request_id was used for another kind of change"))
+                abort(context, invalid("request_id was used for another kind of change"))
             return answer
         if not state.exists and not create:
-            abort(context, _not_found(f'there is no gallery "{name}"'))
+            abort(context, not_found(f'there is no gallery "{name}"'))
         now = state.revision if state.exists else 0
         if change.HasField("expected_revision") and change.expected_revision != now:
             if change.expected_revision < 0:
-                abort(context, _invalid("expected_revision is negative"))
+                abort(context, invalid("expected_revision is negative"))
             why = f"the gallery is at revision {now}"
             abort(context, status(grpc.StatusCode.ABORTED, why, "REVISION_MOVED"))
         existed, state.exists = state.exists, True
@@ -636,7 +601,7 @@ class FakeGallery(GalleryServiceServicer):
         _, state = self._find(request.gallery, context)
         rows = sorted((label, image_id) for image_id, label in state.images.items())
         page, token = self._page(
-            [row for row in rows if _normal(request.label) in ("", row[0])], request, context
+            [row for row in rows if normal(request.label) in ("", row[0])], request, context
         )
         return gallery_pb2.ListImagesResponse(
             revision=state.revision,
@@ -678,71 +643,6 @@ class FakeGallery(GalleryServiceServicer):
             rows.append(row)
         return gallery_pb2.GetLabelsResponse(revision=state.revision, labels=rows)
 
-    def Diagnose(  # noqa: N802
-        self, request: gallery_pb2.DiagnoseRequest, context: Any
-    ) -> Iterator[gallery_pb2.DiagnoseResponse]:
-        """Doubts the first image and hardly reads it, holds all for the same, every label thin."""
-        _, state = self._find(request.gallery, context)
-        if request.max_images < 0:
-            abort(context, _invalid("max_images is negative"))
-        ids = sorted(state.images)
-        examined = min(len(ids), request.max_images or 2000)
-        for done in range(examined + 1):
-            progress = gallery_pb2.Progress(done=done, total=examined)
-            yield gallery_pb2.DiagnoseResponse(progress=progress)
-        suspects = [
-            gallery_pb2.Suspect(
-                image_id=image_id,
-                label=state.images[image_id],
-                suggested_label="<other page>",
-                own_score=0.25,
-                suggested_score=0.75,
-                suggested_image_id=ids[-1],
-                neighbours=2,
-                foreign_neighbours=2,
-                likely=True,
-            )
-            for image_id in ids[:1]
-        ]
-        alike = [gallery_pb2.LabelledImage(image_id=i, label=state.images[i]) for i in ids]
-        result = gallery_pb2.Diagnosis(
-            revision=state.revision,
-            images=len(ids),
-            examined=examined,
-            suspects=suspects,
-            duplicates=[gallery_pb2.DuplicateGroup(images=alike)] if len(alike) > 1 else [],
-            labels=[
-                gallery_pb2.LabelHealth(
-                    label=label,
-                    images=1,
-                    distinct_images=1,
-                    unseen_bound=0.95,
-                    few=True,
-                    left_out_images=2,
-                    rejected_image_ids=ids[:1],
-                    mean_score=0.5,
-                    least_score=0.375,
-                    least_looks=0.25,
-                    unlike_image_ids=ids[:1],
-                    text_shared_with=["<other page>"],
-                )
-                for label in sorted(set(state.images.values()))
-            ],
-            rejection_bound=0.5,
-            left_out_images=2,
-            rejected_images=1,
-            hardly_read=[
-                gallery_pb2.HardlyReadImage(
-                    image_id=image_id,
-                    label=state.images[image_id],
-                    text_lines=20,
-                    hardly_read_lines=11,
-                )
-                for image_id in ids[:1]
-            ],
-        )
-        yield gallery_pb2.DiagnoseResponse(result=result)
-
     def SuggestBrands(  # noqa: N802
         self, request: gallery_pb2.SuggestBrandsRequest, context: Any
     ) -> Iterator[gallery_pb2.SuggestBrandsResponse]:
@@ -772,26 +672,26 @@ class FakeGallery(GalleryServiceServicer):
         return gallery_pb2.GetImageResponse(image=data)
 
     def _find(self, name: str, context: Any) -> tuple[str, FakeState]:
-        name = _normal(name) or "default"
+        name = normal(name) or "default"
         state = self.galleries.get(name)
         if state is None or not state.exists:
-            abort(context, _not_found(f'there is no gallery "{name}"'))
+            abort(context, not_found(f'there is no gallery "{name}"'))
         return name, state
 
     def _page(self, rows: list[Any], request: Any, context: Any) -> tuple[list[Any], str]:
         """The rows that are asked for, and where the next page begins."""
         if request.page_size < 0:
-            abort(context, _invalid("page_size is negative"))
+            abort(context, invalid("page_size is negative"))
         begin = int(request.page_token or 0)
         end = begin + (request.page_size or self.page_size)
         return rows[begin:end], str(end) if end < len(rows) else ""
 
     def _check(self, image_ids: Iterable[str], state: FakeState, context: Any) -> None:
         if not image_ids:
-            abort(context, _invalid("image_ids is empty"))
+            abort(context, invalid("image_ids is empty"))
         for image_id in image_ids:
             if image_id not in state.images:
-                abort(context, _not_found(f"there is no image {image_id}"))
+                abort(context, not_found(f"there is no image {image_id}"))
 
 
 def _stamp(minute: int) -> timestamp_pb2.Timestamp:

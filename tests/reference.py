@@ -138,8 +138,9 @@ def _string(node: ast.stmt | None) -> str:
 
 
 def _constants(names: set[str]) -> Iterator[str]:
-    """Constants and aliases of `_results`, each with the string below it."""
-    body = ast.parse(inspect.getsource(sys.modules["pagesight._results"])).body
+    """Constants and aliases of the results, each with the string below it."""
+    modules = (sys.modules[f"pagesight.{name}"] for name in ("_results", "_curation"))
+    body = [node for module in modules for node in ast.parse(inspect.getsource(module)).body]
     for node, after in zip(body, [*body[1:], None], strict=True):
         targets = (
             [node.target]

@@ -17,6 +17,19 @@ for callers who speak the protocol themselves. Everything else is private.
 
 from pagesight._aio_client import AsyncClient
 from pagesight._client import Client
+from pagesight._curation import (
+    BrandSuggestion,
+    Diagnosis,
+    GalleryFinding,
+    GalleryFindingKind,
+    HardlyReadImage,
+    ImageLabel,
+    LabelHealth,
+    LabelSuggestions,
+    Settlement,
+    SettleResult,
+    Suspect,
+)
 from pagesight._errors import (
     AbortedError,
     AlreadyExistsError,
@@ -39,7 +52,6 @@ from pagesight._errors import (
 from pagesight._results import (
     OTHER,
     Box,
-    BrandSuggestion,
     CalibrationInfo,
     CalibrationSource,
     Candidate,
@@ -48,22 +60,17 @@ from pagesight._results import (
     ClassifyOptions,
     DefaultKey,
     DeleteResult,
-    Diagnosis,
     EnrolItem,
     EnrolOutcome,
     EnrolResult,
     Finding,
     FindingKind,
     GalleryInfo,
-    HardlyReadImage,
     ImageInfo,
-    ImageLabel,
     ImageSource,
     LabelField,
-    LabelHealth,
     LabelInfo,
     Labels,
-    LabelSuggestions,
     MatchingLine,
     NearDuplicate,
     Priority,
@@ -78,7 +85,6 @@ from pagesight._results import (
     ScoreTermName,
     SetLabelsResult,
     StreamResult,
-    Suspect,
 )
 from pagesight._retry import RetryPolicy
 from pagesight._security import TlsConfig
@@ -108,6 +114,8 @@ __all__ = [
     "FailedPreconditionError",
     "Finding",
     "FindingKind",
+    "GalleryFinding",
+    "GalleryFindingKind",
     "GalleryInfo",
     "HardlyReadImage",
     "ImageInfo",
@@ -141,6 +149,8 @@ __all__ = [
     "ScoreTerm",
     "ScoreTermName",
     "SetLabelsResult",
+    "SettleResult",
+    "Settlement",
     "StreamResult",
     "Suspect",
     "TlsConfig",

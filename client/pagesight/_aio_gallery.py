@@ -9,14 +9,19 @@ from typing import Unpack
 
 import grpc
 
-from pagesight import _replies, _requests
+from pagesight import _curation_replies, _replies, _requests
 from pagesight._aio_status import Ending
 from pagesight._aio_stream import as_async
 from pagesight._connection import AsyncConnection
+from pagesight._curation import (
+    Diagnosis,
+    GalleryFinding,
+    LabelSuggestions,
+    SettleResult,
+)
 from pagesight._results import (
     ChangeOptions,
     DeleteResult,
-    Diagnosis,
     EnrolItem,
     EnrolResult,
     GalleryInfo,
@@ -24,7 +29,6 @@ from pagesight._results import (
     LabelField,
     LabelInfo,
     Labels,
-    LabelSuggestions,
     Progress,
     RelabelResult,
     RemoveResult,
@@ -187,8 +191,25 @@ class AsyncGalleryCalls(AsyncConnection):
         """Looks for what may be wrong with a gallery, and changes nothing."""
         request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
         return await self._call_with_progress(
-            self._gallery.Diagnose, request, _replies.diagnosis, progress
+            self._gallery.Diagnose, request, _curation_replies.diagnosis, progress
         )
+
+    async def settle_findings(
+        self,
+        findings: Iterable[GalleryFinding],
+        *,
+        gallery: str = "",
+        author: str = "",
+        note: str = "",
+    ) -> SettleResult:
+        """Notes that findings are well, as `Client.settle_findings` does."""
+        request = _requests.settle_findings(findings, gallery, author, note)
+        return await self._call(self._gallery.SettleFindings, request, _curation_replies.settled)
+
+    async def unsettle_findings(self, keys: Iterable[str], *, gallery: str = "") -> SettleResult:
+        """Takes back what `settle_findings` noted; a key that is not settled is no error."""
+        request = _requests.unsettle_findings(keys, gallery)
+        return await self._call(self._gallery.UnsettleFindings, request, _curation_replies.settled)
 
     async def suggest_brands(
         self, *, gallery: str = "", progress: Callable[[Progress], None] | None = None
@@ -196,7 +217,7 @@ class AsyncGalleryCalls(AsyncConnection):
         """Proposes brands for every label; `set_labels` sets those that a person confirms."""
         request = messages.SuggestBrandsRequest(gallery=gallery)
         return await self._call_with_progress(
-            self._gallery.SuggestBrands, request, _replies.suggestions, progress
+            self._gallery.SuggestBrands, request, _curation_replies.suggestions, progress
         )
 
     async def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:

@@ -3,6 +3,7 @@
     enrol, remove, relabel, rollback, set_labels, delete_gallery    each makes one revision
     list_galleries, get_gallery, list_images, history, get_labels, get_image    read
     diagnose, suggest_brands                        what a person should look at
+    settle_findings, unsettle_findings              what a person found to be well
 
 `_aio_gallery` is the same for event loops.
 """
@@ -16,12 +17,17 @@ from typing import Unpack
 
 import grpc
 
-from pagesight import _replies, _requests
+from pagesight import _curation_replies, _replies, _requests
 from pagesight._connection import Connection
+from pagesight._curation import (
+    Diagnosis,
+    GalleryFinding,
+    LabelSuggestions,
+    SettleResult,
+)
 from pagesight._results import (
     ChangeOptions,
     DeleteResult,
-    Diagnosis,
     EnrolItem,
     EnrolResult,
     GalleryInfo,
@@ -29,7 +35,6 @@ from pagesight._results import (
     LabelField,
     LabelInfo,
     Labels,
-    LabelSuggestions,
     Progress,
     RelabelResult,
     RemoveResult,
@@ -280,8 +285,44 @@ class GalleryCalls(Connection):
         """
         request = messages.DiagnoseRequest(gallery=gallery, max_images=max_images)
         return self._call_with_progress(
-            self._gallery.Diagnose, request, _replies.diagnosis, progress
+            self._gallery.Diagnose, request, _curation_replies.diagnosis, progress
         )
+
+    def settle_findings(
+        self,
+        findings: Iterable[GalleryFinding],
+        *,
+        gallery: str = "",
+        author: str = "",
+        note: str = "",
+    ) -> SettleResult:
+        """Notes that a person looked at findings of `diagnose` and that all is well.
+
+        It is kept with the gallery for everybody, and makes no revision. A finding stays settled
+        until the pictures or labels that it is about change: then it is another one, with another
+        key. A rollback keeps it; deleting the gallery or purging one of the pictures forgets it.
+
+        Args:
+            findings: As `diagnose` told them.
+            gallery: Empty: "default".
+            author: Who settles them.
+            note: Why, for whoever asks later; at most 1024 characters.
+
+        Raises:
+            NotFoundError: The gallery lacks a picture or label of one; nothing is noted.
+        """
+        request = _requests.settle_findings(findings, gallery, author, note)
+        return self._call(self._gallery.SettleFindings, request, _curation_replies.settled)
+
+    def unsettle_findings(self, keys: Iterable[str], *, gallery: str = "") -> SettleResult:
+        """Takes back what `settle_findings` noted; a key that is not settled is no error.
+
+        Args:
+            keys: Of the findings.
+            gallery: Empty: "default".
+        """
+        request = _requests.unsettle_findings(keys, gallery)
+        return self._call(self._gallery.UnsettleFindings, request, _curation_replies.settled)
 
     def suggest_brands(
         self, *, gallery: str = "", progress: Callable[[Progress], None] | None = None
@@ -294,7 +335,7 @@ class GalleryCalls(Connection):
         """
         request = messages.SuggestBrandsRequest(gallery=gallery)
         return self._call_with_progress(
-            self._gallery.SuggestBrands, request, _replies.suggestions, progress
+            self._gallery.SuggestBrands, request, _curation_replies.suggestions, progress
         )
 
     def get_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:

@@ -15,24 +15,18 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from pagesight._errors import InternalError, PagesightError, from_status
 from pagesight._results import (
     Box,
-    BrandSuggestion,
     CalibrationInfo,
     CalibrationSource,
     Candidate,
     Classification,
     DeleteResult,
-    Diagnosis,
     EnrolOutcome,
     Finding,
     FindingKind,
     GalleryInfo,
-    HardlyReadImage,
     ImageInfo,
-    ImageLabel,
-    LabelHealth,
     LabelInfo,
     Labels,
-    LabelSuggestions,
     MatchingLine,
     NearDuplicate,
     Progress,
@@ -45,7 +39,6 @@ from pagesight._results import (
     ScoreTerm,
     ScoreTermName,
     SetLabelsResult,
-    Suspect,
 )
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1 import gallery_pb2 as gallery
@@ -227,11 +220,11 @@ def labels(message: gallery.GetLabelsResponse) -> Labels:
     """Reads the reply to GetLabels."""
     return Labels(
         revision=message.revision,
-        labels=tuple(map(_label, message.labels)),
+        labels=tuple(map(label_info, message.labels)),
     )
 
 
-def _label(message: gallery.Label) -> LabelInfo:
+def label_info(message: gallery.Label) -> LabelInfo:
     return LabelInfo(
         label=message.label,
         brands=tuple(message.brands),
@@ -312,78 +305,6 @@ def deleted(message: gallery.DeleteGalleryResponse) -> DeleteResult:
     return DeleteResult(revision=message.revision, removed=message.removed)
 
 
-def diagnosis(message: gallery.Diagnosis) -> Diagnosis:
-    """Reads the result of Diagnose."""
-    return Diagnosis(
-        revision=message.revision,
-        images=message.images,
-        examined=message.examined,
-        suspects=tuple(map(_suspect, message.suspects)),
-        duplicates=tuple(
-            tuple(ImageLabel(image_id=image.image_id, label=image.label) for image in group.images)
-            for group in message.duplicates
-        ),
-        labels=tuple(
-            LabelHealth(
-                label=label.label,
-                images=label.images,
-                distinct_images=label.distinct_images,
-                unseen_bound=label.unseen_bound,
-                few=label.few,
-                left_out_images=label.left_out_images,
-                rejected_image_ids=tuple(label.rejected_image_ids),
-                mean_score=label.mean_score,
-                least_score=label.least_score,
-                least_looks=label.least_looks,
-                unlike_image_ids=tuple(label.unlike_image_ids),
-                text_shared_with=tuple(label.text_shared_with),
-            )
-            for label in message.labels
-        ),
-        rejection_bound=message.rejection_bound,
-        left_out_images=message.left_out_images,
-        rejected_images=message.rejected_images,
-        hardly_read=tuple(
-            HardlyReadImage(
-                image_id=image.image_id,
-                label=image.label,
-                text_lines=image.text_lines,
-                hardly_read_lines=image.hardly_read_lines,
-            )
-            for image in message.hardly_read
-        ),
-    )
-
-
-def _suspect(message: gallery.Suspect) -> Suspect:
-    return Suspect(
-        image_id=message.image_id,
-        label=message.label,
-        suggested_label=message.suggested_label,
-        own_score=message.own_score,
-        suggested_score=message.suggested_score,
-        suggested_image_id=message.suggested_image_id,
-        own_image_id=message.own_image_id,
-        neighbours=message.neighbours,
-        foreign_neighbours=message.foreign_neighbours,
-        likely=message.likely,
-    )
-
-
-def suggestions(message: gallery.BrandSuggestions) -> tuple[LabelSuggestions, ...]:
-    """Reads the result of SuggestBrands."""
-    return tuple(
-        LabelSuggestions(
-            known=_label(label.known),
-            suggestions=tuple(
-                BrandSuggestion(text=found.text, reason=found.reason, images=found.images)
-                for found in label.suggestions
-            ),
-        )
-        for label in message.labels
-    )
-
-
 def picture(message: gallery.GetImageResponse) -> bytes:
     """Reads the reply to GetImage."""
     return message.image
@@ -396,7 +317,7 @@ def image(message: gallery.Image) -> ImageInfo:
         label=message.label,
         source=message.source,
         author=message.author,
-        added_at=_moment(message.added_at) if message.HasField("added_at") else None,
+        added_at=moment(message.added_at) if message.HasField("added_at") else None,
         added_revision=message.added_revision,
         width_px=message.width_px,
         height_px=message.height_px,
@@ -408,7 +329,7 @@ def revision(message: gallery.Revision) -> RevisionInfo:
     """Reads one change of the history."""
     return RevisionInfo(
         revision=message.revision,
-        made_at=_moment(message.made_at) if message.HasField("made_at") else None,
+        made_at=moment(message.made_at) if message.HasField("made_at") else None,
         author=message.author,
         kind=_CHANGES.get(message.kind, "unknown"),
         summary=message.summary,
@@ -416,5 +337,5 @@ def revision(message: gallery.Revision) -> RevisionInfo:
     )
 
 
-def _moment(stamp: Timestamp) -> datetime:
+def moment(stamp: Timestamp) -> datetime:
     return stamp.ToDatetime(tzinfo=UTC)

@@ -18,6 +18,8 @@ from typing import get_args
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from pagesight import _pixels, _trace
+from pagesight._curation import GalleryFinding
+from pagesight._curation_replies import KINDS as FINDING_KINDS
 from pagesight._errors import InternalError, InvalidImageError, PagesightError, UnreadableFileError
 from pagesight._replies import enrol_outcome
 from pagesight._results import (
@@ -51,6 +53,7 @@ _OCR_MODES = {
     True: classifier.OCR_MODE_FULL,
     False: classifier.OCR_MODE_OFF,
 }
+_FINDING_KINDS = {kind: number for number, kind in FINDING_KINDS.items()}
 
 
 def read_image(image: ImageSource) -> bytes:
@@ -218,6 +221,39 @@ def set_labels(
         ],
         update_mask=mask,
     )
+
+
+def settle_findings(
+    findings: Iterable[GalleryFinding], where: str, author: str, note: str
+) -> gallery.SettleFindingsRequest:
+    """Builds which findings of a gallery are settled.
+
+    Raises:
+        ValueError: A finding is of a kind that only a newer client knows.
+    """
+    findings = list(findings)
+    if any(finding.kind == "unknown" for finding in findings):
+        raise ValueError("a finding of a kind that this client does not know: upgrade pagesight")
+    return gallery.SettleFindingsRequest(
+        gallery=where,
+        findings=[
+            gallery.GalleryFinding(
+                kind=_FINDING_KINDS[finding.kind],
+                labels=finding.labels,
+                image_ids=finding.image_ids,
+            )
+            for finding in findings
+        ],
+        author=author,
+        note=note,
+    )
+
+
+def unsettle_findings(keys: Iterable[str], where: str) -> gallery.UnsettleFindingsRequest:
+    """Builds which findings of a gallery are settled no longer."""
+    if isinstance(keys, str):
+        raise TypeError("keys is several keys; put a single one into a list")
+    return gallery.UnsettleFindingsRequest(gallery=where, keys=keys)
 
 
 class Upload:

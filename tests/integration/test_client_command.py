@@ -85,7 +85,8 @@ def test_explain_shows_reasons_candidates_and_common_lines(pagesight: Run, shots
     assert "0.250 0.125 0.750 0.500 zsyh_user_info" in lines
     assert "a1" * 32 in lines  # in full, to be copied
     assert "lines in common with login" in lines
-    assert "1.00 个人信息" in lines
+    assert "likeness on the screenshot on the gallery's picture" in lines
+    assert "1.00 个人信息 the same" in lines
     assert max(map(len, result.stdout.splitlines())) <= 100
 
 
@@ -513,7 +514,10 @@ def test_what_may_be_wrong_is_shown_as_text_as_json_and_side_by_side(
     shown = pagesight("gallery", "doctor", "--html", page)
     assert shown.exit_code == 0, shown.stderr
     first = min(map(image_id, (b"a", b"b", b"c")))
-    assert "revision 2, 3 of 3 pictures examined: 1 likely wrong labels" in shown.stdout
+    assert (
+        "revision 2, 3 of 3 pictures examined: 1 label in doubt, 0 odd pictures, 1 group"
+        in shown.stdout
+    )
     assert first[:12] in shown.stdout
     assert "under several labels" in shown.stdout
     assert "up to 95% of its screenshots" in shown.stdout

@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app
+from pagesight._load.blocks import Blocks
 from pagesight._load.crew import Generator
 from pagesight._load.plan import Plan
 from pagesight._load.wire import Access
@@ -195,31 +196,105 @@ def test_rates_are_tried_in_turn_and_the_highest_that_holds_is_reported(
     assert result.exit_code == 0, result.output
     found = read(tmp_path / "out")
     assert [row["rate"] for row in found["steps"]] == [50, 100]
-    assert found["knee"]["rate"] in (None, 50, 100)
-    assert "at that rate" in result.stdout or "no rate" in result.stdout
+    assert found["knee"]["rate"] == 100
+    assert found["knee"]["fails_at"] is None
+    assert "the knee was not reached: the highest rate that was tried, 100 a second, holds" in (
+        " ".join(result.stdout.split())
+    )
     assert result.stderr.count("answered, p99") == 2
+
+
+def test_rates_of_which_none_holds_are_exit_code_3_and_the_last_line_says_so(
+    pagesight: Run, shots: Path
+) -> None:
+    (shots / "3.png").write_bytes(b"busy")
+    result = pagesight(
+        "load", shots, "--find-knee", "--rate", 100, "--duration", 0.3, "--warmup", 0
+    )
+    assert result.exit_code == 3, result.output
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("pagesight: the server is overloaded at the lowest rate, 100 a second")
+    assert " x RESOURCE_EXHAUSTED" in last
+
+
+def test_a_find_knee_is_compared_by_its_knee(pagesight: Run, shots: Path, tmp_path: Path) -> None:
+    steps = ("--steps", "50,100", "--duration", 0.3, "--warmup", 0)
+    assert pagesight("load", shots, *steps, "--out", tmp_path / "a").exit_code == 0
+    before = read(tmp_path / "a")
+    before["knee"] |= {"rate": 400.0, "fails_at": 450.0}
+    before["steps"].append(before["steps"][-1] | {"rate": 450.0, "held": False})
+    earlier = tmp_path / "before.json"
+    earlier.write_text(json.dumps(before), "utf-8")
+    lower = pagesight("load", shots, "--steps", 50, *steps[2:], "--compare", earlier)
+    # It was not tried above 50, so it may well be as high.
+    assert lower.exit_code == 0, lower.output
+    after = before | {"knee": before["knee"] | {"rate": 100.0, "fails_at": 110.0}}
+    (tmp_path / "after.json").write_text(json.dumps(after), "utf-8")
+    worse = pagesight("load", "--compare", earlier, tmp_path / "after.json")
+    assert worse.exit_code == 3
+    assert "worse: knee / s worse" in worse.stdout
+
+
+def answered(report: Any, ms: float) -> Any:
+    """The same report, with 200 answers that all took as long."""
+    blocks = Blocks()
+    for number in range(200):
+        blocks.record_s(number / 20, ms / 1000)
+    counts = {"sent": 200, "ok": 200, "unsent": 0}
+    return report | counts | {"hdr": report["hdr"] | {"blocks": blocks.plain()}}
 
 
 def test_reports_are_compared(pagesight: Run, shots: Path, tmp_path: Path) -> None:
     assert pagesight("load", shots, *QUICK, "--out", tmp_path / "a").exit_code == 0
-    a, b = tmp_path / "a/report.json", tmp_path / "b.json"
-    same = pagesight("load", "--compare", a, a)
-    assert same.exit_code == 0, same.output
-    assert "1.000" in same.stdout
-    worse = read(tmp_path / "a")
-    worse["lost_share"] = 0.5
-    b.write_text(json.dumps(worse), "utf-8")
-    result = pagesight("load", "--compare", a, b, "--json")
-    assert result.exit_code == 3
-    assert json.loads(result.stdout)["worse"] is True
+    a, b = tmp_path / "a.json", tmp_path / "b.json"
+    before = answered(read(tmp_path / "a"), 100)
+    a.write_text(json.dumps(before), "utf-8")
+    for ms, code, verdict in ((100, 0, "same"), (50, 0, "better"), (150, 3, "worse")):
+        b.write_text(json.dumps(answered(before, ms)), "utf-8")
+        result = pagesight("load", "--compare", a, b)
+        assert result.exit_code == code, result.output
+        assert result.stderr == ""
+        assert result.stdout.splitlines()[-1].startswith(verdict)
+        plain = json.loads(pagesight("load", "--compare", a, b, "--json").stdout)
+        assert plain["verdict"] == verdict
+        assert plain["in_words"].startswith(verdict)
+    b.write_text(json.dumps(before | {"plan": before["plan"] | {"repeat": 0.5}}), "utf-8")
+    other = pagesight("load", "--compare", a, b)
+    assert other.exit_code == 1
+    assert other.stderr == (
+        "pagesight: no verdict: the loads differ (repeat: 0.0 before, 0.5 after)\n"
+    )
+    no_report = "is no report.json of this version of `pagesight load`"
     for wrong, why in {
-        "{}": "the second is no report.json of `pagesight load`: it has no stages_ms",
+        "{}": f"the second {no_report}: it has no stages_ms",
         "no json": f"{b} is no report.json of `pagesight load`",
     }.items():
         b.write_text(wrong, "utf-8")
         failed = pagesight("load", "--compare", a, b)
         assert failed.exit_code == 1
         assert failed.stderr == f"pagesight: {why}\n"
+
+
+def test_a_load_is_compared_with_an_earlier_one(
+    pagesight: Run, server: FakeServer, shots: Path, tmp_path: Path
+) -> None:
+    before, out = tmp_path / "before.json", tmp_path / "out"
+    load = ("load", shots, *QUICK, "--count", 60, "--out", out)
+    assert pagesight(*load).exit_code == 0
+    # So much quicker than any server, or so much slower.
+    for ms, code, verdict in ((0.001, 3, "worse"), (60_000, 0, "better")):
+        before.write_text(json.dumps(answered(read(out), ms)), "utf-8")
+        result = pagesight(*load, "--compare", before, "--json")
+        assert result.exit_code == code, result.output
+        assert json.loads(result.stdout)["comparison"]["verdict"] == verdict
+        assert read(out)["comparison"]["verdict"] == verdict
+    shown = pagesight(*load, "--compare", before)
+    assert "60 of 60 answered" in shown.stdout
+    assert "better: p50 ms better" in shown.stdout
+    before.write_text("{}", "utf-8")
+    sent = len(server.classifier.queries)
+    assert pagesight(*load, "--compare", before).exit_code == 1
+    assert len(server.classifier.queries) == sent
 
 
 @pytest.mark.parametrize(
@@ -236,6 +311,8 @@ def test_reports_are_compared(pagesight: Run, shots: Path, tmp_path: Path) -> No
         ["x.png", "--closed", "--deadline-ms", "soon"],
         ["x.png", "--closed", "--priority", "urgent"],
         ["--compare", "x.json"],
+        ["--compare", "x.json", "y.json", "z.json"],
+        ["--compare", "x.json", "y.json", "--tolerance", "-1"],
     ],
     ids=" ".join,
 )
@@ -282,6 +359,25 @@ def test_a_signal_breaks_the_run_off_and_the_report_is_of_what_was_measured(
     assert found["slo"]["p99"]["met"] is True
     assert found["duration_s"] < 60
     assert "interrupted" in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+async def test_a_load_does_not_wait_for_what_an_earlier_one_gave_up(
+    server: FakeServer, tmp_path: Path
+) -> None:
+    (tmp_path / "1.png").write_bytes(b"mute")
+    plan = Plan(
+        groups=[[str(tmp_path / "1.png")]], names=["x"], rate=100.0, count=1, warmup_s=0.0,
+        timeout_s=0.5,
+    )  # fmt: skip
+    generator = Generator(Access(address=server.address), plan)
+    ended = server.classifier.stream_ended
+    for streams_ended in (False, True):
+        tally = await generator.run(
+            plan, start_s=None, stop=asyncio.Event(), progress=lambda *_: None
+        )
+        assert tally.errors == {"DEADLINE_EXCEEDED": 1}
+        assert await asyncio.to_thread(ended.wait, WAIT_S if streams_ended else 0) is streams_ended
+    await generator.close()
 
 
 async def test_a_real_server_takes_distinct_variants_for_what_they_show(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pagesight._cli import labels, render, session, wire
-from pagesight._results import LabelSuggestions
+from pagesight._curation import LabelSuggestions
 
 
 @session.teaching

@@ -14,12 +14,24 @@ nothing is fetched. All text is escaped; it comes from folder names and people.
 from __future__ import annotations
 
 import base64
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
 from pagesight._cli import render, render_diagnosis
-from pagesight._results import Diagnosis, ImageLabel, LabelHealth, Suspect
+from pagesight._cli.findings import (
+    Findings,
+    relabel_command,
+    remove_command,
+    settle_command,
+    who_settled,
+)
+from pagesight._curation import (
+    Diagnosis,
+    GalleryFinding,
+    ImageLabel,
+    LabelHealth,
+    Suspect,
+)
 
 MAX_SUSPECTS, MAX_GROUPS, MAX_OF_GROUP, MAX_PICTURES = 60, 40, 8, 24
 """Shown at most: a person works through the first and asks again."""
@@ -36,6 +48,8 @@ p { margin: .25rem 0; max-width: 46rem } .dim { color: var(--dim) }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
   padding: 1rem; margin: 1rem 0 }
 .card h3 { font-size: 1rem; margin: 0 0 .25rem; overflow-wrap: anywhere }
+.cards { display: flex; flex-wrap: wrap; gap: 1rem; align-items: flex-start; margin: 1rem 0 }
+.cards .card { margin: 0; max-width: 100%; box-sizing: border-box }
 .row { display: flex; flex-wrap: wrap; gap: 1rem; margin: .75rem 0 0 }
 figure { margin: 0; width: 190px }
 figcaption { margin-top: .4rem; font-size: .85rem; overflow-wrap: anywhere }
@@ -45,13 +59,16 @@ figure img, .none { width: 100%; height: 330px; object-fit: cover; object-positi
 .this img { outline: 3px solid var(--bad); outline-offset: 1px }
 .none { display: flex; align-items: center; justify-content: center; color: var(--dim) }
 .bad { color: var(--bad) } .good { color: var(--good) }
+.answers { margin-top: .75rem }
 code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display: block;
-  margin-top: .75rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
+  margin: .15rem 0 .5rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
-  overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom }
+  overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom; white-space: nowrap }
 .wide { overflow-x: auto } .wide td:first-child { min-width: 11rem }
 td.note { text-align: left; min-width: 16rem }
+@media (max-width: 640px) { .row { gap: .5rem } figure { width: calc((100% - 1rem) / 3) }
+  figure img, .none { height: 200px } }
 """
 
 _BAD = ' class="bad"'
@@ -80,43 +97,42 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         thumbnails: Encoded pictures by id; those that are missing are told as missing.
         gallery: Named in the heading and in the commands.
     """
-    option = "" if gallery == "default" else f" --gallery {shlex.quote(gallery)}"
-    likely = sum(suspect.likely for suspect in found.suspects)
+    findings = Findings.of(found)
     few = sum(label.few for label in found.labels)
     parts = [
         f"<h1>Gallery {escape(gallery)}, revision {found.revision}</h1>",
-        f'<p class="dim">{found.examined} of {found.images} pictures examined: '
-        f"{likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
-        f"{len(found.duplicates)} groups of near duplicates, {few} labels with few pictures, "
-        f"{len(found.hardly_read)} pictures hardly read.</p>",
-        "<h2>Labels to doubt</h2>",
+        f'<p class="dim">{escape(render_diagnosis.overview(found))}, '
+        f"{render.count(few, 'label')} with few pictures, "
+        f"{render.count(len(found.hardly_read), 'picture')} hardly read.</p>",
+        "<h2>Labels to look at</h2>",
         "<p>Each picture as if it were a query and not enrolled: another label fits it better "
-        "than its own. A likely mistake would be answered with that label; an odd one is "
-        "perhaps only unlike the other pictures of its label.</p>",
-        *(_suspect(one, thumbnails, option) for one in found.suspects[:MAX_SUSPECTS]),
+        "than its own. One in doubt would be answered with that label; an odd one is perhaps only "
+        "unlike the other pictures of its label. Look at the three before either command: many a "
+        "label here is right, and is not asked about again once that is said.</p>",
+        *(_suspect(one, thumbnails, findings, gallery) for one in found.suspects[:MAX_SUSPECTS]),
         _left(len(found.suspects), MAX_SUSPECTS, "none"),
         "<h2>Almost the same</h2>",
-        "<p>They teach nothing new and make the gallery look surer of itself than it is: keep "
-        "one of each group.</p>",
-        *(_group(group, thumbnails, option) for group in found.duplicates[:MAX_GROUPS]),
+        "<p>They teach nothing new and make the gallery look surer of itself than it is: one of "
+        "each group is enough.</p>",
+        *(_group(group, thumbnails, findings, gallery) for group in found.duplicates[:MAX_GROUPS]),
         _left(len(found.duplicates), MAX_GROUPS, "none"),
         "<h2>Own pictures that would be rejected</h2>",
-        *_rejected(found, thumbnails),
+        *_rejected(found, thumbnails, findings, gallery),
         "<h2>Hardly read</h2>",
         "<p>Text was found in them and read with little confidence: the OCR bundle may not know "
         "the script. What it reads of such pages says little; their looks must tell them.</p>",
-        _hardly_read(found, thumbnails),
+        _hardly_read(found, thumbnails, findings),
         "<h2>Looks of which more are wanted</h2>",
         "<p>No other picture of the label resembles these: its screenshots that look like them "
         "are the likeliest to be rejected. Enrol more of them, or take a wrong one out.</p>",
-        *(
-            _looks(label, thumbnails)
+        _cards(
+            _looks(label, thumbnails, findings, gallery)
             for label in render_diagnosis.looks_wanted(found)[:MAX_PICTURES]
         ),
         _left(len(render_diagnosis.looks_wanted(found)), MAX_PICTURES, "none"),
         "<h2>How much each label's pictures say</h2>",
         f"<p>{escape(render_diagnosis.rejection(found))}</p>",
-        _labels(found.labels),
+        _labels(found.labels, findings),
     ]
     title = escape(f"pagesight gallery doctor: {gallery}")
     return (
@@ -127,54 +143,84 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
     )
 
 
-def _suspect(one: Suspect, thumbnails: Mapping[str, bytes], option: str) -> str:
-    sure = '<span class="bad">likely wrong</span>' if one.likely else "odd"
+def _suspect(
+    one: Suspect, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> str:
+    sure = '<span class="bad">in doubt</span>' if one.likely else "odd"
     return (
-        f'<div class="card"><h3>{escape(one.label)} or {escape(one.suggested_label)}? {sure}</h3>'
+        f'<div class="card"><h3>Is it rightly {escape(one.label)}, or '
+        f"{escape(one.suggested_label)}? {sure}</h3>"
         f'<p class="dim">fits {escape(one.suggested_label)} {one.suggested_score:.3f}, its own '
         f"label {one.own_score:.3f}; {one.foreign_neighbours} of {one.neighbours} nearest "
         'pictures carry another label</p><div class="row">'
         + _figure(one.own_image_id, one.label, "closest of its own label", thumbnails)
-        + _figure(one.image_id, one.label, "the picture in doubt", thumbnails, "this")
+        + _figure(one.image_id, one.label, "the picture in question", thumbnails, "this")
         + _figure(one.suggested_image_id, one.suggested_label, "closest of the other", thumbnails)
-        + f"</div><code>pagesight gallery relabel{escape(option)} "
-        f"{escape(shlex.quote(one.suggested_label))} {escape(one.image_id)}</code></div>"
+        + "</div>"
+        + _answers(
+            "If it is wrong:",
+            relabel_command(one, gallery),
+            "If it is right:",
+            findings.suspect(one),
+            gallery,
+        )
+        + "</div>"
     )
 
 
-def _group(group: tuple[ImageLabel, ...], thumbnails: Mapping[str, bytes], option: str) -> str:
+def _group(
+    group: tuple[ImageLabel, ...],
+    thumbnails: Mapping[str, bytes],
+    findings: Findings,
+    gallery: str,
+) -> str:
     labels = list(dict.fromkeys(image.label for image in group))
     mixed = ' <span class="bad">under several labels</span>' if len(labels) > 1 else ""
     shown = "".join(
         _figure(image.image_id, image.label, image.image_id[:12], thumbnails)
         for image in group[:MAX_OF_GROUP]
     )
-    rest = " ".join(image.image_id for image in group[1:])
-    command = (
-        f"<code>pagesight gallery remove{escape(option)} {escape(rest)}</code>"
-        if len(labels) == 1
-        else ""
-    )
+    one_is_enough = remove_command(group, gallery) if len(labels) == 1 else ""
     return (
-        f'<div class="card"><h3>{escape(", ".join(labels))}: {len(group)} pictures{mixed}</h3>'
-        f'<div class="row">{shown}</div>{_left(len(group), MAX_OF_GROUP, "")}{command}</div>'
+        f'<div class="card"><h3>{escape(", ".join(labels))}: are these {len(group)} all wanted?'
+        f"{mixed}</h3>"
+        f'<div class="row">{shown}</div>{_left(len(group), MAX_OF_GROUP, "")}'
+        + _answers(
+            "If one is enough:", one_is_enough, "If all are right:", findings.group(group), gallery
+        )
+        + "</div>"
     )
 
 
-def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
+def _answers(
+    if_wrong: str, act: str, if_right: str, finding: GalleryFinding | None, gallery: str
+) -> str:
+    """The two commands that answer a question; of a settled one, who answered it."""
+    if said := who_settled(finding):
+        return f'<p class="good">{escape(said)}</p>'
+    parts = [f"<p>{if_wrong}</p><code>{escape(act)}</code>"] if act else []
+    if finding is not None:
+        parts.append(f"<p>{if_right}</p><code>{escape(settle_command(finding, gallery))}</code>")
+    return f'<div class="answers">{"".join(parts)}</div>' if parts else ""
+
+
+def _rejected(
+    found: Diagnosis, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> list[str]:
     if not found.left_out_images:
         return ["<p>No picture could be left out: each is the only one of its label.</p>"]
     many = render.too_many(found.rejected_images / found.left_out_images)
     labels = render_diagnosis.rejected_labels(found)
     return [
         f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
-        *(
+        _cards(
             _card(
                 label.label,
                 f"{len(label.rejected_image_ids)} of {label.left_out_images} rejected, mean score "
                 f"{label.mean_score:.3f}, least {label.least_score:.3f}",
                 label.rejected_image_ids,
                 thumbnails,
+                _settling(findings.label("rejected_pictures", label), gallery),
             )
             for label in labels[:MAX_PICTURES]
         ),
@@ -182,12 +228,13 @@ def _rejected(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> list[str]:
     ]
 
 
-def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
+def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes], findings: Findings) -> str:
     figures = "".join(
         _figure(
             image.image_id,
             image.label,
-            f"{image.hardly_read_lines} of {image.text_lines} lines, {image.image_id[:12]}",
+            f"{image.hardly_read_lines} of {image.text_lines} lines, {image.image_id[:12]}"
+            + _key(findings.hardly_read(image)),
             thumbnails,
         )
         for image in found.hardly_read[:MAX_PICTURES]
@@ -195,19 +242,42 @@ def _hardly_read(found: Diagnosis, thumbnails: Mapping[str, bytes]) -> str:
     return f'<div class="row">{figures}</div>' + _left(len(found.hardly_read), MAX_PICTURES, "none")
 
 
-def _looks(label: LabelHealth, thumbnails: Mapping[str, bytes]) -> str:
+def _looks(
+    label: LabelHealth, thumbnails: Mapping[str, bytes], findings: Findings, gallery: str
+) -> str:
     note = f"least alike: cosine {label.least_looks:.3f} with any other of {label.images} pictures"
-    return _card(label.label, note, label.unlike_image_ids, thumbnails)
+    settling = _settling(findings.label("unlike_pictures", label), gallery)
+    return _card(label.label, note, label.unlike_image_ids, thumbnails, settling)
 
 
-def _card(label: str, note: str, image_ids: Sequence[str], thumbnails: Mapping[str, bytes]) -> str:
+def _cards(cards: Iterable[str]) -> str:
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _card(
+    label: str,
+    note: str,
+    image_ids: Sequence[str],
+    thumbnails: Mapping[str, bytes],
+    settling: str,
+) -> str:
     figures = "".join(
         _figure(image_id, label, image_id[:12], thumbnails) for image_id in image_ids[:MAX_OF_GROUP]
     )
     return (
         f'<div class="card"><h3>{escape(label)}</h3><p class="dim">{escape(note)}</p>'
-        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}</div>'
+        f'<div class="row">{figures}</div>{_left(len(image_ids), MAX_OF_GROUP, "")}{settling}</div>'
     )
+
+
+def _settling(finding: GalleryFinding | None, gallery: str) -> str:
+    """The command that says that a label is well as it is."""
+    return _answers("", "", "If it is well as it is:", finding, gallery)
+
+
+def _key(finding: GalleryFinding | None) -> str:
+    """The key of a finding, or who settled it, behind other words."""
+    return "" if finding is None else f"; {who_settled(finding) or f'key {finding.key}'}"
 
 
 def _figure(
@@ -231,11 +301,11 @@ def _type(data: bytes) -> str:
     return "image/webp" if data[8:12] == b"WEBP" else "image/jpeg"
 
 
-def _labels(labels: tuple[LabelHealth, ...]) -> str:
+def _labels(labels: tuple[LabelHealth, ...], findings: Findings) -> str:
     rows = "".join(
         f"<tr><td>{escape(label.label)}<td>{label.images}<td>{label.distinct_images}"
         f"<td>{label.unseen_bound:.0%}{_own(label)}"
-        f'<td class="note">{_notes(label)}'
+        f'<td class="note">{_notes(label, findings)}'
         for label in labels
     )
     return (
@@ -256,10 +326,15 @@ def _own(label: LabelHealth) -> str:
     )
 
 
-def _notes(label: LabelHealth) -> str:
-    notes = [f"<span{_BAD}>enrol more</span>"] if label.few else []
+def _notes(label: LabelHealth, findings: Findings) -> str:
+    notes = []
+    if label.few:
+        key = _key(findings.label("few_pictures", label))
+        notes.append(f'<span{_BAD}>enrol more</span><span class="dim">{escape(key)}</span>')
     if label.text_shared_with:
-        notes.append(escape(render_diagnosis.no_own_text(label)))
+        key = _key(findings.label("no_own_text", label))
+        told = escape(render_diagnosis.no_own_text(label))
+        notes.append(f'{told}<span class="dim">{escape(key)}</span>')
     return "<br>".join(notes)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -15,6 +16,7 @@ import typer
 from pagesight._cli import files, session, wire
 
 if TYPE_CHECKING:
+    from pagesight._load.compare import Comparison
     from pagesight._load.plan import Plan
     from pagesight._load.run import Steps
     from pagesight._load.slo import Target
@@ -88,7 +90,9 @@ def load(
     deadline_ms: Annotated[
         str, typer.Option(help="Budget of each message, or a mix: 500=1,2000=9.")
     ] = "",
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for an answer.")] = 60,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds to wait for an answer, also when the time is over.")
+    ] = 60,
     no_ocr: Annotated[bool, typer.Option("--no-ocr", help="Ask to read no text.")] = False,
     processes: Annotated[
         int, typer.Option(help="Generate from so many processes, if one is too slow.")
@@ -106,9 +110,14 @@ def load(
         bool, typer.Option("--json", help="Print report.json in place of the summary.")
     ] = False,
     compare: Annotated[
-        bool,
-        typer.Option("--compare", help="Send nothing: compare two report.json, before and after."),
-    ] = False,
+        Path | None,
+        typer.Option(
+            metavar="BEFORE.json",
+            help="Compare with this earlier report.json: the load, or without one the report.json "
+            "that is named in place of pictures.",
+            show_default=False,
+        ),
+    ] = None,
     tolerance: Annotated[
         float, typer.Option(help="With --compare: a ratio that is no change yet, less 1.")
     ] = 0.1,
@@ -123,15 +132,26 @@ def load(
       pagesight load screenshots/ --closed --streams 2 --in-flight 8 --repeat 0.5
       pagesight load screenshots/ --find-knee --duration 20 --slo p99=2s
       pagesight load small/ tall/ --weights 9,1 --rate 5 --priority high=1,normal=9
+      pagesight load screenshots/ --rate 5 --compare before/report.json --out after
       pagesight load --compare before/report.json after/report.json
 
-    Exit code 0: every target is met; 3: one is missed, or with --compare the second is worse;
-    1: it failed, or nothing was answered; 2: the command line is wrong. Ctrl-C and SIGTERM
-    break a load off: the report is of what was measured so far, and the exit code 130 or 143.
+    --compare gives a verdict on each figure and on all: better, same or worse. A figure changed
+    when it did so by more than --tolerance and by more than chance explains (95 % interval).
+
+    Exit code 0: every target is met, and with --compare nothing is worse; 3: a target is missed,
+    no rate of --steps or --find-knee holds, or --compare found it worse; 1: it failed, nothing was
+    answered, or --compare allows no verdict (the loads differ, or answers are too few); 2: the
+    command line is wrong. Ctrl-C and SIGTERM break a load off: the report is of what was measured
+    so far, and the exit code 130 or 143.
     """
     paths = paths or []
-    if compare:
-        _compare(paths, tolerance, as_json=as_json)
+    chosen = bool(closed) + (rate is not None or bool(steps) or find_knee)
+    if tolerance < 0:
+        _wrong("--tolerance is 0 or more")
+    if compare is not None and not chosen:
+        if len(paths) != 1:
+            _wrong("--compare takes two report.json, before and after, or a load to compare with")
+        _compare(compare, paths[0], tolerance, as_json=as_json)
         return
     from pagesight._load import slo as slos
     from pagesight._load.plan import Plan, parse_weighted
@@ -139,7 +159,7 @@ def load(
 
     if not paths:
         _wrong("name pictures or folders to send")
-    if bool(closed) + (rate is not None or bool(steps) or find_knee) != 1 or (steps and find_knee):
+    if chosen != 1 or (steps and find_knee):
         _wrong("choose a load: --rate R, --closed, --steps R,R,... or --find-knee")
     if steps and rate is not None:
         _wrong("--steps says the rates: leave --rate out")
@@ -180,13 +200,34 @@ def load(
                 raise ValueError(f"--steps: a rate is above 0, got {one:g}")
     except ValueError as error:
         _wrong(str(error))
-    _run(plan, targets, climb, address=address, out=out, as_json=as_json)
+    before = None if compare is None else _Before(_read(compare), tolerance)
+    if before is not None:
+        before.compared(before.report)  # what is no report is found out before the load, not after
+    _run(plan, targets, climb, before, address=address, out=out, as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """The report that a load is compared with."""
+
+    report: object
+    tolerance: float
+
+    def compared(self, after: object) -> Comparison:
+        """Compares a later report with it; fails where one of them is no report."""
+        from pagesight._load.compare import compare
+
+        try:
+            return compare(self.report, after, self.tolerance)
+        except ValueError as error:
+            session.fail(str(error))
 
 
 def _run(
     plan: Plan,
     targets: list[Target],
     steps: Steps | None,
+    before: _Before | None,
     *,
     address: str,
     out: Path | None,
@@ -211,12 +252,17 @@ def _run(
             report = run(access, plan, targets, steps=steps, progress=tell.counts, say=tell.say)
     except WorkerError as error:
         session.fail(str(error))
+    comparison = None if before is None else before.compared(report)
+    if comparison is not None:
+        report["comparison"] = comparison.plain()
     if out is not None:
         _write(report, out)
     if as_json:
         wire.print_text(json.dumps(report, ensure_ascii=False) + "\n")
     else:
         session.output().print(load_page.summary(report))
+        if comparison is not None:
+            session.output().print(load_page.comparison(comparison))
         if out is not None:
             session.output().print(f"written: {out / 'report.html'} and {out / 'report.json'}")
     if by := report["interrupted_by"]:
@@ -225,8 +271,13 @@ def _run(
     if not report["ok"]:
         why = ", ".join(f"{count} x {code}" for code, count in report["errors"].items())
         session.fail(f"nothing was answered: {why or 'nothing was sent'}")
+    if "knee" in report and report["knee"]["rate"] is None:
+        session.warn(f"pagesight: {report['knee']['in_words']}")
+        raise typer.Exit(MISSED)
     if not report["slo_met"]:
         raise typer.Exit(MISSED)
+    if comparison is not None:
+        _end(comparison)
 
 
 def _write(report: dict[str, Any], out: Path) -> None:
@@ -240,32 +291,33 @@ def _write(report: dict[str, Any], out: Path) -> None:
         session.fail(f"--out: cannot write to {out}: {error.strerror}")
 
 
-def _compare(paths: list[Path], tolerance: float, *, as_json: bool) -> None:
+def _compare(before: Path, after: Path, tolerance: float, *, as_json: bool) -> None:
     from pagesight._cli import load_page
-    from pagesight._load.compare import compare
 
-    if len(paths) != 2:
-        _wrong("--compare takes two report.json: before, after")
-    if tolerance < 0:
-        _wrong("--tolerance is 0 or more")
-    read = []
-    for path in paths:
-        try:
-            read.append(json.loads(path.read_text("utf-8")))
-        except OSError as error:
-            session.fail(f"cannot read {path}: {error.strerror}")
-        except ValueError:
-            session.fail(f"{path} is no report.json of `pagesight load`")
-    try:
-        found = compare(read[0], read[1], tolerance)
-    except ValueError as error:
-        session.fail(str(error))
+    comparison = _Before(_read(before), tolerance).compared(_read(after))
     if as_json:
-        wire.print_text(json.dumps(found.plain(), ensure_ascii=False) + "\n")
+        wire.print_text(json.dumps(comparison.plain(), ensure_ascii=False) + "\n")
     else:
-        session.output().print(load_page.comparison(found))
-    if found.is_worse:
+        session.output().print(load_page.comparison(comparison))
+    _end(comparison)
+
+
+def _end(comparison: Comparison) -> None:
+    """Ends the command as the verdict says; returns when nothing is worse."""
+    if comparison.verdict == "none":
+        session.fail(comparison.in_words)
+    if comparison.verdict == "worse":
         raise typer.Exit(MISSED)
+
+
+def _read(path: Path) -> object:
+    try:
+        report: object = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        session.fail(f"cannot read {path}: {error.strerror}")
+    except ValueError:
+        session.fail(f"{path} is no report.json of `pagesight load`")
+    return report
 
 
 def _numbers(text: str, option: str) -> list[float]:

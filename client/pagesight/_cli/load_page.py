@@ -85,18 +85,33 @@ def summary(report: Mapping[str, Any]) -> RenderableType:
 
 
 def comparison(found: Comparison) -> RenderableType:
-    """Draws two reports side by side."""
-    table = _table("", "before", "after", "after / before", "")
+    """Draws two reports side by side, with the verdict below."""
+    table = _table("", "before", "after", "change", "at least", "at most", "")
     for row in found.rows:
-        ratio = "" if row.ratio is None else f"{row.ratio:.3f}"
-        style = {"worse": "red", "better": "green"}.get(row.verdict, "dim")
-        # "same" of what is only shown would say too much.
-        verdict = row.verdict if row.judged else ""
+        style = {"worse": "red", "better": "green"}.get(row.verdict or "", "dim")
+        values = (row.before, row.after)
         table.add_row(
-            row.name, _figure(row.before), _figure(row.after), ratio, Text(verdict, style)
+            Text(shown(row.name)),
+            *(_share(value) if row.is_share else _figure(value) for value in values),
+            *(_change(end, row.is_share) for end in (row.change, *(row.interval or (None, None)))),
+            Text(row.verdict or "", style),
         )
-    notes = [Text(f"not the same load: {text}", "yellow") for text in found.differences]
-    return Group(table, *notes)
+    notes = [Text(f"note: {shown(text)}", "yellow") for text in found.notes]
+    if found.verdict == "none":
+        return Group(table, *notes)  # the command fails with the words
+    styles = {"worse": "bold red", "better": "bold green"}
+    verdict = Text(shown(found.in_words), styles.get(found.verdict, "bold"))
+    return Group(table, *notes, verdict)
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2%}"
+
+
+def _change(value: float | None, is_share: bool) -> str:
+    if value is None:
+        return ""
+    return f"{100 * value:+.2f} points" if is_share else f"x {value:.3f}"
 
 
 def _latencies(report: Mapping[str, Any]) -> Table:
@@ -134,11 +149,14 @@ def _targets(report: Mapping[str, Any]) -> Table:
 
 
 def _steps(report: Mapping[str, Any]) -> Table:
-    table = _table("rate", "answered / s", "p50 ms", "p99 ms", "lost", "")
+    table = _table("rate", "due / s", "answered / s", "p50 ms", "p99 ms", "lost", "")
     for row in report["steps"]:
-        verdict = Text("holds", "green") if row["held"] else Text(row["why_not"], "red")
+        verdict = Text("holds", "green")
+        if not row["held"]:
+            verdict = Text(row["why_not"], "yellow" if row["limited_by_generator"] else "red")
         table.add_row(
             f"{row['rate']:.4g}",
+            f"{row['rate_offered']:.4g}",
             f"{row['rate_achieved']:.4g}",
             _figure(row["p50_ms"]),
             _figure(row["p99_ms"]),
@@ -149,10 +167,10 @@ def _steps(report: Mapping[str, Any]) -> Table:
 
 
 def _knee(report: Mapping[str, Any]) -> Text:
-    rate = report["knee"]["rate"]
-    if rate is None:
-        return Text("no rate that was tried holds: begin lower, with --rate", "red")
-    return Text(f"the knee is at {rate:.4g} a second; at that rate:", "bold")
+    knee = report["knee"]
+    if knee["rate"] is None:
+        return Text(f"{knee['in_words']}; at that rate:", "bold red")
+    return Text(f"{knee['in_words']}; at {knee['rate']:.4g} a second:", "bold")
 
 
 def _table(*names: str) -> Table:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich import box
 from rich.console import Group, RenderableType
+from rich.constrain import Constrain
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -26,12 +27,14 @@ from pagesight._results import (
     GalleryInfo,
     ImageInfo,
     LabelInfo,
-    MatchingLine,
     RevisionInfo,
 )
 
 MAX_LINES = 6
 """Matching lines shown of a candidate; --json has them all."""
+
+MAX_LINES_WIDTH = 100
+"""Columns over which matching lines are spread at most, so that the eye finds the other one."""
 
 MAX_REJECTED = 0.1
 """Share of the gallery's own pictures that may be rejected without a warning, as the server's
@@ -48,7 +51,7 @@ def shown(value: str | os.PathLike[str]) -> str:
 def answers(rows: Sequence[Answer]) -> Group:
     """Draws one line per picture."""
     folder = _common_folder([picture for picture, _ in rows])
-    table = _answer_table(header=True)
+    table = _answer_table(header=True, ruled=True)
     for picture, answer in rows:
         table.add_row(*_answer_cells(picture, answer, folder))
     return Group(*_heading(folder), table)
@@ -58,8 +61,8 @@ def explained(rows: Sequence[Answer]) -> Group:
     """Draws one line per picture and under it why."""
     folder = _common_folder([picture for picture, _ in rows])
     parts = _heading(folder)
-    for picture, answer in rows:
-        headline = _answer_table(header=False)
+    for number, (picture, answer) in enumerate(rows):
+        headline = _answer_table(header=number == 0, ruled=False)
         headline.add_row(*_answer_cells(picture, answer, folder))
         parts += [headline, Padding(_evidence(answer), (0, 0, 1, 2))]
     return Group(*parts)
@@ -106,11 +109,12 @@ def summary(known: Sequence[Classification], *, asked: int) -> Text:
     return text
 
 
-def _answer_table(*, header: bool) -> Table:
+def _answer_table(*, header: bool, ruled: bool) -> Table:
     table = Table(
-        box=box.SIMPLE_HEAD if header else None,
+        box=box.SIMPLE_HEAD if ruled else None,
         show_header=header,
-        expand=not header,
+        header_style="bold" if ruled else "dim",
+        expand=not ruled,
         pad_edge=False,
         padding=(0, 2, 0, 0),
     )
@@ -149,7 +153,8 @@ def _next_best(answer: Classification) -> Text:
 def _evidence(answer: Classification) -> Table:
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="dim", no_wrap=True)
-    grid.add_column()
+    # An ellipsis would swallow what stands behind wide characters at the end of a line.
+    grid.add_column(overflow="fold")
     if answer.reasons:
         grid.add_row("why", Text("\n".join(shown(reason) for reason in answer.reasons)))
     grid.add_row("doubt", Text(_doubt(answer)))
@@ -166,26 +171,18 @@ def _doubt(answer: Classification) -> str:
     return f"{answer.doubt:.2f}" + (f", to review: {reasons}" if reasons else "")
 
 
-def _candidates(candidates: Iterable[Candidate]) -> Table:
-    # Narrow: beside the numbers an id stands in 100 columns unbroken, to be copied.
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
-    for name in ("score", "rank", "visual", "text"):
-        table.add_column(name, justify="right", no_wrap=True, vertical="top")
-    table.add_column(
-        "label, the gallery picture that speaks for it, and the score", overflow="fold"
-    )
-    for candidate in candidates:
-        what = Text.assemble(shown(candidate.label), "\n", (shown(candidate.image_id), "dim"))
-        if terms := _terms(candidate):
-            what.append(f"\n{terms}", "dim")
-        table.add_row(
-            f"{candidate.score:.3f}",
-            f"{candidate.rank_score:.3f}",
-            f"{candidate.visual:.3f}",
-            f"{candidate.textual:.3f}",
-            what,
-        )
-    return table
+def _candidates(candidates: Iterable[Candidate]) -> Group:
+    # The numbers have a line of their own: below them an id stands in 80 columns unbroken, to be
+    # copied, and in 40 the words are not squeezed beside them.
+    lines: list[RenderableType] = [
+        Text("score  rank visual  text  label, gallery picture, score", "dim")
+    ]
+    for one in candidates:
+        numbers = f"{one.score:.3f} {one.rank_score:.3f}  {one.visual:.3f} {one.textual:.3f}"
+        lines.append(Text(f"{numbers}  {shown(one.label)}"))
+        below = [shown(one.image_id), *([terms] if (terms := _terms(one)) else [])]
+        lines += [Padding(Text(line, "dim", overflow="fold"), (0, 0, 0, 2)) for line in below]
+    return Group(*lines)
 
 
 def _terms(candidate: Candidate) -> str:
@@ -199,21 +196,27 @@ def _terms(candidate: Candidate) -> str:
     return text
 
 
-def _lines(candidate: Candidate) -> Text:
-    rows = [
-        f"in common with {shown(candidate.label)}",
-        *map(_line, candidate.matching_lines[:MAX_LINES]),
+def _lines(candidate: Candidate) -> Group:
+    # By ratio, so that in 40 columns the words of the header stand just unbroken.
+    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("likeness", width=8, no_wrap=True)
+    table.add_column("on the screenshot", overflow="fold", ratio=11)
+    table.add_column("on the gallery's picture", overflow="fold", ratio=10)
+    for line in candidate.matching_lines[:MAX_LINES]:
+        same = line.query_text == line.gallery_text
+        table.add_row(
+            f"{line.similarity:.2f}",
+            Text(shown(line.query_text)),
+            Text("the same", "dim") if same else Text(shown(line.gallery_text)),
+        )
+    parts: list[RenderableType] = [
+        Text(f"in common with {shown(candidate.label)}"),
+        Constrain(table, MAX_LINES_WIDTH),
     ]
     left = len(candidate.matching_lines) - MAX_LINES
     if left > 0:
-        rows.append(f"and {left} more (--json has them all)")
-    return Text("\n".join(rows))
-
-
-def _line(line: MatchingLine) -> str:
-    if line.query_text == line.gallery_text:
-        return f"{line.similarity:.2f}  {shown(line.query_text)}"
-    return f"{line.similarity:.2f}  {shown(line.query_text)}  ~  {shown(line.gallery_text)}"
+        parts.append(Text(f"and {left} more (--json has them all)", "dim"))
+    return Group(*parts)
 
 
 def galleries(found: Iterable[GalleryInfo]) -> Table:

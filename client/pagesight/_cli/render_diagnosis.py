@@ -3,6 +3,7 @@
     suspects > near duplicates > rejected > hardly read > no text of their own
              > few pictures > looks wanted > what may be rejected
 
+A label is asked about and not accused: first what to look at, then the command for either answer.
 The sentences are those of the page too (`care_page.py`).
 """
 
@@ -10,60 +11,84 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.text import Text
 
+from pagesight._cli.findings import (
+    Findings,
+    gallery_option,
+    relabel_command,
+    remove_command,
+    settle_command,
+    who_settled,
+)
 from pagesight._cli.render import ADVICE, count, plain_table, shown, too_many
-from pagesight._results import Diagnosis, HardlyReadImage, LabelHealth
+from pagesight._curation import (
+    Diagnosis,
+    GalleryFinding,
+    HardlyReadImage,
+    ImageLabel,
+    LabelHealth,
+    Suspect,
+)
 
 MAX_IDS = 3
 """Pictures or labels that are named in one cell."""
 
 
-def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
-    """Yields what may be wrong with a gallery, the first `limit` of each kind."""
-    likely = sum(suspect.likely for suspect in found.suspects)
-    yield Text(
-        f"revision {found.revision}, {found.examined} of {count(found.images, 'picture')} "
-        f"examined: {likely} likely wrong labels, {len(found.suspects) - likely} odd ones, "
-        f"{count(len(found.duplicates), 'group')} of near duplicates"
-    )
-    if found.suspects:
-        table = plain_table(
-            "picture", "label, and the one that fits better", "by", "neighbours", ""
+def diagnosis(found: Diagnosis, limit: int, *, gallery: str) -> Iterator[RenderableType]:
+    """Yields what may be wrong with a gallery, the first `limit` of each kind.
+
+    Args:
+        found: What the server found, without what is not to be shown.
+        limit: Most of each kind.
+        gallery: Named in the commands.
+    """
+    findings = Findings.of(found)
+    yield Text(f"revision {found.revision}, {overview(found)}")
+    if found.suspects or found.duplicates:
+        page = f"pagesight gallery doctor{gallery_option(gallery)} --html doctor.html"
+        yield Text(f"look first: `{page}` shows the pictures side by side")
+    for one in found.suspects[:limit]:
+        yield _question(*about_suspect(one))
+        yield _answers(
+            ("if it is wrong", relabel_command(one, gallery)),
+            ("if it is right", findings.suspect(one)),
+            gallery=gallery,
         )
-        table.columns[0].no_wrap = True
-        for one in found.suspects[:limit]:
-            table.add_row(
-                Text(shown(one.image_id)[:12]),
-                Text(f"{shown(one.label)}\n{shown(one.suggested_label)}"),
-                f"{one.suggested_score - one.own_score:.3f}",
-                f"{one.foreign_neighbours} of {one.neighbours} foreign",
-                Text("likely wrong", "red") if one.likely else Text("odd", "dim"),
-            )
-        yield table
     for group in found.duplicates[:limit]:
-        names = dict.fromkeys(image.label for image in group)
-        yield Text.assemble(
-            "almost the same: ",
-            ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4]),
-            ("  under several labels", "red") if len(names) > 1 else "",
+        yield _question(*about_group(group))
+        one_label = len({image.label for image in group}) == 1
+        yield _answers(
+            ("if one is enough", remove_command(group, gallery))
+            if one_label
+            else (
+                "if a label is wrong",
+                f"pagesight gallery relabel{gallery_option(gallery)} LABEL ID",
+            ),
+            ("if all are right", findings.group(group)),
+            gallery=gallery,
         )
-    yield from _rejected(found, limit)
+    yield from _rejected(found, findings, limit)
     for read in found.hardly_read[:limit]:
         yield Text.assemble(
-            "hardly read: ",
-            f"{shown(read.label)} {shown(read.image_id)[:12]}, {hardly_read(read)}",
+            f"hardly read: {shown(read.label)} {shown(read.image_id)[:12]}, {hardly_read(read)}",
+            _key(findings.hardly_read(read), "  "),
         )
     without_text = [label for label in found.labels if label.text_shared_with]
     for label in without_text[:limit]:
-        yield Text(f"{shown(label.label)} {no_own_text(label)}")
+        yield Text.assemble(
+            f"{shown(label.label)} {no_own_text(label)}",
+            _key(findings.label("no_own_text", label), "  "),
+        )
     few = [label for label in found.labels if label.few]
     if few:
-        table = plain_table("label", "distinct pictures", "may fit worse than its worst picture")
+        table = plain_table(
+            "label, key", "distinct pictures", "may fit worse than its worst picture"
+        )
         for label in few[:limit]:
             table.add_row(
-                Text(shown(label.label)),
+                _label(label, findings.label("few_pictures", label)),
                 f"{label.distinct_images} of {label.images}",
                 f"up to {label.unseen_bound:.0%} of its screenshots",
             )
@@ -71,10 +96,10 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
         yield table
     unlike = looks_wanted(found)
     if unlike:
-        table = plain_table("label", "pictures that no other of it resembles", "cosine")
+        table = plain_table("label, key", "pictures that no other of it resembles", "cosine")
         for label in unlike[:limit]:
             table.add_row(
-                Text(shown(label.label)),
+                _label(label, findings.label("unlike_pictures", label)),
                 Text(first_ids(label.unlike_image_ids)),
                 f"{label.least_looks:.3f}",
             )
@@ -90,11 +115,82 @@ def diagnosis(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
         found.hardly_read,
         without_text,
     )
+    if any(kinds) and found.findings:
+        command = f"pagesight gallery doctor{gallery_option(gallery)} --settle KEY --note WHY"
+        yield Text(f"what is well as it is needs saying once: `{command}`")
     if max(map(len, kinds)) > limit:
         yield Text("there is more: --json and --html have it", "dim")
 
 
-def _rejected(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
+def overview(found: Diagnosis) -> str:
+    """Says how much was examined and how many labels and groups are asked about."""
+    likely = sum(suspect.likely for suspect in found.suspects)
+    return (
+        f"{found.examined} of {count(found.images, 'picture')} examined: "
+        f"{count(likely, 'label')} in doubt, "
+        f"{count(len(found.suspects) - likely, 'odd picture')}, "
+        f"{count(len(found.duplicates), 'group')} of near duplicates"
+    )
+
+
+def about_suspect(one: Suspect) -> tuple[str, str]:
+    """Asks whether a label is right, and says what speaks against it."""
+    question = f"is {shown(one.image_id)[:12]} rightly {shown(one.label)}?"
+    margin = one.suggested_score - one.own_score
+    evidence = (
+        f"Without it {shown(one.suggested_label)} fits better, by {margin:.3f}; "
+        f"{one.foreign_neighbours} of its {count(one.neighbours, 'nearest picture')} carry "
+        "another label"
+    )
+    if not one.likely:
+        evidence += ": perhaps it is only unlike the others of its label"
+    return question, evidence
+
+
+def about_group(group: Sequence[ImageLabel]) -> tuple[str, str]:
+    """Asks whether pictures that are almost the same are all wanted, and names the first."""
+    names = ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4])
+    left = f" and {len(group) - 4} more" if len(group) > 4 else ""
+    several = len({image.label for image in group}) > 1
+    evidence = f"Almost the same{' under several labels' if several else ''}: {names}{left}"
+    return f"are these {len(group)} all wanted?", evidence
+
+
+def _question(question: str, evidence: str) -> Text:
+    return Text.assemble((question, "bold"), f" {evidence}")
+
+
+def _answers(
+    acts: tuple[str, str], settles: tuple[str, GalleryFinding | None], *, gallery: str
+) -> Group:
+    """The two commands that answer a question; of a settled one, who answered it."""
+    finding = settles[1]
+    width = max(len(acts[0]), len(settles[0]))
+    if said := who_settled(finding):
+        return Group(Text(f"  {shown(said)} ({finding.key if finding else ''})", "dim"))
+    answers = [acts] if finding is None else [acts, (settles[0], settle_command(finding, gallery))]
+    # To be copied, so in one line each, however narrow the terminal.
+    return Group(
+        *(
+            Text(f"  {when:{width}}  {shown(command)}", no_wrap=True, overflow="ignore")
+            for when, command in answers
+        )
+    )
+
+
+def _key(finding: GalleryFinding | None, before: str) -> Text:
+    """The key of a finding, and who settled it."""
+    if finding is None:
+        return Text()
+    said = who_settled(finding)
+    return Text(f"{before}{finding.key}{f' {shown(said)}' if said else ''}", "dim")
+
+
+def _label(label: LabelHealth, finding: GalleryFinding | None) -> Text:
+    return Text.assemble(shown(label.label), _key(finding, "\n"))
+
+
+def _rejected(found: Diagnosis, findings: Findings, limit: int) -> Iterator[RenderableType]:
     """Yields how many of the gallery's own pictures would be rejected, and of which labels."""
     if not found.left_out_images:
         return
@@ -102,10 +198,10 @@ def _rejected(found: Diagnosis, limit: int) -> Iterator[RenderableType]:
     yield Text(own_rejected(found), "yellow" if many else "")
     labels = rejected_labels(found)
     if labels:
-        table = plain_table("label", "own pictures rejected", "", "mean score", "least")
+        table = plain_table("label, key", "own pictures rejected", "", "mean score", "least")
         for label in labels[:limit]:
             table.add_row(
-                Text(shown(label.label)),
+                _label(label, findings.label("rejected_pictures", label)),
                 f"{len(label.rejected_image_ids)} of {label.left_out_images}",
                 Text(first_ids(label.rejected_image_ids)),
                 f"{label.mean_score:.3f}",

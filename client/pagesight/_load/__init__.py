@@ -3,10 +3,10 @@
     plan ──> run ──> crew ──> drive (one per process) ──> wire ──> the server
                        │        ├── arrivals   open-loop send times
                        │        └── mix        the pictures to send; variants make bytes distinct
-                       └──> tally (histogram) ──> summary ──> report.json
+                       └──> tally (histogram, blocks) ──> summary ──> report.json
                                                     ├── slo      latency and error targets
                                                     ├── knee     highest sustainable rate
-                                                    ├── compare  regressions between two reports
+                                                    ├── compare  verdict on two reports
                                                     └── page     report.html (plots, style)
 
 Open-loop load avoids coordinated omission: latency counts from the intended send time. The extra

@@ -72,6 +72,7 @@ class Generator:
             stop: Ends the run early.
             progress: Called several times a second.
         """
+        await self._lanes.renew()
         drive = Drive(plan, self._lanes.send, self._mix, self._part)
         reporting = asyncio.create_task(_report_progress(drive.tally, progress))
         try:

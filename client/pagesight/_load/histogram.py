@@ -68,17 +68,23 @@ class Histogram:
         """The 95 % confidence interval of a percentile, for a share of 0 to 100.
 
         It is nonparametric: the number of values below the true percentile is binomial, here in
-        the normal approximation. None where fewer than five values are expected on either side,
-        as that approximation does not hold there.
+        the normal approximation. It takes values for independent (`blocks.Blocks.interval_ms`
+        does not). None where fewer than five values are expected on either side, as that
+        approximation does not hold there.
         """
         p, count = share / 100, self.count
         if count * min(p, 1 - p) < 5:
             return None
-        spread = 1.96 * math.sqrt(p * (1 - p) / count)  # 1.96: the normal 97.5 % quantile
+        spread = student_t(None) * math.sqrt(p * (1 - p) / count)
         low, high = self.percentiles_ms([100 * max(0.0, p - spread), 100 * min(1.0, p + spread)])
         assert low is not None
         assert high is not None
         return low, high
+
+    def count_up_to_ms(self, ms: float) -> int:
+        """Number of durations that do not exceed this one, within the precision."""
+        index = self._counts.get_counts_array_index(min(max(0, round(1000 * ms)), LONGEST_US))
+        return sum(self._counts.counts[: index + 1])
 
     def curve(self) -> list[tuple[float, int]]:
         """The cumulative counts: every recorded duration in ms, with how many do not exceed it."""
@@ -109,6 +115,20 @@ class Histogram:
         except (ValueError, HdrCookieException, HdrLengthException, zlib.error):
             raise ValueError(f"{text!r:.40} is no histogram") from None
         return histogram
+
+
+def student_t(degrees: int | None) -> float:
+    """Returns the 97.5 % quantile of Student's t, by its expansion around the normal quantile.
+
+    Args:
+        degrees: Degrees of freedom, 4 or more (within 2 % there); None: infinitely many, which is
+            the normal distribution.
+    """
+    z = 1.959964
+    if degrees is None:
+        return z
+    # Abramowitz and Stegun, 26.7.5.
+    return z + (z**3 + z) / (4 * degrees) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * degrees**2)
 
 
 def _ms(microseconds: float) -> float:

@@ -116,25 +116,34 @@ def _targets(report: Report) -> str:
 
 
 def _knee(report: Report) -> str:
-    rate = report["knee"]["rate"]
-    result = f"The knee is at {_figure(rate)} a second" if rate else "No rate that was tried holds"
-    return f"{result}. A rate holds when {escape(report['knee']['holds_when'])}."
+    words = escape(report["knee"]["in_words"])
+    return (
+        f"{words[:1].upper()}{words[1:]}. A rate holds when {escape(report['knee']['holds_when'])}."
+        " <em>Kept up</em> is the share of the rate that is answered as fast as it comes."
+    )
 
 
 def _steps(report: Report) -> str:
     cells = [
         [
             _figure(row["rate"]),
+            _figure(row["rate_offered"]),
             _figure(row["rate_achieved"]),
             _ms(row["p50_ms"]),
             _ms(row["p99_ms"]),
             _percent(row["lost_share"]),
+            "—" if row["latency_growth"] is None else f"{row['latency_growth']:.2g} s/s",
             str(row["sent"]),
-            _badge(row["held"], "holds" if row["held"] else escape(row["why_not"])),
+            _badge(
+                row["held"],
+                "holds" if row["held"] else escape(row["why_not"]),
+                bad="warn" if row["limited_by_generator"] else "bad",
+            ),
         ]
         for row in report["steps"]
     ]
-    return _table(["rate", "answered / s", "p50", "p99", "lost", "sent", ""], cells)
+    heads = ["rate", "due / s", "answered / s", "p50", "p99", "lost", "latency grows", "sent", ""]
+    return _table(heads, cells, "last")
 
 
 def _latencies(report: Report) -> str:
@@ -226,8 +235,8 @@ def _scroll(inside: str) -> str:
     return f'<div class="card scroll below">{inside}</div>'
 
 
-def _badge(good: bool, text: str) -> str:
-    return f'<span class="badge {"good" if good else "bad"}">{text}</span>'
+def _badge(good: bool, text: str, *, bad: str = "bad") -> str:
+    return f'<span class="badge {"good" if good else bad}">{text}</span>'
 
 
 def _ms(value: float | None) -> str:

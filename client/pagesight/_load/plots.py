@@ -105,11 +105,11 @@ def percentiles(report: Report) -> str:
 
 
 def timeline(report: Report) -> str:
-    """Latency (above) and rates of messages due, answered and lost (below), over time."""
+    """Latency, rates of messages due, answered and lost, and messages in flight, over time."""
     moments: list[dict[str, Any]] = report["timeline"]
 
     def draw(figure: Figure) -> None:
-        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+        above, middle, below = figure.subplots(3, 1, sharex=True, height_ratios=[3, 2, 1])
         at = [moment["at_s"] + moment["length_s"] / 2 for moment in moments]
         for key, colour, label in (
             ("p50_ms", FIRST, "p50"), ("p99_ms", SECOND, "p99"), ("max_ms", SOFT, "max"),
@@ -124,25 +124,35 @@ def timeline(report: Report) -> str:
         def rate(key: str) -> list[float]:
             return [moment[key] / moment["length_s"] for moment in moments]
 
-        below.plot(at, rate("due"), color=SOFT, label="due", linewidth=1)
-        below.plot(at, rate("ok"), color=GOOD, label="answered")
+        middle.plot(at, _due_rates(report), color=SOFT, label="due", linewidth=1)
+        middle.plot(at, rate("ok"), color=GOOD, label="answered")
         lost = [a + b for a, b in zip(rate("failed"), rate("unsent"), strict=True)]
         if any(lost):
-            below.plot(at, lost, color=BAD, label="failed or not sent")
-        below.plot(
-            at, [m["in_flight"] for m in moments], ":", color=SECOND, label="in flight, maximum",
-            linewidth=1.2,
-        )  # fmt: skip
+            middle.plot(at, lost, color=BAD, label="failed or not sent")
+        middle.set_ylim(bottom=0)
+        middle.set_ylabel("a second")
+        _legend(middle, 3)
+        # Known when a message is due: not after the end of the sending.
+        most = [m["in_flight"] if m["due"] else math.nan for m in moments]
+        below.plot(at, most, color=SECOND, linewidth=1.2)
         below.set_ylim(bottom=0)
-        below.set_ylabel("a second")
+        below.set_ylabel("in flight")
         below.set_xlabel("seconds from the start of the measured time")
-        _legend(below, 4)
-        for axes in (above, below):
+        for axes in (above, middle, below):
             if moments and moments[0]["at_s"] < 0:
                 axes.axvspan(moments[0]["at_s"], 0, color=LINE, alpha=0.5, linewidth=0)
             axes.axvline(report["duration_s"], color=SOFT, linewidth=0.8, linestyle=":")
 
-    return _svg("timeline", (9.2, 4.8), draw)
+    return _svg("timeline", (9.2, 5.6), draw)
+
+
+def _due_rates(report: Report) -> list[float]:
+    """Messages due a second; of the bucket in which the load ends, until its end."""
+    rates = []
+    for moment in report["timeline"]:
+        covered_s = min(moment["length_s"], report["duration_s"] - moment["at_s"])
+        rates.append(moment["due"] / (covered_s if covered_s > 0 else moment["length_s"]))
+    return rates
 
 
 def stages(report: Report) -> str:
@@ -175,34 +185,81 @@ def stages(report: Report) -> str:
 
 
 def curve(report: Report) -> str:
-    """Latency against throughput, one point for each rate that was tried."""
+    """Latency (above) and the share that is kept up with (below), by the rate that is offered."""
+    from matplotlib.ticker import LogLocator
+
     rows = report["steps"]
+    rates = [row["rate"] for row in rows]
+
+    def mark(axes: Axes, row: Report, y: float | None, colour: str) -> None:
+        shape = "o" if row["held"] else "D" if row["limited_by_generator"] else "X"
+        if y is not None:
+            axes.plot([row["rate"]], [y], shape, color=colour, markersize=8 if shape == "X" else 6,
+                      clip_on=False, zorder=3)  # fmt: skip
 
     def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1.6])
         for key, colour in (("p50_ms", FIRST), ("p99_ms", SECOND)):
-            points = [(row["rate_achieved"], row[key]) for row in rows if row[key] is not None]
-            axes.plot(
-                [x for x, _ in points], [y for _, y in points], "-", color=colour,
-                label=key.removesuffix("_ms"),
-            )  # fmt: skip
+            ys = [math.nan if row[key] is None else row[key] for row in rows]
+            above.plot(rates, ys, "-", color=colour, label=key.removesuffix("_ms"))
             for row in rows:
-                if row[key] is not None:
-                    axes.plot([row["rate_achieved"]], [row[key]], "o" if row["held"] else "X",
-                              color=colour, markersize=6 if row["held"] else 8)  # fmt: skip
+                mark(above, row, row[key], colour)
+        above.set_yscale("log")
+        above.set_ylim(*_wide([row[key] for row in rows for key in ("p50_ms", "p99_ms")]))
+        above.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        above.yaxis.set_major_formatter("{x:g}")
+        above.yaxis.set_minor_formatter("")
+        above.set_ylabel("latency in ms")
+        below.plot(rates, [_kept_up(row) for row in rows], "-", color=INK)
+        for row in rows:
+            mark(below, row, _kept_up(row), INK)
+        below.set_ylim(0, 105)
+        below.set_yticks([0, 50, 100])
+        below.set_ylabel("kept up, %")
+        below.set_xlabel("rate, messages a second; X: does not hold; diamond: says nothing")
         if report["knee"]["rate"] is not None:
-            knee = report["knee"]["rate"]
-            axes.axvline(knee, color=GOOD, linestyle="--", linewidth=1.2,
-                         label=f"knee: {knee:.3g} a second")  # fmt: skip
-        axes.set_xlim(left=0)
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel("answers a second; X marks a rate that does not hold")
-        axes.set_ylabel("ms")
-        axes.tick_params(axis="x", pad=7)
-        _legend(axes, 4)
+            knee, name = report["knee"]["rate"], "knee"
+            if report["knee"]["fails_at"] is None:
+                name = "not reached up to"
+            for axes in (above, below):
+                axes.axvline(knee, color=GOOD, linestyle="--", linewidth=1.2,
+                             label=f"{name}: {knee:.4g} a second")  # fmt: skip
+        _scale_rates(below, rates)
+        _legend(above, 4)
 
-    return _svg("curve", (9.2, 3.4), draw)
+    return _svg("curve", (9.2, 4.6), draw)
+
+
+def _kept_up(row: Report) -> float:
+    """The share of a rate that the server answers as fast as it comes, in per cent.
+
+    It is NaN, which is not drawn, where the generator was the bottleneck.
+    """
+    if row["limited_by_generator"]:
+        return math.nan
+    growth: float = max(0.0, row["latency_growth"] or 0.0)
+    lost: float = row["lost_share"]
+    return 100 * (1 - lost) / (1 + growth)
+
+
+def _wide(values_ms: Sequence[float | None]) -> tuple[float, float]:
+    """Ends of a logarithmic axis of latencies: at least a factor of ten, so that noise is flat."""
+    drawn = [value for value in values_ms if value]
+    low, high = min(drawn, default=1.0), max(drawn, default=1.0)
+    margin = max(1.3, math.sqrt(10 * low / high))
+    return low / margin, high * margin
+
+
+def _scale_rates(axes: Axes, rates: Sequence[float]) -> None:
+    """Scales an axis of rates, logarithmically where the lowest would be pressed together."""
+    low, high = min(rates), max(rates)
+    if high > 8 * low:
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(low / 1.1, high * 1.1)
+    else:
+        axes.set_xlim(0, 1.05 * high)
+    axes.tick_params(axis="x", pad=7)
 
 
 def _legend(axes: Axes, columns: int) -> None:

@@ -1,7 +1,7 @@
 """A whole `pagesight load`: connecting, one or several loads, the report.
 
 one load     ──────────────────────────────────> report
---steps      rates as given, one load each ────> report of the highest that held, and steps
+--steps      rates as given, one load each ────> report of the highest that held, and all steps
 --find-knee  rates that `knee.Search` chooses ──> the same
 SIGINT, SIGTERM during a load ─────────────────> report of what was measured so far
 """
@@ -21,7 +21,8 @@ from pagesight._load import knee
 from pagesight._load.crew import Crew, Progress
 from pagesight._load.plan import Plan
 from pagesight._load.slo import Target
-from pagesight._load.summary import Report, report
+from pagesight._load.summary import GROWS, Report, report
+from pagesight._load.tally import Tally
 from pagesight._load.wire import Access, reach
 
 SILENT: Callable[[str], None] = lambda _: None  # noqa: E731
@@ -94,6 +95,7 @@ async def climb(
     search = knee.Search(plan.rate or 1.0)
     given = list(steps.rates)
     done: list[tuple[float, knee.Step, Report]] = []
+    judged: list[tuple[float, knee.Judgement]] = []
     rows: list[dict[str, Any]] = []
     while not (stop.is_set() and done):
         rate = search.rate if not steps.rates else (given.pop(0) if given else None)
@@ -104,45 +106,62 @@ async def climb(
         result = report(tally, at_rate, targets)
         if stop.is_set() and done:
             break  # part of a load says nothing about its rate
-        step = _step(result, judged=bool(targets))
+        step = _step(tally, result)
         done.append((rate, step, result))
-        why = knee.why_not(step, done[0][1]) if steps.rates else search.add(step)
-        rows.append({"rate": rate, "held": not why, "why_not": why, **_row(result)})
+        judgement = knee.judge(step, done[0][1]) if steps.rates else search.add(step)
+        judged.append((rate, judgement))
+        rows.append({"rate": rate, **_judged(judgement), **_row(result)})
         say(_in_words(rows[-1]))
-    best = knee.knee_of([(rate, step) for rate, step, _ in done])
+    found = knee.knee_of(judged)
     # The report is that of the knee; where no rate held, of the first that was tried.
-    knee_report = next((result for rate, _, result in done if rate == best), done[0][2])
+    knee_report = next((result for rate, _, result in done if rate == found.rate), done[0][2])
     return {
         **knee_report,
         "steps": sorted(rows, key=lambda row: float(row["rate"])),
         "knee": {
-            "rate": best,
-            "holds_when": _holds_when(judged=bool(targets)),
+            "rate": found.rate,
+            "fails_at": found.fails_at,
+            "in_words": found.in_words,
+            "holds_when": _holds_when(targets),
         },
     }
 
 
-def _holds_when(*, judged: bool) -> str:
+def _holds_when(targets: Sequence[Target]) -> str:
     """The condition under which a rate holds, in words for the report."""
     tail = "the SLO is met"
-    if not judged:
-        tail = f"p99 is at most {knee.TAIL:g} times that at the lowest rate"
-    return (
-        f"at least {100 * knee.KEEPS_UP:g} % of it is answered within the measured time, "
-        f"at most {100 * knee.LOST:g} % is lost and {tail}"
-    )
+    if not targets:
+        tail = f"answers come no later than {knee.TAIL:g} times p99 at the lowest rate"
+    lost = ""
+    if not any(target.is_share for target in targets):
+        lost = f"at most {100 * knee.LOST:g} % of it (or one message) is lost, "
+    return f"{lost}latency grows by at most {GROWS:g} s in each second of the load, and {tail}"
 
 
-def _step(result: Report, *, judged: bool) -> knee.Step:
-    """The figures of a report by which its rate is judged."""
+def _step(tally: Tally, result: Report) -> knee.Step:
+    """The figures by which a rate is judged."""
+    targets = result["slo"] | result["slo_shares"]
+    missed = tuple(name for name, target in targets.items() if not target["met"])
     return knee.Step(
-        offered=result["rate_offered"],
-        achieved=result["rate_achieved"],
-        lost=result["lost_share"],
-        p50_ms=result["latency_ms"]["p50"],
-        p99_ms=result["latency_ms"]["p99"],
-        slo_met=result["slo_met"] if judged else None,
+        due=tally.due,
+        ok=tally.ok,
+        unsent=tally.unsent,
+        errors=dict(tally.errors),
+        blocks=tally.blocks,
+        slo_missed=missed if targets else None,
+        limits_errors=bool(result["slo_shares"]),
+        late_ms=result["generator"]["late_ms"]["p99"] or 0.0,
+        generator_share=max(tally.cpu_share, default=0.0),
     )
+
+
+def _judged(judgement: knee.Judgement) -> Report:
+    """What the report lists of a judgement."""
+    return {
+        "held": judgement.holds,
+        "why_not": judgement.why_not,
+        "limited_by_generator": judgement.by_generator,
+    }
 
 
 def _row(result: Report) -> Report:
@@ -155,14 +174,17 @@ def _row(result: Report) -> Report:
         "lost_share": result["lost_share"],
         "p50_ms": result["latency_ms"]["p50"],
         "p99_ms": result["latency_ms"]["p99"],
-        "saturated_generator": result["generator"]["saturated"],
+        "latency_growth": result["latency_growth"],
     }
 
 
 def _in_words(row: Report) -> str:
     """One line about a step, for the terminal."""
     p99 = "-" if row["p99_ms"] is None else f"{row['p99_ms']:.0f} ms"
-    verdict = "holds" if row["held"] else f"does not hold: {row['why_not']}"
+    verdict = "holds"
+    if not row["held"]:
+        verdict = "says nothing" if row["limited_by_generator"] else "does not hold"
+        verdict += f": {row['why_not']}"
     return f"{row['rate']:.4g}/s: {row['rate_achieved']:.4g}/s answered, p99 {p99}; {verdict}"
 
 

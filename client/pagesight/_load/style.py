@@ -28,7 +28,7 @@ p { margin: 0 0 12px; }
   padding: 16px; }
 .scroll { overflow-x: auto; }
 .below { margin-top: 10px; }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 10px;
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 10px;
   margin-top: 18px; }
 .tile b { display: block; font-size: 25px; line-height: 1.25; font-weight: 620;
   font-variant-numeric: tabular-nums; }
@@ -40,6 +40,8 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { padding: 5px 10px; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 .text th, .text td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.last td:last-child { text-align: left; white-space: normal; min-width: 210px; }
+.last .badge { white-space: normal; }
 td { font-variant-numeric: tabular-nums; border-top: 1px solid var(--line); }
 tbody tr:first-child td { border-top-color: var(--line); }
 th { font-weight: 550; color: var(--soft); font-size: 13px; }
@@ -47,5 +49,6 @@ th { font-weight: 550; color: var(--soft); font-size: 13px; }
   font-size: 13px; }
 .badge.good { background: var(--good-tint); color: var(--good); }
 .badge.bad { background: var(--bad-tint); color: var(--bad); }
+.badge.warn { background: var(--warn-tint); color: var(--warn); }
 svg { display: block; width: 100%; min-width: 560px; height: auto; stroke-linejoin: round; }
 """

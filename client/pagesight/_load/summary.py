@@ -19,6 +19,10 @@ BUSY_SHARE = 0.85
 LAG_MS = 20.0
 """Delay of the generator, at the 99th percentile, above which it distorts latencies: a new
 screenshot takes hundreds of milliseconds (docs/benchmarks.md)."""
+GROWS = 0.1
+"""Growth of latency, in seconds each second, above which a server does not keep up: served in the
+order of arrival, it answers less than 1 / 1.1 = 91 % of what is offered. Below it, arrivals at
+random and a load that is short beside its latencies look the same."""
 Report = dict[str, Any]
 """The JSON object of a report."""
 
@@ -37,14 +41,18 @@ def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
     lost = lost_share(tally)
     latencies, shares = judge(targets, tally.latency, lost)
     generator = _generator(tally, plan)
+    due, answered = (tally.due, tally.ok) if plan.is_open else _closed_counts(tally)
+    sending_s = _sending_s(tally, plan)
+    growth = tally.blocks.growth() if plan.is_open else None
     return {
         "duration_s": round(window_s, 3),
         "sent": tally.sent,
         "ok": tally.ok,
         "errors": dict(sorted(tally.errors.items())),
         "unsent": tally.unsent,
-        "rate_offered": _rate(tally.due, _sending_s(tally, plan)),
-        "rate_achieved": _rate(tally.ok_in_window, window_s),
+        "rate_offered": _rate(due, sending_s),
+        "rate_achieved": _rate(answered, sending_s),
+        "latency_growth": None if growth is None else round(growth, 4),
         "latency_ms": latency(tally.latency),
         "stages_ms": {
             stage: dict(zip(("p50", "p99"), counts.percentiles_ms([50, 99]), strict=True))
@@ -56,7 +64,7 @@ def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
         "lost_share": round(lost, 6),
         "interrupted": False,
         "interrupted_by": None,
-        "warnings": warnings(tally, plan, generator),
+        "warnings": warnings(tally, plan, generator, growth),
         "error_examples": dict(sorted(tally.examples.items())),
         "service_ms": latency(tally.service),
         "outside_ms": dict(
@@ -80,7 +88,11 @@ def report(tally: Tally, plan: Plan, targets: Sequence[Target]) -> Report:
         ],
         "servers": dict(tally.servers),
         "plan": _plan(plan),
-        "hdr": {"latency": tally.latency.encoded(), "service": tally.service.encoded()},
+        "hdr": {
+            "latency": tally.latency.encoded(),
+            "service": tally.service.encoded(),
+            "blocks": tally.blocks.plain(),
+        },
         "machine": {"cores": os.cpu_count(), "system": platform.platform()},
         "pagesight": version("pagesight"),
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,9 +116,14 @@ def lost_share(tally: Tally) -> float:
     return 1 - tally.ok / tally.due if tally.due else 0.0
 
 
-def warnings(tally: Tally, plan: Plan, generator: Report) -> list[str]:
+def warnings(tally: Tally, plan: Plan, generator: Report, growth: float | None) -> list[str]:
     """Reasons to distrust the figures, one sentence each."""
     texts = list(generator["saturated_because"])
+    if growth is not None and growth > GROWS:
+        texts.append(
+            f"{growing(growth)}: the server does not keep up with this rate, and a longer load has "
+            "longer latencies"
+        )
     if tally.unsent:
         texts.append(
             f"{tally.unsent} messages were not sent, as {plan.most_in_flight * plan.streams} were "
@@ -181,15 +198,27 @@ def _plan(plan: Plan) -> Report:
     return body
 
 
+def growing(growth: float) -> str:
+    """Says in words by how much latency grew."""
+    return f"latency grew by {growth:.2g} s in each second of the load"
+
+
+def _closed_counts(tally: Tally) -> tuple[float, float]:
+    """Replies and answers of a closed loop, by their parts within the measured time."""
+    return tally.replies_within, tally.answers_within
+
+
 def _sending_s(tally: Tally, plan: Plan) -> float:
     """Length of the part of the measured time in which messages were due."""
     # --count ends the sending, while the measured time goes on until the last answer.
-    if plan.count is not None and plan.is_open and tally.due >= plan.count:
-        return tally.last_due_s - tally.warmup_s
+    if plan.rate is not None and plan.count is not None and tally.due >= plan.count:
+        # A random gap lies before each message, an equal one after it: the first is due at once.
+        gap_s = 1 / plan.rate if plan.arrivals == "constant" else 0.0
+        return tally.last_due_s - tally.warmup_s + gap_s
     return tally.window_s or 0.0
 
 
-def _rate(count: int, seconds: float) -> float:
+def _rate(count: float, seconds: float) -> float:
     return round(count / seconds, 4) if seconds > 0 else 0.0
 
 

@@ -3,10 +3,12 @@
     warm-up           measured                        after
     |─────────────────|───────────────────────────────|──────>  seconds from the start
     sent, not counted   sent ──> counted when answered, however late
-                        answers that arrive here make rate_achieved
 
 A message belongs to the time at which it was *due*. Its latency counts from then, too, not from
-when the generator actually sent it.
+when the generator actually sent it. Replies are waited for until --timeout, so the rate of an open
+loop is that of the answers to what was due in the measured time. In a closed loop the answers
+themselves set the pace: there a reply counts by the part of its way from sending to arrival that
+lies within the measured time, which is right however short that time is.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from pagesight._load.blocks import Blocks
 from pagesight._load.histogram import Histogram
 from pagesight._load.mix import Item
 
@@ -91,14 +94,14 @@ class Tally:
     """Messages sent in the warm-up."""
     ok: int = 0
     """Answers to messages due in the measured time."""
-    ok_in_window: int = 0
-    """Answers that arrived in the measured time."""
+    replies_within: float = 0.0
+    """Replies, each counted by the share of its latency that lies within the measured time."""
+    answers_within: float = 0.0
+    """Answers, counted in the same way."""
     bytes_sent: int = 0
     """Encoded bytes of the measured messages' pictures."""
     last_due_s: float = 0.0
     """Latest due time."""
-    last_answer_s: float = 0.0
-    """Latest arrival of a reply."""
     window_s: float | None = None
     """Length of the measured time; None until it ends."""
     cpu_share: list[float] = field(default_factory=list)
@@ -121,6 +124,8 @@ class Tally:
     """Lag of the generator's event loop: delay of its timers."""
     outside: Histogram = field(default_factory=Histogram)
     """Latency minus the total time that the server reports."""
+    blocks: Blocks = field(default_factory=Blocks)
+    """Latency of answers from their due times, by block of the measured time."""
     stages: dict[str, Histogram] = field(default_factory=dict)
     """Times that the server reports, by stage."""
     slices: dict[str, Slice] = field(default_factory=dict)
@@ -163,20 +168,23 @@ class Tally:
         took_s = reply.at_s - due_s
         measured = due_s >= self.warmup_s
         then = self._moment(reply.at_s)
+        within = self._share_within(due_s, reply.at_s)
+        self.replies_within += within
         if reply.code:
             then.failed += 1
         else:
             then.ok += 1
-            self.ok_in_window += self.window_s is None and reply.at_s >= self.warmup_s
+            self.answers_within += within
             self._moment(due_s).latency.record_s(took_s)
         if not measured:
             return
         self.late.record_s(sent_s - due_s)
         self.bytes_sent += len(item.image)
         self.bytes_are[item.bytes_are.value] += 1
-        self.last_answer_s = max(self.last_answer_s, reply.at_s)
         for name in slices:
-            part = self.slices.setdefault(name, Slice())
+            if name not in self.slices:
+                self.slices[name] = Slice()
+            part = self.slices[name]
             if reply.code:
                 part.failed += 1
             else:
@@ -190,6 +198,7 @@ class Tally:
         self.ok += 1
         self.latency.record_s(took_s)
         self.service.record_s(reply.at_s - sent_s)
+        self.blocks.record_s(due_s - self.warmup_s, took_s)
         if reply.server in self.servers or len(self.servers) < MOST_NAMES:
             self.servers[reply.server] += 1
         for stage, ms in reply.stages_ms.items():
@@ -206,17 +215,26 @@ class Tally:
         if self.window_s is None:
             self.window_s = max(0.0, at_s - self.warmup_s)
 
+    def _share_within(self, due_s: float, at_s: float) -> float:
+        """The share of the time from `due_s` to `at_s` that lies within the measured time."""
+        # A reply that comes while the measured time goes on cannot lie after it.
+        end_s = at_s if self.window_s is None else self.warmup_s + self.window_s
+        if at_s <= due_s:
+            return float(self.warmup_s <= due_s <= end_s)
+        return max(0.0, min(at_s, end_s) - max(due_s, self.warmup_s)) / (at_s - due_s)
+
     def _moment(self, at_s: float) -> Moment:
         # Replies long after the end, or a clock that jumps, must not make the timeline endless.
         number = max(0, min(int(at_s // self.bucket_s), 2 * BUCKETS))
-        return self.timeline.setdefault(number, Moment())
+        if number not in self.timeline:  # not setdefault: a histogram takes long to make
+            self.timeline[number] = Moment()
+        return self.timeline[number]
 
     def add(self, other: Tally) -> None:
         """Adds the tally of another process of the same run."""
-        for name in ("due", "sent", "unsent", "warmup_sent", "ok", "ok_in_window", "bytes_sent"):
+        for name in _ADDED:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.last_due_s = max(self.last_due_s, other.last_due_s)
-        self.last_answer_s = max(self.last_answer_s, other.last_answer_s)
         self.window_s = max(self.window_s or 0.0, other.window_s or 0.0)
         self.cpu_share += other.cpu_share
         for name in ("errors", "bytes_are", "servers"):
@@ -224,6 +242,7 @@ class Tally:
         self.examples = other.examples | self.examples
         for name in ("latency", "service", "late", "loop_lag", "outside"):
             getattr(self, name).add(getattr(other, name))
+        self.blocks.add(other.blocks)
         for stage, histogram in other.stages.items():
             self.stages.setdefault(stage, Histogram()).add(histogram)
         for name, part in other.slices.items():
@@ -251,9 +270,12 @@ def bucket_s(length_s: float) -> float:
 
 
 _HISTOGRAMS = ("latency", "service", "late", "loop_lag", "outside")
+_ADDED = (
+    "due", "sent", "unsent", "warmup_sent", "ok", "replies_within", "answers_within", "bytes_sent",
+)  # fmt: skip
+"""Counts that add up over processes."""
 _PLAIN = (
-    "warmup_s", "bucket_s", "due", "sent", "unsent", "warmup_sent", "ok", "ok_in_window",
-    "bytes_sent", "last_due_s", "last_answer_s", "window_s", "cpu_share", "examples",
+    *_ADDED, "warmup_s", "bucket_s", "last_due_s", "window_s", "cpu_share", "examples",
 )  # fmt: skip
 
 
@@ -263,6 +285,7 @@ def to_plain(tally: Tally) -> dict[str, Any]:
         **{name: getattr(tally, name) for name in _PLAIN},
         **{name: dict(getattr(tally, name)) for name in ("errors", "bytes_are", "servers")},
         **{name: getattr(tally, name).encoded() for name in _HISTOGRAMS},
+        "blocks": tally.blocks.plain(),
         "stages": {name: counts.encoded() for name, counts in tally.stages.items()},
         "slices": {
             name: [part.ok, part.failed, part.latency.encoded()]
@@ -283,6 +306,7 @@ def from_plain(plain: Mapping[str, Any]) -> Tally:
     fields |= {name: read(plain[name]) for name in _HISTOGRAMS}
     return Tally(
         **fields,
+        blocks=Blocks.from_plain(plain["blocks"]),
         stages={name: read(text) for name, text in plain["stages"].items()},
         slices={
             name: Slice(ok, failed, read(text))

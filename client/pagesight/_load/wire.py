@@ -120,6 +120,10 @@ class Lane(ABC):
     @abstractmethod
     async def _ask(self, item: Item, request_id: str, timeout_s: float) -> Reply: ...
 
+    async def renew(self) -> None:
+        """Cancels what was given up; gRPC has done so with a call that timed out."""
+        return
+
     async def close(self) -> None:
         """Closes the connection."""
         await self._channel.close()
@@ -152,6 +156,12 @@ class StreamLane(Lane):
             self._stream = _Stream(self._stub, self._endpoint)
         return await self._stream.ask(request, timeout_s)
 
+    async def renew(self) -> None:
+        """Cancels the stream if a message on it was given up; the next message opens another."""
+        if self._stream is not None and self._stream.gave_up:
+            await self._stream.close()
+            self._stream = None
+
     async def close(self) -> None:
         """Cancels the stream and closes the connection."""
         if self._stream is not None:
@@ -164,6 +174,8 @@ class _Stream:
 
     def __init__(self, stub: ClassifierServiceAsyncStub, endpoint: Endpoint) -> None:
         self.is_over = False
+        self.gave_up = False
+        """Whether a message timed out on it. The server does not know, and still works on it."""
         self._endpoint = endpoint
         self._waiting: dict[str, asyncio.Future[Reply]] = {}
         self._outbox: deque[classifier.ClassifyStreamRequest] = deque()
@@ -190,6 +202,7 @@ class _Stream:
     def _give_up(self, request_id: str, timeout_s: float) -> None:
         message = f"no answer from {self._endpoint.address} for {timeout_s:g} s"
         at_s = asyncio.get_running_loop().time()
+        self.gave_up = True
         self._settle(request_id, Reply(at_s=at_s, code="DEADLINE_EXCEEDED", message=message))
 
     def _settle(self, request_id: str, reply: Reply) -> None:
@@ -263,6 +276,10 @@ class Lanes:
     async def send(self, item: Item) -> Reply:
         """Sends over the connection with the fewest messages in flight."""
         return await min(self._lanes, key=lambda lane: lane.in_flight).send(item)
+
+    async def renew(self) -> None:
+        """Cancels what an earlier load gave up, which would delay the answers of the next one."""
+        await asyncio.gather(*(lane.renew() for lane in self._lanes))
 
     async def close(self) -> None:
         """Closes all of them."""

@@ -106,6 +106,58 @@ REVISION_KIND_REINDEX: RevisionKind.ValueType  # 9
 """The gallery was moved to other bundles, by the operator."""
 global___RevisionKind = RevisionKind
 
+class _GalleryFindingKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _GalleryFindingKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_GalleryFindingKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    GALLERY_FINDING_KIND_UNSPECIFIED: _GalleryFindingKind.ValueType  # 0
+    """A kind that this contract does not name yet; refused by SettleFindings."""
+    GALLERY_FINDING_KIND_WRONG_LABEL: _GalleryFindingKind.ValueType  # 1
+    """A likely Suspect: labels are its label and suggested_label, the image is the one
+    in doubt.
+    """
+    GALLERY_FINDING_KIND_ODD_PICTURE: _GalleryFindingKind.ValueType  # 2
+    """A Suspect that is not likely; as above."""
+    GALLERY_FINDING_KIND_NEAR_DUPLICATES: _GalleryFindingKind.ValueType  # 3
+    """A DuplicateGroup: its labels and its images."""
+    GALLERY_FINDING_KIND_REJECTED_PICTURES: _GalleryFindingKind.ValueType  # 4
+    """LabelHealth.rejected_image_ids of a label: the label and these."""
+    GALLERY_FINDING_KIND_HARDLY_READ: _GalleryFindingKind.ValueType  # 5
+    """A HardlyReadImage: its label and the image."""
+    GALLERY_FINDING_KIND_NO_OWN_TEXT: _GalleryFindingKind.ValueType  # 6
+    """LabelHealth.text_shared_with of a label: the label, then these; no images."""
+    GALLERY_FINDING_KIND_FEW_PICTURES: _GalleryFindingKind.ValueType  # 7
+    """LabelHealth.few: the label and all of its images."""
+    GALLERY_FINDING_KIND_UNLIKE_PICTURES: _GalleryFindingKind.ValueType  # 8
+    """LabelHealth.unlike_image_ids of a label: the label and these."""
+
+class GalleryFindingKind(_GalleryFindingKind, metaclass=_GalleryFindingKindEnumTypeWrapper):
+    """What a finding of Diagnose is about."""
+
+GALLERY_FINDING_KIND_UNSPECIFIED: GalleryFindingKind.ValueType  # 0
+"""A kind that this contract does not name yet; refused by SettleFindings."""
+GALLERY_FINDING_KIND_WRONG_LABEL: GalleryFindingKind.ValueType  # 1
+"""A likely Suspect: labels are its label and suggested_label, the image is the one
+in doubt.
+"""
+GALLERY_FINDING_KIND_ODD_PICTURE: GalleryFindingKind.ValueType  # 2
+"""A Suspect that is not likely; as above."""
+GALLERY_FINDING_KIND_NEAR_DUPLICATES: GalleryFindingKind.ValueType  # 3
+"""A DuplicateGroup: its labels and its images."""
+GALLERY_FINDING_KIND_REJECTED_PICTURES: GalleryFindingKind.ValueType  # 4
+"""LabelHealth.rejected_image_ids of a label: the label and these."""
+GALLERY_FINDING_KIND_HARDLY_READ: GalleryFindingKind.ValueType  # 5
+"""A HardlyReadImage: its label and the image."""
+GALLERY_FINDING_KIND_NO_OWN_TEXT: GalleryFindingKind.ValueType  # 6
+"""LabelHealth.text_shared_with of a label: the label, then these; no images."""
+GALLERY_FINDING_KIND_FEW_PICTURES: GalleryFindingKind.ValueType  # 7
+"""LabelHealth.few: the label and all of its images."""
+GALLERY_FINDING_KIND_UNLIKE_PICTURES: GalleryFindingKind.ValueType  # 8
+"""LabelHealth.unlike_image_ids of a label: the label and these."""
+global___GalleryFindingKind = GalleryFindingKind
+
 @typing.final
 class Progress(google.protobuf.message.Message):
     """How far a call has come. Sent at most a few times a second; a call that has
@@ -1157,6 +1209,7 @@ class Diagnosis(google.protobuf.message.Message):
     LEFT_OUT_IMAGES_FIELD_NUMBER: builtins.int
     REJECTED_IMAGES_FIELD_NUMBER: builtins.int
     HARDLY_READ_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
     revision: builtins.int
     """The revision that was examined."""
     images: builtins.int
@@ -1196,6 +1249,13 @@ class Diagnosis(google.protobuf.message.Message):
         such lines first: the OCR bundle may not know their script.
         """
 
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GalleryFinding]:
+        """All of the above once more, each as one question to a person, with the key by
+        which it is settled; those that are settled too. In the order of the fields above,
+        and of each label its rejected pictures, its text, their number and their looks.
+        """
+
     def __init__(
         self,
         *,
@@ -1209,10 +1269,179 @@ class Diagnosis(google.protobuf.message.Message):
         left_out_images: builtins.int = ...,
         rejected_images: builtins.int = ...,
         hardly_read: collections.abc.Iterable[global___HardlyReadImage] | None = ...,
+        findings: collections.abc.Iterable[global___GalleryFinding] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "hardly_read", b"hardly_read", "images", b"images", "labels", b"labels", "left_out_images", b"left_out_images", "rejected_images", b"rejected_images", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["duplicates", b"duplicates", "examined", b"examined", "findings", b"findings", "hardly_read", b"hardly_read", "images", b"images", "labels", b"labels", "left_out_images", b"left_out_images", "rejected_images", b"rejected_images", "rejection_bound", b"rejection_bound", "revision", b"revision", "suspects", b"suspects"]) -> None: ...
 
 global___Diagnosis = Diagnosis
+
+@typing.final
+class GalleryFinding(google.protobuf.message.Message):
+    """One thing that Diagnose asks a person to look at."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    IMAGE_IDS_FIELD_NUMBER: builtins.int
+    KEY_FIELD_NUMBER: builtins.int
+    SETTLEMENT_FIELD_NUMBER: builtins.int
+    kind: global___GalleryFindingKind.ValueType
+    """What it is about."""
+    key: builtins.str
+    """Names it: 16 hexadecimal digits that follow from the three fields above, whatever
+    the order of pictures. Ignored by SettleFindings, which derives it.
+    """
+    @property
+    def labels(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The labels concerned, at least one; which, the kind says."""
+
+    @property
+    def image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The pictures concerned, SHA-256 in hexadecimal; which, the kind says. May be empty."""
+
+    @property
+    def settlement(self) -> global___Settlement:
+        """Set where somebody settled it. Ignored by SettleFindings."""
+
+    def __init__(
+        self,
+        *,
+        kind: global___GalleryFindingKind.ValueType = ...,
+        labels: collections.abc.Iterable[builtins.str] | None = ...,
+        image_ids: collections.abc.Iterable[builtins.str] | None = ...,
+        key: builtins.str = ...,
+        settlement: global___Settlement | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["settlement", b"settlement"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["image_ids", b"image_ids", "key", b"key", "kind", b"kind", "labels", b"labels", "settlement", b"settlement"]) -> None: ...
+
+global___GalleryFinding = GalleryFinding
+
+@typing.final
+class Settlement(google.protobuf.message.Message):
+    """That a person looked at a finding, and that all is well."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    AUTHOR_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
+    SETTLED_AT_FIELD_NUMBER: builtins.int
+    author: builtins.str
+    """Who settled it. Empty means unknown."""
+    note: builtins.str
+    """Why, in that person's words. May be empty."""
+    @property
+    def settled_at(self) -> google.protobuf.timestamp_pb2.Timestamp:
+        """When that was."""
+
+    def __init__(
+        self,
+        *,
+        author: builtins.str = ...,
+        note: builtins.str = ...,
+        settled_at: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    def HasField(self, field_name: typing.Literal["settled_at", b"settled_at"]) -> builtins.bool: ...
+    def ClearField(self, field_name: typing.Literal["author", b"author", "note", b"note", "settled_at", b"settled_at"]) -> None: ...
+
+global___Settlement = Settlement
+
+@typing.final
+class SettleFindingsRequest(google.protobuf.message.Message):
+    """Which findings are settled."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    FINDINGS_FIELD_NUMBER: builtins.int
+    AUTHOR_FIELD_NUMBER: builtins.int
+    NOTE_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    author: builtins.str
+    """Who settles them, at most 256 characters. Empty means unknown."""
+    note: builtins.str
+    """Why, for whoever asks later: at most 1024 characters. May be empty."""
+    @property
+    def findings(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___GalleryFinding]:
+        """The findings, as Diagnose told them: at least one, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        findings: collections.abc.Iterable[global___GalleryFinding] | None = ...,
+        author: builtins.str = ...,
+        note: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["author", b"author", "findings", b"findings", "gallery", b"gallery", "note", b"note"]) -> None: ...
+
+global___SettleFindingsRequest = SettleFindingsRequest
+
+@typing.final
+class SettleFindingsResponse(google.protobuf.message.Message):
+    """What became of a SettleFindings call."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: builtins.int
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The key of each finding, in the order of the request."""
+
+    def __init__(
+        self,
+        *,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keys", b"keys"]) -> None: ...
+
+global___SettleFindingsResponse = SettleFindingsResponse
+
+@typing.final
+class UnsettleFindingsRequest(google.protobuf.message.Message):
+    """Which findings are settled no longer."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    KEYS_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Keys of findings: at least one, at most 1000."""
+
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "keys", b"keys"]) -> None: ...
+
+global___UnsettleFindingsRequest = UnsettleFindingsRequest
+
+@typing.final
+class UnsettleFindingsResponse(google.protobuf.message.Message):
+    """What became of an UnsettleFindings call."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: builtins.int
+    @property
+    def keys(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those of the keys that were settled before. A key that was not is no error."""
+
+    def __init__(
+        self,
+        *,
+        keys: collections.abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["keys", b"keys"]) -> None: ...
+
+global___UnsettleFindingsResponse = UnsettleFindingsResponse
 
 @typing.final
 class HardlyReadImage(google.protobuf.message.Message):

@@ -102,6 +102,16 @@ class GalleryServiceStub(object):
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.FromString,
                 _registered_method=True)
+        self.SettleFindings = channel.unary_unary(
+                '/pagesight.v1.GalleryService/SettleFindings',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.SettleFindingsRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.SettleFindingsResponse.FromString,
+                _registered_method=True)
+        self.UnsettleFindings = channel.unary_unary(
+                '/pagesight.v1.GalleryService/UnsettleFindings',
+                request_serializer=pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsResponse.FromString,
+                _registered_method=True)
         self.SuggestBrands = channel.unary_stream(
                 '/pagesight.v1.GalleryService/SuggestBrands',
                 request_serializer=pagesight_dot_v1_dot_gallery__pb2.SuggestBrandsRequest.SerializeToString,
@@ -225,6 +235,26 @@ class GalleryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SettleFindings(self, request, context):
+        """Notes of findings of Diagnose that a person looked at them and that all is well.
+        Makes no revision and changes no answer. It is kept with the gallery, for
+        everybody, until the pictures or labels that the finding is about change: then
+        Diagnose finds something else, which has another key. A rollback keeps it;
+        deleting the gallery forgets it, and so does the purge of one of its pictures.
+        May be repeated: the last author and note count. NOT_FOUND, with nothing noted,
+        where the gallery lacks a picture or a label that a finding is about.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnsettleFindings(self, request, context):
+        """Takes back what SettleFindings noted. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SuggestBrands(self, request, context):
         """Proposes brand names for a person to confirm with SetLabels. Nothing is used
         until then. Answers with progress, and with one result at the end.
@@ -303,6 +333,16 @@ def add_GalleryServiceServicer_to_server(servicer, server):
                     servicer.Diagnose,
                     request_deserializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.SerializeToString,
+            ),
+            'SettleFindings': grpc.unary_unary_rpc_method_handler(
+                    servicer.SettleFindings,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.SettleFindingsRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.SettleFindingsResponse.SerializeToString,
+            ),
+            'UnsettleFindings': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnsettleFindings,
+                    request_deserializer=pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsResponse.SerializeToString,
             ),
             'SuggestBrands': grpc.unary_stream_rpc_method_handler(
                     servicer.SuggestBrands,
@@ -647,6 +687,60 @@ class GalleryService(object):
             '/pagesight.v1.GalleryService/Diagnose',
             pagesight_dot_v1_dot_gallery__pb2.DiagnoseRequest.SerializeToString,
             pagesight_dot_v1_dot_gallery__pb2.DiagnoseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SettleFindings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/SettleFindings',
+            pagesight_dot_v1_dot_gallery__pb2.SettleFindingsRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.SettleFindingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnsettleFindings(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.GalleryService/UnsettleFindings',
+            pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsRequest.SerializeToString,
+            pagesight_dot_v1_dot_gallery__pb2.UnsettleFindingsResponse.FromString,
             options,
             channel_credentials,
             insecure,

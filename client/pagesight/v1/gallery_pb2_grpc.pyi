@@ -129,6 +129,25 @@ class GalleryServiceStub:
     progress, and with one result at the end.
     """
 
+    SettleFindings: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.SettleFindingsRequest,
+        pagesight.v1.gallery_pb2.SettleFindingsResponse,
+    ]
+    """Notes of findings of Diagnose that a person looked at them and that all is well.
+    Makes no revision and changes no answer. It is kept with the gallery, for
+    everybody, until the pictures or labels that the finding is about change: then
+    Diagnose finds something else, which has another key. A rollback keeps it;
+    deleting the gallery forgets it, and so does the purge of one of its pictures.
+    May be repeated: the last author and note count. NOT_FOUND, with nothing noted,
+    where the gallery lacks a picture or a label that a finding is about.
+    """
+
+    UnsettleFindings: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.UnsettleFindingsRequest,
+        pagesight.v1.gallery_pb2.UnsettleFindingsResponse,
+    ]
+    """Takes back what SettleFindings noted. May be repeated."""
+
     SuggestBrands: grpc.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.SuggestBrandsRequest,
         pagesight.v1.gallery_pb2.SuggestBrandsResponse,
@@ -247,6 +266,25 @@ class GalleryServiceAsyncStub:
     Takes milliseconds for each picture it examines; answers with
     progress, and with one result at the end.
     """
+
+    SettleFindings: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.SettleFindingsRequest,
+        pagesight.v1.gallery_pb2.SettleFindingsResponse,
+    ]
+    """Notes of findings of Diagnose that a person looked at them and that all is well.
+    Makes no revision and changes no answer. It is kept with the gallery, for
+    everybody, until the pictures or labels that the finding is about change: then
+    Diagnose finds something else, which has another key. A rollback keeps it;
+    deleting the gallery forgets it, and so does the purge of one of its pictures.
+    May be repeated: the last author and note count. NOT_FOUND, with nothing noted,
+    where the gallery lacks a picture or a label that a finding is about.
+    """
+
+    UnsettleFindings: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.gallery_pb2.UnsettleFindingsRequest,
+        pagesight.v1.gallery_pb2.UnsettleFindingsResponse,
+    ]
+    """Takes back what SettleFindings noted. May be repeated."""
 
     SuggestBrands: grpc.aio.UnaryStreamMultiCallable[
         pagesight.v1.gallery_pb2.SuggestBrandsRequest,
@@ -390,6 +428,29 @@ class GalleryServiceServicer(metaclass=abc.ABCMeta):
         Takes milliseconds for each picture it examines; answers with
         progress, and with one result at the end.
         """
+
+    @abc.abstractmethod
+    def SettleFindings(
+        self,
+        request: pagesight.v1.gallery_pb2.SettleFindingsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.SettleFindingsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.SettleFindingsResponse]]:
+        """Notes of findings of Diagnose that a person looked at them and that all is well.
+        Makes no revision and changes no answer. It is kept with the gallery, for
+        everybody, until the pictures or labels that the finding is about change: then
+        Diagnose finds something else, which has another key. A rollback keeps it;
+        deleting the gallery forgets it, and so does the purge of one of its pictures.
+        May be repeated: the last author and note count. NOT_FOUND, with nothing noted,
+        where the gallery lacks a picture or a label that a finding is about.
+        """
+
+    @abc.abstractmethod
+    def UnsettleFindings(
+        self,
+        request: pagesight.v1.gallery_pb2.UnsettleFindingsRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.gallery_pb2.UnsettleFindingsResponse, collections.abc.Awaitable[pagesight.v1.gallery_pb2.UnsettleFindingsResponse]]:
+        """Takes back what SettleFindings noted. May be repeated."""
 
     @abc.abstractmethod
     def SuggestBrands(

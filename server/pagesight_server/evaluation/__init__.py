@@ -8,6 +8,8 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 
     prediction     the answer for one test image, beside the truth
     metrics        predictions -> every figure, without side effects
+    mistakes       predictions -> how many answers are wrong, by kind
+    rounding       rates as text, so that no error is rounded away
     outputs        the same figures for business labels
     run            folders -> predictions, through a pipeline
     compare        ablations, baselines and open-set detectors on the same images

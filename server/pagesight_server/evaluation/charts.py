@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pagesight_server.evaluation.compare import Comparison, rejected_share
+from pagesight_server.evaluation.rounding import percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +96,7 @@ def histogram(
                     y=axis - height if up else axis + _TICK_BAND,
                     width=width - 1,
                     height=height,
-                    title=f"{count} {name} ({share:.1%}) at {low:.3f} to {high:.3f}",
+                    title=f"{count} {name} ({percent(share)}) at {low:.3f} to {high:.3f}",
                 )
             )
         sides.append(tuple(bars))
@@ -215,8 +216,8 @@ def trade_offs(comparison: Comparison) -> TradeOffs | None:
                 y=top + height * (1 - true_rejections),
                 number=number,
                 family=row.family,
-                title=f"{row.name}: {false_rejections:.1%} of known, {true_rejections:.1%} of "
-                "unknown pages rejected",
+                title=f"{row.name}: {percent(false_rejections)} of known, "
+                f"{percent(true_rejections)} of unknown pages rejected",
             )
         )
     if not dots:

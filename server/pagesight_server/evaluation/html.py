@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from pagesight_server.common.errors import ImageError
 from pagesight_server.evaluation.display_names import label_name
+from pagesight_server.evaluation.rounding import percent, rate
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import thumbnail_jpeg
 from pagesight_server.recognition.findings import Finding, FindingKind
@@ -156,16 +157,6 @@ def _environment() -> Environment:
         rate=rate, percent=percent, px=px, name=label_name, breakable=breakable, by_kind=by_kind
     )
     return environment
-
-
-def rate(value: float | None) -> str:
-    """A rate with four decimals, as in published tables; a dash for None."""
-    return "–" if value is None else f"{value:.4f}"
-
-
-def percent(value: float | None) -> str:
-    """A share in per cent; a dash for None."""
-    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def px(value: float) -> str:

@@ -22,14 +22,14 @@ from pagesight_server.evaluation.html import (
     ImageBytes,
     Shot,
     gallery_marks,
-    percent,
     query_marks,
-    rate,
     render,
     thumbnail,
 )
 from pagesight_server.evaluation.levels import MAX_LEVELS, Band, levels
+from pagesight_server.evaluation.mistakes import Mistakes
 from pagesight_server.evaluation.prediction import NO_ANSWER
+from pagesight_server.evaluation.rounding import percent, rate
 from pagesight_server.evaluation.run import Outcome, Run
 from pagesight_server.gallery.snapshot import OTHER
 from pagesight_server.inference.decode import read_file
@@ -49,6 +49,8 @@ class Tile:
     value: str
     note: str
     """Small print below the value."""
+    bad: bool = False
+    """Whether it is a figure to put right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,12 +103,14 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
     own = [score for of_label in run.own.values() for score in of_label.scores]
     scale = Scale.of([*scores, *thresholds, *own])
     pairs = _PairMaker(run, image_bytes, scale)
+    mistakes = Mistakes.of(run.predictions)
     rows = levels(run.gallery_labels, run.own, [o.prediction for o in readable], scale)
     return render(
         "report.html.j2",
         run=run,
         metrics=run.metrics,
-        tiles=_tiles(run),
+        mistakes=mistakes,
+        tiles=_tiles(run, mistakes),
         heat_map=heat_map(run.metrics.confusion),
         histogram=histogram(
             [o.prediction.score for o in readable if o.prediction.known],
@@ -184,16 +188,32 @@ def _worst_confusions(outcomes: Iterable[Outcome]) -> list[Outcome]:
     ]
 
 
-def _tiles(run: Run) -> list[Tile]:
+def _tiles(run: Run, mistakes: Mistakes) -> list[Tile]:
     metrics, opened = run.metrics, run.metrics.open_set
     unknown = sum(kind.n for kind in opened.kinds.values())
     rejected = sum(kind.rejected for kind in opened.kinds.values())
     seconds = run.seconds_per_image
     epsilon = run.ran_with.get("epsilon")
-    target = f", {percent(epsilon)} allowed" if isinstance(epsilon, float) else ""
+    target = ""
+    if isinstance(epsilon, float):
+        target = f", {percent(epsilon)} allowed".replace(" %", "\N{NO-BREAK SPACE}%")
     return [
-        Tile(name="micro F1", value=rate(metrics.micro_f1), note=f"{metrics.n} known images"),
-        Tile(name="macro F1", value=rate(metrics.macro_f1), note=f"{len(metrics.per_class)} pages"),
+        Tile(
+            name="wrong answers",
+            value=f"{mistakes.wrong} of {mistakes.answers}",
+            note="of all images, as the threshold decides",
+            bad=mistakes.wrong > 0,
+        ),
+        Tile(
+            name="micro F1",
+            value=rate(metrics.micro_f1),
+            note=f"{metrics.n} known images, whatever the threshold",
+        ),
+        Tile(
+            name="macro F1",
+            value=rate(metrics.macro_f1),
+            note=f"{len(metrics.per_class)} pages, whatever the threshold",
+        ),
         Tile(name="AUROC", value=rate(opened.auroc), note="known against unknown"),
         Tile(
             name="unknown rejected",

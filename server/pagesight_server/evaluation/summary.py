@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pagesight_server.evaluation.compare import Comparison, rejected_share
+from pagesight_server.evaluation.mistakes import Mistakes
+from pagesight_server.evaluation.rounding import percent, rate
 from pagesight_server.evaluation.run import Run
 
 WORST = 5
@@ -17,7 +19,9 @@ WORST = 5
 
 def summary(run: Run) -> Group:
     """The output of `evaluate`: tables and warnings, for a rich console."""
-    parts: list[RenderableType] = [_figures(run)]
+    mistakes = Mistakes.of(run.predictions)
+    style = "bold yellow" if mistakes.wrong else "bold"
+    parts: list[RenderableType] = [Text(mistakes.sentence, style), _figures(run, mistakes)]
     if run.metrics.open_set.kinds:
         parts.append(_kinds(run))
     if any(figures.f1 < 1 for figures in run.metrics.per_class.values()):
@@ -79,7 +83,7 @@ def comparison_cells(comparison: Comparison) -> tuple[list[str], list[list[str]]
     return header, rows
 
 
-def _figures(run: Run) -> Table:
+def _figures(run: Run, mistakes: Mistakes) -> Table:
     metrics, opened = run.metrics, run.metrics.open_set
     table = Table(title=escape(f"gallery {run.gallery}"), title_justify="left", show_header=False)
     table.add_column()
@@ -87,10 +91,11 @@ def _figures(run: Run) -> Table:
     unknown = sum(kind.n for kind in opened.kinds.values())
     table.add_row("known test images", str(metrics.n))
     table.add_row("unknown test images", str(unknown))
+    table.add_row("wrong answers", f"{mistakes.wrong} of {mistakes.answers}")
     for name, value in (
-        ("micro F1", metrics.micro_f1),
-        ("macro F1", metrics.macro_f1),
-        ("accuracy", metrics.accuracy),
+        ("micro F1, whatever the threshold", metrics.micro_f1),
+        ("macro F1, whatever the threshold", metrics.macro_f1),
+        ("accuracy, whatever the threshold", metrics.accuracy),
         ("AUROC known against unknown", opened.auroc),
         ("FPR at 95 % TPR", opened.fpr_at_95tpr),
         ("false rejection rate", opened.false_rejection_rate),
@@ -113,7 +118,7 @@ def _kinds(run: Run) -> Table:
     for name in ("images", "rejected", "AUROC"):
         table.add_column(name, justify="right")
     for kind, figures in run.metrics.open_set.kinds.items():
-        rejected = f"{figures.rejected} ({figures.rejected / figures.n:.1%})"
+        rejected = f"{figures.rejected} ({percent(figures.rejected / figures.n, unit='%')})"
         table.add_row(escape(kind), str(figures.n), rejected, _rate(figures.auroc))
     return table
 
@@ -132,12 +137,12 @@ def _worst(run: Run) -> Table:
 
 
 def _short(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+    return rate(value, digits=3, none="-")
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return percent(value, none="-", unit="")
 
 
 def _rate(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return rate(value, none="-")

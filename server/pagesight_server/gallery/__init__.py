@@ -15,6 +15,8 @@ from pagesight_server.gallery.model import (
     Outcome,
     Purged,
     Revision,
+    Settled,
+    Settlement,
 )
 from pagesight_server.gallery.store import Gallery, unix_ms
 
@@ -33,6 +35,8 @@ __all__ = [
     "Outcome",
     "Purged",
     "Revision",
+    "Settled",
+    "Settlement",
     "backup",
     "unix_ms",
 ]

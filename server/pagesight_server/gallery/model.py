@@ -152,6 +152,30 @@ class ListedImage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Settled:
+    """A finding about a gallery that a person found to be well."""
+
+    key: str
+    """Names it within its gallery."""
+    kind: str
+    """What it is about, in one word."""
+    labels: tuple[str, ...]
+    """In their normal form; not kept."""
+    image_ids: tuple[str, ...]
+    """Whose purge takes the settlement along."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """Who settled a finding, when and why."""
+
+    author: str
+    note: str
+    settled_at_ms: int
+    """Unix time, UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
     """What a purge did."""
 

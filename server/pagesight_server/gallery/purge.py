@@ -2,6 +2,7 @@
 
     purge    images, embeddings, readings, label, source  ──>  gone
              memberships  ──>  purged_memberships: revision, time, who, content hash
+             what was settled about them  ──>  gone
     expire   what has been in no gallery for so many days loses its content; the history stays
 
 Statements alone: `StoreFile.scrub` then rewrites the file.
@@ -13,7 +14,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import contents
+from pagesight_server.gallery import contents, settlements
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.transaction import Edit, image_key, names
 
@@ -65,6 +66,7 @@ def purge(
     # Answers that were told before may quote labels; no picture may outlive itself in one.
     for key in todo:
         db.execute("DELETE FROM answers WHERE instr(answer, ?)", (key.hex(),))
+    settlements.forget_pictures(db, todo)
     contents.delete(db, todo)
     return revisions
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import changes as changes_since
-from pagesight_server.gallery import contents, queries
+from pagesight_server.gallery import contents, queries, settlements
 from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import (
     Applied,
@@ -21,6 +21,7 @@ from pagesight_server.gallery.model import (
     GalleryInfo,
     ListedImage,
     Revision,
+    Settlement,
 )
 from pagesight_server.gallery.snapshot import (
     DEFAULT_GALLERY,
@@ -160,6 +161,15 @@ class Reader:
             row = (self._find(name, deleted=True) if deleted else None) or self._gallery_row(name)
             last = row["revision"] + 1 if before is None else before
             return queries.history(db, row, before=last, limit=limit)
+
+    def settlements(self, name: str) -> Mapping[str, Settlement]:
+        """What is settled in a gallery, by the key of the finding.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.file.reading() as db:
+            return settlements.settlements(db, self._gallery_row(name)["id"])
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision; None when there is none, or it is damaged."""

@@ -5,6 +5,7 @@
         │    ──< facts                  ├──< embeddings (per bundle)
         │    ──< answers                └──< readings (per bundle)
         ├────< calibrations            derived, per revision and method
+        ├────< settlements ──< settled_images   what a person looked at and found to be well
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
 
@@ -193,7 +194,28 @@ INSERT INTO backups (path, made_at_ms, complete)
 DROP TABLE backups_by_clock;
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH)
+# A settled finding is about pictures, not about a revision. Its labels are not kept: the key says
+# which it is, and a purge has no label to look for.
+_FIFTH = """
+CREATE TABLE settlements (
+    id INTEGER PRIMARY KEY,
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    finding_key TEXT NOT NULL,            -- curation/findings.py
+    kind TEXT NOT NULL,
+    author TEXT NOT NULL,
+    note TEXT NOT NULL,
+    settled_at_ms INTEGER NOT NULL,       -- Unix time, UTC
+    UNIQUE (gallery_id, finding_key)
+);
+CREATE TABLE settled_images (
+    settlement_id INTEGER NOT NULL REFERENCES settlements(id) ON DELETE CASCADE,
+    image_id BLOB NOT NULL REFERENCES images(id),
+    PRIMARY KEY (settlement_id, image_id)
+) WITHOUT ROWID;
+CREATE INDEX settled_images_by_image ON settled_images (image_id);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
 """Step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)

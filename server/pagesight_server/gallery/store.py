@@ -2,6 +2,7 @@
 
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
     enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
+    settle, unsettle                                          (what a person found to be well)
     purge, expire                                             (what is let go of)
     snapshot, images, history                                 (read any revision: reader.py)
 
@@ -19,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries
+from pagesight_server.gallery import contents, purge, queries, settlements
 from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.model import (
     Applied,
@@ -31,6 +32,8 @@ from pagesight_server.gallery.model import (
     Limits,
     Outcome,
     Purged,
+    Settled,
+    Settlement,
 )
 from pagesight_server.gallery.reader import Reader
 from pagesight_server.gallery.snapshot import (
@@ -369,6 +372,29 @@ class Gallery(Reader):
         if removed or unused:
             self.file.scrub()
         return Expired(removed=removed, unused=unused)
+
+    # --- settled findings -----------------------------------------------------------
+
+    def settle(
+        self, name: str, findings: Sequence[Settled], *, author: str = "", note: str = ""
+    ) -> None:
+        """Notes that a person found findings to be well; makes no revision. May be repeated.
+
+        Raises:
+            NotFoundError: no such gallery, or it lacks a picture or label; nothing is changed.
+        """
+        settlement = Settlement(author=author, note=note, settled_at_ms=self.now_ms())
+        with self.file.writing():
+            settlements.settle(self._db, self._gallery_row(name), findings, settlement)
+
+    def unsettle(self, name: str, keys: Sequence[str]) -> list[str]:
+        """Takes settlements back; the keys of those that there were.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.file.writing():
+            return settlements.forget(self._db, self._gallery_row(name)["id"], keys)
 
     # --- calibrations ---------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.string_rates import STABLE
 from pagesight_server.text.legibility import legibility
 from pagesight_server.text.lines import PageLine, page_lines
+from pagesight_server.text.matching import has_word
 from pagesight_server.text.reading import Reading
 from pagesight_server.text.variants import find_variant
 
@@ -137,8 +138,8 @@ def compare_with_page(
 ) -> PageComparison:
     """Compares the lines of a screenshot with those of a candidate's page.
 
-    Digits and masks say nothing; lines of fewer than two other characters and the phone's status
-    bar are passed over.
+    Digits and masks say nothing: lines without a word beside them and the phone's status bar are
+    passed over. Scores are made of more lines than a person is shown.
 
     Args:
         snapshot: The gallery.
@@ -155,10 +156,10 @@ def compare_with_page(
         for row, picture in enumerate(snapshot.pictures)
         if picture.label == candidate.label and row != candidate.row
     ]
-    shown_by_picture = page_lines(snapshot.pictures[candidate.row].reading)
-    shown_by_others = [page_lines(snapshot.pictures[row].reading) for row in rows]
+    shown_by_picture = _telling(snapshot.pictures[candidate.row].reading)
+    shown_by_others = [_telling(snapshot.pictures[row].reading) for row in rows]
     shown_by_others = shown_by_others[: MAX_PICTURES - 1]
-    asked = page_lines(reading)
+    asked = _telling(reading)
     findings: list[Finding] = []
     matches: list[LineMatch] = []
     matched: set[int] = set()
@@ -186,6 +187,11 @@ def compare_with_page(
         matches=tuple(matches),
         lines=len(asked),
     )
+
+
+def _telling(reading: Reading) -> list[PageLine]:
+    """The lines of a page that say something to a person."""
+    return [line for line in page_lines(reading) if has_word(line.key)]
 
 
 def _finding(

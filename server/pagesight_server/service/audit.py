@@ -2,6 +2,7 @@
 
     change of this server ──store.on_change──> token, author, address, what, revision
     change of another process ──history, looked at now and then──> author, what, revision
+    finding settled or unsettled ──────────> token, author, address, keys
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
 from pagesight_server.service.auth import CALLER, PEER
@@ -18,6 +20,19 @@ log = logging.getLogger("pagesight_server.audit")
 
 PAGE = 100
 """Revisions read at a time."""
+
+
+def settled(what: str, gallery: str, keys: Sequence[str], author: str = "") -> None:
+    """Tells that findings were settled or unsettled, which makes no revision."""
+    log.info(
+        "gallery %r: findings %s by %r (author %r) from %s: %s",
+        gallery,
+        what,
+        CALLER.get() or "anybody",
+        author,
+        PEER.get() or "here",
+        ", ".join(keys),
+    )
 
 
 class Audit:

@@ -101,6 +101,9 @@ _SOURCES: Mapping[str, gpb.CalibrationSource.ValueType] = {
 LABEL_FIELDS = ("brands", "outputs")
 """Paths of SetLabelsRequest.update_mask."""
 
+MAX_AUTHOR_CHARS = 256
+"""Of who makes a change, and of a request_id: an address or a UUID, with room."""
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_NAME = {code.name: code for code in grpc.StatusCode}
 
@@ -267,8 +270,10 @@ def change_of(change: gpb.Change) -> Change:
         raise InvalidRequestError(
             "expected_revision must not be negative; 0 means that the gallery must be new"
         )
-    if len(change.request_id) > 256 or len(change.author) > 256:
-        raise InvalidRequestError("request_id and author have at most 256 characters")
+    if len(change.request_id) > MAX_AUTHOR_CHARS or len(change.author) > MAX_AUTHOR_CHARS:
+        raise InvalidRequestError(
+            f"request_id and author have at most {MAX_AUTHOR_CHARS} characters"
+        )
     return Change(
         gallery=gallery_of(change.gallery),
         author=change.author,

@@ -12,9 +12,10 @@ from pagesight.v1 import gallery_pb2_grpc
 from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.config import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
+from pagesight_server.curation.findings import findings
 from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.inference.settings import ImageLimits
-from pagesight_server.service import convert, convert_curation
+from pagesight_server.service import audit, convert, convert_curation, convert_findings
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer
 from pagesight_server.service.gates import EnrolmentGate, ExaminationGate, in_thread
@@ -242,11 +243,45 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         def work(report: Report) -> pb.Diagnosis:
             limit = convert_curation.max_images(request.max_images)
             knowledge = self._registry.get(convert.gallery_of(request.gallery))
-            return convert_curation.diagnosis(
-                diagnose(knowledge, max_images=limit, progress=report)
-            )
+            diagnosis = diagnose(knowledge, max_images=limit, progress=report)
+            result = convert_curation.diagnosis(diagnosis)
+            settled = self._store.settlements(knowledge.snapshot.gallery)
+            found = findings(diagnosis, knowledge.snapshot)
+            result.findings.extend(convert_findings.findings(found, settled))
+            return result
 
         await self._examine(context, pb.DiagnoseResponse, work)
+
+    async def SettleFindings(  # noqa: N802
+        self, request: pb.SettleFindingsRequest, context: Context
+    ) -> pb.SettleFindingsResponse:
+        """Notes that findings are well."""
+        PEER.set(context.peer())
+
+        def work() -> pb.SettleFindingsResponse:
+            gallery = convert.gallery_of(request.gallery)
+            settled = [finding.settled for finding in convert_findings.findings_of(request)]
+            self._store.settle(gallery, settled, author=request.author, note=request.note)
+            keys = [finding.key for finding in settled]
+            audit.settled("settled", gallery, keys, author=request.author)
+            return pb.SettleFindingsResponse(keys=keys)
+
+        return await answer(context, asyncio.to_thread(work))
+
+    async def UnsettleFindings(  # noqa: N802
+        self, request: pb.UnsettleFindingsRequest, context: Context
+    ) -> pb.UnsettleFindingsResponse:
+        """Takes back that findings are well."""
+        PEER.set(context.peer())
+
+        def work() -> pb.UnsettleFindingsResponse:
+            gallery = convert.gallery_of(request.gallery)
+            keys = self._store.unsettle(gallery, convert_findings.keys_of(request))
+            if keys:
+                audit.settled("unsettled", gallery, keys)
+            return pb.UnsettleFindingsResponse(keys=keys)
+
+        return await answer(context, asyncio.to_thread(work))
 
     async def SuggestBrands(  # type: ignore[override]  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context

@@ -27,6 +27,9 @@ MIN_INFORMATIVE = 2
 """Characters other than "#" from which a matching key says something of the page. A single one
 is an icon that was read as a letter, or a unit beside an amount."""
 
+MIN_WORD_BESIDE_NUMBERS = 3
+"""Letters of an alphabet that make a word where a line has numbers, too: MB and PM are none."""
+
 _VARIABLE = re.compile(r"[\d*#]+")
 """Digits, and the asterisks and hashes with which apps mask them."""
 
@@ -64,6 +67,25 @@ def matching_key(text: str) -> str:
 def informative(key: str) -> int:
     """The number of characters of a matching key that do not vary: all but "#"."""
     return len(key) - key.count("#")
+
+
+def has_word(key: str) -> bool:
+    """Whether a matching key says something to a person: a word, and not just a value.
+
+    Beside digits or masks, single characters and two letters of an alphabet are a unit or a date;
+    two characters of another script, as Chinese or Korean, are a word. Scores count such lines for
+    what they are; a person who is shown "825.3 MB" beside "270.8 MB" takes it for a fault.
+
+    >>> [has_word(key) for key in ("#", "#mb", "#月#日", "额度#", "#days", "ok")]
+    [False, False, False, True, True, True]
+    """
+    if "#" not in key:
+        return informative(key) >= MIN_INFORMATIVE
+    return any(
+        len(word) >= MIN_WORD_BESIDE_NUMBERS
+        or (len(word) >= MIN_INFORMATIVE and all(unicodedata.category(c) == "Lo" for c in word))
+        for word in key.split("#")
+    )
 
 
 def cjk_count(text: str) -> int:

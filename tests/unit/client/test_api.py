@@ -20,7 +20,7 @@ API = """
     Candidate Classification EnrolOutcome EnrolResult ImageInfo LabelInfo Labels MatchingLine
     RelabelResult RemoveResult RevisionInfo RollbackResult SetLabelsResult StreamResult
     BrandSuggestion Diagnosis HardlyReadImage ImageLabel LabelHealth LabelSuggestions
-    NearDuplicate Suspect
+    NearDuplicate Suspect GalleryFinding GalleryFindingKind Settlement SettleResult
     Box Finding FindingKind ReviewReason ScoreTerm ScoreTermName
     CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
 
@@ -32,7 +32,8 @@ API = """
 
 CALLS = """
     classify classify_stream close delete_gallery diagnose enrol get_gallery get_image get_labels
-    history list_galleries list_images relabel remove rollback set_labels suggest_brands
+    history list_galleries list_images relabel remove rollback set_labels settle_findings
+    suggest_brands unsettle_findings
 """
 
 

@@ -13,7 +13,7 @@ from google.rpc import status_pb2
 import pagesight
 from pagesight._errors import _BY_REASON, from_call, from_status
 from pagesight.v1 import errors_pb2
-from tests.fakes import status
+from tests.support.refusals import status
 
 Code = grpc.StatusCode
 

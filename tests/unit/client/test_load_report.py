@@ -9,11 +9,10 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
 
-from pagesight._load import slo
-from pagesight._load.compare import Comparison, compare
+from pagesight._load import plots, slo
 from pagesight._load.histogram import Histogram
-from pagesight._load.knee import Search, Step, why_not
 from pagesight._load.mix import Bytes, Item
 from pagesight._load.page import page
 from pagesight._load.plan import Plan
@@ -166,72 +165,6 @@ def test_no_latency_is_met_where_nothing_was_answered() -> None:
     assert latencies == {"p99": {"limit_ms": 1000, "value_ms": None, "met": False}}
 
 
-# --- the knee ---
-
-
-def queue(rate: float, capacity: float = 100.0) -> Step:
-    """One server, arrivals and work at random (M/M/1): the time in it is exponential."""
-    if rate >= capacity:
-        return Step(offered=rate, achieved=capacity, lost=0.0, p50_ms=5000, p99_ms=9000)
-    mean_ms = 1000 / (capacity - rate)
-    return Step(
-        offered=rate, achieved=rate, lost=0.0, p50_ms=0.693 * mean_ms, p99_ms=4.605 * mean_ms
-    )
-
-
-def searched(first: float, **changed: Any) -> tuple[Search, int]:
-    search, steps = Search(first), 0
-    while (rate := search.rate) is not None:
-        step = queue(rate)
-        search.add(Step(**{field: getattr(step, field) for field in step.__slots__} | changed))
-        steps += 1
-    return search, steps
-
-
-@pytest.mark.parametrize("first", [1.0, 7.0, 30.0])
-def test_the_knee_of_a_queue_is_found_in_few_steps(first: float) -> None:
-    search, steps = searched(first)
-    # p99 is 4 times that of the first rate where 100 - rate = (100 - first) / 4.
-    truth = 100 - (100 - first) / 4
-    assert search.knee is not None
-    assert truth / 1.16 <= search.knee <= truth
-    assert steps <= 12
-
-
-def test_a_knee_by_slo_is_where_it_is_still_met() -> None:
-    search = Search(1.0)
-    while (rate := search.rate) is not None:
-        step = queue(rate)
-        met = step.p99_ms is not None and step.p99_ms <= 100  # mean 21.7 ms: at 53.9 a second
-        search.add(Step(**{f: getattr(step, f) for f in step.__slots__} | {"slo_met": met}))
-    assert search.knee is not None
-    assert 53.9 / 1.16 <= search.knee <= 53.9
-
-
-def test_there_is_no_knee_where_the_lowest_rate_already_fails() -> None:
-    search, steps = searched(1.0, lost=0.5)
-    assert (search.knee, steps) == (None, 1)
-
-
-@pytest.mark.parametrize(
-    ("changed", "why"),
-    [
-        ({}, ""),
-        ({"lost": 0.02}, "2.0% had no answer"),
-        ({"achieved": 4.0}, "4 of 10 a second were answered"),
-        ({"p99_ms": 500.0}, "p99 is 5.0 times that at the lowest rate"),
-        ({"p99_ms": 500.0, "slo_met": True}, ""),
-        ({"slo_met": False}, "the SLO is missed"),
-        ({"p99_ms": None}, "nothing was answered"),
-    ],
-)
-def test_why_a_rate_does_not_hold(changed: dict[str, Any], why: str) -> None:
-    values: dict[str, Any] = {"offered": 10.0, "achieved": 10.0, "lost": 0.0}
-    values |= {"p50_ms": 50.0, "p99_ms": 100.0}
-    lowest = Step(**values)
-    assert why_not(Step(**(values | changed)), lowest) == why
-
-
 # --- report.json ---
 
 PLAN = Plan(groups=[["a.png", "b.png"]], names=["<a>"], rate=1.0, warmup_s=1.0, duration_s=4.0)
@@ -305,6 +238,14 @@ def test_few_answers_and_lost_ones_are_pointed_out() -> None:
 # --- report.html ---
 
 
+def test_the_bucket_in_which_a_load_ends_has_the_rate_until_its_end() -> None:
+    body = reported(tally(*[0.1] * 25, each_s=0.1, warmup_s=0.0))
+    assert body["duration_s"] == 2.5
+    timeline = [dict(moment, at_s=number) for number, moment in enumerate(body["timeline"])]
+    due = plots._due_rates(body | {"timeline": timeline})
+    assert due == pytest.approx([10, 10, 10])
+
+
 class Outline(HTMLParser):
     """What a browser would fetch, run, or take for a tag."""
 
@@ -349,14 +290,59 @@ def test_the_page_draws_throughput_against_latency_where_rates_were_tried() -> N
     row = {
         "rate": 1.0, "held": True, "why_not": "", "rate_offered": 1.0, "rate_achieved": 1.0,
         "sent": 3, "ok": 3, "lost_share": 0.0, "p50_ms": 100.0, "p99_ms": 200.0,
-        "saturated_generator": False,
+        "latency_growth": None, "limited_by_generator": False,
     }  # fmt: skip
     failed = row | {"rate": 2.0, "held": False, "why_not": "the SLO is missed", "p50_ms": None}
-    body |= {"steps": [row, failed], "knee": {"rate": 1.0, "holds_when": "p99 < 1 s"}}
-    html = page(body)
+    knee = {
+        "rate": 1.0, "fails_at": 2.0, "in_words": "the knee is <here>", "holds_when": "p99 < 1 s",
+    }  # fmt: skip
+    html = page(body | {"steps": [row, failed], "knee": knee})
     assert outline(html).tags.count("svg") == 4
     assert "the SLO is missed" in html
+    assert "The knee is &lt;here&gt;." in html
     assert "p99 &lt; 1 s" in html
+    assert "knee: 1 a second<" in html
+    assert "not reached up to: 1 a second<" in page(
+        body | {"steps": [row], "knee": knee | {"fails_at": None}}
+    )
+
+
+def values(data: Any) -> list[float]:
+    return [float(value) for value in data]
+
+
+def test_the_plot_of_rates_has_the_rate_on_its_axis_and_not_what_was_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Figure] = []
+
+    def keep(_name: str, _size: object, draw: Callable[[Figure], None]) -> str:
+        drawn.append(Figure())
+        draw(drawn[-1])
+        return ""
+
+    monkeypatch.setattr(plots, "_svg", keep)
+    rows = [
+        {
+            "rate": rate, "rate_achieved": rate / 2, "p50_ms": 10.0, "p99_ms": 20.0,
+            "held": rate < 40, "lost_share": lost, "latency_growth": growth,
+            "limited_by_generator": False,
+        }
+        for rate, lost, growth in ((10.0, 0.0, None), (20.0, 0.1, -0.3), (40.0, 0.0, 1.0))
+    ]  # fmt: skip
+    plots.curve({"steps": rows, "knee": {"rate": 20.0, "fails_at": 40.0}})
+    above, below = drawn[0].axes
+    p50, *_ = above.lines
+    kept_up, *_ = below.lines
+    assert values(p50.get_xdata()) == values(kept_up.get_xdata()) == [10, 20, 40]
+    # All; less the tenth that is lost; of two seconds' messages one second's is answered in each.
+    assert values(kept_up.get_ydata()) == pytest.approx([100, 90, 50])
+    [knee] = [line for line in above.lines if str(line.get_label()).startswith("knee")]
+    assert values(knee.get_xdata()) == [20, 20]
+    # Differences of milliseconds are no peaks.
+    low, high = above.get_ylim()
+    assert low == pytest.approx(20**0.5)
+    assert high == pytest.approx(2000**0.5)
 
 
 def test_a_target_far_above_the_curve_does_not_press_it_flat() -> None:
@@ -366,89 +352,3 @@ def test_a_target_far_above_the_curve_does_not_press_it_flat() -> None:
     drawing = html[html.index("Latency by percentile") : html.index("Over time")]
     assert ">800<" in drawing  # the last of the marks
     assert ">1000<" not in drawing
-
-
-# --- comparing ---
-
-
-def spread(scale: float, count: int = 2000, **more: Any) -> Report:
-    draw = random.Random(7)
-    return reported(tally(*(scale * draw.uniform(0.05, 0.15) for _ in range(count)), **more))
-
-
-def verdicts(comparison: Comparison) -> dict[str, str]:
-    return {row.name: row.verdict for row in comparison.rows if row.judged}
-
-
-def test_the_same_report_is_no_change() -> None:
-    one = spread(1.0)
-    comparison = compare(one, one, 0.1)
-    assert set(verdicts(comparison).values()) == {"same"}
-    assert not comparison.is_worse
-    assert comparison.rows[0].ratio == 1.0
-
-
-def test_slower_answers_are_worse_and_quicker_ones_better() -> None:
-    slower = compare(spread(1.0), spread(1.5), 0.1)
-    assert slower.is_worse
-    assert verdicts(slower)["p50 ms"] == verdicts(slower)["p99 ms"] == "worse"
-    quicker = compare(spread(1.5), spread(1.0), 0.1)
-    assert not quicker.is_worse
-    assert verdicts(quicker)["p50 ms"] == "better"
-    assert quicker.rows[0].ratio == pytest.approx(1 / 1.5, rel=0.01)
-
-
-def test_a_change_within_the_tolerance_or_within_chance_is_none() -> None:
-    assert not compare(spread(1.0), spread(1.08), 0.1).is_worse
-    # The median of 30 answers is uncertain by a fifth; nobody knows the p99 of so few.
-    few = compare(spread(1.0, count=30), spread(1.15, count=30), 0.1)
-    assert not few.is_worse
-    assert "p99 ms" not in verdicts(few)
-
-
-def test_more_lost_messages_are_worse() -> None:
-    comparison = compare(spread(1.0, count=100), spread(1.0, count=100, errors=5), 0.1)
-    assert verdicts(comparison)["lost %"] == "worse"
-
-
-def test_loads_that_differ_are_pointed_out() -> None:
-    one, other = spread(1.0, count=10), spread(1.0, count=10)
-    other["plan"]["rate"] = 9.0
-    other["interrupted"] = True
-    assert compare(one, other, 0.1).differences == (
-        "rate: 1.0 before, 9.0 after",
-        "the second was interrupted",
-    )
-
-
-@pytest.mark.parametrize(
-    ("spoil", "why"),
-    [
-        pytest.param(lambda r: [], "it has no stages_ms", id="a list"),
-        pytest.param(lambda r: r | {"plan": {}}, r"it has no plan\.rate", id="no plan"),
-        pytest.param(
-            lambda r: r | {"latency_ms": {}}, r"it has no latency_ms\.max", id="no latencies"
-        ),
-        pytest.param(
-            lambda r: r | {"lost_share": "few"}, "its lost_share is 'few'", id="a word for a number"
-        ),
-        pytest.param(
-            lambda r: r | {"stages_ms": {"read": 1}}, r"no stages_ms\.read\.p50", id="a stage"
-        ),
-        *(
-            pytest.param(lambda r, t=text: r | {"hdr": {"latency": t}}, "no histogram", id=text)
-            for text in ("abc", "AAAA", "käse")
-        ),
-        pytest.param(
-            lambda r: r | {"hdr": {"latency": r["hdr"]["latency"][:-8]}},
-            "no histogram",
-            id="a histogram cut short",
-        ),
-    ],
-)
-def test_what_is_no_report_is_refused_and_says_what_it_lacks(
-    spoil: Callable[[Report], object], why: str
-) -> None:
-    one = spread(1.0, count=10)
-    with pytest.raises(ValueError, match=f"the second is no report.json of.*{why}"):
-        compare(one, spoil(one), 0.1)

@@ -149,7 +149,7 @@ def test_each_row_is_a_dot_where_its_own_threshold_puts_it(comparison: Compariso
     assert ours.number == 1
     # Nothing known rejected: at the left edge; everything unknown rejected: at the top.
     assert (ours.x, ours.y) == (plot.left, plot.y_ticks[-1].at)
-    assert "0.0% of known, 100.0% of unknown" in ours.title
+    assert "0.0 % of known, 100.0 % of unknown" in ours.title
 
 
 def test_progress_counts_rows(comparison: Comparison) -> None:

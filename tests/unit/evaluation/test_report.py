@@ -245,8 +245,8 @@ def test_a_heat_map_of_too_many_classes_keeps_the_confused_ones() -> None:
 def test_the_histogram_draws_each_group_as_shares_of_its_own_number() -> None:
     drawn = histogram([0.9, 0.9, 0.9, 0.9], [0.1, 0.9], [0.5, 0.5])
     assert drawn is not None
-    assert [bar.title.split(" at ")[0] for bar in drawn.known] == ["4 known (100.0%)"]
-    assert [bar.title.split(" at ")[0] for bar in drawn.unknown] == ["1 unknown (50.0%)"] * 2
+    assert [bar.title.split(" at ")[0] for bar in drawn.known] == ["4 known (100.0 %)"]
+    assert [bar.title.split(" at ")[0] for bar in drawn.unknown] == ["1 unknown (50.0 %)"] * 2
     assert drawn.known[0].height == 2 * drawn.unknown[0].height
     assert drawn.threshold_text == "0.500"
 

@@ -469,7 +469,7 @@ async def test_the_summary_shows_figures_kinds_worst_classes_and_warnings(tmp_pa
     console.print(summary(run))
     text = console.export_text()
     # Four of the six known images are right; [bold]x and a green one are not.
-    assert re.search(r"micro F1\W+0\.6667", text)
+    assert re.search(r"micro F1, whatever the threshold\W+0\.6667", text)
     assert re.search(r"other_red\W+1\W+0 \(0\.0%\)", text)
     assert re.search(r"\[bold\]x\W+0\.0000", text)
     assert "warning: the gallery has no pictures of [bold]x" in text

@@ -101,7 +101,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     ids = first_store(path)
     for _ in range(2):  # once brought forward, then as it is
         store = Gallery(path)
-        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 4
+        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 5
         (picture,) = store.snapshot().pictures
         assert (picture.image_id, picture.label, picture.source) == (ids["kept"], "a", "kept.png")
         assert picture.reading == reading("额度")
@@ -211,10 +211,10 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> Non
     path = tmp_path / "gallery.db"
     Gallery(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 5")
+    db.execute("PRAGMA user_version = 6")
     db.close()
     with pytest.raises(SetupError) as refused:
         Gallery(path)
     assert str(refused.value) == (
-        f"{path} was written by a newer pagesight (schema 5, this one reads 4): upgrade pagesight"
+        f"{path} was written by a newer pagesight (schema 6, this one reads 5): upgrade pagesight"
     )

@@ -18,6 +18,7 @@ from pagesight_server.recognition.explanation import (
     explain,
 )
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.lines import page_lines
 from pagesight_server.text.reading import Box, Reading, TextLine
 from tests.support.parts import reading, snapshot, unit
 
@@ -147,6 +148,18 @@ def test_matching_lines_are_those_of_the_candidates_picture_that_are_variants() 
         LineMatch(query_text="额度 100", gallery_text="额度 999", similarity=1.0),
     )
     assert compared(gallery, reading()).matches == compared(gallery, None).matches == ()
+
+
+def test_values_that_match_values_are_shown_nowhere_and_score_as_before() -> None:
+    values = ["10", "825.3 MB", "11月22日", "12:30 PM"]
+    gallery = snapshot(("a", (1, 0), ["首页", "123456", "270.8 MB", "1月2日", "8:00 PM"]))
+    asked, plain = reading("首页", *values), reading("首页")
+    page = compared(gallery, asked)
+    assert page.matches == compared(gallery, plain).matches
+    assert kinds(page) == [("agrees", "首页", "the page's only picture shows it")]
+    assert page.lines == 1
+    # The evidence knows all of them, as ever.
+    assert len(page_lines(asked)) == 4
 
 
 def test_reasons_boxes_why_not_and_matching_lines_tell_the_same() -> None:

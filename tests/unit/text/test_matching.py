@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from pagesight_server.text.matching import (
     cjk_count,
+    has_word,
     informative,
     letters_and_digits,
     matching_key,
@@ -56,3 +57,24 @@ def test_masks_are_not_informative() -> None:
 
 def test_only_chinese_characters_are_counted_as_such() -> None:
     assert cjk_count("可用abc额度#あ") == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("123456", False, id="a number"),
+        pytest.param("138****5678", False, id="a masked number"),
+        pytest.param("825.3 MB", False, id="a size"),
+        pytest.param("12:30 PM", False, id="a time"),
+        pytest.param("11月22日", False, id="a date"),
+        pytest.param("12,000 元", False, id="an amount"),
+        pytest.param("额度 12,000", True, id="a Chinese word and an amount"),
+        pytest.param("한도 12,000", True, id="a Korean word and an amount"),
+        pytest.param("7 days", True, id="a word of three letters and a number"),
+        pytest.param("OK", True, id="two letters alone"),
+        pytest.param("x", False, id="one letter"),
+        pytest.param("", False, id="nothing"),
+    ],
+)
+def test_a_line_with_a_word_beside_its_numbers_says_something(text: str, expected: bool) -> None:
+    assert has_word(matching_key(text)) == expected

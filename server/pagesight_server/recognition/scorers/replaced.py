@@ -8,8 +8,9 @@ from pagesight_server.recognition.candidates import Candidate, Term, TermName
 from pagesight_server.recognition.scorers.brands import RANKED_SHARE
 from pagesight_server.recognition.scorers.scorer import ScoredQuery
 
-SCORE_PER_NAME, MAX_NAMES = 0.65, 1.5
-"""Score that one replaced name costs, and how many count."""
+SCORE_PER_NAME, MAX_NAMES = 1.0, 1.5
+"""Score that one replaced name costs, and how many count. One that is surely another's costs all
+that looks and text can give: 1."""
 
 
 class ReplacedNames:
