@@ -15,7 +15,7 @@ class _Resources:
 
     def __init__(self, gpu: FakeFaiss) -> None:
         gpu.resources.add(self)
-        gpu.used_in.add(threading.current_thread().name)
+        gpu.used_in.add(threading.current_thread())
         self.temporary_bytes = 0
 
     def setTempMemory(self, size: int) -> None:  # noqa: N802
@@ -35,11 +35,11 @@ class _Index:
         self._gpu = gpu
         self._index = index
         # As the destructor of the real one does, from whatever thread drops it last.
-        weakref.finalize(self, lambda: gpu.freed_in.add(threading.current_thread().name))
+        weakref.finalize(self, lambda: gpu.freed_in.add(threading.current_thread()))
         gpu.indexes.add(self)
 
     def search(self, queries: Any, count: int, params: Any) -> Any:
-        self._gpu.used_in.add(threading.current_thread().name)
+        self._gpu.used_in.add(threading.current_thread())
         self._gpu.searched.append((count, params.nprobe))
         scores, slots = self._index.search(queries, count, params=params)
         return scores, np.where(slots < 0, self._gpu.missing, slots)
@@ -61,8 +61,8 @@ class FakeFaiss:
         self.resources: weakref.WeakSet[_Resources] = weakref.WeakSet()
         self.indexes: weakref.WeakSet[_Index] = weakref.WeakSet()
         self.options: list[Any] = []
-        self.used_in: set[str] = set()
-        self.freed_in: set[str] = set()
+        self.used_in: set[threading.Thread] = set()
+        self.freed_in: set[threading.Thread] = set()
         self.searched: list[tuple[int, int]] = []
 
     def StandardGpuResources(self) -> _Resources:  # noqa: N802
@@ -71,6 +71,6 @@ class FakeFaiss:
     def index_cpu_to_gpu(self, resources: _Resources, device: int, index: Any, options: Any) -> Any:
         assert device == 0
         assert resources in self.resources
-        self.used_in.add(threading.current_thread().name)
+        self.used_in.add(threading.current_thread())
         self.options.append(options)
         return _Index(self, index)

@@ -38,19 +38,16 @@ def queries(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def threads() -> int:
-    return sum(thread.name == "index-gpu" for thread in threading.enumerate())
-
-
 def test_a_gpu_finds_what_the_cpu_finds(on_cpu: IvfPqBase, queries: NDArray[np.float32]) -> None:
     library = FakeFaiss()
-    on_gpu = IvfPqBase(on_cpu._host, on_cpu.measured, Gpu(64, library))
+    gpu = Gpu(64, library)
+    on_gpu = IvfPqBase(on_cpu._host, on_cpu.measured, gpu)
     for mine, theirs in zip(
         on_gpu.candidates(queries, 5, None), on_cpu.candidates(queries, 5, None), strict=True
     ):
         np.testing.assert_array_equal(mine, theirs)
     assert library.searched
-    assert library.used_in == {"index-gpu"}
+    assert library.used_in == {gpu._thread.thread}
     assert [resources.temporary_bytes for resources in library.resources] == [64 * 1024 * 1024]
 
 
@@ -89,7 +86,6 @@ def test_indexes_that_were_replaced_leave_neither_memory_nor_threads(
     on_cpu: IvfPqBase, queries: NDArray[np.float32]
 ) -> None:
     library = FakeFaiss()
-    before = threads()
     gpu = Gpu(64, library)
     thread = gpu._thread.thread
     for _ in range(5):
@@ -98,14 +94,14 @@ def test_indexes_that_were_replaced_leave_neither_memory_nor_threads(
     gc.collect()
     gpu._thread.run(lambda: None)  # what was queued before is done
     assert (len(library.indexes), len(library.resources)) == (1, 1)
-    assert threads() == before + 1
+    assert library.used_in == {thread}
     del base, gpu
     gc.collect()
     thread.join(60)
     assert not thread.is_alive()
     assert len(library.indexes) == 0
     # faiss's resources are not to be touched by two threads at once.
-    assert library.freed_in == {"index-gpu"}
+    assert library.freed_in == {thread}
 
 
 def test_a_closed_index_is_freed_and_says_so(
