@@ -136,7 +136,7 @@ soak: setup ## Run the long versions of the tests too
 bench: setup ## Measure costs, latencies and the gRPC edge, with real screenshots too: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_runtime $(if $(SCREENS),--screens $(SCREENS)) $(ARGS)
 
-# Needs the extra `gpu` or `gpu-cu13` and torch, which .venv lacks.
+# Needs the extra `gpu` or `gpu-cu13`, which .venv lacks; compares with torch where that is installed.
 GPU_PYTHON ?= $(firstword $(wildcard .venv-gpu/bin/python) $(BIN)/python)
 
 .PHONY: gpu-check

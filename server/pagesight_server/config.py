@@ -224,8 +224,22 @@ class ComputeConfig(_Section):
     the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
     a core; on CUDA one of each."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
-    """GPU memory limit of one session, in MB; there are at least three: encoder, text detection,
-    text recognition. Checked at start against the memory that is free. 0: no limit."""
+    """GPU memory limit of one session, in MB: the encoder's, and of each OCR thread that for any
+    shape and those of fixed shapes together; five with the defaults. Checked at start against the
+    memory that is free, with what lies outside these limits. 0: no limit."""
+
+    fixed_shapes: bool = True
+    """Whether text is read in a session for each of a few shapes on CUDA, which are all run as
+    warm-up, instead of one that is prepared anew at each change of shape. On a CPU: no effect."""
+    cuda_graphs: bool = False
+    """Whether those sessions record their kernels once and play them back. Not tried on a GPU
+    yet."""
+
+    @model_validator(mode="after")
+    def _graphs_have_fixed_shapes(self) -> ComputeConfig:
+        if self.cuda_graphs and not self.fixed_shapes:
+            raise ValueError("cuda_graphs needs fixed_shapes = true")
+        return self
 
     @model_validator(mode="after")
     def _sizes_ascend(self) -> ComputeConfig:

@@ -14,12 +14,13 @@ from pathlib import Path
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.cache import CacheStats, SingleFlightLru
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.packages import check_packages
 from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.gallery import Gallery, Limits
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
-from pagesight_server.index.manager import IndexManager
+from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.inference.bundle import Bundle
@@ -27,8 +28,9 @@ from pagesight_server.inference.decode import decode
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
+from pagesight_server.inference.ocr.settings import CUDA_CANVASES, CUDA_WIDTHS
 from pagesight_server.inference.onnx_session import check_device
-from pagesight_server.inference.settings import Compute
+from pagesight_server.inference.settings import Compute, FixedShapes
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
@@ -111,7 +113,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            index_manager=IndexManager(self.config.index, Path(f"{store.path}.index")),
+            index_manager=IndexManager(self.config.index, index_folder(store.path)),
             calibrates=calibrates,
         )
 
@@ -134,19 +136,25 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         processes: For how many processes the GPU's memory must do, this one included.
 
     Raises:
-        SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here.
+        SetupError: a bundle is missing or damaged, or its golden pairs are not reproduced here; two
+            packages overwrite each other; the device is missing, or has too little memory.
     """
+    check_packages()
     encoder_bundle, ocr_bundle = load_bundles(config.bundles)
     compute = config.compute
-    settings = _ocr_settings(config)
-    sessions = processes * (1 + settings.detectors + settings.recognisers)
-    session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
-    check_device(session_defaults, sessions=sessions)
+    settings = ocr_settings(config)
+    defaults = session_defaults(config)
+    check_device(
+        defaults,
+        sessions=processes * memory_limits(config),
+        index_mb=processes * gpu_mb(config.index, index_folder(config.store)),
+        processes=processes,
+    )
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
             encoder_bundle,
-            replace(session_defaults, threads=compute.encoder_threads or 1),
+            replace(defaults, threads=compute.encoder_threads or 1),
             sizes=compute.sizes,
         )
         batcher = Batcher[Pixels, Embedding](
@@ -155,7 +163,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = load_ocr(ocr_bundle, session_defaults, settings)
+        ocr = load_ocr(ocr_bundle, defaults, settings)
         stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
@@ -166,21 +174,54 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         )
 
 
-def _ocr_settings(config: Config) -> OcrSettings:
+def index_folder(store: Path) -> Path:
+    """Where the indexes of a store are kept."""
+    return Path(f"{store}.index")
+
+
+def ocr_settings(config: Config) -> OcrSettings:
+    """How text is read with these settings."""
     threads, lines = config.ocr_threads, config.image.max_lines
     if config.compute.device == "cpu":
         return OcrSettings(detectors=threads, recognisers=threads, max_lines=lines)
-    # A new shape is slow on CUDA, so lines are padded to few of them, which the warm-up runs. The
-    # limit of 32 lines of the usual 320 columns in one run is a guess, not measured yet.
+    # A new shape is slow on CUDA, so lines are padded to few of them, which the warm-up runs: to
+    # one size each where shapes are fixed, else to the next of some. 16 and 32 lines of the usual
+    # 320 columns in one run are guesses, not measured yet.
+    fixed = config.compute.fixed_shapes
     return OcrSettings(
         detectors=threads,
         recognisers=threads,
-        widths=(160, 320, 480, 640, 960, 1280, 2048),
-        sizes=CUDA_BATCH_SIZES,
-        max_columns=32 * 320,
+        widths=CUDA_WIDTHS,
+        sizes=() if fixed else CUDA_BATCH_SIZES,
+        max_columns=(16 if fixed else 32) * 320,
         gives_way=False,
         max_lines=lines,
     )
+
+
+def session_defaults(config: Config) -> Compute:
+    """Where every session runs with these settings, on one CPU thread."""
+    compute = config.compute
+    fixed = None
+    if compute.device == "cuda" and compute.fixed_shapes:
+        settings = ocr_settings(config)
+        fixed = FixedShapes(
+            lines=tuple((settings.count(width, settings.max_columns), width)
+                        for width in settings.widths),
+            canvases=CUDA_CANVASES,
+            cuda_graphs=compute.cuda_graphs,
+        )  # fmt: skip
+    return Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb, fixed=fixed)
+
+
+def memory_limits(config: Config) -> int:
+    """How many times `compute.gpu_memory_mb` the sessions may take together on CUDA.
+
+    Those of fixed shapes share one limit, beside that of the session for any shape.
+    """
+    settings = ocr_settings(config)
+    readers = settings.detectors + settings.recognisers
+    return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
-"""Checks of the index and the service by `make gpu-check`: recall, throughput and latency.
+"""Checks of reading and of the service by `make gpu-check`, on drawn pages of mixed sizes.
 
-    vectors ──> base on the CPU ──> the same on the device ──> recall, queries/s
-    drawn pages ──> pipeline, 64 at a time ──> screenshots/s, for each number of OCR threads
-          └───────> service with the best number ──> p50, p99
+    pages of phones in turns ──> one of each stage ──> ms a page, lines read, of one size and mixed
+                           ├───> pipeline, 64 at a time ──> screenshots/s, by number of OCR threads
+                           └───> service with the best number ──> p50, p99
 
-Arrivals at the service are a Poisson process; latency counts from the intended send time.
+Pages of one size would hide what a change of shape costs on CUDA. Arrivals at the service are a
+Poisson process; latency counts from the intended send time.
 """
 
 from __future__ import annotations
@@ -14,92 +15,123 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.bench.gpu_models import in_turns
 from tests.bench.gpu_verdict import Finding
 
+SIZES = ((1080, 2400), (1170, 2532), (720, 1280), (1440, 3200), (828, 1792), (1290, 2796))
+"""Widths and heights in pixels of phones' screenshots, which the drawn pages have in turns."""
 
-def index(device: str, *, small: bool) -> list[Finding]:
-    """Compares recall and speed of a large gallery's index on the device with those on the CPU.
-
-    Smaller galleries have no index: they are searched exhaustively, on the CPU in any case.
-    """
-    import faiss
-    import numpy as np
-
-    from pagesight_server.index.ivfpq import IvfPqBase, build
-    from pagesight_server.index.policy import IndexSettings
-
-    rows, dimension = (2_000, 64) if small else (50_000, 1152)
-    draw = np.random.default_rng(7)
-
-    def around(centres: Any, noise: float) -> Any:
-        drawn = draw.standard_normal(centres.shape, dtype=np.float32)
-        drawn = centres + noise * drawn / dimension**0.5
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-    centres = around(np.zeros((rows // 50, dimension), np.float32), 1.0)
-    vectors = around(np.repeat(centres, 50, axis=0), 0.5)
-    queries = around(vectors[draw.integers(0, rows, 512)], 0.1)
-    start_s = time.perf_counter()
-    on_cpu = build(vectors.astype(np.float16), IndexSettings())
-    built_s = time.perf_counter() - start_s
-    on_device = IvfPqBase(on_cpu._host, on_cpu.measured, "cuda") if device == "cuda" else on_cpu
-    _, truth = faiss.knn(queries, vectors, 5, faiss.METRIC_INNER_PRODUCT)
-
-    def recall(base: IvfPqBase) -> float:
-        _, slots = base.candidates(queries, 5, None)
-        return statistics.mean(
-            len(set(true) & set(returned)) / 5
-            for true, returned in zip(truth.tolist(), slots.tolist(), strict=True)
-        )
-
-    def per_s(base: IvfPqBase) -> float:
-        batches = [queries[start : start + 32] for start in range(0, 512, 32)]
-        taken = in_turns({str(i): lambda b=b: base.candidates(b, 5, None)  # type: ignore[misc]
-                          for i, b in enumerate(batches)}, 5)  # fmt: skip
-        return 32 / statistics.median(second for one in taken.values() for second in one)
-
-    cpu_recall, device_recall = recall(on_cpu), recall(on_device)
-    what = f"index, {rows} x {dimension}"
-    return [
-        Finding(what=f"{what}: recall@5 ÷ the CPU's", found=device_recall / cpu_recall,
-                limit=0.995, note=f"{device_recall:.4f} and {cpu_recall:.4f}; built on the CPU in "
-                f"{built_s:.0f} s"),
-        Finding(what=f"{what}: batches of 32", found=per_s(on_device), unit="queries/s",
-                note=f"the CPU's: {per_s(on_cpu):.0f}"),
-    ]  # fmt: skip
+MEASURED_S = 12.0
+"""Seconds for which a number of OCR threads is measured: three numbers, the service and drawing
+the pages stay within two minutes."""
 
 
-def page(number: int, lines: int) -> bytes:
-    """Draws a distinct screenshot of 1080 x 2400 pixels with lines of random text, as JPEG.
+def page(number: int, lines: int, size: tuple[int, int] | None = None) -> bytes:
+    """Draws a distinct screenshot with lines of random text, as JPEG.
 
     Args:
         number: Seed of the text and of the colour at the top.
         lines: Number of lines.
+        size: Width and height in pixels; None: those of `SIZES` in turns.
     """
     import cv2
     import numpy as np
 
+    width, height = size or SIZES[number % len(SIZES)]
     draw = np.random.default_rng(number)
-    pixels = np.full((2400, 1080, 3), 255, np.uint8)
-    pixels[:50] = draw.integers(0, 256, 3)
+    pixels = np.full((height, width, 3), 255, np.uint8)
+    pixels[: height // 48] = draw.integers(0, 256, 3)
     letters = list("ABCDEFGHKLMNPRSTUVWXYZ23456789")
+    step = height * 15 // 16 // lines
+    height_px = min(step, width // 18)  # of fewer lines too, all letters fit into the width
     for line in range(lines):
-        text = "".join(draw.choice(letters, 14))
-        at = (40, 100 + line * (2250 // lines))
-        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, 1.2, (0, 0, 0), 3)
+        # Lines of 4 to 14 characters need canvases of several widths to be read on.
+        text = "".join(draw.choice(letters, int(draw.integers(4, 15))))
+        at = (width // 27, height // 24 + line * step)
+        # Letters fill half of the step: 26 pixels of 56 on a page of 1080 x 2400 with 40 lines.
+        cv2.putText(pixels, text, at, cv2.FONT_HERSHEY_SIMPLEX, height_px / 47, (0, 0, 0),
+                    max(1, height_px // 19))  # fmt: skip
     return bytes(cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 90])[1])
 
 
-def pages(numbers: range, lines: int) -> list[bytes]:
+def pages(numbers: range, lines: int, size: tuple[int, int] | None = None) -> list[bytes]:
     """Draws a page for each number, on all cores."""
     with ThreadPoolExecutor() as threads:
-        return list(threads.map(lambda number: page(number, lines), numbers))
+        return list(threads.map(lambda number: page(number, lines, size), numbers))
+
+
+async def reading(options: argparse.Namespace) -> list[Finding]:
+    """Measures reading alone, one page at a time: of one size, and of mixed sizes.
+
+    What mixed sizes cost beyond those of one size is changes of shape, which sessions of fixed
+    shapes are to avoid; on CUDA it is measured without those too.
+    """
+    count, lines = (2, 5) if options.small else (36, 40)
+    sets = {
+        "one size": pages(range(count), lines, SIZES[0]),
+        "mixed sizes": pages(range(1_000, 1_000 + count), lines),
+    }
+    served = await _read_alone(options, sets, fixed=True)
+    (one_ms, _), (mixed_ms, read) = served["one size"], served["mixed sizes"]
+    mean = statistics.mean(width * height for width, height in SIZES)
+    larger = mean / (SIZES[0][0] * SIZES[0][1])
+    findings = [
+        Finding(what="reading, pages of one size", found=one_ms, unit="ms a page"),
+        Finding(what="reading, pages of mixed sizes", found=mixed_ms, unit="ms a page",
+                note=f"they have {larger:.2f} of its pixels"),
+        Finding(what="reading, mixed ÷ one size", found=mixed_ms / one_ms, limit=1.5,
+                side="at most"),
+        Finding(what="reading, share of the lines read", found=read / lines, limit=0.9),
+    ]  # fmt: skip
+    if options.device == "cuda":
+        free_ms, _ = (await _read_alone(options, sets, fixed=False))["mixed sizes"]
+        findings.append(
+            Finding(what="reading mixed sizes, without fixed shapes ÷ as served",
+                    found=free_ms / mixed_ms, limit=1.0, note="below 1: they are not worth it")
+        )  # fmt: skip
+    return findings
+
+
+async def _read_alone(
+    options: argparse.Namespace, sets: Mapping[str, Sequence[bytes]], *, fixed: bool
+) -> dict[str, tuple[float, float]]:
+    """The mean ms of a page and the mean number of lines read of it, for each set of pages."""
+    from pagesight_server.config import read_config
+    from pagesight_server.inference import bundle
+    from pagesight_server.inference.decode import decode
+    from pagesight_server.inference.ocr import load
+    from pagesight_server.inference.settings import ImageLimits
+    from pagesight_server.wiring import ocr_settings, session_defaults
+
+    compute = {"device": options.device, "ocr_threads": 1, "fixed_shapes": fixed}
+    config = read_config(None, {"compute": compute})
+    # Without the cache every line is recognised, whatever was read before.
+    settings = replace(ocr_settings(config), cache_entries=0)
+    loaded = bundle.load(options.bundles / "ocr", "ocr")
+    engine = load(loaded, session_defaults(config), settings)
+    limits = ImageLimits()
+    found: dict[str, tuple[float, float]] = {}
+    try:
+        for name, drawn in sets.items():
+            decoded = [decode(data, limits) for data in drawn]
+            # Each size once before, so that what is measured is changes, not first runs.
+            for pixels in decoded[: len(SIZES)]:
+                await engine.read(pixels)
+            taken_ms, read = [], []
+            for pixels in decoded:
+                start_s = time.perf_counter()
+                text = await engine.read(pixels)
+                taken_ms.append(1000 * (time.perf_counter() - start_s))
+                read.append(len(text.lines))
+            found[name] = statistics.mean(taken_ms), statistics.mean(read)
+    finally:
+        await engine.close()
+    return found
 
 
 async def whole_path(options: argparse.Namespace) -> list[Finding]:
@@ -114,8 +146,8 @@ async def whole_path(options: argparse.Namespace) -> list[Finding]:
     from tests.bench.arrivals import at_random
     from tests.bench.measure import quantile
 
-    warm, count, lines, per_s, arrivals = (
-        (2, 4, 5, 2.0, 4) if options.small else (100, 600, 40, 50.0, 1500)
+    warm, count, lines, per_s, arrivals, seconds = (
+        (2, 4, 5, 2.0, 4, 600.0) if options.small else (60, 600, 40, 50.0, 1000, MEASURED_S)
     )
     drawn = pages(range(warm + count + arrivals), lines)
     warmup, counted = drawn[:warm], drawn[warm : warm + count]
@@ -133,7 +165,7 @@ async def whole_path(options: argparse.Namespace) -> list[Finding]:
                     "server": {"remember": 0},
                 },
             )
-            rates[threads], read = await _rate(config, warmup, counted, lines)
+            rates[threads], read = await _rate(config, warmup, counted, lines, seconds)
             findings.append(
                 Finding(what=f"whole path with OCR, {threads} threads each", found=rates[threads],
                         unit="screenshots/s", note=f"median {read:g} lines read")
@@ -162,11 +194,11 @@ async def whole_path(options: argparse.Namespace) -> list[Finding]:
 
 
 async def _rate(
-    config: Any, warmup: Sequence[bytes], counted: Sequence[bytes], lines: int
+    config: Any, warmup: Sequence[bytes], counted: Sequence[bytes], lines: int, seconds: float
 ) -> tuple[float, float]:
     """Returns screenshots a second, 64 in flight, and the median number of lines read.
 
-    The store stays, for the service.
+    As many are sent as are done in `seconds`, at most all. The store stays, for the service.
     """
     from pagesight_server import wiring
 
@@ -176,17 +208,24 @@ async def _rate(
             registry = models.registry(store)
             await registry.refresh()
             pipeline = models.pipeline(registry.get)
-            in_flight = asyncio.Semaphore(64)
+            line_counts: list[int] = []
 
-            async def classify(data: bytes) -> int:
-                async with in_flight:
-                    reading = (await pipeline.classify(data)).query.reading
-                    return len(reading.lines) if reading else 0
+            async def classify_all(data: Sequence[bytes], until_s: float) -> None:
+                waiting = iter(data)
 
-            await asyncio.gather(*(classify(data) for data in warmup))
+                async def classify_some() -> None:
+                    while time.perf_counter() < until_s and (one := next(waiting, None)):
+                        reading = (await pipeline.classify(one)).query.reading
+                        line_counts.append(len(reading.lines) if reading else 0)
+
+                await asyncio.gather(*(classify_some() for _ in range(64)))
+
+            await classify_all(warmup, float("inf"))
+            line_counts.clear()
             start_s = time.perf_counter()
-            line_counts = await asyncio.gather(*(classify(data) for data in counted))
-            per_s = len(counted) / (time.perf_counter() - start_s)
+            await classify_all(counted, start_s + seconds)
+            per_s = len(line_counts) / (time.perf_counter() - start_s)
+            await registry.close()
             return per_s, statistics.median(line_counts)
 
 

@@ -1,4 +1,4 @@
-"""Findings of `make gpu-check`, their targets, and the prerequisites of the check.
+"""Findings of `make gpu-check`, their targets, and the prerequisites of each of its checks.
 
 Nothing here needs a device or imports a heavy module, so that it is tested anywhere.
 """
@@ -8,12 +8,15 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 MET, MISSED, CANNOT_START = 0, 1, 2
 """Exit codes of the check."""
+
+CHECKS = ("load", "encoder", "ocr", "index", "path")
+"""The checks by name, in the order in which they run; each runs alone too."""
 
 PATCHES = 256
 """Patches of a picture for which the targets hold."""
@@ -23,6 +26,15 @@ EXPORT = (
     "make bench-export ARGS='--keep DIR', then ln -s DIR/fp16 {folder}"
 )
 """How to export an encoder bundle into a folder."""
+
+_MODULES = {
+    "load": ("numpy", "onnxruntime"),
+    "encoder": ("numpy", "onnxruntime"),
+    "ocr": ("numpy", "onnxruntime", "cv2", "rapidocr"),
+    "index": ("numpy", "faiss"),
+    "path": ("numpy", "onnxruntime", "faiss", "cv2", "rapidocr", "grpc"),
+}
+"""Python modules that each check imports."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +60,46 @@ class Finding:
         return self.found >= self.limit if self.side == "at least" else self.found <= self.limit
 
 
-def exit_code(findings: Sequence[Finding]) -> int:
-    """MET when there are targets and all are met, else MISSED."""
-    verdicts = [finding.met for finding in findings if finding.met is not None]
-    return MET if verdicts and all(verdicts) else MISSED
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What one check found."""
 
+    name: str
+    seconds: float
+    findings: tuple[Finding, ...]
+    broken: bool = False
+    """Whether it ended with an error instead of a result."""
 
-def rows(findings: Sequence[Finding], conditions: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of `bench/gpu.json`."""
-    return [
-        asdict(finding) | {"met": finding.met, "conditions": conditions} for finding in findings
-    ]
+    @property
+    def exit_code(self) -> int:
+        """MET when there are targets and all are met, else MISSED."""
+        verdicts = [finding.met for finding in self.findings if finding.met is not None]
+        return MET if verdicts and all(verdicts) and not self.broken else MISSED
+
+    def without_limits(self) -> Check:
+        """The check without targets: a small run on a CPU tests the code, not the speed."""
+        return replace(
+            self, findings=tuple(replace(finding, limit=None) for finding in self.findings)
+        )
+
+    def verdict(self) -> str:
+        """One line: the check, whether its targets are met, and how long it took."""
+        limits = [finding.met for finding in self.findings if finding.met is not None]
+        missed = [finding.what for finding in self.findings if finding.met is False]
+        if self.broken:
+            result = "FAILED"
+        elif missed:
+            result = f"MISSED {', '.join(missed)}"
+        else:
+            result = f"met {len(limits)} of {len(limits)} targets" if limits else "no target"
+        return f"{self.name}: {result}, {self.seconds:.0f} s"
+
+    def rows(self, conditions: dict[str, Any]) -> list[dict[str, Any]]:
+        """The rows of this check in `bench/gpu.json`."""
+        return [
+            {"check": self.name} | asdict(finding) | {"met": finding.met, "conditions": conditions}
+            for finding in self.findings
+        ]
 
 
 def columns(finding: Finding) -> tuple[str, ...]:
@@ -68,10 +109,13 @@ def columns(finding: Finding) -> tuple[str, ...]:
     return (finding.what, f"{finding.found:.4g} {finding.unit}", target, met, finding.note)
 
 
-def without_limits(findings: Sequence[Finding]) -> list[Finding]:
-    """The findings without targets: a small run on a CPU tests the check, not the speed."""
-    values = [asdict(finding) for finding in findings]
-    return [Finding(**value | {"limit": None}) for value in values]
+def table(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of columns as text, each column as wide as its widest cell."""
+    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
 
 
 def _installed(module: str) -> bool:
@@ -84,80 +128,76 @@ def _cuda_provider() -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _torch_cuda() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
 def _faiss_gpu() -> bool:
     import faiss
 
     return bool(getattr(faiss, "get_num_gpus", lambda: 0)())
 
 
-def _encoder(folder: Path) -> tuple[str, int | None]:
+def _works(module: str) -> bool:
+    return {"onnxruntime": _cuda_provider, "faiss": _faiss_gpu}[module]()
+
+
+def encoder_kind(folder: Path) -> tuple[str, int | None]:
     """The dtype of an encoder bundle, and its number of patches; None where it has no patches."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     return manifest["dtype"], manifest["input"].get("max_num_patches")
 
 
 def missing(
+    checks: Sequence[str],
     device: str,
-    encoder: Path,
-    ocr: Path,
+    bundles: Path,
     *,
+    nets: Path | None = None,
     small: bool = False,
     installed: Callable[[str], bool] = _installed,
-    works: Callable[[str], bool] | None = None,
+    works: Callable[[str], bool] = _works,
 ) -> list[str]:
-    """Returns the missing prerequisites, each with how to get it; empty when the check can run.
+    """Returns the missing prerequisites, each with how to get it; empty when the checks can run.
 
     Args:
+        checks: The checks that are to run, of `CHECKS`.
         device: Device, `cpu` or `cuda`.
-        encoder: Folder of the encoder bundle.
-        ocr: Folder of the OCR bundle.
-        small: Whether this is a small run, which takes any encoder and needs no torch.
+        bundles: Folder of the bundles `encoder` and `ocr`.
+        nets: Folder of the networks of the check `load`; None: they are made, which needs `onnx`.
+        small: Whether this is a small run, which takes any encoder.
         installed: Returns whether a module can be imported.
-        works: Returns whether an installed module, onnxruntime, torch or faiss, can use the GPU.
+        works: Returns whether an installed module, onnxruntime or faiss, can use the GPU.
     """
+    lock = "gpu-cu13" if device == "cuda" else "dev"
+    modules = dict.fromkeys(module for check in checks for module in _MODULES[check])
     absent = [
-        f"the Python module {module}: pip install --require-hashes -r requirements/"
-        f"{'gpu' if device == 'cuda' else 'dev'}.txt"
-        for module in ("onnxruntime", "faiss", "cv2", "rapidocr")
+        f"the Python module {module}: pip install --require-hashes -r requirements/{lock}.txt"
+        for module in modules
         if not installed(module)
     ]
+    if "load" in checks and nets is None and not installed("onnx"):
+        absent.append(
+            "the Python module onnx, to make networks with: pip install --require-hashes "
+            "-r requirements/builtin.txt"
+        )
     if not installed("pagesight_server"):
         absent.append("the Python module pagesight_server: pip install --no-deps -e .")
-    if not small:
-        absent += [
-            f"the Python module {module}, to compare with: pip install torch transformers==4.57.6, "
-            "torch of the CUDA release of the extra, 12 for `gpu` and 13 for `gpu-cu13`"
-            for module in ("torch", "transformers")
-            if not installed(module)
-        ]
     if device == "cuda":
-        probes = {"onnxruntime": _cuda_provider, "torch": _torch_cuda, "faiss": _faiss_gpu}
-        has_gpu = works or (lambda module: probes[module]())
         for module, what in (
             ("onnxruntime", "onnxruntime has no CUDAExecutionProvider: uninstall `onnxruntime`, "
-             "which shadows it, and install onnxruntime-gpu (requirements/gpu.txt)"),
-            ("torch", "torch sees no CUDA device: check `nvidia-smi`, and that torch is not the "
-             "CPU build"),
+             "which shadows it, and install onnxruntime-gpu (requirements/gpu-cu13.txt)"),
             ("faiss", "faiss sees no GPU: install faiss-gpu instead of faiss-cpu "
-             "(requirements/gpu.txt)"),
+             "(requirements/gpu-cu13.txt)"),
         ):  # fmt: skip
-            needed = module != "torch" or not small
-            if needed and installed(module) and not has_gpu(module):
+            if module in modules and installed(module) and not works(module):
                 absent.append(what)
-    if not (encoder / "manifest.json").is_file():
-        absent.append(f"an encoder bundle in {encoder}: {EXPORT.format(folder=encoder)}")
-    elif not small and (kind := _encoder(encoder)) != ("float16", PATCHES):
-        absent.append(
-            f"another encoder bundle in {encoder}: this one is {kind[0]} with "
-            f"{f'{kind[1]} patches' if kind[1] else 'a fixed input size'}; "
-            f"the targets are for FP16 with {PATCHES} patches: {EXPORT.format(folder=encoder)}"
-        )
-    if not (ocr / "manifest.json").is_file():
+    encoder, ocr = bundles / "encoder", bundles / "ocr"
+    if {"encoder", "path"}.intersection(checks):
+        if not (encoder / "manifest.json").is_file():
+            absent.append(f"an encoder bundle in {encoder}: {EXPORT.format(folder=encoder)}")
+        elif not small and (kind := encoder_kind(encoder)) != ("float16", PATCHES):
+            absent.append(
+                f"another encoder bundle in {encoder}: this one is {kind[0]} with "
+                f"{f'{kind[1]} patches' if kind[1] else 'a fixed input size'}; "
+                f"the targets are for FP16 with {PATCHES} patches: {EXPORT.format(folder=encoder)}"
+            )
+    if {"ocr", "path"}.intersection(checks) and not (ocr / "manifest.json").is_file():
         absent.append(f"an OCR bundle in {ocr}: pagesight-export ocr --out {ocr}")
     return absent

@@ -344,6 +344,7 @@ def test_the_device_decides_which_batches_run(
         ("batch_sizes = [4, 2]", "must ascend from 1"),
         ("batch_sizes = [0, 2]", "must ascend from 1"),
         ("batch_sizes = [1, 2]\nmax_batch = 3", "more than the largest batch size, 2"),
+        ("fixed_shapes = false\ncuda_graphs = true", "cuda_graphs needs fixed_shapes = true"),
         ("gpu_memory_mb = -1", "greater than or equal to 0"),
     ],
 )

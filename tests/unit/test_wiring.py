@@ -8,6 +8,7 @@ import onnxruntime as ort
 import pytest
 
 from pagesight_server import wiring
+from pagesight_server.common import packages
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, read_config
 from tests.support.pictures import GREEN, RED, solid
@@ -42,6 +43,15 @@ async def test_fixed_batch_sizes_change_no_embedding(bundles: Path) -> None:
             pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
             seen.append((await pipeline.extract_features(solid(RED), ocr=False)).embedding)
     assert float(seen[0] @ seen[1]) > 0.9999
+
+
+async def test_packages_that_overwrite_each_other_end_the_start(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packages, "version", lambda _name: "1.31.1")
+    with pytest.raises(SetupError, match="onnxruntime and onnxruntime-gpu are both installed"):
+        async with wiring.models(settings(bundles)):
+            pass
 
 
 @pytest.mark.skipif(

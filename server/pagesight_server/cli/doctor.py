@@ -22,8 +22,9 @@ from pagesight_server.common.errors import PagesightError
 from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
+from pagesight_server.index.manager import gpu_mb
 from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL
-from pagesight_server.inference.onnx_session import MEGABYTE, providers
+from pagesight_server.inference.onnx_session import BUFFERS_MB, CONTEXT_MB, MEGABYTE, providers
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.service import auth, certificates
 from pagesight_server.telemetry.exporting import PROMETHEUS_PORT, exporters_of
@@ -80,7 +81,8 @@ async def examine(config: Config, env: Mapping[str, str]) -> Findings:
         }
     )
     running = await _models(config, findings)
-    findings.facts["memory"] = memory_plan(config)
+    with findings.check():
+        findings.facts["memory"] = memory_plan(config)
     _galleries(config, running, findings)
     with findings.check():
         findings.facts["security"] = _security(config)
@@ -112,7 +114,11 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
 
 
 def memory_plan(config: Config) -> dict[str, object]:
-    """The most that each part may take in all processes, in MB, beside the models themselves."""
+    """The most that each part may take in all processes, in MB, beside the models themselves.
+
+    Raises:
+        SetupError: the index is to be on a GPU that faiss does not have.
+    """
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
     at_once = max(image.max_pixels, image.max_pixels_at_once)
@@ -130,7 +136,12 @@ def memory_plan(config: Config) -> dict[str, object]:
         "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
     }
     if config.compute.device == "cuda":
-        plan["gpu_per_session_mb"] = config.compute.gpu_memory_mb
+        limits = config.processes * wiring.memory_limits(config)
+        plan["gpu_sessions_mb"] = limits * config.compute.gpu_memory_mb
+        plan["gpu_inputs_mb"] = limits * BUFFERS_MB
+        plan["gpu_cuda_mb"] = config.processes * CONTEXT_MB
+        index_mb = gpu_mb(config.index, wiring.index_folder(config.store))
+        plan["gpu_index_mb"] = config.processes * index_mb
     return plan
 
 

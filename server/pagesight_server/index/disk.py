@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pagesight_server.index.gpu import Gpu
 from pagesight_server.index.ivfpq import IvfPqBase, Measured
 from pagesight_server.index.vectors import BLOCK, Generation, Halves, HalvesByRow
 
@@ -143,13 +144,15 @@ class GenerationStore:
         self._delete_files(key, keep=names)
         return Generation(halves=mapped, base=base)
 
-    def read(self, gallery: str, bundle: str, device: str = "cpu") -> tuple[Ids, Generation] | None:
+    def read(
+        self, gallery: str, bundle: str, gpu: Gpu | None = None
+    ) -> tuple[Ids, Generation] | None:
         """The generation of a gallery with its image ids; None, with a warning, if unusable.
 
         Args:
             gallery: Whose generation.
             bundle: The encoder bundle that computed its vectors.
-            device: Where its base will be searched.
+            gpu: Where its base will be searched; None for the CPU.
         """
         path = self._manifest_path(_key(gallery, bundle))
         while True:
@@ -158,7 +161,7 @@ class GenerationStore:
             except FileNotFoundError:
                 return None
             try:
-                return self._read(_parsed(text), device)
+                return self._read(_parsed(text), gpu)
             except (OSError, RuntimeError, *_MALFORMED) as error:
                 with contextlib.suppress(FileNotFoundError):
                     if path.read_text() != text:  # Another process has written a newer one since.
@@ -166,14 +169,18 @@ class GenerationStore:
                 log.warning("the index of gallery %s is made anew: %s", gallery, error)
                 return None
 
-    def _read(self, manifest: dict[str, Any], device: str) -> tuple[Ids, Generation]:
+    def _read(self, manifest: dict[str, Any], gpu: Gpu | None) -> tuple[Ids, Generation]:
         count, dimension = manifest["shape"]
         vectors, codes = (self._verified(*manifest[kind]) for kind in ("vectors", "codes"))
         if vectors.stat().st_size != count * (2 * dimension + ID_BYTES):
             raise ValueError(f"{vectors.name} has another size than {count} vectors")
         ids = _mapped_ids(vectors, count, dimension)
-        base = IvfPqBase.load(codes, Measured(**manifest["measured"]), device)
+        base = IvfPqBase.load(codes, Measured(**manifest["measured"]), gpu)
         return ids, Generation(halves=_mapped(vectors, (count, dimension)), base=base)
+
+    def code_bytes(self) -> int:
+        """Bytes of the codes of all galleries."""
+        return sum(path.stat().st_size for path in self.folder.glob("*.codes"))
 
     def delete(self, gallery: str, bundle: str) -> None:
         """Deletes all files of a gallery, after a purge or with the gallery.

@@ -18,9 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embeddings
-from pagesight_server.common.errors import SetupError
 from pagesight_server.index.cosines import unit
-from pagesight_server.index.owner import OwnerThread
+from pagesight_server.index.gpu import Gpu, GpuIndex
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Allowed, Halves
 
@@ -71,21 +70,16 @@ class IvfPqBase:
     Args:
         index: A trained index that holds every vector.
         measured: Its search parameters.
-        device: `cpu` or `cuda`, see `usable_device`.
+        gpu: Where it is searched; None for the CPU.
     """
 
     kind = "ivfpq"
     exact = False
 
-    def __init__(self, index: faiss.IndexIVFPQ, measured: Measured, device: str = "cpu") -> None:
+    def __init__(self, index: faiss.IndexIVFPQ, measured: Measured, gpu: Gpu | None = None) -> None:
         self.measured = measured
         self._host = index
-        self._owner: OwnerThread | None = None
-        self._gpu: Any = None
-        if device == "cuda":
-            # A GPU index of faiss is not thread-safe, not even for searches.
-            self._owner = OwnerThread("index-gpu")
-            self._gpu = self._owner.run(lambda: _to_gpu(index))
+        self._on_gpu: GpuIndex | None = None if gpu is None else gpu.put(index)
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
@@ -131,8 +125,12 @@ class IvfPqBase:
         count = min(count, self._host.ntotal)
         # The GPU index cannot filter: slots that are not allowed displace allowed ones.
         mostly_allowed = allowed is None or 2 * allowed.slots > self._host.ntotal
-        if self._owner is not None and mostly_allowed and not host:
-            return self._owner.run(lambda: self._search_gpu(queries, count, nprobe, allowed))
+        if self._on_gpu is not None and mostly_allowed and not host:
+            scores, slots = self._on_gpu.search(queries, count, nprobe)
+            if allowed is not None:
+                bits = np.unpackbits(allowed.bits, bitorder="little")
+                slots = np.where((slots >= 0) & (bits[np.maximum(slots, 0)] == 1), slots, -1)
+            return scores, slots
         parameters = faiss.SearchParametersIVF(nprobe=nprobe)
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(allowed.bits)
@@ -140,30 +138,18 @@ class IvfPqBase:
         scores, slots = self._host.search(queries, count, params=parameters)
         return scores, slots
 
-    def _search_gpu(
-        self, queries: Embeddings, count: int, nprobe: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Searches on the GPU and drops what is not allowed from the result."""
-        # faiss's GPU kernels select at most 2 048 candidates, and look into at most 2 048 lists.
-        parameters = faiss.SearchParametersIVF(nprobe=min(nprobe, 2_048))
-        scores, slots = self._gpu.search(queries, min(count, 2_048), params=parameters)
-        if allowed is not None:
-            bits = np.unpackbits(allowed.bits, bitorder="little")
-            slots = np.where((slots >= 0) & (bits[np.maximum(slots, 0)] == 1), slots, -1)
-        return scores, slots
-
     def save(self, path: Path) -> None:
         """Writes the index as faiss does; `load` reads it."""
         faiss.write_index(self._host, str(path))
 
     @staticmethod
-    def load(path: Path, measured: Measured, device: str = "cpu") -> IvfPqBase:
+    def load(path: Path, measured: Measured, gpu: Gpu | None = None) -> IvfPqBase:
         """Reads what `save` wrote."""
-        return IvfPqBase(faiss.read_index(str(path)), measured, device)
+        return IvfPqBase(faiss.read_index(str(path)), measured, gpu)
 
 
 def build(
-    halves: Halves, settings: IndexSettings, *, device: str = "cpu", threads: int = 0
+    halves: Halves, settings: IndexSettings, *, gpu: Gpu | None = None, threads: int = 0
 ) -> IvfPqBase:
     """Trains, fills and measures a base.
 
@@ -171,7 +157,7 @@ def build(
         halves: fp16 vectors, shape (pictures, dimension), in memory or mapped; row i becomes
             slot i.
         settings: Name the recall that it must reach.
-        device: Where it will be searched.
+        gpu: Where it will be searched; None for the CPU.
         threads: Threads of the build, set for the calling thread; 0: as many as faiss chooses.
 
     Raises:
@@ -208,7 +194,7 @@ def build(
         truth.add_result(scores, positions + start)
     truth.finalize()
     index = faiss.clone_index(index)  # Its lists grew by doubling; a copy is no larger than needed.
-    return _tune(index, queries, held_out, truth.I, settings, device)
+    return _tune(index, queries, held_out, truth.I, settings, gpu)
 
 
 def _tune(
@@ -217,7 +203,7 @@ def _tune(
     held_out: NDArray[np.int64],
     truth: NDArray[np.int64],
     settings: IndexSettings,
-    device: str,
+    gpu: Gpu | None,
 ) -> IvfPqBase:
     """Raises nprobe and k_factor until recall@5 over the held-out queries is high enough.
 
@@ -227,7 +213,7 @@ def _tune(
         held_out: The slot of each query, which is not one of its own neighbours.
         truth: The true `NEAREST` + 1 slots of each query, -1 where there are fewer.
         settings: Name the recall that is enough.
-        device: Where the base will be searched.
+        gpu: Where the base will be searched; None for the CPU.
     """
     best = 0.0
     for nprobe, k_factor in STEPS:
@@ -243,7 +229,7 @@ def _tune(
         recall = _recall(slots, truth, held_out)
         best = max(best, recall)
         if recall >= settings.min_recall:
-            return IvfPqBase(index, replace(tried, recall=recall), device)
+            return IvfPqBase(index, replace(tried, recall=recall), gpu)
     raise RecallError(
         f"IVF-PQ over {index.ntotal} pictures finds {best:.3f} of the nearest five, less than "
         f"index.min_recall = {settings.min_recall}"
@@ -260,25 +246,3 @@ def _recall(
         hits += len(set(neighbours) & set(candidates.tolist()))
         relevant += len(neighbours)
     return hits / max(1, relevant)
-
-
-def usable_device(device: str) -> str:
-    """The device to search on, `cuda` or `cpu`: the one configured where faiss has it.
-
-    Raises:
-        SetupError: CUDA is configured and faiss has no GPU.
-    """
-    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
-    if device == "cuda" and not gpus:
-        raise SetupError(
-            "index.device = cuda, but this faiss finds no GPU: "
-            "pip install 'pagesight[gpu]' or 'pagesight[gpu-cu13]', or set it to auto"
-        )
-    return "cuda" if gpus and device != "cpu" else "cpu"
-
-
-def _to_gpu(index: faiss.IndexIVFPQ) -> Any:
-    options = faiss.GpuClonerOptions()
-    options.useFloat16 = True  # else lookup tables of 96-byte codes overflow shared memory
-    options.indicesOptions = faiss.INDICES_64_BIT
-    return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index, options)

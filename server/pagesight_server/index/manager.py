@@ -18,7 +18,8 @@ import numpy as np
 
 from pagesight_server.common.threads import lower_priority
 from pagesight_server.index.disk import ID_BYTES, GenerationStore, Ids
-from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
+from pagesight_server.index.gpu import MEGABYTE, Gpu, usable_device
+from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.owner import OwnerThread
 from pagesight_server.index.policy import IndexSettings, Kind
@@ -51,7 +52,8 @@ class IndexManager:
 
     def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
         self.settings = settings or IndexSettings()
-        self._device = usable_device(self.settings.device)
+        on_gpu = usable_device(self.settings.device) == "cuda" and folder is not None
+        self._gpu = Gpu(self.settings.gpu_temporary_mb) if on_gpu else None
         self._generations = None if folder is None else GenerationStore(folder)
         self._refused_at: dict[str, int] = {}
         """Pictures that a gallery had when the recall of its base was too low."""
@@ -91,7 +93,7 @@ class IndexManager:
         """The generation on disk, unless another one would be built today."""
         if self._generations is None or self._kind(*shape) != "ivfpq":
             return None
-        kept = self._generations.read(gallery, bundle, self._device)
+        kept = self._generations.read(gallery, bundle, self._gpu)
         if kept is None or kept[1].halves.shape[1] != shape[1]:
             return None
         base = kept[1].base
@@ -151,6 +153,16 @@ class IndexManager:
         }
         return self._generations is None or self._generations.delete_all_but(galleries)
 
+    def close(self) -> None:
+        """Ends the threads, after what they were told to do; nothing is searched on the GPU then.
+
+        A manager that nobody holds any more does so by itself.
+        """
+        if self._builder is not None:
+            self._builder.close()
+        if self._gpu is not None:
+            self._gpu.close()
+
     def _kind(self, pictures: int, dimension: int) -> Kind:
         return "flat" if self._generations is None else self.settings.kind_for(pictures, dimension)
 
@@ -165,7 +177,7 @@ class IndexManager:
                 bundle,
                 np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, ID_BYTES),
                 HalvesByRow(layout),
-                lambda mapped: build(mapped, self.settings, device=self._device, threads=1),
+                lambda mapped: build(mapped, self.settings, gpu=self._gpu, threads=1),
                 kept=lambda: self._read(gallery, bundle, vectors.shape),
             )
         except (RecallError, OSError) as error:
@@ -175,3 +187,20 @@ class IndexManager:
             return False
         log.info("gallery %s is searched over %d pictures by codes", gallery, len(generation))
         return vectors.adopt(generation, layout)
+
+
+def gpu_mb(settings: IndexSettings, folder: Path) -> int:
+    """GPU memory in MB that the indexes of a store take; 0 where they are searched on the CPU.
+
+    Codes count twice: an index lies beside the one that it replaces.
+
+    Args:
+        settings: Where indexes are searched.
+        folder: Where the generations are kept.
+
+    Raises:
+        SetupError: CUDA is configured and faiss has no GPU.
+    """
+    if usable_device(settings.device) == "cpu":
+        return 0
+    return settings.gpu_temporary_mb + 2 * GenerationStore(folder).code_bytes() // MEGABYTE

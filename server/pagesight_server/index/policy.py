@@ -38,6 +38,10 @@ class IndexSettings:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an IVF-PQ base is searched; `auto` is CUDA where faiss has a GPU."""
 
+    gpu_temporary_mb: int = 256
+    """Temporary GPU memory of searches, in MB, for all galleries together. A batch that needs more
+    is searched in parts."""
+
     flat_up_to: int = 50_000
     """Pictures up to which every query is compared with each of them."""
 
@@ -51,6 +55,10 @@ class IndexSettings:
     def __post_init__(self) -> None:
         if self.flat_up_to < 1:
             raise ValueError(f"index.flat_up_to must be 1 or more, got {self.flat_up_to}")
+        if self.gpu_temporary_mb < 1:
+            raise ValueError(
+                f"index.gpu_temporary_mb must be 1 or more, got {self.gpu_temporary_mb}"
+            )
         if not 0 < self.min_recall <= 1:
             raise ValueError(f"index.min_recall must be above 0, at most 1, got {self.min_recall}")
         if not 0 < self.rebuild_share <= 1:

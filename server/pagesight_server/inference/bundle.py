@@ -59,6 +59,11 @@ class Bundle:
         """Length of an embedding; encoder bundles only."""
         return int(self.manifest["embedding_dim"])
 
+    @property
+    def half(self) -> bool:
+        """Whether its graphs compute in FP16, of which GPUs have tensor cores."""
+        return bool(self.manifest["dtype"] == "float16")
+
     def file(self, name: str) -> Path:
         """The path of a file that the manifest names, so it was verified.
 

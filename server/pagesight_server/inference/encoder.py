@@ -46,7 +46,7 @@ class Encoder:
         self.bundle = bundle
         self._sizes = tuple(sizes)
         self._prepare = _preprocessing(bundle)
-        self._graph = Graph(bundle.file("model.onnx"), compute)
+        self._graph = Graph(bundle.file("model.onnx"), compute, half=bundle.half)
         bundle.check_golden(lambda _graph, inputs: self._run(inputs))
         for size in self._sizes:
             self.encode([np.zeros((64, 32, 3), np.uint8)] * size)

@@ -10,11 +10,13 @@ it has not run on a GPU yet. `make gpu-check` is what to run first on one.
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -25,13 +27,21 @@ from pagesight_server.inference import cuda
 from pagesight_server.inference.bundle import Tensors
 from pagesight_server.inference.settings import Compute, Device
 
+OutputShapes: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
+"""Shape and dtype of each output of a graph, by its name."""
+
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 MEGABYTE = 1024 * 1024
 
-MAX_SHAPES = 64
-"""Shapes that a bound session keeps buffers for, of some 3 MB each: batch sizes times widths of
-lines, or detection canvases, of which real screenshots have a few dozen."""
+BUFFERS_MB = 192
+"""Inputs on the GPU that a bound session keeps, of all shapes together: of 64 shapes of some 3 MB
+each, batch sizes times widths of lines, or detection canvases. They lie outside the session's
+arena, which `compute.gpu_memory_mb` limits."""
+
+CONTEXT_MB = 1024
+"""GPU memory of the process outside all arenas: kernels as they are first used, and handles and
+workspaces of cuBLAS and cuDNN. An estimate; `make gpu-check ARGS='--only load'` measures it."""
 
 
 def providers() -> tuple[str, ...]:
@@ -40,13 +50,20 @@ def providers() -> tuple[str, ...]:
 
 
 def check_device(
-    compute: Compute, sessions: int, *, load: Callable[[], cuda.Cuda] = cuda.load
+    compute: Compute,
+    sessions: int,
+    *,
+    index_mb: int = 0,
+    processes: int = 1,
+    load: Callable[[], cuda.Cuda] = cuda.load,
 ) -> None:
     """Refuses a device that is missing, or has no memory for so many sessions.
 
     Args:
         compute: Where each session runs.
         sessions: How many will be made.
+        index_mb: GPU memory in MB that the index takes beside them.
+        processes: That share the GPU, each with a context of its own.
         load: Finds the CUDA runtime.
 
     Raises:
@@ -59,39 +76,68 @@ def check_device(
             'install the extra `gpu` or `gpu-cu13` instead of `cpu`, or set device = "cpu"'
         )
     if compute.device == "cuda":
-        # CUDA and cuDNN come as wheels beside onnxruntime-gpu, where no loader looks.
-        ort.preload_dlls()
-        check_gpu_memory(compute, sessions, load().free_bytes())
+        # CUDA and cuDNN come as wheels beside onnxruntime-gpu, where no loader looks. What cannot
+        # be loaded it prints: not on standard output, whose first line `serve --json` promises.
+        with contextlib.redirect_stdout(sys.stderr):
+            ort.preload_dlls()
+        if sessions:
+            free_bytes = load().free_bytes()
+            check_gpu_memory(compute, sessions, free_bytes, index_mb=index_mb, processes=processes)
 
 
-def check_gpu_memory(compute: Compute, sessions: int, free_bytes: int) -> None:
+def check_gpu_memory(
+    compute: Compute, sessions: int, free_bytes: int, *, index_mb: int = 0, processes: int = 1
+) -> None:
     """Refuses memory limits that together exceed what is free, before the first full batch does.
 
+    Args:
+        compute: Where each session runs; a limit of 0 counts as nothing.
+        sessions: How many limits there will be; several sessions may share one.
+        free_bytes: Free memory of the GPU.
+        index_mb: GPU memory in MB of the index.
+        processes: That share the GPU.
+
     Raises:
-        SetupError: the message names both figures.
+        SetupError: the message names what needs how much, and what is free.
     """
-    needed_mb, free_mb = sessions * compute.gpu_memory_mb, free_bytes // MEGABYTE
+    outside_mb = processes * CONTEXT_MB + sessions * BUFFERS_MB
+    needed_mb = sessions * compute.gpu_memory_mb + outside_mb + index_mb
+    free_mb = free_bytes // MEGABYTE
     if needed_mb > free_mb:
         raise SetupError(
-            f"{sessions} sessions of compute.gpu_memory_mb = {compute.gpu_memory_mb} need "
-            f"{needed_mb} MB, the GPU has {free_mb} MB free: lower it, or end what else uses it"
+            f"the GPU has {free_mb} MB free, and {needed_mb} MB may be needed: {sessions} sessions "
+            f"of compute.gpu_memory_mb = {compute.gpu_memory_mb}, {outside_mb} MB for CUDA and "
+            f"inputs, {index_mb} MB for the index: lower it, or end what else uses the GPU"
         )
 
 
 class Graph:
     """One ONNX file, loaded; for one thread at a time.
 
+    Args:
+        path: The file.
+        compute: Where it runs.
+        half: Whether it computes in FP16, by the manifest of its bundle.
+        recorded: On CUDA, the outputs of the one shape of inputs that it is run with, where its
+            kernels are to be recorded once and played back (CUDA graphs); None: any shape.
+
     Raises:
         SetupError: the file cannot be loaded, or not on the configured device.
     """
 
-    def __init__(self, path: Path, compute: Compute) -> None:
+    def __init__(
+        self,
+        path: Path,
+        compute: Compute,
+        *,
+        half: bool = False,
+        recorded: OutputShapes | None = None,
+    ) -> None:
         check_device(compute, 0)
         provider = _PROVIDERS[compute.device]
+        graphs = recorded is not None
         try:
-            self._session = ort.InferenceSession(
-                str(path), _options(compute), providers=[(provider, provider_options(compute))]
-            )
+            self._session = session(path, compute, _options(compute), half=half, graphs=graphs)
         except Exception as error:
             raise SetupError(f"cannot load {path}: {' '.join(str(error).split())[:300]}") from error
         if self._session.get_providers()[0] != provider:
@@ -101,7 +147,9 @@ class Graph:
             )
         self.outputs: Sequence[str] = [output.name for output in self._session.get_outputs()]
         self._bound = (
-            Bound(self._session, "cuda", cuda.load().pinned) if compute.device == "cuda" else None
+            Bound(self._session, "cuda", cuda.load().pinned, outputs=recorded)
+            if compute.device == "cuda"
+            else None
         )
 
     def run(self, inputs: Tensors) -> Tensors:
@@ -110,6 +158,28 @@ class Graph:
             return self._bound.run(inputs)
         values = self._session.run(self.outputs, dict(inputs))
         return dict(zip(self.outputs, values, strict=True))
+
+
+def session(
+    path: Path, compute: Compute, options: Any, *, half: bool = False, graphs: bool = False
+) -> Any:
+    """An `onnxruntime.InferenceSession` on the configured provider, or ONNX Runtime's own error.
+
+    Args:
+        path: The ONNX file.
+        compute: Where it runs.
+        options: Its `onnxruntime.SessionOptions`.
+        half: Whether it computes in FP16.
+        graphs: Whether its kernels are recorded and played back.
+    """
+    provider = _PROVIDERS[compute.device]
+    return ort.InferenceSession(
+        str(path),
+        options,
+        providers=[(provider, provider_options(compute, half=half, graphs=graphs))],
+        # Else an error of the provider is printed on standard output and the CPU takes over.
+        enable_fallback=0,
+    )
 
 
 def _options(compute: Compute) -> Any:
@@ -127,8 +197,16 @@ def _options(compute: Compute) -> Any:
     return options
 
 
-def provider_options(compute: Compute) -> dict[str, str]:
-    """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider")."""
+def provider_options(
+    compute: Compute, *, half: bool = False, graphs: bool = False
+) -> dict[str, str]:
+    """Options of the provider by ONNX Runtime's names (its page "CUDA Execution Provider").
+
+    Args:
+        compute: Where the session runs.
+        half: Whether it computes in FP16.
+        graphs: Whether its kernels are recorded and played back.
+    """
     if compute.device == "cpu":
         return {}
     options = {
@@ -137,9 +215,14 @@ def provider_options(compute: Compute) -> dict[str, str]:
         "arena_extend_strategy": "kSameAsRequested",
         # The default, EXHAUSTIVE, benchmarks every convolution again for each new canvas size.
         "cudnn_conv_algo_search": "HEURISTIC",
-        # FP32 bundles promise the golden pairs' digits; whoever wants speed exports FP16.
-        "use_tf32": "0",
     }
+    if not half:
+        # FP32 bundles promise the golden pairs' digits; whoever wants speed exports FP16. There the
+        # option stays on: off, it takes every plan with tensor cores from convolutions, whatever
+        # their type (ONNX Runtime's `providers/cuda/nn/conv.cc`, NumericalNote_t::TENSOR_CORE).
+        options["use_tf32"] = "0"
+    if graphs:
+        options["enable_cuda_graph"] = "1"
     if compute.gpu_memory_mb:
         options["gpu_mem_limit"] = str(compute.gpu_memory_mb * MEGABYTE)
     return options
@@ -156,6 +239,11 @@ class _Buffers:
     binding: Any
     """The `IOBinding` of those inputs and of the outputs."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the inputs, on the host and as many on the device."""
+        return sum(array.nbytes for array in self.host.values())
+
 
 class Bound:
     """Runs a session with I/O binding over buffers that are reused; for one thread at a time.
@@ -164,7 +252,10 @@ class Bound:
         session: An `onnxruntime.InferenceSession`.
         device: Where inputs and outputs lie while it runs.
         empty: Allocates host arrays, pinned ones for CUDA.
-        max_shapes: Shapes that buffers are kept for; the least recently used are dropped first.
+        max_bytes: Bytes of inputs that buffers are kept for; the least recently used are dropped
+            first, and those of the present run stay.
+        outputs: The outputs of the only shape that is run, at addresses that stay, as CUDA graphs
+            need; None: ONNX Runtime allocates them.
     """
 
     def __init__(
@@ -173,14 +264,17 @@ class Bound:
         device: Device,
         empty: Callable[[Sequence[int], DTypeLike], NDArray[Any]] = np.empty,
         *,
-        max_shapes: int = MAX_SHAPES,
+        max_bytes: int = BUFFERS_MB * MEGABYTE,
+        outputs: OutputShapes | None = None,
     ) -> None:
         self._session = session
         self._device = device
         self._empty = empty
-        self._max_shapes = max_shapes
+        self._max_bytes = max_bytes
+        self._fixed_outputs = outputs or {}
         self._outputs = [output.name for output in session.get_outputs()]
         self._buffers: OrderedDict[Any, _Buffers] = OrderedDict()
+        self._bytes = 0
 
     @property
     def shapes(self) -> int:
@@ -201,9 +295,13 @@ class Bound:
         """The buffers for the shapes of these inputs, made when they are new."""
         key = tuple((name, value.shape, value.dtype.str) for name, value in inputs.items())
         if key not in self._buffers:
+            # Dropped before new ones are made, so that they never lie beside each other.
+            added = sum(value.nbytes for value in inputs.values())
+            while self._buffers and self._bytes + added > self._max_bytes:
+                _, dropped = self._buffers.popitem(last=False)
+                self._bytes -= dropped.bytes
             self._buffers[key] = self._allocate(inputs)
-            while len(self._buffers) > self._max_shapes:
-                self._buffers.popitem(last=False)
+            self._bytes += added
         self._buffers.move_to_end(key)
         return self._buffers[key]
 
@@ -217,6 +315,11 @@ class Bound:
             )
             binding.bind_ortvalue_input(name, device[name])
         for name in self._outputs:
+            if name in self._fixed_outputs:
+                shape, kind = self._fixed_outputs[name]
+                value = ort.OrtValue.ortvalue_from_shape_and_type(shape, kind.type, self._device, 0)
+                binding.bind_ortvalue_output(name, value)
+                continue
             # ONNX Runtime allocates: the width of a text line decides how many characters it has.
             binding.bind_output(name, self._device)
         return _Buffers(host, device, binding)

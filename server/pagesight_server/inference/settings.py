@@ -62,6 +62,18 @@ class ImageLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FixedShapes:
+    """Shapes that each have a session of their own (`fixed_shapes.py`)."""
+
+    lines: tuple[tuple[int, int], ...]
+    """Batch size and width of lines of text."""
+    canvases: tuple[tuple[int, int], ...]
+    """Height and width of canvases of text detection."""
+    cuda_graphs: bool = False
+    """Whether the kernels of a run are recorded once and played back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
     """Where and with what a model session runs."""
 
@@ -69,7 +81,10 @@ class Compute:
     threads: int = 1
     """CPU threads of one session."""
     gpu_memory_mb: int = 0
-    """GPU memory that one session may take; 0: no limit."""
+    """GPU memory that one session may take; 0: no limit. Those of fixed shapes share one such
+    limit."""
+    fixed: FixedShapes | None = None
+    """Shapes of reading that have sessions of their own; None: one session for all shapes."""
 
     def __post_init__(self) -> None:
         if self.threads < 1 or self.gpu_memory_mb < 0:

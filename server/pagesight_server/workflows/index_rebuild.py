@@ -31,6 +31,11 @@ class IndexRebuilder:
         self.tasks = SingleFlightTasks()
         """One for each gallery whose index is being built."""
 
+    async def close(self) -> None:
+        """Gives up what is being built, and ends the threads of the indexes."""
+        await self.tasks.cancel()
+        self._index_manager.close()
+
     def start_if_due(self, snapshot: Snapshot) -> None:
         """Begins where the index of a snapshot is due, unless one is being built already."""
         name, vectors = snapshot.gallery, snapshot.embeddings

@@ -201,7 +201,7 @@ class Registry:
         for tasks in (self._refresher.tasks, self._recalibrator.tasks):
             # They end at their next step, and keep what they have come to.
             await tasks.settled()
-        await self._rebuilder.tasks.cancel()
+        await self._rebuilder.close()
 
     def _start_background_work(self, knowledge: Knowledge) -> None:
         self._recalibrator.start(knowledge.snapshot.gallery)

@@ -1,16 +1,10 @@
-"""What the benches compute: quantiles, ratios, targets and the GPU's verdict."""
+"""What the benches compute: quantiles, ratios and targets."""
 
 from __future__ import annotations
 
-import math
-from pathlib import Path
-
 import pytest
 
-from tests.bench import gpu_models
-from tests.bench import gpu_verdict as verdict
 from tests.bench.bench_runtime import cost_rows, latency_row, settings_rows, target_rows
-from tests.bench.gpu_verdict import Finding
 from tests.bench.measure import Cost, quantile
 
 
@@ -85,102 +79,3 @@ def test_rounding_meets_no_target() -> None:
         latency_row("real", "at random", [200.3], 1.25),
     ]
     assert [(row["found"], row["met"]) for row in target_rows(rows)] == [(2.003, False)] * 2
-
-
-@pytest.mark.parametrize(
-    ("finding", "met"),
-    [
-        (Finding(what="rate", found=100, limit=100), True),
-        (Finding(what="rate", found=99.9, limit=100), False),
-        (Finding(what="p50", found=60, limit=60, side="at most"), True),
-        (Finding(what="p50", found=60.1, limit=60, side="at most"), False),
-        (Finding(what="rate", found=math.nan, limit=100), False),
-        (Finding(what="p50", found=math.nan, limit=60, side="at most"), False),
-        (Finding(what="no target", found=1), None),
-    ],
-)
-def test_a_limit_holds_or_not(finding: Finding, met: bool | None) -> None:
-    assert finding.met is met
-
-
-def test_the_exit_code_is_that_of_the_worst_finding() -> None:
-    good, bad = Finding(what="a", found=2, limit=1), Finding(what="b", found=0, limit=1)
-    reported = Finding(what="c", found=0)
-    assert verdict.exit_code([good, reported]) == 0
-    assert verdict.exit_code([good, bad, reported]) == 1
-    assert verdict.exit_code([reported]) == 1
-    assert verdict.without_limits([bad]) == [Finding(what="b", found=0)]
-
-
-def test_what_is_missing_is_said_with_the_way_to_get_it(tmp_path: Path) -> None:
-    lacks = verdict.missing(
-        "cuda",
-        tmp_path / "encoder",
-        tmp_path / "ocr",
-        installed=lambda module: module not in {"transformers"},
-        works=lambda module: module == "torch",
-    )
-    assert [what.partition(":")[0] for what in lacks] == [
-        "the Python module transformers, to compare with",
-        "onnxruntime has no CUDAExecutionProvider",
-        "faiss sees no GPU",
-        f"an encoder bundle in {tmp_path / 'encoder'}",
-        f"an OCR bundle in {tmp_path / 'ocr'}",
-    ]
-
-
-def test_nothing_is_missing_where_everything_is(bundles: Path) -> None:
-    encoder, ocr = bundles / "encoder", bundles / "ocr"
-    assert verdict.missing("cpu", encoder, ocr, small=True) == []
-    lacks = verdict.missing("cuda", encoder, ocr, installed=lambda _: True, works=lambda _: True)
-    assert [what.partition(";")[0] for what in lacks] == [
-        f"another encoder bundle in {encoder}: this one is float32 with a fixed input size"
-    ]
-
-
-def test_the_operations_of_a_picture_are_counted() -> None:
-    # One layer, 2 patches, hidden 3, inner 5: each token meets 4 * 9 + 2 * 15 = 66 weights, and
-    # 2 * 4 * 3 = 24 products for attention; patches of 1 pixel: 2 * 3 * 3 = 18 more.
-    assert gpu_models.image_flops(patches=2, hidden=3, inner=5, layers=1, patch=1) == 2 * (
-        2 * 66 + 24 + 18
-    )
-
-
-def test_a_profile_tells_where_the_nodes_ran() -> None:
-    def event(name: str, provider: str, micros: int) -> dict[str, object]:
-        return {"cat": "Node", "name": name, "dur": micros, "args": {"provider": provider}}
-
-    events = [
-        event("a_kernel_time", "CUDAExecutionProvider", 900_000),
-        event("b_kernel_time", "CPUExecutionProvider", 100_000),
-        event("b_fence_before", "CPUExecutionProvider", 5_000_000),
-        {"cat": "Session", "name": "model_run", "dur": 7, "args": {}},
-    ]
-    assert gpu_models.node_seconds(events) == {
-        "CUDAExecutionProvider": 0.9,
-        "CPUExecutionProvider": 0.1,
-    }
-
-
-def test_a_profile_tells_which_nodes_that_multiply_ran_elsewhere() -> None:
-    def event(operator: str, provider: str) -> dict[str, object]:
-        args = {"op_name": operator, "provider": provider}
-        return {"cat": "Node", "name": f"{operator}_kernel_time", "dur": 1, "args": args}
-
-    events = [
-        event("FusedConv", "CUDAExecutionProvider"),
-        event("MatMul", "CPUExecutionProvider"),
-        event("Gemm", "CUDAExecutionProvider"),
-        event("Shape", "CPUExecutionProvider"),
-        {"cat": "Session", "name": "model_run", "dur": 7, "args": {}},
-    ]
-    assert gpu_models.heavy_nodes(events, "CUDAExecutionProvider") == (2, 3)
-
-
-def test_everyone_runs_once_in_every_round() -> None:
-    ran: list[str] = []
-    seconds = gpu_models.in_turns(
-        {"ours": lambda: ran.append("o"), "torch": lambda: ran.append("t")}, 2
-    )
-    assert "".join(ran) == "ot" * 5
-    assert [len(taken) for taken in seconds.values()] == [2, 2]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 
 from pagesight_server.__main__ import main
 from pagesight_server.common.cores import cores
+from pagesight_server.cli.doctor import memory_plan
+from pagesight_server.common import packages
+from pagesight_server.config import read_config
 from pagesight_server.gallery import Gallery
 from tests.support.stores import enrol
 
@@ -54,6 +58,41 @@ def test_all_is_well(
     assert facts["telemetry"]["otlp"] == "http://collector:4317"
     assert "does not exist yet" in facts["store"]
     assert not store.exists()
+
+
+def test_packages_that_overwrite_each_other_are_a_problem(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    installed = {"onnxruntime": "1.31.1", "onnxruntime-gpu": "1.31.1"}
+
+    def version(name: str) -> str:
+        if name not in installed:
+            raise PackageNotFoundError(name)
+        return installed[name]
+
+    monkeypatch.setattr(packages, "version", version)
+    code, facts, _ = doctor(
+        monkeypatch, capsys, "--bundles", bundles, "--store", tmp_path / "none.db"
+    )
+    assert (code, len(facts["problems"])) == (1, 1)
+    assert facts["problems"][0].startswith("onnxruntime and onnxruntime-gpu are both installed")
+
+
+def test_on_a_gpu_all_that_takes_its_memory_is_planned(tmp_path: Path) -> None:
+    overrides = {"compute": {"device": "cuda"}, "store": tmp_path / "none.db"}
+    plan = memory_plan(read_config(None, overrides))
+    gpu = {name: value for name, value in plan.items() if name.startswith("gpu_")}
+    # The encoder's session, two of text detection and two of recognition: for any shape, and for
+    # fixed ones together. faiss has no GPU here, so its index is searched on the CPU.
+    assert gpu == {
+        "gpu_sessions_mb": 5 * 4096,
+        "gpu_inputs_mb": 5 * 192,
+        "gpu_cuda_mb": 1024,
+        "gpu_index_mb": 0,
+    }
 
 
 def test_every_problem_is_named_in_one_run(

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from pagesight_server.index.exact import FlatIndex
-from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build, usable_device
+from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
 from pagesight_server.index.layered import FlatBase, LayeredIndex
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Generation, Layout, Vectors, halves_at
@@ -278,8 +278,5 @@ def test_settings_out_of_range_say_what_to_write() -> None:
         IndexSettings(min_recall=2)
     with pytest.raises(ValueError, match=r"index.flat_up_to must be 1 or more, got 0"):
         IndexSettings(flat_up_to=0)
-
-
-def test_the_device_is_the_processor_where_faiss_has_no_gpu() -> None:
-    assert usable_device("cpu") == "cpu"
-    assert usable_device("auto") in {"cpu", "cuda"}
+    with pytest.raises(ValueError, match=r"index.gpu_temporary_mb must be 1 or more, got 0"):
+        IndexSettings(gpu_temporary_mb=0)

@@ -113,10 +113,20 @@ def test_a_later_run_leaves_earlier_results_alone(model: Path) -> None:
 
 
 def test_buffers_of_shapes_long_unused_are_given_back(model: Path) -> None:
-    over = bound(model, max_shapes=2)
-    for rows in (1, 2, 3, 1):
+    # A row is three floats and three bools, 15 bytes.
+    over = bound(model, max_bytes=4 * 15)
+    for rows in (1, 2, 1, 3, 1):
         assert over.run(inputs(rows))["doubled"].shape == (rows, 3)
     assert over.shapes == 2
+    over.run(inputs(3))
+    assert over.shapes == 2
+
+
+def test_a_shape_larger_than_all_that_is_kept_runs_alone(model: Path) -> None:
+    over = bound(model, max_bytes=4 * 15)
+    for rows in (1, 9, 9):
+        assert over.run(inputs(rows))["doubled"].shape == (rows, 3)
+    assert over.shapes == 1
 
 
 def test_inputs_are_copied_from_the_memory_that_is_asked_for(model: Path) -> None:
@@ -138,13 +148,51 @@ def test_cuda_is_refused_where_it_is_not_installed(model: Path) -> None:
 
 def test_sessions_that_do_not_fit_the_gpu_are_refused_before_they_are_made() -> None:
     compute = Compute(device="cuda", gpu_memory_mb=4096)
-    check_gpu_memory(compute, 3, 12_288 * MEGABYTE)
-    with pytest.raises(SetupError, match=r"3 sessions .* need 12288 MB, the GPU has 12287 MB free"):
-        check_gpu_memory(compute, 3, 12_288 * MEGABYTE - 1)
+    # Three arenas, three sets of inputs of 192 MB, CUDA itself with 1024 MB, the index with 300.
+    needed_mb = 3 * 4096 + 3 * 192 + 1024 + 300
+    check_gpu_memory(compute, 3, needed_mb * MEGABYTE, index_mb=300)
+    with pytest.raises(
+        SetupError,
+        match=r"14187 MB free, and 14188 MB .* 3 sessions .* 1600 MB for CUDA .* 300 MB for the in",
+    ):
+        check_gpu_memory(compute, 3, needed_mb * MEGABYTE - 1, index_mb=300)
 
 
-def test_without_a_limit_any_gpu_will_do() -> None:
-    check_gpu_memory(Compute(device="cuda", gpu_memory_mb=0), 3, 0)
+def test_without_a_limit_only_what_is_certain_must_fit() -> None:
+    compute = Compute(device="cuda", gpu_memory_mb=0)
+    check_gpu_memory(compute, 1, (1024 + 192) * MEGABYTE)
+    with pytest.raises(SetupError, match="1215 MB free, and 1216 MB may be needed"):
+        check_gpu_memory(compute, 1, (1024 + 192) * MEGABYTE - 1)
+
+
+@pytest.mark.parametrize(("half", "tf32"), [(False, "0"), (True, None)])
+def test_tensor_cores_are_left_to_bundles_that_compute_in_half_precision(
+    half: bool, tf32: str | None
+) -> None:
+    options = provider_options(Compute(device="cuda"), half=half)
+    assert options.get("use_tf32") == tf32
+
+
+def test_an_error_of_the_provider_is_raised_and_not_printed(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("CUDA failure 100: no CUDA-capable device is detected")
+
+    monkeypatch.setattr(ort.InferenceSession, "_create_inference_session", fails)
+    with pytest.raises(SetupError, match=r"cannot load .*CUDA failure 100: no CUDA-capable"):
+        Graph(model, Compute())
+    assert capfd.readouterr().out == ""
+
+
+def test_what_cannot_be_preloaded_is_not_told_on_standard_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: sys.stdout.write("no libcudnn.so.9\n"))
+    check_device(Compute(device="cuda", gpu_memory_mb=0), 1, load=lambda: Cuda(FakeLibrary()))
+    told = capsys.readouterr()
+    assert (told.out, told.err) == ("", "no libcudnn.so.9\n")
 
 
 def test_the_limit_of_a_session_reaches_the_provider() -> None:

@@ -218,11 +218,13 @@ def test_the_compose_file_mounts_what_there_is_and_sets_what_the_server_reads(
             # The bundles are made by `make setup`, and the gallery is a volume.
             if source.startswith(".") and source != "../bundles":
                 assert (OPS / source).exists(), source
-    for line in (OPS / "Dockerfile").read_text("utf-8").splitlines():
-        if line.startswith("COPY"):
-            for source in line.split()[1:-1]:
-                assert (ROOT / source).exists(), source
     environment: dict[str, str] = services["pagesight"]["environment"]
+    assert_settings(environment, monkeypatch)
+    assert exporters_of(environment) == (("otlp",), ("otlp", "prometheus"))
+
+
+def assert_settings(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asserts that the server reads each of its variables, and takes it for what it says."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     config = read_config(None, {})
@@ -233,7 +235,40 @@ def test_the_compose_file_mounts_what_there_is_and_sets_what_the_server_reads(
         for part in name.removeprefix("PAGESIGHT_").lower().split("__"):
             node = getattr(node, part)
         assert str(node).lower() == environment[name].lower(), name
-    assert exporters_of(environment) == (("otlp",), ("otlp", "prometheus"))
+
+
+def instructions(image: Path, kind: str) -> list[str]:
+    """What follows an instruction of a Dockerfile, each time that it is given."""
+    lines = image.read_text("utf-8").splitlines()
+    return [line.removeprefix(f"{kind} ") for line in lines if line.startswith(f"{kind} ")]
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
+def test_an_image_copies_what_there_is_and_sets_what_the_server_reads(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = OPS / name
+    for line in instructions(image, "COPY"):
+        for source in line.split()[:-1]:
+            assert (ROOT / source).exists(), source
+    assert_settings(
+        dict(pair.split("=", 1) for line in instructions(image, "ENV") for pair in line.split()),
+        monkeypatch,
+    )
+    locks = {source for line in instructions(image, "COPY") for source in line.split()[:-1]
+             if source.startswith("requirements/")}  # fmt: skip
+    installs = " ".join(instructions(image, "RUN"))
+    assert all(f"--require-hashes -r {lock}" in installs for lock in locks)
+    assert len(locks) == 1
+
+
+def test_the_image_for_a_gpu_is_the_other_one_with_other_packages() -> None:
+    def without(name: str, lock: str) -> list[str]:
+        lines = (OPS / name).read_text("utf-8").replace(lock, "LOCK").splitlines()
+        return [line for line in lines if not line.startswith(("#", "ENV"))]
+
+    cpu = without("Dockerfile", "requirements/cpu.txt")
+    assert without("Dockerfile.gpu", "requirements/gpu-cu13.txt") == cpu
 
 
 def test_every_setting_that_the_manual_names_is_one() -> None:
@@ -261,6 +296,7 @@ def test_every_reason_that_the_manual_names_is_one_that_callers_see() -> None:
     for kind in kinds:
         kinds += kind.__subclasses__()
     known = {kind.reason for kind in kinds[1:]} | {kind.status for kind in kinds[1:]}
+    known |= {"TOO_MANY_PINGS"}  # what the SDK makes of gRPC's own end of a connection
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", manual))
     named = {name for name in named if not name.startswith(("OTEL_", "PAGESIGHT_"))}
     assert len(named) > 8

@@ -26,8 +26,8 @@ from rapidocr.utils.process_img import (
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.fixed_shapes import canvas_graph
 from pagesight_server.inference.ocr.tiling import Region
-from pagesight_server.inference.onnx_session import Graph
 from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Box
 
@@ -62,7 +62,7 @@ class Detector:
         self._max_enlarged_px = max_enlarged_px
         self._strip_height = int(bundle.manifest["input"]["recognition"]["height"])
         self._quads = DBPostProcess(**{key: self._detection[key] for key in _POST})
-        self.graph = Graph(bundle.file("detection.onnx"), compute)
+        self.graph = canvas_graph(bundle.file("detection.onnx"), compute, half=bundle.half)
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
-from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.fixed_shapes import lines_graph
 from pagesight_server.inference.settings import Compute
 
 
@@ -42,7 +42,8 @@ class Recogniser:
         self._blank = int(recognition["blank"])
         characters = bundle.file(recognition["characters"]).read_text("utf-8")
         self._characters: list[str] = json.loads(characters)
-        self.graph = Graph(bundle.file("recognition.onnx"), compute)
+        path = bundle.file("recognition.onnx")
+        self.graph = lines_graph(path, compute, self._height, half=bundle.half)
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
         """Reads strips padded to a width; one text per strip, in order.

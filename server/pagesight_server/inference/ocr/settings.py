@@ -20,6 +20,25 @@ WIDTHS = (
 """Padded widths of lines in pixels: see `OcrSettings.widths`."""
 
 
+CUDA_WIDTHS = (160, 320, 480, 640, 960, 1280, 2048)
+"""Padded widths of lines in pixels on CUDA, where each new shape has its price."""
+
+CUDA_CANVASES = (
+    (1344, 736),
+    (1632, 736),
+    (1792, 832),
+    (1920, 1088),
+    (1984, 896),
+    (1984, 928),
+    (1984, 960),
+    (1984, 1120),
+)
+"""Heights and widths in pixels of the canvases that have sessions of their own on CUDA: of phones'
+screenshots from 640 x 1136 to 1440 x 3200 with the library's bounds, 28 of 34 sizes have one of
+these, and the others fit into one that is at most 13 % larger
+(`tests/unit/inference/test_fixed_shapes.py`)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OcrSettings:
     """How text is found and read."""
