@@ -86,8 +86,15 @@ node: .tools/node/.done ## Install Node and @grpc/grpc-js into .tools, for the e
 bundles/encoder/manifest.json: .venv/.done
 	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
 
-bundles/ocr/manifest.json: .venv/.done
-	@$(BIN)/pagesight-export ocr --source rapidocr --out bundles/ocr
+# Its metadata ask for Python 3.12, so it is not installed: one file of it is read.
+.tools/tinyocr/.done: requirements/tinyocr.txt .venv/.done
+	@rm -rf .tools/tinyocr
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--python-version 3.12 --only-binary :all: --dest .tools/tinyocr -r $<
+	touch $@
+
+bundles/ocr/manifest.json: .venv/.done .tools/tinyocr/.done
+	@$(BIN)/pagesight-export ocr --source rapidocr --draft tiny --draft-models .tools/tinyocr --out bundles/ocr
 
 BUNDLES := bundles/encoder/manifest.json bundles/ocr/manifest.json
 

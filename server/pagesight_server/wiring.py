@@ -27,6 +27,7 @@ from pagesight_server.inference.decode import decode
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
+from pagesight_server.inference.ocr.engine import networks
 from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute
 from pagesight_server.recognition.knowledge import Knowledge
@@ -130,7 +131,9 @@ async def models(config: Config) -> AsyncIterator[Models]:
     compute = config.compute
     settings = _ocr_settings(config)
     session_defaults = Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb)
-    check_device(session_defaults, sessions=1 + settings.detectors + settings.recognisers)
+    in_use = networks(ocr_bundle, compute.reading)
+    sessions = 1 + settings.detectors + len(in_use) * settings.recognisers
+    check_device(session_defaults, sessions=sessions)
 
     async with AsyncExitStack() as stack:
         encoder = Encoder(
@@ -144,7 +147,7 @@ async def models(config: Config) -> AsyncIterator[Models]:
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = load_ocr(ocr_bundle, session_defaults, settings)
+        ocr = load_ocr(ocr_bundle, session_defaults, settings, reading=compute.reading)
         stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
