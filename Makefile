@@ -154,6 +154,10 @@ gpu-check: ## Check on a GPU what is promised of one; GPU_PYTHON=... if not .ven
 bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
 
+.PHONY: bench-cascade
+bench-cascade: setup ## Measure which lines a draft may read, on sets of screenshots: SETS="DIR ..."
+	@$(BIN)/python -m tests.bench.bench_cascade $(or $(SETS),$(error say where sets are: make bench-cascade SETS="DIR ...")) $(ARGS)
+
 .PHONY: bench-index
 bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors
 	@$(BIN)/python -m tests.bench.bench_index $(ARGS)

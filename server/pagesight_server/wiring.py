@@ -91,6 +91,10 @@ class Models:
         """Functions that return the present queue length of each model, by stage."""
         return {"encode": lambda: self.encoder.depth, "recognise": lambda: self.ocr.pool.depth}
 
+    def lines(self) -> dict[str, int]:
+        """Lines of text that were read `once` and `twice`."""
+        return {"once": self.ocr.settled, "twice": self.ocr.reread}
+
     def check(self, snapshot: Snapshot) -> None:
         """Checks that these bundles made the gallery.
 

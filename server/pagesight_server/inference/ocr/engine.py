@@ -7,7 +7,7 @@
                                 └──no──> line pool of all pictures ──┘
 
 With a draft, a cheaper network reads every line first, and the recognition network again what that
-is unsure of (docs/decisions/0014). Without one, the recognition network reads every line narrow first.
+is unsure of (docs/decisions/0014). Without one, the recognition network reads each narrow first.
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
@@ -74,10 +74,10 @@ class OcrEngine:
         """Batches the lines of all pictures in flight."""
         self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
         """LRU cache of texts, keyed by the pixels of a line, its width and how it is read."""
-        self.lines = 0
-        """Lines that were found."""
+        self.settled = 0
+        """Lines whose first text was taken."""
         self.reread = 0
-        """Those of them that were read twice, whether or not a text was in the cache."""
+        """Lines that were read twice, whether or not a text was in the cache."""
 
     async def read(self, pixels: Pixels) -> Reading:
         """Reads all text of a picture; a picture without text has no lines.
@@ -101,7 +101,6 @@ class OcrEngine:
                     f"the picture has {len(regions):,} lines of text, the limit is "
                     f"{self._settings.max_lines:,}: send it in parts"
                 )
-            self.lines += len(regions)
             padded = library_widths([region.strip.shape[1] for region in regions], self._library)
             with measure("recognise"):
                 texts = await _gather_or_cancel(
@@ -147,6 +146,7 @@ class OcrEngine:
         digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
         text = await self._read(strip, digest, first, share)
         if first == again or text.confidence >= self._sure_from:
+            self.settled += 1
             return text
         self.reread += 1
         return await self._read(strip, digest, again, share)

@@ -21,7 +21,6 @@ from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.onnx_session import Graph
 from pagesight_server.inference.settings import Compute
 
-
 Network: TypeAlias = Literal["recognition", "draft"]
 """A recognition network, by its name in the manifest's `input`."""
 
@@ -64,9 +63,7 @@ class Recogniser:
         SetupError: the graph cannot be loaded.
     """
 
-    def __init__(
-        self, bundle: Bundle, compute: Compute, network: Network = "recognition"
-    ) -> None:
+    def __init__(self, bundle: Bundle, compute: Compute, network: Network = "recognition") -> None:
         described = bundle.manifest["input"][network]
         self._height = int(described["height"])
         self._blank = int(described["blank"])
