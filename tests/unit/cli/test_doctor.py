@@ -48,6 +48,8 @@ def test_all_is_well(
     # While they are decoded: 50 megapixels at once, 16 bytes each.
     assert facts["memory"]["decoding_mb"] == 50_000_000 * 16 // 2**20
     assert facts["memory"]["reading_mb"] == cores() * 600
+    # A recogniser and its draft.
+    assert facts["memory"]["recognising_mb"] == cores() * (350 + 120)
     assert facts["memory"]["machine_mb"] > facts["memory"]["process_now_mb"] > 0
     assert facts["limits"]["max_waiting"] == 256
     assert facts["telemetry"]["traces"] == ["otlp"]

@@ -79,6 +79,11 @@ class OcrEngine:
         self.reread = 0
         """Lines that were read twice, whether or not a text was in the cache."""
 
+    @property
+    def reading(self) -> ReadingMode:
+        """Which networks read: `cascade` with a draft, or else `full`."""
+        return "cascade" if self._first == "draft" else "full"
+
     async def read(self, pixels: Pixels) -> Reading:
         """Reads all text of a picture; a picture without text has no lines.
 
