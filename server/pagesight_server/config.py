@@ -196,11 +196,12 @@ class ComputeConfig(_Section):
     reading: ReadingMode | None = None
     """`cascade`: the draft of the OCR bundle reads every line, and its recognition network again
     what the draft is unsure of. `full`: the recognition network alone. Not set: the cascade, where
-    the bundle has a draft. Texts differ a little (docs/benchmarks.md, Reading), so change it
-    together with `gallery reindex`."""
+    the bundle has a draft. Texts differ in less than 0.5 % of the characters (docs/benchmarks.md,
+    Reading), so a gallery that was read the one way may be asked the other way."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
     """GPU memory limit of one session, in MB; there are at least three: encoder, text detection,
-    text recognition. Checked at start against the memory that is free. 0: no limit."""
+    text recognition; a draft is a fourth. Checked at start against the memory that is free. 0: no
+    limit."""
 
     @model_validator(mode="after")
     def _sizes_ascend(self) -> ComputeConfig:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -147,7 +148,9 @@ class Reader:
             for path in chosen(folder / "gallery", count)
             for strip, width, _padded in self.strips(path)
         }
-        for path in chosen(folder / "test", count):
+        for number, path in enumerate(chosen(folder / "test", count), 1):
+            if number % 8 == 0:
+                print(f"{folder.name}: {number} of {count}", file=sys.stderr, flush=True)
             for strip, width, padded in self.strips(path):
                 draft = self.read(strip, width, "draft")
                 narrow = self.read(strip, width, "recognition")
