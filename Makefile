@@ -86,8 +86,15 @@ node: .tools/node/.done ## Install Node and @grpc/grpc-js into .tools, for the e
 bundles/encoder/manifest.json: .venv/.done
 	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
 
-bundles/ocr/manifest.json: .venv/.done
-	@$(BIN)/pagesight-export ocr --source rapidocr --out bundles/ocr
+# Its metadata ask for Python 3.12, so it is not installed: one file of it is read.
+.tools/tinyocr/.done: requirements/tinyocr.txt .venv/.done
+	@rm -rf .tools/tinyocr
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--python-version 3.12 --only-binary :all: --dest .tools/tinyocr -r $<
+	touch $@
+
+bundles/ocr/manifest.json: .venv/.done .tools/tinyocr/.done
+	@$(BIN)/pagesight-export ocr --source rapidocr --draft tiny --draft-models .tools/tinyocr --out bundles/ocr
 
 BUNDLES := bundles/encoder/manifest.json bundles/ocr/manifest.json
 
@@ -146,6 +153,10 @@ gpu-check: ## Check on a GPU what is promised of one; GPU_PYTHON=... if not .ven
 .PHONY: bench-ocr
 bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
+
+.PHONY: bench-cascade
+bench-cascade: setup ## Measure which lines a draft may read, on sets of screenshots: SETS="DIR ..."
+	@$(BIN)/python -m tests.bench.bench_cascade $(or $(SETS),$(error say where sets are: make bench-cascade SETS="DIR ...")) $(ARGS)
 
 .PHONY: bench-index
 bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and 100 k vectors

@@ -32,7 +32,9 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if all((folder / kind / "manifest.json").is_file() for kind in ("encoder", "ocr")):
         return folder
     folder = tmp_path_factory.mktemp("bundles")
-    for kind, option in (("encoder", ["--builtin"]), ("ocr", [])):
+    tiny = ROOT / ".tools" / "tinyocr"
+    draft = ["--draft", "tiny", "--draft-models", str(tiny)] if tiny.is_dir() else []
+    for kind, option in (("encoder", ["--builtin"]), ("ocr", draft)):
         command = [sys.executable, "-m", "pagesight_export", kind, *option]
         subprocess.run(
             [*command, "--out", str(folder / kind)], check=True, capture_output=True, timeout=240

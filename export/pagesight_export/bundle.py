@@ -6,6 +6,7 @@
       detection.onnx   ┐ an OCR bundle: two graphs and   ├ kind "encoder" or kind "ocr"
       recognition.onnx │ the characters, a JSON list     │
       characters.json  ┘ indexed by class                ┘
+      draft.onnx, draft-characters.json    a second recogniser of an OCR bundle, if it has one
       golden.npz       inputs, and what the graphs must answer to them
 
 `manifest.json`, UTF-8, one object:
@@ -19,7 +20,7 @@
 | `source`        | `checkpoint` (where the weights are from), `revision` (sha256 or commit)    |
 | `dtype`         | `float32`, `float16` or `int8`: what the graph computes in                  |
 | `opset`         | ONNX operator set                                                           |
-| `input`         | encoder: one input object (below); ocr: `detection` and `recognition`       |
+| `input`         | encoder: one input object (below); ocr: `detection`, `recognition`, `draft` |
 | `preprocessing` | what happens to a decoded picture before it is the graph's input            |
 | `embedding_dim` | length of an embedding; null for ocr                                        |
 | `files`         | {file name: sha256} of every file but the manifest                          |
@@ -41,7 +42,8 @@ Fields a reader does not know are ignored. The graph's tensors have fixed names:
   `[N,1,H,W]`.
 - recognition: `crops` uint8 `[N,48,W,3]` BGR and `widths` int64 `[N]`; columns at or right of
   `widths[n]` are padding whatever they hold -> `indices` int64 `[N,T]` (0 is the CTC blank) and
-  `confidences` float32 `[N,T]`, both the best class of each time step.
+  `confidences` float32 `[N,T]`, both the best class of each time step. A draft is the same, and
+  what it reads at a mean confidence below `sure_from` is to be read again by recognition.
 
 `id`: 12 first hex digits of the sha256 of the canonical JSON (keys sorted, separators `,` and
 `:`, not ASCII-escaped, UTF-8) of the object with exactly the keys `kind name source dtype opset

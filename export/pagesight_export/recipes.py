@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagesight_export import builtin, folder, golden, graph, ocr, sources, torch_file
 from pagesight_export.bundle import GOLDEN, Manifest, sha256
+from pagesight_export.draft import FILE
 from pagesight_export.errors import MissingPackageError, SourceError
 from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
@@ -18,12 +19,17 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from pagesight_export.draft import LocatedDraft
     from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
     from pagesight_export.sources import Located
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
+_LIMIT = {"sure_from": 0.97}
+"""Confidence of the draft from which a line is not read again (docs/decisions/0014)."""
+_LIMIT_FOR = "ppocrv6-small"
+"""The source whose readings that limit was found with."""
 TOLERANCE_EMBEDDING = 5e-3
 """Processors differ by about 1e-6 and a GPU's TF32 by less than this; channels in the wrong
 order differ by ten times this and more (tests/unit/export/test_builtin.py)."""
@@ -102,12 +108,22 @@ def checkpoint(
     )
 
 
-def ocr_models(located: Located, *, progress: Progress) -> Draft:
+def ocr_models(located: Located, *, draft: LocatedDraft | None = None, progress: Progress) -> Draft:
     """Make an OCR bundle from the detection and recognition networks of an OCR source.
+
+    Args:
+        located: The source.
+        draft: A cheaper recogniser that reads every line first; None for none.
+        progress: Called with each step.
 
     Raises:
         SourceError: the source's networks or numbers are not of the shape this export knows.
     """
+    if draft is not None and located.source.name != _LIMIT_FOR:
+        raise SourceError(
+            f"--draft tiny goes with {_LIMIT_FOR}: below which confidence its lines must be read"
+            f" again was not measured with {located.source.name}"
+        )
     progress("wrapping detection and recognition")
     detector = graph.load_graph(located.detection)
     recogniser = graph.load_graph(located.recognition)
@@ -122,6 +138,11 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
         "recognition.onnx": graph.to_bytes(recognition),
         "characters.json": ocr.characters_file(table),
     }
+    if draft is not None:
+        progress("wrapping the draft's recognition")
+        network = graph.parse_graph(draft.weights, FILE)
+        contents["draft.onnx"] = graph.to_bytes(ocr.recognition(network))
+        contents["draft-characters.json"] = ocr.characters_file(ocr.characters(network))
     progress("running the golden pictures")
     crops, widths = golden.lines(_GOLDEN_TEXTS, height=ocr.CROP_HEIGHT)
     pairs = golden.answer(
@@ -129,16 +150,17 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
         Graph(contents["detection.onnx"]),
         [{"pixels": golden.pages(256, 192)[1][None, :, :, ::-1]}],
     )
-    pairs |= golden.answer(
-        "recognition",
-        Graph(contents["recognition.onnx"]),
-        [{"crops": crops, "widths": widths}, {"crops": crops[:1], "widths": widths[:1]}],
-    )
+    for name in ("recognition", "draft") if draft else ("recognition",):
+        pairs |= golden.answer(
+            name,
+            Graph(contents[f"{name}.onnx"]),
+            [{"crops": crops, "widths": widths}, {"crops": crops[:1], "widths": widths[:1]}],
+        )
     contents[GOLDEN] = golden.pack(pairs)
     manifest = Manifest(
         kind="ocr",
-        name=located.source.name,
-        source=_ocr_origin(located),
+        name=located.source.name + ("+tiny" if draft else ""),
+        source=_ocr_origin(located, draft),
         dtype="float32",
         opset=max(graph.opset_of(detection), graph.opset_of(recognition)),
         input={
@@ -150,16 +172,8 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
                 "dtype": "uint8",
                 "channels": "BGR",
             },
-            "recognition": {
-                "file": "recognition.onnx",
-                "geometry": "rows",
-                "height": ocr.CROP_HEIGHT,
-                "layout": "NHWC",
-                "dtype": "uint8",
-                "channels": "BGR",
-                "characters": "characters.json",
-                "blank": 0,
-            },
+            "recognition": _rows("recognition.onnx", "characters.json"),
+            **({"draft": _rows("draft.onnx", "draft-characters.json") | _LIMIT} if draft else {}),
         },
         preprocessing=numbers,
         embedding_dim=None,
@@ -170,8 +184,34 @@ def ocr_models(located: Located, *, progress: Progress) -> Draft:
             "confidences": TOLERANCE_PROBABILITY,
         },
         versions=sources.versions(located.source.package, *_TOOLS),
+        report={"draft": _told(draft)} if draft else {},
     )
     return Draft(manifest=manifest, contents=contents)
+
+
+def _rows(file: str, characters: str) -> dict[str, Any]:
+    """Describe the input of a recogniser, and its character table."""
+    return {
+        "file": file,
+        "geometry": "rows",
+        "height": ocr.CROP_HEIGHT,
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "channels": "BGR",
+        "characters": characters,
+        "blank": 0,
+    }
+
+
+def _told(draft: LocatedDraft) -> dict[str, Any]:
+    """Say for people where a draft is from, and how its limit was found."""
+    source = draft.source
+    return {
+        "origin": source.origin,
+        "licence": source.licence,
+        "changed": source.changed,
+        "limit": "docs/decisions/0014-a-draft-reads-first.md",
+    }
 
 
 def _builtin_origin(located: Located) -> Mapping[str, Any]:
@@ -181,10 +221,14 @@ def _builtin_origin(located: Located) -> Mapping[str, Any]:
     return _origin(packages, {detector.name: sha256(detector), lite0.file: lite0.sha256})
 
 
-def _ocr_origin(located: Located) -> Mapping[str, Any]:
-    """Describe the files of detection and recognition."""
+def _ocr_origin(located: Located, draft: LocatedDraft | None) -> Mapping[str, Any]:
+    """Describe the files of detection and recognition, and of the draft."""
     files = {path.name: sha256(path) for path in (located.detection, located.recognition)}
-    return _origin(f"{located.source.package}/{located.source.name}", files)
+    checkpoint = f"{located.source.package}/{located.source.name}"
+    if draft is None:
+        return _origin(checkpoint, files)
+    source = draft.source
+    return _origin(f"{checkpoint} + {source.origin}/{FILE}", files | {FILE: source.sha256})
 
 
 def _origin(checkpoint: str, files: Mapping[str, str]) -> Mapping[str, Any]:

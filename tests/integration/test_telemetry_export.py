@@ -256,6 +256,7 @@ def test_a_collector_gets_every_metric_with_unit_and_exemplar(observed: Observed
             "pagesight.gallery.size": "{picture}",
             "pagesight.other.share": "",
             "pagesight.memory.lookups": "{lookup}",
+            "pagesight.lines": "{line}",
         }.items()
     )
     exemplars = {

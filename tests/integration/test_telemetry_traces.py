@@ -258,6 +258,7 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
             watching.telemetry,
             queues={"encode": lambda: 3},
             caches={},
+            lines=lambda: {"once": 7, "twice": 2},
             known=served.registry.known,
         )
         await served.enrol(("red", solid(RED)), ("green", solid(GREEN)))
@@ -268,6 +269,7 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
     assert watching.points("pagesight.gallery.revision")[of_default].value == 2
     assert watching.points("pagesight.gallery.size")[of_default].value == 3
     assert watching.points("pagesight.other.share")[of_default].value == pytest.approx(1 / 3)
+    assert watching.points("pagesight.lines")[(("pagesight.read", "twice"),)].value == 2
     assert watching.points("pagesight.score.drift") == {}, "three answers tell of no drift"
     warnings = watching.points("pagesight.drift.warning")
     for kind in ("scores", "other"):

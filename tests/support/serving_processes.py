@@ -29,7 +29,7 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.config import Config
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.inference.ocr.engine import OcrEngine, owned
-from pagesight_server.inference.ocr.recogniser import Text
+from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.workflows.registry import Registry
@@ -47,7 +47,7 @@ class NoText:
         """Finds nothing."""
         return []
 
-    def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
         """Reads nothing."""
         return [Text("", 0.0) for _ in strips]
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
+import numpy as np
 import onnxruntime as ort
 import pytest
+from PIL import Image
 
 from pagesight_server import wiring
 from pagesight_server.common import packages
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, read_config
-from tests.support.pictures import GREEN, RED, solid
+from tests.support.pictures import GREEN, RED, encoded, solid
 
 
 def settings(bundles: Path, **compute: object) -> Config:
@@ -26,6 +29,23 @@ async def test_a_screenshot_that_comes_again_is_counted(bundles: Path) -> None:
         caches = models.caches(pipeline)
     assert caches["screenshots"] == (2, 2, 2)
     assert caches["lines"].hits == 0
+
+
+@pytest.mark.parametrize(("setting", "reading"), [(None, "cascade"), ("full", "full")])
+async def test_a_bundle_with_a_draft_reads_in_a_cascade_unless_it_is_told_not_to(
+    bundles: Path, setting: str | None, reading: str
+) -> None:
+    if not (bundles / "ocr" / "draft.onnx").is_file():
+        pytest.skip("the bundle has no draft: `make setup` makes one")
+    async with wiring.models(settings(bundles, reading=setting)) as models:
+        assert models.ocr.reading == reading
+        pipeline = models.pipeline(lambda _name: pytest.fail("nothing is looked up"))
+        page = np.full((400, 400, 3), 255, np.uint8)
+        cv2.putText(page, "Balance", (20, 200), cv2.FONT_HERSHEY_SIMPLEX, 2, (20, 20, 60), 4)
+        features = await pipeline.extract_features(encoded(Image.fromarray(page)))
+        assert features.reading is not None
+        assert [line.text for line in features.reading.lines] == ["Balance"]
+        assert sum(models.lines().values()) == 1
 
 
 async def test_switched_off_nothing_is_remembered(bundles: Path) -> None:

@@ -162,6 +162,7 @@ async def _serve_from(
         exporting.telemetry,
         queues=models.queues(),
         caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        lines=models.lines,
         known=registry.known,
     )
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):

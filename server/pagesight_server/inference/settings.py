@@ -14,6 +14,9 @@ from pydantic import BeforeValidator
 
 Device = Literal["cpu", "cuda"]
 
+ReadingMode = Literal["cascade", "full"]
+"""How lines of text are read: by a draft, and again where that is unsure; or by one network."""
+
 Format = Literal["jpeg", "png", "webp", "avif", "bmp", "gif", "heif", "tiff"]
 """"heif" is HEIC, as phones store photos."""
 

@@ -19,6 +19,7 @@ from pagesight_server.telemetry.messages import Telemetry
 
 MEMORY = "pagesight.memory"
 RESULT = "pagesight.result"
+READ = "pagesight.read"
 DRIFT = "pagesight.drift"
 
 Value = tuple[float, dict[str, str]]
@@ -38,6 +39,7 @@ def watch(
     *,
     queues: Mapping[str, Callable[[], int]],
     caches: Mapping[str, Cache],
+    lines: Callable[[], Mapping[str, int]],
     known: Callable[[], Mapping[str, Knowledge]],
 ) -> None:
     """Registers the observable metrics of a server.
@@ -48,6 +50,7 @@ def watch(
         queues: For each queue, by its name, a function that gives how many items wait in it. It is
             called from the collector's thread.
         caches: The caches by name.
+        lines: Gives how many lines of text were read so far, by how often.
         known: Gives the present knowledge of each gallery, by its name.
     """
 
@@ -121,6 +124,12 @@ def watch(
         [_read(warnings)],
         description="1 while accepted screenshots score lower than the calibration promised "
         "(scores), or more are `other` than when it began (other), beyond chance",
+    )
+    meter.create_observable_counter(
+        "pagesight.lines",
+        [_read(lambda: [(count, {READ: times}) for times, count in lines().items()])],
+        unit="{line}",
+        description="Lines of text: read once, or twice as the first reading was unsure",
     )
     meter.create_observable_counter(
         "pagesight.memory.lookups",

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.common.cores import cores
 from pagesight_server.cli.doctor import memory_plan
 from pagesight_server.common import packages
+from pagesight_server.common.cores import cores
 from pagesight_server.config import read_config
 from pagesight_server.gallery import Gallery
 from tests.support.stores import enrol
@@ -52,6 +52,8 @@ def test_all_is_well(
     # While they are decoded: 50 megapixels at once, 16 bytes each.
     assert facts["memory"]["decoding_mb"] == 50_000_000 * 16 // 2**20
     assert facts["memory"]["reading_mb"] == cores() * 600
+    # A recogniser and its draft.
+    assert facts["memory"]["recognising_mb"] == cores() * (350 + 120)
     assert facts["memory"]["machine_mb"] > facts["memory"]["process_now_mb"] > 0
     assert facts["limits"]["max_waiting"] == 256
     assert facts["telemetry"]["traces"] == ["otlp"]
@@ -85,11 +87,11 @@ def test_on_a_gpu_all_that_takes_its_memory_is_planned(tmp_path: Path) -> None:
     overrides = {"compute": {"device": "cuda"}, "store": tmp_path / "none.db"}
     plan = memory_plan(read_config(None, overrides))
     gpu = {name: value for name, value in plan.items() if name.startswith("gpu_")}
-    # The encoder's session, two of text detection and two of recognition: for any shape, and for
-    # fixed ones together. faiss has no GPU here, so its index is searched on the CPU.
+    # The encoder's session, two of text detection, two of recognition and two of a draft: for any
+    # shape, and for fixed ones together. faiss has no GPU here, so its index is searched on the CPU.
     assert gpu == {
-        "gpu_sessions_mb": 5 * 4096,
-        "gpu_inputs_mb": 5 * 192,
+        "gpu_sessions_mb": 7 * 4096,
+        "gpu_inputs_mb": 7 * 192,
         "gpu_cuda_mb": 1024,
         "gpu_index_mb": 0,
     }

@@ -100,6 +100,27 @@ def perceptron(dead: int, *more: onnx.NodeProto, hidden: int = 40) -> onnx.Model
     return network(nodes, weights)
 
 
+@pytest.mark.parametrize("way", ["a cast and a scale", "dequantised"])
+def test_weights_in_eight_bits_become_numbers_that_the_other_rules_see(way: str) -> None:
+    stored = RNG.integers(-127, 128, (4, 3, 3, 3)).astype(np.int8)
+    weights: Weights = {"s": stored, "b": some(1, 4, 1, 1)}
+    if way == "dequantised":
+        weights |= {"scale": np.array(0.02, np.float32), "zero": np.array(3, np.int8)}
+        decoding = [node("DequantizeLinear", "s scale zero", "a")]
+        wanted = (stored.astype(np.float32) - 3) * np.float32(0.02)
+    else:
+        weights["scale"] = np.full((4, 1, 1, 1), 0.01, np.float32)
+        decoding = [node("Cast", "s", "f", to=TensorProto.FLOAT), node("Mul", "f scale", "a")]
+        wanted = stored.astype(np.float32) * np.float32(0.01)
+    nodes = [*decoding, node("Conv", "x a", "h"), node("Add", "h b", "y")]
+
+    made = same(network(nodes, weights))
+
+    assert kinds(made) == Counter(Conv=1)
+    (kernel,) = (numpy_helper.to_array(one) for one in made.graph.initializer if one.name == "a")
+    np.testing.assert_array_equal(kernel, wanted)
+
+
 def test_a_constant_for_each_channel_becomes_a_bias_and_identities_go() -> None:
     nodes = [
         node("Conv", "x a", "h"),

@@ -269,6 +269,16 @@ def test_integers_may_differ_in_a_share_of_places(
             bundle.check_golden(lambda _graph, _inputs: {"indices": got})
 
 
+def test_golden_pairs_of_graphs_that_are_not_in_use_are_not_run(tmp_path: Path) -> None:
+    bundle = load(make(tmp_path / "b"), "encoder")
+    with pytest.raises(SetupError, match="no golden pairs"):
+        bundle.check_golden(doubled, unused={"model"})
+    bundle.check_golden(doubled, unused={"draft"})
+    pairs = PAIRS | {f"draft.{name.partition('.')[2]}": value for name, value in PAIRS.items()}
+    both = load(make(tmp_path / "c", pairs=pairs), "encoder")
+    both.check_golden(doubled, unused={"draft"})  # which refuses any other graph than `model`
+
+
 def test_a_bundle_without_golden_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no golden pairs"):
         load(make(tmp_path / "b", pairs={}), "encoder").check_golden(doubled)

@@ -65,6 +65,7 @@ def exported() -> str:
         told,
         queues={"encode": lambda: 0},
         caches={"lines": SingleFlightLru[str, str](1)},
+        lines=lambda: {"once": 0},
         known=lambda: {"default": known},
     )
     query = Query(embedding=unit(1, 0), reading=None)

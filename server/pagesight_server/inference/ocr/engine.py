@@ -2,9 +2,12 @@
 
     read ──> bands ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
                                                                   │  ^
-           narrow, then where unsure again as the library pads ───┘  │
+  by the draft, or narrow; where unsure again as the library reads┘  │
              └──> cached or in flight? ──yes──> ─────────────────────┤
                                 └──no──> line pool of all pictures ──┘
+
+With a draft, a cheaper network reads every line first, and the recognition network again what that
+is unsure of (docs/decisions/0014). Without one, the recognition network reads each narrow first.
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
@@ -13,21 +16,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.cache import SingleFlightLru
-from pagesight_server.common.errors import ImageError
+from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.fixed_shapes import Runs
 from pagesight_server.inference.ocr.detector import Detector
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
-from pagesight_server.inference.ocr.recogniser import Recogniser, Text
+from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.inference.ocr.tiling import Band, Region, cut, join
-from pagesight_server.inference.settings import Compute
+from pagesight_server.inference.settings import Compute, ReadingMode
 from pagesight_server.text.reading import Reading, TextLine, in_reading_order
 
 T = TypeVar("T")
@@ -45,9 +50,10 @@ class OcrEngine:
 
     Args:
         detectors: Threads that find text, each with a detector.
-        recognisers: Threads that recognise it, each pool with one recogniser.
+        recognisers: Threads that recognise it, each pool with one reader.
         settings: What reading may cost, and how close it keeps to the library.
         library: The library's own numbers.
+        sure_from: The draft's confidence from which its text is taken; None: there is no draft.
     """
 
     def __init__(
@@ -56,16 +62,27 @@ class OcrEngine:
         recognisers: Sequence[WorkerPool[Recognise]],
         settings: OcrSettings,
         library: LibraryNumbers,
+        *,
+        sure_from: float | None = None,
     ) -> None:
         self._detectors = detectors
         self._settings = settings
         self._library = library
+        self._first: Network = "recognition" if sure_from is None else "draft"
+        self._sure_from = settings.reread_below if sure_from is None else sure_from
         self.pool = LinePool(recognisers, settings)
         """Batches the lines of all pictures in flight."""
         self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
-        """LRU cache of texts, keyed by the pixels of a line, its width and its padded width."""
+        """LRU cache of texts, keyed by the pixels of a line, its width and how it is read."""
+        self.settled = 0
+        """Lines whose first text was taken."""
         self.reread = 0
-        """Lines that were read twice."""
+        """Lines that were read twice, whether or not a text was in the cache."""
+
+    @property
+    def reading(self) -> ReadingMode:
+        """Which networks read: `cascade` with a draft, or else `full`."""
+        return "cascade" if self._first == "draft" else "full"
 
     async def read(self, pixels: Pixels) -> Reading:
         """Reads all text of a picture; a picture without text has no lines.
@@ -129,49 +146,85 @@ class OcrEngine:
 
     async def _text(self, strip: Pixels, padded: int, share: Share) -> Text:
         """The text of a strip: read narrow, and where unsure once more at width `padded`."""
-        width = self._settings.width(strip.shape[1])
+        first = Shape(self._settings.width(strip.shape[1]), self._first)
+        again = Shape(padded)
         digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
-        text = await self._read(strip, digest, width, share)
-        if width == padded or text.confidence >= self._settings.reread_below:
+        text = await self._read(strip, digest, first, share)
+        if first == again or text.confidence >= self._sure_from:
+            self.settled += 1
             return text
         self.reread += 1
-        return await self._read(strip, digest, padded, share)
+        return await self._read(strip, digest, again, share)
 
-    async def _read(self, strip: Pixels, digest: bytes, width: int, share: Share) -> Text:
-        """The text of a strip padded to a width, from the cache where it was read before."""
-        key = strip.shape[1].to_bytes(4) + width.to_bytes(4) + digest
+    async def _read(self, strip: Pixels, digest: bytes, shape: Shape, share: Share) -> Text:
+        """The text of a strip that is read in a shape, from the cache where it was before."""
+        widths = strip.shape[1].to_bytes(4) + shape.width.to_bytes(4)
+        key = shape.network.encode() + widths + digest
         with self.pool.wanted(key, share):
-            return await self.cache.get(key, lambda: self.pool.submit(strip, width, key=key))
+            return await self.cache.get(key, lambda: self.pool.submit(strip, shape, key=key))
 
 
-def load(bundle: Bundle, compute: Compute, settings: OcrSettings) -> OcrEngine:
+def load(
+    bundle: Bundle, compute: Compute, settings: OcrSettings, *, reading: ReadingMode | None = None
+) -> OcrEngine:
     """Loads an OCR bundle and starts its threads.
 
     Args:
         bundle: A bundle of kind `ocr`.
         compute: Where each session runs.
         settings: How many threads there are, and how they read.
+        reading: Which networks read; None: the cascade, where the bundle has a draft.
 
     Raises:
-        SetupError: the bundle cannot be loaded or fails its golden pairs.
+        SetupError: the bundle cannot be loaded, fails its golden pairs, or has no draft although
+            the cascade was asked for.
     """
+    in_use = networks(bundle, reading)
     detectors = [
         Detector(bundle, compute, max_enlarged_px=settings.max_enlarged_px)
         for _ in range(settings.detectors)
     ]
-    recognisers = [Recogniser(bundle, compute) for _ in range(settings.recognisers)]
-    graphs = {"detection": detectors[0].graph, "recognition": recognisers[0].graph}
-    bundle.check_golden(lambda graph, inputs: graphs[graph].run(inputs))
-    for recogniser in recognisers:
-        recogniser.warm(settings.shapes())
+    recognisers = [
+        {network: Recogniser(bundle, compute, network) for network in in_use}
+        for _ in range(settings.recognisers)
+    ]
+    graphs: dict[str, Runs] = {"detection": detectors[0].graph}
+    graphs |= {network: one.graph for network, one in recognisers[0].items()}
+    bundle.check_golden(
+        lambda graph, inputs: graphs[graph].run(inputs),
+        unused={"draft", "recognition"} - set(in_use),
+    )
+    for one in itertools.chain.from_iterable(by_name.values() for by_name in recognisers):
+        one.warm(settings.shapes())
     return OcrEngine(
         # Lines being recognised belong to earlier screenshots than those in detection: first in,
         # first out.
         owned(detectors, name="detector", first=lower_priority),
-        [owned([recogniser], name="recogniser") for recogniser in recognisers],
+        [owned([Reader(by_name)], name="recogniser") for by_name in recognisers],
         settings,
         library_numbers(bundle),
+        sure_from=sure_from(bundle) if "draft" in in_use else None,
     )
+
+
+def networks(bundle: Bundle, reading: ReadingMode | None) -> tuple[Network, ...]:
+    """The recognition networks that are in use; None is the cascade, where there is a draft.
+
+    Raises:
+        SetupError: the cascade was asked for and the bundle has no draft.
+    """
+    has_draft = "draft" in bundle.manifest["input"]
+    if reading == "cascade" and not has_draft:
+        raise SetupError(
+            f'{bundle.path} has no draft, which compute.reading = "cascade" needs: make it with '
+            '`pagesight-export ocr --draft tiny`, or set compute.reading = "full"'
+        )
+    return ("draft", "recognition") if has_draft and reading != "full" else ("recognition",)
+
+
+def sure_from(bundle: Bundle) -> float:
+    """The draft's confidence from which its text is taken; of a bundle with a draft."""
+    return float(bundle.manifest["input"]["draft"]["sure_from"])
 
 
 def owned(

@@ -1,15 +1,17 @@
-"""Batches the text lines of all screenshots in flight; each batch has one width.
+"""Batches the text lines of all screenshots in flight; each batch has one shape.
 
-    submit ──> queues, one per width ──> batch ──> an idle recogniser ──> futures
+    submit ──> queues, one per shape ──> batch ──> an idle reader ──> futures
                  ^ entries whose caller has gone are dropped
 
-A line arrives as a strip: its pixels, 48 high. Work-conserving: an idle recogniser takes the next
-batch at once; while all are busy, the next batches form. The width that a strip is padded to
+A shape is a width and the network that reads; each reader has all networks.
+
+A line arrives as a strip: its pixels, 48 high. Work-conserving: an idle reader takes the next
+batch at once; while all are busy, the next batches form. The shape that a strip is read in
 depends on its own picture alone and never on the batch, so a screenshot reads the same whatever
 else is in flight. (The network sees the padding: lines that the library reads one by one instead
 of six at a time differ in 0.4 % of the characters.)
 
-The screenshot that is first decides the width, and others with strips of that width fill the batch.
+The screenshot that is first decides the shape, and others with strips of that shape fill the batch.
 First is the higher priority; then who has had fewer columns, in steps of what a usual screenshot
 takes. So usual ones are read in the order in which they came, and one with ten times their text
 goes on when there is nobody else, or in every fourth batch. A strip that several screenshots have
@@ -34,15 +36,15 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.priority import Priority, present
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.common.timings import Observe, Run, RunItem, current, ignore
-from pagesight_server.inference.ocr.recogniser import Text
+from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import OcrSettings
 
 
 class Recognise(Protocol):
-    """The interface of a recogniser, as the pool uses it."""
+    """The interface of a reader, as the pool uses it."""
 
-    def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
-        """Reads strips padded to a width; one text per strip, in order."""
+    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
+        """Reads strips in a shape; one text per strip, in order."""
 
 
 OLDEST_EVERY = 4
@@ -67,8 +69,8 @@ class _Entry:
 
     number: int
     """First come, first served within a screenshot."""
-    width: int
-    """The width in pixels that it is padded to."""
+    shape: Shape
+    """How it is read."""
     strip: Pixels
     future: asyncio.Future[Text]
     """Done already where every caller has gone."""
@@ -96,9 +98,9 @@ class Share:
         self.priority = priority
         self.turn = turn
         self.columns = 0
-        """Padded columns of its strips that were read."""
+        """What reading its strips took, in columns of the recognition network."""
         self._step = step
-        self._queues: dict[int, deque[_Entry]] = {}
+        self._queues: dict[Shape, deque[_Entry]] = {}
 
     @property
     def rank(self) -> Rank:
@@ -107,39 +109,39 @@ class Share:
 
     def add(self, entry: _Entry) -> None:
         """Has it wait for a strip."""
-        self._queues.setdefault(entry.width, deque()).append(entry)
+        self._queues.setdefault(entry.shape, deque()).append(entry)
 
-    def widths(self) -> list[int]:
-        """Padded widths of what it waits for, that of the first strip first."""
-        for width in list(self._queues):
-            queue = self._queues[width]
+    def shapes(self) -> list[Shape]:
+        """Shapes of what it waits for, that of the first strip first."""
+        for shape in list(self._queues):
+            queue = self._queues[shape]
             while queue and not queue[0].waits:
                 queue.popleft()
             if not queue:
-                del self._queues[width]
-        return sorted(self._queues, key=lambda width: self._queues[width][0].number)
+                del self._queues[shape]
+        return sorted(self._queues, key=lambda shape: self._queues[shape][0].number)
 
-    def take(self, width: int) -> _Entry | None:
-        """Takes out what it waits for next at a width, and counts that; None without any."""
-        queue = self._queues.get(width, deque())
+    def take(self, shape: Shape) -> _Entry | None:
+        """Takes out what it waits for next in a shape, and counts that; None without any."""
+        queue = self._queues.get(shape, deque())
         while queue:
             entry = queue.popleft()
             if entry.waits:
                 entry.taken = True
-                self.columns += width
+                self.columns += shape.cost
                 return entry
         return None
 
-    def waiting(self, width: int) -> Iterator[_Entry]:
-        """What it waits for at a width, in order."""
-        return (entry for entry in self._queues.get(width, ()) if entry.waits)
+    def waiting(self, shape: Shape) -> Iterator[_Entry]:
+        """What it waits for in a shape, in order."""
+        return (entry for entry in self._queues.get(shape, ()) if entry.waits)
 
 
 class LinePool:
     """Recognises strips in batches; for one event loop at a time.
 
     Args:
-        recognisers: Each with one recogniser, and so one thread.
+        recognisers: Each with one reader, and so one thread.
         settings: Batch sizes.
     """
 
@@ -205,7 +207,7 @@ class LinePool:
         """Has a strip, whoever submits it, be due as soon as a screenshot is, while the block runs.
 
         Args:
-            key: Of the strip.
+            key: Of the strip, as it is read.
             share: Of the screenshot.
         """
         wanting = self._wanting.setdefault(key, [])
@@ -219,15 +221,15 @@ class LinePool:
             if not wanting:
                 self._wanting.pop(key, None)
 
-    def submit(self, strip: Pixels, width: int, *, key: bytes) -> asyncio.Future[Text]:
+    def submit(self, strip: Pixels, shape: Shape, *, key: bytes) -> asyncio.Future[Text]:
         """Queues one strip; the future of its text costs no run if it is cancelled in the queue.
 
         It is read while a screenshot that wants it is; see `wanted`.
 
         Args:
-            strip: 48 x at most `width` x 3.
-            width: The width in pixels that it is padded to.
-            key: The same for strips that are the same.
+            strip: 48 x at most `shape.width` x 3.
+            shape: How it is read.
+            key: The same for strips that are the same and are read alike.
 
         Raises:
             RuntimeError: the pool is closed.
@@ -236,7 +238,7 @@ class LinePool:
             raise RuntimeError("the reader is closed")
         loop = asyncio.get_running_loop()
         origin = RunItem(current(), time.perf_counter())
-        entry = _Entry(next(self._numbers), width, strip, loop.create_future(), origin)
+        entry = _Entry(next(self._numbers), shape, strip, loop.create_future(), origin)
         self._entries.setdefault(key, []).append(entry)
         entry.future.add_done_callback(lambda _done: self._forget(key, entry))
         for share in dict.fromkeys(self._wanting.get(key, ())):
@@ -258,44 +260,44 @@ class LinePool:
     def _dispatch(self) -> None:
         """Gives a batch to each idle recogniser while there are strips."""
         while self._idle and (batch := self._next_batch()):
-            width, entries = batch
-            task = asyncio.create_task(self._run(self._idle.pop(), width, entries))
+            shape, entries = batch
+            task = asyncio.create_task(self._run(self._idle.pop(), shape, entries))
             self._running.add(task)
             task.add_done_callback(self._running.discard)
 
-    def _next_batch(self) -> tuple[int, list[_Entry]] | None:
-        """Takes the next batch out of the queues: the width, and entries of that width."""
-        widths = {share: due for share in self._shares if (due := share.widths())}
-        if not widths:
+    def _next_batch(self) -> tuple[Shape, list[_Entry]] | None:
+        """Takes the next batch out of the queues: the shape, and entries of that shape."""
+        shapes = {share: due for share in self._shares if (due := share.shapes())}
+        if not shapes:
             return None
         by_turn = self.batches % OLDEST_EVERY == OLDEST_EVERY - 1
 
         def rank(share: Share) -> Rank:
             return (share.priority, 0, share.turn) if by_turn else share.rank
 
-        first = min(widths, key=rank)
+        first = min(shapes, key=rank)
         if self._gives_way(rank(first), [rank(share) for share in self._finding]):
             return None
-        width = widths[first][0]
-        shares = [share for share, due in widths.items() if width in due]
-        most = self._settings.count(width, sys.maxsize)
+        shape = shapes[first][0]
+        shares = [share for share, due in shapes.items() if shape in due]
+        most = self._settings.count(shape.width, sys.maxsize)
         # A strip that several want is one.
         waiting: set[_Entry] = set()
-        for one in itertools.chain.from_iterable(share.waiting(width) for share in shares):
+        for one in itertools.chain.from_iterable(share.waiting(shape) for share in shares):
             waiting.add(one)
             if len(waiting) == most:
                 break
         ranked = [(rank(share), share) for share in shares]
         heapq.heapify(ranked)
         entries: list[_Entry] = []
-        while len(entries) < self._settings.count(width, len(waiting)):
+        while len(entries) < self._settings.count(shape.width, len(waiting)):
             share = ranked[0][1]
-            if (entry := share.take(width)) is None:
+            if (entry := share.take(shape)) is None:
                 heapq.heappop(ranked)
             else:
                 entries.append(entry)
                 heapq.heapreplace(ranked, (rank(share), share))
-        return width, entries
+        return shape, entries
 
     def _gives_way(self, due: Rank, finding: Sequence[Rank]) -> bool:
         """Whether strips of a rank leave a recogniser idle, for what is found and goes first."""
@@ -316,16 +318,16 @@ class LinePool:
             del self._entries[key]
 
     async def _run(
-        self, recogniser: WorkerPool[Recognise], width: int, entries: Sequence[_Entry]
+        self, recogniser: WorkerPool[Recognise], shape: Shape, entries: Sequence[_Entry]
     ) -> None:
         """Runs one batch, resolves its futures and makes the recogniser idle again."""
         strips = [entry.strip for entry in entries]
         self.batches += 1
         self.strips += len(strips)
-        self.columns += width * len(strips)
+        self.columns += shape.width * len(strips)
         started_s = time.perf_counter()
         try:
-            texts = await recogniser.run(lambda one: one.read(strips, width))
+            texts = await recogniser.run(lambda one: one.read(strips, shape))
             if len(texts) != len(entries):
                 raise RuntimeError(f"{len(entries)} strips gave {len(texts)} texts")
         except asyncio.CancelledError:

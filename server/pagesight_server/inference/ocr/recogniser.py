@@ -1,16 +1,17 @@
-"""Strips to texts: one run of the recognition graph per batch.
+"""Strips to texts: one run of a recognition graph per batch.
 
     strips up to W pixels wide ──┐
     zeros right of each ─────────┴─> graph -> indices, confidences -> CTC -> text, mean confidence
 
-Normalisation and arg-max are inside the graph, so only indices leave it.
+Normalisation and arg-max are inside the graph, so only indices leave it. A bundle has one network
+for it, or a second one, the draft, that reads faster and worse.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,28 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import lines_graph
 from pagesight_server.inference.settings import Compute
+
+Network: TypeAlias = Literal["recognition", "draft"]
+"""A recognition network, by its name in the manifest's `input`."""
+
+
+DRAFT_SPEED = 4
+"""Columns that a draft reads in the time of one of the recognition network; 3.8 to 4.1 were
+measured (`make bench-cascade`)."""
+
+
+class Shape(NamedTuple):
+    """What the strips of a batch have in common."""
+
+    width: int
+    """The width in pixels that they are padded to."""
+    network: Network = "recognition"
+    """The network that reads them."""
+
+    @property
+    def cost(self) -> int:
+        """What one of its strips takes, in columns of the recognition network."""
+        return self.width if self.network == "recognition" else -(-self.width // DRAFT_SPEED)
 
 
 class Text(NamedTuple):
@@ -30,19 +53,24 @@ class Text(NamedTuple):
 
 
 class Recogniser:
-    """Reads strips; for one thread at a time.
+    """Reads strips with one network; for one thread at a time.
+
+    Args:
+        bundle: A bundle of kind `ocr`.
+        compute: Where the graph runs.
+        network: Which of the bundle's networks reads.
 
     Raises:
         SetupError: the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, compute: Compute) -> None:
-        recognition = bundle.manifest["input"]["recognition"]
-        self._height = int(recognition["height"])
-        self._blank = int(recognition["blank"])
-        characters = bundle.file(recognition["characters"]).read_text("utf-8")
+    def __init__(self, bundle: Bundle, compute: Compute, network: Network = "recognition") -> None:
+        described = bundle.manifest["input"][network]
+        self._height = int(described["height"])
+        self._blank = int(described["blank"])
+        characters = bundle.file(described["characters"]).read_text("utf-8")
         self._characters: list[str] = json.loads(characters)
-        path = bundle.file("recognition.onnx")
+        path = bundle.file(described["file"])
         self.graph = lines_graph(path, compute, self._height, half=bundle.half)
 
     def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
@@ -74,3 +102,23 @@ class Recogniser:
         keep[1:] &= indices[1:] != indices[:-1]
         text = "".join(self._characters[i] for i in indices[keep])
         return Text(text, float(confidences[keep].mean()) if text else 0.0)
+
+
+class Reader:
+    """Reads strips with each network of a bundle that is in use; for one thread at a time.
+
+    Args:
+        recognisers: The recogniser of each network.
+    """
+
+    def __init__(self, recognisers: Mapping[Network, Recogniser]) -> None:
+        self._recognisers = dict(recognisers)
+
+    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
+        """Reads strips; one text per strip, in order.
+
+        Args:
+            strips: Each 48 x at most `shape.width` x 3.
+            shape: The network, and the width in pixels that they are padded to.
+        """
+        return self._recognisers[shape.network].read(strips, shape.width)

@@ -19,7 +19,7 @@ from pagesight_server.common.priority import Priority, urgent_as
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
 from pagesight_server.inference.ocr.engine import Detect, owned
-from pagesight_server.inference.ocr.recogniser import Text
+from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, library_widths
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.text.reading import Box
@@ -60,12 +60,12 @@ class Recogniser:
         self.broken = broken
         self._unsure = unsure or {}
 
-    def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
         values = [int(strip[0, 0, 0]) for strip in strips]
-        self.runs += [(value, width) for value in values]
+        self.runs += [(value, shape.width) for value in values]
         if self.broken in values:
             raise BrokenError
-        return [Text(f"{value}@{width}", self._unsure.get(value, 0.99)) for value in values]
+        return [Text(f"{value}@{shape.width}", self._unsure.get(value, 0.99)) for value in values]
 
 
 def line(value: int) -> Pixels:
@@ -191,7 +191,7 @@ def test_the_library_pads_sorted_lines_six_by_six(widths: list[int], padded: lis
 
 async def test_what_is_too_unsure_or_blank_is_no_line() -> None:
     class Blank(Recogniser):
-        def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+        def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
             return [Text(" ", 0.99) for _ in strips]
 
     for recogniser in (Blank(), Recogniser(unsure={20: 0.49})):
@@ -308,9 +308,9 @@ async def test_a_cancelled_reading_takes_its_strips_along_but_not_those_that_oth
             return work(Detector())
 
     class Slow(Recogniser):
-        def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+        def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
             assert go_on.wait(WAIT_S)
-            return super().read(strips, width)
+            return super().read(strips, shape)
 
     go_on, recogniser = threading.Event(), Slow()
     library = LibraryNumbers(longest_px=200)
@@ -360,9 +360,9 @@ async def test_whoever_shares_a_line_with_a_page_of_lower_priority_does_not_wait
     None
 ):
     class Slow(Recogniser):
-        def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+        def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
             assert go_on.wait(WAIT_S)
-            return super().read(strips, width)
+            return super().read(strips, shape)
 
     go_on, recogniser = threading.Event(), Slow()
     ours = engine(recogniser=recogniser, config=replace(SMALL, max_columns=64))

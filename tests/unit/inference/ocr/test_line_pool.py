@@ -19,7 +19,7 @@ from pagesight_server.common.priority import Priority, urgent_as
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr.engine import owned
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
-from pagesight_server.inference.ocr.recogniser import Text
+from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import OcrSettings
 from tests.support import WAIT_S
 
@@ -40,9 +40,9 @@ class Recogniser:
         self._gate = threading.Semaphore(10**6 if free else 0)
         self._broken = broken
 
-    def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
+    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
         numbers = [carried(strip) for strip in strips]
-        self.batches.append((width, numbers))
+        self.batches.append((shape.width, numbers))
         self.threads.add(threading.current_thread().name)
         self.started.release()
         assert self._gate.acquire(timeout=WAIT_S)
@@ -89,7 +89,7 @@ class Pool:
     def submit(self, number: int, width: int, *, turn: int) -> asyncio.Future[Text]:
         """Submits the strip of a number for the screenshot of a turn."""
         self.want(number, turn=turn)
-        return self.pool.submit(strip(number), width, key=key(number))
+        return self.pool.submit(strip(number), Shape(width), key=key(number))
 
     def want(self, number: int, *, turn: int) -> None:
         """Has another screenshot wait for the strip of a number, too."""
@@ -181,8 +181,8 @@ async def test_a_failure_reaches_its_batch_alone_and_the_next_batch_runs() -> No
 
 async def test_a_recogniser_that_loses_a_strip_fails_all_of_its_batch() -> None:
     class Forgetful(Recogniser):
-        def read(self, strips: Sequence[Pixels], width: int) -> list[Text]:
-            return super().read(strips, width)[1:]
+        def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
+            return super().read(strips, shape)[1:]
 
     ours = Pool(Forgetful())
     results = [ours.submit(i, 64, turn=0) for i in range(2)]
