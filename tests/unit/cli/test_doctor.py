@@ -87,8 +87,8 @@ def test_on_a_gpu_all_that_takes_its_memory_is_planned(tmp_path: Path) -> None:
     overrides = {"compute": {"device": "cuda"}, "store": tmp_path / "none.db"}
     plan = memory_plan(read_config(None, overrides))
     gpu = {name: value for name, value in plan.items() if name.startswith("gpu_")}
-    # The encoder's session, two of text detection, two of recognition and two of a draft: for any
-    # shape, and for fixed ones together. faiss has no GPU here, so its index is searched on the CPU.
+    # The encoder's session, two of text detection, two of recognition and two of a draft: one for
+    # any shape, one for fixed ones together. faiss has no GPU here: the CPU searches its index.
     assert gpu == {
         "gpu_sessions_mb": 7 * 4096,
         "gpu_inputs_mb": 7 * 192,
