@@ -158,7 +158,7 @@ class EntityNames:
         is_brand = partial(_is_brand, brands=self._brands[label])
         candidates = find_candidates(lines, label_lines.places, gallery_text=self._gallery_text)
         names = score_candidates(candidates, partial(self._name_weight, label, label_lines))
-        return confirm_names(names, label_lines.places, is_brand=is_brand)
+        return confirm_names(names, label_lines.picture_texts, is_brand=is_brand)
 
     def _name_weight(self, label: str, label_lines: _LabelLines, block: str) -> float:
         """How surely a block is a name that the label's pages cannot do without, 0 to 1.

@@ -20,7 +20,7 @@ A redesigned page exchanges words as well, but not its name: a second line must 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from rapidfuzz import fuzz, process
@@ -44,6 +44,8 @@ MAX_TITLE = 8
 
 FOREIGN_SHARE = 1 / 4
 """Share of the other labels that show a block from which it is a word and names no page."""
+
+_APART = "|"
 
 IN_ONE_LINE = 0.6
 """Share of its weight that an exchanged block keeps when no second line bears it out. A whole line
@@ -141,22 +143,22 @@ def score_candidates(
 
 
 def confirm_names(
-    names: Sequence[ReplacedName], keys: Collection[str], *, is_brand: Callable[[str], bool]
+    names: Sequence[ReplacedName], pictures: Sequence[str], *, is_brand: Callable[[str], bool]
 ) -> tuple[ReplacedName, ...]:
     """The names that weigh anything, weightiest first, each by how it is borne out.
 
-    A brand that the operator gave needs no second line. Any other name is borne out by a second
-    line of the label that shows it, or by a second line of the screenshot in which it is replaced
+    A brand that the operator gave needs no second line. Any other name is borne out by a picture of
+    the label that shows it in two lines (over several pictures one line has several keys), or by a second line of the screenshot in which it is replaced
     or its replacement stands.
 
     Args:
         names: The names as scored.
-        keys: The lines of the label, as matching keys.
+        pictures: The lines of each of the label's pictures, from `joined`.
         is_brand: Whether a block is one of the label's brands.
     """
     confirmed = [
         name
-        if is_brand(name.expected) or _has_second_line(name, names, keys)
+        if is_brand(name.expected) or _has_second_line(name, names, pictures)
         else replace(name, weight=(0.0 if name.whole_line else IN_ONE_LINE) * name.weight)
         for name in names
         if name.weight > 0
@@ -166,7 +168,7 @@ def confirm_names(
 
 def joined(lines: Sequence[PageLine]) -> str:
     """The matching keys of a page in one string, apart, so that no block reaches over two lines."""
-    return "|".join(line.key for line in lines)
+    return _APART.join(line.key for line in lines)
 
 
 def _inside_line(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str, str]]:
@@ -199,9 +201,9 @@ def _may_be_name(block: str) -> bool:
 
 
 def _has_second_line(
-    name: ReplacedName, names: Sequence[ReplacedName], keys: Collection[str]
+    name: ReplacedName, names: Sequence[ReplacedName], pictures: Sequence[str]
 ) -> bool:
-    return sum(name.expected in key for key in keys) > 1 or any(
+    return any(_lines_with(name.expected, picture) > 1 for picture in pictures) or any(
         other.line is not name.line
         and (
             name.observed in other.observed
@@ -210,3 +212,8 @@ def _has_second_line(
         )
         for other in names
     )
+
+
+def _lines_with(block: str, picture: str) -> int:
+    """How many lines of a picture show a block."""
+    return sum(block in key for key in picture.split(_APART)) if block in picture else 0

@@ -6,9 +6,9 @@
              └──> cached or in flight? ──yes──> ─────────────────────┤
                                 └──no──> line pool of all pictures ──┘
 
-With a draft, cheaper networks find the text (docs/decisions/0019) and read every line first, and the
-recognition network reads again what that is unsure of (0014). Without one, the recognition network
-reads each narrow first.
+With a draft, cheaper networks find the text (docs/decisions/0019) and read every line first, and
+the recognition network reads again what that is unsure of (0014). Without one, the recognition
+network reads each narrow first.
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
