@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pagesight_export import builtin, folder, golden, graph, ocr, sources, torch_file
 from pagesight_export.bundle import GOLDEN, Manifest, sha256
-from pagesight_export.draft import FILE
+from pagesight_export.draft import DETECTION_FILE, DETECTION_SHA256, FILE
 from pagesight_export.errors import MissingPackageError, SourceError
 from pagesight_export.folder import Draft
 from pagesight_export.runtime import Graph
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from onnx import ModelProto
+
     from pagesight_export.draft import LocatedDraft
     from pagesight_export.progress import Progress
     from pagesight_export.runtime import Tensors
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 _TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python-headless")
 _GOLDEN_TEXTS = ("credit limit", "12,345.67", "pagesight")
-_LIMIT = {"sure_from": 0.97}
+_LIMITS: dict[str, dict[str, float]] = {"draft": {"sure_from": 0.97}}
 """Confidence of the draft from which a line is not read again (docs/decisions/0014)."""
 _LIMIT_FOR = "ppocrv6-small"
 """The source whose readings that limit was found with."""
@@ -113,7 +115,7 @@ def ocr_models(located: Located, *, draft: LocatedDraft | None = None, progress:
 
     Args:
         located: The source.
-        draft: A cheaper recogniser that reads every line first; None for none.
+        draft: Cheaper networks that find all lines and read each of them first; None for none.
         progress: Called with each step.
 
     Raises:
@@ -125,55 +127,44 @@ def ocr_models(located: Located, *, draft: LocatedDraft | None = None, progress:
             f" again was not measured with {located.source.name}"
         )
     progress("wrapping detection and recognition")
-    detector = graph.load_graph(located.detection)
-    recogniser = graph.load_graph(located.recognition)
     numbers = _preprocessing(located.config)
-    table = ocr.characters(recogniser)
-    detection = ocr.detection(
-        detector, mean=numbers["detection"]["mean"], std=numbers["detection"]["std"]
+    networks = _networks(
+        graph.load_graph(located.detection), graph.load_graph(located.recognition), numbers
     )
-    recognition = ocr.recognition(recogniser)
-    contents = {
-        "detection.onnx": graph.to_bytes(detection),
-        "recognition.onnx": graph.to_bytes(recognition),
-        "characters.json": ocr.characters_file(table),
-    }
     if draft is not None:
-        progress("wrapping the draft's recognition")
-        network = graph.parse_graph(draft.weights, FILE)
-        contents["draft.onnx"] = graph.to_bytes(ocr.recognition(network))
-        contents["draft-characters.json"] = ocr.characters_file(ocr.characters(network))
+        progress("wrapping the draft's")
+        cheaper = _networks(
+            graph.parse_graph(draft.detection, DETECTION_FILE),
+            graph.parse_graph(draft.weights, FILE),
+            numbers,
+        )
+        networks |= {
+            "draft_detection": cheaper["detection"],
+            "draft": cheaper["recognition"],
+        }
+    contents = {_file(name): graph.to_bytes(model) for name, (model, _) in networks.items()}
+    contents |= {_table(name): table for name, (_, table) in networks.items() if table is not None}
     progress("running the golden pictures")
     crops, widths = golden.lines(_GOLDEN_TEXTS, height=ocr.CROP_HEIGHT)
-    pairs = golden.answer(
-        "detection",
-        Graph(contents["detection.onnx"]),
-        [{"pixels": golden.pages(256, 192)[1][None, :, :, ::-1]}],
-    )
-    for name in ("recognition", "draft") if draft else ("recognition",):
-        pairs |= golden.answer(
-            name,
-            Graph(contents[f"{name}.onnx"]),
-            [{"crops": crops, "widths": widths}, {"crops": crops[:1], "widths": widths[:1]}],
-        )
+    page = golden.pages(256, 192)[1][None, :, :, ::-1]
+    lines: list[Tensors] = [
+        {"crops": crops, "widths": widths},
+        {"crops": crops[:1], "widths": widths[:1]},
+    ]
+    pairs: Tensors = {}
+    for name, (_, table) in networks.items():
+        cases = [{"pixels": page}] if table is None else lines
+        pairs |= golden.answer(name, Graph(contents[_file(name)]), cases)
     contents[GOLDEN] = golden.pack(pairs)
     manifest = Manifest(
         kind="ocr",
         name=located.source.name + ("+tiny" if draft else ""),
         source=_ocr_origin(located, draft),
         dtype="float32",
-        opset=max(graph.opset_of(detection), graph.opset_of(recognition)),
+        opset=max(graph.opset_of(model) for model, _ in networks.values()),
         input={
-            "detection": {
-                "file": "detection.onnx",
-                "geometry": "any",
-                "multiple_of": 32,
-                "layout": "NHWC",
-                "dtype": "uint8",
-                "channels": "BGR",
-            },
-            "recognition": _rows("recognition.onnx", "characters.json"),
-            **({"draft": _rows("draft.onnx", "draft-characters.json") | _LIMIT} if draft else {}),
+            name: (_canvas(name) if table is None else _rows(name)) | _LIMITS.get(name, {})
+            for name, (_, table) in networks.items()
         },
         preprocessing=numbers,
         embedding_dim=None,
@@ -189,16 +180,50 @@ def ocr_models(located: Located, *, draft: LocatedDraft | None = None, progress:
     return Draft(manifest=manifest, contents=contents)
 
 
-def _rows(file: str, characters: str) -> dict[str, Any]:
+def _networks(
+    detector: ModelProto, recogniser: ModelProto, numbers: Mapping[str, Any]
+) -> dict[str, tuple[ModelProto, bytes | None]]:
+    """Wrap two networks: each by its name, with its character table if it recognises text."""
+    mean, std = numbers["detection"]["mean"], numbers["detection"]["std"]
+    table = ocr.characters_file(ocr.characters(recogniser))
+    return {
+        "detection": (ocr.detection(detector, mean=mean, std=std), None),
+        "recognition": (ocr.recognition(recogniser), table),
+    }
+
+
+def _file(network: str) -> str:
+    """Name a network's file."""
+    return f"{network}.onnx"
+
+
+def _table(network: str) -> str:
+    """Name the file of a recogniser's character table."""
+    return "characters.json" if network == "recognition" else f"{network}-characters.json"
+
+
+def _canvas(network: str) -> dict[str, Any]:
+    """Describe the input of a detector."""
+    return {
+        "file": _file(network),
+        "geometry": "any",
+        "multiple_of": 32,
+        "layout": "NHWC",
+        "dtype": "uint8",
+        "channels": "BGR",
+    }
+
+
+def _rows(network: str) -> dict[str, Any]:
     """Describe the input of a recogniser, and its character table."""
     return {
-        "file": file,
+        "file": _file(network),
         "geometry": "rows",
         "height": ocr.CROP_HEIGHT,
         "layout": "NHWC",
         "dtype": "uint8",
         "channels": "BGR",
-        "characters": characters,
+        "characters": _table(network),
         "blank": 0,
     }
 
@@ -227,8 +252,8 @@ def _ocr_origin(located: Located, draft: LocatedDraft | None) -> Mapping[str, An
     checkpoint = f"{located.source.package}/{located.source.name}"
     if draft is None:
         return _origin(checkpoint, files)
-    source = draft.source
-    return _origin(f"{checkpoint} + {source.origin}/{FILE}", files | {FILE: source.sha256})
+    files |= {FILE: draft.source.sha256, DETECTION_FILE: DETECTION_SHA256}
+    return _origin(f"{checkpoint} + {draft.source.origin}", files)
 
 
 def _origin(checkpoint: str, files: Mapping[str, str]) -> Mapping[str, Any]:

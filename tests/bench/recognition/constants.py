@@ -189,7 +189,7 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
         "recognition.evidence": ("MAX_DIFFERENCES",),
         "recognition.explanation": ("MAX_PICTURES", "NAMED", "WORTH_TELLING"),
         "text.legibility": ("SURE", "MIN_LINES", "POOR_SHARE"),
-        "text.matching": ("LINE_MATCH",),
+        "text.matching": ("LINE_MATCH", "MIN_WORD_BESIDE_NUMBERS"),
     },
     ASKED: {
         "recognition.calibration": ("EPSILON",),

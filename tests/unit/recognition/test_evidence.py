@@ -262,7 +262,7 @@ def test_a_missing_brand_lowers_what_is_accepted_more_than_the_rank() -> None:
     )
     best = PagesightMethod(known).weigh(query("额度"), Hits(np.array([0]), np.array([1.0])))[0]
     # One picture, which shows it: -ln(0.5 / 2) nats.
-    cost = 0.15 * np.log(4)
+    cost = 0.05 * np.log(4)
     likeness = best.without_terms(("missing_brand", "replaced_names"))
     assert best.score == pytest.approx(likeness.score - cost)
     assert best.rank_score == pytest.approx(likeness.rank_score - 0.1 * cost)

@@ -3,14 +3,15 @@
     pixels -> within bounds -> canvas -> network -> probability -> quads
                     └──────────────────────────────> crops <──────┘ -> strips of 48 pixels height
 
-Steps, parameters and canvas size are the library's, the graph is the bundle's. On a smaller canvas
-boxes move by a pixel, and lines are lost with that (docs/decisions/0006).
+Steps, parameters and canvas size are the library's, the graph is the bundle's: its detection
+network, or its draft's, which is cheaper (docs/decisions/0019). On a smaller canvas boxes move by a
+pixel, and lines are lost with that (0006).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -42,6 +43,9 @@ _POST = (
     "use_dilation",
 )
 
+DetectionNetwork: TypeAlias = Literal["detection", "draft_detection"]
+"""A network that finds text, by its name in the manifest's `input`."""
+
 
 class Detector:
     """Finds text; for one thread at a time.
@@ -49,20 +53,29 @@ class Detector:
     Args:
         bundle: A bundle of kind `ocr`.
         compute: Where the graph runs.
+        network: Which of the bundle's networks finds text.
         max_enlarged_px: Pixels that a small picture is at most enlarged to.
 
     Raises:
         SetupError: the graph cannot be loaded.
     """
 
-    def __init__(self, bundle: Bundle, compute: Compute, *, max_enlarged_px: int) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        compute: Compute,
+        network: DetectionNetwork = "detection",
+        *,
+        max_enlarged_px: int,
+    ) -> None:
         numbers = bundle.manifest["preprocessing"]
         self._picture = numbers["picture"]
         self._detection = numbers["detection"]
         self._max_enlarged_px = max_enlarged_px
         self._strip_height = int(bundle.manifest["input"]["recognition"]["height"])
         self._quads = DBPostProcess(**{key: self._detection[key] for key in _POST})
-        self.graph = canvas_graph(bundle.file("detection.onnx"), compute, half=bundle.half)
+        path = bundle.file(bundle.manifest["input"][network]["file"])
+        self.graph = canvas_graph(path, compute, half=bundle.half)
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.

@@ -6,8 +6,9 @@
              └──> cached or in flight? ──yes──> ─────────────────────┤
                                 └──no──> line pool of all pictures ──┘
 
-With a draft, a cheaper network reads every line first, and the recognition network again what that
-is unsure of (docs/decisions/0014). Without one, the recognition network reads each narrow first.
+With a draft, cheaper networks find the text (docs/decisions/0019) and read every line first, and the
+recognition network reads again what that is unsure of (0014). Without one, the recognition network
+reads each narrow first.
 
 Failure is not "no text": what a session raises, `read` raises. A page without text has no lines.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from pagesight_server.common.arrays import Pixels
@@ -27,7 +28,7 @@ from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import Runs
-from pagesight_server.inference.ocr.detector import Detector
+from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
 from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
@@ -180,19 +181,20 @@ def load(
             the cascade was asked for.
     """
     in_use = networks(bundle, reading)
+    finding = finding_network(in_use)
     detectors = [
-        Detector(bundle, compute, max_enlarged_px=settings.max_enlarged_px)
+        Detector(bundle, compute, finding, max_enlarged_px=settings.max_enlarged_px)
         for _ in range(settings.detectors)
     ]
     recognisers = [
         {network: Recogniser(bundle, compute, network) for network in in_use}
         for _ in range(settings.recognisers)
     ]
-    graphs: dict[str, Runs] = {"detection": detectors[0].graph}
+    graphs: dict[str, Runs] = {finding: detectors[0].graph}
     graphs |= {network: one.graph for network, one in recognisers[0].items()}
     bundle.check_golden(
         lambda graph, inputs: graphs[graph].run(inputs),
-        unused={"draft", "recognition"} - set(in_use),
+        unused=bundle.manifest["input"].keys() - graphs.keys(),
     )
     for one in itertools.chain.from_iterable(by_name.values() for by_name in recognisers):
         one.warm(settings.shapes())
@@ -220,6 +222,11 @@ def networks(bundle: Bundle, reading: ReadingMode | None) -> tuple[Network, ...]
             '`pagesight-export ocr --draft tiny`, or set compute.reading = "full"'
         )
     return ("draft", "recognition") if has_draft and reading != "full" else ("recognition",)
+
+
+def finding_network(in_use: Collection[Network]) -> DetectionNetwork:
+    """The network that finds text, beside the recognition networks in use: the draft's with it."""
+    return "draft_detection" if "draft" in in_use else "detection"
 
 
 def sure_from(bundle: Bundle) -> float:

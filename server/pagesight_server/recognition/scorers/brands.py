@@ -7,8 +7,10 @@ from typing import ClassVar
 from pagesight_server.recognition.candidates import Candidate, Term, TermName
 from pagesight_server.recognition.scorers.scorer import ScoredQuery
 
-SCORE_PER_NAT = 0.15
-"""Score that one nat of a missing brand name costs. Ten pictures that all show it make 3.1 nats."""
+SCORE_PER_NAT = 0.05
+"""Score that one nat of a missing brand name costs. Ten pictures that all show it make 3.1 nats: so
+a page that was scrolled past its brand can be accepted, and one that bears another name, whose cost
+is in `replaced`, cannot."""
 
 RANKED_SHARE = 0.1
 """Part of what names forbid that counts in ranking: a name that is scrolled away says little about
