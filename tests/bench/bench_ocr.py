@@ -47,12 +47,11 @@ from pagesight_server.inference.settings import ImageLimits, ReadingMode
 from pagesight_server.text.reading import TextLine
 from tests.bench.measure import machine
 from tests.bench.ocr_sides import (
-    FASTER_PADDLE,
     SIZES,
     FasterPaddle,
     Stages,
-    about_faster_paddle,
     engine,
+    find_faster_paddle,
 )
 from tests.support.congruence import Comparison, Library, compare
 
@@ -67,7 +66,7 @@ COLUMNS = {
     "mean s": "cpu_s_mean",
     "÷ rapidocr": "ratio_of_medians",
     "by means": "ratio_of_means",
-    "÷ faster-paddle": "ratio_to_faster_paddle",
+    "÷ faster-paddle, small": "ratio_to_faster_paddle",
     "CER %, no classifier": "cer_percent_without_classifier",
     "CER %, as it comes": "cer_percent_as_it_comes",
     "lines": "lines_per_image",
@@ -392,17 +391,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = machine()
     source = bundle.load(options.bundles / "ocr", "ocr")
     against = bundle.load(options.against, "ocr") if options.against else None
-    rust = about_faster_paddle()
-    without = f"without faster-paddle (to compare with it: .venv/bin/pip install {FASTER_PADDLE})"
-    print(rust or without, file=sys.stderr)
-    rows = measure(pictures, source, settings, against=against, rust=rust is not None)
+    rust, about_rust = find_faster_paddle()
+    print(about_rust, file=sys.stderr)
+    rows = measure(pictures, source, settings, against=against, rust=rust)
     sizes = Counter(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pictures)
     described = f"{before['machine']}, {before['vectors']}, {before['cores']} cores"
     conditions = (
         f"{len(paths)} of {options.screens.name}, mostly {sizes.most_common(1)[0][0]}; "
         f"one thread a side, {source.id}, load {before['load_1_min']} at start, "
         f"{os.getloadavg()[0]:.2f} at end, rapidocr {version('rapidocr')}, "
-        f"onnxruntime {version('onnxruntime')}; {rust or without}"
+        f"onnxruntime {version('onnxruntime')}; {about_rust}"
     )
     for row in rows:
         row |= {"machine": described, "conditions": conditions}

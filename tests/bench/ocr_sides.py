@@ -15,7 +15,6 @@ import mmap
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -27,8 +26,14 @@ from onnx.numpy_helper import to_array
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
-from pagesight_server.inference.ocr.detector import Detector
-from pagesight_server.inference.ocr.engine import library_numbers, networks, owned, sure_from
+from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
+from pagesight_server.inference.ocr.engine import (
+    finding_network,
+    library_numbers,
+    networks,
+    owned,
+    sure_from,
+)
 from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Text
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.inference.onnx_session import Graph
@@ -38,7 +43,7 @@ from pagesight_server.text.reading import Box, TextLine
 FASTER_PADDLE = "faster-paddle==1.0.4"
 """The Rust engine, as pip is asked for it."""
 SIZES = ("small", "tiny")
-"""Its networks: the library's, and those of which our draft is one. Medium would be downloaded."""
+"""Its networks: the library's, and those that our draft is made from. Medium it would download."""
 LIBRARY_MODELS = ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx")
 """The networks of `rapidocr`, which our bundle is exported from."""
 LEAST_BYTES = 256
@@ -66,16 +71,19 @@ class TimedGraph(Graph):
 class TimedDetector(Detector):
     """A detector that measures its CPU time outside the network."""
 
-    def __init__(self, source: Bundle, settings: OcrSettings, stages: Stages) -> None:
-        super().__init__(source, Compute(), max_enlarged_px=settings.max_enlarged_px)
-        self.graph = TimedGraph(source.file("detection.onnx"), stages, "detection network")
-        self._stages = stages
+    def __init__(
+        self, source: Bundle, settings: OcrSettings, stages: Stages, network: DetectionNetwork
+    ) -> None:
+        super().__init__(source, Compute(), network, max_enlarged_px=settings.max_enlarged_px)
+        self._stages, self._stage = stages, f"{network} network"
+        file = source.manifest["input"][network]["file"]
+        self.graph = TimedGraph(source.file(file), stages, self._stage)
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Detects the text of a picture."""
-        start, network = time.thread_time(), self._stages["detection network"]
+        start, network = time.thread_time(), self._stages[self._stage]
         regions = super().find(pixels)
-        network = self._stages["detection network"] - network
+        network = self._stages[self._stage] - network
         self._stages["resizing, boxes, crops"] += time.thread_time() - start - network
         return regions
 
@@ -102,9 +110,10 @@ def engine(
 ) -> OcrEngine:
     """Returns our engine, with one thread for detection and one for recognition."""
     in_use = networks(source, reading)
+    finding = finding_network(in_use)
     reader = Reader({network: TimedRecogniser(source, stages, network) for network in in_use})
     return OcrEngine(
-        owned([TimedDetector(source, settings, stages)], name="detector"),
+        owned([TimedDetector(source, settings, stages, finding)], name="detector"),
         [owned([reader], name="recogniser")],
         settings,
         library_numbers(source),
@@ -152,18 +161,20 @@ class FasterPaddle:
         ]
 
 
-def about_faster_paddle() -> str | None:
-    """Says which release of `faster-paddle` is installed and what it reads with; None: none is."""
+def find_faster_paddle() -> tuple[bool, str]:
+    """Says whether `faster-paddle` is installed, and what it reads with or how to install it."""
     try:
+        module = importlib.import_module("faster_paddle")
         extension = importlib.import_module("faster_paddle.faster_paddle").__file__
     except ImportError:
-        return None
+        how = f".venv/bin/pip install {FASTER_PADDLE}"
+        return False, f"faster-paddle is not installed, so not compared with ({how} adds it)"
     assert extension is not None
     models = Path(rapidocr.__file__).parent / "models"
     same = same_weights(Path(extension), [models / name for name in LIBRARY_MODELS])
-    return (
-        f"faster-paddle {version('faster-paddle')} with its defaults and its own networks, "
-        f"of which small has {'the same' if same else 'OTHER'} weights as rapidocr's"
+    return True, (
+        f"faster-paddle {module.__version__} with its defaults and its own networks, of which "
+        f"small has {'the weights' if same else 'OTHER WEIGHTS THAN THOSE'} of rapidocr's"
     )
 
 
