@@ -173,8 +173,8 @@ def find_faster_paddle() -> tuple[bool, str]:
     models = Path(rapidocr.__file__).parent / "models"
     same = same_weights(Path(extension), [models / name for name in LIBRARY_MODELS])
     return True, (
-        f"faster-paddle {module.__version__} with its defaults and its own networks, of which "
-        f"small has {'the weights' if same else 'OTHER WEIGHTS THAN THOSE'} of rapidocr's"
+        f"faster-paddle {module.__version__} with its defaults and the networks inside its wheel; "
+        f"small's weights are {'' if same else 'NOT '}rapidocr's"
     )
 
 

@@ -173,4 +173,4 @@ def test_it_says_where_the_rust_engine_reads_with_other_weights(
     installed, words = find_faster_paddle()
     assert installed
     assert "9.9" in words
-    assert "OTHER WEIGHTS" in words
+    assert "small's weights are NOT rapidocr's" in words
