@@ -151,7 +151,7 @@ gpu-check: ## Check on a GPU what is promised of one; GPU_PYTHON=... if not .ven
 	@$(GPU_PYTHON) -m tests.bench.gpu_check $(ARGS)
 
 .PHONY: bench-ocr
-bench-ocr: setup ## Compare our reading with the OCR library's own: SCREENS=DIR
+bench-ocr: setup ## Compare our reading with rapidocr's, and faster-paddle's if installed: SCREENS=DIR
 	@$(BIN)/python -m tests.bench.bench_ocr --screens $(or $(SCREENS),$(error say where screenshots are: make bench-ocr SCREENS=DIR)) $(ARGS)
 
 .PHONY: bench-cascade

@@ -46,7 +46,7 @@ from pagesight_server.inference.ocr.settings import library_widths
 from pagesight_server.inference.settings import Compute, ImageLimits
 from pagesight_server.text.matching import matching_key
 from tests.bench.bench_ocr import chosen
-from tests.bench.measure import machine, own_cpu_s, quantile, vectors
+from tests.bench.measure import machine, own_cpu_s, quantile
 
 MAX_DIFFER = 0.005
 """Share of characters that may differ, by the rule."""
@@ -339,7 +339,6 @@ def main() -> None:
     whole = engines(source, pictures) if pictures else []
     unread, limit = [line for line in lines if not line.full.kept], sure_from(source)
     result = conditions | {
-        "vectors": vectors(),
         "bundle": source.id,
         "sure_from": limit,
         "chosen": choose(limits),

@@ -1,16 +1,19 @@
-"""CPU time and text of our OCR engine against the library's: `make bench-ocr SCREENS=DIR`.
+"""CPU time and text of our OCR engine against other readers: `make bench-ocr SCREENS=DIR`.
 
-    screenshot ──> rapidocr, defaults ───┐
-               ──> without classifier ───┼─> CPU-seconds, text ──> ratio, character error rate
-               ──> ours, caches empty ───┤
-               ──> another bundle ───────┘
-    again      ──> ours, caches warm          eight at a time ──> ours, caches empty
+    screenshot ──> rapidocr, defaults; without classifier ─┐
+               ──> faster-paddle, small; tiny ─────────────┼─> CPU-seconds, text ──> ratios,
+               ──> ours, full; cascade, caches empty ──────┤             character error rates
+               ──> another bundle ─────────────────────────┘
+    again      ──> ours, every line seen before       eight at a time ──> ours, caches empty
 
-CPU-seconds are user + system time of the process. Sides are interleaved by screenshot, in a
-rotating order; all run on one thread, and nothing else runs in this process meanwhile. Text is
-compared with the library without its text direction classifier, which can only do harm on a
-screenshot (docs/decisions/0002), and with the library's defaults. `ARGS='--against DIR'` also reads
-with another OCR bundle, and counts the pictures whose texts or boxes differ from ours.
+CPU-seconds are user + system time of the process, the threads of every library included. Sides are
+interleaved by screenshot, in a rotating order; all run on one thread, and nothing else runs in this
+process meanwhile. Text is compared with the library without its text direction classifier, which
+can only do harm on a screenshot (docs/decisions/0002), and with the library's defaults. The last
+two rows of ours read as the server does by default: in a cascade, where the bundle has a draft.
+
+`faster-paddle`, the Rust engine, takes part where it is installed. `ARGS='--against DIR'` reads
+with another OCR bundle too, and counts the pictures whose texts or boxes differ from ours.
 """
 
 from __future__ import annotations
@@ -20,16 +23,15 @@ import asyncio
 import itertools
 import json
 import os
-import platform
 import statistics
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias, get_args
+from typing import Any, TypeAlias
 
 import cv2
 from rich.console import Console
@@ -38,151 +40,166 @@ from rich.text import Text
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference import bundle
-from pagesight_server.inference.bundle import Bundle, Tensors
+from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
-from pagesight_server.inference.ocr.detector import Detector
-from pagesight_server.inference.ocr.engine import library_numbers, networks, owned, sure_from
-from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser
-from pagesight_server.inference.ocr.recogniser import Text as Read
-from pagesight_server.inference.ocr.tiling import Region
-from pagesight_server.inference.onnx_session import Graph
-from pagesight_server.inference.settings import Compute, ImageLimits, ReadingMode
+from pagesight_server.inference.settings import ImageLimits, ReadingMode
 from pagesight_server.text.reading import TextLine
+from tests.bench.measure import machine
+from tests.bench.ocr_sides import (
+    SIZES,
+    FasterPaddle,
+    Stages,
+    engine,
+    find_faster_paddle,
+)
 from tests.support.congruence import Comparison, Library, compare
+
+Row: TypeAlias = dict[str, Any]
 
 AT_A_TIME = 8
 """Concurrency of the last side: enough to keep batches of lines full."""
-COLUMNS = (
-    "side",
-    "caches",
-    "cpu_s_median",
-    "cpu_s_mean",
-    "ratio_of_medians",
-    "ratio_of_means",
-    "cer_percent_without_classifier",
-    "cer_percent_as_it_comes",
-    "lines_per_image",
-)
+COLUMNS = {
+    "side": "side",
+    "caches": "caches",
+    "median s": "cpu_s_median",
+    "mean s": "cpu_s_mean",
+    "÷ rapidocr": "ratio_of_medians",
+    "by means": "ratio_of_means",
+    "÷ faster-paddle, small": "ratio_to_faster_paddle",
+    "CER %, no classifier": "cer_percent_without_classifier",
+    "CER %, as it comes": "cer_percent_as_it_comes",
+    "lines": "lines_per_image",
+}
 PICTURES = {".jpg", ".jpeg", ".png", ".webp"}
-Stages: TypeAlias = defaultdict[str, float]
-"""CPU-seconds of our threads, by stage."""
-
-
-class TimedGraph(Graph):
-    """A graph that measures the CPU time of its runs."""
-
-    def __init__(self, path: Path, stages: Stages, stage: str) -> None:
-        super().__init__(path, Compute())
-        self._stages, self._stage = stages, stage
-
-    def run(self, inputs: Tensors) -> Tensors:
-        """Runs the graph."""
-        start = time.thread_time()
-        outputs = super().run(inputs)
-        self._stages[self._stage] += time.thread_time() - start
-        return outputs
-
-
-class TimedDetector(Detector):
-    """A detector that measures its CPU time outside the network."""
-
-    def __init__(self, source: Bundle, settings: OcrSettings, stages: Stages) -> None:
-        super().__init__(source, Compute(), max_enlarged_px=settings.max_enlarged_px)
-        self.graph = TimedGraph(source.file("detection.onnx"), stages, "detection network")
-        self._stages = stages
-
-    def find(self, pixels: Pixels) -> list[Region]:
-        """Detects the text of a picture."""
-        start, network = time.thread_time(), self._stages["detection network"]
-        regions = super().find(pixels)
-        network = self._stages["detection network"] - network
-        self._stages["resizing, boxes, crops"] += time.thread_time() - start - network
-        return regions
-
-
-class TimedRecogniser(Recogniser):
-    """A recogniser that measures its CPU time outside the network."""
-
-    def __init__(self, source: Bundle, stages: Stages, network: Network) -> None:
-        super().__init__(source, Compute(), network)
-        self._stages, self._stage = stages, f"{network} network"
-        self.graph = TimedGraph(source.file(f"{network}.onnx"), stages, self._stage)
-
-    def read(self, strips: Sequence[Pixels], width: int) -> list[Read]:
-        """Recognises the text of line images."""
-        start, network = time.thread_time(), self._stages[self._stage]
-        texts = super().read(strips, width)
-        network = self._stages[self._stage] - network
-        self._stages["batches, texts"] += time.thread_time() - start - network
-        return texts
-
-
-def engine(
-    source: Bundle, settings: OcrSettings, stages: Stages, reading: ReadingMode | None
-) -> OcrEngine:
-    """Return our engine, with one thread for detection and one for recognition."""
-    in_use = networks(source, reading)
-    reader = Reader({network: TimedRecogniser(source, stages, network) for network in in_use})
-    return OcrEngine(
-        owned([TimedDetector(source, settings, stages)], name="detector"),
-        [owned([reader], name="recogniser")],
-        settings,
-        library_numbers(source),
-        sure_from=sure_from(source) if "draft" in in_use else None,
-    )
 
 
 class Side:
-    """One of the engines to compare, with its measurements."""
+    """One of the readers to compare, with its measurements.
+
+    Args:
+        name: In the tables.
+        caches: Whether it has seen the pictures before.
+        read: Reads a picture; this is what is measured.
+        prepare: Brings pixels into the form that `read` takes.
+    """
 
     def __init__(
-        self, name: str, caches: str, read: Callable[[Pixels], Sequence[TextLine]]
+        self,
+        name: str,
+        caches: str,
+        read: Callable[[Any], Sequence[TextLine]],
+        prepare: Callable[[Pixels], Any] = lambda pixels: pixels,
     ) -> None:
-        self.name, self.caches, self.read = name, caches, read
+        self.name, self.caches, self.read, self._prepare = name, caches, read, prepare
         self.cpu_s: list[float] = []
         self.lines: list[Sequence[TextLine]] = []
+        self.figures: Row = {}
+        """What only this side has, for its row."""
+
+    def warm_up(self, pixels: Pixels) -> None:
+        """Reads a picture that is not measured."""
+        self.read(self._prepare(pixels))
 
     def take(self, pixels: Pixels) -> None:
-        """Read one screenshot and record its CPU time."""
-        start = time.process_time()
-        self.lines.append(self.read(pixels))
-        self.cpu_s.append(time.process_time() - start)
-
-    def row(self, library: Side, plain: Side) -> dict[str, Any]:
-        """Return a row of the table, relative to the library with and without its classifier."""
-        as_it_comes, without = self.compared(library), self.compared(plain)
-        return {
-            "side": self.name,
-            "caches": self.caches,
-            "screenshots": len(self.cpu_s),
-            "cpu_s_median": round(statistics.median(self.cpu_s), 4),
-            "cpu_s_mean": round(statistics.fmean(self.cpu_s), 4),
-            "ratio_of_medians": _ratio(statistics.median, self.cpu_s, library.cpu_s),
-            "ratio_of_means": _ratio(statistics.fmean, self.cpu_s, library.cpu_s),
-            "cer_percent_without_classifier": round(100 * without.error_rate, 3),
-            "cer_percent_as_it_comes": round(100 * as_it_comes.error_rate, 3),
-            "lines_per_image": round(statistics.fmean(len(one) for one in self.lines), 1),
-        }
+        """Reads one screenshot and records its CPU time."""
+        picture = self._prepare(pixels)
+        start_s = time.process_time()
+        lines = self.read(picture)
+        self.cpu_s.append(time.process_time() - start_s)
+        self.lines.append(lines)
 
     def compared(self, other: Side) -> Comparison:
-        """Compare all texts with those of another side."""
+        """Compares all texts with those of another side."""
         pairs = zip(other.lines, self.lines, strict=True)
         return Comparison.total(compare(theirs, ours) for theirs, ours in pairs)
 
 
-def _ratio(
-    middle: Callable[[Sequence[float]], float], ours: Sequence[float], theirs: Sequence[float]
-) -> float:
-    return round(middle(ours) / middle(theirs), 3)
+class Ours(Side):
+    """Our engine with one bundle and one way of reading, its caches empty at first.
+
+    Args:
+        name: In the tables.
+        source: The OCR bundle.
+        settings: Of reading.
+        reading: Which networks read.
+        loop: That the engine lives on.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: Bundle,
+        settings: OcrSettings,
+        reading: ReadingMode,
+        loop: asyncio.Runner,
+    ) -> None:
+        self.stages: Stages = defaultdict(float)
+        self.engine = engine(source, settings, self.stages, reading)
+        super().__init__(name, "cold", lambda pixels: loop.run(self.engine.read(pixels)).lines)
+
+    def warm_up(self, pixels: Pixels) -> None:
+        """Reads a picture, and begins to count behind it."""
+        super().warm_up(pixels)
+        self.stages.clear()
+        self._counts_before = self._counts()
+
+    def finish(self) -> None:
+        """Works out the figures of all that was read since the warm-up."""
+        total_s = sum(self.cpu_s)
+        self.stages["hashing, cache, waiting lists"] = total_s - sum(self.stages.values())
+        hits, misses, reread = (
+            now - then for now, then in zip(self._counts(), self._counts_before, strict=True)
+        )
+        # A line that is read again is asked of the cache twice.
+        lines = hits + misses - reread
+        shares = {name: round(spent / total_s, 4) for name, spent in self.stages.items()}
+        self.figures |= {
+            "cache_hit_ratio": round(hits / max(1, hits + misses), 4),
+            "reread_ratio": round(reread / max(1, lines), 4),
+            "share_of_stages": dict(sorted(shares.items(), key=lambda one: -one[1])),
+        }
+
+    def _counts(self) -> tuple[int, int, int]:
+        return self.engine.cache.hits, self.engine.cache.misses, self.engine.reread
 
 
-def _ranked(spent: Stages) -> list[tuple[str, float]]:
-    return sorted(spent.items(), key=lambda one: -one[1])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class References:
+    """The sides that all others are held against."""
+
+    library: Side
+    """`rapidocr` with its defaults."""
+    plain: Side
+    """The same without its text direction classifier."""
+    rust: Side | None
+    """`faster-paddle` with the same networks, where it is installed."""
+
+    def row(self, side: Side) -> Row:
+        """Returns a side's row of the table."""
+        middle = statistics.median(side.cpu_s)
+        mean = statistics.fmean(side.cpu_s)
+        ratio = middle / statistics.median(self.library.cpu_s)
+        ratio_of_means = mean / statistics.fmean(self.library.cpu_s)
+        to_rust = middle / statistics.median(self.rust.cpu_s) if self.rust else None
+        return {
+            "side": side.name,
+            "caches": side.caches,
+            "screenshots": len(side.cpu_s),
+            "cpu_s_median": round(middle, 4),
+            "cpu_s_mean": round(mean, 4),
+            "ratio_of_medians": round(ratio, 3),
+            "ratio_of_means": round(ratio_of_means, 3),
+            "ratio_to_faster_paddle": None if to_rust is None else round(to_rust, 3),
+            "cer_percent_without_classifier": round(100 * side.compared(self.plain).error_rate, 3),
+            "cer_percent_as_it_comes": round(100 * side.compared(self.library).error_rate, 3),
+            "lines_per_image": round(statistics.fmean(len(one) for one in side.lines), 1),
+            **side.figures,
+        }
 
 
 def chosen(folder: Path, count: int) -> list[Path]:
-    """Return `count` pictures, evenly spread over all folders."""
+    """Returns `count` pictures, evenly spread over all folders."""
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in PICTURES)
     if not paths:
         sys.exit(f"no pictures in {folder}: give SCREENS=DIR, a folder of screenshots")
@@ -191,7 +208,7 @@ def chosen(folder: Path, count: int) -> list[Path]:
 
 
 async def together(ours: OcrEngine, pictures: Iterable[Pixels]) -> list[Sequence[TextLine]]:
-    """Return the lines of all pictures, `AT_A_TIME` being read concurrently."""
+    """Returns the lines of all pictures, `AT_A_TIME` being read concurrently."""
     gate = asyncio.Semaphore(AT_A_TIME)
 
     async def one(pixels: Pixels) -> Sequence[TextLine]:
@@ -202,85 +219,111 @@ async def together(ours: OcrEngine, pictures: Iterable[Pixels]) -> list[Sequence
 
 
 def progress(pictures: Sequence[Pixels], what: str) -> Iterable[Pixels]:
-    """Print progress, without a thread, whose CPU time would be measured as well."""
+    """Prints progress, without a thread, whose CPU time would be measured as well."""
     for number, pixels in enumerate(pictures, 1):
         yield pixels
         if number % 8 == 0 or number == len(pictures):
             print(f"{what}: {number} of {len(pictures)}", file=sys.stderr, flush=True)
 
 
+def in_turns(sides: Sequence[Side], pictures: Sequence[Pixels]) -> None:
+    """Has every side read every picture; the first one of a picture is another each time."""
+    for side in sides:
+        side.warm_up(pictures[0][::-1])  # upside down, so that no line is cached by it
+    for turn, pixels in enumerate(progress(pictures, "one by one")):
+        first = turn % len(sides)
+        for side in itertools.islice(itertools.cycle(sides), first, first + len(sides)):
+            side.take(pixels)
+
+
 def measure(
     pictures: Sequence[Pixels],
     source: Bundle,
     settings: OcrSettings,
-    against: Bundle | None,
-    reading: ReadingMode | None,
-) -> tuple[list[dict[str, Any]], Comparison, Stages]:
-    """Return the rows, what differs from the library without classifier, and our stages."""
-    stages: Stages = defaultdict(float)
-    library, ours = Library(), engine(source, settings, stages, reading)
-    other = engine(against, settings, defaultdict(float), None) if against else ours
+    *,
+    against: Bundle | None = None,
+    rust: bool = False,
+) -> list[Row]:
+    """Returns the rows of all sides.
+
+    Args:
+        pictures: RGB pixels.
+        source: Our OCR bundle.
+        settings: Of our reading.
+        against: Another OCR bundle to read with; in a cascade, if both have a draft.
+        rust: Whether `faster-paddle` is installed.
+    """
+    library = Library()
+    others = [
+        Side("rapidocr", "none", lambda pixels: library.read(pixels, classifier=True)),
+        Side("rapidocr, no classifier", "none",
+             lambda pixels: library.read(pixels, classifier=False)),
+    ]  # fmt: skip
+    for size in SIZES if rust else ():
+        reader = FasterPaddle(size)
+        others.append(Side(f"faster-paddle, {size}", "none", reader.read, reader.encoded))
+        others[-1].figures = {"config": reader.config}
     with asyncio.Runner() as loop:
-
-        def alone(pixels: Pixels) -> Sequence[TextLine]:
-            return loop.run(ours.read(pixels)).lines
-
-        def otherwise(pixels: Pixels) -> Sequence[TextLine]:
-            return loop.run(other.read(pixels)).lines
-
-        full = Side("rapidocr", "none", lambda pixels: library.read(pixels, classifier=True))
-        plain = Side(
-            "rapidocr, no classifier", "none", lambda pixels: library.read(pixels, classifier=False)
-        )
-        cold, warm = Side("ours", "cold", alone), Side("ours", "warm", alone)
-        rival = Side(f"ours, {against.id}" if against else "", "cold", otherwise)
-        sides = [full, plain, cold] + [rival] * bool(against)
-        for side in sides:
-            side.read(pictures[0][::-1])  # warm-up; upside down, so that no line is cached by it
-        stages.clear()
-        at_start = (ours.cache.hits, ours.cache.misses, ours.reread)
-        for turn, pixels in enumerate(progress(pictures, "one by one")):
-            first = turn % len(sides)
-            for side in itertools.islice(itertools.cycle(sides), first, first + len(sides)):
-                side.take(pixels)
-        spent = stages.copy()
-        spent["hashing, cache, waiting lists"] = sum(cold.cpu_s) - sum(spent.values())
-        hits, misses, reread = (
-            now - then
-            for now, then in zip(
-                (ours.cache.hits, ours.cache.misses, ours.reread), at_start, strict=True
-            )
-        )
+        ours = [
+            Ours(f"ours, {mode}", source, settings, mode, loop) for mode in reading_modes(source)
+        ]
+        rivals = []
+        if against:
+            mode = reading_modes(against)[: len(ours)][-1]
+            rivals = [Ours(f"ours, {mode}, {against.id}", against, settings, mode, loop)]
+        in_turns([*others, *ours, *rivals], pictures)
+        for side in (*ours, *rivals):
+            side.finish()
+        default = ours[-1]
+        warm = Side(default.name, "every line seen", default.read)
         for pixels in progress(pictures, "again"):
             warm.take(pixels)
-        loop.run(ours.close())
-        if against:
-            loop.run(other.close())
+        for side in (*ours, *rivals):
+            loop.run(side.engine.close())
+        busy = _busy(default, source, settings, pictures, loop)
+    references = References(library=others[0], plain=others[1], rust=others[2] if rust else None)
+    for side in ours:
+        differences = side.compared(references.plain).differences
+        side.figures["differences"] = [asdict(difference) for difference in differences]
+    for rival in rivals:
+        same = next(side for side in ours if rival.name.startswith(side.name))
+        rival.figures["pages_that_differ"] = pages_that_differ(same, rival)
+    return [references.row(side) for side in (*others, *ours, warm, busy, *rivals)]
 
-        ours = engine(source, settings, stages, reading)
-        loop.run(ours.read(pictures[0][::-1]))
-        busy = Side(f"ours, {AT_A_TIME} at a time", "cold", alone)
-        start = time.process_time()
-        busy.lines = loop.run(together(ours, pictures))
-        busy.cpu_s = [(time.process_time() - start) / len(pictures)] * len(pictures)
-        loop.run(ours.close())
-    rows = [side.row(full, plain) for side in (full, plain, cold, warm, busy)]
-    rows[2] |= {
-        "cache_hit_ratio": round(hits / max(1, hits + misses), 4),
-        "reread_ratio": round(reread / max(1, hits + misses - reread), 4),
-        **{f"share_{name}": round(s / sum(cold.cpu_s), 4) for name, s in _ranked(spent)},
+
+def reading_modes(source: Bundle) -> Sequence[ReadingMode]:
+    """The ways in which a bundle can read; the last one is the server's default."""
+    return ("full", "cascade") if "draft" in source.manifest["input"] else ("full",)
+
+
+def _busy(
+    alone: Ours,
+    source: Bundle,
+    settings: OcrSettings,
+    pictures: Sequence[Pixels],
+    loop: asyncio.Runner,
+) -> Side:
+    """Reads all pictures, several at a time, as another side read them one by one."""
+    ours = Ours(f"{alone.name}, {AT_A_TIME} at a time", source, settings, alone.engine.reading,
+                loop)  # fmt: skip
+    ours.warm_up(pictures[0][::-1])
+    start_s = time.process_time()
+    ours.lines = loop.run(together(ours.engine, pictures))
+    ours.cpu_s = [(time.process_time() - start_s) / len(pictures)] * len(pictures)
+    ours.figures = {
+        "strips_per_batch": round(ours.engine.pool.strips / ours.engine.pool.batches, 2),
+        "same_text_as_alone": texts(ours) == texts(alone),
     }
-    rows[4] |= {
-        "strips_per_batch": round(ours.pool.strips / ours.pool.batches, 2),
-        "same_text_as_alone": [[line.text for line in one] for one in busy.lines]
-        == [[line.text for line in one] for one in cold.lines],
-    }
-    if against:
-        rows.append(rival.row(full, plain) | {"pages_that_differ": _pages_that_differ(cold, rival)})
-    return rows, cold.compared(plain), spent
+    loop.run(ours.engine.close())
+    return ours
 
 
-def _pages_that_differ(one: Side, other: Side) -> int:
+def texts(side: Side) -> list[list[str]]:
+    """The texts of all pictures that a side read, line by line."""
+    return [[line.text for line in lines] for lines in side.lines]
+
+
+def pages_that_differ(one: Side, other: Side) -> int:
     """Number of pages that differ in any text or box."""
     pages = zip(one.lines, other.lines, strict=True)
     return sum(
@@ -289,49 +332,44 @@ def _pages_that_differ(one: Side, other: Side) -> int:
     )
 
 
-def machine() -> str:
-    """Name the processor and how many of its cores this may use."""
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return f"{names[0] if names else platform.machine()}, {len(os.sched_getaffinity(0))} cores"
-
-
-def show(rows: Sequence[dict[str, Any]], comparison: Comparison, spent: Stages) -> None:
-    """Print the tables."""
+def show(rows: Sequence[Row]) -> None:
+    """Prints the tables."""
     out = Console(width=None if sys.stdout.isatty() else 180)
+    keys = {
+        heading: key
+        for heading, key in COLUMNS.items()
+        if any(row[key] is not None for row in rows)
+    }
     table = Table(title="CPU-seconds for a screenshot, and text")
-    for heading in ("side", "caches", "median s", "mean s", "of rapidocr", "by means"):
-        table.add_column(heading)
-    for heading in ("CER %, no classifier", "CER %, as it comes", "lines"):
-        table.add_column(heading, justify="right")
+    for heading in keys:
+        table.add_column(heading, justify="left" if heading in {"side", "caches"} else "right")
     for row in rows:
-        table.add_row(*(str(row[key]) for key in COLUMNS))
+        table.add_row(*(str(row[key]) for key in keys.values()))
     out.print(table)
-    stages = Table(title="where our time goes, caches cold")
-    stages.add_column("stage")
-    stages.add_column("share", justify="right")
-    for name, seconds in _ranked(spent):
-        stages.add_row(name, f"{seconds / sum(spent.values()):.1%}")
-    out.print(stages)
-    for key in ("cache_hit_ratio", "reread_ratio"):
-        out.print(key, rows[2][key])
-    for key in ("strips_per_batch", "same_text_as_alone"):
-        out.print(key, rows[4][key])
-    if len(rows) > 5:
-        out.print("pages that differ between the bundles", rows[5]["pages_that_differ"])
-    lines = Table(title=f"{len(comparison.differences)} lines differ from rapidocr, no classifier")
-    lines.add_column("theirs")
-    lines.add_column("ours")
-    for difference in comparison.differences:
-        lines.add_row(*(Text(repr(one)) for one in (difference.theirs, difference.ours)))
-    out.print(lines)
+    for row in rows:
+        if "share_of_stages" in row:
+            stages = Table(title=f"where the time of {row['side']} goes, caches cold")
+            stages.add_column("stage")
+            stages.add_column("share", justify="right")
+            for name, share in row["share_of_stages"].items():
+                stages.add_row(name, f"{share:.1%}")
+            out.print(stages)
+        for key in ("cache_hit_ratio", "reread_ratio", "strips_per_batch", "same_text_as_alone",
+                    "pages_that_differ"):  # fmt: skip
+            if key in row:
+                out.print(f"{row['side']}: {key} {row[key]}")
+        if "differences" in row:
+            number = len(row["differences"])
+            out.print(f"{row['side']}: {number} lines differ from rapidocr, no classifier")
+        if row.get("differences"):
+            lines = Table("theirs", "ours")
+            for difference in row["differences"]:
+                lines.add_row(*(Text(repr(difference[key])) for key in ("theirs", "ours")))
+            out.print(lines)
 
 
-def main() -> None:
-    """Run the benchmark."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--screens", type=Path, required=True, help="folder of screenshots")
     parser.add_argument("--count", type=int, default=64, help="how many, spread over the folder")
@@ -344,35 +382,34 @@ def main() -> None:
     parser.add_argument(
         "--max-columns", type=int, default=OcrSettings().max_columns, help="OCR setting"
     )
-    parser.add_argument(
-        "--reading", choices=get_args(ReadingMode), help="as compute.reading; as it says if not set"
-    )
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     settings = OcrSettings(reread_below=options.reread_below, max_columns=options.max_columns)
     paths = chosen(options.screens, options.count)
     limits = ImageLimits()
     pictures = [decode(path.read_bytes(), limits) for path in paths]
     cv2.setNumThreads(1)
-    load = os.getloadavg()[0]
+    before = machine()
     source = bundle.load(options.bundles / "ocr", "ocr")
     against = bundle.load(options.against, "ocr") if options.against else None
-    rows, comparison, spent = measure(pictures, source, settings, against, options.reading)
+    rust, about_rust = find_faster_paddle()
+    print(about_rust, file=sys.stderr)
+    rows = measure(pictures, source, settings, against=against, rust=rust)
     sizes = Counter(f"{pixels.shape[1]}x{pixels.shape[0]}" for pixels in pictures)
+    described = f"{before['machine']}, {before['vectors']}, {before['cores']} cores"
     conditions = (
         f"{len(paths)} of {options.screens.name}, mostly {sizes.most_common(1)[0][0]}; "
-        f"one thread a side, {source.id}, load {load:.1f} at start, {os.getloadavg()[0]:.1f} at "
-        f"end, rapidocr {version('rapidocr')}, onnxruntime {version('onnxruntime')}"
+        f"one thread a side, {source.id}, load {before['load_1_min']} at start, "
+        f"{os.getloadavg()[0]:.2f} at end, rapidocr {version('rapidocr')}, "
+        f"onnxruntime {version('onnxruntime')}; {about_rust}"
     )
     for row in rows:
-        row |= {"machine": machine(), "conditions": conditions}
-    rows[2] |= {
-        "settings": asdict(settings),
-        "differences": [asdict(difference) for difference in comparison.differences],
-    }
+        row |= {"machine": described, "conditions": conditions}
+        if row["side"].startswith("ours"):
+            row["settings"] = asdict(settings)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    show(rows, comparison, spent)
-    print(f"{machine()}; {conditions}\n{options.out}")
+    show(rows)
+    print(f"{described}; {conditions}\n{options.out}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
     rounds of distinct screenshots ──> script | pipeline | service, interleaved ──> medians, ratios
     one at a time, and Poisson arrivals at half of the rate ──> service ──> latencies
     messages of 300 KB ──> the gRPC server without models ──> CPU milliseconds
+    stages of the pipeline, and that server as its edge ──> shares of a screenshot's CPU time
 
 All sides use the same bundles. Every screenshot is new to every side, and all caches are empty at
 the start of each round; "again" sends the same screenshots once more, as users do. Real screenshots
@@ -36,20 +37,24 @@ from tests.bench import sides
 from tests.bench.arrivals import alone, at_random
 from tests.bench.measure import Cost, machine, quantile, timed
 from tests.bench.screens import Screens, generated, real
+from tests.bench.stages import StageCpu, stage_rows
 from tests.bench.streaming import overhead
 
 Row = dict[str, Any]
 SIDES = ("script", "pipeline", "service")
 DEFAULTS = "defaults"
+WORDS = {"set", "side", "stage", "target"}
+"""Columns of the tables that are no numbers."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Measures everything, prints the tables and writes the rows."""
-    options = _parser().parse_args()
+    options = _parser().parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     before = machine()
     started_s = time.perf_counter()
     rows: list[Row] = []
+    pipelines: dict[str, list[Cost]] = {}
     for screens in _sets(options):
         if options.settings:
             rows += settings_rows(screens.name, compare_settings(screens, options))
@@ -58,10 +63,14 @@ def main() -> None:
         of_set = cost_rows(screens.name, costs)
         rate = next(row["per_s"] for row in of_set if row["side"] == "service")
         rows += of_set
+        pipelines[screens.name] = [cost for cost in costs if cost.side == "pipeline"]
         rows += asyncio.run(_latencies(screens, options, rate))
         rows.append(_decoding(screens))
     if not options.settings:
-        rows.append(streaming_row(overhead(options.messages, options.rounds)))
+        edge = streaming_row(overhead(options.messages, options.rounds))
+        rows.append(edge)
+        for name, costs in pipelines.items():
+            rows += stage_rows(name, costs, edge["server_cpu_ms"])
         rows += target_rows(rows)
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
@@ -122,8 +131,10 @@ async def compare(screens: Screens, rounds: int, each: int) -> list[Cost]:
             elif side == "pipeline":
                 async with sides.pipeline(screens.config) as classify:
                     for name in ("pipeline", "pipeline again"):
+                        stages = StageCpu()
                         with timed(name, each) as cost:
-                            await classify(batch)
+                            await classify(batch, stages)
+                        cost.stages_cpu_s = stages.spent_s()
                         costs.append(cost)
             else:
                 with sides.service(screens.config) as (address, pid):
@@ -327,7 +338,7 @@ def show(rows: Sequence[Row], conditions: Row) -> None:
         columns = [key for key in of_table[0] if key != "table" and not key.startswith("rounds_")]
         table = Table(title=name, title_justify="left")
         for column in columns:
-            table.add_column(column, justify="left" if column in {"set", "side"} else "right")
+            table.add_column(column, justify="left" if column in WORDS else "right")
         for row in of_table:
             table.add_row(*(str(row[column]) for column in columns))
         console.print(table)

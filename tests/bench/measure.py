@@ -6,9 +6,9 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pagesight_server.common.cores import cores
@@ -26,6 +26,8 @@ class Cost:
     caller_cpu_s: float = 0.0
     """User and system time of this process, where another one does the work."""
     wall_s: float = 0.0
+    stages_cpu_s: Mapping[str, float] = field(default_factory=dict)
+    """User and system time of the stages, where they were measured (`tests.bench.stages`)."""
 
     @property
     def cpu_each_s(self) -> float:
@@ -86,28 +88,40 @@ def quantile(values: Sequence[float], share: float) -> float:
     return ranked[max(0, -int(-share * len(ranked) // 1) - 1)]
 
 
-def vectors() -> str:
-    """The vector instructions of the processor that matrix products may use (proc(5), cpuinfo)."""
-    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-        name, _, flags = line.partition(":")
-        if name.strip() in ("flags", "Features"):
-            return " ".join(
-                flag
-                for flag in flags.split()
-                if flag.startswith(("avx", "amx", "asimd", "sve", "i8mm", "bf16"))
-            )
-    return "unknown"
+VECTOR_SETS = {
+    "AVX2": ("avx2", {"avx_vnni": "VNNI"}),
+    "AVX-512": (
+        "avx512f",
+        {"avx512_vnni": "VNNI", "avx512_bf16": "BF16", "avx512_fp16": "FP16"},
+    ),
+    "AMX": ("amx_tile", {"amx_int8": "INT8", "amx_bf16": "BF16", "amx_fp16": "FP16"}),
+    "NEON": ("asimd", {"asimddp": "DotProd", "i8mm": "I8MM", "bf16": "BF16"}),
+    "SVE": ("sve", {"sve2": "2", "svei8mm": "I8MM", "svebf16": "BF16"}),
+}
+"""Vector instructions that decide how fast a matrix product is: the flag in proc(5), cpuinfo, that
+says a processor has them, and flags of what it may have with them."""
+
+
+def vectors(flags: Collection[str]) -> str:
+    """The sets of vector instructions among a processor's flags, as in "AVX2, AVX-512 (VNNI)"."""
+    sets = []
+    for name, (flag, extensions) in VECTOR_SETS.items():
+        if flag in flags:
+            more = ", ".join(word for key, word in extensions.items() if key in flags)
+            sets.append(f"{name} ({more})" if more else name)
+    return ", ".join(sets) or f"none of {', '.join(VECTOR_SETS)}"
 
 
 def machine() -> dict[str, object]:
     """The processor, its usable cores and the load average, for the conditions of a measurement."""
-    model = "unknown"
-    for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-        if line.startswith("model name"):
-            model = line.partition(":")[2].strip()
-            break
+    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    pairs = (line.partition(":") for line in lines)
+    # Of several lines of one name, one for each core, the last one stays.
+    facts = {name.strip(): value.strip() for name, _, value in pairs}
+    flags = facts.get("flags", facts.get("Features", ""))
     return {
-        "machine": f"{platform.machine()}, {model}",
+        "machine": f"{platform.machine()}, {facts.get('model name', 'unknown')}",
+        "vectors": vectors(flags.split()),
         "cores": cores(),
         "load_1_min": round(os.getloadavg()[0], 2),
     }

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
@@ -26,11 +27,13 @@ from rapidocr import RapidOCR
 from pagesight import Client
 from pagesight_server import wiring
 from pagesight_server.common.cores import cores
+from pagesight_server.common.timings import recording
 from pagesight_server.config import Config
 from pagesight_server.index.exact import FlatIndex
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.settings import Compute
 from pagesight_server.workflows.knowledge import load_knowledge
+from tests.bench.stages import StageCpu
 
 CONCURRENCY = 8
 """Screenshots in flight of pipeline and service: enough to keep all threads busy on few cores."""
@@ -54,20 +57,24 @@ def script(config: Config) -> Callable[[bytes], None]:
 
 
 @asynccontextmanager
-async def pipeline(config: Config) -> AsyncIterator[Callable[[Sequence[bytes]], Awaitable[None]]]:
-    """Our pipeline in this process; yields a function that classifies a batch."""
+async def pipeline(
+    config: Config,
+) -> AsyncIterator[Callable[[Sequence[bytes], StageCpu], Awaitable[None]]]:
+    """Our pipeline in this process; yields a function that classifies a batch, stages measured."""
     with wiring.opened(config.store) as store:
         recognition = config.recognition
         knowledge = load_knowledge(store, "default", recognition.method, recognition.epsilon)
         async with wiring.models(config) as models:
             pipeline = models.pipeline(lambda _name: knowledge, remember=config.server.remember)
 
-            async def classify_all(batch: Sequence[bytes]) -> None:
+            async def classify_all(batch: Sequence[bytes], stages: StageCpu) -> None:
                 in_flight = asyncio.Semaphore(CONCURRENCY)
+                measured = replace(pipeline, decode=stages.timed("decode", pipeline.decode))
 
                 async def classify(data: bytes) -> None:
                     async with in_flight:
-                        await pipeline.classify(data)
+                        with recording(stages.record()):
+                            await measured.classify(data)
 
                 await asyncio.gather(*(classify(data) for data in batch))
 

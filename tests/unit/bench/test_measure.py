@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.bench_runtime import cost_rows, latency_row, settings_rows, target_rows
-from tests.bench.measure import Cost, quantile
+from tests.bench.measure import Cost, machine, quantile, vectors
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,27 @@ def test_a_quantile_is_a_value_that_was_seen(share: float, value: float) -> None
 def test_a_quantile_of_nothing_says_so() -> None:
     with pytest.raises(ValueError, match="need values"):
         quantile([], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("fpu sse2 avx avx2", "AVX2"),
+        ("avx2 avx_vnni avx512f avx512bw avx512_vnni", "AVX2 (VNNI), AVX-512 (VNNI)"),
+        (
+            "avx2 avx512f avx512_bf16 amx_bf16 avx512_fp16 amx_tile amx_int8",
+            "AVX2, AVX-512 (BF16, FP16), AMX (INT8, BF16)",
+        ),
+        ("asimd asimddp i8mm", "NEON (DotProd, I8MM)"),
+        ("fpu sse2", "none of AVX2, AVX-512, AMX, NEON, SVE"),
+    ],
+)
+def test_vector_instructions_are_named_as_their_makers_name_them(flags: str, words: str) -> None:
+    assert vectors(flags.split()) == words
+
+
+def test_the_conditions_name_the_processor_and_its_vector_instructions() -> None:
+    assert set(machine()) == {"machine", "vectors", "cores", "load_1_min"}
 
 
 def cost(side: str, cpu_s: float, wall_s: float, caller_cpu_s: float = 0.0) -> Cost:
