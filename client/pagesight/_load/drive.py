@@ -76,7 +76,7 @@ class Drive:
         loop = asyncio.get_running_loop()
         self._start_s = loop.time() if start_s is None else start_s
         await asyncio.sleep(self._start_s - loop.time())
-        cpu_s, wall_s = time.process_time(), time.perf_counter()
+        cpu_s, wall_s = time.process_time(), loop.time()
         ending = loop.call_at(self._start_s + self._end_s, self._close)
         sending = asyncio.create_task(self._open() if self._plan.is_open else self._closed())
         lag = asyncio.create_task(self._watch())
@@ -93,7 +93,7 @@ class Drive:
             await asyncio.gather(sending, lag, stopping, *self._in_flight, return_exceptions=True)
             ending.cancel()
         self._close()
-        wall_s = time.perf_counter() - wall_s
+        wall_s = loop.time() - wall_s
         if wall_s > 0:
             self.tally.cpu_share = [round((time.process_time() - cpu_s) / wall_s, 4)]
         return self.tally

@@ -148,8 +148,8 @@ def confirm_names(
     """The names that weigh anything, weightiest first, each by how it is borne out.
 
     A brand that the operator gave needs no second line. Any other name is borne out by a picture of
-    the label that shows it in two lines (over several pictures one line has several keys), or by a second line of the screenshot in which it is replaced
-    or its replacement stands.
+    the label that shows it in two lines (over several pictures one line has several keys), or by a
+    second line of the screenshot in which it is replaced or its replacement stands.
 
     Args:
         names: The names as scored.

@@ -41,7 +41,9 @@ def name(
 
 
 def weights(names: Sequence[ReplacedName], *keys: str, brand: str = "") -> list[float]:
-    return [one.weight for one in confirm_names(names, keys, is_brand=lambda text: text == brand)]
+    picture = "|".join(keys)
+    confirmed = confirm_names(names, [picture], is_brand=lambda text: text == brand)
+    return [one.weight for one in confirmed]
 
 
 def test_a_candidate_is_a_line_with_a_block_that_the_label_shows_another_in_place_of() -> None:
@@ -96,6 +98,12 @@ def test_a_block_in_one_line_keeps_six_tenths_and_a_whole_line_nothing() -> None
 @pytest.mark.parametrize("whole", [False, True])
 def test_a_second_line_of_the_label_bears_a_name_out(whole: bool) -> None:
     assert weights([name(1, 0.5, whole=whole)], "同意放心借合同", "放心借") == [0.5]
+
+
+def test_two_readings_of_one_line_are_no_second_line() -> None:
+    pictures = ["同意放心借合同", "日同意放心借合同"]
+    (one,) = confirm_names([name(1, 0.5)], pictures, is_brand=lambda _text: False)
+    assert one.weight == pytest.approx(0.3)
 
 
 @pytest.mark.parametrize(
