@@ -159,8 +159,10 @@ def caption(truth: str, decision: Decision) -> str:
     best = decision.candidates[0]
     text = f"answered other, closest {best.label}: " if decision.label == OTHER else "accepted: "
     text += f"{decision.score:.2f}"
-    if best.names.missing_nats > WORTH_TELLING:
-        likeness = best.without_terms(NAME_TERMS).score
+    likeness = best.without_terms(NAME_TERMS).score
+    if best.names.replaced > WORTH_TELLING:
+        text += f" ({likeness:.2f}, less {likeness - best.score:.2f}: another name is in its place)"
+    elif best.names.missing_nats > WORTH_TELLING:
         text += f" ({likeness:.2f}, less {likeness - best.score:.2f}: no brand name visible)"
     text += f", limit {decision.threshold:.2f}"
     ranked = [candidate.label for candidate in decision.candidates]

@@ -160,21 +160,29 @@ class EntityNames:
         names = score_candidates(candidates, partial(self._name_weight, label, label_lines))
         return confirm_names(names, label_lines.picture_texts, is_brand=is_brand)
 
-    def _name_weight(self, label: str, label_lines: _LabelLines, block: str) -> float:
+    def _name_weight(
+        self, label: str, label_lines: _LabelLines, block: str, whole_line: bool
+    ) -> float:
         """How surely a block is a name that the label's pages cannot do without, 0 to 1.
 
-        1 for a brand of the label. For others the square of the block's document frequency, less
-        half a picture as few pictures say little, and less by how many other labels show it.
-        Squared, it is the chance that two pictures of the label both show the block, as the
-        screenshot and the label's picture must before a name can be said to be replaced: on every
-        picture it weighs nearly 1, on half of them a quarter.
+        The square of the block's document frequency, less half a picture as few pictures say
+        little, and less by how many other labels show it. Squared, it is the chance that two
+        pictures of the label both show the block, as the screenshot and the label's picture must
+        before a name can be said to be replaced: on every picture it weighs nearly 1, on half of
+        them a quarter.
+
+        A brand of the label is one whatever other labels show, and in the midst of a line, whose
+        rest the screenshot shows too, surely; a line that is nothing else may be what a customer
+        entered, such as a bank.
         """
-        if _is_brand(block, self._brands[label]):
+        brand = _is_brand(block, self._brands[label])
+        if brand and not whole_line:
             return 1.0
         showing = sum(block in text for text in label_lines.picture_texts)
         others = [block in other.text for name, other in self._labels.items() if name != label]
         rarity = max(0.0, 1 - sum(others) / len(others) / FOREIGN_SHARE) if others else 1.0
-        return rarity * (max(0.0, showing - 0.5) / len(label_lines.picture_texts)) ** 2
+        share = max(0.0, showing - 0.5) / len(label_lines.picture_texts)
+        return (1.0 if brand else rarity) * share**2
 
 
 def _visible(brands: Iterable[str], text: str) -> str:

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 from rapidfuzz import fuzz, process
 
@@ -110,18 +111,20 @@ def find_candidates(
 
 
 def score_candidates(
-    candidates: Sequence[Candidate], weigh: Callable[[str], float]
+    candidates: Sequence[Candidate], weigh: Callable[[str, bool], float]
 ) -> list[ReplacedName]:
     """The name that each candidate most likely replaces, not confirmed yet.
 
     Args:
         candidates: What `find_candidates` found.
-        weigh: How surely a block is a name of the label, 0 to 1; asked once for each.
+        weigh: How surely a block is a name of the label, 0 to 1, given it and whether it is a whole
+            line; asked once for each.
     """
-    weights = {block: weigh(block) for candidate in candidates for block in candidate.observed}
+    asked = cache(weigh)
     names = []
     for candidate in candidates:
-        expected = max(candidate.observed, key=lambda block: weights[block])
+        weights = {block: asked(block, candidate.whole_line) for block in candidate.observed}
+        expected = max(weights, key=weights.__getitem__)
         weight = weights[expected]
         rivals = sum(
             weights[block]

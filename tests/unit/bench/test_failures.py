@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import numpy as np
@@ -12,7 +13,8 @@ from pagesight_server.recognition.candidates import Candidate, Term
 from pagesight_server.recognition.decision import Decision
 from pagesight_server.recognition.entity_names import NameEvidence
 from pagesight_server.recognition.findings import Finding
-from pagesight_server.text.reading import Box
+from pagesight_server.recognition.replaced_names import ReplacedName
+from pagesight_server.text.reading import Box, TextLine
 from tests.bench import failures
 from tests.bench.failures import GAP_PX, HEAD_PX, SIDE_PX
 
@@ -39,6 +41,17 @@ def decision(label: str, *candidates: Candidate) -> Decision:
     )
 
 
+def replaced(by: Candidate) -> Candidate:
+    name = ReplacedName(
+        expected="a",
+        observed="b",
+        line=TextLine("b", 1.0, Box(0, 0, 1, 1)),
+        whole_line=True,
+        weight=0.5,
+    )
+    return dataclasses.replace(by, names=NameEvidence(replacements=(name,)))
+
+
 REJECTED = decision("other", candidate("a", likeness=0.6, cost=0.2, missing=1.33))
 
 
@@ -53,6 +66,10 @@ def png(width: int, height: int) -> bytes:
     [
         (REJECTED, "answered other, closest a: 0.40 (0.60, less 0.20: no brand name visible)"),
         (decision("a", candidate("a", likeness=0.6, cost=0.0)), "accepted: 0.60"),
+        (
+            decision("other", replaced(candidate("a", likeness=0.6, cost=0.5))),
+            "answered other, closest a: 0.10 (0.60, less 0.50: another name is in its place)",
+        ),
     ],
 )
 def test_the_caption_says_what_decided(given: Decision, told: str) -> None:

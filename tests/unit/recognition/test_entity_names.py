@@ -105,6 +105,15 @@ def test_a_block_that_holds_a_brand_counts_however_rarely_it_is_seen() -> None:
     assert evidence.replaced == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize(("branded", "weight"), [(10, 0.95**2), (1, 0.05**2)])
+def test_a_line_that_is_a_brand_counts_by_how_often_it_is_seen(branded: int, weight: float) -> None:
+    # In a line that is nothing else, a customer may have entered a bank that is the brand's.
+    evidence = evidence_of(gallery(brands=("放心借",), branded=branded), "满月花", "还款记录")
+    (name,) = evidence.replacements
+    assert (name.expected, name.observed, name.whole_line) == ("放心借", "满月花", True)
+    assert name.weight == pytest.approx(weight)
+
+
 def test_a_picture_can_be_left_out() -> None:
     single = gallery(1, brands=("放心借",), branded=1)
     assert evidence_of(single, "可用额度", without=0) == NameEvidence()

@@ -85,7 +85,7 @@ def test_a_line_replaces_the_likeliest_name_by_its_share(
     candidate = Candidate(
         line=line(1), whole_line=False, observed=dict.fromkeys(weights_of, "满月花")
     )
-    (scored,) = score_candidates([candidate], weights_of.__getitem__)
+    (scored,) = score_candidates([candidate], lambda block, _whole_line: weights_of[block])
     assert scored.expected == "放心借"
     assert scored.weight == pytest.approx(weight)
 
