@@ -26,6 +26,10 @@ from pagesight_server.inference.bundle import Bundle
 
 Arrays = dict[str, Any]
 
+CANVAS, LINES = "pixels", "crops"
+"""Inputs by which networks that find text are known, and those that read lines: each is there
+twice in a bundle with a draft. The bench's encoder takes patches."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sleeps:
@@ -39,14 +43,14 @@ class Sleeps:
     detection_run_ms: float = 5.0
     recognition_run_ms: float = 2.0
 
-    def of(self, model: str, batch: int) -> float:
-        """Seconds of one run of a model."""
-        run_ms = {
-            "model": self.encoder_run_ms + batch * self.encoder_each_ms,
-            "detection": self.detection_run_ms,
-            "recognition": self.recognition_run_ms,
-        }
-        return run_ms[model] / 1000
+    def of(self, feeds: Mapping[str, Any]) -> float:
+        """Seconds of one run of the model that takes these inputs."""
+        if CANVAS in feeds:
+            return self.detection_run_ms / 1000
+        if LINES in feeds:
+            return self.recognition_run_ms / 1000
+        batch = len(next(iter(feeds.values())))
+        return (self.encoder_run_ms + batch * self.encoder_each_ms) / 1000
 
 
 class Recorder:
@@ -82,11 +86,11 @@ class Recorder:
         outputs: dict[str, list[str]] = {}
         for number, (model, feeds, values) in enumerate(self.runs):
             outputs.setdefault(model, list(values))
-            if model == "detection":
-                arrays[f"{number} {model} canvas"] = _thumbnail(feeds["pixels"])
-                arrays[f"{number} {model} size"] = np.array(feeds["pixels"].shape[1:3])
-            elif model == "recognition":
-                arrays[f"{number} {model} width"] = np.array(feeds["crops"].shape[2])
+            if CANVAS in feeds:
+                arrays[f"{number} {model} canvas"] = _thumbnail(feeds[CANVAS])
+                arrays[f"{number} {model} size"] = np.array(feeds[CANVAS].shape[1:3])
+            elif LINES in feeds:
+                arrays[f"{number} {model} width"] = np.array(feeds[LINES].shape[2])
             for name, value in values.items():
                 arrays[f"{number} {model} out {name}"] = value
         np.savez(file, outputs=np.array(json.dumps(outputs)), **arrays)
@@ -118,10 +122,10 @@ class Recording:
         }
         self._turns = {model: itertools.count() for model in self.outputs}
 
-    def detection(self, pixels: Any) -> Arrays:
+    def canvas(self, model: str, pixels: Any) -> Arrays:
         """The outputs of the recorded canvas that is most like this one."""
         size, thumbnail = list(pixels.shape[1:3]), _thumbnail(pixels)
-        same = [run for run in self._of["detection"] if run["size"].tolist() == size]
+        same = [run for run in self._of[model] if run["size"].tolist() == size]
         if not same:
             raise ValueError(f"no canvas of {size} was recorded")
         return self._out(min(same, key=lambda run: np.abs(run["canvas"] - thumbnail).sum()))
@@ -168,12 +172,12 @@ def replay(file: Path, sleeps: Sleeps) -> None:
 
         def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
             """Recorded outputs, after a sleep."""
+            time.sleep(sleeps.of(feeds))
             batch = len(next(iter(feeds.values())))
-            time.sleep(sleeps.of(self._model, batch))
-            if self._model == "detection":
-                values = recording.detection(feeds["pixels"])
-            elif self._model == "recognition":
-                values = recording.rows(self._model, batch, feeds["crops"].shape[2])
+            if CANVAS in feeds:
+                values = recording.canvas(self._model, feeds[CANVAS])
+            elif LINES in feeds:
+                values = recording.rows(self._model, batch, feeds[LINES].shape[2])
             else:
                 values = recording.rows(self._model, batch)
             return [values[name] for name in names]

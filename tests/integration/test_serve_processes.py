@@ -101,10 +101,10 @@ def test_both_processes_answer_follow_the_store_and_drain(
         results: list[str] = []
 
         def ask() -> None:
+            # One alone: what a process had not read when it was told to end, it refuses.
             with Client(server.address) as client:
-                pictures = [blue(number) for number in range(4)]
                 results.extend(
-                    result.unwrap().closest_label for result in client.classify_stream(pictures)
+                    result.unwrap().closest_label for result in client.classify_stream([blue(0)])
                 )
 
         asking = threading.Thread(target=ask)
@@ -121,7 +121,7 @@ def test_both_processes_answer_follow_the_store_and_drain(
     lines = log.read_text("utf-8")
     assert "Traceback" not in lines
     assert "Warning" not in lines
-    assert len(results) == 4
+    assert len(results) == 1
     # One line for a change, of the process that made it, however many follow the store.
     assert lines.count("audit: gallery 'default' enrol by") == 1
     assert "by another process" not in lines

@@ -211,7 +211,8 @@ def _has_second_line(
         and (
             name.observed in other.observed
             or other.observed in name.observed
-            or name.expected in other.expected
+            # Two whole lines may be two readings of one line of the label.
+            or (name.expected in other.expected and not (name.whole_line and other.whole_line))
         )
         for other in names
     )

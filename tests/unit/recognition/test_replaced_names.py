@@ -106,6 +106,12 @@ def test_two_readings_of_one_line_are_no_second_line() -> None:
     assert one.weight == pytest.approx(0.3)
 
 
+def test_two_whole_lines_may_be_two_readings_of_one_line_of_the_label() -> None:
+    first = name(1, 0.5, expected="工作信息", observed="基础资料", whole=True)
+    second = name(2, 0.2, expected="i工作信息", observed="身份证号码", whole=True)
+    assert weights([first, second], "工作信息") == [0.0, 0.0]
+
+
 @pytest.mark.parametrize(
     "second",
     [
