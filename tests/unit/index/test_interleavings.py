@@ -1,6 +1,6 @@
-"""Whatever happens to a gallery over an IVF-PQ base, it answers like brute force over SQLite.
+"""Whatever happens to a gallery over a base of codes, it answers like brute force over SQLite.
 
-    store ──follow──> registry: base (IVF-PQ) + delta - tombstones ──search──> hits
+    store ──follow──> registry: base (codes) + delta - tombstones ──search──> hits
       └─SQL, float64──────────────────────────────────────────────────────> the same
 
 Every list is looked into and every candidate rescored, so that nothing may be missed: what is
@@ -48,7 +48,7 @@ class Waiting(IndexManager):
     """An index manager that builds when the test says, in the test's thread."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(IndexSettings(kind="ivfpq", device="cpu"), folder)
+        super().__init__(IndexSettings(kind="ivfrabitq", device="cpu"), folder)
         self.due = True
         self.waiting: list[tuple[Future[bool], tuple[Any, ...]]] = []
 
@@ -290,7 +290,7 @@ class Galleries(RuleBasedStateMachine):
     def count(self, layout: Layout) -> None:
         generation, tail, slots = layout
         gone = len(generation) - int(np.count_nonzero(slots < len(generation)))
-        type(self).over_codes += bool(generation.base.kind == "ivfpq" and len(tail) and gone)
+        type(self).over_codes += bool(generation.base.kind == "ivfrabitq" and len(tail) and gone)
 
 
 def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> None:
