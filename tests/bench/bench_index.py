@@ -15,6 +15,7 @@ A million, where usearch takes longer to build than all others together:
 make bench-index ARGS='--sizes 1000000 --swap-size 0 --engines "pagesight IVF-RaBitQ"'
 With real embeddings too: ARGS='--screens DIR --views 28', so many augmented views of every picture
 below DIR (views.py); their embeddings are kept in bench/seen, as they take longer than the rest.
+--mixed N adds N vectors that vary as those embeddings do.
 """
 
 from __future__ import annotations
@@ -106,6 +107,7 @@ def main() -> None:
     parser.add_argument("--screens", type=Path, metavar="DIR")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--views", type=int, default=28, help="augmented views per screenshot")
+    parser.add_argument("--mixed", type=int, default=0, metavar="N", help="vectors mixed of them")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
@@ -125,6 +127,10 @@ def main() -> None:
         stored, queries = real(arguments)
         with tempfile.TemporaryDirectory() as folder:
             rows += compare("real screenshots", stored, queries, Path(folder), arguments.engines)[0]
+        if arguments.mixed:
+            stored, queries = mixed(stored, queries, arguments.mixed)
+            with tempfile.TemporaryDirectory() as folder:
+                rows += compare("real, mixed", stored, queries, Path(folder), arguments.engines)[0]
     swaps = swap(arguments.swap_size) if arguments.swap_size else {}
     conditions = {
         "processor": _processor(),
@@ -177,6 +183,27 @@ def real(arguments: argparse.Namespace) -> tuple[NDArray[np.float16], Floats]:
     random = np.random.Generator(np.random.PCG64(7))
     chosen = random.permutation(len(queries))[:QUERIES]
     return views[~is_query].reshape(-1, dimension).astype(np.float16), queries[chosen]
+
+
+def mixed(stored: Halves, queries: Floats, count: int) -> tuple[Halves, Floats]:
+    """Draws vectors that vary as real embeddings do, as many as are wanted.
+
+    Each is an embedding, moved by 0.05 to 0.35 times the difference of two that are stored, so that
+    strong and weak directions stay as they are.
+    """
+    random = np.random.Generator(np.random.PCG64(7))
+
+    def moved(source: Floats, rows: int) -> Floats:
+        one, plus, minus = (
+            of[random.integers(0, len(of), rows)].astype(np.float32)
+            for of in (source, stored, stored)
+        )
+        return unit(one + random.uniform(0.05, 0.35, (rows, 1)).astype(np.float32) * (plus - minus))
+
+    more = np.empty((count, stored.shape[1]), np.float16)
+    for start in range(0, count, 10_000):
+        more[start : start + 10_000] = moved(stored, min(10_000, count - start))
+    return more, moved(queries, QUERIES)
 
 
 def compare(

@@ -24,6 +24,9 @@ from pagesight_server.common.arrays import Embeddings
 PASSES = 4
 """Windows that are rotated, the first and the last in turns."""
 
+ROWS = 256
+"""Vectors rotated at a time, so that they and their copies stay in the cache."""
+
 
 def rotated(vectors: Embeddings) -> Embeddings:
     """The vectors, rotated; lengths and inner products stay as they are.
@@ -35,11 +38,13 @@ def rotated(vectors: Embeddings) -> Embeddings:
     size = 1 << (dimension.bit_length() - 1)
     left, right = _hadamard(size)
     turned = np.array(vectors, np.float32)
-    for number, signs in enumerate(_signs(size)):
-        window = turned[:, dimension - size :] if number % 2 else turned[:, :size]
-        # The Hadamard matrix of size a x b is the Kronecker product of those of sizes a and b.
-        grid = (window * signs).reshape(count, len(left), len(right))
-        window[:] = (left @ grid @ right).reshape(count, size)
+    for start in range(0, count, ROWS):
+        rows = turned[start : start + ROWS]
+        for number, signs in enumerate(_signs(size)):
+            window = rows[:, dimension - size :] if number % 2 else rows[:, :size]
+            # The Hadamard matrix of size a x b is the Kronecker product of those of sizes a and b.
+            grid = (window * signs).reshape(-1, len(left), len(right))
+            window[:] = (left @ grid @ right).reshape(window.shape)
     return turned
 
 
