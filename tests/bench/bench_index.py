@@ -193,7 +193,7 @@ def mixed(stored: Halves, queries: Floats, count: int) -> tuple[Halves, Floats]:
     """
     random = np.random.Generator(np.random.PCG64(7))
 
-    def moved(source: Floats, rows: int) -> Floats:
+    def moved(source: Halves | Floats, rows: int) -> Floats:
         one, plus, minus = (
             of[random.integers(0, len(of), rows)].astype(np.float32)
             for of in (source, stored, stored)

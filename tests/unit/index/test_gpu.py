@@ -167,3 +167,20 @@ def test_an_index_on_the_gpu_counts_with_the_one_that_replaces_it(
     (tmp_path / "default.vectors").write_bytes(b"on the disk alone")
     assert gpu_mb(IndexSettings(gpu_temporary_mb=100), tmp_path) == 100 + 2 * 3
     assert gpu_mb(IndexSettings(device="cpu"), tmp_path) == 0
+
+
+def test_one_bit_codes_stay_on_the_processor(
+    halves: NDArray[np.float16],
+    queries: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    assert gpu_mb(IndexSettings(kind="ivfrabitq"), tmp_path) == 0
+    library = FakeFaiss()
+    base = build(
+        halves, IndexSettings(min_recall=0.01), kind="ivfrabitq", gpu=Gpu(64, library), threads=1
+    )
+    _, slots = base.candidates(queries, 5, None)
+    assert [row in found for row, found in enumerate(slots.tolist())] == [True] * 3
+    assert not library.options
