@@ -86,12 +86,12 @@ def ivf_flat(stored: Halves, folder: Path) -> Engine:
     )
 
 
-def ivf_codes(stored: Halves, folder: Path, *, kind: Codes) -> Engine:
-    """Faiss's inverted lists of codes, as ours are, but without rescoring."""
+def ivf_codes(stored: Halves, folder: Path, *, kind: Codes, rotate: bool = False) -> Engine:
+    """The inverted lists of codes that ours have, without rescoring."""
     count, dimension = stored.shape
     index = untrained(count, dimension, kind)
     index.nprobe = NPROBE
-    prepared = rotated if kind == "ivfrabitq" else np.ascontiguousarray
+    prepared = rotated if rotate else np.ascontiguousarray
     index.train(prepared(_sample(stored, training_size(index.nlist, kind))))
     for start in range(0, count, BLOCK):
         index.add(prepared(unit(stored[start : start + BLOCK].astype(np.float32))))
@@ -150,6 +150,7 @@ ENGINES: Mapping[str, Callable[[Halves, Path], Engine]] = {
     "faiss IVF-Flat": ivf_flat,
     "faiss IVF-PQ": partial(ivf_codes, kind="ivfpq"),
     "faiss IVF-RaBitQ": partial(ivf_codes, kind="ivfrabitq"),
+    "faiss IVF-RaBitQ, rotated": partial(ivf_codes, kind="ivfrabitq", rotate=True),
     "usearch HNSW": usearch,
     "pagesight IVF-PQ": partial(pagesight, kind="ivfpq"),
     "pagesight IVF-RaBitQ": partial(pagesight, kind="ivfrabitq"),
