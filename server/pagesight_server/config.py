@@ -6,7 +6,7 @@
     [recognition]  method, epsilon (allowed false rejection rate), review
     [compute]      device, threads, batch sizes, GPU memory
     [gallery]      what is stored of a picture, quotas, retention
-    [index]        when a gallery is searched by product-quantized codes, and where
+    [index]        when a gallery is searched by codes, by which, and where
     [telemetry]    log format, what traces may contain
 
 The variable of a setting is `PAGESIGHT_` and its path: `PAGESIGHT_SERVER__PORT=50052`.

@@ -1,6 +1,6 @@
 """Recall, speed and memory of the index, against plain faiss and usearch, and during changes.
 
-    vectors around centres ──> flat | IVF-Flat | IVF-PQ | usearch | ours ──> recall, speed, bytes
+    vectors around centres ──> each engine (index_engines.py) ──> recall, speed, bytes
     one more picture ──> visible after
     50 000 pictures, searched without pause ──> a new generation is built and swapped ──> p99
 
@@ -12,9 +12,10 @@ mapped file, and the time of that is in its figures.
 
 Run: make bench-index    (ARGS='--sizes 10000 100000 --threads 2')
 A million, where usearch takes longer to build than all others together:
-make bench-index ARGS='--sizes 1000000 --swap-size 0 --engines "faiss IVF-PQ" pagesight'
+make bench-index ARGS='--sizes 1000000 --swap-size 0 --engines "pagesight IVF-RaBitQ"'
 With real embeddings too: ARGS='--screens DIR --views 28', so many augmented views of every picture
 below DIR (views.py); their embeddings are kept in bench/seen, as they take longer than the rest.
+--mixed N adds N vectors that vary as those embeddings do.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -37,32 +38,24 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from usearch.index import Index as Usearch
 
 from pagesight_server.common.cores import cores
 from pagesight_server.gallery.snapshot import Bundles, Changes, Picture, Snapshot
 from pagesight_server.index.cosines import unit
-from pagesight_server.index.disk import GenerationStore
-from pagesight_server.index.ivfpq import IvfPqBase, build
 from pagesight_server.index.layered import FlatBase, LayeredIndex, nearest
 from pagesight_server.index.manager import IndexManager
-from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Generation, Vectors
 from pagesight_server.text.reading import Reading
+from tests.bench.index_engines import ENGINES, Engine, Floats, Halves, K, Search
 from tests.bench.views import embeddings
 
 DIMENSION = 1152
 QUERIES = 512
-K = 5
-ENGINES = ("faiss Flat", "faiss IVF-Flat", "faiss IVF-PQ", "usearch HNSW", "pagesight")
-"""Engines; the first, exhaustive search, is the ground truth of recall and always runs."""
+EXHAUSTIVE = "faiss Flat"
+"""The engine that is the ground truth of recall and always runs."""
 
 LONGEST_S = 6.0
 """Longest time for the measurement of one latency."""
-
-Floats = NDArray[np.float32]
-Search = Callable[[Floats], NDArray[np.int64]]
-"""Returns the rows of the five nearest neighbours of each query, shape (queries, 5)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +66,8 @@ class Row:
     vectors: int
     engine: str
     build_s: float
+    build_cpu_s: float
+    """CPU time of the build, which other work on the machine does not change much."""
     build_peak_mb: float
     """Peak of resident memory during the build, above that before; it includes pages of mapped
     files, which the system may reclaim."""
@@ -87,6 +82,8 @@ class Row:
     """Mean share of the five true nearest neighbours that are returned, 0 to 1."""
     batch_1_ms: float
     """Median latency of a batch of one query."""
+    batch_1_cpu_ms: float
+    """Median CPU time of a batch of one query."""
     batch_32_ms: float
     """Median latency of a batch of 32 queries."""
     queries_per_s: float
@@ -105,11 +102,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000], metavar="N")
     parser.add_argument("--threads", type=int, default=cores())
-    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=ENGINES)
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES))
     parser.add_argument("--swap-size", type=int, default=50_000)
     parser.add_argument("--screens", type=Path, metavar="DIR")
     parser.add_argument("--bundles", type=Path, default=Path("bundles"))
     parser.add_argument("--views", type=int, default=28, help="augmented views per screenshot")
+    parser.add_argument("--mixed", type=int, default=0, metavar="N", help="vectors mixed of them")
     parser.add_argument("--out", type=Path, default=Path("bench"))
     arguments = parser.parse_args()
     load = os.getloadavg()[0]
@@ -129,6 +127,10 @@ def main() -> None:
         stored, queries = real(arguments)
         with tempfile.TemporaryDirectory() as folder:
             rows += compare("real screenshots", stored, queries, Path(folder), arguments.engines)[0]
+        if arguments.mixed:
+            stored, queries = mixed(stored, queries, arguments.mixed)
+            with tempfile.TemporaryDirectory() as folder:
+                rows += compare("real, mixed", stored, queries, Path(folder), arguments.engines)[0]
     swaps = swap(arguments.swap_size) if arguments.swap_size else {}
     conditions = {
         "processor": _processor(),
@@ -183,9 +185,30 @@ def real(arguments: argparse.Namespace) -> tuple[NDArray[np.float16], Floats]:
     return views[~is_query].reshape(-1, dimension).astype(np.float16), queries[chosen]
 
 
+def mixed(stored: Halves, queries: Floats, count: int) -> tuple[Halves, Floats]:
+    """Draws vectors that vary as real embeddings do, as many as are wanted.
+
+    Each is an embedding, moved by 0.05 to 0.35 times the difference of two that are stored, so that
+    strong and weak directions stay as they are.
+    """
+    random = np.random.Generator(np.random.PCG64(7))
+
+    def moved(source: Halves | Floats, rows: int) -> Floats:
+        one, plus, minus = (
+            of[random.integers(0, len(of), rows)].astype(np.float32)
+            for of in (source, stored, stored)
+        )
+        return unit(one + random.uniform(0.05, 0.35, (rows, 1)).astype(np.float32) * (plus - minus))
+
+    more = np.empty((count, stored.shape[1]), np.float16)
+    for start in range(0, count, 10_000):
+        more[start : start + 10_000] = moved(stored, min(10_000, count - start))
+    return more, moved(queries, QUERIES)
+
+
 def compare(
     data: str,
-    stored: NDArray[np.float16],
+    stored: Halves,
     queries: Floats,
     folder: Path,
     chosen: Sequence[str],
@@ -193,130 +216,56 @@ def compare(
     """Measures the engines on the same vectors.
 
     Returns:
-        The measurements, and the vectors of our index if it was measured.
+        The measurements, and the vectors of an index of ours if one was measured.
     """
-    count, dimension = stored.shape
-    nlist, m = list_count(count), code_bytes(dimension)
     rows: list[Row] = []
     flat_rate = flat_cpu = 0.0
-    search: Search | None = None
     truth: NDArray[np.int64] | None = None
-    our_vectors: list[Vectors] = []
-
-    def flat() -> tuple[Search, dict[str, float], str]:
-        index = faiss.IndexFlatIP(dimension)
-        _fill(index, stored)
-        return lambda q: index.search(q, K)[1], {"resident": 4 * dimension}, "fp32"
-
-    def ivf_flat() -> tuple[Search, dict[str, float], str]:
-        index = faiss.IndexIVFFlat(
-            faiss.IndexFlatIP(dimension), dimension, nlist, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.max_points_per_centroid, index.cp.niter, index.nprobe = 48, 8, 16
-        index.train(_sample(stored, 48 * nlist))
-        _fill(index, stored)
-        cost = {"resident": 4 * dimension + 8, "centres": 4 * dimension * nlist}
-        return lambda q: index.search(q, K)[1], cost, f"nlist {nlist}, nprobe 16"
-
-    def ivf_pq() -> tuple[Search, dict[str, float], str]:
-        index = faiss.IndexIVFPQ(
-            faiss.IndexFlatIP(dimension), dimension, nlist, m, 8, faiss.METRIC_INNER_PRODUCT
-        )
-        index.cp.max_points_per_centroid, index.cp.niter, index.nprobe = 48, 8, 16
-        index.pq.cp.max_points_per_centroid, index.pq.cp.niter = 128, 12
-        index.train(_sample(stored, max(32_768, 48 * nlist)))
-        _fill(index, stored)
-        cost = {"resident": m + 8, "centres": 4 * dimension * nlist}
-        return lambda q: index.search(q, K)[1], cost, f"nlist {nlist}, m {m}, nprobe 16"
-
-    def usearch() -> tuple[Search, dict[str, float], str]:
-        index = Usearch(ndim=dimension, metric="ip", dtype="f16")
-        threads = faiss.omp_get_max_threads()
-        for start in range(0, count, 16_384):
-            block = unit(stored[start : start + 16_384].astype(np.float32))
-            index.add(np.arange(start, start + len(block)), block, threads=threads)
-
-        def search(q: Floats) -> NDArray[np.int64]:
-            matches = index.search(q, K, threads=threads)
-            return np.asarray(matches.keys, np.int64).reshape(len(q), -1)
-
-        cost = {"resident": index.memory_usage / count}
-        return search, cost, "fp16, defaults"
-
-    def ours() -> tuple[Search, dict[str, float], str]:
-        ids = np.zeros((count, 32), np.uint8)
-        generations = GenerationStore(folder)
-        settings = IndexSettings(kind="ivfpq", device="cpu")
-        generation = generations.write("bench", "bench", ids, stored, lambda h: build(h, settings))
-        our_vectors.append(Vectors.of_generation(generation))
-        index = LayeredIndex(our_vectors[0], np.arange(count, dtype=np.int64))
-        base = generation.base
-        assert isinstance(base, IvfPqBase)
-        tuned = base.measured
-        cost = {
-            # Ids of 8 bytes, as in faiss, and two permutations of 4 bytes, row by slot and back.
-            "resident": tuned.code_bytes + 8 + 4 + 4,
-            "centres": 4 * dimension * tuned.nlist,
-            "disk": sum(f.stat().st_size for f in folder.iterdir()) / count,
-        }
-        text = (
-            f"nlist {tuned.nlist}, m {tuned.code_bytes}, nprobe {tuned.nprobe}, "
-            f"k_factor {tuned.k_factor}, held-out {tuned.recall:.3f}"
-        )
-
-        def search(q: Floats) -> NDArray[np.int64]:
-            return np.stack([hits.rows for hits in index.search_many(q, K)])
-
-        return search, cost, text
-
-    engines = {
-        "faiss Flat": flat,
-        "faiss IVF-Flat": ivf_flat,
-        "faiss IVF-PQ": ivf_pq,
-        "usearch HNSW": usearch,
-        "pagesight": ours,
-    }
-    for name, make in engines.items():
-        if name not in {ENGINES[0], *chosen}:
+    our_vectors: Vectors | None = None
+    engine: Engine | None = None
+    for name, make in ENGINES.items():
+        if name not in {EXHAUSTIVE, *chosen}:
             continue
-        search = None  # frees the last index: two at once may exceed the memory
+        engine = None  # frees the last index: two at once may exceed the memory
         before = _memory_mb(reset_peak=True)
-        start = time.perf_counter()
-        search, cost, text = make()
-        build_s = time.perf_counter() - start
+        start, worked = time.perf_counter(), time.process_time()
+        engine = make(stored, folder)
+        build_s, build_cpu_s = time.perf_counter() - start, time.process_time() - worked
         after = _memory_mb()
+        our_vectors = engine.vectors or our_vectors
         rows_found = np.concatenate(
-            [search(queries[i : i + 32]) for i in range(0, len(queries), 32)]
+            [engine.search(queries[i : i + 32]) for i in range(0, len(queries), 32)]
         )
         truth = rows_found if truth is None else truth
-        one, _ = _median_ms(search, queries, 1)
-        many, cpu = _median_ms(search, queries, 32)
+        one, one_cpu = _median_ms(engine.search, queries, 1)
+        many, cpu = _median_ms(engine.search, queries, 32)
         rate, cpu = 32_000 / many, cpu / 32
         flat_rate, flat_cpu = flat_rate or rate, flat_cpu or cpu
         rows.append(
             Row(
                 data=data,
-                vectors=count,
+                vectors=len(stored),
                 engine=name,
                 build_s=build_s,
+                build_cpu_s=build_cpu_s,
                 build_peak_mb=after["VmHWM"] - before["VmRSS"],
                 grown_mb=after["RssAnon"] - before["RssAnon"],
-                resident_bytes_per_vector=cost["resident"],
-                centre_bytes=int(cost.get("centres", 0)),
-                disk_bytes_per_vector=cost.get("disk", 0.0),
+                resident_bytes_per_vector=engine.resident,
+                centre_bytes=engine.centre_bytes,
+                disk_bytes_per_vector=engine.disk,
                 recall_at_5=_recall(rows_found, truth),
                 batch_1_ms=one,
+                batch_1_cpu_ms=one_cpu,
                 batch_32_ms=many,
                 queries_per_s=rate,
                 times_flat=rate / flat_rate,
                 cpu_ms_per_query=cpu,
                 times_flat_by_cpu=flat_cpu / cpu,
-                settings=text,
+                settings=engine.settings,
             )
         )
         print(rows[-1], flush=True)
-
-    return rows, our_vectors[0] if our_vectors else None
+    return rows, our_vectors
 
 
 def change(vectors: Vectors, queries: Floats, rounds: int = 20) -> dict[str, float]:
@@ -413,17 +362,6 @@ def swap(count: int, seconds: float = 10.0) -> dict[str, float]:
         "p99_during_ms": p99_during,
         "ratio_of_p99": p99_during / p99_before,
     }
-
-
-def _fill(index: faiss.Index, stored: NDArray[np.float16]) -> None:
-    for start in range(0, len(stored), 16_384):
-        index.add(unit(stored[start : start + 16_384].astype(np.float32)))
-
-
-def _sample(stored: NDArray[np.float16], count: int) -> Floats:
-    random = np.random.Generator(np.random.PCG64(7))
-    rows = np.sort(random.permutation(len(stored))[:count])
-    return unit(stored[rows].astype(np.float32))
 
 
 def _median_ms(search: Search, queries: Floats, batch: int) -> tuple[float, float]:

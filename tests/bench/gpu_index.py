@@ -22,7 +22,7 @@ def index(device: str, *, small: bool) -> list[Finding]:
     import numpy as np
 
     from pagesight_server.index.gpu import Gpu
-    from pagesight_server.index.ivfpq import IvfPqBase, build
+    from pagesight_server.index.ivf import IvfBase, build
     from pagesight_server.index.policy import IndexSettings
 
     rows, dimension = (2_000, 64) if small else (50_000, 1152)
@@ -37,21 +37,21 @@ def index(device: str, *, small: bool) -> list[Finding]:
     vectors = around(np.repeat(centres, 50, axis=0), 0.5)
     queries = around(vectors[draw.integers(0, rows, 512)], 0.1)
     start_s = time.perf_counter()
-    on_cpu = build(vectors.astype(np.float16), IndexSettings())
+    on_cpu = build(vectors.astype(np.float16), IndexSettings(), kind="ivfpq")
     built_s = time.perf_counter() - start_s
     settings = IndexSettings()
     gpu = Gpu(settings.gpu_temporary_mb) if device == "cuda" else None
-    on_device = IvfPqBase(on_cpu._host, on_cpu.measured, gpu) if gpu else on_cpu
+    on_device = IvfBase(on_cpu._host, on_cpu.measured, gpu) if gpu else on_cpu
     _, truth = faiss.knn(queries, vectors, 5, faiss.METRIC_INNER_PRODUCT)
 
-    def recall(base: IvfPqBase) -> float:
+    def recall(base: IvfBase) -> float:
         _, slots = base.candidates(queries, 5, None)
         return statistics.mean(
             len(set(true) & set(returned)) / 5
             for true, returned in zip(truth.tolist(), slots.tolist(), strict=True)
         )
 
-    def per_s(base: IvfPqBase) -> float:
+    def per_s(base: IvfBase) -> float:
         batches = [queries[start : start + 32] for start in range(0, 512, 32)]
         taken = in_turns({str(i): lambda b=b: base.candidates(b, 5, None)  # type: ignore[misc]
                           for i, b in enumerate(batches)}, 5)  # fmt: skip

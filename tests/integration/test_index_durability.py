@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.gallery import Gallery
+from pagesight_server.index.ivf import Codes
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Vectors
@@ -41,7 +42,8 @@ path = Path(sys.argv[1])
 store = Gallery(path)
 only_codes()
 IndexSettings.is_due = lambda self, base, changed: changed > 0
-index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), Path(f"{path}.index"))
+settings = IndexSettings(kind=sys.argv[3], device="cpu")
+index_manager = IndexManager(settings, Path(f"{path}.index"))
 registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
 chance = random.Random(int(sys.argv[2]))
 async def serve():
@@ -59,11 +61,11 @@ asyncio.run(serve())
 """
 
 
-async def answers(path: Path, acknowledged: int) -> str:
+async def answers(path: Path, acknowledged: int, codes: Codes) -> str:
     """What kind of index a server has right after its start; asserts that it answers rightly."""
     store = Gallery(path)
     assert store.revisions()["default"] >= acknowledged
-    index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), _folder(path))
+    index_manager = IndexManager(IndexSettings(kind=codes, device="cpu"), _folder(path))
     registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
     await registry.refresh()
     known = registry.get("default")
@@ -81,7 +83,7 @@ def _folder(path: Path) -> Path:
     return Path(f"{path}.index")
 
 
-def killed(folder: Path, rounds: int, patch: pytest.MonkeyPatch) -> None:
+def killed(folder: Path, rounds: int, codes: Codes, patch: pytest.MonkeyPatch) -> None:
     only_codes(patch)
     path = folder / "gallery.db"
     fill(path)
@@ -89,7 +91,7 @@ def killed(folder: Path, rounds: int, patch: pytest.MonkeyPatch) -> None:
     kinds: list[str] = []
     for number in range(rounds):
         process = subprocess.Popen(
-            [sys.executable, "-c", SERVE, str(path), str(number)],
+            [sys.executable, "-c", SERVE, str(path), str(number), codes],
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -107,19 +109,21 @@ def killed(folder: Path, rounds: int, patch: pytest.MonkeyPatch) -> None:
         process.wait(WAIT_S)
         process.stdout.close()
         assert acknowledged, "the server made no change"
-        kinds.append(asyncio.run(answers(path, acknowledged)))
-    assert "ivfpq" in kinds
+        kinds.append(asyncio.run(answers(path, acknowledged, codes)))
+    assert codes in kinds
 
 
+@pytest.mark.parametrize("codes", ["ivfpq", "ivfrabitq"])
 def test_a_server_killed_while_it_makes_an_index_leaves_one_that_answers_rightly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed(tmp_path, 3, monkeypatch)
+    killed(tmp_path, 3, codes, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("codes", ["ivfpq", "ivfrabitq"])
 def test_a_hundred_servers_killed_while_they_make_an_index_leave_one_that_answers_rightly(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed(tmp_path, 100, monkeypatch)
+    killed(tmp_path, 100, codes, monkeypatch)

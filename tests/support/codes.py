@@ -45,7 +45,7 @@ def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
         patch: Undoes the changes; None in a process of its own.
     """
     patch = patch or pytest.MonkeyPatch()
-    patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1_000, 1_000),))
+    patch.setattr("pagesight_server.index.ivf.STEPS", ((1_000, 1_000),))
     patch.setattr("pagesight_server.recognition.knowledge.calibrate", lambda *_, **__: UNCALIBRATED)
 
 

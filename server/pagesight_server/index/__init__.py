@@ -3,7 +3,8 @@
     cosines.py   cosines, and the order of hits
     exact.py     exact index over one matrix
     policy.py    which kind of index a gallery gets, and when it is rebuilt
-    ivfpq.py     IVF-PQ base of a large gallery: trained, measured, kept only with enough recall
+    ivf.py       bases of codes for large galleries: trained, measured, kept only with enough recall
+    rotation.py  what one-bit codes are made after
     vectors.py   the vectors: a generation on disk, and a tail in memory of what came since
     layered.py   base + exact delta, without what was removed; scores are always exact
     disk.py      generations on disk: checksummed, written beside and renamed

@@ -31,7 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.index.gpu import Gpu
-from pagesight_server.index.ivfpq import IvfPqBase, Measured
+from pagesight_server.index.ivf import IvfBase, Measured
 from pagesight_server.index.vectors import BLOCK, Generation, Halves, HalvesByRow
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class GenerationStore:
         bundle: str,
         ids: Ids,
         halves: Halves | HalvesByRow,
-        build: Callable[[Halves], IvfPqBase],
+        build: Callable[[Halves], IvfBase],
         kept: Callable[[], tuple[Ids, Generation] | None] = lambda: None,
     ) -> Generation:
         """Writes vectors, builds a base over the mapped file, and replaces the old generation.
@@ -108,7 +108,7 @@ class GenerationStore:
         bundle: str,
         ids: Ids,
         halves: Halves | HalvesByRow,
-        build: Callable[[Halves], IvfPqBase],
+        build: Callable[[Halves], IvfBase],
     ) -> Generation:
         with (part / "vectors").open("wb") as file:
             for start in range(0, len(halves), BLOCK):
@@ -175,7 +175,7 @@ class GenerationStore:
         if vectors.stat().st_size != count * (2 * dimension + ID_BYTES):
             raise ValueError(f"{vectors.name} has another size than {count} vectors")
         ids = _mapped_ids(vectors, count, dimension)
-        base = IvfPqBase.load(codes, Measured(**manifest["measured"]), gpu)
+        base = IvfBase.load(codes, Measured(**manifest["measured"]), gpu)
         return ids, Generation(halves=_mapped(vectors, (count, dimension)), base=base)
 
     def code_bytes(self) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 from pagesight_server.common.threads import lower_priority
 from pagesight_server.index.disk import ID_BYTES, GenerationStore, Ids
 from pagesight_server.index.gpu import MEGABYTE, Gpu, usable_device
-from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
+from pagesight_server.index.ivf import IvfBase, RecallError, build
 from pagesight_server.index.layered import FlatBase
 from pagesight_server.index.owner import OwnerThread
 from pagesight_server.index.policy import IndexSettings, Kind
@@ -44,7 +44,7 @@ class IndexManager:
 
     Args:
         settings: Which kind of index a gallery gets, and when it is rebuilt.
-        folder: Where IVF-PQ generations are kept; None: every index is flat and in memory.
+        folder: Where generations of codes are kept; None: every index is flat and in memory.
 
     Raises:
         SetupError: CUDA is configured and faiss has no GPU.
@@ -52,13 +52,13 @@ class IndexManager:
 
     def __init__(self, settings: IndexSettings | None = None, folder: Path | None = None) -> None:
         self.settings = settings or IndexSettings()
-        on_gpu = usable_device(self.settings.device) == "cuda" and folder is not None
+        on_gpu = _on_gpu(self.settings) and folder is not None
         self._gpu = Gpu(self.settings.gpu_temporary_mb) if on_gpu else None
         self._generations = None if folder is None else GenerationStore(folder)
         self._refused_at: dict[str, int] = {}
         """Pictures that a gallery had when the recall of its base was too low."""
         self._builder: OwnerThread | None = None
-        """Builds IVF-PQ bases; started with the first, as most galleries never need one."""
+        """Builds bases of codes; started with the first, as most galleries never need one."""
 
     def vectors(
         self,
@@ -91,13 +91,17 @@ class IndexManager:
         self, gallery: str, bundle: str, shape: tuple[int, int]
     ) -> tuple[Ids, Generation] | None:
         """The generation on disk, unless another one would be built today."""
-        if self._generations is None or self._kind(*shape) != "ivfpq":
+        kind = self._kind(*shape)
+        if self._generations is None or kind == "flat":
             return None
         kept = self._generations.read(gallery, bundle, self._gpu)
         if kept is None or kept[1].halves.shape[1] != shape[1]:
             return None
         base = kept[1].base
-        if isinstance(base, IvfPqBase) and base.measured.recall < self.settings.min_recall:
+        if base.kind != kind:
+            log.info("the index of gallery %s is made anew: it is %s", gallery, base.kind)
+            return None
+        if isinstance(base, IvfBase) and base.measured.recall < self.settings.min_recall:
             log.warning(
                 "the index of gallery %s is made anew: it finds %.3f, less than index.min_recall",
                 gallery,
@@ -110,7 +114,7 @@ class IndexManager:
         """Whether the next generation of a gallery should be built now."""
         kind = self._kind(*vectors.shape)
         generation = vectors.layout.generation
-        if kind == "ivfpq" and len(vectors) <= RETRY_GROWTH * self._refused_at.get(gallery, 0):
+        if kind != "flat" and len(vectors) <= RETRY_GROWTH * self._refused_at.get(gallery, 0):
             return False
         if kind != generation.base.kind:
             return True
@@ -164,11 +168,13 @@ class IndexManager:
             self._gpu.close()
 
     def _kind(self, pictures: int, dimension: int) -> Kind:
-        return "flat" if self._generations is None else self.settings.kind_for(pictures, dimension)
+        if self._generations is None:
+            return "flat"
+        return self.settings.kind_for(pictures, dimension, gpu=self._gpu is not None)
 
     def _rebuild(self, gallery: str, bundle: str, ids: Sequence[str], vectors: Vectors) -> bool:
-        layout = vectors.layout
-        if self._generations is None or self._kind(*vectors.shape) == "flat":
+        layout, kind = vectors.layout, self._kind(*vectors.shape)
+        if self._generations is None or kind == "flat":
             halves = halves_at(layout, layout.slots)
             return vectors.adopt(Generation(halves=halves, base=FlatBase(halves)), layout)
         try:
@@ -177,7 +183,7 @@ class IndexManager:
                 bundle,
                 np.frombuffer(bytes.fromhex("".join(ids)), np.uint8).reshape(-1, ID_BYTES),
                 HalvesByRow(layout),
-                lambda mapped: build(mapped, self.settings, gpu=self._gpu, threads=1),
+                lambda mapped: build(mapped, self.settings, kind=kind, gpu=self._gpu, threads=1),
                 kept=lambda: self._read(gallery, bundle, vectors.shape),
             )
         except (RecallError, OSError) as error:
@@ -201,6 +207,15 @@ def gpu_mb(settings: IndexSettings, folder: Path) -> int:
     Raises:
         SetupError: CUDA is configured and faiss has no GPU.
     """
-    if usable_device(settings.device) == "cpu":
+    if not _on_gpu(settings):
         return 0
     return settings.gpu_temporary_mb + 2 * GenerationStore(folder).code_bytes() // MEGABYTE
+
+
+def _on_gpu(settings: IndexSettings) -> bool:
+    """Whether indexes are searched on a GPU: where faiss has one and searches this kind there.
+
+    Raises:
+        SetupError: CUDA is configured and faiss has no GPU.
+    """
+    return usable_device(settings.device) == "cuda" and settings.kind != "ivfrabitq"

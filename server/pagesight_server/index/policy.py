@@ -1,7 +1,8 @@
 """Which kind of index a gallery gets by its size, and when its base is rebuilt.
 
-pictures <= flat_up_to ──> flat      exact, 4 bytes per value
-pictures >  flat_up_to ──> ivfpq     nlist from the number of pictures, m from the dimension
+pictures <= flat_up_to ──> flat        exact, 4 bytes per value
+pictures >  flat_up_to ──> ivfrabitq   on a CPU: a bit per value
+                       └─> ivfpq       on a GPU: m bytes from the dimension
 """
 
 from __future__ import annotations
@@ -10,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-Kind = Literal["flat", "ivfpq"]
+Kind = Literal["flat", "ivfpq", "ivfrabitq"]
 
 SUBQUANTIZERS = (96, 64, 56, 48, 40, 32, 28, 24, 20, 16, 12, 8)
 """Code sizes in bytes, one for each subquantizer, that faiss has GPU kernels for; largest first."""
 
 MIN_TRAINING = 512
-"""Fewest pictures of an IVF-PQ base: 8-bit codes have 256 centroids, which need as many vectors,
-and an eighth of the pictures is held out to measure recall."""
+"""Fewest pictures of a base of codes: those of IVF-PQ have 256 centroids, which need as many
+vectors, and an eighth of the pictures is held out to measure recall."""
 
 MIN_CHANGES = 1_000
 """Changes up to which no base is rebuilt: so few are cheap to search exactly."""
@@ -32,8 +33,9 @@ class IndexSettings:
 
     __pydantic_config__: ClassVar[Mapping[str, str]] = {"extra": "forbid"}
 
-    kind: Literal["auto", "flat", "ivfpq"] = "auto"
-    """`auto` is flat, that is exact, up to `flat_up_to` pictures and IVF-PQ above."""
+    kind: Literal["auto", "flat", "ivfpq", "ivfrabitq"] = "auto"
+    """`auto` is flat, that is exact, up to `flat_up_to` pictures; above, IVF-RaBitQ on a CPU and
+    IVF-PQ on a GPU, which has no other."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where an IVF-PQ base is searched; `auto` is CUDA where faiss has a GPU."""
@@ -46,13 +48,18 @@ class IndexSettings:
     """Pictures up to which every query is compared with each of them."""
 
     min_recall: float = 0.98
-    """Recall@5 on held-out queries that an IVF-PQ base must reach before it serves."""
+    """Recall@5 on held-out queries that a base of codes must reach before it serves."""
 
     rebuild_share: float = 0.05
     """Share of a base that may have been added or removed since, and more than 1 000 pictures,
     before it is rebuilt."""
 
     def __post_init__(self) -> None:
+        if self.kind == "ivfrabitq" and self.device == "cuda":
+            raise ValueError(
+                "index.kind = ivfrabitq is searched on the CPU only: set index.device to auto or "
+                "cpu, or index.kind to ivfpq"
+            )
         if self.flat_up_to < 1:
             raise ValueError(f"index.flat_up_to must be 1 or more, got {self.flat_up_to}")
         if self.gpu_temporary_mb < 1:
@@ -64,11 +71,21 @@ class IndexSettings:
         if not 0 < self.rebuild_share <= 1:
             raise ValueError(f"index.rebuild_share must be in 0 to 1, got {self.rebuild_share}")
 
-    def kind_for(self, pictures: int, dimension: int) -> Kind:
-        """The kind of index over so many pictures of this dimension."""
-        if self.kind == "flat" or code_bytes(dimension) == 0 or pictures < MIN_TRAINING:
+    def kind_for(self, pictures: int, dimension: int, *, gpu: bool = False) -> Kind:
+        """The kind of index over so many pictures of this dimension.
+
+        Args:
+            pictures: How many pictures.
+            dimension: Values of an embedding.
+            gpu: Whether indexes are searched on a GPU.
+        """
+        if self.kind == "flat" or pictures < MIN_TRAINING:
             return "flat"
-        return "ivfpq" if self.kind == "ivfpq" or pictures > self.flat_up_to else "flat"
+        if self.kind == "auto" and pictures <= self.flat_up_to:
+            return "flat"
+        if self.kind == "ivfpq" or (self.kind == "auto" and gpu):
+            return "ivfpq" if code_bytes(dimension) else "flat"
+        return "ivfrabitq"
 
     def is_due(self, base: int, changed: int) -> bool:
         """Whether a base over `base` pictures is to be rebuilt after so many changes."""
@@ -76,7 +93,7 @@ class IndexSettings:
 
 
 def code_bytes(dimension: int) -> int:
-    """Bytes of a code: the most subquantizers that divide the dimension; 0 when none does."""
+    """Bytes of an IVF-PQ code: the most subquantizers that divide the dimension; 0 if none does."""
     return next((m for m in SUBQUANTIZERS if dimension % m == 0), 0)
 
 

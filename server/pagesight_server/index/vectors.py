@@ -39,10 +39,12 @@ class Allowed(NamedTuple):
 class Base(Protocol):
     """Chooses candidates among the slots of a generation; their scores are computed elsewhere."""
 
-    kind: str
-    """`flat`, `ivfpq`, or `none` for vectors that are not indexed yet."""
     exact: bool
     """Whether the candidates are always the true nearest."""
+
+    @property
+    def kind(self) -> str:
+        """`flat`, `ivfpq`, `ivfrabitq`, or `none` for vectors that are not indexed yet."""
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from pagesight_server.gallery import Change, Content, Entry, Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.index.exact import FlatIndex
+from pagesight_server.index.ivf import Codes
 from pagesight_server.index.layered import nearest
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
@@ -166,8 +167,11 @@ def store(tmp_path: Path) -> Gallery:
     return store
 
 
-def manager_of(store: Gallery, **settings: float) -> IndexManager:
-    chosen = IndexSettings(kind="ivfpq", min_recall=settings.get("min_recall", 0.98))
+CODES: tuple[Codes, Codes] = ("ivfpq", "ivfrabitq")
+
+
+def manager_of(store: Gallery, codes: Codes = "ivfpq", min_recall: float = 0.98) -> IndexManager:
+    chosen = IndexSettings(kind=codes, device="cpu", min_recall=min_recall)
     return IndexManager(chosen, Path(f"{store.path}.index"))
 
 
@@ -183,39 +187,45 @@ def kept_by(store: Gallery, vector: bytes) -> bool:
     return any(vector in path.read_bytes() for path in folder.iterdir())
 
 
+@pytest.mark.parametrize("codes", CODES)
 async def test_a_gallery_answers_at_once_and_moves_to_codes_when_they_are_ready(
-    store: Gallery,
+    store: Gallery, codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    registry = registry_of(store, manager_of(store))
+    monkeypatch.setattr("pagesight_server.index.ivf.STEPS", ((1_000, 1_000),))
+    registry = registry_of(store, manager_of(store, codes))
     await registry.refresh()
     query = registry.get("default").snapshot.embeddings[3]
     before = registry.get("default").method.search(query)
     await registry.settled()
-    assert kind(registry) == "ivfpq"
+    assert kind(registry) == codes
     after = registry.get("default").method.search(query)
     assert after.rows.tolist() == before.rows.tolist()
     assert after.cosines.tolist() == before.cosines.tolist()
     store.close()
 
 
-async def test_what_was_enrolled_while_codes_were_made_is_found(store: Gallery) -> None:
-    registry = registry_of(store, manager_of(store))
+@pytest.mark.parametrize("codes", CODES)
+async def test_what_was_enrolled_while_codes_were_made_is_found(
+    store: Gallery, codes: Codes
+) -> None:
+    registry = registry_of(store, manager_of(store, codes))
     await registry.refresh()
     new = picture(store, 900, 16)
     store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
     await registry.refresh()
     await registry.settled()
-    assert kind(registry) == "ivfpq"
+    assert kind(registry) == codes
     snapshot = registry.get("default").snapshot
     (row,) = (i for i, p in enumerate(snapshot.pictures) if p.image_id == new)
     assert registry.get("default").method.search(snapshot.embeddings[row]).rows[0] == row
     store.close()
 
 
+@pytest.mark.parametrize("codes", CODES)
 async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
-    store: Gallery,
+    store: Gallery, codes: Codes
 ) -> None:
-    registry = registry_of(store, manager_of(store))
+    registry = registry_of(store, manager_of(store, codes))
     await registry.refresh()
     await registry.settled()
     gone = registry.get("default").snapshot.pictures[0].image_id
@@ -223,9 +233,9 @@ async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
     new = picture(store, 900, 16)
     store.enrol(Change(), [Entry(image_id=new, label="new")], BUNDLES)
 
-    again = registry_of(store, manager_of(store))
+    again = registry_of(store, manager_of(store, codes))
     await again.refresh()
-    assert kind(again) == "ivfpq"
+    assert kind(again) == codes
     snapshot, whole = again.get("default").snapshot, store.snapshot()
     assert snapshot.pictures == whole.pictures
     np.testing.assert_array_equal(snapshot.embeddings[:], whole.embeddings[:])
@@ -236,10 +246,30 @@ async def test_a_restart_takes_the_codes_that_were_kept_and_what_changed_since(
     store.close()
 
 
+@pytest.mark.parametrize(("before", "after"), [CODES, CODES[::-1]])
+async def test_kept_codes_of_another_kind_are_made_anew(
+    store: Gallery, before: Codes, after: Codes
+) -> None:
+    registry = registry_of(store, manager_of(store, before))
+    await registry.refresh()
+    await registry.settled()
+    assert kind(registry) == before
+
+    again = registry_of(store, manager_of(store, after))
+    await again.refresh()
+    assert kind(again) == "flat"
+    await again.settled()
+    assert kind(again) == after
+    restarted = registry_of(store, manager_of(store, after))
+    await restarted.refresh()
+    assert kind(restarted) == after
+    store.close()
+
+
 async def test_codes_that_find_too_little_are_said_and_not_used(
     store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+    monkeypatch.setattr("pagesight_server.index.ivf.STEPS", ((1, 1),))
     registry = registry_of(store, manager_of(store, min_recall=1.0))
     await registry.refresh()
     await registry.settled()
@@ -259,7 +289,7 @@ async def test_codes_that_were_refused_are_not_tried_again_at_every_change(
     await registry.settled()
     assert kind(registry) == "ivfpq"
     monkeypatch.setattr(IndexSettings, "is_due", lambda self, base, changed: changed > 0)
-    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+    monkeypatch.setattr("pagesight_server.index.ivf.STEPS", ((1, 1),))
     index_manager.settings = IndexSettings(kind="ivfpq", min_recall=1.0)
     for number in (900, 901):
         new = picture(store, number, 16)
@@ -294,7 +324,7 @@ async def test_kept_codes_that_find_less_than_is_asked_now_are_made_anew(
     store: Gallery, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+        patch.setattr("pagesight_server.index.ivf.STEPS", ((1, 1),))
         registry = registry_of(store, manager_of(store, min_recall=0.01))
         await registry.refresh()
         await registry.settled()

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.index.gpu import Gpu, usable_device
-from pagesight_server.index.ivfpq import IvfPqBase, build
+from pagesight_server.index.ivf import IvfBase, build
 from pagesight_server.index.manager import gpu_mb
 from pagesight_server.index.owner import OwnerThread
 from pagesight_server.index.policy import IndexSettings
@@ -28,8 +28,8 @@ def halves() -> NDArray[np.float16]:
 
 
 @pytest.fixture(scope="module")
-def on_cpu(halves: NDArray[np.float16]) -> IvfPqBase:
-    return build(halves, IndexSettings(min_recall=0.01), threads=1)
+def on_cpu(halves: NDArray[np.float16]) -> IvfBase:
+    return build(halves, IndexSettings(min_recall=0.01), kind="ivfpq", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -38,10 +38,10 @@ def queries(halves: NDArray[np.float16]) -> NDArray[np.float32]:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
-def test_a_gpu_finds_what_the_cpu_finds(on_cpu: IvfPqBase, queries: NDArray[np.float32]) -> None:
+def test_a_gpu_finds_what_the_cpu_finds(on_cpu: IvfBase, queries: NDArray[np.float32]) -> None:
     library = FakeFaiss()
     gpu = Gpu(64, library)
-    on_gpu = IvfPqBase(on_cpu._host, on_cpu.measured, gpu)
+    on_gpu = IvfBase(on_cpu._host, on_cpu.measured, gpu)
     for mine, theirs in zip(
         on_gpu.candidates(queries, 5, None), on_cpu.candidates(queries, 5, None), strict=True
     ):
@@ -51,7 +51,7 @@ def test_a_gpu_finds_what_the_cpu_finds(on_cpu: IvfPqBase, queries: NDArray[np.f
     assert [resources.temporary_bytes for resources in library.resources] == [64 * 1024 * 1024]
 
 
-def test_cuvs_is_used_only_where_it_was_asked_for(on_cpu: IvfPqBase) -> None:
+def test_cuvs_is_used_only_where_it_was_asked_for(on_cpu: IvfBase) -> None:
     library = FakeFaiss()
     Gpu(64, library).put(on_cpu._host)
     assert [options.use_cuvs for options in library.options] == [False]
@@ -59,9 +59,9 @@ def test_cuvs_is_used_only_where_it_was_asked_for(on_cpu: IvfPqBase) -> None:
 
 @pytest.mark.parametrize("missing", [-1, 2**63 - 1])
 def test_a_missing_neighbour_is_no_slot_however_it_is_marked(
-    missing: int, on_cpu: IvfPqBase, queries: NDArray[np.float32]
+    missing: int, on_cpu: IvfBase, queries: NDArray[np.float32]
 ) -> None:
-    on_gpu = IvfPqBase(on_cpu._host, on_cpu.measured, Gpu(64, FakeFaiss(missing)))
+    on_gpu = IvfBase(on_cpu._host, on_cpu.measured, Gpu(64, FakeFaiss(missing)))
     # One list of some holds fewer than 600 vectors.
     _, slots = on_gpu.search_lists(queries, 600, 1)
     assert slots.shape == (3, 600)
@@ -75,7 +75,7 @@ def test_a_missing_neighbour_is_no_slot_however_it_is_marked(
 
 
 def test_no_more_is_asked_of_the_kernels_than_they_do(
-    on_cpu: IvfPqBase, queries: NDArray[np.float32]
+    on_cpu: IvfBase, queries: NDArray[np.float32]
 ) -> None:
     library = FakeFaiss()
     Gpu(64, library).put(on_cpu._host).search(queries, 5_000, 4_000)
@@ -83,13 +83,13 @@ def test_no_more_is_asked_of_the_kernels_than_they_do(
 
 
 def test_indexes_that_were_replaced_leave_neither_memory_nor_threads(
-    on_cpu: IvfPqBase, queries: NDArray[np.float32]
+    on_cpu: IvfBase, queries: NDArray[np.float32]
 ) -> None:
     library = FakeFaiss()
     gpu = Gpu(64, library)
     thread = gpu._thread.thread
     for _ in range(5):
-        base = IvfPqBase(on_cpu._host, on_cpu.measured, gpu)
+        base = IvfBase(on_cpu._host, on_cpu.measured, gpu)
         base.candidates(queries, 5, None)
     gc.collect()
     gpu._thread.run(lambda: None)  # what was queued before is done
@@ -104,9 +104,7 @@ def test_indexes_that_were_replaced_leave_neither_memory_nor_threads(
     assert library.freed_in == {thread}
 
 
-def test_a_closed_index_is_freed_and_says_so(
-    on_cpu: IvfPqBase, queries: NDArray[np.float32]
-) -> None:
+def test_a_closed_index_is_freed_and_says_so(on_cpu: IvfBase, queries: NDArray[np.float32]) -> None:
     library = FakeFaiss()
     gpu = Gpu(64, library)
     index = gpu.put(on_cpu._host)
@@ -117,7 +115,7 @@ def test_a_closed_index_is_freed_and_says_so(
     assert len(library.indexes) == 0
 
 
-def test_a_closed_gpu_does_what_was_queued_and_then_says_so(on_cpu: IvfPqBase) -> None:
+def test_a_closed_gpu_does_what_was_queued_and_then_says_so(on_cpu: IvfBase) -> None:
     gpu = Gpu(64, FakeFaiss())
     index = gpu.put(on_cpu._host)
     gpu.close()
@@ -169,3 +167,20 @@ def test_an_index_on_the_gpu_counts_with_the_one_that_replaces_it(
     (tmp_path / "default.vectors").write_bytes(b"on the disk alone")
     assert gpu_mb(IndexSettings(gpu_temporary_mb=100), tmp_path) == 100 + 2 * 3
     assert gpu_mb(IndexSettings(device="cpu"), tmp_path) == 0
+
+
+def test_one_bit_codes_stay_on_the_processor(
+    halves: NDArray[np.float16],
+    queries: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1, raising=False)
+    assert gpu_mb(IndexSettings(kind="ivfrabitq"), tmp_path) == 0
+    library = FakeFaiss()
+    base = build(
+        halves, IndexSettings(min_recall=0.01), kind="ivfrabitq", gpu=Gpu(64, library), threads=1
+    )
+    _, slots = base.candidates(queries, 5, None)
+    assert [row in found for row, found in enumerate(slots.tolist())] == [True] * 3
+    assert not library.options

@@ -1,6 +1,6 @@
-"""Whatever happens to a gallery over an IVF-PQ base, it answers like brute force over SQLite.
+"""Whatever happens to a gallery over a base of codes, it answers like brute force over SQLite.
 
-    store ──follow──> registry: base (IVF-PQ) + delta - tombstones ──search──> hits
+    store ──follow──> registry: base (codes) + delta - tombstones ──search──> hits
       └─SQL, float64──────────────────────────────────────────────────────> the same
 
 Every list is looked into and every candidate rescored, so that nothing may be missed: what is
@@ -33,6 +33,7 @@ from hypothesis.stateful import (
 )
 
 from pagesight_server.gallery import Change, Entry, Gallery, backup
+from pagesight_server.index.ivf import Codes
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Layout, Vectors
@@ -47,8 +48,8 @@ SOME = st.lists(st.sampled_from([*LATE, *NAMES[:12]]), min_size=1, max_size=5, u
 class Waiting(IndexManager):
     """An index manager that builds when the test says, in the test's thread."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(IndexSettings(kind="ivfpq", device="cpu"), folder)
+    def __init__(self, folder: Path, codes: Codes) -> None:
+        super().__init__(IndexSettings(kind=codes, device="cpu"), folder)
         self.due = True
         self.waiting: list[tuple[Future[bool], tuple[Any, ...]]] = []
 
@@ -100,6 +101,7 @@ class Galleries(RuleBasedStateMachine):
     """A store and a server's view of it."""
 
     template: Path
+    codes: Codes
     over_codes = 0
     """Searches over codes with a delta and tombstones, in all examples."""
 
@@ -130,7 +132,7 @@ class Galleries(RuleBasedStateMachine):
         self.store = Gallery(self.path)
         # The disk is not what is tested here, and syncing to it takes all the time.
         self.store._db.execute("PRAGMA synchronous = OFF")
-        self.index_manager = Waiting(Path(f"{self.path}.index"))
+        self.index_manager = Waiting(Path(f"{self.path}.index"), self.codes)
         self.registry = Registry(
             self.store, BUNDLES, method="seed", epsilon=0.05, index_manager=self.index_manager
         )
@@ -290,10 +292,10 @@ class Galleries(RuleBasedStateMachine):
     def count(self, layout: Layout) -> None:
         generation, tail, slots = layout
         gone = len(generation) - int(np.count_nonzero(slots < len(generation)))
-        type(self).over_codes += bool(generation.base.kind == "ivfpq" and len(tail) and gone)
+        type(self).over_codes += bool(generation.base.kind == self.codes and len(tail) and gone)
 
 
-def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> None:
+def run(folder: Path, examples: int, steps: int, codes: Codes, patch: pytest.MonkeyPatch) -> None:
     only_codes(patch)
     template = folder / "template.db"
     fill(template)
@@ -301,7 +303,7 @@ def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> N
     class Machine(Galleries):
         pass
 
-    Machine.template = template
+    Machine.template, Machine.codes = template, codes
     run_state_machine_as_test(
         Machine,
         settings=settings(
@@ -314,15 +316,17 @@ def run(folder: Path, examples: int, steps: int, patch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("codes", ["ivfpq", "ivfrabitq"])
 def test_any_interleaving_over_codes_answers_like_brute_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, 6, 25, monkeypatch)
+    run(tmp_path, 6, 25, codes, monkeypatch)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
+@pytest.mark.parametrize("codes", ["ivfpq", "ivfrabitq"])
 def test_a_great_many_interleavings_over_codes_answer_like_brute_force(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, codes: Codes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run(tmp_path, 200, 40, monkeypatch)
+    run(tmp_path, 200, 40, codes, monkeypatch)

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from numpy.typing import NDArray
 
 from pagesight_server.index.exact import FlatIndex
-from pagesight_server.index.ivfpq import IvfPqBase, RecallError, build
+from pagesight_server.index.ivf import Codes, IvfBase, RecallError, build
 from pagesight_server.index.layered import FlatBase, LayeredIndex
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
 from pagesight_server.index.vectors import Generation, Layout, Vectors, halves_at
@@ -150,13 +150,16 @@ def halves() -> NDArray[np.float16]:
     return clustered(3_000, 32)
 
 
-@pytest.fixture(scope="module")
-def base(halves: NDArray[np.float16]) -> IvfPqBase:
-    return build(halves, IndexSettings(kind="ivfpq", device="cpu"), threads=1)
+CODES: list[Codes] = ["ivfpq", "ivfrabitq"]
+
+
+@pytest.fixture(scope="module", params=CODES)
+def base(request: pytest.FixtureRequest, halves: NDArray[np.float16]) -> IvfBase:
+    return build(halves, IndexSettings(), kind=request.param, threads=1)
 
 
 def test_a_quantised_base_finds_what_it_measured_and_scores_exactly(
-    halves: NDArray[np.float16], base: IvfPqBase
+    halves: NDArray[np.float16], base: IvfBase
 ) -> None:
     assert base.measured.recall >= 0.98
     vectors = Vectors.of_generation(Generation(halves=halves, base=base))
@@ -177,7 +180,7 @@ def test_a_quantised_base_finds_what_it_measured_and_scores_exactly(
 
 
 def test_a_quantised_base_returns_no_picture_that_was_removed(
-    halves: NDArray[np.float16], base: IvfPqBase
+    halves: NDArray[np.float16], base: IvfBase
 ) -> None:
     vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     query = unit(*halves[0].tolist())
@@ -190,7 +193,7 @@ def test_a_quantised_base_returns_no_picture_that_was_removed(
 
 
 def test_a_few_rows_of_many_are_all_found_however_far_they_are(
-    halves: NDArray[np.float16], base: IvfPqBase
+    halves: NDArray[np.float16], base: IvfBase
 ) -> None:
     vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     few = np.arange(0, 3_000, 10, dtype=np.int64)
@@ -203,7 +206,7 @@ def test_a_few_rows_of_many_are_all_found_however_far_they_are(
 
 
 def test_half_of_the_rows_are_searched_as_well_as_all(
-    halves: NDArray[np.float16], base: IvfPqBase
+    halves: NDArray[np.float16], base: IvfBase
 ) -> None:
     vectors = Vectors.of_generation(Generation(halves=halves, base=base))
     some = np.arange(0, 3_000, 5, dtype=np.int64)  # too many for an index of their own
@@ -218,14 +221,15 @@ def test_half_of_the_rows_are_searched_as_well_as_all(
     assert len(index.search(unit(*halves[0].tolist()), 600).rows) == 600
 
 
-def test_pictures_that_are_all_alike_are_found_whichever_they_are() -> None:
+@pytest.mark.parametrize("kind", CODES)
+def test_pictures_that_are_all_alike_are_found_whichever_they_are(kind: Codes) -> None:
     twins = np.repeat(clustered(10, 16), 600, axis=0)  # more than are ever looked at
-    made = build(twins, IndexSettings(kind="ivfpq", device="cpu", min_recall=1.0), threads=1)
+    made = build(twins, IndexSettings(min_recall=1.0), kind=kind, threads=1)
     assert made.measured.recall == 1.0
 
 
 def test_several_queries_at_once_are_answered_as_one_by_one(
-    halves: NDArray[np.float16], base: IvfPqBase
+    halves: NDArray[np.float16], base: IvfBase
 ) -> None:
     index = LayeredIndex(
         Vectors.of_generation(Generation(halves=halves, base=base)),
@@ -238,29 +242,44 @@ def test_several_queries_at_once_are_answered_as_one_by_one(
         assert hits.cosines.tolist() == alone.cosines.tolist()
 
 
-def test_a_base_that_finds_too_little_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pagesight_server.index.ivfpq.STEPS", ((1, 1),))
+@pytest.mark.parametrize(("kind", "title"), [("ivfpq", "IVF-PQ"), ("ivfrabitq", "IVF-RaBitQ")])
+def test_a_base_that_finds_too_little_is_refused(
+    kind: Codes, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.index.ivf.STEPS", ((1, 1),))
     scattered = np.random.default_rng(1).standard_normal((2_000, 96)).astype(np.float16)
-    with pytest.raises(RecallError, match=r"less than index.min_recall = 0.98"):
-        build(scattered, IndexSettings(), threads=1)
+    with pytest.raises(RecallError, match=rf"{title} .* less than index.min_recall = 0.98"):
+        build(scattered, IndexSettings(), kind=kind, threads=1)
 
 
 @pytest.mark.parametrize(
-    ("kind", "pictures", "dimension", "expected"),
+    ("kind", "gpu", "pictures", "dimension", "expected"),
     [
-        ("auto", 50_000, 1152, "flat"),
-        ("auto", 50_001, 1152, "ivfpq"),
-        ("flat", 10_000_000, 1152, "flat"),
-        ("ivfpq", 512, 1152, "ivfpq"),
-        ("ivfpq", 511, 1152, "flat"),
-        ("auto", 60_000, 7, "flat"),
+        ("auto", False, 50_000, 1152, "flat"),
+        ("auto", True, 50_000, 1152, "flat"),
+        ("auto", False, 50_001, 1152, "ivfrabitq"),
+        ("auto", True, 50_001, 1152, "ivfpq"),
+        ("flat", False, 10_000_000, 1152, "flat"),
+        ("ivfpq", False, 512, 1152, "ivfpq"),
+        ("ivfpq", False, 511, 1152, "flat"),
+        ("ivfpq", False, 60_000, 7, "flat"),
+        ("ivfrabitq", False, 512, 1152, "ivfrabitq"),
+        ("ivfrabitq", True, 512, 1152, "ivfrabitq"),
+        ("ivfrabitq", False, 511, 1152, "flat"),
+        ("auto", False, 60_000, 7, "ivfrabitq"),
+        ("auto", True, 60_000, 7, "flat"),
     ],
 )
 def test_the_planner_is_exact_while_that_is_cheap(
-    kind: str, pictures: int, dimension: int, expected: str
+    kind: str, gpu: bool, pictures: int, dimension: int, expected: str
 ) -> None:
     settings = IndexSettings(kind=kind)  # type: ignore[arg-type]
-    assert settings.kind_for(pictures, dimension) == expected
+    assert settings.kind_for(pictures, dimension, gpu=gpu) == expected
+
+
+def test_one_bit_codes_are_not_asked_of_a_gpu() -> None:
+    with pytest.raises(ValueError, match=r"index.kind = ivfrabitq is searched on the CPU only"):
+        IndexSettings(kind="ivfrabitq", device="cuda")
 
 
 def test_codes_take_the_largest_number_of_parts_that_divides_the_dimension() -> None:

@@ -21,8 +21,8 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.gallery.snapshot import Changes, Snapshot
-from pagesight_server.index import ivfpq
-from pagesight_server.index.ivfpq import IvfPqBase
+from pagesight_server.index import ivf
+from pagesight_server.index.ivf import IvfBase
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
@@ -494,10 +494,10 @@ async def test_an_index_that_was_being_built_of_a_deleted_gallery_is_not_kept(
     registry, folder = indexed(store)
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow_build(*arguments: Any, **options: Any) -> IvfPqBase:
+    def slow_build(*arguments: Any, **options: Any) -> IvfBase:
         begun.set()
         assert go_on.wait(WAIT_S)
-        return ivfpq.build(*arguments, **options)
+        return ivf.build(*arguments, **options)
 
     monkeypatch.setattr("pagesight_server.index.manager.build", slow_build)
     await registry.refresh()

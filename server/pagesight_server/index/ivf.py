@@ -1,9 +1,12 @@
-"""IVF-PQ base of a large gallery: inverted lists of product-quantised codes.
+"""Base of a large gallery: inverted lists of codes.
 
-    sample ──train──> centroids, codebooks ──add──> base ──held-out queries──> nprobe, k_factor
+    sample ──train──> centroids, quantizer ──add──> base ──held-out queries──> nprobe, k_factor
                                                            recall@5 < min_recall ──> refused
 
-Memory: m bytes of code and 8 of id per vector, and the centroids of the lists
+    ivfrabitq   one bit per value of the rotated vector and 8 bytes; nothing to train but centroids
+    ivfpq       m bytes from trained codebooks; the only one that faiss searches on a GPU
+
+Memory: the code and 8 bytes of id per vector, and the centroids of the lists
 (nlist x dimension x 4 bytes). It only chooses candidates; `layered.py` scores them exactly.
 """
 
@@ -11,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import faiss
 import numpy as np
@@ -21,6 +24,7 @@ from pagesight_server.common.arrays import Embeddings
 from pagesight_server.index.cosines import unit
 from pagesight_server.index.gpu import Gpu, GpuIndex
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
+from pagesight_server.index.rotation import rotated
 from pagesight_server.index.vectors import Allowed, Halves
 
 TRAINING_PER_LIST = 48
@@ -37,6 +41,15 @@ NEAREST = 5
 
 STEPS = ((4, 10), (8, 10), (8, 20), (16, 20), (32, 20), (32, 40), (64, 40), (128, 80))
 """Pairs of nprobe and k_factor that are tried, cheapest first."""
+
+QUERY_BITS = 4
+"""Bits of a query's values against RaBitQ codes; after the rotation 8 find no more."""
+
+Codes = Literal["ivfpq", "ivfrabitq"]
+"""The kinds of base that are made of codes."""
+
+TITLES = {"ivfpq": "IVF-PQ", "ivfrabitq": "IVF-RaBitQ"}
+"""How a message names each kind."""
 
 BLOCK = 16_384
 """Vectors converted to fp32 at a time while a base is built."""
@@ -64,22 +77,24 @@ class RecallError(Exception):
     """The recall of a base is below `index.min_recall`."""
 
 
-class IvfPqBase:
+class IvfBase:
     """Finds candidates in the inverted lists nearest to a query.
 
     Args:
-        index: A trained index that holds every vector.
+        index: A trained index that holds every vector; its type says which codes it is made of.
         measured: Its search parameters.
-        gpu: Where it is searched; None for the CPU.
+        gpu: Where IVF-PQ is searched; None for the CPU.
     """
 
-    kind = "ivfpq"
     exact = False
 
-    def __init__(self, index: faiss.IndexIVFPQ, measured: Measured, gpu: Gpu | None = None) -> None:
+    def __init__(self, index: faiss.IndexIVF, measured: Measured, gpu: Gpu | None = None) -> None:
+        self.kind = kind_of(index)
         self.measured = measured
         self._host = index
-        self._on_gpu: GpuIndex | None = None if gpu is None else gpu.put(index)
+        self._on_gpu: GpuIndex | None = None
+        if gpu is not None and self.kind == "ivfpq":
+            self._on_gpu = gpu.put(index)
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
@@ -135,7 +150,7 @@ class IvfPqBase:
         if allowed is not None:
             selector = faiss.IDSelectorBitmap(allowed.bits)
             parameters = faiss.SearchParametersIVF(nprobe=nprobe, sel=selector)
-        scores, slots = self._host.search(queries, count, params=parameters)
+        scores, slots = self._host.search(_as_coded(queries, self.kind), count, params=parameters)
         return scores, slots
 
     def save(self, path: Path) -> None:
@@ -143,21 +158,27 @@ class IvfPqBase:
         faiss.write_index(self._host, str(path))
 
     @staticmethod
-    def load(path: Path, measured: Measured, gpu: Gpu | None = None) -> IvfPqBase:
+    def load(path: Path, measured: Measured, gpu: Gpu | None = None) -> IvfBase:
         """Reads what `save` wrote."""
-        return IvfPqBase(faiss.read_index(str(path)), measured, gpu)
+        return IvfBase(faiss.read_index(str(path)), measured, gpu)
 
 
 def build(
-    halves: Halves, settings: IndexSettings, *, gpu: Gpu | None = None, threads: int = 0
-) -> IvfPqBase:
+    halves: Halves,
+    settings: IndexSettings,
+    *,
+    kind: Codes,
+    gpu: Gpu | None = None,
+    threads: int = 0,
+) -> IvfBase:
     """Trains, fills and measures a base.
 
     Args:
         halves: fp16 vectors, shape (pictures, dimension), in memory or mapped; row i becomes
             slot i.
         settings: Name the recall that it must reach.
-        gpu: Where it will be searched; None for the CPU.
+        kind: Which codes it is made of.
+        gpu: Where IVF-PQ will be searched; None for the CPU.
         threads: Threads of the build, set for the calling thread; 0: as many as faiss chooses.
 
     Raises:
@@ -169,25 +190,15 @@ def build(
     random = np.random.Generator(np.random.PCG64(7))
     shuffled = random.permutation(count)
     held_out = np.sort(shuffled[: min(HELD_OUT, count // 8)])
-    nlist, m = list_count(count), code_bytes(dimension)
-    sample = np.sort(shuffled[len(held_out) :][: max(MAX_CODE_TRAINING, TRAINING_PER_LIST * nlist)])
-
-    index = faiss.IndexIVFPQ(
-        faiss.IndexFlatIP(dimension), dimension, nlist, m, 8, faiss.METRIC_INNER_PRODUCT
-    )
-    index.cp.max_points_per_centroid = TRAINING_PER_LIST
-    index.cp.min_points_per_centroid = 1
-    index.cp.niter = 8
-    index.pq.cp.max_points_per_centroid = MAX_CODE_TRAINING // 256
-    index.pq.cp.min_points_per_centroid = 1
-    index.pq.cp.niter = 12
-    index.train(unit(halves[sample].astype(np.float32)))
+    index = untrained(count, dimension, kind)
+    sample = np.sort(shuffled[len(held_out) :][: training_size(index.nlist, kind)])
+    index.train(_as_coded(unit(halves[sample].astype(np.float32)), kind))
 
     queries = unit(halves[held_out].astype(np.float32))
     truth = faiss.ResultHeap(len(queries), NEAREST + 1, keep_max=True)
     for start in range(0, count, BLOCK):
         block = unit(halves[start : start + BLOCK].astype(np.float32))
-        index.add(block)
+        index.add(_as_coded(block, kind))
         scores, positions = faiss.knn(
             queries, block, min(NEAREST + 1, len(block)), faiss.METRIC_INNER_PRODUCT
         )
@@ -197,14 +208,48 @@ def build(
     return _tune(index, queries, held_out, truth.I, settings, gpu)
 
 
+def kind_of(index: faiss.IndexIVF) -> Codes:
+    """Which codes an index is made of."""
+    return "ivfrabitq" if isinstance(index, faiss.IndexIVFRaBitQ) else "ivfpq"
+
+
+def untrained(count: int, dimension: int, kind: Codes) -> faiss.IndexIVF:
+    """An empty index for so many vectors, to be trained on `training_size` of them."""
+    metric, nlist = faiss.METRIC_INNER_PRODUCT, list_count(count)
+    centroids = faiss.IndexFlatIP(dimension)
+    if kind == "ivfrabitq":
+        index = faiss.IndexIVFRaBitQ(centroids, dimension, nlist, metric)
+        index.qb = QUERY_BITS
+    else:
+        index = faiss.IndexIVFPQ(centroids, dimension, nlist, code_bytes(dimension), 8, metric)
+        index.pq.cp.max_points_per_centroid = MAX_CODE_TRAINING // 256
+        index.pq.cp.min_points_per_centroid = 1
+        index.pq.cp.niter = 12
+    index.cp.max_points_per_centroid = TRAINING_PER_LIST
+    index.cp.min_points_per_centroid = 1
+    index.cp.niter = 8
+    return index
+
+
+def training_size(nlist: int, kind: Codes) -> int:
+    """How many vectors an index of so many lists is trained on."""
+    lists = TRAINING_PER_LIST * nlist
+    return lists if kind == "ivfrabitq" else max(MAX_CODE_TRAINING, lists)
+
+
+def _as_coded(vectors: Embeddings, kind: Codes) -> Embeddings:
+    """Vectors as the codes of this kind are made of them, and queries as they are compared."""
+    return rotated(vectors) if kind == "ivfrabitq" else vectors
+
+
 def _tune(
-    index: faiss.IndexIVFPQ,
+    index: faiss.IndexIVF,
     queries: Embeddings,
     held_out: NDArray[np.int64],
     truth: NDArray[np.int64],
     settings: IndexSettings,
     gpu: Gpu | None,
-) -> IvfPqBase:
+) -> IvfBase:
     """Raises nprobe and k_factor until recall@5 over the held-out queries is high enough.
 
     Args:
@@ -215,7 +260,7 @@ def _tune(
         settings: Name the recall that is enough.
         gpu: Where the base will be searched; None for the CPU.
     """
-    best = 0.0
+    best, kind = 0.0, kind_of(index)
     for nprobe, k_factor in STEPS:
         tried = Measured(
             nlist=index.nlist,
@@ -224,15 +269,15 @@ def _tune(
             k_factor=k_factor,
             recall=0.0,
         )
-        _, slots = IvfPqBase(index, tried).candidates(queries, NEAREST + 1, None)
+        _, slots = IvfBase(index, tried).candidates(queries, NEAREST + 1, None)
         # Rescoring is exact: a true neighbour among the candidates is found, and no other is.
         recall = _recall(slots, truth, held_out)
         best = max(best, recall)
         if recall >= settings.min_recall:
-            return IvfPqBase(index, replace(tried, recall=recall), gpu)
+            return IvfBase(index, replace(tried, recall=recall), gpu)
     raise RecallError(
-        f"IVF-PQ over {index.ntotal} pictures finds {best:.3f} of the nearest five, less than "
-        f"index.min_recall = {settings.min_recall}"
+        f"{TITLES[kind]} over {index.ntotal} pictures finds {best:.3f} of the nearest five, less "
+        f"than index.min_recall = {settings.min_recall}"
     )
 
 
