@@ -16,7 +16,6 @@ Failure is not "no text": what a session raises, `read` raises. A page without t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
@@ -110,7 +109,7 @@ class OcrEngine:
             padded = library_widths([region.strip.shape[1] for region in regions], self._library)
             with measure("recognise"):
                 texts = await _gather_or_cancel(
-                    self._text(region.strip, self._settings.width(width), share)
+                    self._text(region, self._settings.width(width), share)
                     for region, width in zip(regions, padded, strict=True)
                 )
         lines = [
@@ -145,11 +144,11 @@ class OcrEngine:
         regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
         return join(list(zip(bands, regions_of_bands, strict=True)))
 
-    async def _text(self, strip: Pixels, padded: int, share: Share) -> Text:
-        """The text of a strip: read narrow, and where unsure once more at width `padded`."""
+    async def _text(self, region: Region, padded: int, share: Share) -> Text:
+        """The text of a region: read narrow, and where unsure once more at width `padded`."""
+        strip, digest = region.strip, region.digest
         first = Shape(self._settings.width(strip.shape[1]), self._first)
         again = Shape(padded)
-        digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
         text = await self._read(strip, digest, first, share)
         if first == again or text.confidence >= self._sure_from:
             self.settled += 1

@@ -47,7 +47,7 @@ class Detector:
         rows = np.flatnonzero(pixels[:, 0, 0])
         # Backwards: the order is the engine's business.
         return [
-            Region(Box(3, int(row), 9, int(row) + 1), line(int(pixels[row, 0, 0])))
+            Region.of(Box(3, int(row), 9, int(row) + 1), line(int(pixels[row, 0, 0])))
             for row in rows[::-1]
         ]
 
@@ -215,7 +215,7 @@ async def test_lines_of_equal_bytes_and_different_shape_are_different() -> None:
         def find(self, pixels: Pixels) -> list[Region]:
             # 48 x 20 and 48 x 10 pixels: the second's bytes begin the first's.
             strips = (np.zeros((48, 20, 3), np.uint8), np.zeros((48, 10, 3), np.uint8))
-            return [Region(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
+            return [Region.of(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
 
     recogniser = Recogniser()
     ours = engine(Shapes(), recogniser)
