@@ -68,8 +68,8 @@ GIL_HELD_MS = 0.1
 MANY_CORES = 16
 
 STAGES = {
-    "asyncio": "decode, evidence",
-    "encoder": "prepare for the encoder",
+    "asyncio": "decode, prepare, evidence",
+    "encoder": "batches of the encoder",
     "detector": "canvas, boxes, crops",
     "recogniser": "lines",
     "bench": "bench",
