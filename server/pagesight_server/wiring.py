@@ -201,7 +201,8 @@ def ocr_settings(config: Config) -> OcrSettings:
     # 320 columns in one run are guesses, not measured yet.
     fixed = config.compute.fixed_shapes
     return OcrSettings(
-        detectors=threads,
+        detectors=config.detectors,
+        detection_sessions=threads,
         recognisers=threads,
         widths=CUDA_WIDTHS,
         sizes=() if fixed else CUDA_BATCH_SIZES,
@@ -236,7 +237,8 @@ def memory_limits(config: Config, reading_networks: int) -> int:
         reading_networks: That recognise text: the bundle's own, and its draft where one is used.
     """
     settings = ocr_settings(config)
-    readers = settings.detectors + reading_networks * settings.recognisers
+    finders = settings.detection_sessions or settings.detectors
+    readers = finders + reading_networks * settings.recognisers
     return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
 
 

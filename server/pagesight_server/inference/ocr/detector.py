@@ -28,7 +28,7 @@ from rapidocr.utils.process_img import (
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import Bundle
-from pagesight_server.inference.fixed_shapes import canvas_graph
+from pagesight_server.inference.fixed_shapes import Runs, canvas_graph
 from pagesight_server.inference.ocr.quads import QuadFinder, Quads, is_upright
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.inference.settings import Compute
@@ -52,6 +52,7 @@ class Detector:
         compute: Where the graph runs.
         network: Which of the bundle's networks finds text.
         max_enlarged_px: Pixels that a small picture is at most enlarged to.
+        graph: The network where it is shared with other detectors; None: it is loaded here.
 
     Raises:
         SetupError: the graph cannot be loaded, or the bundle asks for what this server cannot do.
@@ -64,6 +65,7 @@ class Detector:
         network: DetectionNetwork = "detection",
         *,
         max_enlarged_px: int,
+        graph: Runs | None = None,
     ) -> None:
         steps = bundle.manifest["preprocessing"]
         self._picture, self._detection = steps["picture"], steps["detection"]
@@ -78,7 +80,7 @@ class Detector:
         numbers = {key: self._detection[key] for key in _QUADS}
         self._quads = QuadFinder(**numbers, grow=library.unclip)
         path = bundle.file(bundle.manifest["input"][network]["file"])
-        self.graph = canvas_graph(path, compute, half=bundle.half)
+        self.graph = graph or canvas_graph(path, compute, half=bundle.half)
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.

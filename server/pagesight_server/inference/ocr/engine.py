@@ -20,13 +20,15 @@ import itertools
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
 
+import cv2
+
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
-from pagesight_server.inference.fixed_shapes import Runs
+from pagesight_server.inference.fixed_shapes import InTurn, Runs
 from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
 from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape, Text
@@ -179,12 +181,12 @@ def load(
         SetupError: the bundle cannot be loaded, fails its golden pairs, or has no draft although
             the cascade was asked for.
     """
+    # There is a detector for each core or two: threads of OpenCV beside them would only wait for
+    # each other, which costs CPU.
+    cv2.setNumThreads(1)
     in_use = networks(bundle, reading)
     finding = finding_network(in_use)
-    detectors = [
-        Detector(bundle, compute, finding, max_enlarged_px=settings.max_enlarged_px)
-        for _ in range(settings.detectors)
-    ]
+    detectors = _detectors(bundle, compute, finding, settings)
     recognisers = [
         {network: Recogniser(bundle, compute, network) for network in in_use}
         for _ in range(settings.recognisers)
@@ -206,6 +208,24 @@ def load(
         library_numbers(bundle),
         sure_from=sure_from(bundle) if "draft" in in_use else None,
     )
+
+
+def _detectors(
+    bundle: Bundle, compute: Compute, network: DetectionNetwork, settings: OcrSettings
+) -> list[Detector]:
+    """The detectors of all threads, with sessions of their own or in turn."""
+    most = settings.max_enlarged_px
+    loaded = [
+        Detector(bundle, compute, network, max_enlarged_px=most)
+        for _ in range(settings.detection_sessions or settings.detectors)
+    ]
+    if len(loaded) == settings.detectors:
+        return loaded
+    graphs = itertools.cycle([InTurn(one.graph) for one in loaded])
+    return [
+        Detector(bundle, compute, network, max_enlarged_px=most, graph=graph)
+        for graph in itertools.islice(graphs, settings.detectors)
+    ]
 
 
 def networks(bundle: Bundle, reading: ReadingMode | None) -> tuple[Network, ...]:

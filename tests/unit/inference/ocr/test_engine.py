@@ -435,6 +435,7 @@ def test_every_shape_that_fixed_sizes_can_meet_is_named() -> None:
         ({"max_columns": 10}, "max_columns must be at least 64"),
         ({"reread_below": 1.5}, "reread_below from 0 to 1"),
         ({"recognisers": 0}, "of at least 1"),
+        ({"detectors": 2, "detection_sessions": 3}, "detection_sessions from 0 to detectors, 2"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], message: str) -> None:
