@@ -101,7 +101,8 @@ class Detector:
         picture, record = apply_vertical_padding(
             picture, record, self._picture["width_height_ratio"], self._picture["min_height"]
         )
-        canvas = cv2.resize(picture, self._canvas(*picture.shape[:2]))
+        size = self._canvas(*picture.shape[:2])
+        canvas = picture if size == picture.shape[1::-1] else cv2.resize(picture, size)
         outputs = self.graph.run({"pixels": canvas[None]})
         quads = self._quads(outputs["probability"][0, 0], *picture.shape[:2])
         if len(quads) == 0:
