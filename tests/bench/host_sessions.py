@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -25,6 +25,14 @@ import onnxruntime as ort
 from pagesight_server.inference.bundle import Bundle
 
 Arrays = dict[str, Any]
+Kind: TypeAlias = Literal["encoder", "detection", "recognition"]
+
+
+def kind_of(feeds: Mapping[str, Any]) -> Kind:
+    """What a model does, told by its inputs: a draft's networks have those of the others."""
+    if "pixels" in feeds:
+        return "detection"
+    return "recognition" if "crops" in feeds else "encoder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +47,14 @@ class Sleeps:
     detection_run_ms: float = 5.0
     recognition_run_ms: float = 2.0
 
-    def of(self, model: str, batch: int) -> float:
+    def of(self, kind: Kind, batch: int) -> float:
         """Seconds of one run of a model."""
         run_ms = {
-            "model": self.encoder_run_ms + batch * self.encoder_each_ms,
+            "encoder": self.encoder_run_ms + batch * self.encoder_each_ms,
             "detection": self.detection_run_ms,
             "recognition": self.recognition_run_ms,
         }
-        return run_ms[model] / 1000
+        return run_ms[kind] / 1000
 
 
 class Recorder:
@@ -82,10 +90,11 @@ class Recorder:
         outputs: dict[str, list[str]] = {}
         for number, (model, feeds, values) in enumerate(self.runs):
             outputs.setdefault(model, list(values))
-            if model == "detection":
+            kind = kind_of(feeds)
+            if kind == "detection":
                 arrays[f"{number} {model} canvas"] = _thumbnail(feeds["pixels"])
                 arrays[f"{number} {model} size"] = np.array(feeds["pixels"].shape[1:3])
-            elif model == "recognition":
+            elif kind == "recognition":
                 arrays[f"{number} {model} width"] = np.array(feeds["crops"].shape[2])
             for name, value in values.items():
                 arrays[f"{number} {model} out {name}"] = value
@@ -118,10 +127,10 @@ class Recording:
         }
         self._turns = {model: itertools.count() for model in self.outputs}
 
-    def detection(self, pixels: Any) -> Arrays:
+    def canvas(self, model: str, pixels: Any) -> Arrays:
         """The outputs of the recorded canvas that is most like this one."""
         size, thumbnail = list(pixels.shape[1:3]), _thumbnail(pixels)
-        same = [run for run in self._of["detection"] if run["size"].tolist() == size]
+        same = [run for run in self._of[model] if run["size"].tolist() == size]
         if not same:
             raise ValueError(f"no canvas of {size} was recorded")
         return self._out(min(same, key=lambda run: np.abs(run["canvas"] - thumbnail).sum()))
@@ -169,10 +178,11 @@ def replay(file: Path, sleeps: Sleeps) -> None:
         def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
             """Recorded outputs, after a sleep."""
             batch = len(next(iter(feeds.values())))
-            time.sleep(sleeps.of(self._model, batch))
-            if self._model == "detection":
-                values = recording.detection(feeds["pixels"])
-            elif self._model == "recognition":
+            kind = kind_of(feeds)
+            time.sleep(sleeps.of(kind, batch))
+            if kind == "detection":
+                values = recording.canvas(self._model, feeds["pixels"])
+            elif kind == "recognition":
                 values = recording.rows(self._model, batch, feeds["crops"].shape[2])
             else:
                 values = recording.rows(self._model, batch)
