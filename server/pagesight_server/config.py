@@ -222,7 +222,8 @@ class ComputeConfig(_Section):
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
     the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
-    a core; on CUDA one of each."""
+    a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
+    detectors' sessions, unless `cuda_graphs` is set."""
     reading: ReadingMode | None = None
     """`cascade`: the draft of the OCR bundle reads every line, and its recognition network again
     what the draft is unsure of. `full`: the recognition network alone. Not set: the cascade, where
@@ -344,8 +345,20 @@ class Config(BaseSettings):
 
     @property
     def ocr_threads(self) -> int:
-        """Text detection threads of one process in effect, and as many text recognition threads."""
+        """Text recognition threads of one process in effect, and sessions that detect text."""
         return self.compute.ocr_threads or (1 if self.compute.device == "cuda" else self._cores)
+
+    @property
+    def detectors(self) -> int:
+        """Text detection threads of one process in effect.
+
+        Beside a GPU half of the cores: what these threads do before and after a run takes longer
+        than the run. They share the sessions of `ocr_threads`.
+        """
+        # ONNX Runtime records a CUDA graph for each thread that runs it.
+        if self.compute.device == "cpu" or self.compute.cuda_graphs:
+            return self.ocr_threads
+        return max(self.ocr_threads, self._cores // 2)
 
     @property
     def _cores(self) -> int:

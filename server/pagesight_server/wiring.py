@@ -6,6 +6,7 @@ store ──> registry of knowledge ────┴─> pipeline, enroller
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
 from pagesight_server.inference.batcher import BatchConfig, Batcher
-from pagesight_server.inference.bundle import Bundle
+from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
@@ -46,8 +47,17 @@ class Models:
     bundles: Bundles
     readers: int
     """OCR threads, detection and recognition together: the concurrency that keeps all busy."""
-    encoder: Batcher[Pixels, Embedding]
+    prepare: Callable[[Pixels], Tensors]
+    """The encoder's inputs for one picture; runs in a worker thread."""
+    encoder: Batcher[Tensors, Embedding]
+    """Takes pictures that are prepared."""
     ocr: OcrEngine
+
+    async def encode(self, pixels: Pixels) -> Embedding:
+        """The embedding of a picture, at the priority of the work at hand."""
+        prepared = await asyncio.to_thread(self.prepare, pixels)
+        embedding, _batch = await self.encoder.submit(prepared, priority=present())
+        return embedding
 
     def pipeline(self, knowledge: Callable[[str], Knowledge], *, remember: int = 0) -> Pipeline:
         """A pipeline that classifies screenshots with these models and this knowledge.
@@ -58,13 +68,9 @@ class Models:
         """
         limits = self.config.image
 
-        async def encode(pixels: Pixels) -> Embedding:
-            embedding, _batch = await self.encoder.submit(pixels, priority=present())
-            return embedding
-
         return Pipeline(
             decode=lambda data: decode(data, limits),
-            encode=encode,
+            encode=self.encode,
             read=self.ocr.read,
             knowledge=knowledge,
             review_above=self.config.recognition.review_above,
@@ -162,8 +168,8 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             replace(defaults, threads=compute.encoder_threads or 1),
             sizes=compute.sizes,
         )
-        batcher = Batcher[Pixels, Embedding](
-            lambda pictures: list(encoder.encode(pictures)),
+        batcher = Batcher[Tensors, Embedding](
+            lambda prepared: list(encoder.run(prepared)),
             BatchConfig(max_batch=compute.batch_limit, max_wait_ms=compute.max_wait_ms),
             name="encoder",
         )
@@ -174,6 +180,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             config=config,
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
             readers=settings.detectors + settings.recognisers,
+            prepare=encoder.prepare,
             encoder=batcher,
             ocr=ocr,
         )
@@ -194,7 +201,8 @@ def ocr_settings(config: Config) -> OcrSettings:
     # 320 columns in one run are guesses, not measured yet.
     fixed = config.compute.fixed_shapes
     return OcrSettings(
-        detectors=threads,
+        detectors=config.detectors,
+        detection_sessions=threads,
         recognisers=threads,
         widths=CUDA_WIDTHS,
         sizes=() if fixed else CUDA_BATCH_SIZES,
@@ -229,7 +237,8 @@ def memory_limits(config: Config, reading_networks: int) -> int:
         reading_networks: That recognise text: the bundle's own, and its draft where one is used.
     """
     settings = ocr_settings(config)
-    readers = settings.detectors + reading_networks * settings.recognisers
+    finders = settings.detection_sessions or settings.detectors
+    readers = finders + reading_networks * settings.recognisers
     return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
 
 

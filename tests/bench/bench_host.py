@@ -59,6 +59,8 @@ Row: TypeAlias = dict[str, Any]
 
 LINES = (27, 40)
 """Lines of a page: what screenshots of apps have, and many of them."""
+SIZE = (1080, 2400)
+"""Width and height of a page: of one canvas, whose outputs are recorded."""
 IN_FLIGHT = 4
 """Screenshots in flight on each stream."""
 PATCHES, PATCH, DIMENSION = 1024, 16, 1152
@@ -68,8 +70,8 @@ GIL_HELD_MS = 0.1
 MANY_CORES = 16
 
 STAGES = {
-    "asyncio": "decode, evidence",
-    "encoder": "prepare for the encoder",
+    "asyncio": "decode, prepare, evidence",
+    "encoder": "batches of the encoder",
     "detector": "canvas, boxes, crops",
     "recogniser": "lines",
     "bench": "bench",
@@ -138,12 +140,14 @@ class Prepared:
         self._folder = folder
         self._options = options
         count = options.warmup + options.screenshots
-        self._pages = {lines: pages(range(count), lines) for lines in options.lines}
+        self._pages = {lines: pages(range(count), lines, SIZE) for lines in options.lines}
         for kind in ("out", "bundles", "gallery"):
             (folder / kind).mkdir()
         (folder / "bundles" / "ocr").symlink_to((options.bundles / "ocr").resolve())
         _write_encoder(folder / "bundles" / "encoder")
-        known = [page for lines in options.lines for page in pages(range(10**6, 10**6 + 2), lines)]
+        known = [
+            page for lines in options.lines for page in pages(range(10**6, 10**6 + 2), lines, SIZE)
+        ]
         asyncio.run(_record(known, folder / "bundles" / "ocr", folder / "recording.npz"))
         for number, page in enumerate(known):
             label = folder / "gallery" / f"page_{number}"

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
@@ -25,10 +25,14 @@ import onnxruntime as ort
 from pagesight_server.inference.bundle import Bundle
 
 Arrays = dict[str, Any]
+Kind: TypeAlias = Literal["encoder", "detection", "recognition"]
 
-CANVAS, LINES = "pixels", "crops"
-"""Inputs by which networks that find text are known, and those that read lines: each is there
-twice in a bundle with a draft. The bench's encoder takes patches."""
+
+def kind_of(feeds: Mapping[str, Any]) -> Kind:
+    """What a model does, told by its inputs: a draft's networks have those of the others."""
+    if "pixels" in feeds:
+        return "detection"
+    return "recognition" if "crops" in feeds else "encoder"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,14 +47,14 @@ class Sleeps:
     detection_run_ms: float = 5.0
     recognition_run_ms: float = 2.0
 
-    def of(self, feeds: Mapping[str, Any]) -> float:
-        """Seconds of one run of the model that takes these inputs."""
-        if CANVAS in feeds:
-            return self.detection_run_ms / 1000
-        if LINES in feeds:
-            return self.recognition_run_ms / 1000
-        batch = len(next(iter(feeds.values())))
-        return (self.encoder_run_ms + batch * self.encoder_each_ms) / 1000
+    def of(self, kind: Kind, batch: int) -> float:
+        """Seconds of one run of a model."""
+        run_ms = {
+            "encoder": self.encoder_run_ms + batch * self.encoder_each_ms,
+            "detection": self.detection_run_ms,
+            "recognition": self.recognition_run_ms,
+        }
+        return run_ms[kind] / 1000
 
 
 class Recorder:
@@ -86,11 +90,12 @@ class Recorder:
         outputs: dict[str, list[str]] = {}
         for number, (model, feeds, values) in enumerate(self.runs):
             outputs.setdefault(model, list(values))
-            if CANVAS in feeds:
-                arrays[f"{number} {model} canvas"] = _thumbnail(feeds[CANVAS])
-                arrays[f"{number} {model} size"] = np.array(feeds[CANVAS].shape[1:3])
-            elif LINES in feeds:
-                arrays[f"{number} {model} width"] = np.array(feeds[LINES].shape[2])
+            kind = kind_of(feeds)
+            if kind == "detection":
+                arrays[f"{number} {model} canvas"] = _thumbnail(feeds["pixels"])
+                arrays[f"{number} {model} size"] = np.array(feeds["pixels"].shape[1:3])
+            elif kind == "recognition":
+                arrays[f"{number} {model} width"] = np.array(feeds["crops"].shape[2])
             for name, value in values.items():
                 arrays[f"{number} {model} out {name}"] = value
         np.savez(file, outputs=np.array(json.dumps(outputs)), **arrays)
@@ -172,12 +177,13 @@ def replay(file: Path, sleeps: Sleeps) -> None:
 
         def run(self, names: Sequence[str], feeds: Mapping[str, Any]) -> list[Any]:
             """Recorded outputs, after a sleep."""
-            time.sleep(sleeps.of(feeds))
             batch = len(next(iter(feeds.values())))
-            if CANVAS in feeds:
-                values = recording.canvas(self._model, feeds[CANVAS])
-            elif LINES in feeds:
-                values = recording.rows(self._model, batch, feeds[LINES].shape[2])
+            kind = kind_of(feeds)
+            time.sleep(sleeps.of(kind, batch))
+            if kind == "detection":
+                values = recording.canvas(self._model, feeds["pixels"])
+            elif kind == "recognition":
+                values = recording.rows(self._model, batch, feeds["crops"].shape[2])
             else:
                 values = recording.rows(self._model, batch)
             return [values[name] for name in names]

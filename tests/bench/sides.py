@@ -69,7 +69,12 @@ async def pipeline(
 
             async def classify_all(batch: Sequence[bytes], stages: StageCpu) -> None:
                 in_flight = asyncio.Semaphore(CONCURRENCY)
-                measured = replace(pipeline, decode=stages.timed("decode", pipeline.decode))
+                preparing = replace(models, prepare=stages.timed("prepare", models.prepare))
+                measured = replace(
+                    pipeline,
+                    decode=stages.timed("decode", pipeline.decode),
+                    encode=preparing.encode,
+                )
 
                 async def classify(data: bytes) -> None:
                     async with in_flight:

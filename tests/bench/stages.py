@@ -1,6 +1,6 @@
 """What each stage of a screenshot takes of its CPU time: the shares that `make bench` prints.
 
-    decode                        its calls, each in one thread
+    decode, prepare               their calls, each in one thread; prepare is for the encoder
     encode, detect, recognise     the threads that do nothing else
     search, evidence, decide      the blocks that the pipeline times, each in one thread
     event loop                    the main thread: keys of lines and pictures, caches, queues
@@ -34,7 +34,17 @@ STAGE_OF_THREADS = {
 """The stage that is all that threads do, by the beginning of their names."""
 JUDGING = ("search", "evidence", "decide")
 """The stages that run in the thread that times them."""
-STAGES = ("decode", "encode", "detect", "recognise", *JUDGING, "event loop", "edge", "other")
+STAGES = (
+    "decode",
+    "prepare",
+    "encode",
+    "detect",
+    "recognise",
+    *JUDGING,
+    "event loop",
+    "edge",
+    "other",
+)
 
 
 class StageCpu:

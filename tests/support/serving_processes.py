@@ -28,6 +28,7 @@ from pagesight_server.__main__ import main
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.config import Config
 from pagesight_server.inference.batcher import BatchConfig, Batcher
+from pagesight_server.inference.bundle import Tensors
 from pagesight_server.inference.ocr.engine import OcrEngine, owned
 from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings
@@ -67,7 +68,12 @@ class HeldRegistry(Registry):
         await super().load(turn)
 
 
-def _encode(pictures: Sequence[Pixels]) -> list[Embedding]:
+def _prepare(pixels: Pixels) -> Tensors:
+    return {"pixels": pixels}
+
+
+def _encode(prepared: Sequence[Tensors]) -> list[Embedding]:
+    pictures = [inputs["pixels"] for inputs in prepared]
     folder = os.environ.get(FOLDER)
     for pixels in pictures if folder else ():
         red, green, blue = mean_colour(pixels)
@@ -81,7 +87,7 @@ def _encode(pictures: Sequence[Pixels]) -> list[Embedding]:
 @asynccontextmanager
 async def _models(config: Config, *, processes: int = 1) -> AsyncIterator[wiring.Models]:
     del processes
-    encoder = Batcher[Pixels, Embedding](_encode, BatchConfig(max_batch=1), name="encoder")
+    encoder = Batcher[Tensors, Embedding](_encode, BatchConfig(max_batch=1), name="encoder")
     settings = OcrSettings(detectors=1, recognisers=1)
     library = LibraryNumbers(longest_px=2000, batch=6, padded_px=320, min_confidence=0.5)
     ocr = OcrEngine(
@@ -91,7 +97,14 @@ async def _models(config: Config, *, processes: int = 1) -> AsyncIterator[wiring
         library,
     )
     try:
-        yield wiring.Models(config=config, bundles=BUNDLES, readers=2, encoder=encoder, ocr=ocr)
+        yield wiring.Models(
+            config=config,
+            bundles=BUNDLES,
+            readers=2,
+            prepare=_prepare,
+            encoder=encoder,
+            ocr=ocr,
+        )
     finally:
         await encoder.close()
         await ocr.close()

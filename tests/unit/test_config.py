@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pagesight_server import wiring
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import (
@@ -371,6 +372,40 @@ def test_a_container_has_the_cores_of_its_quota(
     if quota is not None:
         file.write_text(quota)
     assert cores(file) == min(most, len(os.sched_getaffinity(0)))
+
+
+@pytest.mark.parametrize(
+    ("text", "detectors"),
+    [
+        pytest.param("", 16, id="on a CPU each core"),
+        pytest.param("[compute]\nocr_threads = 3", 3, id="on a CPU as told"),
+        pytest.param("[compute]\ndevice = 'cuda'", 8, id="half of them on CUDA"),
+        pytest.param("[compute]\ndevice = 'cuda'\nocr_threads = 2", 8, id="with two sessions"),
+        pytest.param("[compute]\ndevice = 'cuda'\nocr_threads = 12", 12, id="no less than told"),
+        pytest.param(
+            "[server]\nprocesses = 4\n[compute]\ndevice = 'cuda'", 2, id="of a process's share"
+        ),
+        pytest.param(
+            "[compute]\ndevice = 'cuda'\ncuda_graphs = true", 1, id="a CUDA graph is of one thread"
+        ),
+    ],
+)
+def test_half_of_the_cores_find_text_beside_a_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, detectors: int
+) -> None:
+    monkeypatch.setattr("pagesight_server.config.cores", lambda: 16)
+    config = read_config(written(tmp_path, text), {})
+    assert config.detectors == detectors
+    assert wiring.ocr_settings(config).detectors == detectors
+
+
+def test_threads_that_share_a_session_take_no_more_gpu_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pagesight_server.config.cores", lambda: 64)
+    config = read_config(None, {"compute": {"device": "cuda"}})
+    # The encoder; of one detector and two recognisers fixed shapes, and any shape.
+    assert wiring.memory_limits(config, 2) == 1 + 3 * 2
 
 
 @pytest.mark.parametrize(

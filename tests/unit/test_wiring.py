@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,8 +14,10 @@ from PIL import Image
 
 from pagesight_server import wiring
 from pagesight_server.common import packages
+from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config, read_config
+from pagesight_server.inference.bundle import Tensors
 from tests.support.pictures import GREEN, RED, encoded, solid
 
 
@@ -29,6 +33,21 @@ async def test_a_screenshot_that_comes_again_is_counted(bundles: Path) -> None:
         caches = models.caches(pipeline)
     assert caches["screenshots"] == (2, 2, 2)
     assert caches["lines"].hits == 0
+
+
+async def test_the_encoders_thread_only_runs_the_model(bundles: Path) -> None:
+    async with wiring.models(settings(bundles)) as models:
+        threads: list[str] = []
+
+        def prepare(pixels: Pixels) -> Tensors:
+            threads.append(threading.current_thread().name)
+            return models.prepare(pixels)
+
+        pixels = np.full((400, 200, 3), 200, np.uint8)
+        embedding = await replace(models, prepare=prepare).encode(pixels)
+        np.testing.assert_array_equal(embedding, await models.encode(pixels))
+    (thread,) = threads
+    assert not thread.startswith(("encoder", "MainThread"))
 
 
 @pytest.mark.parametrize(("setting", "reading"), [(None, "cascade"), ("full", "full")])

@@ -14,6 +14,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -44,7 +45,7 @@ class CacheStats(NamedTuple):
 class _Flight(Generic[V]):
     """One computation and how many callers wait for it."""
 
-    task: asyncio.Task[V]
+    future: asyncio.Future[V]
     waiters: int = 0
 
 
@@ -91,29 +92,29 @@ class SingleFlightLru(Generic[K, V]):
         flight = self._in_flight.get(key)
         if flight is None:
             self.misses += 1
-            flight = _Flight(asyncio.ensure_future(self._compute(key, compute)))
+            # A future is waited for as it is: a task more for each line of text would be a quarter
+            # of the event loop's work (`make bench-host`).
+            flight = _Flight(asyncio.ensure_future(compute()))
+            flight.future.add_done_callback(partial(self._landed, key, flight))
             self._in_flight[key] = flight
         else:
             self.hits += 1
         flight.waiters += 1
         try:
-            return await asyncio.shield(flight.task)
+            return await asyncio.shield(flight.future)
         finally:
             flight.waiters -= 1
-            if flight.waiters == 0 and not flight.task.done():
+            if flight.waiters == 0 and not flight.future.done():
                 if self._in_flight.get(key) is flight:
                     del self._in_flight[key]
-                flight.task.cancel()
+                flight.future.cancel()
 
-    async def _compute(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
-        this_task = asyncio.current_task()
-        try:
-            value = await compute()
-        finally:
-            flight = self._in_flight.get(key)
-            if flight is not None and flight.task is this_task:
-                del self._in_flight[key]
-        self._values[key] = value
+    def _landed(self, key: K, flight: _Flight[V], future: asyncio.Future[V]) -> None:
+        """Caches what a computation gave."""
+        if self._in_flight.get(key) is flight:
+            del self._in_flight[key]
+        if future.cancelled() or future.exception() is not None:
+            return
+        self._values[key] = future.result()
         while len(self._values) > self._max_entries:
             self._values.popitem(last=False)
-        return value

@@ -1,7 +1,11 @@
 """Pixels to embeddings, with an encoder bundle.
 
-pixels -> resized, or cut into patches, as the manifest says -> padded to a fixed batch size,
-where sizes are fixed -> model.onnx -> embedding of length 1
+any thread      pixels -> resized, or cut into patches, as the manifest says ─┐
+its own thread  ┌────────────────────────────────────────────────────────────┘
+                └> batch, padded where sizes are fixed -> model.onnx -> embedding of length 1
+
+Preparing takes the CPU longer than a GPU takes for a run, so the thread that runs the model is
+left to that.
 """
 
 from __future__ import annotations
@@ -30,7 +34,7 @@ _PILLOW = {
 
 
 class Encoder:
-    """Embeds pictures; for one thread at a time.
+    """Embeds pictures. Any thread may prepare them, one at a time runs them.
 
     Args:
         bundle: A bundle of kind `encoder`.
@@ -51,18 +55,32 @@ class Encoder:
         for size in self._sizes:
             self.encode([np.zeros((64, 32, 3), np.uint8)] * size)
 
-    def encode(self, pictures: Sequence[Pixels]) -> Embeddings:
-        """Embeds a batch of pictures of any sizes.
+    def prepare(self, picture: Pixels) -> Tensors:
+        """The inputs of the model for one picture, a batch of one; safe to call from any thread.
 
         Args:
-            pictures: At least one and at most the largest size, each height x width x 3, RGB.
+            picture: Height x width x 3, RGB.
+        """
+        return self._prepare([picture])
+
+    def run(self, prepared: Sequence[Tensors]) -> Embeddings:
+        """Embeds pictures that are prepared.
+
+        Args:
+            prepared: At least one and at most the largest size, each of one picture.
 
         Returns:
             Shape (pictures, embedding_dim), each row of length 1.
         """
-        inputs = padded(self._prepare(pictures), self._size(len(pictures)))
-        embeddings: Embeddings = self._run(inputs)["embedding"]
-        return embeddings[: len(pictures)]
+        batch = {
+            name: np.concatenate([inputs[name] for inputs in prepared]) for name in prepared[0]
+        }
+        embeddings: Embeddings = self._run(padded(batch, self._size(len(prepared))))["embedding"]
+        return embeddings[: len(prepared)]
+
+    def encode(self, pictures: Sequence[Pixels]) -> Embeddings:
+        """Prepares and embeds pictures of any sizes; see `run`."""
+        return self.run([self.prepare(picture) for picture in pictures])
 
     def _size(self, pictures: int) -> int:
         """The batch size that so many pictures run at."""

@@ -12,6 +12,7 @@ Written from ONNX Runtime's documentation and tested on a CPU; it has not run on
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -36,6 +37,23 @@ class Runs(Protocol):
 
     def run(self, inputs: Tensors) -> Tensors:
         """Runs the graph; inputs and outputs by their names."""
+
+
+class InTurn:
+    """A graph that several threads share: one of them runs it, the others wait.
+
+    Args:
+        graph: What runs it, for one thread at a time.
+    """
+
+    def __init__(self, graph: Runs) -> None:
+        self._graph = graph
+        self._lock = threading.Lock()
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Runs the graph; inputs and outputs by their names."""
+        with self._lock:
+            return self._graph.run(inputs)
 
 
 class Padding(ABC):

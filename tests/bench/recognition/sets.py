@@ -226,8 +226,7 @@ class Reader:
         """A pipeline over models that are loaded at the first picture that the file lacks."""
 
         async def encode(pixels: Pixels) -> Embedding:
-            embedding, _batch = await (await self._loaded()).encoder.submit(pixels)
-            return embedding
+            return await (await self._loaded()).encode(pixels)
 
         async def read(pixels: Pixels) -> Reading:
             return await (await self._loaded()).ocr.read(pixels)

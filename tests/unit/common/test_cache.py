@@ -104,6 +104,37 @@ async def test_an_error_is_told_to_all_and_not_remembered() -> None:
     assert await cache.get("a", work) == 7
 
 
+async def test_a_future_is_waited_for_as_it_is() -> None:
+    cache = SingleFlightLru[str, int](2)
+    futures = [asyncio.get_running_loop().create_future() for _ in range(2)]
+    first, second = (asyncio.create_task(cache.get("a", lambda: futures[0])) for _ in range(2))
+    await settle()
+    first.cancel()
+    await settle()
+    assert not futures[0].done(), "the second waits for it still"
+    futures[0].set_result(7)
+    assert await second == 7
+    assert await cache.get("a", lambda: futures[1]) == 7
+
+    left = asyncio.create_task(cache.get("b", lambda: futures[1]))
+    await settle()
+    left.cancel()
+    await settle()
+    assert futures[1].cancelled()
+
+
+async def test_a_computation_that_cannot_begin_is_told_and_not_remembered() -> None:
+    cache, work = SingleFlightLru[str, int](2), Work()
+    work.go.set()
+
+    def refuse() -> asyncio.Future[int]:
+        raise RuntimeError("closed")
+
+    with pytest.raises(RuntimeError, match="closed"):
+        await cache.get("a", refuse)
+    assert await cache.get("a", work) == 1
+
+
 async def test_switched_off_it_computes_every_time() -> None:
     cache, work = SingleFlightLru[str, int](0), Work()
     work.go.set()

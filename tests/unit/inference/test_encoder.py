@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,13 @@ def test_a_picture_has_the_same_embedding_alone_and_in_a_batch(encoder: Encoder)
     batch = encoder.encode(pages)
     for row, picture in enumerate(pages):
         np.testing.assert_allclose(encoder.encode([picture])[0], batch[row], atol=1e-4)
+
+
+def test_pictures_prepared_in_other_threads_have_the_same_embeddings(encoder: Encoder) -> None:
+    pages = [page(1), page(2, width=100, height=100), page(3, width=300)]
+    with ThreadPoolExecutor(3) as threads:
+        prepared = list(threads.map(encoder.prepare, pages))
+    np.testing.assert_array_equal(encoder.run(prepared), encoder.encode(pages))
 
 
 def test_the_same_page_at_another_size_is_nearer_than_another_page(encoder: Encoder) -> None:

@@ -16,7 +16,7 @@ from pagesight_server import wiring
 from pagesight_server.config import read_config
 from pagesight_server.inference import bundle
 from pagesight_server.inference.bundle import Tensors
-from pagesight_server.inference.fixed_shapes import Canvases, Lines, ShapedGraph
+from pagesight_server.inference.fixed_shapes import Canvases, InTurn, Lines, ShapedGraph
 from pagesight_server.inference.ocr.detector import Detector
 from pagesight_server.inference.ocr.recogniser import Recogniser
 from pagesight_server.inference.ocr.settings import CUDA_CANVASES
@@ -33,6 +33,22 @@ PHONES = [
     (1440, 3088), (1440, 3120), (1440, 3200),
 ]  # fmt: skip
 """Widths and heights in pixels of phones' screens."""
+
+
+def test_of_threads_that_share_a_graph_one_runs_it_at_a_time() -> None:
+    class Busy:
+        def run(self, inputs: Tensors) -> Tensors:
+            assert shared._lock.locked()
+            if "broken" in inputs:
+                raise ValueError
+            return inputs
+
+    shared = InTurn(Busy())
+    for _ in range(2):
+        assert shared.run({}) == {}
+        with pytest.raises(ValueError, match=r"^$"):
+            shared.run({"broken": np.zeros(1)})
+    assert not shared._lock.locked()
 
 
 class Graph:

@@ -3,6 +3,7 @@
 engine.py             one picture from pixels to lines; read this first
   ├── tiling.py       tall pictures in bands
   ├── detector.py     pixels -> regions       (the only importer of rapidocr)
+  │     └── quads.py  probability map -> quads around lines
   ├── line_pool.py    the lines of all pictures in flight, batched by width
   └── recogniser.py   one batch of lines -> texts, by the draft or the recognition network
 settings.py           what reading may cost, and how close it keeps to the library

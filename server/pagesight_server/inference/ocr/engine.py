@@ -16,10 +16,11 @@ Failure is not "no text": what a session raises, `read` raises. A page without t
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import itertools
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from typing import Any, Protocol, TypeVar
+
+import cv2
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.cache import SingleFlightLru
@@ -27,7 +28,7 @@ from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
-from pagesight_server.inference.fixed_shapes import Runs
+from pagesight_server.inference.fixed_shapes import InTurn, Runs
 from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
 from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape, Text
@@ -110,7 +111,7 @@ class OcrEngine:
             padded = library_widths([region.strip.shape[1] for region in regions], self._library)
             with measure("recognise"):
                 texts = await _gather_or_cancel(
-                    self._text(region.strip, self._settings.width(width), share)
+                    self._text(region, self._settings.width(width), share)
                     for region, width in zip(regions, padded, strict=True)
                 )
         lines = [
@@ -145,11 +146,11 @@ class OcrEngine:
         regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
         return join(list(zip(bands, regions_of_bands, strict=True)))
 
-    async def _text(self, strip: Pixels, padded: int, share: Share) -> Text:
-        """The text of a strip: read narrow, and where unsure once more at width `padded`."""
+    async def _text(self, region: Region, padded: int, share: Share) -> Text:
+        """The text of a region: read narrow, and where unsure once more at width `padded`."""
+        strip, digest = region.strip, region.digest
         first = Shape(self._settings.width(strip.shape[1]), self._first)
         again = Shape(padded)
-        digest = hashlib.blake2b(strip.tobytes(), digest_size=16).digest()
         text = await self._read(strip, digest, first, share)
         if first == again or text.confidence >= self._sure_from:
             self.settled += 1
@@ -180,12 +181,12 @@ def load(
         SetupError: the bundle cannot be loaded, fails its golden pairs, or has no draft although
             the cascade was asked for.
     """
+    # There is a detector for each core or two: threads of OpenCV beside them would only wait for
+    # each other, which costs CPU.
+    cv2.setNumThreads(1)
     in_use = networks(bundle, reading)
     finding = finding_network(in_use)
-    detectors = [
-        Detector(bundle, compute, finding, max_enlarged_px=settings.max_enlarged_px)
-        for _ in range(settings.detectors)
-    ]
+    detectors = _detectors(bundle, compute, finding, settings)
     recognisers = [
         {network: Recogniser(bundle, compute, network) for network in in_use}
         for _ in range(settings.recognisers)
@@ -207,6 +208,24 @@ def load(
         library_numbers(bundle),
         sure_from=sure_from(bundle) if "draft" in in_use else None,
     )
+
+
+def _detectors(
+    bundle: Bundle, compute: Compute, network: DetectionNetwork, settings: OcrSettings
+) -> list[Detector]:
+    """The detectors of all threads, with sessions of their own or in turn."""
+    most = settings.max_enlarged_px
+    loaded = [
+        Detector(bundle, compute, network, max_enlarged_px=most)
+        for _ in range(settings.detection_sessions or settings.detectors)
+    ]
+    if len(loaded) == settings.detectors:
+        return loaded
+    graphs = itertools.cycle([InTurn(one.graph) for one in loaded])
+    return [
+        Detector(bundle, compute, network, max_enlarged_px=most, graph=graph)
+        for graph in itertools.islice(graphs, settings.detectors)
+    ]
 
 
 def networks(bundle: Bundle, reading: ReadingMode | None) -> tuple[Network, ...]:

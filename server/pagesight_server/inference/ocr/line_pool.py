@@ -111,15 +111,27 @@ class Share:
         """Has it wait for a strip."""
         self._queues.setdefault(entry.shape, deque()).append(entry)
 
-    def shapes(self) -> list[Shape]:
-        """Shapes of what it waits for, that of the first strip first."""
-        for shape in list(self._queues):
-            queue = self._queues[shape]
-            while queue and not queue[0].waits:
-                queue.popleft()
-            if not queue:
-                del self._queues[shape]
-        return sorted(self._queues, key=lambda shape: self._queues[shape][0].number)
+    @property
+    def waits(self) -> bool:
+        """Whether it waits for any strip."""
+        # Up to the first: this is asked of all screenshots for each batch.
+        return any(self.waits_for(shape) for shape in list(self._queues))
+
+    def waits_for(self, shape: Shape) -> bool:
+        """Whether it waits for a strip in a shape; what was read meanwhile is dropped."""
+        queue = self._queues.get(shape)
+        if queue is None:
+            return False
+        while queue and not queue[0].waits:
+            queue.popleft()
+        if not queue:
+            del self._queues[shape]
+        return bool(queue)
+
+    def due(self) -> Shape:
+        """The shape of the first strip that it waits for; it must wait for one."""
+        shapes = [shape for shape in list(self._queues) if self.waits_for(shape)]
+        return min(shapes, key=lambda shape: self._queues[shape][0].number)
 
     def take(self, shape: Shape) -> _Entry | None:
         """Takes out what it waits for next in a shape, and counts that; None without any."""
@@ -267,19 +279,19 @@ class LinePool:
 
     def _next_batch(self) -> tuple[Shape, list[_Entry]] | None:
         """Takes the next batch out of the queues: the shape, and entries of that shape."""
-        shapes = {share: due for share in self._shares if (due := share.shapes())}
-        if not shapes:
+        shares = [share for share in self._shares if share.waits]
+        if not shares:
             return None
         by_turn = self.batches % OLDEST_EVERY == OLDEST_EVERY - 1
 
         def rank(share: Share) -> Rank:
             return (share.priority, 0, share.turn) if by_turn else share.rank
 
-        first = min(shapes, key=rank)
+        first = min(shares, key=rank)
         if self._gives_way(rank(first), [rank(share) for share in self._finding]):
             return None
-        shape = shapes[first][0]
-        shares = [share for share, due in shapes.items() if shape in due]
+        shape = first.due()
+        shares = [share for share in shares if share.waits_for(shape)]
         most = self._settings.count(shape.width, sys.maxsize)
         # A strip that several want is one.
         waiting: set[_Entry] = set()

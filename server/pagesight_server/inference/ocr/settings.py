@@ -44,7 +44,11 @@ class OcrSettings:
     """How text is found and read."""
 
     detectors: int = 1
-    """Threads that find text, each with a session of its own."""
+    """Threads that find text."""
+
+    detection_sessions: int = 0
+    """Sessions that those threads share, each in use by one of them at a time. On a GPU a run is
+    short beside what a thread does before and after it. 0: one each."""
 
     recognisers: int = 1
     """Threads that recognise lines, each with a session of its own."""
@@ -110,6 +114,11 @@ class OcrSettings:
     625 to 900."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.detection_sessions <= self.detectors:
+            raise ValueError(
+                f"need detection_sessions from 0 to detectors, {self.detectors}, got "
+                f"{self.detection_sessions}"
+            )
         counts = (
             self.detectors,
             self.recognisers,

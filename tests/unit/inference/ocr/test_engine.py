@@ -47,7 +47,7 @@ class Detector:
         rows = np.flatnonzero(pixels[:, 0, 0])
         # Backwards: the order is the engine's business.
         return [
-            Region(Box(3, int(row), 9, int(row) + 1), line(int(pixels[row, 0, 0])))
+            Region.of(Box(3, int(row), 9, int(row) + 1), line(int(pixels[row, 0, 0])))
             for row in rows[::-1]
         ]
 
@@ -215,7 +215,7 @@ async def test_lines_of_equal_bytes_and_different_shape_are_different() -> None:
         def find(self, pixels: Pixels) -> list[Region]:
             # 48 x 20 and 48 x 10 pixels: the second's bytes begin the first's.
             strips = (np.zeros((48, 20, 3), np.uint8), np.zeros((48, 10, 3), np.uint8))
-            return [Region(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
+            return [Region.of(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
 
     recogniser = Recogniser()
     ours = engine(Shapes(), recogniser)
@@ -328,7 +328,8 @@ async def test_a_cancelled_reading_takes_its_strips_along_but_not_those_that_oth
     go_on.set()
     assert await busy == ["10@64"]
     assert await stays == ["30@64", "31@64"]
-    assert [value for value, _ in recogniser.runs] == [10, 30, 31]
+    # In the order in which the detector found them, which is backwards.
+    assert [value for value, _ in recogniser.runs] == [10, 31, 30]
     with pytest.raises(asyncio.CancelledError):
         await gone
     await ours.close()
@@ -435,6 +436,7 @@ def test_every_shape_that_fixed_sizes_can_meet_is_named() -> None:
         ({"max_columns": 10}, "max_columns must be at least 64"),
         ({"reread_below": 1.5}, "reread_below from 0 to 1"),
         ({"recognisers": 0}, "of at least 1"),
+        ({"detectors": 2, "detection_sessions": 3}, "detection_sessions from 0 to detectors, 2"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], message: str) -> None:

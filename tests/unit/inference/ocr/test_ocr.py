@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,7 +21,8 @@ import pytest
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.bundle import load as load_bundle
-from pagesight_server.inference.ocr import OcrEngine, OcrSettings, load
+from pagesight_server.inference.fixed_shapes import Runs, canvas_graph
+from pagesight_server.inference.ocr import OcrEngine, OcrSettings, detector, load
 from pagesight_server.inference.ocr import engine as engines
 from pagesight_server.inference.settings import Compute, ReadingMode
 from pagesight_server.text.matching import has_word, matching_key
@@ -274,6 +276,29 @@ def test_finding_gives_way_to_recognising(engine: OcrEngine) -> None:
     }
     (finding,), (recognising,) = niceness["detector"], niceness["recogniser"]
     assert finding > recognising
+
+
+def test_detectors_that_share_a_session_find_the_same(
+    engine: OcrEngine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[Path] = []
+
+    def counted(path: Path, *args: Any, **options: Any) -> Runs:
+        loaded.append(path)
+        return canvas_graph(path, *args, **options)
+
+    monkeypatch.setattr(detector, "canvas_graph", counted)
+    pages = [written("Hello 123", "second line"), written("third"), written("fourth", "fifth")]
+
+    async def run() -> list[Reading]:
+        settings = OcrSettings(detectors=3, detection_sessions=1)
+        ours = load(bundle, Compute(), settings, reading="full")
+        readings = await asyncio.gather(*(ours.read(pixels) for pixels in pages))
+        await ours.close()
+        return readings
+
+    assert asyncio.run(run()) == [read(engine, pixels) for pixels in pages]
+    assert len(loaded) == 1
 
 
 def test_fixed_batch_sizes_are_run_ahead_and_read_the_same(

@@ -18,7 +18,7 @@ def bands(height_px: int, width_px: int) -> list[Band]:
 
 
 def region(left: int, top: int, right: int, bottom: int) -> Region:
-    return Region(Box(left, top, right, bottom), np.zeros((48, 8, 3), np.uint8))
+    return Region.of(Box(left, top, right, bottom), np.zeros((48, 8, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
