@@ -44,14 +44,14 @@ def blue(number: int) -> bytes:
     return solid((number, 0, 250))
 
 
-def pids_that_answer(address: str, arrivals: Arrivals) -> set[int]:
+def pids_that_answer(address: str, arrivals: Arrivals, revision: int) -> set[int]:
     """Asks over ever new connections until two processes have had a picture."""
     seen: set[int] = set()
     give_up_s = time.monotonic() + WAIT_S
     while len(seen) < 2:
         assert time.monotonic() < give_up_s, f"only {seen} answer"
         with Client(address, channel_options=[("grpc.use_local_subchannel_pool", 1)]) as client:
-            client.classify(solid(RED))
+            client.classify(solid(RED), min_revision=revision)
         seen.add(arrivals.next())
     return seen
 
@@ -95,7 +95,7 @@ def test_both_processes_answer_follow_the_store_and_drain(
             for _ in range(8):
                 assert client.classify(solid(RED), min_revision=revision).label == "red"
         assert {arrivals.next() for _ in range(2 + 8)} <= set(server.pids)
-        assert pids_that_answer(server.address, arrivals) == set(server.pids)
+        assert pids_that_answer(server.address, arrivals, revision) == set(server.pids)
 
         arrivals.close()
         results: list[str] = []
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed_loses_what_it_had_in_flight_which_is_sent_again
         # Another one has its place, beside the one that never ended.
         assert victim not in {arrivals.next() for _ in range(8)}
         (other,) = set(server.pids) - {victim}
-        seen = pids_that_answer(server.address, arrivals)
+        seen = pids_that_answer(server.address, arrivals, revision)
         assert (victim in seen, other in seen, len(seen)) == (False, True, 2)
         assert health(server.address) == health_pb2.HealthCheckResponse.SERVING
         server.process.send_signal(signal.SIGTERM)

@@ -79,14 +79,15 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     ) -> None:
         """How a service is, now and when that changes."""
         exists = request.service in self._services
-        await context.write(
-            self._now() if exists else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
-        )
+        told = self._now() if exists else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
+        await context.write(told)
         for change in (self._ready, self._draining):
-            if not change.is_set():
-                await change.wait()
-                if exists:
-                    await context.write(self._now())
+            # Set already, it may have been so before the last was written, or meanwhile.
+            news = not change.is_set()
+            await change.wait()
+            if exists and (news or self._now() != told):
+                told = self._now()
+                await context.write(told)
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _now(self) -> Any:
