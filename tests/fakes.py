@@ -302,7 +302,7 @@ class FakeState:
     answers: dict[str, Any] = field(default_factory=dict)
     """By request_id."""
     settled: dict[str, gallery_pb2.Settlement] = field(default_factory=dict)
-    """By the key of the finding."""
+    """Settlements by the key of the finding."""
 
 
 class FakeGallery(FakeCuration):

@@ -57,7 +57,7 @@ class SettleResult:
     """What became of settling findings, or of taking that back."""
 
     keys: tuple[str, ...]
-    """Of the findings settled; where it was taken back, of those that had been."""
+    """Keys of the findings that are settled now, or that were until this took it back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

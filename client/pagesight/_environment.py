@@ -18,7 +18,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 PROXY_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
-"""Where gRPC looks for a proxy, the first that is set; in lower case alone."""
+"""Environment variables in which gRPC looks for a proxy; the first that is set counts."""
 
 NO_PROXY_VARIABLES = ("no_grpc_proxy", "no_proxy")
 

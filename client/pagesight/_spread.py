@@ -45,7 +45,8 @@ class _Methods:
     def __init__(self, channels: Sequence[Any]) -> None:
         self._channels = channels
         self._places = {kind: itertools.cycle(range(len(channels))) for kind in _KINDS}
-        """By kind, as calls between two streams shall not bring both to one connection."""
+        """Turns are counted by kind: calls between two streams do not bring both to one
+        connection."""
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
         """As `grpc.Channel` has it."""

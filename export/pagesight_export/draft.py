@@ -73,7 +73,7 @@ class LocatedDraft:
     """The weights of a draft, found on this machine."""
 
     source: DraftSource
-    """Of the recogniser."""
+    """The known source of the recogniser."""
     weights: bytes
     """The recogniser, an ONNX file."""
     detection: bytes

@@ -76,7 +76,8 @@ STAGES = {
     "recogniser": "lines",
     "bench": "bench",
 }
-"""By the beginning of a thread's name; the main thread is the event loop, all others gRPC's."""
+"""Stages by the beginning of a thread's name. The main thread is the event loop, all others are
+gRPC's."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -106,7 +106,7 @@ class Row:
     auroc: tuple[float | None, float | None]
     false_rejection: tuple[float | None, float | None]
     rejected: tuple[float, float]
-    """Of the unknown ones; each pair is the first side, then the other."""
+    """Share of unknown screenshots rejected. Each pair is the first side, then the other."""
 
 
 def compare(

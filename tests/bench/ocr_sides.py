@@ -47,7 +47,7 @@ SIZES = ("small", "tiny")
 LIBRARY_MODELS = ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx")
 """The networks of `rapidocr`, which our bundle is exported from."""
 LEAST_BYTES = 256
-"""Of an array of weights that is looked for: the bytes of a smaller one may be there by chance."""
+"""Least bytes of an array of weights that is looked for: a smaller one may be there by chance."""
 
 Stages: TypeAlias = defaultdict[str, float]
 """CPU-seconds of our threads, by stage."""

@@ -160,7 +160,7 @@ class Settled:
     kind: str
     """What it is about, in one word."""
     labels: tuple[str, ...]
-    """In their normal form; not kept."""
+    """The labels that it is about, in their normal form; the store does not keep them."""
     image_ids: tuple[str, ...]
     """Whose purge takes the settlement along."""
 

@@ -102,7 +102,7 @@ LABEL_FIELDS = ("brands", "outputs")
 """Paths of SetLabelsRequest.update_mask."""
 
 MAX_AUTHOR_CHARS = 256
-"""Of who makes a change, and of a request_id: an address or a UUID, with room."""
+"""Longest name of who makes a change, and longest request_id: an address or a UUID, with room."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 _BY_NAME = {code.name: code for code in grpc.StatusCode}

@@ -15,13 +15,13 @@ from pagesight_server.gallery.snapshot import check_label
 from pagesight_server.service.convert import MAX_AUTHOR_CHARS
 
 MAX_FINDINGS = 1_000
-"""Of one call: a person settles a screenful."""
+"""Findings that one call may settle: a person settles a screenful."""
 
 MAX_IMAGES = 10_000
-"""Of one finding: more almost equal pictures than a label is given."""
+"""Pictures of one finding: more almost equal ones than a label is given."""
 
 MAX_NOTE_CHARS = 1_024
-"""Of why a finding is settled: a few sentences."""
+"""Longest note on why a finding is settled: a few sentences."""
 
 _KINDS: Mapping[FindingKind, pb.GalleryFindingKind.ValueType] = {
     "wrong_label": pb.GALLERY_FINDING_KIND_WRONG_LABEL,

@@ -45,7 +45,7 @@ class Region(NamedTuple):
     strip: Pixels
     """48 x width x 3, BGR, turned upright."""
     digest: bytes
-    """Of the strip: equal lines have equal ones."""
+    """Digest of the strip's pixels: equal lines have equal digests."""
 
     @classmethod
     def of(cls, box: Box, strip: Pixels) -> Region:
