@@ -187,7 +187,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
 
 
 def index_folder(store: Path) -> Path:
-    """Where the indexes of a store are kept."""
+    """Returns the folder in which the indexes of a store are kept."""
     return Path(f"{store}.index")
 
 
@@ -213,7 +213,7 @@ def ocr_settings(config: Config) -> OcrSettings:
 
 
 def session_defaults(config: Config) -> Compute:
-    """Where every session runs with these settings, on one CPU thread."""
+    """Returns where every session runs with these settings, on one CPU thread."""
     compute = config.compute
     fixed = None
     if compute.device == "cuda" and compute.fixed_shapes:

@@ -127,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bench_recognition", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument(
-        "sets", nargs="*", type=_set, metavar="[NAME=]DIR", help="holds gallery/ and test/"
+        "sets", nargs="*", type=named_folder, metavar="[NAME=]DIR", help="holds gallery/ and test/"
     )
     parser.add_argument(
         "--drawn",
@@ -171,7 +171,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _set(text: str) -> tuple[str, Path]:
+def named_folder(text: str) -> tuple[str, Path]:
+    """Reads `NAME=DIR`, or `DIR`, which is called as its folder."""
     name, equals, folder = text.partition("=")
     path = Path(folder if equals else text)
     return (name if equals else path.resolve().name), path

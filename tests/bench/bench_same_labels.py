@@ -26,6 +26,7 @@ from pagesight_server.common.errors import PagesightError
 from pagesight_server.config import read_config
 from pagesight_server.evaluation import Prediction, measure
 from pagesight_server.recognition.calibration import EPSILON
+from tests.bench.bench_recognition import named_folder
 from tests.bench.measure import machine
 from tests.bench.recognition.methods import OURS, answers
 from tests.bench.recognition.sets import Drawing, ScreenSet, open_reader, variants
@@ -242,7 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="bench_same_labels", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument(
-        "sets", nargs="*", type=_set, metavar="NAME=DIR", help="holds gallery/ and test/"
+        "sets", nargs="*", type=named_folder, metavar="NAME=DIR", help="holds gallery/ and test/"
     )
     parser.add_argument(
         "--drawn", nargs="+", default=[], type=Drawing.parse, metavar="SEED:GALLERY:TEST:OTHER"
@@ -255,12 +256,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, default=OUT / "same_labels.json", metavar="FILE")
     return parser
-
-
-def _set(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    path = Path(folder if equals else text)
-    return (name if equals else path.resolve().name), path
 
 
 if __name__ == "__main__":

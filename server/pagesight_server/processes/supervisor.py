@@ -310,7 +310,7 @@ async def supervise(plan: Plan) -> None:
 
 
 def _where(host: str, port: int, slots: Sequence[Slot]) -> dict[str, object]:
-    """Where the server listens, and its processes, for programs."""
+    """Says for programs where the server listens, and what its processes are."""
 
     def metrics(slot: Slot) -> dict[str, object]:
         return {"metrics": slot.metrics} if slot.metrics else {}
