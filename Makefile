@@ -242,7 +242,9 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu -o requirements/gpu.txt
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
-	$(COMPILE) --extra cli --extra cpu --extra heif --extra builtin --extra compare --group dev -o requirements/dev.txt
+	$(COMPILE) --extra postgres -o requirements/postgres.txt
+	$(COMPILE) --extra review -o requirements/review.txt
+	$(COMPILE) --extra cli --extra cpu --extra heif --extra postgres --extra review --extra builtin --extra compare --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
 		--no-emit-package torch --no-emit-package opencv-python --no-emit-package setuptools \
 		--no-emit-package jinja2 --no-emit-package markupsafe --no-emit-package networkx \
