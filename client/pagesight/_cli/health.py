@@ -41,7 +41,8 @@ def health(
     with session.preparing(address):
         tls = session.Proof.from_environment().tls
         client = Client(address, tls=tls, retry_for_s=wait, retry=OFTEN)
-    status, error, code = "serving", None, 0
+    status, code = "serving", 0
+    error: PagesightError | None = None
     with session.answering(), client:
         try:
             _health.check(client, wait + session.FIRST_CONTACT_S)
