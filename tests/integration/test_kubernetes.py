@@ -381,10 +381,12 @@ def test_the_autoscaler_asks_for_metrics_that_a_server_exports() -> None:
     age, rate = scaled["spec"]["triggers"]
     for trigger in (age, rate):
         assert trigger["type"] == "prometheus"
-        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+        assert {"serverAddress", "query", "threshold"} <= set(trigger["metadata"])
         assert float(trigger["metadata"]["threshold"]) > 0
         # Strings alone, in KEDA's schema.
         assert all(isinstance(value, str) for value in trigger["metadata"].values())
+    # Where nothing is scraped replicas must not be taken away.
+    assert age["metadata"]["ignoreNullValues"] == "false"
     # An age does not grow smaller by being divided by the number of replicas; a rate does.
     assert (age["metricType"], rate["metricType"]) == ("Value", "AverageValue")
     manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
