@@ -97,6 +97,24 @@ def test_a_server_without_health_is_named_as_no_server_of_pagesight() -> None:
     assert "does not offer this call; is it a pagesight server?" in result.stderr
 
 
+def test_of_several_servers_each_is_asked_and_the_worst_answer_is_the_exit_code() -> None:
+    away = nobody()
+    with listening() as serving_one, listening(answering(NOT_SERVING)) as starting:
+        both = ask(f"{serving_one}, {starting}")
+        all_three = ask(f"{starting},{away},{serving_one}")
+    assert both.exit_code == 3
+    assert [line.split(" is ")[0] for line in both.output.splitlines()] == [serving_one, starting]
+    assert all_three.exit_code == 1
+    assert f"no server answers at {away}" in all_three.stderr
+    assert len(all_three.output.splitlines()) == 3
+
+
+def test_an_empty_address_is_told_in_one_line() -> None:
+    result = ask("127.0.0.1:1,")
+    assert result.exit_code != 0
+    assert "host:port" in result.stderr
+
+
 @pytest.mark.parametrize("status", [0, 3], ids=["unknown", "service unknown"])
 def test_whatever_is_not_serving_counts_as_that(status: int) -> None:
     with listening(answering(status)) as address:
