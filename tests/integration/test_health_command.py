@@ -18,7 +18,6 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
 from tests.support.serving import serving
 
@@ -32,13 +31,17 @@ def ask(address: str, *arguments: str, **environment: str) -> Result:
 
 @contextmanager
 def listening(
-    service: Any = None, credentials: grpc.ServerCredentials | None = None
+    service: Any = None,
+    credentials: grpc.ServerCredentials | None = None,
+    *,
+    offers_health: bool = True,
 ) -> Iterator[str]:
     """The address of a server with a health service, the library's own unless one is given."""
     with ThreadPoolExecutor(2) as threads:
         server = grpc.server(threads)
-        service = service or health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(service, server)
+        if offers_health:
+            service = service or health.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(service, server)
         address = "127.0.0.1:0"
         if credentials is None:
             port = server.add_insecure_port(address)
@@ -91,8 +94,8 @@ def test_where_nobody_listens_it_is_one_line_and_exit_code_1() -> None:
 
 
 def test_a_server_without_health_is_named_as_no_server_of_pagesight() -> None:
-    with FakeServer() as server:
-        result = ask(server.address)
+    with listening(offers_health=False) as address:
+        result = ask(address)
     assert result.exit_code == 1
     assert "does not offer this call; is it a pagesight server?" in result.stderr
 
