@@ -203,7 +203,7 @@ docs: .venv/.done ## Write docs/client.md from the docstrings of the client
 
 # --- the contract -----------------------------------------------------------
 
-PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto)
+PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto review.proto)
 # What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
 generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \
