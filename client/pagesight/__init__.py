@@ -87,6 +87,17 @@ from pagesight._results import (
     StreamResult,
 )
 from pagesight._retry import RetryPolicy
+from pagesight._review import (
+    DayFigures,
+    Decision,
+    KeepLimits,
+    KeptAnswer,
+    KeptReason,
+    KnownItem,
+    LabelFigures,
+    ReviewerFigures,
+    ReviewFigures,
+)
 from pagesight._security import TlsConfig
 
 __all__ = [
@@ -104,7 +115,9 @@ __all__ = [
     "Classification",
     "ClassifyOptions",
     "Client",
+    "DayFigures",
     "DeadlineExceededError",
+    "Decision",
     "DefaultKey",
     "DeleteResult",
     "Diagnosis",
@@ -124,7 +137,12 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "InvalidImageError",
+    "KeepLimits",
+    "KeptAnswer",
+    "KeptReason",
+    "KnownItem",
     "LabelField",
+    "LabelFigures",
     "LabelHealth",
     "LabelInfo",
     "LabelSuggestions",
@@ -141,7 +159,9 @@ __all__ = [
     "RemoveResult",
     "ResourceExhaustedError",
     "RetryPolicy",
+    "ReviewFigures",
     "ReviewReason",
+    "ReviewerFigures",
     "RevisionBehindError",
     "RevisionInfo",
     "RevisionKind",

@@ -24,6 +24,9 @@ API = """
     Box Finding FindingKind ReviewReason ScoreTerm ScoreTermName
     CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
 
+    Decision KeepLimits KeptAnswer KeptReason KnownItem
+    DayFigures LabelFigures ReviewerFigures ReviewFigures
+
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
     OverloadedError ResourceExhaustedError UnavailableError UnreadableFileError
@@ -34,6 +37,9 @@ CALLS = """
     classify classify_stream close delete_gallery diagnose enrol get_gallery get_image get_labels
     history list_galleries list_images relabel remove rollback set_labels settle_findings
     suggest_brands unsettle_findings
+
+    draw_known get_kept_image keep_limits list_decisions list_kept record_decisions record_reveal
+    review_figures withdraw_decisions
 """
 
 
