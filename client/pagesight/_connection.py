@@ -1,7 +1,7 @@
 """One channel to one server, its stubs, and how a single call is made over it.
 
-    Connection      <── GalleryCalls      <── Client
-    AsyncConnection <── AsyncGalleryCalls <── AsyncClient
+    Connection      <── GalleryCalls, ReviewCalls, DiscoveryCalls <── Client
+    AsyncConnection <── the same with Async before each           <── AsyncClient
 
 What happens to every call (the timeout, retries, errors becoming ours) happens here, once
 for threads and once for event loops.
@@ -66,13 +66,8 @@ class Opened(NamedTuple):
     @classmethod
     def of(cls, channel: grpc.Channel) -> Opened:
         """Makes the stubs of a channel that this process has opened."""
-        return cls(
-            process=os.getpid(),
-            channel=channel,
-            classifier=ClassifierServiceStub(channel),
-            gallery=GalleryServiceStub(channel),
-            review=ReviewServiceStub(channel),
-        )
+        classifier, gallery = ClassifierServiceStub(channel), GalleryServiceStub(channel)
+        return cls(os.getpid(), channel, classifier, gallery, ReviewServiceStub(channel))
 
 
 class Connection:

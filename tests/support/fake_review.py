@@ -5,16 +5,17 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NoReturn
 
+import grpc
 from google.protobuf import timestamp_pb2
 
 from pagesight.v1 import classifier_pb2
 from pagesight.v1 import review_pb2 as pb
 from pagesight.v1.review_pb2_grpc import ReviewServiceServicer
-from tests.support.refusals import abort, invalid, normal, not_found
+from tests.support.refusals import abort, invalid, normal, not_found, status
 
 MAX_DECISIONS, MAX_ID_CHARS, MAX_REVIEWER_CHARS = 1_000, 128, 256
 _ID = re.compile("[0-9a-f]{64}")
@@ -241,6 +242,24 @@ class FakeReview(ReviewServiceServicer):
             figures.days.add(day=f"{_NOON.date()}", decided=len(real), agreed=agreed)
         return figures
 
+    def Discover(  # noqa: N802
+        self, request_iterator: Iterator[pb.DiscoverRequest], context: Any
+    ) -> Iterator[pb.DiscoverResponse]:
+        """Not served."""
+        _unserved(context)
+
+    def DismissClusters(  # noqa: N802
+        self, request: pb.DismissClustersRequest, context: Any
+    ) -> pb.DismissClustersResponse:
+        """Not served."""
+        _unserved(context)
+
+    def Preview(  # noqa: N802
+        self, request_iterator: Iterator[pb.PreviewRequest], context: Any
+    ) -> Iterator[pb.PreviewResponse]:
+        """Not served."""
+        _unserved(context)
+
 
 def _page(rows: list[Any], request: Any, context: Any) -> tuple[list[Any], str]:
     """The rows that are asked for, and where the next page begins."""
@@ -267,3 +286,7 @@ def _check_decision_id(decision_id: str, context: Any) -> None:
 def _check_number(values: Any, context: Any) -> None:
     if not 1 <= len(values) <= MAX_DECISIONS:
         abort(context, invalid("give 1 to 1000"))
+
+
+def _unserved(context: Any) -> NoReturn:
+    abort(context, status(grpc.StatusCode.UNIMPLEMENTED, "not served by the fake", "INTERNAL"))
