@@ -6,7 +6,7 @@ Every method sees one state of the store, whatever other threads and processes w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
@@ -58,6 +58,16 @@ class Reader:
     def close(self) -> None:
         """Closes the store; it can be opened again."""
         self.database.close()
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function, in another thread, soon after a revision was made elsewhere.
+
+        A hint that may be lost, and that a SQLite file never gives: poll `revisions` as well.
+
+        Returns:
+            Ends it.
+        """
+        return self.database.listen(heard)
 
     def revisions(self) -> dict[str, int]:
         """The revision of each gallery, by name. Cheap: meant to be polled."""
