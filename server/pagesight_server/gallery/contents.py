@@ -27,7 +27,7 @@ SOUND = (
 
 IDS = (
     "SELECT id FROM images UNION SELECT image_id FROM kept_answers "
-    "UNION SELECT image_id FROM decisions"
+    "UNION SELECT image_id FROM decisions UNION SELECT image_id FROM dismissed"
 )
 """SQL: the `id` of every picture that the store knows anything of."""
 
