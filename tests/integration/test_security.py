@@ -127,8 +127,8 @@ def test_each_call_is_for_the_roles_that_its_effect_asks_for() -> None:
         assert roles_for(service, method) == {"gallery-write", "review", "admin"}
     for method in changes:
         assert roles_for(service, method) == {"gallery-write", "admin"}
-    for method in review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods:
-        assert roles_for("pagesight.v1.ReviewService", method.name) == {"review", "admin"}
+    for reviewing in review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods:
+        assert roles_for("pagesight.v1.ReviewService", reviewing.name) == {"review", "admin"}
     for name in ("Classify", "ClassifyStream"):
         roles = roles_for("pagesight.v1.ClassifierService", name)
         assert roles == {"classify", "review", "admin"}
