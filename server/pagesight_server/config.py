@@ -345,6 +345,10 @@ class ReviewConfig(_Section):
     """Share of all other answers that is kept, drawn at random, 0 to 1: without it nobody sees
     answers that are wrong and sure."""
 
+    max_pictures: Positive = 10_000
+    """Pictures that one Discover or Preview call may send. They are encoded and read as they
+    come; their embeddings and texts, some KB each, stay in memory until the call ends."""
+
     @property
     def limits(self) -> KeepLimits:
         """How much is kept of each gallery, and for how long."""

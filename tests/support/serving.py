@@ -152,7 +152,7 @@ async def serving(
         serve(
             classifier,
             GalleryService(store, enroller, registry, settings),
-            ReviewService(store, registry, settings_of_all),
+            ReviewService(store, enroller, registry, settings_of_all),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,

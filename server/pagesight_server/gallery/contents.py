@@ -21,7 +21,7 @@ _RANK = {"expired": 0, "none": 0, "thumbnail": 1, "original": 2}
 
 IDS = (
     "SELECT id FROM images UNION SELECT image_id AS id FROM kept_answers "
-    "UNION SELECT image_id AS id FROM decisions"
+    "UNION SELECT image_id AS id FROM decisions UNION SELECT image_id AS id FROM dismissed"
 )
 """SQL: the `id` of every picture that the store knows anything of."""
 

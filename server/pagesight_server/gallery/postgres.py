@@ -71,7 +71,7 @@ _ALONE = f"{_WRITE} LOCK TABLE pagesight_store IN EXCLUSIVE MODE"
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
 _WITH_PICTURES = (
     "images, embeddings, readings, kept, memberships, facts, answers, calibrations, revisions, "
-    "settlements, settled_images, kept_answers, decisions"
+    "settlements, settled_images, kept_answers, decisions, dismissed"
 )
 """The tables in which something of a picture may have been."""
 

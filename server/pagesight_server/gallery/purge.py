@@ -2,7 +2,7 @@
 
     purge    images, embeddings, readings, label, source, kept answers  ──>  gone
              memberships  ──>  purged_memberships: revision, time, who, content hash
-             what was settled about them, or decided of them  ──>  gone
+             what was settled about them, decided of them, or dismissed with them  ──>  gone
     expire   what has been in no gallery for so many days loses its content; the history stays
 
 Statements alone: `Database.scrub` then rewrites what is on the disk.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import contents, decisions, kept, settlements
+from pagesight_server.gallery import contents, decisions, dismissed, kept, settlements
 from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.transaction import Edit, image_key, names
@@ -75,6 +75,7 @@ def purge(db: Connection, image_ids: Sequence[str], author: str, now_ms: int) ->
     settlements.forget_pictures(db, todo)
     kept.forget_pictures(db, keys)
     decisions.forget_pictures(db, keys)
+    dismissed.forget_pictures(db, keys)
     contents.delete(db, todo)
     return revisions
 

@@ -2,20 +2,22 @@
 
     keep, forget_kept ──> the ring (kept.py)      kept, kept_image, kept_features, waiting read it
     record_decisions, withdraw_decisions ──> records (decisions.py)           decisions reads them
+    dismiss ──> what clusters of no interest look like (dismissed.py)           dismissed reads it
 
 None of it makes a revision. Both kinds of calls are safe from many threads, as all of the store's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import decisions, kept
+from pagesight_server.gallery import decisions, dismissed, kept
 from pagesight_server.gallery.gallery_rows import gallery_row, lock_gallery, lock_gallery_row
 from pagesight_server.gallery.reader import Reader
 from pagesight_server.gallery.review_model import (
     Decision,
+    DismissedPicture,
     KeepLimits,
     KeptFeatures,
     KeptPicture,
@@ -182,3 +184,50 @@ class ReviewRecords(Reader):
                 before=before,
                 limit=limit,
             )
+
+    # --- dismissed clusters ---------------------------------------------------------
+
+    def dismiss(
+        self,
+        name: str,
+        clusters: Mapping[str, Sequence[DismissedPicture]],
+        bundles: Bundles,
+        *,
+        author: str = "",
+    ) -> None:
+        """Keeps what was seen and read of clusters of no interest; may be repeated.
+
+        Args:
+            name: The gallery.
+            clusters: The pictures of each, by its key.
+            bundles: What has seen and read them.
+            author: Who dismisses them.
+
+        Raises:
+            NotFoundError: no such gallery.
+            LimitError: the gallery would keep too many; nothing is changed.
+            PurgedError: a picture was purged; nothing is changed.
+        """
+        with self.database.writing() as db:
+            gallery_id = lock_gallery_row(db, name)["id"]
+            for key, pictures in clusters.items():
+                for picture in pictures:
+                    dismissed.put(
+                        db,
+                        gallery_id,
+                        picture,
+                        bundles,
+                        cluster_key=key,
+                        author=author,
+                        now_ms=self.now_ms(),
+                    )
+            dismissed.check_full(db, gallery_id)
+
+    def dismissed(self, name: str, bundles: Bundles) -> list[DismissedPicture]:
+        """What these bundles have seen and read of dismissed clusters, by image id.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.database.reading() as db:
+            return list(dismissed.pictures(db, gallery_row(db, name)["id"], bundles))

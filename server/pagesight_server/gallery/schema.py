@@ -8,6 +8,7 @@
         ├────< settlements ──< settled_images   what a person looked at and found to be well
         ├────< kept_answers            a ring of answers with their pictures, for a person
         ├────< decisions               what persons decided of screenshots
+        ├────< dismissed               what was seen and read of clusters of no interest
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
 
@@ -266,6 +267,25 @@ CREATE INDEX decisions_by_image ON decisions (image_id, gallery_id);
 CREATE INDEX decisions_by_age ON decisions (gallery_id, number);
 """
 
+# A dismissed picture is a caller's screenshot, too, of which no bytes are kept.
+_SEVENTH = """
+CREATE TABLE dismissed (
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    cluster_key TEXT NOT NULL,            -- curation/discovery.py
+    author TEXT NOT NULL,
+    dismissed_at_ms BIGINT NOT NULL,      -- Unix time, UTC
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT NOT NULL,                -- JSON, text.Reading
+    reading_sha256 BLOB NOT NULL,
+    PRIMARY KEY (gallery_id, image_id)
+);
+CREATE INDEX dismissed_by_image ON dismissed (image_id);
+"""
+
 # The same tables as SQLite's five steps make. Names and labels compare by their bytes, as SQLite
 # and Python do, whatever the language of the database. Pictures and vectors do not shrink, and
 # vectors stay in their rows. PostgreSQL keeps samples of columns in its statistics, which a purge
@@ -457,13 +477,33 @@ CREATE INDEX decisions_by_image ON decisions (image_id, gallery_id);
 CREATE INDEX decisions_by_age ON decisions (gallery_id, number);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
+_POSTGRES_SEVENTH = """
+CREATE TABLE dismissed (
+    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
+    image_id BYTEA NOT NULL,              -- SHA-256 of the bytes as received
+    cluster_key TEXT NOT NULL,            -- curation/discovery.py
+    author TEXT NOT NULL,
+    dismissed_at_ms BIGINT NOT NULL,      -- Unix time, UTC
+    encoder_bundle TEXT COLLATE "C" NOT NULL,
+    vector BYTEA NOT NULL,                -- little-endian fp16
+    vector_sha256 BYTEA NOT NULL,         -- digests.py
+    ocr_bundle TEXT COLLATE "C" NOT NULL,
+    reading TEXT NOT NULL,                -- JSON, text.Reading
+    reading_sha256 BYTEA NOT NULL,
+    PRIMARY KEY (gallery_id, image_id)
+);
+ALTER TABLE dismissed ALTER COLUMN vector SET STATISTICS 0,
+    ALTER COLUMN reading SET STATISTICS 0;
+CREATE INDEX dismissed_by_image ON dismissed (image_id);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH)
 """SQLite: step i makes version i + 1 of version i; an empty file has version 0."""
 
 POSTGRES_SINCE = 5
 """The version in which stores on PostgreSQL begin: there are none of an earlier one."""
 
-POSTGRES_MIGRATIONS = (_POSTGRES_FIFTH, _POSTGRES_SIXTH)
+POSTGRES_MIGRATIONS = (_POSTGRES_FIFTH, _POSTGRES_SIXTH, _POSTGRES_SEVENTH)
 """PostgreSQL: the first step makes version `POSTGRES_SINCE` of an empty schema, each other the
 next version."""
 

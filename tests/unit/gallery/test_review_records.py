@@ -367,11 +367,24 @@ def test_what_outlived_its_purge_is_found(store: Gallery) -> None:
     assert backup.check(store) == []
 
 
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+def test_a_shared_store_of_the_fifth_schema_keeps_nothing_and_can_keep(store: Gallery) -> None:
+    with store.database.writing() as db:
+        for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
+            db.execute(f"DROP TABLE {table}")
+        db.execute("UPDATE pagesight_store SET version = 5")
+    opened = Gallery(store.location)
+    assert opened.kept("default") == []
+    opened.keep([answered("shot")], LIMITS)
+    assert kept_ids(opened) == [picture_id("shot")]
+    opened.close()
+
+
 def test_a_store_of_the_fifth_schema_keeps_nothing_and_can_keep(in_file: Gallery) -> None:
     path = file_of(in_file)
     in_file.close()
     db = sqlite3.connect(path)
-    for table in ("kept_answers", "decisions"):  # which are all that the sixth adds
+    for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 5")
     db.commit()
