@@ -22,6 +22,7 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.gallery import Applied, Change, Entry, Gallery, backup
 from pagesight_server.gallery.location import PostgresOptions, PostgresUrl, store_location
+from pagesight_server.gallery.schema import VERSION
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
 from tests.support.postgres import CommitLoser, PostgresServer
@@ -409,7 +410,7 @@ def test_a_store_of_the_version_before_is_brought_forward_once(
     with closing(Gallery(store.location)) as opened, opened.database.reading() as db:
         assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
     monkeypatch.undo()
-    now = schema.VERSION
+    now = VERSION
     with pytest.raises(SetupError, match=rf"schema {now + 1}, this one reads {now}\)"):
         Gallery(store.location)
 
