@@ -473,9 +473,12 @@ def test_another_stores_changes_are_not_heard(store: Gallery, postgres: Postgres
     assert heard == ["", "ours"]
 
 
-def test_no_table_holds_anything_of_a_purged_picture(postgres: PostgresServer) -> None:
+def test_no_table_holds_anything_of_a_purged_picture(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
     mark = "the mark of a secret"
-    with closing(Gallery(postgres.new_store())) as store:
+    options = PostgresOptions(folder=tmp_path)
+    with closing(Gallery(postgres.new_store(), postgres=options)) as store:
         secret = enrol(store, {mark + "x" * 5_000: mark}).outcomes[0].image_id
         enrol(store, {f"p{i}": "a" for i in range(20)})
         store.settle("default", [], author="mei", note=mark)
