@@ -101,10 +101,10 @@ def test_enrolled_clusters_are_left_out_the_next_time(knowledge: Knowledge) -> N
     first = discover(knowledge, orders(0, 4))
     assert len(first.clusters) == 1
     grown = [
-        (picture.label, knowledge.snapshot.embeddings[row], _texts(picture))
+        (picture.label, knowledge.snapshot.embeddings[row].tolist(), _texts(picture))
         for row, picture in enumerate(knowledge.snapshot.pictures)
     ]
-    grown += [("order_history", one.embedding, _texts(one)) for one in orders(0, 4)]
+    grown += [("order_history", one.embedding.tolist(), _texts(one)) for one in orders(0, 4)]
     second = discover(Knowledge.of(snapshot(*grown)), orders(20, 4))
     assert (second.clusters, second.left_out) == ((), 4)
 
