@@ -164,6 +164,7 @@ async def _serve_from(
         caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
         lines=models.lines,
         known=registry.known,
+        store_age_s=lambda: registry.watch.age_s,
     )
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if exporters:

@@ -13,6 +13,7 @@
         ├── PurgedError           FAILED_PRECONDITION  the picture was purged, which is final
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
+        │   └── StoreAwayError        UNAVAILABLE          the store cannot be reached now
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
         │   └── RateLimitedError      RESOURCE_EXHAUSTED   one caller asks for too much
         ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
@@ -123,6 +124,18 @@ class StorageError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "STORAGE_FULL"
+
+
+STORE_RETRY_MS = 2_000
+"""When to ask again for a store that is away: servers look for it twice a second."""
+
+
+class StoreAwayError(StorageError):
+    """The store cannot be reached now, such as a database that is being restarted."""
+
+    status = "UNAVAILABLE"
+    reason = "STORE_AWAY"
+    retry_after_ms = STORE_RETRY_MS
 
 
 class OverloadedError(RequestError):
