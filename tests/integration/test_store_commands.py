@@ -108,7 +108,13 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     assert code == 0
     file = json.loads(out)["file"]
     code, out, _ = command("purge", ONE, "--json")
-    assert (code, json.loads(out)) == (0, {"revisions": {"default": 2}, "backups": [file]})
+    nobody: dict[str, list[str]] = {"forgotten": [], "remembering": [], "silent": []}
+    assert code == 0
+    assert json.loads(out) == {
+        "revisions": {"default": 2},
+        "backups": [file],
+        "replicas": nobody,
+    }
     code, _, err = command("purge", "00" * 32)
     assert code == 1
     assert "nothing was purged" in err
@@ -116,6 +122,35 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     code, _, err = command("purge", picture_id("two"))
     assert (code, f"the backups {file} are not there" in err) == (1, True)
     assert command("purge", picture_id("two"), "--forget-missing")[0] == 0
+
+
+def test_a_purge_says_which_replicas_have_forgotten(
+    command: Run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Gallery(path)
+    store.beat("1", "a:50051", {"default": 2})
+    store.beat("2", "b:50051", {"default": 1})
+    store.beat("3", "c:50051", {"default": 1})
+    with store.file.writing() as db:
+        db.execute("UPDATE replicas SET seen_at_ms = seen_at_ms - 90000 WHERE id = '3'")
+    code, out, err = command("purge", ONE)
+    assert (code, out.splitlines()[1]) == (0, "forgotten by a:50051")
+    assert "not yet forgotten by b:50051\n" in err
+    assert "silent: c:50051 has not been heard of for 9" in err
+    code, out, _ = command("purge", ONE, "--wait", "0.01", "--json")
+    told = json.loads(out)["replicas"]
+    assert (code, told["forgotten"], told["remembering"]) == (1, ["a:50051"], ["b:50051"])
+    assert [replica["name"] for replica in told["silent"]] == ["c:50051"]
+
+    def catches_up(_seconds: float) -> None:
+        for number, name in (("2", "b:50051"), ("3", "c:50051")):
+            store.beat(number, name, {"default": 2})
+
+    monkeypatch.setattr("pagesight_server.cli.gallery.time.sleep", catches_up)
+    code, out, err = command("purge", ONE, "--wait", "30")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == "forgotten by a:50051, b:50051, c:50051"
+    store.close()
 
 
 def test_a_picture_is_purged_by_the_first_characters_of_its_id(command: Run, path: Path) -> None:

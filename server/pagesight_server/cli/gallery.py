@@ -8,6 +8,8 @@ All but `restore` onto a damaged file may run while servers use the store.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -30,10 +32,15 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
+from pagesight_server.gallery import Gallery
 from pagesight_server.gallery import backup as backups
+from pagesight_server.gallery.replicas import Forgetting
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
+
+_ASK_AGAIN_S = 0.25
+"""How often the replicas are looked at while a purge waits: they write within a second."""
 
 app = typer.Typer(
     help="Check, back up, restore, purge and reindex a store, also while servers use it.",
@@ -152,6 +159,14 @@ def purge(
             "--forget-missing", help="Go on without managed backups whose files are missing."
         ),
     ] = False,
+    wait: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="Wait at most so long for all replicas to forget; exit code 1 when some have not.",
+        ),
+    ] = 0.0,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -159,6 +174,9 @@ def purge(
 
     The history keeps revision, time, author and content hash. The file is rewritten, which needs
     disk space for a second copy. A purged picture can never be enrolled in this store again.
+
+    Servers of the store forget within seconds. Which have, which have not and which have not been
+    heard of for long is told at the end; run it again with the same ids to ask once more.
 
     With --expired: delete bytes, embedding and text of pictures that were removed from their
     galleries longer ago than the retention, and of those that were never enrolled. Their entries
@@ -175,10 +193,16 @@ def purge(
             revisions, files = backups.purge(
                 opened, image_ids, author=user(), forget_missing=forget_missing
             )
+            replicas = _forgetting(opened, image_ids, wait)
             body: dict[str, object] = {"revisions": revisions, "backups": list(map(str, files))}
             galleries = ", ".join(f"{name} is at revision {at}" for name, at in revisions.items())
             line = f"purged {len(set(image_ids))} pictures, also from {len(files)} backups"
+            body["replicas"] = _replicas_json(replicas)
             _print_result(as_json, body, f"{line}; {galleries}" if galleries else line)
+            if not as_json:
+                _tell_replicas(replicas)
+            if wait and not replicas.is_complete:
+                raise typer.Exit(1)
             return
         days = settings.gallery.keep_removed_days
         deleted = opened.expire(days)
@@ -188,6 +212,42 @@ def purge(
     else:
         line += "; all removed pictures are kept (gallery.keep_removed_days = 0)"
     _print_result(as_json, {"removed": deleted.removed, "unused": deleted.unused}, line)
+
+
+def _forgetting(store: Gallery, image_ids: Sequence[str], wait_s: float) -> Forgetting:
+    """Which replicas have forgotten, once all that are heard of have, or the time is over."""
+    give_up_s = time.monotonic() + wait_s
+    while True:
+        replicas = store.forgetting(image_ids)
+        if not replicas.remembering or time.monotonic() >= give_up_s:
+            return replicas
+        time.sleep(_ASK_AGAIN_S)
+
+
+def _replicas_json(replicas: Forgetting) -> dict[str, object]:
+    return {
+        "forgotten": [replica.name for replica in replicas.forgotten],
+        "remembering": [replica.name for replica in replicas.remembering],
+        "silent": [
+            {"name": replica.name, "seconds": replica.silent_ms // 1000}
+            for replica in replicas.silent
+        ],
+    }
+
+
+def _tell_replicas(replicas: Forgetting) -> None:
+    """Says which replicas have forgotten on stdout, and which may remember on stderr."""
+    if replicas.forgotten:
+        forgotten = ", ".join(replica.name for replica in replicas.forgotten)
+        out.print(f"forgotten by {escape(forgotten)}", soft_wrap=True)
+    for replica in replicas.remembering:
+        err.print(f"[yellow]not yet forgotten[/] by {escape(replica.name)}", soft_wrap=True)
+    for replica in replicas.silent:
+        err.print(
+            f"[yellow]silent[/]: {escape(replica.name)} has not been heard of for "
+            f"{replica.silent_ms // 1000} s; if it still runs, it may remember",
+            soft_wrap=True,
+        )
 
 
 @app.command()

@@ -45,6 +45,7 @@ from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.heartbeat import Heartbeat, replica_name
 from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
@@ -203,10 +204,12 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
+    following.append(asyncio.create_task(heartbeat.follow(server.follow_seconds)))
     try:
         if worker.joins:
             # Beside others that serve, it takes no call before it can answer.
@@ -241,6 +244,7 @@ async def _serve_from(
         for task in following:
             task.cancel()
         await registry.close()
+        await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import changes as changes_since
-from pagesight_server.gallery import contents, queries, settlements
+from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import (
     Applied,
@@ -23,6 +23,7 @@ from pagesight_server.gallery.model import (
     Revision,
     Settlement,
 )
+from pagesight_server.gallery.replicas import Forgetting, Replica
 from pagesight_server.gallery.snapshot import (
     DEFAULT_GALLERY,
     Bundles,
@@ -271,6 +272,16 @@ class Reader:
         with self.file.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]
+
+    def forgetting(self, image_ids: Sequence[str]) -> Forgetting:
+        """Which of the processes that serve this store have forgotten pictures that were purged."""
+        with self.file.reading() as db:
+            return replicas.forgetting(db, image_ids)
+
+    def replicas(self) -> list[Replica]:
+        """The processes that serve this store, by their last notes."""
+        with self.file.reading() as db:
+            return replicas.replicas(db)
 
     def unseen(
         self, name: str, bundles: Bundles, *, now_only: bool = False

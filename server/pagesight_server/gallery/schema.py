@@ -8,6 +8,8 @@
         ├────< settlements ──< settled_images   what a person looked at and found to be well
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
+    replicas                           who serves the store, and what each has loaded
+    copying                            a copy into this store that is not complete
 
 A gallery that was deleted keeps its row, without members: its history stays, and enrolling
 under its name goes on from its last revision.
@@ -215,7 +217,21 @@ CREATE TABLE settled_images (
 CREATE INDEX settled_images_by_image ON settled_images (image_id);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# What serves the store, and whether it is one at all yet: neither is content, so neither is copied.
+_SIXTH = """
+CREATE TABLE replicas (
+    id TEXT PRIMARY KEY,                  -- of one process
+    name TEXT NOT NULL,                   -- host and port
+    seen_at_ms INTEGER NOT NULL,          -- Unix time by the clock of the store
+    revisions TEXT NOT NULL               -- JSON: what it has loaded of each gallery
+) WITHOUT ROWID;
+CREATE TABLE copying (
+    source TEXT PRIMARY KEY,              -- what is copied into this store, not all of it yet
+    begun_at_ms INTEGER NOT NULL          -- Unix time, UTC
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)

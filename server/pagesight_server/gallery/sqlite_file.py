@@ -211,7 +211,7 @@ class StoreFile:
                 raise
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[sqlite3.Connection]:
         """A transaction for a request.
 
         Raises:
@@ -219,7 +219,7 @@ class StoreFile:
         """
         try:
             with self.transaction():
-                yield
+                yield self.db
         except sqlite3.OperationalError as error:
             raise StorageError(
                 f"the store could not be written and is unchanged: {why(error, self.path)}"

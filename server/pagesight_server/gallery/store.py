@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries, settlements
+from pagesight_server.gallery import contents, purge, queries, replicas, settlements
 from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.model import (
     Applied,
@@ -372,6 +372,22 @@ class Gallery(Reader):
         if removed or unused:
             self.file.scrub()
         return Expired(removed=removed, unused=unused)
+
+    # --- replicas -------------------------------------------------------------------
+
+    def beat(self, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
+        """Notes that a process serves this store, and the revision of each gallery it has loaded.
+
+        Raises:
+            StorageError: somebody else is writing, or the disk is full: the note is not made.
+        """
+        with self.file.writing() as db:
+            replicas.beat(db, replica_id, name, revisions)
+
+    def leave(self, replica_id: str) -> None:
+        """Takes back that a process serves this store."""
+        with self.file.writing() as db:
+            replicas.leave(db, replica_id)
 
     # --- settled findings -----------------------------------------------------------
 

@@ -109,6 +109,10 @@ class Registry:
         """The present knowledge of every gallery, by name."""
         return self._table.copy()
 
+    def revisions(self) -> dict[str, int]:
+        """The revision of each gallery that is answered from, by name."""
+        return {name: entry.snapshot.revision for name, entry in self._table.copy().items()}
+
     def get(self, name: str) -> Knowledge:
         """The present knowledge of a gallery.
 
