@@ -124,7 +124,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            index_manager=IndexManager(self.config.index, index_folder(store.path)),
+            index_manager=IndexManager(self.config.index, store.database.derived_folder),
             calibrates=calibrates,
         )
 

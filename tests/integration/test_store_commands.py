@@ -17,7 +17,7 @@ from pagesight_server.gallery import Change, Gallery
 from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support.pictures import BLUE, RED, solid
-from tests.support.stores import enrol, picture_id
+from tests.support.stores import enrol, file_of, picture_id
 
 ONE = picture_id("one")
 
@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
     store = Gallery(tmp_path / "gallery.db")
     enrol(store, {"one": "a", "two": "b"})
     store.close()
-    return store.path
+    return file_of(store)
 
 
 Run = Callable[..., tuple[int, str, str]]
@@ -131,7 +131,7 @@ def test_a_purge_says_which_replicas_have_forgotten(
     store.beat("1", "a:50051", {"default": 2})
     store.beat("2", "b:50051", {"default": 1})
     store.beat("3", "c:50051", {"default": 1})
-    with store.file.writing() as db:
+    with store.database.writing() as db:
         db.execute("UPDATE replicas SET seen_at_ms = seen_at_ms - 90000 WHERE id = '3'")
     code, out, err = command("purge", ONE)
     assert (code, out.splitlines()[1]) == (0, "forgotten by a:50051")

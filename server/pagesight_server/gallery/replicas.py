@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.transaction import image_key
 
 SILENT_MS = 30_000
@@ -23,9 +23,6 @@ its turn where others write."""
 
 DROPPED_MS = 24 * 60 * 60 * 1000
 """Time after which a replica is no longer spoken of: whoever was killed does not come back."""
-
-STORE_NOW_MS = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
-"""SQL: Unix time in milliseconds by the clock of the store."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +59,7 @@ class Forgetting:
         return not self.remembering and not self.silent
 
 
-def beat(db: Any, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
+def beat(db: Connection, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
     """Notes that a process serves the store, and what it has loaded.
 
     Whoever served under its name before and is silent has been replaced by it.
@@ -76,26 +73,26 @@ def beat(db: Any, replica_id: str, name: str, revisions: Mapping[str, int]) -> N
     }
     db.execute(
         f"INSERT INTO replicas (id, name, seen_at_ms, revisions) "
-        f"VALUES (:id, :name, {STORE_NOW_MS}, :revisions) ON CONFLICT (id) DO UPDATE "
+        f"VALUES (:id, :name, {db.dialect.now_ms}, :revisions) ON CONFLICT (id) DO UPDATE "
         "SET seen_at_ms = excluded.seen_at_ms, revisions = excluded.revisions",
         values,
     )
     db.execute(
-        f"DELETE FROM replicas WHERE id <> :id AND (seen_at_ms < {STORE_NOW_MS} - :dropped "
-        f"OR (name = :name AND seen_at_ms < {STORE_NOW_MS} - :silent))",
+        f"DELETE FROM replicas WHERE id <> :id AND (seen_at_ms < {db.dialect.now_ms} - :dropped "
+        f"OR (name = :name AND seen_at_ms < {db.dialect.now_ms} - :silent))",
         values,
     )
 
 
-def leave(db: Any, replica_id: str) -> None:
+def leave(db: Connection, replica_id: str) -> None:
     """Notes that a process has ended, and remembers nothing."""
     db.execute("DELETE FROM replicas WHERE id = :id", {"id": replica_id})
 
 
-def replicas(db: Any) -> list[Replica]:
+def replicas(db: Connection) -> list[Replica]:
     """All that are noted, by name."""
     rows = db.execute(
-        f"SELECT name, {STORE_NOW_MS} - seen_at_ms AS silent_ms, revisions FROM replicas "
+        f"SELECT name, {db.dialect.now_ms} - seen_at_ms AS silent_ms, revisions FROM replicas "
         "ORDER BY name, id"
     )
     return [
@@ -106,7 +103,7 @@ def replicas(db: Any) -> list[Replica]:
     ]
 
 
-def forgetting(db: Any, image_ids: Sequence[str]) -> Forgetting:
+def forgetting(db: Connection, image_ids: Sequence[str]) -> Forgetting:
     """Which replicas have forgotten pictures that were purged before.
 
     A gallery that a replica has not loaded at all counts as not forgotten, as it may just be

@@ -25,12 +25,11 @@ from pagesight_server.common.errors import (
     SetupError,
     StorageError,
 )
-from pagesight_server.gallery import Applied, Change, Entry, Gallery, Outcome, Revision
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Applied, Change, Entry, Gallery, Outcome, Revision, backup
 from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate, Snapshot
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
-from tests.support.stores import content, enrol, picture_id, put
+from tests.support.stores import content, enrol, picture_id, put, sqlite
 
 ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
 NOBODY = "00" * 32
@@ -417,7 +416,7 @@ def test_pictures_of_a_deleted_gallery_expire_and_are_purged_as_removed_ones(
         assert timed.expire(30).removed == 1  # The other gallery still holds the second.
         assert not timed.has_content(ONE, BUNDLES)
         assert timed.purge([TWO], author="li").revisions == {"theirs": 2}
-        assert list(findings(timed._db)) == []
+        assert backup.check(timed) == []
 
 
 # --- normal forms -----------------------------------------------------------------------
@@ -656,8 +655,8 @@ def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
     store: Gallery, tmp_path: Path
 ) -> None:
     enrol(store, {"one": "a"})
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    pages = sqlite(store).execute("PRAGMA page_count").fetchone()[0]
+    sqlite(store).execute(f"PRAGMA max_page_count = {pages}")
 
     def enrol_many() -> None:
         for i in range(1000):
@@ -678,7 +677,7 @@ def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
     other = Gallery(tmp_path / "gallery.db")
     assert held(other.snapshot()) == held(now)
     other.close()
-    store._db.execute("PRAGMA max_page_count = 1000000")
+    sqlite(store).execute("PRAGMA max_page_count = 1000000")
     assert enrol(store, {"last": "z"}).revision == now.revision + 1
 
 
@@ -780,8 +779,8 @@ for i in range(20):
 
 def test_a_change_is_on_the_disk_before_it_is_acknowledged(store: Gallery) -> None:
     # No test can cut the power: https://sqlite.org/pragma.html says what these two mean.
-    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert sqlite(store).execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert sqlite(store).execute("PRAGMA synchronous").fetchone()[0] == 2
 
 
 def test_whoever_opens_a_store_while_another_makes_it_waits(tmp_path: Path) -> None:

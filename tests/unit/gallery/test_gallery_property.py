@@ -22,11 +22,10 @@ from hypothesis.stateful import (
 )
 
 from pagesight_server.common.errors import NotFoundError, RevisionError
-from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Change, Entry, Gallery, backup
 from pagesight_server.gallery.snapshot import LabelFacts
 from tests.support.parts import BUNDLES
-from tests.support.stores import picture_id, put
+from tests.support.stores import picture_id, put, sqlite
 
 NAMES = [f"p{i}" for i in range(6)]
 LABELS = ["a", "b", "other_x"]
@@ -66,7 +65,7 @@ class Galleries(RuleBasedStateMachine):
         self.deleted = False
 
     def hurry(self) -> None:
-        self.store._db.execute("PRAGMA synchronous = OFF")
+        sqlite(self.store).execute("PRAGMA synchronous = OFF")
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -239,7 +238,7 @@ class Galleries(RuleBasedStateMachine):
     @invariant()
     def every_revision_is_as_it_was(self) -> None:
         assert self.store.last_revisions() == {"default": len(self.past) - 1}
-        assert list(findings(self.store._db)) == []
+        assert backup.check(self.store) == []
         if self.deleted:
             assert self.store.revisions() == {}
             assert self.store.galleries() == []

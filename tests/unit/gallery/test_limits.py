@@ -9,11 +9,10 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.common.errors import ImageError, LimitError
-from pagesight_server.gallery import Change, Entry, Expired, Gallery, Limits, unix_ms
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Change, Entry, Expired, Gallery, Limits, backup, unix_ms
 from pagesight_server.gallery.store import KEPT_ANSWERS
 from tests.support.parts import BUNDLES
-from tests.support.stores import content, enrol, picture_id, put
+from tests.support.stores import content, enrol, picture_id, put, sqlite
 
 DAY_MS = 86_400_000
 
@@ -94,7 +93,7 @@ def test_a_full_gallery_says_so_before_any_work(small: Gallery) -> None:
 
 def test_the_newest_answers_are_remembered_and_older_ones_forgotten(path: Path) -> None:
     store = Gallery(path)
-    store._db.execute("PRAGMA synchronous = OFF")
+    sqlite(store).execute("PRAGMA synchronous = OFF")
     enrol(store, {"a": "x"})
     enrol(store, {"a": "x"}, gallery="second")
     store.relabel(Change(gallery="second", request_id="r0"), [picture_id("a")], "x")
@@ -135,7 +134,7 @@ def test_content_of_long_removed_pictures_expires_and_their_history_stays(path: 
     assert store.expire(0) == Expired(removed=0, unused=0)
     assert store.expire(7) == Expired(removed=2, unused=0)
     assert store.image_bytes(picture_id("old")) is None
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
     applied = store.rollback(Change(), 1)
     assert applied.counts == {"restored": 0, "removed": 0}
     lost = {outcome.image_id for outcome in applied.outcomes}
@@ -173,5 +172,5 @@ def test_a_better_form_of_a_picture_replaces_a_worse_one_only(path: Path) -> Non
     ]:
         store.put_content(put_, BUNDLES)
         assert store.image_bytes(original.image_id) == kept
-        assert list(findings(store._db)) == []
+        assert backup.check(store) == []
     store.close()

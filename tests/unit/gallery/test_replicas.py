@@ -21,7 +21,7 @@ def store(tmp_path: Path) -> Iterator[Gallery]:
 
 def silence(store: Gallery, name: str, ms: int) -> None:
     """Sets the clock of a replica's last note back."""
-    with store.file.writing() as db:
+    with store.database.writing() as db:
         db.execute(
             "UPDATE replicas SET seen_at_ms = seen_at_ms - :ms WHERE name = :name",
             {"ms": ms, "name": name},
