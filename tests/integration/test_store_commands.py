@@ -52,9 +52,51 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def test_check_says_that_a_store_is_sound(command: Run, path: Path) -> None:
-    assert command("check") == (0, f"{path} is sound: default at revision 1\n", "")
+    store = Gallery(path)
+    digest = store.fingerprint()
+    store.close()
+    sound = f"{path} is sound: default at revision 1\ndigest {digest.sha256}\n"
+    assert command("check") == (0, sound, "")
     code, out, _ = command("check", "--json")
-    assert (code, json.loads(out)) == (0, {"galleries": {"default": 1}, "findings": []})
+    told = json.loads(out)
+    assert (code, told["galleries"], told["findings"]) == (0, {"default": 1}, [])
+    assert told["sha256"] == digest.sha256
+    assert told["tables"]["images"] == {"rows": 2, "sha256": digest.tables["images"].sha256}
+
+
+def test_a_store_is_copied_and_the_copy_goes_on_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: Path,
+    tmp_path: Path,
+) -> None:
+    def copy(*words: object) -> tuple[int, str, str]:
+        argv = ["pagesight-server", "gallery", "copy", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    to = tmp_path / "to.db"
+    store = Gallery(path)
+    digest = store.fingerprint()
+    store.close()
+    rows = sum(table.rows for table in digest.tables.values())
+    assert copy(path, to) == (
+        0,
+        f"copied {path} to {to}: {rows} rows, {rows} of them now; digest {digest.sha256}\n",
+        "",
+    )
+    code, out, err = copy(path, to)
+    refused = f"pagesight-server: {to} holds something already: name a new store to copy into\n"
+    assert (code, out, err) == (1, "", refused)
+    code, out, _ = copy(to, tmp_path / "third.db", "--json")
+    told = json.loads(out)
+    assert (code, told["put"], told["deleted"], told["sha256"]) == (0, rows, 0, digest.sha256)
+    missing = tmp_path / "none.db"
+    assert copy(missing, tmp_path / "x.db") == (1, "", f"pagesight-server: no store {missing}\n")
+    assert not missing.exists()
 
 
 def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) -> None:
@@ -69,7 +111,12 @@ def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) ->
             [*command, *options], env=environment, stdout=subprocess.PIPE, check=True
         ).stdout
 
-    assert printed().decode("gbk").endswith("default at revision 1, \\xa5 店 at revision 1\n")
+    assert (
+        printed()
+        .decode("gbk")
+        .splitlines()[0]
+        .endswith("default at revision 1, \\xa5 店 at revision 1")
+    )
     assert json.loads(printed("--json"))["galleries"] == {"default": 1, "¥ 店": 1}
 
 

@@ -1,6 +1,6 @@
 """The `pagesight-server gallery` commands: maintenance of a store.
 
-    check    backup    restore    purge    reindex
+    check    backup    restore    purge    reindex    copy
 
 All but `restore` onto a damaged file may run while servers use the store.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -32,8 +33,10 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
-from pagesight_server.gallery import Gallery
+from pagesight_server.gallery import Gallery, copying
 from pagesight_server.gallery import backup as backups
+from pagesight_server.gallery.fingerprint import Fingerprint
+from pagesight_server.gallery.location import store_location
 from pagesight_server.gallery.replicas import Forgetting
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.workflows.knowledge import load_knowledge
@@ -41,6 +44,9 @@ from pagesight_server.workflows.reindexing import ReindexReport, reindex_gallery
 
 _ASK_AGAIN_S = 0.25
 """How often the replicas are looked at while a purge waits: they write within a second."""
+
+_SHOWN_ROWS = 100
+"""Rows after which the bar of a copy is drawn again."""
 
 app = typer.Typer(
     help="Check, back up, restore, purge and reindex a store, also while servers use it.",
@@ -62,7 +68,8 @@ def check(
 ) -> None:
     """Verify pages, references, hashes, embeddings, texts and history of a store.
 
-    Reads the whole store. Exit code 1 when anything is wrong.
+    Reads the whole store, and prints a digest of it: two stores that hold the same have the same
+    digest, whichever database they are in. Exit code 1 when anything is wrong.
 
     Example: pagesight-server gallery check --store gallery.db
     """
@@ -70,16 +77,68 @@ def check(
     with wiring.opened(path, must_exist=True) as opened:
         findings = backups.check(opened)
         revisions = opened.revisions()
+        # What is damaged cannot be read to its end.
+        digest = None if findings else opened.fingerprint()
     if as_json:
-        print_json({"galleries": revisions, "findings": findings})
+        print_json(
+            {
+                "galleries": revisions,
+                "findings": findings,
+                **(_digest_json(digest) if digest else {}),
+            }
+        )
     else:
         for finding in findings:
             err.print(escape(finding), soft_wrap=True)
         if not findings:
             galleries = ", ".join(f"{name} at revision {at}" for name, at in revisions.items())
             out.print(escape(f"{path} is sound: {galleries or 'no gallery yet'}"), soft_wrap=True)
+        if digest:
+            out.print(f"digest {digest.sha256}", soft_wrap=True)
     if findings:
         raise typer.Exit(1)
+
+
+def _digest_json(digest: Fingerprint) -> dict[str, object]:
+    tables = {
+        name: {"rows": table.rows, "sha256": table.sha256} for name, table in digest.tables.items()
+    }
+    return {"sha256": digest.sha256, "tables": tables}
+
+
+@app.command()
+def copy(
+    source: Annotated[str, typer.Argument(metavar="FROM", help="The store: a file or an address.")],
+    target: Annotated[str, typer.Argument(metavar="TO", help="A store that holds nothing yet.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a store into another, whichever databases they are, with history and revisions.
+
+    A copy that was interrupted goes on when this is run again; until it is complete nobody can open
+    TO. At the end the digests of both are compared. FROM may be served meanwhile, but what is
+    changed after the end is not in TO: stop what changes it first. Bundles, settings and managed
+    backups are not part of a store.
+
+    Example: pagesight-server gallery copy gallery.db postgresql://pagesight@db/pagesight
+    """
+    from_, to = store_location(source), store_location(target)
+    if isinstance(from_, Path) and not from_.is_file():
+        raise SetupError(f"no store {from_}")
+    settings = settings_of(config, store=None, bundles=None)
+    with progress("{task.description}") as bar:
+        task = bar.add_task("copying", total=None, visible=not as_json)
+
+        def show(phase: str, done: int, of: int) -> None:
+            if not done or done == of or not done % _SHOWN_ROWS:
+                bar.update(task, description=phase, completed=done, total=of)
+
+        copied = copying.copy(from_, to, partial(wiring.opened_for_copy, settings), progress=show)
+    digest = copied.fingerprint
+    body = {"put": copied.put, "deleted": copied.deleted, **_digest_json(digest)}
+    rows = sum(table.rows for table in digest.tables.values())
+    line = f"copied {from_} to {to}: {rows:,} rows, {copied.put:,} of them now"
+    _print_result(as_json, body, f"{line}; digest {digest.sha256}")
 
 
 @app.command()

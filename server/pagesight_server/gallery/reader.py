@@ -14,6 +14,7 @@ from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
 from pagesight_server.gallery.digests import is_sound
+from pagesight_server.gallery.fingerprint import Fingerprint, fingerprint
 from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.model import (
@@ -35,6 +36,7 @@ from pagesight_server.gallery.snapshot import (
     normal_form,
 )
 from pagesight_server.gallery.sqlite_file import SqliteDatabase
+from pagesight_server.gallery.unfinished import refuse_incomplete
 
 log = logging.getLogger(__name__)
 
@@ -45,14 +47,24 @@ class Reader:
     Args:
         location: The file, made when missing, or the address of a database.
         postgres: What the latter needs besides.
+        incomplete: Whether it may be a copy that is not complete.
 
     Raises:
-        SetupError: it is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight, or such a copy.
     """
 
-    def __init__(self, location: StoreLocation, postgres: PostgresOptions) -> None:
+    def __init__(
+        self, location: StoreLocation, postgres: PostgresOptions, *, incomplete: bool = False
+    ) -> None:
         self.location = location
         self.database: Database = open_database(location, postgres)
+        try:
+            if not incomplete:
+                with self.database.reading() as db:
+                    refuse_incomplete(db, self.database.name)
+        except BaseException:
+            self.database.close()
+            raise
         self._told_damaged: set[bytes | None] = set()
         """Digests of the calibrations that were warned of."""
 
@@ -263,6 +275,11 @@ class Reader:
         with self.database.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]
+
+    def fingerprint(self) -> Fingerprint:
+        """The digest of all that the store holds: a copy has the same, whichever database it is."""
+        with self.database.reading() as db:
+            return fingerprint(db)
 
     def forgetting(self, image_ids: Sequence[str]) -> Forgetting:
         """Which of the processes that serve this store have forgotten pictures that were purged."""

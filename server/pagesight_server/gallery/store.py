@@ -77,9 +77,10 @@ class Gallery(Reader):
         now_ms: The clock of the history.
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
+        incomplete: Whether it may be a copy that is not complete.
 
     Raises:
-        SetupError: it is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight, or such a copy.
         StorageError: the database cannot be reached.
     """
 
@@ -90,8 +91,9 @@ class Gallery(Reader):
         now_ms: Callable[[], int] = unix_ms,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
+        incomplete: bool = False,
     ) -> None:
-        super().__init__(location, postgres)
+        super().__init__(location, postgres, incomplete=incomplete)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
