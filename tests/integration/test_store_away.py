@@ -58,7 +58,7 @@ async def test_while_the_store_is_away_changes_are_refused_with_when_to_repeat(
         away.gallery.ListImages(pb.ListImagesRequest()),
         away.gallery.UnsettleFindings(pb.UnsettleFindingsRequest(keys=["3fa9c1d24b0785e6"])),
     ):
-        assert await refusal(call) == ("UNAVAILABLE", "STORE_AWAY", 2.0)
+        assert await refusal(call) == ("UNAVAILABLE", "STORE_AWAY", 1.0)
 
 
 async def test_while_the_store_is_away_a_revision_is_waited_for_and_its_time_told(

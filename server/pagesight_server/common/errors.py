@@ -13,7 +13,7 @@
         ├── PurgedError           FAILED_PRECONDITION  the picture was purged, which is final
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
-        │   └── StoreAwayError        UNAVAILABLE          the store cannot be reached now
+        │   └── StoreAwayError        UNAVAILABLE          the database cannot be reached now
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
         │   └── RateLimitedError      RESOURCE_EXHAUSTED   one caller asks for too much
         ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
@@ -126,16 +126,16 @@ class StorageError(RequestError):
     reason = "STORAGE_FULL"
 
 
-STORE_RETRY_MS = 2_000
-"""When to ask again for a store that is away: servers look for it twice a second."""
-
-
 class StoreAwayError(StorageError):
-    """The store cannot be reached now, such as a database that is being restarted."""
+    """The store's database cannot be reached, or is busy; the next call tries it again.
+
+    A change whose connection was lost while it was committed may have been made: its repeat, with
+    the same request_id, is told the first answer.
+    """
 
     status = "UNAVAILABLE"
     reason = "STORE_AWAY"
-    retry_after_ms = STORE_RETRY_MS
+    retry_after_ms = 1_000
 
 
 class OverloadedError(RequestError):

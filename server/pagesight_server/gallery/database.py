@@ -11,7 +11,7 @@ be written in one way is SQL that a `Dialect` gives.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +135,13 @@ class Database(Protocol):
 
     def announce(self, db: Connection) -> None:
         """Tells whoever listens that this transaction makes a revision, once it is committed."""
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function, in another thread, when something is announced: a hint, so poll too.
+
+        Returns:
+            Ends it.
+        """
 
     def close(self) -> None:
         """Ends all connections; the store can be opened again."""

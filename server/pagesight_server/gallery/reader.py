@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.common.errors import InvalidRequestError, NotFoundError
+from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
@@ -310,7 +310,13 @@ def open_database(location: StoreLocation, postgres: PostgresOptions) -> Databas
     """Opens the database of a store; errors as `Reader`."""
     if isinstance(location, Path):
         return SqliteDatabase(location)
-    raise NotImplementedError
+    try:
+        from pagesight_server.gallery.postgres import PostgresDatabase
+    except ImportError as error:
+        raise SetupError(
+            f"the store {location} needs psycopg: pip install 'pagesight[postgres]' ({error})"
+        ) from error
+    return PostgresDatabase(location, postgres)
 
 
 def answer_to(db: Connection, change: Change, kind: str) -> Applied | None:

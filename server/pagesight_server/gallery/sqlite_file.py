@@ -16,7 +16,7 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -279,7 +279,11 @@ class SqliteDatabase:
                     self.db.execute("COMMIT")
 
     def announce(self, db: Connection) -> None:
-        """Nothing: whoever follows a file polls it."""
+        """Does nothing: whoever follows a file polls it."""
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Does nothing: whoever follows a file polls it."""
+        return lambda: None
 
     def scrub(self) -> None:
         """Rewrites the file without what was deleted, and empties the log.

@@ -47,7 +47,7 @@ async def test_a_store_that_goes_and_comes_is_told_of_once_each(
     assert watch.age_s == 63.0
     with pytest.raises(StoreAwayError, match="away for 63 s") as refused:
         watch.check()
-    assert (refused.value.status, refused.value.retry_after_ms) == ("UNAVAILABLE", 2_000)
+    assert (refused.value.status, refused.value.retry_after_ms) == ("UNAVAILABLE", 1_000)
     store.error = None
     await watch.revisions()
     await watch.revisions()
