@@ -6,7 +6,7 @@ Every method sees one state of the store, whatever other threads and processes w
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
@@ -77,6 +77,16 @@ class Reader:
         with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries WHERE deleted = 0").fetchall()
         return {row["name"]: row["revision"] for row in rows}
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function, in another thread, when somebody may have changed a gallery.
+
+        A hint, which not every store gives and which may be lost: poll `revisions` as well.
+
+        Returns:
+            Ends it.
+        """
+        return self.database.listen(heard)
 
     def last_revisions(self) -> dict[str, int]:
         """As `revisions`, and the last revision of each gallery that was deleted."""

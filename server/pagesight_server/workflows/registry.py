@@ -19,6 +19,7 @@ old, in a worker thread, so no query waits for it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import threading
@@ -67,6 +68,7 @@ class Registry:
         calibrates: bool = True,
     ) -> None:
         index_manager = index_manager or IndexManager()
+        self._store = store
         self._bundles = bundles
         self._table = KnowledgeTable()
         self._stop = threading.Event()
@@ -178,10 +180,29 @@ class Registry:
             log.warning("a change of gallery %s is made and not seen yet: %s", gallery, error)
 
     async def follow(self, interval_s: float) -> None:
-        """Refreshes for ever, so that changes by other processes are seen."""
-        while True:
-            await asyncio.sleep(interval_s)
-            await self._refresh_or_log()
+        """Refreshes for ever, so that changes by other processes are seen.
+
+        Args:
+            interval_s: How often the store is asked. Where it tells of changes it is asked at once,
+                but what it tells may be lost.
+        """
+        heard = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def hear() -> None:
+            with contextlib.suppress(RuntimeError):  # The loop was closed: the process ends.
+                loop.call_soon_threadsafe(heard.set)
+
+        end = self._store.listen(hear)
+        try:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
+                        await heard.wait()
+                heard.clear()
+                await self._refresh_or_log()
+        finally:
+            end()
 
     async def wait_for_revision(self, name: str, revision: int, timeout_s: float) -> bool:
         """Waits until queries are answered at a revision or a later one: read your own writes.

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.gallery.replicas import DROPPED_MS, SILENT_MS, Replica
 from tests.support.stores import enrol, picture_id
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db")
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location)
     yield opened
     opened.close()
 
