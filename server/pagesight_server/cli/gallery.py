@@ -69,7 +69,8 @@ def check(
     """Verify pages, references, hashes, embeddings, texts and history of a store.
 
     Reads the whole store, and prints a digest of it: two stores that hold the same have the same
-    digest, whichever database they are in. Exit code 1 when anything is wrong.
+    digest, whichever database they are in. Of a PostgreSQL store it says where the server may still
+    keep what was purged. Exit code 1 when anything is wrong.
 
     Example: pagesight-server gallery check --store gallery.db
     """
@@ -79,14 +80,10 @@ def check(
         revisions = opened.revisions()
         # What is damaged cannot be read to its end.
         digest = None if findings else opened.fingerprint()
+        remains = opened.remains()
     if as_json:
-        print_json(
-            {
-                "galleries": revisions,
-                "findings": findings,
-                **(_digest_json(digest) if digest else {}),
-            }
-        )
+        body = {"galleries": revisions, "findings": findings, "remains": remains}
+        print_json(body | (_digest_json(digest) if digest else {}))
     else:
         for finding in findings:
             err.print(escape(finding), soft_wrap=True)
@@ -95,6 +92,8 @@ def check(
             out.print(escape(f"{path} is sound: {galleries or 'no gallery yet'}"), soft_wrap=True)
         if digest:
             out.print(f"digest {digest.sha256}", soft_wrap=True)
+        for place in remains:
+            out.print(escape(f"what was purged may remain in {place}"), soft_wrap=True)
     if findings:
         raise typer.Exit(1)
 

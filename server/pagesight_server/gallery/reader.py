@@ -26,6 +26,7 @@ from pagesight_server.gallery.model import (
     Revision,
     Settlement,
 )
+from pagesight_server.gallery.postgres_remains import remains
 from pagesight_server.gallery.replicas import Forgetting, Replica
 from pagesight_server.gallery.snapshot import (
     DEFAULT_GALLERY,
@@ -290,6 +291,11 @@ class Reader:
         """The digest of all that the store holds: a copy has the same, whichever database it is."""
         with self.database.reading() as db:
             return fingerprint(db)
+
+    def remains(self) -> list[str]:
+        """Where the database may keep what was purged, beside its tables; one line each."""
+        with self.database.reading() as db:
+            return remains(db) if db.dialect.name == "postgresql" else []
 
     def forgetting(self, image_ids: Sequence[str]) -> Forgetting:
         """Which of the processes that serve this store have forgotten pictures that were purged."""
