@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +38,8 @@ class PostgresOptions:
     connections: int = 8
     """How many a process holds at most; each is one transaction at a time."""
 
-    derived_folder: Path | None = None
-    """Where indexes are kept on this machine. None: a folder of the database's name, here."""
+    folder: Path | None = None
+    """In which the folder of this store's indexes is, on this machine. None: the working folder."""
 
 
 StoreLocation: TypeAlias = Path | PostgresUrl
@@ -74,7 +75,7 @@ def derived_folder(store: StoreLocation, options: PostgresOptions) -> Path:
     """Where whatever is derived from a store is kept on this machine; a purge empties it."""
     if isinstance(store, Path):
         return store.with_name(store.name + ".index")
-    if options.derived_folder is not None:
-        return options.derived_folder
-    name = unquote(urlsplit(store).path.strip("/")) or "pagesight"
-    return Path(re.sub(r"[^\w.-]", "_", name) + ".index")
+    # A purge deletes the folder, so it is this store's alone, of whatever server and schema.
+    name = re.sub(r"[^\w.-]", "_", unquote(urlsplit(store).path.strip("/"))) or "pagesight"
+    digest = hashlib.sha256(store.encode()).hexdigest()[:8]
+    return (options.folder or Path()) / f"{name}-{digest}.index"
