@@ -9,7 +9,7 @@ here is what is no content: who serves the store, its managed backups, how far a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -43,7 +43,7 @@ class Table:
     """The large column whose length tells whether it has changed, where no digest does."""
     texts: tuple[str, ...] = ()
     """Columns whose texts are read as bytes."""
-    extra: Mapping[str, str] = frozenset()  # type: ignore[assignment]
+    extra: Mapping[str, str] = field(default_factory=dict)
     """SQL of columns that are each store's own, by their names."""
     at_a_time: int = ROWS_AT_A_TIME
     """Whole rows that are held at a time."""
