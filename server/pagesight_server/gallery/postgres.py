@@ -219,7 +219,7 @@ class PostgresDatabase:
             if connection.info.transaction_status != pq.TransactionStatus.INTRANS:
                 raise StoreAwayError("the transaction failed: nothing was changed")
             try:
-                connection.execute("COMMIT")
+                connection.execute("COMMIT", prepare=False)
             except psycopg.OperationalError as error:
                 if not connection.closed or begin == _READ:
                     raise
@@ -242,17 +242,17 @@ class PostgresDatabase:
     # --- the tables -------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        with self._transaction(_READ) as connection:
-            version = self._version(connection)
-        if version == schema.VERSION:
-            return
         with self._transaction(_WRITE) as connection:
+            if self._version(connection) == schema.VERSION:
+                return
             # Of several that open it at once, one makes it and the others wait.
             connection.execute(
                 "SELECT pg_advisory_xact_lock(hashtextextended('pagesight ' || "
                 "current_schema(), 0))"
             )
             version = self._version(connection)
+            if not version:
+                self._check_empty(connection)
             for statement in schema.postgres_statements(version):
                 connection.execute(statement)
             connection.execute("UPDATE pagesight_store SET version = %s", (schema.VERSION,))
@@ -260,9 +260,10 @@ class PostgresDatabase:
     def _version(self, connection: DictConnection) -> int:
         """The version of the tables, 0 where there are none; refuses what is not ours."""
         row = connection.execute(
-            "SELECT current_schema() AS schema, current_database() AS name, "
-            "current_setting('server_encoding') AS encoding, to_regclass("
-            "quote_ident(current_schema()) || '.pagesight_store') IS NOT NULL AS ours"
+            # Of the table of tables: what a function knows of them may be what it knew before.
+            "SELECT current_schema() AS schema, current_setting('server_encoding') AS encoding, "
+            "EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE relname = 'pagesight_store' AND nspname = current_schema()) AS ours"
         ).fetchone()
         assert row is not None
         if row["schema"] is None:
@@ -270,7 +271,6 @@ class PostgresDatabase:
         if row["encoding"] != "UTF8":
             raise SetupError(f"{self.name}: the database must be UTF8, and is {row['encoding']}")
         if not row["ours"]:
-            self._check_empty(connection, row["schema"], row["name"])
             return 0
         told = connection.execute("SELECT version FROM pagesight_store").fetchone()
         assert told is not None
@@ -282,16 +282,18 @@ class PostgresDatabase:
             )
         return version
 
-    def _check_empty(self, connection: DictConnection, name: str, database: str) -> None:
+    def _check_empty(self, connection: DictConnection) -> None:
+        """Refuses a schema in which another program keeps something."""
         others = connection.execute(
-            "SELECT relname AS name FROM pg_class c WHERE relkind IN ('r', 'p', 'v', 'm', 'f') "
-            "AND relnamespace = %s::regnamespace AND NOT EXISTS (SELECT FROM pg_depend d "
-            "WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY 1 LIMIT 1",
-            (f'"{name}"',),
+            "SELECT relname AS table, nspname AS schema FROM pg_class c "
+            "JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE relkind IN ('r', 'p', 'v', 'm', 'f') AND nspname = current_schema() "
+            "AND NOT EXISTS (SELECT FROM pg_depend d "  # of extensions
+            "WHERE d.objid = c.oid AND d.deptype = 'e') ORDER BY relname LIMIT 1"
         ).fetchone()
         if others is not None:
             raise SetupError(
-                f"{self.name}: schema {name} of database {database} has tables of another program "
-                f"({others['name']}): give the store a database, or a schema, of its own "
+                f"{self.name}: schema {others['schema']} has tables of another program "
+                f"({others['table']}): give the store a database, or a schema, of its own "
                 "(?options=-csearch_path%3DNAME)"
             )

@@ -176,7 +176,7 @@ class Connections:
         """Keeps a connection if nothing is left on it of what was done with it."""
         try:
             if connection.info.transaction_status != pq.TransactionStatus.IDLE:
-                connection.execute("ROLLBACK")
+                connection.execute("ROLLBACK", prepare=False)
         except psycopg.Error:
             connection.close()
         if self._closed:
@@ -200,7 +200,7 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
             return SetupError(f"the store {store} is damaged: {line}: restore a backup of it")
         case errors.LockNotAvailable() | errors.TransactionRollback() | errors.QueryCanceled():
             return StoreAwayError(f"the store is busy with other changes: {line}")
-        case errors.ReadOnlySqlTransaction():
+        case errors.ReadOnlySqlTransaction() | errors.FeatureNotSupported():
             return StoreAwayError(f"the store's database is read-only, perhaps a standby: {line}")
         case errors.InsufficientPrivilege() | errors.UndefinedTable() | errors.UndefinedColumn():
             return SetupError(f"the store {store}: {line}")

@@ -73,21 +73,21 @@ class Reader:
         """Closes the store; it can be opened again."""
         self.database.close()
 
-    def revisions(self) -> dict[str, int]:
-        """The revision of each gallery, by name. Cheap: meant to be polled."""
-        with self.database.reading() as db:
-            rows = db.execute("SELECT name, revision FROM galleries WHERE deleted = 0").fetchall()
-        return {row["name"]: row["revision"] for row in rows}
-
     def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
-        """Calls a function, in another thread, when somebody may have changed a gallery.
+        """Calls a function, in another thread, soon after a revision was made elsewhere.
 
-        A hint, which not every store gives and which may be lost: poll `revisions` as well.
+        A hint that may be lost, and that a SQLite file never gives: poll `revisions` as well.
 
         Returns:
             Ends it.
         """
         return self.database.listen(heard)
+
+    def revisions(self) -> dict[str, int]:
+        """The revision of each gallery, by name. Cheap: meant to be polled."""
+        with self.database.reading() as db:
+            rows = db.execute("SELECT name, revision FROM galleries WHERE deleted = 0").fetchall()
+        return {row["name"]: row["revision"] for row in rows}
 
     def last_revisions(self) -> dict[str, int]:
         """As `revisions`, and the last revision of each gallery that was deleted."""

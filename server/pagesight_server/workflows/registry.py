@@ -19,11 +19,11 @@ old, in a worker thread, so no query waits for it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from pagesight_server.common.errors import BehindError, NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
@@ -68,8 +68,8 @@ class Registry:
         calibrates: bool = True,
     ) -> None:
         index_manager = index_manager or IndexManager()
-        self._store = store
         self._bundles = bundles
+        self._store = store
         self._table = KnowledgeTable()
         self._stop = threading.Event()
         """Set: calibrations are broken off, and go on after the next start."""
@@ -183,26 +183,24 @@ class Registry:
         """Refreshes for ever, so that changes by other processes are seen.
 
         Args:
-            interval_s: How often the store is asked. Where it tells of changes it is asked at once,
-                but what it tells may be lost.
+            interval_s: How long a change may stay unseen where the store gives no hint of it.
         """
-        heard = asyncio.Event()
-        loop = asyncio.get_running_loop()
+        loop, hinted = asyncio.get_running_loop(), asyncio.Event()
 
-        def hear() -> None:
-            with contextlib.suppress(RuntimeError):  # The loop was closed: the process ends.
-                loop.call_soon_threadsafe(heard.set)
+        def heard() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(hinted.set)
 
-        end = self._store.listen(hear)
+        stop = self._store.listen(heard)
         try:
             while True:
-                with contextlib.suppress(TimeoutError):
+                with suppress(TimeoutError):
                     async with asyncio.timeout(interval_s):
-                        await heard.wait()
-                heard.clear()
+                        await hinted.wait()
+                hinted.clear()
                 await self._refresh_or_log()
         finally:
-            end()
+            stop()
 
     async def wait_for_revision(self, name: str, revision: int, timeout_s: float) -> bool:
         """Waits until queries are answered at a revision or a later one: read your own writes.

@@ -12,6 +12,7 @@ import pytest
 
 from pagesight_server.common.errors import NotFoundError, PurgedError, StorageError
 from pagesight_server.gallery import Change, Entry, Gallery, backup
+from pagesight_server.gallery.location import StoreLocation
 from tests.support.parts import BUNDLES, reading, unit
 from tests.support.stores import content, enrol, file_of, picture_id, sqlite
 
@@ -24,8 +25,8 @@ LABEL, SOURCE = "label-of-the-secret", "source-of-the-secret.png"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db")
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location)
     yield opened
     opened.close()
 
@@ -60,6 +61,7 @@ def traces(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_no_file_of_the_store_holds_anything_of_a_purged_picture(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -94,7 +96,8 @@ def test_the_history_keeps_revision_time_who_and_hash_of_a_purged_picture(store:
     assert (first.revision, first.kind, first.author, first.images) == (1, "enrol", "mei", 1)
     assert first.summary == "withheld: it named a picture that was purged"
     assert second.summary == "enrolled 1 of a"
-    rows = sqlite(store).execute("SELECT * FROM purged_memberships").fetchall()
+    with store.database.reading() as db:
+        rows = db.execute("SELECT * FROM purged_memberships").fetchall()
     assert [(row["image_id"].hex(), row["author"], row["added_revision"]) for row in rows] == [
         (secret, "mei", 1)
     ]
@@ -137,6 +140,7 @@ def test_purging_what_never_was_changes_nothing(store: Gallery) -> None:
     assert store.revisions() == {"default": 1}
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_purge_that_was_stopped_midway_is_ended_by_a_second(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -160,3 +164,4 @@ def test_a_picture_that_no_gallery_took_can_be_purged(store: Gallery, tmp_path: 
     store.put_content(made, BUNDLES)
     assert store.purge([made.image_id], author="li").revisions == {}
     assert traces(tmp_path) == {}
+    assert store.purged() == [made.image_id]

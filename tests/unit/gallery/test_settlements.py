@@ -10,6 +10,7 @@ import pytest
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import Change, Gallery, Settled, Settlement, backup
+from pagesight_server.gallery.location import StoreLocation
 from tests.support.stores import enrol, file_of, picture_id, sqlite
 
 NOW_MS = 1_700_000_000_000
@@ -17,8 +18,8 @@ NOTE = "the note of the person who settled it"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db", now_ms=lambda: NOW_MS)
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location, now_ms=lambda: NOW_MS)
     enrol(opened, {"one": "a", "two": "a", "three": "b"})
     yield opened
     opened.close()
@@ -99,6 +100,7 @@ def test_a_purge_takes_along_what_was_settled_about_the_picture_in_every_gallery
         assert NOTE.encode() not in (file.read_bytes() if file.is_file() else b"")
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_backup_that_is_restored_has_what_was_settled_but_for_what_was_purged_since(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -115,6 +117,7 @@ def test_a_backup_that_is_restored_has_what_was_settled_but_for_what_was_purged_
     restored.close()
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_store_of_the_fourth_schema_has_nothing_settled_and_can_be_settled(
     store: Gallery,
 ) -> None:
