@@ -50,6 +50,7 @@ DIALECT = Dialect(
     "|| {content})",
     # What refers to a row only needs its key, and does not wait for whoever changes the rest.
     locked=" FOR NO KEY UPDATE",
+    now_ms="CAST(extract(epoch FROM clock_timestamp()) * 1000 AS BIGINT)",
     damage=(errors.DataCorrupted, errors.IndexCorrupted),
 )
 
@@ -152,17 +153,19 @@ class PostgresDatabase:
         self._connections.close()
 
     @contextmanager
-    def writing(self, *, alone: bool = False) -> Iterator[PostgresConnection]:
+    def writing(self, *, alone: bool = False, patient: bool = True) -> Iterator[PostgresConnection]:
         """A transaction for a request.
 
         Args:
             alone: Whether no other transaction may write meanwhile.
+            patient: Whether one that is alone is waited for.
 
         Raises:
             StorageError: the disk is full.
             StoreAwayError: the database cannot be reached, or others hold it for too long.
         """
-        with self._transaction(_ALONE if alone else _TOGETHER) as connection:
+        together = _TOGETHER if patient else f"{_TOGETHER} NOWAIT"
+        with self._transaction(_ALONE if alone else together) as connection:
             yield PostgresConnection(connection)
 
     @contextmanager

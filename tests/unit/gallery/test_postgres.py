@@ -386,17 +386,18 @@ STEP = "CREATE TABLE later (it TEXT);\nINSERT INTO later VALUES ('made');\n"
 
 def of_next_version(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Makes this code that of the version after."""
-    from pagesight_server.gallery import schema
+    from pagesight_server.gallery import schema, schema_postgres
 
-    steps = (*schema.POSTGRES_MIGRATIONS, step)
+    steps = (*schema_postgres.POSTGRES_MIGRATIONS, step)
     monkeypatch.setattr(schema, "POSTGRES_MIGRATIONS", steps)
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
 
 
 def test_both_databases_are_at_one_version() -> None:
-    from pagesight_server.gallery import schema
+    from pagesight_server.gallery import schema, schema_postgres
 
-    assert schema.POSTGRES_SINCE + len(schema.POSTGRES_MIGRATIONS) - 1 == schema.VERSION
+    steps = len(schema_postgres.POSTGRES_MIGRATIONS)
+    assert schema_postgres.POSTGRES_SINCE + steps - 1 == schema.VERSION
 
 
 def test_a_store_of_the_version_before_is_brought_forward_once(
@@ -410,8 +411,8 @@ def test_a_store_of_the_version_before_is_brought_forward_once(
     with closing(Gallery(store.location)) as opened, opened.database.reading() as db:
         assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
     monkeypatch.undo()
-    now = VERSION
-    with pytest.raises(SetupError, match=rf"schema {now + 1}, this one reads {now}\)"):
+    newer = rf"newer pagesight \(schema {VERSION + 1}, this one reads {VERSION}\)"
+    with pytest.raises(SetupError, match=newer):
         Gallery(store.location)
 
 
