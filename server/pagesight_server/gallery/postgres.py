@@ -137,6 +137,8 @@ class PostgresDatabase:
         StoreAwayError: it cannot be reached.
     """
 
+    dialect = DIALECT
+
     def __init__(self, url: PostgresUrl, options: PostgresOptions) -> None:
         self.name = masked(url)
         self.derived_folder = derived_folder(url, options)
