@@ -244,7 +244,8 @@ async def _serve_from(
         for task in following:
             task.cancel()
         await registry.close()
-        await heartbeat.leave()
+        if not registry.watch.is_away:  # else the end would wait for it
+            await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 
