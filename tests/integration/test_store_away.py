@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,10 @@ import pytest
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import StoreAwayError
+from pagesight_server.gallery import ListedImage
+from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
-from tests.support.serving import Serving, details, serving, status_of
+from tests.support.serving import Serving, details, serving, status_of, until
 from tests.support.stores import enrol, picture_id
 
 
@@ -67,6 +72,31 @@ async def test_while_the_store_is_away_a_revision_is_waited_for_and_its_time_tol
     code, reason, _ = await refusal(away.classify(solid(RED), min_revision=2, deadline_ms=20))
     assert (code, reason) == ("DEADLINE_EXCEEDED", "BUDGET_SPENT")
     assert (await away.classify(solid(RED), min_revision=1)).revision == 1
+
+
+async def test_calls_that_hang_in_the_store_keep_no_screenshot_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = 2
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(threads))
+    answers, hanging = threading.Event(), []
+
+    def hangs(*_: Any, **_more: Any) -> tuple[int, list[ListedImage]]:
+        hanging.append("one more")
+        assert answers.wait(WAIT_S)
+        return 1, []
+
+    async with serving(tmp_path) as served:
+        await served.enrol(("a", solid(RED)))
+        monkeypatch.setattr(served.store, "images", hangs)
+        calls = [served.gallery.ListImages(pb.ListImagesRequest()) for _ in range(2 * threads)]
+        try:
+            await until(lambda: len(hanging) >= threads)
+            async with asyncio.timeout(WAIT_S / 2):
+                assert (await served.classify(solid(RED))).label == "a"
+        finally:
+            answers.set()
+        assert [(await call).revision for call in calls] == [1] * len(calls)
 
 
 async def test_when_the_store_is_back_a_server_catches_up(

@@ -251,7 +251,8 @@ async def _serve_from(
             task.cancel()
         await keeper.close()
         await registry.close()
-        await heartbeat.leave()
+        if not registry.watch.is_away:  # else the end would wait for it
+            await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 

@@ -5,7 +5,6 @@ While the store is away whatever needs it is refused at once, with when to ask a
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
@@ -21,7 +20,12 @@ from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import audit, convert, convert_curation, convert_findings
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer
-from pagesight_server.service.gates import EnrolmentGate, ExaminationGate, in_thread
+from pagesight_server.service.gates import (
+    EnrolmentGate,
+    ExaminationGate,
+    in_store_thread,
+    in_thread,
+)
 from pagesight_server.service.progress import Report, answer_with_progress
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
@@ -184,7 +188,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def _ask(self, work: Callable[[], T]) -> T:
         """Does work that needs the store in a thread, unless the store is away."""
         self._registry.watch.check()
-        return await asyncio.to_thread(work)
+        return await in_store_thread(work)
 
     async def ListImages(  # noqa: N802
         self, request: pb.ListImagesRequest, context: Context
