@@ -188,13 +188,20 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         )
 
 
-def keeper(config: Config, store: Gallery, *, forgets: bool) -> AnswerKeeper:
+def keeper(
+    config: Config,
+    store: Gallery,
+    *,
+    forgets: bool,
+    is_away: Callable[[], bool] = lambda: False,
+) -> AnswerKeeper:
     """What keeps answers for review, as the settings say.
 
     Args:
         config: The settings.
         store: Where they are kept.
         forgets: Whether this process forgets what is too old, or leaves that to another one.
+        is_away: Whether the store is known to be away.
     """
     review = config.review
     policy = KeepPolicy(
@@ -203,7 +210,7 @@ def keeper(config: Config, store: Gallery, *, forgets: bool) -> AnswerKeeper:
         random_share=review.random_share,
         thumbnails=review.keep_images == "thumbnail",
     )
-    return AnswerKeeper(store, policy, config.image, forgets=forgets)
+    return AnswerKeeper(store, policy, config.image, forgets=forgets, is_away=is_away)
 
 
 def index_folder(config: Config) -> Path:

@@ -157,7 +157,9 @@ async def _serve_from(
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
-    keeper = wiring.keeper(config, store, forgets=worker.leads)
+    keeper = wiring.keeper(
+        config, store, forgets=worker.leads, is_away=lambda: registry.watch.is_away
+    )
     pipeline = models.pipeline(registry.get, remember=server.remember)
     enroller = models.enroller(store, pipeline)
     models.observe(exporting.telemetry.ran)
