@@ -146,7 +146,7 @@ class FakeReview(FakeDiscovery):
                 if (refusal := self._refusal(label)) is not None:
                     abort(context, refusal)
             sound = 0 <= made.shown_doubt <= 1 and made.seconds >= 0 and made.revision >= 0
-            if not sound or len(made.reviewer) > MAX_REVIEWER_CHARS:
+            if not sound or len(made.reviewer) > MAX_REVIEWER_CHARS or "\0" in made.reviewer:
                 abort(context, invalid("a number or the reviewer cannot be"))
         recorded = 0
         for made in request.decisions:
@@ -257,7 +257,7 @@ def _check_ids(image_ids: Iterable[str], context: Any) -> None:
 
 
 def _check_decision_id(decision_id: str, context: Any) -> None:
-    if not 1 <= len(decision_id) <= MAX_ID_CHARS:
+    if not 1 <= len(decision_id) <= MAX_ID_CHARS or "\0" in decision_id:
         abort(context, invalid("a decision_id has 1 to 128 characters"))
 
 

@@ -9,13 +9,13 @@ them holds the transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
 from pagesight_server.common.errors import LimitError
 from pagesight_server.gallery.contents import check_not_purged
+from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.review_model import DismissedPicture
 from pagesight_server.gallery.snapshot import Bundles
@@ -28,7 +28,7 @@ pictures with so many takes a minute or two."""
 
 
 def put(
-    db: sqlite3.Connection,
+    db: Connection,
     gallery_id: int,
     picture: DismissedPicture,
     made_by: Bundles,
@@ -67,7 +67,7 @@ def put(
     db.execute(f"INSERT INTO dismissed ({names}) VALUES ({marks})", values)
 
 
-def check_full(db: sqlite3.Connection, gallery_id: int) -> None:
+def check_full(db: Connection, gallery_id: int) -> None:
     """Refuses more than a gallery may keep.
 
     Raises:
@@ -81,12 +81,11 @@ def check_full(db: sqlite3.Connection, gallery_id: int) -> None:
         )
 
 
-def pictures(
-    db: sqlite3.Connection, gallery_id: int, bundles: Bundles
-) -> Iterator[DismissedPicture]:
+def pictures(db: Connection, gallery_id: int, bundles: Bundles) -> Iterator[DismissedPicture]:
     """What is kept by these bundles, without what has changed on the disk."""
-    rows = db.execute(
-        "SELECT image_id, vector, vector_sha256, reading, reading_sha256 FROM dismissed "
+    rows = db.stream(
+        f"SELECT image_id, {db.dialect.binary.format('vector')} AS vector, vector_sha256, "
+        f"{db.dialect.text.format('reading')} AS reading, reading_sha256 FROM dismissed "
         "WHERE gallery_id = :gallery AND encoder_bundle = :encoder AND ocr_bundle = :ocr "
         "ORDER BY image_id",
         {"gallery": gallery_id, "encoder": bundles.encoder, "ocr": bundles.ocr},
@@ -94,16 +93,16 @@ def pictures(
     for row in rows:
         key, text = row["image_id"], row["reading"]
         if is_sound(key, bundles.encoder, row["vector"], row["vector_sha256"]) and is_sound(
-            key, bundles.ocr, text.encode(), row["reading_sha256"]
+            key, bundles.ocr, text, row["reading_sha256"]
         ):
             yield DismissedPicture(
                 image_id=key.hex(),
                 embedding=np.frombuffer(row["vector"], "<f2").astype(np.float32),
-                reading=Reading.from_json(text),
+                reading=Reading.from_json(bytes(text).decode()),
             )
 
 
-def forget_pictures(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+def forget_pictures(db: Connection, keys: Iterable[bytes]) -> None:
     """Forgets whatever is kept of these pictures, in every gallery."""
     for key in keys:
         db.execute("DELETE FROM dismissed WHERE image_id = :key", {"key": key})
