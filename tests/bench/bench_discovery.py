@@ -34,7 +34,7 @@ import numpy as np
 from pagesight_server.common.errors import PagesightError
 from pagesight_server.config import read_config
 from pagesight_server.curation import discovery
-from pagesight_server.curation.discovery import Discovered, discover
+from pagesight_server.curation.discovery import MIN_PICTURES, Discovered, discover
 from pagesight_server.curation.likeness import SeenPicture
 from pagesight_server.gallery.snapshot import is_reserved
 from pagesight_server.recognition.knowledge import Knowledge
@@ -61,6 +61,9 @@ class Row:
     cut: float
     pages: int
     """Pages held back."""
+    in_reach: int
+    """Of these, how many have at least two rejected pictures; of the others no cluster can come in
+    the first round, as the gallery takes their pictures for pages that it knows."""
     pictures: int
     """Pictures of them."""
     rejected: int
@@ -252,9 +255,11 @@ def _row(
             right += count
         if label in held:
             stands += count
+    by_page = Counter(label_of[image_id] for image_id in rejected)
     of_held = sum(label_of[image_id] in held for image_id in rejected)
     values = {
         "pages": len(held),
+        "in_reach": sum(by_page[label] >= MIN_PICTURES for label in held),
         "pictures": sum(label in held for label in label_of.values()),
         "rejected": of_held,
         "unrelated": len(rejected) - of_held,
@@ -289,9 +294,10 @@ def cut_at(cut: str) -> Iterator[None]:
 def table(rows: Sequence[Row]) -> str:
     """One line a set and cut, means over the seeds, as Markdown."""
     lines = [
-        "| set | cut | pages, pictures held back | rejected of these, of others | clusters "
-        "| purity | found | pages enrolled | presses (dismissals) | rounds |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| set | cut | pages held back, in reach, enrolled from clusters "
+        "| pictures rejected of these, of others | clusters | purity | found "
+        "| presses (dismissals) | rounds |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for name, cut_by in dict.fromkeys((row.set, row.cut_by) for row in rows):
         of = [row for row in rows if (row.set, row.cut_by) == (name, cut_by)]
@@ -302,9 +308,9 @@ def table(rows: Sequence[Row]) -> str:
         cuts = f"{min(row.cut for row in of):.2f} to {max(row.cut for row in of):.2f}"
         lines.append(
             f"| {name} | {cuts if cut_by == PLACED else cut_by} "
-            f"| {mean('pages'):.0f}, {mean('pictures'):.0f} "
-            f"| {mean('rejected'):.0f}, {mean('unrelated'):.0f} | {mean('clusters'):.1f} "
-            f"| {mean('purity'):.3f} | {mean('found'):.3f} | {mean('enrolled'):.1f} "
+            f"| {mean('pages'):.0f}, {mean('in_reach'):.1f}, {mean('enrolled'):.1f} "
+            f"| {mean('rejected'):.0f} of {mean('pictures'):.0f}, {mean('unrelated'):.0f} "
+            f"| {mean('clusters'):.1f} | {mean('purity'):.3f} | {mean('found'):.3f} "
             f"| {mean('presses'):.1f} ({mean('dismissals'):.1f}) | {mean('rounds'):.1f} |"
         )
     return "\n".join(lines)

@@ -77,7 +77,8 @@ def test_pages_that_are_all_alike_cost_a_press_each_and_the_alike_unrelated_ones
     row = simulate("by hand", seed, knowledge, traffic, held)
     assert (row.pages, row.pictures, row.rejected, row.unrelated) == (2, 14, 14, 4)
     assert (row.clusters, row.purity, row.found) == (3, 1.0, 1.0)
-    assert (row.enrolled, row.presses, row.dismissals, row.rounds) == (2, 3, 1, 1)
+    assert (row.in_reach, row.enrolled) == (2, 2)
+    assert (row.presses, row.dismissals, row.rounds) == (3, 1, 1)
     assert 0 < row.cut < 1
 
 
@@ -107,6 +108,8 @@ def test_the_table_has_a_line_for_each_set_and_cut(screens: ScreenSet) -> None:
     ]
     lines = table([*rows, *rows]).splitlines()
     assert len(lines) == 4
-    assert lines[2].startswith(f"| by hand | {rows[0].cut:.2f} to {rows[0].cut:.2f} | 2, 14 |")
+    assert lines[2].startswith(
+        f"| by hand | {rows[0].cut:.2f} to {rows[0].cut:.2f} | 2, 2.0, 2.0 |"
+    )
     assert lines[3].startswith("| by hand | 0.7 |")
     assert np.isfinite(rows[0].cut)
