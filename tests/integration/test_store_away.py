@@ -13,6 +13,7 @@ import grpc
 import pytest
 
 from pagesight.v1 import gallery_pb2 as pb
+from pagesight.v1 import review_pb2
 from pagesight_server.common.errors import StoreAwayError
 from pagesight_server.gallery import ListedImage
 from tests.support import WAIT_S
@@ -34,7 +35,7 @@ async def away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
             raise AssertionError("a call came as far as the store")
 
         monkeypatch.setattr(served.store, "revisions", gone)
-        for call in ("answered", "remove", "images", "unsettle"):
+        for call in ("answered", "remove", "images", "unsettle", "kept", "record_decisions"):
             monkeypatch.setattr(served.store, call, asked)
         with pytest.raises(StoreAwayError):
             await served.registry.refresh()
@@ -62,6 +63,9 @@ async def test_while_the_store_is_away_changes_are_refused_with_when_to_repeat(
         away.gallery.Remove(pb.RemoveRequest(image_ids=[picture_id("x")])),
         away.gallery.ListImages(pb.ListImagesRequest()),
         away.gallery.UnsettleFindings(pb.UnsettleFindingsRequest(keys=["3fa9c1d24b0785e6"])),
+        away.reviews.ListKept(review_pb2.ListKeptRequest()),
+        away.reviews.RecordDecisions(review_pb2.RecordDecisionsRequest()),
+        away.reviews.GetReviewFigures(review_pb2.GetReviewFiguresRequest()),
     ):
         assert await refusal(call) == ("UNAVAILABLE", "STORE_AWAY", 1.0)
 

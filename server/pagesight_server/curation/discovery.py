@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.curation.likeness import Floats, Likeness, Pages, SeenPicture
 from pagesight_server.curation.linkage import Join, average_linkage, clusters
-from pagesight_server.curation.page_names import shared_texts, suggest_label
+from pagesight_server.curation.page_names import shared_lines, suggest_label
 from pagesight_server.gallery.snapshot import OTHER, Snapshot, is_reserved
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import decide
@@ -144,14 +144,15 @@ def discover(
     for rows, alike in typical:
         step()
         members = [left[row] for row in rows]
-        texts = shared_texts([member.reading for member in members[:NAMED_BY]])
-        label = suggest_label(texts, taken)
+        readings = [member.reading for member in members[:NAMED_BY]]
+        lines = shared_lines(readings)
+        label = suggest_label(lines, readings, taken)
         taken.add(label)
         nearest = Counter(closest[member.image_id] for member in members)
         found.append(
             Cluster(
                 image_ids=tuple(member.image_id for member in members),
-                shared_texts=texts,
+                shared_texts=tuple(line.text for line in lines),
                 suggested_label=label,
                 closest_label=min(nearest, key=lambda name: (-nearest[name], name)),
                 likeness=alike,
