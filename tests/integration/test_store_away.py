@@ -66,6 +66,7 @@ async def test_while_the_store_is_away_changes_are_refused_with_when_to_repeat(
         away.reviews.ListKept(review_pb2.ListKeptRequest()),
         away.reviews.RecordDecisions(review_pb2.RecordDecisionsRequest()),
         away.reviews.GetReviewFigures(review_pb2.GetReviewFiguresRequest()),
+        away.reviews.DismissClusters(review_pb2.DismissClustersRequest()),
     ):
         assert await refusal(call) == ("UNAVAILABLE", "STORE_AWAY", 1.0)
 

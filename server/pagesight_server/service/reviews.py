@@ -211,6 +211,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.Discovery]:
+            self._registry.watch.check()
             return self._discovering.discover(request_iterator, context, report)
 
         await answer_with_progress(context, pb.DiscoverResponse, work)
@@ -220,7 +221,12 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     ) -> pb.DismissClustersResponse:
         """Marks clusters as of no interest."""
         PEER.set(context.peer())
-        return await answer(context, self._discovering.dismiss(request, context))
+
+        async def work() -> pb.DismissClustersResponse:
+            self._registry.watch.check()
+            return await self._discovering.dismiss(request, context)
+
+        return await answer(context, work())
 
     async def Preview(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PreviewRequest], context: Context
@@ -229,6 +235,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.PreviewResult]:
+            self._registry.watch.check()
             return self._discovering.preview(request_iterator, context, report)
 
         await answer_with_progress(context, pb.PreviewResponse, work)
