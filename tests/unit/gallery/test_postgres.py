@@ -183,6 +183,25 @@ def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
     postgres.execute("DROP TABLESPACE small")
 
 
+def test_rows_that_nobody_reads_to_their_end_do_not_disturb_the_next_transaction(
+    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.gallery.postgres._STREAMED_ROWS", 2)
+    with closing(Gallery(postgres_url, postgres=PostgresOptions(connections=1))) as store:
+        enrol(store, {f"p{i}": "a" for i in range(5)})
+        with store.database.reading() as db:
+            left = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            first = next(left)
+            others = db.stream("SELECT id FROM images ORDER BY id")
+            assert len(list(others)) == 5
+        with store.database.reading() as db:
+            rows = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            assert next(rows) == first
+            assert list(left) == []
+            del left
+            assert len(list(rows)) == 4
+
+
 # --- what is refused --------------------------------------------------------------------
 
 
