@@ -141,6 +141,26 @@ def test_a_change_that_others_hold_up_for_too_long_is_refused(
     other.close()
 
 
+def test_a_change_that_hangs_does_not_hold_up_others_for_ever(
+    store: Gallery, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a"})
+    hasty = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10ms'"
+    monkeypatch.setattr("pagesight_server.gallery.postgres._TOGETHER", hasty)
+
+    def hang() -> None:
+        with store.database.writing() as db:
+            row = db.execute("SELECT pg_backend_pid() AS pid").fetchone()
+            db.execute("UPDATE galleries SET revision = 7")
+            while postgres.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {row['pid']}"):
+                pass  # the server ends it in a moment
+            db.execute("UPDATE galleries SET revision = 8")
+
+    with pytest.raises(StoreAwayError):
+        hang()
+    assert store.revisions() == {"default": 1}
+
+
 @pytest.fixture
 def small_disk(postgres: PostgresServer) -> Iterator[Path]:
     """A file system of 24 MB that the server may write to, where this user may mount one."""
@@ -181,6 +201,25 @@ def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
     postgres.execute(f"DROP SCHEMA {schema_of(url)} CASCADE")
     postgres.execute("CHECKPOINT")
     postgres.execute("DROP TABLESPACE small")
+
+
+def test_rows_that_nobody_reads_to_their_end_do_not_disturb_the_next_transaction(
+    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.gallery.postgres._STREAMED_ROWS", 2)
+    with closing(Gallery(postgres_url, postgres=PostgresOptions(connections=1))) as store:
+        enrol(store, {f"p{i}": "a" for i in range(5)})
+        with store.database.reading() as db:
+            left = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            first = next(left)
+            others = db.stream("SELECT id FROM images ORDER BY id")
+            assert len(list(others)) == 5
+        with store.database.reading() as db:
+            rows = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            assert next(rows) == first
+            assert list(left) == []
+            del left
+            assert len(list(rows)) == 4
 
 
 # --- what is refused --------------------------------------------------------------------
