@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -33,6 +34,7 @@ from pagesight_server.gallery.queries import picture_columns
 from pagesight_server.gallery.tables import TABLES
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.reading import Reading
 from tests.bench.bench_knowledge import BUNDLES, Drawn, exact_vectors
 from tests.bench.measure import machine, own_cpu_s, rss_mb
 from tests.support.postgres import server_or_reason
@@ -152,6 +154,26 @@ def load(location: StoreLocation) -> dict[str, float]:
     return stages.row
 
 
+def texts(pictures: int = 2_000) -> dict[str, float]:
+    """What one stored text takes: µs of CPU time to parse, kB when parsed and as it is stored."""
+    drawn = Drawn()
+    stored = [drawn.picture("label")[0].reading.to_json().encode() for _ in range(pictures)]
+    cpu_s = own_cpu_s()
+    for data in stored:
+        Reading.from_json(data.decode())
+    parsed_us = 1e6 * (own_cpu_s() - cpu_s) / pictures
+    tracemalloc.start()
+    held = [Reading.from_json(data.decode()) for data in stored]
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(held) == pictures
+    return {
+        "text_parsed_us": round(parsed_us, 1),
+        "text_parsed_kb": round(size / pictures / 1000, 2),
+        "text_stored_kb": round(sum(map(len, stored)) / pictures / 1000, 2),
+    }
+
+
 def measure(location: StoreLocation, pictures: int) -> dict[str, Any]:
     """Fills a store and loads it in a process of its own."""
     start_s = time.perf_counter()
@@ -175,7 +197,7 @@ def main() -> None:
     parser.add_argument("--load", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
-        print(json.dumps(load(store_location(arguments.load))))
+        print(json.dumps(load(store_location(arguments.load)) | texts()))
         return
     rows = []
     for pictures in arguments.pictures:

@@ -30,4 +30,5 @@ def test_the_start_of_a_replica_is_measured_from_either_store(
         assert row["snapshot_s"] >= 0
         assert row["knowledge_s"] > 0
         assert row["knowledge_cpu_s"] > 0
+        assert row["text_parsed_kb"] > row["text_stored_kb"] > 0.5
         assert "cores" in row
