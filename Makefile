@@ -191,6 +191,10 @@ bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-o
 bench-recognition: setup ## Measure recognition, its parts and the published method on sets: SETS="DIR ..."
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
 
+.PHONY: bench-discovery
+bench-discovery: setup ## Measure how many presses enrol pages that are held back: SETS="DIR ..."
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_discovery $(SETS) $(ARGS)
+
 .PHONY: bench-load
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)
@@ -221,7 +225,7 @@ docs: .venv/.done ## Write what is made of other files: docs/client.md, the Prom
 
 # --- the contract -----------------------------------------------------------
 
-PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto)
+PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto review.proto)
 # What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
 generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \

@@ -19,7 +19,8 @@ from pagesight_server.common.packages import check_packages
 from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
-from pagesight_server.gallery import Gallery, Limits
+from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import StoreLocation, derived_folder
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
@@ -35,6 +36,7 @@ from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute, FixedShapes
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.keeping import AnswerKeeper, KeepPolicy
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Registry
 
@@ -124,7 +126,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            index_manager=IndexManager(self.config.index, index_folder(store.path)),
+            index_manager=IndexManager(self.config.index, store.database.derived_folder),
             calibrates=calibrates,
         )
 
@@ -158,7 +160,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
     check_device(
         defaults,
         sessions=processes * memory_limits(config, len(networks(ocr_bundle, compute.reading))),
-        index_mb=processes * gpu_mb(config.index, index_folder(config.store)),
+        index_mb=processes * gpu_mb(config.index, index_folder(config)),
         processes=processes,
     )
 
@@ -186,9 +188,34 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         )
 
 
-def index_folder(store: Path) -> Path:
-    """Returns the folder in which the indexes of a store are kept."""
-    return Path(f"{store}.index")
+def keeper(
+    config: Config,
+    store: Gallery,
+    *,
+    forgets: bool,
+    is_away: Callable[[], bool] = lambda: False,
+) -> AnswerKeeper:
+    """What keeps answers for review, as the settings say.
+
+    Args:
+        config: The settings.
+        store: Where they are kept.
+        forgets: Whether this process forgets what is too old, or leaves that to another one.
+        is_away: Whether the store is known to be away.
+    """
+    review = config.review
+    policy = KeepPolicy(
+        limits=review.limits,
+        rejected_share=review.rejected_share,
+        random_share=review.random_share,
+        thumbnails=review.keep_images == "thumbnail",
+    )
+    return AnswerKeeper(store, policy, config.image, forgets=forgets, is_away=is_away)
+
+
+def index_folder(config: Config) -> Path:
+    """Returns the folder in which the indexes of the store are kept."""
+    return derived_folder(config.store, config.gallery.postgres)
 
 
 def ocr_settings(config: Config) -> OcrSettings:
@@ -242,28 +269,38 @@ def memory_limits(config: Config, reading_networks: int) -> int:
     return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
 
 
+def opened_for_copy(config: Config, location: StoreLocation) -> Gallery:
+    """Opens a store to copy it, or to copy into it: also one that is a copy not complete yet.
+
+    Raises:
+        SetupError: it cannot be opened.
+        StorageError: its database cannot be reached.
+    """
+    return Gallery(location, postgres=config.gallery.postgres, incomplete=True)
+
+
 @contextmanager
 def opened(
-    path: Path,
+    config: Config,
     *,
     must_exist: bool = False,
-    limits: Limits = Limits(),  # noqa: B008 - a frozen value
 ) -> Iterator[Gallery]:
-    """Opens a store and closes it afterwards.
+    """Opens the store and closes it afterwards.
 
     Args:
-        path: Its SQLite file.
+        config: Where it is, and the quotas of its galleries.
         must_exist: Whether a missing file is an error instead of made.
-        limits: Quotas of each of its galleries.
 
     Raises:
         SetupError: it cannot be opened, or is missing although it must exist.
+        StorageError: its database cannot be reached.
     """
-    if must_exist and not path.is_file():
+    where = config.store
+    if must_exist and isinstance(where, Path) and not where.is_file():
         raise SetupError(
-            f"no store {path}: make it with `pagesight-server index DIR --store {path}`"
+            f"no store {where}: make it with `pagesight-server index DIR --store {where}`"
         )
-    store = Gallery(path, limits=limits)
+    store = Gallery(where, limits=config.gallery.limits, postgres=config.gallery.postgres)
     try:
         yield store
     finally:

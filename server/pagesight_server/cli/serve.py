@@ -44,7 +44,9 @@ from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.heartbeat import Heartbeat, replica_name
 from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
@@ -133,7 +135,7 @@ async def _serve(config: Config, worker: Worker, *, as_json: bool) -> None:
     processes = config.processes if worker.leads and not worker.joins else 1
     try:
         async with wiring.models(config, processes=processes) as models:
-            with wiring.opened(config.store, limits=config.gallery.limits) as store:
+            with wiring.opened(config) as store:
                 await _serve_from(store, models, exporting, edge, worker, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)
@@ -155,7 +157,11 @@ async def _serve_from(
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
+    keeper = wiring.keeper(
+        config, store, forgets=worker.leads, is_away=lambda: registry.watch.is_away
+    )
     pipeline = models.pipeline(registry.get, remember=server.remember)
+    enroller = models.enroller(store, pipeline)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
         exporting.meter,
@@ -164,6 +170,7 @@ async def _serve_from(
         caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
         lines=models.lines,
         known=registry.known,
+        store_age_s=lambda: registry.watch.age_s,
     )
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if exporters:
@@ -202,10 +209,13 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
+    following.append(asyncio.create_task(heartbeat.follow(server.follow_seconds)))
+    keeper.start()
     try:
         if worker.joins:
             # Beside others that serve, it takes no call before it can answer.
@@ -221,8 +231,10 @@ async def _serve_from(
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,
                 limits=limits,
+                keep=keeper.offer,
             ),
-            GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
+            GalleryService(store, enroller, registry, server, config.image),
+            ReviewService(store, enroller, registry, config),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
@@ -239,7 +251,10 @@ async def _serve_from(
     finally:
         for task in following:
             task.cancel()
+        await keeper.close()
         await registry.close()
+        if not registry.watch.is_away:  # else the end would wait for it
+            await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 

@@ -1,4 +1,4 @@
-"""The tables of the store, as text: the modules beside this one speak to SQLite.
+"""The tables of the store, as text for SQLite; schema_postgres.py has them for PostgreSQL.
 
     galleries ──< revisions            append-only history; the newest is what counts
         │    ──< memberships >── images ──  kept (in what form, since when)
@@ -6,8 +6,13 @@
         │    ──< answers                └──< readings (per bundle)
         ├────< calibrations            derived, per revision and method
         ├────< settlements ──< settled_images   what a person looked at and found to be well
+        ├────< kept_answers            a ring of answers with their pictures, for a person
+        ├────< decisions               what persons decided of screenshots
+        ├────< dismissed               what was seen and read of clusters of no interest
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
+    replicas                           who serves the store, and what each has loaded
+    copying                            a copy into this store that is not complete
 
 A gallery that was deleted keeps its row, without members: its history stays, and enrolling
 under its name goes on from its last revision.
@@ -18,10 +23,12 @@ added it and the revision that removed it, so every revision can be read back an
 rolling back is a change like any other.
 
 A store of an earlier version is brought forward when it is opened: a step is never
-edited once released, the next one is added below it.
+edited once released, the next one is added below it, in both lists.
 """
 
 from __future__ import annotations
+
+from pagesight_server.gallery.schema_postgres import POSTGRES_MIGRATIONS, POSTGRES_SINCE
 
 _FIRST = """
 CREATE TABLE images (
@@ -215,14 +222,104 @@ CREATE TABLE settled_images (
 CREATE INDEX settled_images_by_image ON settled_images (image_id);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
-"""Step i makes version i + 1 of version i; an empty file has version 0."""
+# Pictures of kept answers are callers' screenshots, so neither table refers to `images`. The
+# picture stands last: SQLite reads a row up to the wanted column.
+_SIXTH = """
+CREATE TABLE kept_answers (
+    number INTEGER PRIMARY KEY,           -- rises: the oldest go first
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    revision INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    closest_label TEXT NOT NULL,
+    score DOUBLE PRECISION NOT NULL,
+    threshold DOUBLE PRECISION NOT NULL,
+    doubt DOUBLE PRECISION NOT NULL,
+    review_reasons TEXT NOT NULL,         -- JSON list
+    kept_reason TEXT NOT NULL,            -- doubtful, rejected, random
+    kept_at_ms BIGINT NOT NULL,           -- Unix time, UTC
+    size_bytes BIGINT NOT NULL,           -- of image
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT,                         -- JSON, text.Reading; NULL where text was not read
+    reading_sha256 BLOB,
+    image_sha256 BLOB NOT NULL,           -- of image: image_id, unless it is a smaller copy
+    image BLOB NOT NULL,
+    UNIQUE (image_id, gallery_id)
+);
+CREATE INDEX kept_answers_by_age ON kept_answers (gallery_id, number, size_bytes);
+CREATE INDEX kept_answers_by_time ON kept_answers (kept_at_ms);
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY,           -- rises
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    decision_id TEXT NOT NULL,            -- chosen by the caller
+    image_id BLOB NOT NULL,
+    label TEXT NOT NULL,                  -- empty: the person could not tell
+    shown_label TEXT NOT NULL,
+    shown_closest_label TEXT NOT NULL,
+    shown_doubt DOUBLE PRECISION NOT NULL,
+    revision INTEGER NOT NULL,
+    reviewer TEXT NOT NULL,
+    decided_at_ms BIGINT NOT NULL,        -- Unix time, UTC
+    known_label TEXT NOT NULL,            -- of a hidden known item
+    seconds DOUBLE PRECISION NOT NULL,
+    UNIQUE (gallery_id, decision_id)
+);
+CREATE INDEX decisions_by_image ON decisions (image_id, gallery_id);
+CREATE INDEX decisions_by_age ON decisions (gallery_id, number);
+"""
+
+# A dismissed picture is a caller's screenshot, too, of which no bytes are kept.
+_SEVENTH = """
+CREATE TABLE dismissed (
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    cluster_key TEXT NOT NULL,            -- curation/discovery.py
+    author TEXT NOT NULL,
+    dismissed_at_ms BIGINT NOT NULL,      -- Unix time, UTC
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT NOT NULL,                -- JSON, text.Reading
+    reading_sha256 BLOB NOT NULL,
+    PRIMARY KEY (gallery_id, image_id)
+);
+CREATE INDEX dismissed_by_image ON dismissed (image_id);
+"""
+
+# What serves the store, and whether it is one at all yet: neither is content, so neither is copied.
+_EIGHTH = """
+CREATE TABLE replicas (
+    id TEXT PRIMARY KEY,                  -- of one process
+    name TEXT NOT NULL,                   -- host and port
+    seen_at_ms INTEGER NOT NULL,          -- Unix time by the clock of the store
+    revisions TEXT NOT NULL               -- JSON: what it has loaded of each gallery
+) WITHOUT ROWID;
+CREATE TABLE copying (
+    source TEXT PRIMARY KEY,              -- what is copied into this store, not all of it yet
+    begun_at_ms INTEGER NOT NULL          -- Unix time, UTC
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
+"""SQLite: step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)
-"""`PRAGMA user_version` of a store that this code reads and writes."""
+"""Of a store that this code reads and writes, on either."""
 
 
 def statements(version: int) -> list[str]:
-    """What makes the present version of a store of `version`."""
-    steps = "".join(MIGRATIONS[version:])
-    return [statement for statement in steps.split(";\n") if statement.strip()]
+    """What makes the present version of a SQLite store of `version`."""
+    return _split(MIGRATIONS[version:])
+
+
+def postgres_statements(version: int) -> list[str]:
+    """What makes the present version of a PostgreSQL store of `version`; 0: of nothing."""
+    return _split(POSTGRES_MIGRATIONS[version - POSTGRES_SINCE + 1 if version else 0 :])
+
+
+def _split(steps: tuple[str, ...]) -> list[str]:
+    return [statement for statement in "".join(steps).split(";\n") if statement.strip()]
