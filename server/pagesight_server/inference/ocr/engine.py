@@ -189,7 +189,7 @@ def load(
     detectors = _detectors(bundle, compute, finding, settings)
     recognisers = [
         {network: Recogniser(bundle, compute, network) for network in in_use}
-        for _ in range(settings.recognisers)
+        for _ in range(1 if compute.device == "cpu" else settings.recognisers)
     ]
     graphs: dict[str, Runs] = {finding: detectors[0].graph}
     graphs |= {network: one.graph for network, one in recognisers[0].items()}
@@ -203,7 +203,10 @@ def load(
         # Lines being recognised belong to earlier screenshots than those in detection: first in,
         # first out.
         owned(detectors, name="detector", first=lower_priority),
-        [owned([Reader(by_name)], name="recogniser") for by_name in recognisers],
+        [
+            owned([Reader(by_name)], name="recogniser")
+            for by_name in itertools.islice(itertools.cycle(recognisers), settings.recognisers)
+        ],
         settings,
         library_numbers(bundle),
         sure_from=sure_from(bundle) if "draft" in in_use else None,
@@ -213,8 +216,10 @@ def load(
 def _detectors(
     bundle: Bundle, compute: Compute, network: DetectionNetwork, settings: OcrSettings
 ) -> list[Detector]:
-    """The detectors of all threads, with sessions of their own or in turn."""
+    """The detectors of all threads: on a CPU one, else with sessions of their own or in turn."""
     most = settings.max_enlarged_px
+    if compute.device == "cpu":
+        return [Detector(bundle, compute, network, max_enlarged_px=most)] * settings.detectors
     loaded = [
         Detector(bundle, compute, network, max_enlarged_px=most)
         for _ in range(settings.detection_sessions or settings.detectors)
