@@ -161,7 +161,7 @@ async def _serve_from(
         exporting.meter,
         exporting.telemetry,
         queues=models.queues(),
-        caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        caches={"screenshots": pipeline.cache, "lines": models.ocr.pool.cache},
         lines=models.lines,
         known=registry.known,
     )

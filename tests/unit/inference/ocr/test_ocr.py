@@ -221,7 +221,9 @@ def test_the_cascade_reads_pages_as_the_recognition_network_does(
     assert found.characters > 500, "the pages were meant to show text"
     # The draft leaves out spaces between Chinese words: half of what differs on such pages.
     assert found.error_rate <= 0.015, found.differences
-    assert cascade.settled > 2 * cascade.reread > 0, "the draft was meant to read most lines alone"
+    assert cascade.pool.settled > 2 * cascade.pool.reread > 0, (
+        "the draft was meant to read most lines alone"
+    )
 
 
 @pytest.mark.heavy
