@@ -265,30 +265,30 @@ class LinePool:
 
     def _next_batch(self) -> list[Entry] | None:
         """Takes the next batch out of the queues: entries of one shape."""
-        shares = [share for share in self._shares if share.waits]
-        if not shares:
-            return None
         by_turn = self.batches % OLDEST_EVERY == OLDEST_EVERY - 1
 
         def rank(share: Share) -> Rank:
             return (share.priority, 0, share.turn) if by_turn else share.rank
 
-        first = min(shares, key=rank)
-        if self._gives_way(rank(first), [rank(share) for share in self._finding]):
+        ranked = [(rank(share), share) for share in self._shares if share.waits]
+        if not ranked:
+            return None
+        due, first = min(ranked)
+        if self._gives_way(due, [rank(share) for share in self._finding]):
             return None
         shape = first.due()
-        shares = [share for share in shares if share.waits_for(shape)]
+        ranked = [one for one in ranked if one[1].waits_for(shape)]
         most = self._settings.count(shape.width, sys.maxsize)
         # A strip that several want is one.
         waiting: set[Entry] = set()
-        for one in itertools.chain.from_iterable(share.waiting(shape) for share in shares):
+        for one in itertools.chain.from_iterable(share.waiting(shape) for _, share in ranked):
             waiting.add(one)
             if len(waiting) == most:
                 break
-        ranked = [(rank(share), share) for share in shares]
         heapq.heapify(ranked)
         entries: list[Entry] = []
-        while len(entries) < self._settings.count(shape.width, len(waiting)):
+        count = self._settings.count(shape.width, len(waiting))
+        while len(entries) < count:
             share = ranked[0][1]
             if not share.waits_for(shape):
                 heapq.heappop(ranked)
