@@ -206,7 +206,11 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
             return SetupError(f"the store {store}: {line}")
         case errors.DataError():
             return InvalidRequestError(f"the store cannot hold that: {line}")
-        case psycopg.OperationalError() | psycopg.InterfaceError():
+        case (
+            psycopg.OperationalError()
+            | psycopg.InterfaceError()
+            | errors.IdleInTransactionSessionTimeout()
+        ):
             return StoreAwayError(f"the store's database cannot be reached or used now: {line}")
     return None
 

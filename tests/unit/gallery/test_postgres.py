@@ -141,6 +141,26 @@ def test_a_change_that_others_hold_up_for_too_long_is_refused(
     other.close()
 
 
+def test_a_change_that_hangs_does_not_hold_up_others_for_ever(
+    store: Gallery, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a"})
+    hasty = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10ms'"
+    monkeypatch.setattr("pagesight_server.gallery.postgres._TOGETHER", hasty)
+
+    def hang() -> None:
+        with store.database.writing() as db:
+            row = db.execute("SELECT pg_backend_pid() AS pid").fetchone()
+            db.execute("UPDATE galleries SET revision = 7")
+            while postgres.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {row['pid']}"):
+                pass  # the server ends it in a moment
+            db.execute("UPDATE galleries SET revision = 8")
+
+    with pytest.raises(StoreAwayError):
+        hang()
+    assert store.revisions() == {"default": 1}
+
+
 @pytest.fixture
 def small_disk(postgres: PostgresServer) -> Iterator[Path]:
     """A file system of 24 MB that the server may write to, where this user may mount one."""
