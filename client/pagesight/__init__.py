@@ -30,6 +30,15 @@ from pagesight._curation import (
     SettleResult,
     Suspect,
 )
+from pagesight._discovery import (
+    Cluster,
+    Discovery,
+    DismissedCluster,
+    PreviewPicture,
+    PreviewResult,
+    TurnedAnswer,
+    UnreadablePicture,
+)
 from pagesight._errors import (
     AbortedError,
     AlreadyExistsError,
@@ -104,10 +113,13 @@ __all__ = [
     "Classification",
     "ClassifyOptions",
     "Client",
+    "Cluster",
     "DeadlineExceededError",
     "DefaultKey",
     "DeleteResult",
     "Diagnosis",
+    "Discovery",
+    "DismissedCluster",
     "EnrolItem",
     "EnrolOutcome",
     "EnrolResult",
@@ -135,6 +147,8 @@ __all__ = [
     "OverloadedError",
     "PagesightError",
     "PermissionDeniedError",
+    "PreviewPicture",
+    "PreviewResult",
     "Priority",
     "Progress",
     "RelabelResult",
@@ -154,7 +168,9 @@ __all__ = [
     "StreamResult",
     "Suspect",
     "TlsConfig",
+    "TurnedAnswer",
     "UnauthenticatedError",
     "UnavailableError",
     "UnreadableFileError",
+    "UnreadablePicture",
 ]

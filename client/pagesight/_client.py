@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Unpack, overload
 
 from pagesight import _replies, _requests
+from pagesight._discovery_calls import DiscoveryCalls
 from pagesight._gallery import GalleryCalls
 from pagesight._results import (
     Classification,
@@ -25,7 +26,7 @@ from pagesight._results import (
 from pagesight._stream import Stream
 
 
-class Client(GalleryCalls):
+class Client(GalleryCalls, DiscoveryCalls):
     """Asks a pagesight server which known page a screenshot shows.
 
     Safe to use from many threads; one is enough for a process. Every method

@@ -23,6 +23,7 @@ API = """
     NearDuplicate Suspect GalleryFinding GalleryFindingKind Settlement SettleResult
     Box Finding FindingKind ReviewReason ScoreTerm ScoreTermName
     CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
+    Cluster Discovery DismissedCluster PreviewPicture PreviewResult TurnedAnswer UnreadablePicture
 
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
@@ -31,9 +32,9 @@ API = """
 """
 
 CALLS = """
-    classify classify_stream close delete_gallery diagnose enrol get_gallery get_image get_labels
-    history list_galleries list_images relabel remove rollback set_labels settle_findings
-    suggest_brands unsettle_findings
+    classify classify_stream close delete_gallery diagnose discover dismiss_clusters enrol
+    get_gallery get_image get_labels history list_galleries list_images preview relabel remove
+    rollback set_labels settle_findings suggest_brands unsettle_findings
 """
 
 
