@@ -15,7 +15,7 @@ from pathlib import Path
 from pagesight._client import Client
 from pagesight._errors import UnreadableFileError
 from pagesight._requests import read_image
-from pagesight._review.model import Waiting
+from pagesight._review_page.model import Waiting
 
 MAX_BYTES = 192 * 1024 * 1024
 """Pictures kept in memory: a few hundred screenshots as received."""
@@ -53,10 +53,18 @@ class Pictures:
             ("gallery", image_id), lambda: self._client.get_image(image_id, gallery=self._gallery)
         )
 
-    def size(self, image_id: str, label: str, revision: int) -> Size | None:
+    def size(self, image_id: str) -> Size | None:
         """Width and height in which boxes of a gallery picture count; None where unknown.
 
         The server may keep a smaller picture than the one it read.
+        """
+        return self._sizes.get(image_id)
+
+    def learn_sizes(self, label: str, revision: int) -> None:
+        """Asks once how large the pictures of a label are.
+
+        Raises:
+            PagesightError: The server does not tell.
         """
         with self._lock:
             listed = (label, revision) in self._labels_listed
@@ -66,7 +74,6 @@ class Pictures:
             sizes = {image.image_id: (image.width_px, image.height_px) for image in images}
             with self._lock:
                 self._sizes.update(sizes)
-        return self._sizes.get(image_id)
 
     def _read(self, waiting: Waiting) -> bytes:
         if waiting.origin == "kept":

@@ -15,8 +15,8 @@ from itertools import takewhile
 
 from pagesight._client import Client
 from pagesight._errors import PagesightError
-from pagesight._review.reach import Reach
-from pagesight._review_values import Decision
+from pagesight._review_page.reach import Reach
+from pagesight._review import Decision
 
 MOST_AT_ONCE = 100
 RETRY_S = 1.0

@@ -21,8 +21,8 @@ from typing import Protocol
 from pagesight._client import Client
 from pagesight._errors import PagesightError, UnavailableError
 from pagesight._requests import read_image
-from pagesight._review.model import Question, Waiting
-from pagesight._review.reach import PASSING, Reach
+from pagesight._review_page.model import Question, Waiting
+from pagesight._review_page.reach import PASSING, Reach
 
 RETRY_S = 1.0
 POLL_S = 2.0

@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 
 from pagesight._client import Client
 from pagesight._errors import NotFoundError, PagesightError
-from pagesight._review.model import Card, Decided, Question, Stage, Waiting
-from pagesight._review.order import in_order, share_of
-from pagesight._review.outbox import Outbox
-from pagesight._review.pictures import Pictures
-from pagesight._review.reach import Reach
-from pagesight._review_values import Decision
+from pagesight._review_page.model import Card, Decided, Question, Stage, Waiting
+from pagesight._review_page.order import in_order, share_of
+from pagesight._review_page.outbox import Outbox
+from pagesight._review_page.pictures import Pictures
+from pagesight._review_page.reach import Reach
+from pagesight._review import Decision
 
 HAND = 6
 """The one that is looked at and the next five."""
@@ -109,6 +109,8 @@ class Desk:
         self._known: dict[str, Waiting] = {}
         """By key."""
         self._questions: OrderedDict[str, Question] = OrderedDict()
+        self._closed: dict[str, tuple[Question, bool]] = {}
+        """Questions that were answered, and whether they are settled."""
         self._decided: list[Decided] = []
         self._own_ids: set[str] = set()
         """Of decisions made here."""
@@ -236,11 +238,33 @@ class Desk:
         with self._lock:
             return self._keys[key]
 
-    def close_question(self, key: str) -> None:
-        """Takes a question off the desk; for now, or since it is settled."""
+    def close_question(self, key: str, *, settled: bool = False) -> None:
+        """Takes a question off the desk.
+
+        Args:
+            key: Of the question.
+            settled: It is settled with the server, so that to reopen it is to unsettle it.
+        """
         with self._lock:
-            self._questions.pop(key, None)
+            question = self._questions.pop(key, None)
+            if question is not None:
+                self._closed[key] = question, settled
             self._drop(key)
+
+    def reopen_question(self, key: str) -> bool:
+        """Puts a question back on top.
+
+        Returns:
+            Whether it was settled, so that this is to be taken back.
+
+        Raises:
+            KeyError: It was not closed.
+        """
+        with self._lock:
+            question, settled = self._closed.pop(key)
+            self._questions[key] = question
+            self._hand.insert(0, (question, "variety"))
+            return settled
 
     def reveal(self, key: str) -> Card:
         """Shows the digits of a card.
@@ -360,6 +384,18 @@ class Desk:
         with self._lock:
             return [one for one in self._waiting.values() if one.label == "other"]
 
+    def take_out(self, image_ids: Collection[str]) -> None:
+        """Takes screenshots out of the queue, since their cluster was decided as a whole."""
+        with self._lock:
+            for image_id in image_ids:
+                self._waiting.pop(image_id, None)
+            self._ordered = None
+
+    def answer_anew(self) -> None:
+        """Forgets the answers that are made ready, since the gallery has changed."""
+        with self._lock:
+            self._futures.clear()
+
     def close(self) -> None:
         """Ends what makes cards ready."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -444,7 +480,7 @@ class Desk:
         for candidate in answer.candidates[:2]:
             try:
                 self.pictures.of_gallery(candidate.image_id)
-                self.pictures.size(candidate.image_id, candidate.label, answer.revision)
+                self.pictures.learn_sizes(candidate.label, answer.revision)
             except NotFoundError:  # not kept: the page says so in its place
                 continue
         return Card(waiting=waiting, answer=answer, stage=stage, revealed=self._show_digits)

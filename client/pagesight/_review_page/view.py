@@ -14,7 +14,6 @@ import difflib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -27,8 +26,8 @@ from pagesight._results import (
     ReviewReason,
     ScoreTermName,
 )
-from pagesight._review import masking
-from pagesight._review.model import Card, Question, Stage
+from pagesight._review_page import masking
+from pagesight._review_page.model import Card, Question, Stage
 
 MAX_WORDS = 12
 """Texts of one kind that are listed; the boxes show all."""
@@ -152,16 +151,16 @@ class CardView:
     revision: int
 
 
-def environment(**functions: Callable[..., Any]) -> Environment:
+def environment(**values: object) -> Environment:
     """Returns the templates, which escape all that they are given."""
     made = Environment(
-        loader=PackageLoader("pagesight._review"),
+        loader=PackageLoader("pagesight._review_page"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"OTHER": OTHER, "version": version("pagesight"), **functions}
+    made.globals |= {"OTHER": OTHER, "version": version("pagesight"), **values}
     made.filters["number"] = lambda value: f"{value:.3f}"
     made.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
     made.filters["percent"] = lambda value: f"{value:.0%}"
@@ -170,7 +169,7 @@ def environment(**functions: Callable[..., Any]) -> Environment:
     return made
 
 
-SizeOf = Callable[[str, str], tuple[int, int] | None]
+SizeOf = Callable[[str], tuple[int, int] | None]
 
 
 def card_view(card: Card, size_of: SizeOf) -> CardView:
@@ -178,8 +177,8 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
 
     Args:
         card: What to show.
-        size_of: Width and height in which the boxes of a gallery picture count, by its id and
-            label; None where that is not known.
+        size_of: Width and height in which the boxes of a gallery picture count, by its id; None
+            where that is not known.
     """
     answer, shown = card.answer, _text(card.revealed)
     query_covers, gallery_covers = ((), ()) if card.revealed else masking.covers(answer)
@@ -197,7 +196,7 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             label=candidate.label,
             score=candidate.score,
             image_id=candidate.image_id,
-            size=size_of(candidate.image_id, candidate.label),
+            size=size_of(candidate.image_id),
             # Texts are boxed for the closest page alone.
             marks=tuple(on_page) if rank == 1 else (),
             lines=tuple(_lines(candidate, shown)),

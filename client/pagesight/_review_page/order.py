@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from pagesight._review.model import Stage, Waiting
+from pagesight._review_page.model import Stage, Waiting
 
 DOUBTFUL = 0.95
 """Doubt from which an answer is doubtful whatever the server said of it: rejections are never

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pagesight._review import labels
+from pagesight._review_page import labels
 
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 """Any other picture has none: those who read folders then look at its first bytes."""
