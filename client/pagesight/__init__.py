@@ -96,6 +96,17 @@ from pagesight._results import (
     StreamResult,
 )
 from pagesight._retry import RetryPolicy
+from pagesight._review import (
+    DayFigures,
+    Decision,
+    KeepLimits,
+    KeptAnswer,
+    KeptReason,
+    KnownItem,
+    LabelFigures,
+    ReviewerFigures,
+    ReviewFigures,
+)
 from pagesight._security import TlsConfig
 
 __all__ = [
@@ -114,7 +125,9 @@ __all__ = [
     "ClassifyOptions",
     "Client",
     "Cluster",
+    "DayFigures",
     "DeadlineExceededError",
+    "Decision",
     "DefaultKey",
     "DeleteResult",
     "Diagnosis",
@@ -136,7 +149,12 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "InvalidImageError",
+    "KeepLimits",
+    "KeptAnswer",
+    "KeptReason",
+    "KnownItem",
     "LabelField",
+    "LabelFigures",
     "LabelHealth",
     "LabelInfo",
     "LabelSuggestions",
@@ -155,7 +173,9 @@ __all__ = [
     "RemoveResult",
     "ResourceExhaustedError",
     "RetryPolicy",
+    "ReviewFigures",
     "ReviewReason",
+    "ReviewerFigures",
     "RevisionBehindError",
     "RevisionInfo",
     "RevisionKind",

@@ -23,10 +23,11 @@ from pagesight._results import (
     Priority,
     StreamResult,
 )
+from pagesight._review_calls import ReviewCalls
 from pagesight._stream import Stream
 
 
-class Client(GalleryCalls, DiscoveryCalls):
+class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
     """Asks a pagesight server which known page a screenshot shows.
 
     Safe to use from many threads; one is enough for a process. Every method

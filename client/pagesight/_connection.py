@@ -1,7 +1,7 @@
 """One channel to one server, its stubs, and how a single call is made over it.
 
-    Connection      <── GalleryCalls, DiscoveryCalls           <── Client
-    AsyncConnection <── AsyncGalleryCalls, AsyncDiscoveryCalls <── AsyncClient
+    Connection      <── GalleryCalls, ReviewCalls, DiscoveryCalls <── Client
+    AsyncConnection <── the same with Async before each           <── AsyncClient
 
 What happens to every call (the timeout, retries, errors becoming ours) happens here, once
 for threads and once for event loops.

@@ -6,6 +6,7 @@
     [recognition]  method, epsilon (allowed false rejection rate), review
     [compute]      device, threads, batch sizes, GPU memory
     [gallery]      what is stored of a picture, quotas, retention
+    [review]       which answers are kept for a person to look at, and for how long
     [index]        when a gallery is searched by codes, by which, and where
     [telemetry]    log format, what traces may contain
 
@@ -41,7 +42,7 @@ from pydantic_settings import (
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.settings import DEFAULT, Layers, names, nearest, read_toml
-from pagesight_server.gallery import Limits
+from pagesight_server.gallery import KeepLimits, Limits
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 
@@ -171,7 +172,7 @@ class SecurityConfig(_Section):
     """Whether to listen on another address than loopback without TLS."""
 
     calls_per_second: Annotated[float, Field(ge=0)] = 0.0
-    """Token bucket of calls, refill rate: screenshots and GalleryService calls a second that one
+    """Token bucket of calls, refill rate: screenshots and other calls a second that one
     caller may make. A caller is a bearer token, or an address where no token is needed. 0: no
     limit."""
     calls_burst: Positive = 100
@@ -295,6 +296,39 @@ class GalleryConfig(_Section):
         return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 
+class ReviewConfig(_Section):
+    """Which answers are kept, with their pictures, for a person to look at (`pagesight review`).
+
+    These are callers' screenshots: see docs/operations.md, Answers kept for review.
+    """
+
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Answers that are kept of each gallery: doubtful ones, rejections, and some that are drawn at
+    random; the oldest go first. 0: none, and those that are there are forgotten."""
+
+    keep_days: Annotated[float, Field(gt=0, le=3650)] = 14.0
+    """Days after which a kept answer is forgotten."""
+
+    max_bytes: Positive = 1024 * 1024 * 1024
+    """Bytes of kept pictures of each gallery, beyond which the oldest go."""
+
+    keep_images: Literal["original", "thumbnail"] = "original"
+    """Whether their pictures are kept as received, or as a JPEG of at most 640 pixels a side."""
+
+    rejected_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the rejections that is kept, drawn at random, 0 to 1. Less, where most screenshots
+    show unknown pages and would leave no room for doubtful answers."""
+
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of all other answers that is kept, drawn at random, 0 to 1: without it nobody sees
+    answers that are wrong and sure."""
+
+    @property
+    def limits(self) -> KeepLimits:
+        """How much is kept of each gallery, and for how long."""
+        return KeepLimits(answers=self.keep, max_bytes=self.max_bytes, keep_days=self.keep_days)
+
+
 class TelemetryConfig(_Section):
     """What has no standard OTEL_* variable; those choose the exporters (docs/operations.md)."""
 
@@ -325,6 +359,7 @@ class Config(BaseSettings):
     recognition: RecognitionConfig = RecognitionConfig()
     compute: ComputeConfig = ComputeConfig()
     gallery: GalleryConfig = GalleryConfig()
+    review: ReviewConfig = ReviewConfig()
     index: IndexSettings = IndexSettings()
     telemetry: TelemetryConfig = TelemetryConfig()
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pagesight_server.common.timings import StageTimes, recording
-from pagesight_server.config import ServerConfig
+from pagesight_server.config import Config, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query
@@ -27,6 +27,7 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
@@ -100,6 +101,7 @@ async def _serve() -> None:
                 registry,
                 config,
             ),
+            ReviewService(store, registry, Config(server=config)),
             config,
             max_image_bytes=16 << 20,
             stop=stop.wait,

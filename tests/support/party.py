@@ -13,8 +13,15 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from pagesight.v1 import classifier_pb2, classifier_pb2_grpc, errors_pb2, gallery_pb2_grpc
+from pagesight.v1 import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    errors_pb2,
+    gallery_pb2_grpc,
+    review_pb2_grpc,
+)
 from pagesight.v1 import gallery_pb2 as pb
+from pagesight_server.config import ReviewConfig
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 from tests.support.pictures import shade, solid
@@ -31,6 +38,7 @@ class Party:
 
     gallery: Any
     classifier: Any
+    review: Any
     fake: bool
 
     def picture(self, number: int) -> bytes:
@@ -141,6 +149,7 @@ async def faked(_: Path) -> AsyncIterator[Party]:
             yield Party(
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
+                review=review_pb2_grpc.ReviewServiceStub(channel),
                 fake=True,
             )
 
@@ -148,8 +157,11 @@ async def faked(_: Path) -> AsyncIterator[Party]:
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Party]:
     """The real server."""
-    async with serving(folder) as made:
-        yield Party(gallery=made.gallery, classifier=made.classifier, fake=False)
+    # Every answer is kept, as the fake does it.
+    async with serving(folder, review=ReviewConfig(keep=100, random_share=1.0)) as made:
+        yield Party(
+            gallery=made.gallery, classifier=made.classifier, review=made.reviews, fake=False
+        )
 
 
 async def fails(call: Any) -> tuple[str, str]:

@@ -16,9 +16,9 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from pagesight.v1 import classifier_pb2 as pb
-from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
+from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc, review_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server.config import ServerConfig
+from pagesight_server.config import Config, ReviewConfig, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
@@ -27,6 +27,7 @@ from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from pagesight_server.workflows.enrolment import Enroller
@@ -54,6 +55,8 @@ class Serving:
     """An asynchronous stub of ClassifierService."""
     gallery: Any
     """An asynchronous stub of GalleryService."""
+    reviews: Any
+    """An asynchronous stub of ReviewService."""
     stopping: asyncio.Event
     """Setting it makes the server drain, as SIGTERM does."""
     stopped: asyncio.Task[None]
@@ -104,6 +107,7 @@ async def serving(
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
     load: bool = False,
+    review: ReviewConfig | None = None,
 ) -> AsyncIterator[Serving]:
     """Serves a store in `folder`, usually an empty one, for the time of the block.
 
@@ -141,6 +145,11 @@ async def serving(
         serve(
             classifier,
             GalleryService(store, enroller, registry, settings),
+            ReviewService(
+                store,
+                registry,
+                Config(server=settings, image=image_limits, review=review or ReviewConfig()),
+            ),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,
@@ -172,6 +181,7 @@ async def serving(
                 service=classifier,
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
+                reviews=review_pb2_grpc.ReviewServiceStub(channel),
                 stopping=stopping,
                 stopped=stopped,
             )

@@ -143,7 +143,9 @@ class ListKeptRequest(google.protobuf.message.Message):
     gallery: builtins.str
     """The gallery. Empty means "default"."""
     undecided_by: builtins.str
-    """Only those that were not decided yet by this reviewer. Empty means all."""
+    """Only those that were not decided yet by this reviewer, named as in
+    RecordDecisions or as in ListDecisions. Empty means all.
+    """
     page_size: builtins.int
     """Answers a page. Zero means 1000, which is also the most."""
     page_token: builtins.str
@@ -350,7 +352,7 @@ class Decision(google.protobuf.message.Message):
     """The revision of the gallery that had answered."""
     reviewer: builtins.str
     """Who decided, at most 256 characters. Where callers have tokens, the name of the
-    token is put before it.
+    token is put before it, with a slash between; alone where this is empty.
     """
     known_label: builtins.str
     """The label that the picture is known to have, for a hidden known item. Empty
@@ -467,6 +469,44 @@ class WithdrawDecisionsResponse(google.protobuf.message.Message):
 global___WithdrawDecisionsResponse = WithdrawDecisionsResponse
 
 @typing.final
+class RecordRevealRequest(google.protobuf.message.Message):
+    """What a person saw whole."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    GALLERY_FIELD_NUMBER: builtins.int
+    IMAGE_ID_FIELD_NUMBER: builtins.int
+    REVIEWER_FIELD_NUMBER: builtins.int
+    gallery: builtins.str
+    """The gallery. Empty means "default"."""
+    image_id: builtins.str
+    """The picture: SHA-256 of its bytes, in hexadecimal. The server need not have it."""
+    reviewer: builtins.str
+    """Who saw it, at most 256 characters. Empty means unknown."""
+    def __init__(
+        self,
+        *,
+        gallery: builtins.str = ...,
+        image_id: builtins.str = ...,
+        reviewer: builtins.str = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "image_id", b"image_id", "reviewer", b"reviewer"]) -> None: ...
+
+global___RecordRevealRequest = RecordRevealRequest
+
+@typing.final
+class RecordRevealResponse(google.protobuf.message.Message):
+    """The line is written."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+
+global___RecordRevealResponse = RecordRevealResponse
+
+@typing.final
 class ListDecisionsRequest(google.protobuf.message.Message):
     """Which decisions to list."""
 
@@ -542,7 +582,9 @@ global___GetReviewFiguresRequest = GetReviewFiguresRequest
 
 @typing.final
 class GetReviewFiguresResponse(google.protobuf.message.Message):
-    """How much was decided, and how well."""
+    """How much was decided, and how well. Of several decisions of one reviewer about one
+    picture the newest counts.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -558,15 +600,19 @@ class GetReviewFiguresResponse(google.protobuf.message.Message):
     decided: builtins.int
     """Pictures of which there is a decision, hidden known items apart."""
     agreed: builtins.int
-    """Of these, how many decisions agree with what the machine had answered."""
+    """Of these, those whose newest decision is what the machine had answered. A label of
+    unknown pages (`other_ads`) is the same as `other`.
+    """
     waiting: builtins.int
     """Kept answers that nobody decided yet."""
     doubly_decided: builtins.int
-    """Pictures that two reviewers or more decided."""
+    """Pictures of which two reviewers or more could tell what they show, hidden known
+    items apart.
+    """
     kappa: builtins.float
-    """How well these agree beyond chance: Cohen's kappa over pairs of reviewers, -1 to
-    1. Absent where fewer than two pictures were doubly decided, or all decisions are
-    one label.
+    """How well these agree beyond chance: Cohen's kappa of one table in which every pair
+    of reviewers of every picture is counted, -1 to 1. Absent where fewer than two
+    pictures were doubly decided, or all decisions are one label.
     """
     @property
     def oldest_waiting(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -621,7 +667,7 @@ class ReviewerFigures(google.protobuf.message.Message):
     known_items: builtins.int
     """Hidden known items that were decided."""
     known_right: builtins.int
-    """How many of these rightly."""
+    """How many of these rightly; who could not tell was not right."""
     median_seconds: builtins.float
     """Median of the seconds a decision took. Zero means unknown."""
     def __init__(
@@ -665,7 +711,7 @@ global___LabelFigures = LabelFigures
 
 @typing.final
 class DayFigures(google.protobuf.message.Message):
-    """What was decided on one day."""
+    """What was decided on one day, hidden known items apart."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

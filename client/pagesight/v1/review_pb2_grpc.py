@@ -29,6 +29,7 @@ class ReviewServiceStub(object):
     """Review of answers. Needs the role `review`. Calls fail with
     INVALID_ARGUMENT    a label, an id or a number that cannot be
     NOT_FOUND           no such gallery or picture
+    FAILED_PRECONDITION a picture was purged, which is final
     RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
     google.rpc.RetryInfo, too many calls at once
     """
@@ -64,6 +65,11 @@ class ReviewServiceStub(object):
                 request_serializer=pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsRequest.SerializeToString,
                 response_deserializer=pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsResponse.FromString,
                 _registered_method=True)
+        self.RecordReveal = channel.unary_unary(
+                '/pagesight.v1.ReviewService/RecordReveal',
+                request_serializer=pagesight_dot_v1_dot_review__pb2.RecordRevealRequest.SerializeToString,
+                response_deserializer=pagesight_dot_v1_dot_review__pb2.RecordRevealResponse.FromString,
+                _registered_method=True)
         self.ListDecisions = channel.unary_unary(
                 '/pagesight.v1.ReviewService/ListDecisions',
                 request_serializer=pagesight_dot_v1_dot_review__pb2.ListDecisionsRequest.SerializeToString,
@@ -95,6 +101,7 @@ class ReviewServiceServicer(object):
     """Review of answers. Needs the role `review`. Calls fail with
     INVALID_ARGUMENT    a label, an id or a number that cannot be
     NOT_FOUND           no such gallery or picture
+    FAILED_PRECONDITION a picture was purged, which is final
     RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
     google.rpc.RetryInfo, too many calls at once
     """
@@ -132,6 +139,14 @@ class ReviewServiceServicer(object):
 
     def WithdrawDecisions(self, request, context):
         """Takes decisions back, as if they had not been made. May be repeated.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RecordReveal(self, request, context):
+        """Notes in the server's audit log that a person saw a picture whole: with the digits
+        that were masked before. Changes nothing else, and keeps nothing of the picture.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -205,6 +220,11 @@ def add_ReviewServiceServicer_to_server(servicer, server):
                     request_deserializer=pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsRequest.FromString,
                     response_serializer=pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsResponse.SerializeToString,
             ),
+            'RecordReveal': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordReveal,
+                    request_deserializer=pagesight_dot_v1_dot_review__pb2.RecordRevealRequest.FromString,
+                    response_serializer=pagesight_dot_v1_dot_review__pb2.RecordRevealResponse.SerializeToString,
+            ),
             'ListDecisions': grpc.unary_unary_rpc_method_handler(
                     servicer.ListDecisions,
                     request_deserializer=pagesight_dot_v1_dot_review__pb2.ListDecisionsRequest.FromString,
@@ -242,6 +262,7 @@ class ReviewService(object):
     """Review of answers. Needs the role `review`. Calls fail with
     INVALID_ARGUMENT    a label, an id or a number that cannot be
     NOT_FOUND           no such gallery or picture
+    FAILED_PRECONDITION a picture was purged, which is final
     RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
     google.rpc.RetryInfo, too many calls at once
     """
@@ -371,6 +392,33 @@ class ReviewService(object):
             '/pagesight.v1.ReviewService/WithdrawDecisions',
             pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsRequest.SerializeToString,
             pagesight_dot_v1_dot_review__pb2.WithdrawDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordReveal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/pagesight.v1.ReviewService/RecordReveal',
+            pagesight_dot_v1_dot_review__pb2.RecordRevealRequest.SerializeToString,
+            pagesight_dot_v1_dot_review__pb2.RecordRevealResponse.FromString,
             options,
             channel_credentials,
             insecure,

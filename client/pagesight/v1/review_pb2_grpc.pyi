@@ -27,6 +27,7 @@ class ReviewServiceStub:
     """Review of answers. Needs the role `review`. Calls fail with
       INVALID_ARGUMENT    a label, an id or a number that cannot be
       NOT_FOUND           no such gallery or picture
+      FAILED_PRECONDITION a picture was purged, which is final
       RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
                           google.rpc.RetryInfo, too many calls at once
     """
@@ -66,6 +67,14 @@ class ReviewServiceStub:
         pagesight.v1.review_pb2.WithdrawDecisionsResponse,
     ]
     """Takes decisions back, as if they had not been made. May be repeated."""
+
+    RecordReveal: grpc.UnaryUnaryMultiCallable[
+        pagesight.v1.review_pb2.RecordRevealRequest,
+        pagesight.v1.review_pb2.RecordRevealResponse,
+    ]
+    """Notes in the server's audit log that a person saw a picture whole: with the digits
+    that were masked before. Changes nothing else, and keeps nothing of the picture.
+    """
 
     ListDecisions: grpc.UnaryUnaryMultiCallable[
         pagesight.v1.review_pb2.ListDecisionsRequest,
@@ -109,6 +118,7 @@ class ReviewServiceAsyncStub:
     """Review of answers. Needs the role `review`. Calls fail with
       INVALID_ARGUMENT    a label, an id or a number that cannot be
       NOT_FOUND           no such gallery or picture
+      FAILED_PRECONDITION a picture was purged, which is final
       RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
                           google.rpc.RetryInfo, too many calls at once
     """
@@ -147,6 +157,14 @@ class ReviewServiceAsyncStub:
         pagesight.v1.review_pb2.WithdrawDecisionsResponse,
     ]
     """Takes decisions back, as if they had not been made. May be repeated."""
+
+    RecordReveal: grpc.aio.UnaryUnaryMultiCallable[
+        pagesight.v1.review_pb2.RecordRevealRequest,
+        pagesight.v1.review_pb2.RecordRevealResponse,
+    ]
+    """Notes in the server's audit log that a person saw a picture whole: with the digits
+    that were masked before. Changes nothing else, and keeps nothing of the picture.
+    """
 
     ListDecisions: grpc.aio.UnaryUnaryMultiCallable[
         pagesight.v1.review_pb2.ListDecisionsRequest,
@@ -190,6 +208,7 @@ class ReviewServiceServicer(metaclass=abc.ABCMeta):
     """Review of answers. Needs the role `review`. Calls fail with
       INVALID_ARGUMENT    a label, an id or a number that cannot be
       NOT_FOUND           no such gallery or picture
+      FAILED_PRECONDITION a picture was purged, which is final
       RESOURCE_EXHAUSTED  more pictures than one call may send, or, with
                           google.rpc.RetryInfo, too many calls at once
     """
@@ -238,6 +257,16 @@ class ReviewServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pagesight.v1.review_pb2.WithdrawDecisionsResponse, collections.abc.Awaitable[pagesight.v1.review_pb2.WithdrawDecisionsResponse]]:
         """Takes decisions back, as if they had not been made. May be repeated."""
+
+    @abc.abstractmethod
+    def RecordReveal(
+        self,
+        request: pagesight.v1.review_pb2.RecordRevealRequest,
+        context: _ServicerContext,
+    ) -> typing.Union[pagesight.v1.review_pb2.RecordRevealResponse, collections.abc.Awaitable[pagesight.v1.review_pb2.RecordRevealResponse]]:
+        """Notes in the server's audit log that a person saw a picture whole: with the digits
+        that were masked before. Changes nothing else, and keeps nothing of the picture.
+        """
 
     @abc.abstractmethod
     def ListDecisions(

@@ -44,6 +44,7 @@ from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve as serve_grpc
 from pagesight_server.workflows.reindexing import repair_galleries
 
@@ -223,6 +224,7 @@ async def _serve_from(
                 limits=limits,
             ),
             GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
+            ReviewService(store, registry, config),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,

@@ -18,6 +18,17 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
+from pagesight_server.gallery.review_model import (
+    Decision,
+    KeepLimits,
+    KeptAnswer,
+    KeptFeatures,
+    KeptPicture,
+    KeptReason,
+    ListedAnswer,
+    ListedDecision,
+    Waiting,
+)
 from pagesight_server.gallery.store import Gallery, unix_ms
 
 __all__ = [
@@ -25,18 +36,27 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Content",
+    "Decision",
     "Entry",
     "Expired",
     "Form",
     "Gallery",
     "GalleryInfo",
+    "KeepLimits",
+    "KeptAnswer",
+    "KeptFeatures",
+    "KeptPicture",
+    "KeptReason",
     "Limits",
+    "ListedAnswer",
+    "ListedDecision",
     "ListedImage",
     "Outcome",
     "Purged",
     "Revision",
     "Settled",
     "Settlement",
+    "Waiting",
     "backup",
     "unix_ms",
 ]

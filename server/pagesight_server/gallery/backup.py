@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.files import make_file, make_folder
+from pagesight_server.gallery.contents import IDS
 from pagesight_server.gallery.integrity import findings
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.sqlite_file import why
@@ -280,7 +281,7 @@ def _forget(store: Gallery, files: Sequence[Path]) -> None:
 def _known(store: Gallery, image_ids: Sequence[str]) -> list[str]:
     """Those of the pictures that a store holds or held."""
     with store.file.reading() as db:
-        rows = db.execute("SELECT id FROM images UNION SELECT image_id FROM purged").fetchall()
+        rows = db.execute(f"{IDS} UNION SELECT image_id FROM purged").fetchall()
     held = {row[0].hex() for row in rows}
     return [image_id for image_id in image_ids if image_id.lower() in held]
 

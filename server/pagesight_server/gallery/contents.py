@@ -25,6 +25,12 @@ SOUND = (
 )
 """SQL: true of an embedding `e` and a text `r` that are as they were stored."""
 
+IDS = (
+    "SELECT id FROM images UNION SELECT image_id FROM kept_answers "
+    "UNION SELECT image_id FROM decisions"
+)
+"""SQL: the `id` of every picture that the store knows anything of."""
+
 FULL_ID = 64
 """Hexadecimal digits of a SHA-256."""
 
@@ -97,8 +103,8 @@ def full_id(db: sqlite3.Connection, beginning: str) -> str:
     except ValueError:
         return image_key(beginning).hex()
     rows = db.execute(
-        "SELECT id FROM images WHERE id BETWEEN :least AND :most "
-        "UNION SELECT image_id FROM purged WHERE image_id BETWEEN :least AND :most LIMIT 5",
+        f"SELECT id FROM ({IDS} UNION SELECT image_id FROM purged) i "
+        "WHERE id BETWEEN :least AND :most LIMIT 5",
         {"least": least, "most": most},
     ).fetchall()
     if not rows:

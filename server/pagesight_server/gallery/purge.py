@@ -1,8 +1,8 @@
 """Letting go of pictures: for ever, or of those that were removed long ago.
 
-    purge    images, embeddings, readings, label, source  ──>  gone
+    purge    images, embeddings, readings, label, source, kept answers  ──>  gone
              memberships  ──>  purged_memberships: revision, time, who, content hash
-             what was settled about them  ──>  gone
+             what was settled about them, or decided of them  ──>  gone
     expire   what has been in no gallery for so many days loses its content; the history stays
 
 Statements alone: `StoreFile.scrub` then rewrites the file.
@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import contents, settlements
+from pagesight_server.gallery import contents, decisions, kept, settlements
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.transaction import Edit, image_key, names
 
@@ -42,7 +42,8 @@ def purge(
     missing = [
         key.hex()
         for key in todo
-        if db.execute("SELECT 1 FROM images WHERE id = ?", (key,)).fetchone() is None
+        if db.execute(f"SELECT 1 FROM ({contents.IDS}) i WHERE id = :key", {"key": key}).fetchone()
+        is None
     ]
     if missing:
         raise NotFoundError(f"the store has no image {names(missing)}: nothing was purged")
@@ -67,6 +68,8 @@ def purge(
     for key in todo:
         db.execute("DELETE FROM answers WHERE instr(answer, ?)", (key.hex(),))
     settlements.forget_pictures(db, todo)
+    kept.forget_pictures(db, todo)
+    decisions.forget_pictures(db, todo)
     contents.delete(db, todo)
     return revisions
 

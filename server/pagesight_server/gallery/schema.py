@@ -6,6 +6,8 @@
         │    ──< answers                └──< readings (per bundle)
         ├────< calibrations            derived, per revision and method
         ├────< settlements ──< settled_images   what a person looked at and found to be well
+        ├────< kept_answers            a ring of answers with their pictures, for a person
+        ├────< decisions               what persons decided of screenshots
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
 
@@ -215,7 +217,56 @@ CREATE TABLE settled_images (
 CREATE INDEX settled_images_by_image ON settled_images (image_id);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# Pictures of kept answers are callers' screenshots, so neither table refers to `images`. The
+# picture stands last: SQLite reads a row up to the wanted column.
+_SIXTH = """
+CREATE TABLE kept_answers (
+    number INTEGER PRIMARY KEY,           -- rises: the oldest go first
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    revision INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    closest_label TEXT NOT NULL,
+    score DOUBLE PRECISION NOT NULL,
+    threshold DOUBLE PRECISION NOT NULL,
+    doubt DOUBLE PRECISION NOT NULL,
+    review_reasons TEXT NOT NULL,         -- JSON list
+    kept_reason TEXT NOT NULL,            -- doubtful, rejected, random
+    kept_at_ms BIGINT NOT NULL,           -- Unix time, UTC
+    size_bytes BIGINT NOT NULL,           -- of image
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT,                         -- JSON, text.Reading; NULL where text was not read
+    reading_sha256 BLOB,
+    image_sha256 BLOB NOT NULL,           -- of image: image_id, unless it is a smaller copy
+    image BLOB NOT NULL,
+    UNIQUE (image_id, gallery_id)
+);
+CREATE INDEX kept_answers_by_age ON kept_answers (gallery_id, number, size_bytes);
+CREATE INDEX kept_answers_by_time ON kept_answers (kept_at_ms);
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY,           -- rises
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    decision_id TEXT NOT NULL,            -- chosen by the caller
+    image_id BLOB NOT NULL,
+    label TEXT NOT NULL,                  -- empty: the person could not tell
+    shown_label TEXT NOT NULL,
+    shown_closest_label TEXT NOT NULL,
+    shown_doubt DOUBLE PRECISION NOT NULL,
+    revision INTEGER NOT NULL,
+    reviewer TEXT NOT NULL,
+    decided_at_ms BIGINT NOT NULL,        -- Unix time, UTC
+    known_label TEXT NOT NULL,            -- of a hidden known item
+    seconds DOUBLE PRECISION NOT NULL,
+    UNIQUE (gallery_id, decision_id)
+);
+CREATE INDEX decisions_by_image ON decisions (image_id, gallery_id);
+CREATE INDEX decisions_by_age ON decisions (gallery_id, number);
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)

@@ -3,6 +3,7 @@
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
     enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
     settle, unsettle                                          (what a person found to be well)
+    keep, record_decisions ...                                (for review: review_records.py)
     purge, expire                                             (what is let go of)
     snapshot, images, history                                 (read any revision: reader.py)
 
@@ -35,7 +36,7 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
-from pagesight_server.gallery.reader import Reader
+from pagesight_server.gallery.review_records import ReviewRecords
 from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
@@ -59,7 +60,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Gallery(Reader):
+class Gallery(ReviewRecords):
     """The store: every gallery in one SQLite file.
 
     Args:

@@ -237,11 +237,10 @@ class Edit:
         return closed
 
     def mark_deleted(self) -> None:
-        """Hides the gallery, and forgets what was derived of it, told of it and settled in it."""
+        """Hides the gallery, and forgets what was derived, told, settled and reviewed of it."""
         self._db.execute("UPDATE galleries SET deleted = 1 WHERE id = ?", (self._id,))
-        self._db.execute("DELETE FROM calibrations WHERE gallery_id = ?", (self._id,))
-        self._db.execute("DELETE FROM answers WHERE gallery_id = ?", (self._id,))
-        self._db.execute("DELETE FROM settlements WHERE gallery_id = ?", (self._id,))
+        for table in ("calibrations", "answers", "settlements", "kept_answers", "decisions"):
+            self._db.execute(f"DELETE FROM {table} WHERE gallery_id = ?", (self._id,))
 
     def move(self, bundles: Bundles) -> None:
         """Makes the gallery one of other bundles."""

@@ -25,6 +25,9 @@ API = """
     CalibrationInfo CalibrationSource DeleteResult GalleryInfo LabelField Progress RevisionKind
     Cluster Discovery DismissedCluster PreviewPicture PreviewResult TurnedAnswer UnreadablePicture
 
+    Decision KeepLimits KeptAnswer KeptReason KnownItem
+    DayFigures LabelFigures ReviewerFigures ReviewFigures
+
     PagesightError AbortedError AlreadyExistsError CallCancelledError DeadlineExceededError
     FailedPreconditionError InternalError InvalidArgumentError InvalidImageError NotFoundError
     OverloadedError ResourceExhaustedError UnavailableError UnreadableFileError
@@ -35,6 +38,9 @@ CALLS = """
     classify classify_stream close delete_gallery diagnose discover dismiss_clusters enrol
     get_gallery get_image get_labels history list_galleries list_images preview relabel remove
     rollback set_labels settle_findings suggest_brands unsettle_findings
+
+    draw_known get_kept_image keep_limits list_decisions list_kept record_decisions record_reveal
+    review_figures withdraw_decisions
 """
 
 
