@@ -1,6 +1,7 @@
 """The `pagesight` command, from the command line to what is printed.
 
     classify   `pagesight classify`                ┐
+    review     `pagesight review`                  │
     load       `pagesight load`                    │
     enrol      `pagesight gallery enrol`           │
     doctor     `pagesight gallery doctor`          │ parse arguments, call the client,
@@ -29,6 +30,7 @@ import typer
 from pagesight._cli import gallery
 from pagesight._cli.classify import classify
 from pagesight._cli.load import load
+from pagesight._cli.review import review
 
 app = typer.Typer(
     name="pagesight",
@@ -66,5 +68,6 @@ def _options(
 
 
 app.command()(classify)
+app.command()(review)
 app.command()(load)
 app.add_typer(gallery.app, name="gallery")

@@ -85,9 +85,7 @@ class Batches:
         pictures = [
             *(PreviewPicture(image=path, truth=label) for path, label in self._validation),
             *(
-                PreviewPicture(
-                    image=self._desk.pictures.screenshot(one.waiting), truth=one.label
-                )
+                PreviewPicture(image=self._desk.pictures.screenshot(one.waiting), truth=one.label)
                 for one in others[:MAX_VALIDATION]
             ),
         ]

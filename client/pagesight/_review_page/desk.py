@@ -21,12 +21,12 @@ from dataclasses import dataclass, replace
 
 from pagesight._client import Client
 from pagesight._errors import NotFoundError, PagesightError
+from pagesight._review import Decision
 from pagesight._review_page.model import Card, Decided, Question, Stage, Waiting
 from pagesight._review_page.order import in_order, share_of
 from pagesight._review_page.outbox import Outbox
 from pagesight._review_page.pictures import Pictures
 from pagesight._review_page.reach import Reach
-from pagesight._review import Decision
 
 HAND = 6
 """The one that is looked at and the next five."""
@@ -500,5 +500,3 @@ class Desk:
 def is_of(name: str, reviewer: str) -> bool:
     """Whether a reviewer's name as the server gives it, a token's before it, is this one's."""
     return name == reviewer or name.endswith(f"/{reviewer}")
-
-

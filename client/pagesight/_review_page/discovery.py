@@ -15,11 +15,11 @@ from collections.abc import Callable
 
 from pagesight._discovery import Cluster, Discovery, DismissedCluster
 from pagesight._results import OTHER, EnrolItem, Progress
+from pagesight._review import Decision
 from pagesight._review_page.batch import SOURCE, Batch, Batches
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.jobs import Job
 from pagesight._review_page.model import Waiting
-from pagesight._review import Decision
 
 MAX_PICTURES = 1_000
 """Rejected screenshots that one discovery looks at: what one call may send."""

@@ -43,7 +43,7 @@ class ExportFolder:
             OSError: It cannot be made.
         """
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._root = root
+        self.root = root
 
     def put(self, image_id: str, label: str, data: bytes) -> Path:
         """Writes a picture under its label, and nowhere else.
@@ -55,7 +55,7 @@ class ExportFolder:
         if why := labels.why_not(label):
             raise ValueError(why)
         self.take_back(image_id)
-        folder = self._root / label
+        folder = self.root / label
         folder.mkdir(exist_ok=True, mode=0o700)
         path = folder / f"{image_id}{SUFFIXES.get(media_type(data), '')}"
         # A screenshot is its owner's alone, and never half there.
@@ -68,5 +68,5 @@ class ExportFolder:
 
     def take_back(self, image_id: str) -> None:
         """Deletes a picture from whichever label's folder holds it."""
-        for path in self._root.glob(f"*/{image_id}*"):
+        for path in self.root.glob(f"*/{image_id}*"):
             path.unlink(missing_ok=True)

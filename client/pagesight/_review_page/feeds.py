@@ -104,13 +104,14 @@ class FolderFeed(Feed):
     ) -> None:
         super().__init__(client, gallery, desk, reach)
         self.total = len(paths)
+        self._answered = 0
         self._left = list(dict.fromkeys(paths))
         self._seen: set[str] = set()
 
     @property
     def answered(self) -> int:
         """How many pictures are done with."""
-        return self.total - len(self._left)
+        return self._answered
 
     def round(self) -> float | None:
         """Goes on with what has no answer; a stream that broke is no end."""
@@ -126,6 +127,7 @@ class FolderFeed(Feed):
                 if isinstance(result.error, PASSING):
                     continue
                 done.add(path)
+                self._answered += 1
                 self.reach.answered()
                 if result.error is not None:
                     self.desk.unusable(f"{path.name}: {result.error.message}")
@@ -241,9 +243,7 @@ class DecisionsFeed(Feed):
         for decision in new:
             self._seen.add(decision.decision_id)
             if not decision.known_label:
-                self.desk.note_decision(
-                    decision.image_id, decision.reviewer, decision.decision_id
-                )
+                self.desk.note_decision(decision.image_id, decision.reviewer, decision.decision_id)
         return POLL_S
 
 

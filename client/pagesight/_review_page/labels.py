@@ -1,6 +1,6 @@
 """Type-ahead over labels: what the reviewer types, to the labels that may be meant.
 
-    prefix > beginning of a word > inside > letters in order, shorter and alphabetical first
+prefix > beginning of a word > inside > letters in order, shorter and alphabetical first
 """
 
 from __future__ import annotations

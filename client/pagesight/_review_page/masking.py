@@ -1,15 +1,15 @@
 """Digits are masked until the reviewer asks for them: they are what is most personal on a page.
 
-    text     6217 0012 -> •••• ••••      every digit of every script
-    picture  lines that hold a digit are covered where the server says where they stand
+text     6217 0012 -> •••• ••••      every digit of every script
+picture  lines that hold a digit are covered where the server says where they stand
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
-from pagesight._results import Box, Classification
+from pagesight._results import Box, Candidate, Classification
 
 MASK = "•"
 
@@ -31,20 +31,18 @@ def has_digit(text: str) -> bool:
     return any(char.isdigit() or char.isdecimal() for char in text)
 
 
-def covers(answer: Classification) -> tuple[tuple[Box, ...], tuple[Box, ...]]:
-    """Where digits stand: in the screenshot, and in the picture of the first candidate."""
-    query = _unique(
-        finding.query_box
-        for finding in answer.findings
-        if finding.query_box is not None and has_digit(finding.text)
-    )
-    gallery = _unique(
-        finding.gallery_box
-        for finding in answer.findings
-        if finding.gallery_box is not None and has_digit(finding.text)
-    )
-    return tuple(query), tuple(gallery)
+def query_covers(answer: Classification) -> tuple[Box, ...]:
+    """Where digits stand in the screenshot."""
+    return _covers(answer.digit_boxes, ((one.text, one.query_box) for one in answer.findings))
 
 
-def _unique(boxes: Iterable[Box]) -> Iterator[Box]:
-    return iter(dict.fromkeys(boxes))
+def gallery_covers(answer: Classification, candidate: Candidate) -> tuple[Box, ...]:
+    """Where digits stand in the gallery picture of a candidate."""
+    of_closest = answer.findings if candidate is answer.candidates[0] else ()
+    return _covers(candidate.digit_boxes, ((one.text, one.gallery_box) for one in of_closest))
+
+
+def _covers(told: Iterable[Box], texts: Iterable[tuple[str, Box | None]]) -> tuple[Box, ...]:
+    """What the server says holds digits, and, of a server that does not, what findings say."""
+    boxed = (box for text, box in texts if box is not None and has_digit(text))
+    return tuple(dict.fromkeys([*told, *boxed]))

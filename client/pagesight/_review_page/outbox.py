@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import takewhile
+from itertools import groupby, islice
 
 from pagesight._client import Client
 from pagesight._errors import PagesightError
-from pagesight._review_page.reach import Reach
 from pagesight._review import Decision
+from pagesight._review_page.reach import Reach
 
 MOST_AT_ONCE = 100
 RETRY_S = 1.0
@@ -69,10 +69,8 @@ class Outbox:
                 self._changed.wait_for(lambda: self._unsent or self._stopping)
                 if not self._unsent:
                     return
-                alike = isinstance(self._unsent[0], Decision)
-                some = list(
-                    takewhile(lambda each: isinstance(each, Decision) is alike, self._unsent)
-                )[:MOST_AT_ONCE]
+                _, alike = next(groupby(self._unsent, key=lambda one: isinstance(one, Decision)))
+                some = list(islice(alike, MOST_AT_ONCE))
             done = self._send(some)
             with self._changed:
                 if done:

@@ -181,14 +181,13 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             where that is not known.
     """
     answer, shown = card.answer, _text(card.revealed)
-    query_covers, gallery_covers = ((), ()) if card.revealed else masking.covers(answer)
+    query_covers = () if card.revealed else masking.query_covers(answer)
     marks = [
         *(Mark(one.query_box, one.kind) for one in answer.findings if one.query_box is not None),
         *(Mark(box, "cover") for box in query_covers),
     ]
     on_page = [
-        *(Mark(one.gallery_box, one.kind) for one in answer.findings if one.gallery_box),
-        *(Mark(box, "cover") for box in gallery_covers),
+        Mark(one.gallery_box, one.kind) for one in answer.findings if one.gallery_box is not None
     ]
     choices = tuple(
         Choice(
@@ -198,7 +197,10 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             image_id=candidate.image_id,
             size=size_of(candidate.image_id),
             # Texts are boxed for the closest page alone.
-            marks=tuple(on_page) if rank == 1 else (),
+            marks=(
+                *(on_page if rank == 1 else ()),
+                *(Mark(box, "cover") for box in _gallery_covers(card, candidate)),
+            ),
             lines=tuple(_lines(candidate, shown)),
         )
         for rank, candidate in enumerate(answer.candidates, start=1)
@@ -221,6 +223,10 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
         revealed=card.revealed,
         revision=answer.revision,
     )
+
+
+def _gallery_covers(card: Card, candidate: Candidate) -> tuple[Box, ...]:
+    return () if card.revealed else masking.gallery_covers(card.answer, candidate)
 
 
 def question_text(question: Question) -> str:
@@ -255,9 +261,7 @@ def _words(answer: Classification, shown: Callable[[str], str]) -> Iterator[Word
             yield Words(kind, title, tuple(texts[:MAX_WORDS]), max(0, len(texts) - MAX_WORDS))
 
 
-def _told(
-    findings: Iterable[Finding], shown: Callable[[str], str]
-) -> Iterator[tuple[str, str]]:
+def _told(findings: Iterable[Finding], shown: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     for finding in findings:
         note = finding.note if shown is str else masking.mask_quoted(finding.note)
         yield shown(finding.text), note
