@@ -206,6 +206,8 @@ def _reviewing(
     else:
         of_folder = feed.FolderFeed(client, gallery, desk, reach, pictures)
         feeds.append(of_folder)
+    source = feeds[-1]
+    desk.feeding = lambda: not source.caught_up.is_set()
     batches = Batches(desk, author=reviewer, export=exporting, validation=validation)
     for one in feeds:
         one.start()

@@ -2,7 +2,8 @@
 
     feeds      what waits: a folder, what the server kept, known items, questions of the doctor
     order      the most useful first
-    desk       the hand of six, made ready ahead; deciding and undoing
+    queue      the hand of six          desk        deciding and undoing
+    prepare    made ready ahead         reach       whether the server answers
     outbox     decisions on their way to the server
     pictures   screenshots and gallery pictures at hand
     batch      enrolling as one revision, previewed and undone      discovery   new pages

@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ from pagesight._review_page.desk import Desk
 from pagesight._review_page.discovery import Discoveries
 from pagesight._review_page.export import media_type
 from pagesight._review_page.model import Card, Question
+from pagesight._review_page.prepare import SHOWN_OF_QUESTION
 from pagesight._review_page.security import Guard, Secrets
 
 LABELS_FOR_S = 20.0
@@ -103,7 +104,7 @@ class Routes:
     def __init__(self, review: Review) -> None:
         self._review = review
         self._desk = review.desk
-        self._templates = view.environment(csrf=review.secrets.csrf)
+        self._templates = view.environment(csrf=review.secrets.csrf, covers=self._covers)
 
     def all(self) -> list[BaseRoute]:
         """Every route."""
@@ -134,6 +135,7 @@ class Routes:
             "/batch/enrol": self.enrol,
             "/batch/undo": self.undo_batch,
             "/discovery": self.discover,
+            "/discovery/reveal": self.reveal_clusters,
             "/discovery/enrol": self.enrol_cluster,
             "/discovery/unknown": self.unknown_cluster,
             "/discovery/dismiss": self.dismiss_cluster,
@@ -197,18 +199,22 @@ class Routes:
         return HTMLResponse(self._render_card(self._desk.card(decided.waiting.key)))
 
     def reveal(self, _request: Request, form: Mapping[str, str]) -> Response:
-        card = self._desk.card(form["key"])
-        image_id = card.waiting.image_id
-        # Before they are shown: what nobody could note is not shown.
-        self._desk.client.record_reveal(
-            image_id, gallery=self._desk.gallery, reviewer=self._desk.reviewer
-        )
-        logger.info("digits of %s shown to %s", image_id[:12], self._desk.reviewer or "unknown")
-        card = self._desk.reveal(card.key)
-        return HTMLResponse(self._render_card(card))
+        key = form["key"]
+        if form.get("question"):
+            self._note_reveal(self._desk.question(key).finding.image_ids[:SHOWN_OF_QUESTION])
+            return HTMLResponse(self._render_card(self._desk.reveal_question(key)))
+        self._note_reveal([self._desk.card(key).waiting.image_id])
+        return HTMLResponse(self._render_card(self._desk.reveal(key)))
+
+    def _note_reveal(self, image_ids: Iterable[str]) -> None:
+        """Notes that digits are shown, before they are: what nobody could note is not shown."""
+        reviewer = self._desk.reviewer
+        for image_id in image_ids:
+            self._desk.client.record_reveal(image_id, gallery=self._desk.gallery, reviewer=reviewer)
+            logger.info("digits of %s shown to %s", image_id[:12], reviewer or "unknown")
 
     def rest(self, _request: Request, _form: Mapping[str, str]) -> Response:
-        self._desk.with_rest = True
+        self._desk.go_on()
         return Response(status_code=204)
 
     def labels(self, request: Request, _form: Mapping[str, str]) -> Response:
@@ -320,6 +326,12 @@ class Routes:
         self._review.discoveries.start()
         return self.found(_request, _form)
 
+    def reveal_clusters(self, _request: Request, form: Mapping[str, str]) -> Response:
+        discoveries = self._review.discoveries
+        self._note_reveal(discoveries.shown(discoveries.cluster(form["key"])))
+        discoveries.revealed.add(form["key"])
+        return self.found(_request, form)
+
     def found(self, _request: Request, _form: Mapping[str, str]) -> Response:
         return self._render("found", **self._found())
 
@@ -348,6 +360,8 @@ class Routes:
             "job": discoveries.job,
             "clusters": discoveries.clusters,
             "beyond": discoveries.beyond,
+            "shown": discoveries.shown,
+            "revealed": discoveries.revealed,
             "may_enrol": self._review.may_enrol,
         }
 
@@ -375,11 +389,21 @@ class Routes:
         may_enrol = self._review.may_enrol
         if isinstance(card, Question):
             template = self._templates.get_template("question.html.j2")
-            text = view.question_text(card)
-            return template.render(question=card, text=text, may_enrol=may_enrol)
+            return template.render(
+                question=card,
+                text=view.question_text(card),
+                most=SHOWN_OF_QUESTION,
+                covers=lambda image_id: self._covers(image_id, revealed=card.revealed),
+                may_enrol=may_enrol,
+            )
         template = self._templates.get_template("card.html.j2")
         shown = view.card_view(card, self._desk.pictures.size)
         return template.render(card=shown, may_enrol=may_enrol)
+
+    def _covers(self, image_id: str, *, revealed: bool = False) -> tuple[view.Mark, ...] | None:
+        """What to cover of a picture; None where that is not known, so that it is veiled."""
+        boxes = () if revealed else self._desk.prepare.digits(image_id)
+        return None if boxes is None else tuple(view.Mark(box, "cover") for box in boxes)
 
     def _render(self, name: str, **values: Any) -> HTMLResponse:
         return HTMLResponse(self._templates.get_template(f"{name}.html.j2").render(values))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from functools import partial
 
 from pagesight._discovery import Cluster, Discovery, DismissedCluster
 from pagesight._results import OTHER, EnrolItem, Progress
@@ -28,6 +29,10 @@ TYPICAL = 5
 """Pictures of a cluster that say what it is; the contract takes no more to dismiss one."""
 
 
+OF_SHEET = 12
+"""Pictures of a cluster's contact sheet, the most typical ones."""
+
+
 class Discoveries:
     """What was discovered, and what became of it."""
 
@@ -35,6 +40,8 @@ class Discoveries:
         self.job: Job[Discovery] | None = None
         self.done: dict[str, str] = {}
         """What became of a cluster, in words, by its key."""
+        self.revealed: set[str] = set()
+        """Keys of clusters whose digits are shown, since the reviewer asked for them."""
         self.beyond = 0
         """Rejected screenshots that were too many for the last discovery."""
         self._desk = desk
@@ -52,12 +59,21 @@ class Discoveries:
         rejected = rejected[:MAX_PICTURES]
         self._pictures = {one.image_id: one for one in rejected}
         self.done = {}
+        self.revealed = set()
         paths = [one.path for one in rejected]
 
         def work(note: Callable[[Progress], None]) -> Discovery:
-            return self._desk.client.discover(
+            found = self._desk.client.discover(
                 paths, gallery=self._desk.gallery, kept=self._kept, progress=note
             )
+            self._desk.prepare.find_digits_of(
+                [
+                    (one, partial(self._desk.pictures.screenshot, self._waiting(one)))
+                    for cluster in found.clusters
+                    for one in self.shown(cluster)
+                ]
+            )
+            return found
 
         self.job = Job(work)
 
@@ -67,6 +83,11 @@ class Discoveries:
         if self.job is None or self.job.result is None:
             return ()
         return tuple(one for one in self.job.result.clusters if one.key not in self.done)
+
+    @staticmethod
+    def shown(cluster: Cluster) -> tuple[str, ...]:
+        """The pictures of a cluster's contact sheet."""
+        return cluster.image_ids[:OF_SHEET]
 
     def cluster(self, key: str) -> Cluster:
         """Returns one of them.

@@ -62,12 +62,17 @@ class Desk(Protocol):
 class Feed(ABC):
     """A thread that adds work."""
 
+    polls = True
+    """A round adds all that there is, and later ones what is new."""
+
     def __init__(self, client: Client, gallery: str, desk: Desk, reach: Reach) -> None:
         self.client = client
         self.gallery = gallery
         self.desk = desk
         self.reach = reach
         self.stopped = threading.Event()
+        self.caught_up = threading.Event()
+        """Set once all that there was at the start is added, or cannot be."""
         self._thread = threading.Thread(target=self._run, name=type(self).__name__, daemon=True)
 
     def start(self) -> None:
@@ -83,6 +88,12 @@ class Feed(ABC):
         """Adds what there is; returns the seconds until the next round, or None at the end."""
 
     def _run(self) -> None:
+        try:
+            self._rounds()
+        finally:
+            self.caught_up.set()
+
+    def _rounds(self) -> None:
         while not self.stopped.is_set():
             try:
                 wait_s = self.round()
@@ -92,12 +103,16 @@ class Feed(ABC):
                 wait_s = RETRY_S
             else:
                 self.reach.answered()
+                if self.polls:
+                    self.caught_up.set()
             if wait_s is None or self.stopped.wait(wait_s):
                 return
 
 
 class FolderFeed(Feed):
     """Answers the pictures of a folder."""
+
+    polls = False
 
     def __init__(
         self, client: Client, gallery: str, desk: Desk, reach: Reach, paths: Sequence[Path]

@@ -76,6 +76,8 @@ class Question:
     """A finding of the doctor, to be settled or put right."""
 
     finding: GalleryFinding
+    revealed: bool = False
+    """Digits are shown, since the reviewer asked for them."""
     key: str = field(default_factory=new_key)
 
 

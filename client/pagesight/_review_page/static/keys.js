@@ -197,7 +197,7 @@ const acts = {
   boxes: (card, button) => card.classList.toggle("bare", !toggle(button)),
   zoom: (card, button) => card.classList.toggle("zoom", toggle(button)),
   teach: (card, button) => toggle(button),
-  reveal: (card) => send("/reveal", { key: card.dataset.key }, (ok, html) => {
+  reveal: (card) => send("/reveal", { key: card.dataset.key, question: card.hasAttribute("data-question") ? "1" : "" }, (ok, html) => {
     const shown = ok && cardsOf(html)[0];
     if (!shown || !card.isConnected) return;
     card.replaceWith(shown);
