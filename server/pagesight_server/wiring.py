@@ -35,6 +35,7 @@ from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute, FixedShapes
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.keeping import AnswerKeeper, KeepPolicy
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Registry
 
@@ -184,6 +185,24 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             encoder=batcher,
             ocr=ocr,
         )
+
+
+def keeper(config: Config, store: Gallery, *, forgets: bool) -> AnswerKeeper:
+    """What keeps answers for review, as the settings say.
+
+    Args:
+        config: The settings.
+        store: Where they are kept.
+        forgets: Whether this process forgets what is too old, or leaves that to another one.
+    """
+    review = config.review
+    policy = KeepPolicy(
+        limits=review.limits,
+        rejected_share=review.rejected_share,
+        random_share=review.random_share,
+        thumbnails=review.keep_images == "thumbnail",
+    )
+    return AnswerKeeper(store, policy, config.image, forgets=forgets)
 
 
 def index_folder(store: Path) -> Path:

@@ -1,4 +1,4 @@
-"""What review.proto promises of decisions, their figures and known items."""
+"""What review.proto promises of kept answers, decisions, their figures and known items."""
 
 from __future__ import annotations
 
@@ -58,6 +58,92 @@ async def figures(party: Party, gallery: str = "") -> pb.GetReviewFiguresRespons
 async def draw(party: Party, count: int = 0) -> list[pb.KnownItem]:
     request = pb.DrawKnownRequest(count=count)
     return list((await party.review.DrawKnown(request, timeout=WAIT_S)).items)
+
+
+async def kept(
+    party: Party, *, page_size: int = 0, **asked: Any
+) -> tuple[list[pb.KeptAnswer], pb.ListKeptResponse]:
+    """All kept answers, page after page, and the last page."""
+    await party.kept()
+    found: list[pb.KeptAnswer] = []
+    token = ""
+    while True:
+        request = pb.ListKeptRequest(page_size=page_size, page_token=token, **asked)
+        page = await party.review.ListKept(request, timeout=WAIT_S)
+        found += page.answers
+        if not (token := page.next_page_token):
+            return found, page
+
+
+async def kept_image(party: Party, image_id: str, max_side_px: int = 0) -> bytes:
+    request = pb.GetKeptImageRequest(image_id=image_id, max_side_px=max_side_px)
+    image: bytes = (await party.review.GetKeptImage(request, timeout=WAIT_S)).image
+    return image
+
+
+async def test_answers_are_kept_with_their_pictures_the_newest_first(party: Party) -> None:
+    await party.enrol((1, "a"), (2, "b"))
+    answers = [await party.classify(party.picture(number)) for number in (1, 2, 3)]
+    for page_size in (0, 1, 2):
+        listed, page = await kept(party, page_size=page_size)
+        assert [one.image_id for one in listed] == [party.image_id(n) for n in (3, 2, 1)]
+    assert (page.capacity, page.keep_days) == (100, 14)
+    for one, answer in zip(listed, reversed(answers), strict=True):
+        assert (one.gallery, one.revision, one.label) == ("default", 1, answer.label)
+        assert (one.closest_label, one.score) == (answer.closest_label, answer.score)
+        assert (one.threshold, one.doubt) == (answer.threshold, answer.doubt)
+        assert one.review_reasons == answer.review_reasons
+        assert one.kept_reason != pb.KEPT_REASON_UNSPECIFIED
+        assert one.HasField("kept_at")
+        assert (one.decisions, list(one.reviewers)) == (0, [])
+    assert await kept_image(party, party.image_id(2)) == party.picture(2)
+    assert await kept_image(party, party.image_id(2).upper()) == party.picture(2)
+    assert await kept_image(party, party.image_id(2), 4096) == party.picture(2)
+
+
+async def test_of_a_picture_that_comes_again_one_answer_is_kept(party: Party) -> None:
+    await party.enrol((1, "a"))
+    for number in (1, 2, 1):
+        await party.classify(party.picture(number))
+        await party.kept()
+    listed, _ = await kept(party)
+    assert [one.image_id for one in listed] == [party.image_id(1), party.image_id(2)]
+
+
+async def test_a_reviewer_is_shown_what_that_reviewer_has_not_decided(party: Party) -> None:
+    await party.enrol((1, "a"))
+    for number in (1, 2, 3):
+        await party.classify(party.picture(number))
+        await party.kept()
+    waiting = (await figures(party)).waiting
+    assert waiting == 3
+    await record(party, decision(party, 1, "a"), decision(party, 2, "a", reviewer="li"))
+    await record(party, decision(party, 1, "b", "again"), decision(party, 3, "a", known_label="a"))
+    listed, _ = await kept(party)
+    assert [(one.decisions, list(one.reviewers)) for one in listed] == [
+        (0, []),
+        (1, ["li"]),
+        (2, ["mei"]),
+    ]
+    for reviewer, left in (("mei", [3, 2]), ("li", [3, 1]), ("an", [3, 2, 1])):
+        listed, _ = await kept(party, undecided_by=reviewer)
+        assert [one.image_id for one in listed] == [party.image_id(number) for number in left]
+    told = await figures(party)
+    assert told.waiting == 1
+    oldest = (await kept(party))[0][0].kept_at
+    assert told.oldest_waiting == oldest
+
+
+async def test_what_is_not_kept_and_what_cannot_be_asked_is_refused(party: Party) -> None:
+    await party.enrol((1, "a"))
+    await party.classify(party.picture(1))
+    await party.kept()
+    assert await fails(kept_image(party, party.image_id(2))) == GONE
+    for image_id, size in (("12", 0), (party.image_id(1), -1), (party.image_id(1), 4097)):
+        assert await fails(kept_image(party, image_id, size)) == INVALID
+    assert await fails(kept(party, page_size=-1)) == INVALID
+    request = pb.ListKeptRequest(page_token="elsewhere")
+    assert await fails(party.review.ListKept(request, timeout=WAIT_S)) == INVALID
 
 
 async def test_a_decision_is_recorded_once_with_what_was_shown_and_makes_no_revision(

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery import Change, Gallery, KeepLimits, KeptAnswer, KeptPicture
 from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
+from tests.support.parts import BUNDLES, unit
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, picture_id
 
@@ -221,3 +222,43 @@ def test_a_move_that_would_lose_pictures_lists_them_and_fails(
     assert code == 1
     assert err.count("the bytes are no JPEG, PNG or WebP") == 2
     assert "was not switched: 2 pictures cannot be migrated." in err
+
+
+def test_expiring_lets_go_of_answers_kept_for_review_where_settings_have_a_ring(
+    command: Run, path: Path, tmp_path: Path
+) -> None:
+    store = Gallery(path)
+    kept = KeptPicture(
+        answer=KeptAnswer(
+            image_id=picture_id("shot"),
+            gallery="default",
+            revision=1,
+            label="other",
+            closest_label="a",
+            score=0.25,
+            threshold=0.5,
+            doubt=0.5,
+            review_reasons=(),
+            kept_reason="rejected",
+            kept_at_ms=store.now_ms() - 2 * 86_400_000,
+        ),
+        image=b"shot",
+        bundles=BUNDLES,
+        embedding=unit(1, 2, 2),
+        reading=None,
+    )
+    store.keep([kept], KeepLimits(answers=5))
+    store.close()
+    config = tmp_path / "pagesight.toml"
+    config.write_text("[review]\nkeep = 5\nkeep_days = 1.5\n", "utf-8")
+    assert json.loads(command("purge", "--expired", "--json")[1])["answers"] == 0
+    code, out, _ = command("purge", "--expired", "--config", config)
+    assert code == 0
+    assert "1 answers that were kept for review" in out
+    store = Gallery(path)
+    assert store.kept("default") == []
+    store.keep([kept], KeepLimits(answers=5))
+    store.close()
+    code, out, err = command("purge", picture_id("shot")[:12])
+    assert (code, out) == (0, "purged 1 pictures, also from 0 backups\n"), err
+    assert command("check")[0] == 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ class Party:
     gallery: Any
     classifier: Any
     review: Any
+    kept: Callable[[], Awaitable[None]]
+    """Returns once the answers so far are kept for review."""
     fake: bool
 
     def picture(self, number: int) -> bytes:
@@ -150,6 +152,7 @@ async def faked(_: Path) -> AsyncIterator[Party]:
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
                 review=review_pb2_grpc.ReviewServiceStub(channel),
+                kept=_at_once,
                 fake=True,
             )
 
@@ -160,8 +163,16 @@ async def served(folder: Path) -> AsyncIterator[Party]:
     # Every answer is kept, as the fake does it.
     async with serving(folder, review=ReviewConfig(keep=100, random_share=1.0)) as made:
         yield Party(
-            gallery=made.gallery, classifier=made.classifier, review=made.reviews, fake=False
+            gallery=made.gallery,
+            classifier=made.classifier,
+            review=made.reviews,
+            kept=made.keeper.flush,
+            fake=False,
         )
+
+
+async def _at_once() -> None:
+    """The fake keeps answers before it gives them."""
 
 
 async def fails(call: Any) -> tuple[str, str]:

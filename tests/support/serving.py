@@ -18,6 +18,7 @@ from google.rpc.status_pb2 import Status
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc, review_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
+from pagesight_server import wiring
 from pagesight_server.config import Config, ReviewConfig, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.inference.decode import decode
@@ -31,6 +32,7 @@ from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.keeping import AnswerKeeper
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
@@ -47,6 +49,8 @@ class Serving:
     audit: Audit
     registry: Registry
     gate: Gate
+    keeper: AnswerKeeper
+    """Writes what it keeps when it is told to: `flush`."""
     address: str
     channel: grpc.aio.Channel
     service: ClassifierService
@@ -129,6 +133,8 @@ async def serving(
         knowledge=registry.get,
     )
     gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 means a default by cores
+    settings_of_all = Config(server=settings, image=image_limits, review=review or ReviewConfig())
+    keeper = wiring.keeper(settings_of_all, store, forgets=True)
     classifier = ClassifierService(
         pipeline,
         gate,
@@ -137,6 +143,7 @@ async def serving(
         ocr=True,
         telemetry=telemetry,
         limits=callers,
+        keep=keeper.offer,
     )
     enroller = Enroller(store=store, bundles=BUNDLES, extract_features=pipeline.extract_features)
     stopping = asyncio.Event()
@@ -145,11 +152,7 @@ async def serving(
         serve(
             classifier,
             GalleryService(store, enroller, registry, settings),
-            ReviewService(
-                store,
-                registry,
-                Config(server=settings, image=image_limits, review=review or ReviewConfig()),
-            ),
+            ReviewService(store, registry, settings_of_all),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,
@@ -176,6 +179,7 @@ async def serving(
                 audit=audit,
                 registry=registry,
                 gate=gate,
+                keeper=keeper,
                 address=address,
                 channel=channel,
                 service=classifier,
@@ -189,6 +193,7 @@ async def serving(
         stopping.set()
         await models.release()
         await stopped
+        await keeper.close()
         await registry.close()
         store.close()
 

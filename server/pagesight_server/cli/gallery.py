@@ -160,9 +160,12 @@ def purge(
     The history keeps revision, time, author and content hash. The file is rewritten, which needs
     disk space for a second copy. A purged picture can never be enrolled in this store again.
 
+    What was kept of them for review (review.keep) and decided of them goes too; a screenshot that
+    was kept and never enrolled can be purged by its id.
+
     With --expired: delete bytes, embedding and text of pictures that were removed from their
     galleries longer ago than the retention, and of those that were never enrolled. Their entries
-    in the history stay.
+    in the history stay. Answers kept for review go when they are older than review.keep_days.
 
     Example: pagesight-server gallery purge 5f0c... --store gallery.db
     """
@@ -181,13 +184,20 @@ def purge(
             _print_result(as_json, body, f"{line}; {galleries}" if galleries else line)
             return
         days = settings.gallery.keep_removed_days
-        deleted = opened.expire(days)
+        deleted = opened.expire(days, settings.review.limits if settings.review.keep else None)
     line = f"deleted {deleted.unused} pictures that were never enrolled"
+    if deleted.answers:
+        line += f", {deleted.answers} answers that were kept for review"
     if days:
         line += f", and {deleted.removed} that were removed more than {days} days ago"
     else:
         line += "; all removed pictures are kept (gallery.keep_removed_days = 0)"
-    _print_result(as_json, {"removed": deleted.removed, "unused": deleted.unused}, line)
+    body = {
+        "removed": deleted.removed,
+        "unused": deleted.unused,
+        "answers": deleted.answers,
+    }
+    _print_result(as_json, body, line)
 
 
 @app.command()

@@ -156,6 +156,7 @@ async def _serve_from(
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
+    keeper = wiring.keeper(config, store, forgets=worker.leads)
     pipeline = models.pipeline(registry.get, remember=server.remember)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
@@ -207,6 +208,7 @@ async def _serve_from(
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
+    keeper.start()
     try:
         if worker.joins:
             # Beside others that serve, it takes no call before it can answer.
@@ -222,6 +224,7 @@ async def _serve_from(
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,
                 limits=limits,
+                keep=keeper.offer,
             ),
             GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
             ReviewService(store, registry, config),
@@ -241,6 +244,7 @@ async def _serve_from(
     finally:
         for task in following:
             task.cancel()
+        await keeper.close()
         await registry.close()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)

@@ -38,6 +38,7 @@ def findings(db: sqlite3.Connection) -> Iterator[str]:
         yield from _embeddings(db)
         yield from _readings(db)
         yield from _calibrations(db)
+        yield from _kept_answers(db)
         for gallery in db.execute("SELECT * FROM galleries ORDER BY name").fetchall():
             yield from _members(db, gallery)
             yield from _history(db, gallery)
@@ -118,6 +119,35 @@ def _calibrations(db: sqlite3.Connection) -> Iterator[str]:
                 f"gallery {row['name']}: its calibration of revision {row['revision']} has "
                 f"changed: {again}"
             )
+
+
+def _kept_answers(db: sqlite3.Connection) -> Iterator[str]:
+    rows = db.execute(
+        "SELECT k.image_id, g.name, k.encoder_bundle, k.vector, k.vector_sha256, k.ocr_bundle, "
+        "CAST(k.reading AS BLOB) AS reading, k.reading_sha256, k.image, k.image_sha256, "
+        "k.size_bytes, p.image_id AS purged "
+        "FROM kept_answers k JOIN galleries g ON g.id = k.gallery_id "
+        "LEFT JOIN purged p ON p.image_id = k.image_id"
+    )
+    for row in rows:
+        key, data, text = row["image_id"], row["image"], row["reading"]
+        what = f"gallery {row['name']}: what is kept for review of picture {key.hex()}"
+        sound = hashlib.sha256(data).digest() == row["image_sha256"]
+        sound = sound and len(data) == row["size_bytes"]
+        sound = sound and is_sound(key, row["encoder_bundle"], row["vector"], row["vector_sha256"])
+        if text is not None:
+            digest = row["reading_sha256"]
+            sound = sound and is_sound(key, row["ocr_bundle"], text, digest)
+        if not sound:
+            yield f"{what} has changed: it goes with its days, or purge it"
+        if row["purged"] is not None:
+            yield f"{what} outlived its purge: run `gallery purge` of it again"
+    rows = db.execute("SELECT d.image_id FROM decisions d JOIN purged p USING (image_id)")
+    for row in rows:
+        yield (
+            f"a decision about picture {row['image_id'].hex()} outlived its purge: run "
+            "`gallery purge` of it again"
+        )
 
 
 def _members(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:

@@ -111,14 +111,14 @@ def trim(db: sqlite3.Connection, gallery_id: int, limits: KeepLimits) -> None:
     )
 
 
-def expire(db: sqlite3.Connection, before_ms: int | None) -> int:
-    """Forgets the answers of every gallery from before a Unix time; all where it is None.
+def has_expired(db: sqlite3.Connection, before_ms: int) -> bool:
+    """Whether there are answers from before a Unix time."""
+    sql = "SELECT 1 FROM kept_answers WHERE kept_at_ms < :before LIMIT 1"
+    return db.execute(sql, {"before": before_ms}).fetchone() is not None
 
-    Returns:
-        How many there were.
-    """
-    if before_ms is None:
-        return db.execute("DELETE FROM kept_answers").rowcount
+
+def expire(db: sqlite3.Connection, before_ms: int) -> int:
+    """Forgets the answers of every gallery from before a Unix time; how many there were."""
     return db.execute(
         "DELETE FROM kept_answers WHERE kept_at_ms < :before", {"before": before_ms}
     ).rowcount
@@ -222,7 +222,8 @@ def features(
     Left out are those that other bundles have seen, and those that have changed on the disk.
     """
     rows = db.execute(
-        f"SELECT {_ANSWER}, k.vector, k.vector_sha256, k.reading, k.reading_sha256 "
+        f"SELECT {_ANSWER}, k.vector, k.vector_sha256, CAST(k.reading AS BLOB) AS reading, "
+        "k.reading_sha256 "
         "FROM kept_answers k WHERE k.gallery_id = :gallery AND k.kept_at_ms >= :since "
         "AND k.encoder_bundle = :encoder AND k.ocr_bundle = :ocr ORDER BY k.number DESC",
         {
@@ -236,14 +237,12 @@ def features(
         key, text = row["image_id"], row["reading"]
         if not is_sound(key, bundles.encoder, row["vector"], row["vector_sha256"]):
             continue
-        if text is not None and not is_sound(
-            key, bundles.ocr, text.encode(), row["reading_sha256"]
-        ):
+        if text is not None and not is_sound(key, bundles.ocr, text, row["reading_sha256"]):
             continue
         yield KeptFeatures(
             answer=_answer(row, gallery["name"]),
             embedding=np.frombuffer(row["vector"], "<f2").astype(np.float32),
-            reading=None if text is None else Reading.from_json(text),
+            reading=None if text is None else Reading.from_json(bytes(text).decode()),
         )
 
 

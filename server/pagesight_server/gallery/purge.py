@@ -68,8 +68,8 @@ def purge(
     for key in todo:
         db.execute("DELETE FROM answers WHERE instr(answer, ?)", (key.hex(),))
     settlements.forget_pictures(db, todo)
-    kept.forget_pictures(db, todo)
-    decisions.forget_pictures(db, todo)
+    kept.forget_pictures(db, keys)
+    decisions.forget_pictures(db, keys)
     contents.delete(db, todo)
     return revisions
 

@@ -61,7 +61,10 @@ class ReviewRecords(Reader):
 
     def forget_kept(self, limits: KeepLimits) -> int:
         """Forgets the answers whose days are over, all where none are kept; how many there were."""
-        before_ms = limits.since_ms(self.now_ms()) if limits.answers else None
+        before_ms = limits.since_ms(self.now_ms()) if limits.answers else NEWEST
+        with self.file.reading() as db:
+            if not kept.has_expired(db, before_ms):
+                return 0  # Nobody waits for a lock for nothing.
         with self.file.writing():
             return kept.expire(self._db, before_ms)
 

@@ -36,6 +36,7 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
+from pagesight_server.gallery.review_model import KeepLimits
 from pagesight_server.gallery.review_records import ReviewRecords
 from pagesight_server.gallery.snapshot import (
     Bundles,
@@ -359,20 +360,22 @@ class Gallery(ReviewRecords):
             self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
 
-    def expire(self, keep_removed_days: int) -> Expired:
-        """Forgets the content of pictures that were removed long ago, and what was never enrolled.
+    def expire(self, keep_removed_days: int, keep: KeepLimits | None = None) -> Expired:
+        """Forgets pictures that were removed long ago or never enrolled, and old kept answers.
 
         Args:
             keep_removed_days: Days after which a removed picture cannot be rolled back to; 0
                 keeps them all.
+            keep: How long answers are kept for review; they are left alone when None.
         """
         now_ms = self.now_ms()
         before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
         with self.file.writing():
             removed, unused = purge.expire(self._db, before_ms, now_ms)
-        if removed or unused:
+        answers = self.forget_kept(keep) if keep is not None else 0
+        if removed or unused or answers:
             self.file.scrub()
-        return Expired(removed=removed, unused=unused)
+        return Expired(removed=removed, unused=unused, answers=answers)
 
     # --- settled findings -----------------------------------------------------------
 

@@ -27,6 +27,7 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.common.priority import urgent_as
 from pagesight_server.config import SecurityConfig
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, write
@@ -93,6 +94,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         ocr: Whether text is read when a request does not say.
         telemetry: Told of each screenshot.
         limits: What one caller may ask for; no limit unless given.
+        keep: Given each screenshot and its answer, for review; must neither wait nor raise.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         ocr: bool,
         telemetry: Telemetry | None = None,
         limits: CallerLimits | None = None,
+        keep: Callable[[bytes, Answer], None] = lambda _image, _answer: None,
     ) -> None:
         self._pipeline = pipeline
         self._gate = gate
@@ -115,6 +118,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._ocr = ocr
         self._telemetry = telemetry or Telemetry()
         self._limits = limits or CallerLimits(SecurityConfig())
+        self._keep = keep
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -263,6 +267,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
+        self._keep(query.image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

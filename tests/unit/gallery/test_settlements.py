@@ -11,6 +11,7 @@ import pytest
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import Change, Gallery, Settled, Settlement, backup
 from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery.schema import VERSION
 from tests.support.stores import enrol, picture_id
 
 NOW_MS = 1_700_000_000_000
@@ -122,13 +123,14 @@ def test_a_store_of_the_fourth_schema_has_nothing_settled_and_can_be_settled(
     path = store.path
     store.close()
     db = sqlite3.connect(path)
-    for table in ("settled_images", "settlements"):  # which are all that the fifth adds
+    # Which are all that the fifth and the sixth add.
+    for table in ("settled_images", "settlements", "kept_answers", "decisions"):
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 4")
     db.commit()
     db.close()
     opened = Gallery(path)
-    assert opened._db.execute("PRAGMA user_version").fetchone()[0] == 5
+    assert opened._db.execute("PRAGMA user_version").fetchone()[0] == VERSION
     assert len(opened.snapshot().pictures) == 3
     assert opened.settlements("default") == {}
     opened.settle("default", [about("k", "one")])
