@@ -19,7 +19,12 @@ import typer
 
 from pagesight._cli import changes, files, render, session
 from pagesight._client import Client
-from pagesight._errors import NotFoundError, PagesightError, PermissionDeniedError
+from pagesight._errors import (
+    AbortedError,
+    NotFoundError,
+    PagesightError,
+    PermissionDeniedError,
+)
 
 if TYPE_CHECKING:
     from pagesight._review_page.app import Review
@@ -35,8 +40,9 @@ RETRY_FOR_S = 1.0
 SEND_FOR_S = 5.0
 """How long the end waits until what was decided is with the server."""
 
-NOBODY = "0" * 16
-"""A key that no finding has: to unsettle it changes nothing, and needs the role to change."""
+NOBODY, NEVER = "0" * 64, 2**62
+"""A picture that no gallery holds, and a revision that none reaches: removing the one at the other
+changes nothing, and needs the role to change."""
 
 
 @session.teaching
@@ -65,6 +71,10 @@ def review(
         float,
         typer.Option(min=0, max=1, help="Share of what others decided that is decided again."),
     ] = 0.1,
+    questions: Annotated[
+        bool,
+        typer.Option(help="Ask what `pagesight gallery doctor` finds, too."),
+    ] = True,
     export: Annotated[
         Path | None,
         typer.Option(
@@ -117,13 +127,14 @@ def review(
     name = reviewer or changes.account()
     with (
         session.connected(address, RETRY_FOR_S if retry_for is None else retry_for) as client,
-        _reviewing(
+        reviewing(
             client,
             gallery=gallery,
             reviewer=name,
             pictures=pictures,
             known_share=known_share,
             second_opinions=second_opinions,
+            questions=questions,
             export=export,
             validation=[(picture.path, picture.label) for picture in truths],
             show_digits=show_digits,
@@ -158,7 +169,7 @@ class _AuditHandler(logging.Handler):
 
 
 @contextmanager
-def _reviewing(
+def reviewing(
     client: Client,
     *,
     gallery: str,
@@ -166,6 +177,7 @@ def _reviewing(
     pictures: Sequence[Path] | None,
     known_share: float,
     second_opinions: float,
+    questions: bool,
     export: Path | None,
     validation: Sequence[tuple[Path, str]],
     show_digits: bool,
@@ -199,8 +211,11 @@ def _reviewing(
     except OSError as error:
         session.fail(f"cannot write to {error.filename}: {error.strerror}")
     of_folder = None
-    kinds = [feed.DecisionsFeed, feed.QuestionsFeed] + ([feed.KnownFeed] if known_share else [])
-    feeds: list[Feed] = [kind(client, gallery, desk, reach) for kind in kinds]
+    feeds: list[Feed] = [feed.DecisionsFeed(client, gallery, desk, reach)]
+    if questions:
+        feeds.append(feed.QuestionsFeed(client, gallery, desk, reach))
+    if known_share:
+        feeds.append(feed.KnownFeed(client, gallery, desk, reach))
     if pictures is None:
         feeds.append(feed.KeptFeed(client, gallery, desk, reach))
     else:
@@ -217,6 +232,7 @@ def _reviewing(
             batches=batches,
             discoveries=Discoveries(desk, batches, author=reviewer, kept=pictures is None),
             may_enrol=may_enrol,
+            fed=source.caught_up,
             progress=lambda: None if of_folder is None else (of_folder.answered, of_folder.total),
         )
     finally:
@@ -247,10 +263,10 @@ def _check_roles(client: Client, gallery: str, pictures: Sequence[Path] | None) 
             session.fail("the server is older than `pagesight review`: upgrade it first")
         raise
     try:
-        client.unsettle_findings([NOBODY], gallery=gallery)
+        client.remove([NOBODY], gallery=gallery, expected_revision=NEVER)
     except PermissionDeniedError:
         return False
-    except NotFoundError:  # no gallery yet: enrolling makes it
+    except (AbortedError, NotFoundError):  # it may, and there is nothing to do
         return True
     return True
 

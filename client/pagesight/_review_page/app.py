@@ -57,6 +57,8 @@ class Review:
     may_enrol: bool = True
     progress: Callable[[], tuple[int, int] | None] = lambda: None
     """How many pictures of a folder are answered, and how many there are."""
+    fed: threading.Event = field(default_factory=threading.Event)
+    """Set once all that there was at the start waits."""
     secrets: Secrets = field(default_factory=Secrets)
     _labels: tuple[str, ...] = ()
     _labels_at: float = 0.0

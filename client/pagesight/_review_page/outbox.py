@@ -50,13 +50,18 @@ class Outbox:
         """Has a decision taken back."""
         self._put(decision_id)
 
+    def wait_until_sent(self, timeout_s: float) -> int:
+        """Waits until all is sent, at most so long, and returns how many are not."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unsent, timeout_s)
+            return len(self._unsent)
+
     def close(self, timeout_s: float) -> int:
         """Sends what is left for so long, and returns how many could not be sent."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._unsent, timeout_s)
-            return len(self._unsent)
+        return self.wait_until_sent(timeout_s)
 
     def _put(self, change: Decision | str) -> None:
         with self._changed:

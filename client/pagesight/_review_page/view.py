@@ -32,6 +32,9 @@ from pagesight._review_page.model import Card, Question, Stage
 MAX_WORDS = 12
 """Texts of one kind that are listed; the boxes show all."""
 
+LEAST_TERM = 0.0005
+"""Terms below it are 0.000 as they are printed, and are left out."""
+
 STAGE_TEXT: dict[Stage, str] = {
     "doubtful": "doubtful",
     "variety": "first of its kind",
@@ -244,7 +247,8 @@ def _terms(answer: Classification) -> Iterator[Term]:
     # One scale for all bars, zero where the most negative of them ends.
     below = -min([0.0, *(term.score for term in terms)])
     span = below + max([0.0, *(term.score for term in terms)]) or 1.0
-    for term in sorted(terms, key=lambda term: -abs(term.score)):
+    telling = [term for term in terms if abs(term.score) >= LEAST_TERM]
+    for term in sorted(telling, key=lambda term: -abs(term.score)):
         start = 100 * (below + min(term.score, 0.0)) / span
         yield Term(TERM_TEXT[term.name], term.score, start, 100 * abs(term.score) / span)
 
