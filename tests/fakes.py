@@ -4,6 +4,7 @@
                ├─ FakeGallery      galleries in dicts, with the contract's refusals
                │    └ FakeCuration what is wrong with them, and what is settled
                └─ FakeReview       answers kept for a person, and decisions
+                    └ FakeDiscovery new pages and previews
 
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
@@ -318,6 +319,8 @@ class FakeState:
     """Answers kept for review by image id, the oldest first."""
     decisions: dict[str, review_pb2.Decision] = field(default_factory=dict)
     """By id, in the order in which they were made."""
+    dismissed: list[bytes] = field(default_factory=list)
+    """Pictures of dismissed clusters."""
 
 
 class FakeGallery(FakeCuration):
@@ -383,7 +386,7 @@ class FakeGallery(FakeCuration):
         def work(state: FakeState) -> tuple[str, gallery_pb2.DeleteGalleryResponse]:
             removed = len(state.images)
             state.images, state.labels, state.answers, state.settled = {}, {}, {}, {}
-            state.kept, state.decisions = {}, {}
+            state.kept, state.decisions, state.dismissed = {}, {}, []
             state.exists = False
             return f"deleted with {removed}", gallery_pb2.DeleteGalleryResponse(removed=removed)
 
@@ -725,7 +728,11 @@ class FakeServer:
 
     def __init__(self, port: int = 0) -> None:
         self.gallery = FakeGallery()
-        self.review = FakeReview(lambda name, call: self.gallery._find(name, call)[1], _refusal)
+        self.review = FakeReview(
+            lambda name, call: self.gallery._find(name, call)[1],
+            lambda name: self.gallery[normal(name) or "default"],
+            _refusal,
+        )
         self.classifier = FakeClassifier(
             lambda name: self.gallery[name].revision,
             lambda image, answer: self.review.keep(image, answer, self.gallery[answer.gallery]),

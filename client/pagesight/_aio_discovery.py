@@ -36,7 +36,7 @@ class AsyncDiscoveryCalls(AsyncConnection):
         """Finds new pages as `Client.discover` does; pictures may come from an async iterable."""
 
         async def attempt(left_s: float) -> Discovery:
-            sending = requests.DiscoverUpload(gallery, kept, min_pictures)
+            sending = requests.DiscoverUpload(gallery, kept, min_pictures, requests.length(images))
 
             async def sent() -> AsyncIterator[messages.DiscoverRequest]:
                 yield sending.header
@@ -75,7 +75,7 @@ class AsyncDiscoveryCalls(AsyncConnection):
         """Says which answers would turn, as `Client.preview` does."""
 
         async def attempt(left_s: float) -> PreviewResult:
-            sending = requests.PreviewUpload(gallery, kept)
+            sending = requests.PreviewUpload(gallery, kept, requests.length(items, pictures))
 
             async def sent() -> AsyncIterator[messages.PreviewRequest]:
                 yield sending.header

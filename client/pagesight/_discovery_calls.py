@@ -52,8 +52,8 @@ class DiscoveryCalls(Connection):
             min_pictures: Least number of pictures of a cluster. 0: 2.
             timeout_s: Longest wait for the whole, in seconds. None: as long as it takes, since
                 the text of every picture is read.
-            progress: Called a few times a second, once the server has all pictures, with how many
-                of them it has seen and read.
+            progress: Called a few times a second, with how many pictures the server has seen
+                and read. Of a generator, whose length nobody knows, the total rises.
 
         Raises:
             NotFoundError: There is no such gallery.
@@ -62,7 +62,7 @@ class DiscoveryCalls(Connection):
         """
 
         def attempt(left_s: float) -> Discovery:
-            sending = requests.DiscoverUpload(gallery, kept, min_pictures)
+            sending = requests.DiscoverUpload(gallery, kept, min_pictures, requests.length(images))
 
             def sent() -> Iterator[messages.DiscoverRequest]:
                 yield sending.header
@@ -117,8 +117,8 @@ class DiscoveryCalls(Connection):
             kept: Answer the pictures that the server keeps for review, too.
             timeout_s: Longest wait for the whole, in seconds. None: as long as it takes, since
                 the text of every picture is read and the gallery is calibrated as if enrolled.
-            progress: Called a few times a second, once the server has all pictures, with how many
-                of its steps are done.
+            progress: Called a few times a second, with how many pictures the server has seen
+                and read. Of a generator, whose length nobody knows, the total rises.
 
         Raises:
             ResourceExhaustedError: More pictures than a call may send, or a gallery may hold.
@@ -126,7 +126,7 @@ class DiscoveryCalls(Connection):
         """
 
         def attempt(left_s: float) -> PreviewResult:
-            sending = requests.PreviewUpload(gallery, kept)
+            sending = requests.PreviewUpload(gallery, kept, requests.length(items, pictures))
 
             def sent() -> Iterator[messages.PreviewRequest]:
                 yield sending.header

@@ -6,7 +6,7 @@ result ──> value; places that the server tells become places among the calle
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 from itertools import chain
 
 from google.rpc import status_pb2
@@ -60,12 +60,14 @@ class PictureUpload:
 class DiscoverUpload(PictureUpload):
     """The messages of one Discover call."""
 
-    def __init__(self, gallery: str, kept: bool, min_pictures: int) -> None:
+    def __init__(self, gallery: str, kept: bool, min_pictures: int, pictures: int) -> None:
         super().__init__()
         if min_pictures < 0:
             raise ValueError(f"min_pictures cannot be negative, got {min_pictures}")
         self.header = review_pb2.DiscoverRequest(
-            header=review_pb2.DiscoverHeader(gallery=gallery, kept=kept, min_pictures=min_pictures)
+            header=review_pb2.DiscoverHeader(
+                gallery=gallery, kept=kept, min_pictures=min_pictures, pictures=pictures
+            )
         )
 
     def message(self, image: ImageSource) -> review_pb2.DiscoverRequest | None:
@@ -98,10 +100,10 @@ class DiscoverUpload(PictureUpload):
 class PreviewUpload(PictureUpload):
     """The messages of one Preview call."""
 
-    def __init__(self, gallery: str, kept: bool) -> None:
+    def __init__(self, gallery: str, kept: bool, pictures: int) -> None:
         super().__init__()
         self.header = review_pb2.PreviewRequest(
-            header=review_pb2.PreviewHeader(gallery=gallery, kept=kept)
+            header=review_pb2.PreviewHeader(gallery=gallery, kept=kept, pictures=pictures)
         )
 
     def message(self, item: EnrolItem | PreviewPicture) -> review_pb2.PreviewRequest | None:
@@ -135,6 +137,13 @@ class PreviewUpload(PictureUpload):
             right_after=reply.right_after,
             unreadable=self.unreadable(reply.unreadable),
         )
+
+
+def length(*sources: object) -> int:
+    """How many pictures there are in all; 0 where one of the sources does not know its own."""
+    if not all(isinstance(source, Sized) for source in sources):
+        return 0
+    return sum(len(source) for source in sources if isinstance(source, Sized))
 
 
 def dismiss_clusters(

@@ -86,6 +86,9 @@ async def _serve() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Gallery(Path(folder) / "gallery.db")
         registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
+        enroller = Enroller(
+            store=store, bundles=BUNDLES, extract_features=answering.extract_features
+        )
         gate = Gate(config.max_active or 8, config.max_waiting)  # 0 means a default by cores
         await serve(
             ClassifierService(
@@ -95,13 +98,8 @@ async def _serve() -> None:
                 max_in_flight=config.max_in_flight_per_stream,
                 ocr=True,
             ),
-            GalleryService(
-                store,
-                Enroller(store=store, bundles=BUNDLES, extract_features=answering.extract_features),
-                registry,
-                config,
-            ),
-            ReviewService(store, registry, Config(server=config)),
+            GalleryService(store, enroller, registry, config),
+            ReviewService(store, enroller, registry, Config(server=config)),
             config,
             max_image_bytes=16 << 20,
             stop=stop.wait,

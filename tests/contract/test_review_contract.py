@@ -199,6 +199,8 @@ async def test_a_withdrawn_decision_is_as_if_it_had_not_been_made(party: Party) 
         pytest.param({"shown_label": "a\nb"}, id="no shown label"),
         pytest.param({"decision_id": ""}, id="no id"),
         pytest.param({"decision_id": "x" * 129}, id="an id that is too long"),
+        pytest.param({"decision_id": "a\0b"}, id="an id with a NUL"),
+        pytest.param({"reviewer": "a\0b"}, id="a name with a NUL"),
         pytest.param({"image_id": "12"}, id="no picture"),
         pytest.param({"reviewer": "x" * 257}, id="a name that is too long"),
         pytest.param({"shown_doubt": 1.5}, id="a doubt above one"),

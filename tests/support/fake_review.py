@@ -5,42 +5,38 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, NoReturn
+from typing import Any
 
-import grpc
 from google.protobuf import timestamp_pb2
 
 from pagesight.v1 import classifier_pb2
 from pagesight.v1 import review_pb2 as pb
-from pagesight.v1.review_pb2_grpc import ReviewServiceServicer
-from tests.support.refusals import abort, invalid, normal, not_found, status
+from tests.support.fake_discovery import FakeDiscovery, Find
+from tests.support.refusals import abort, invalid, normal, not_found
 
 MAX_DECISIONS, MAX_ID_CHARS, MAX_REVIEWER_CHARS = 1_000, 128, 256
 _ID = re.compile("[0-9a-f]{64}")
 _NOON = datetime(2025, 11, 22, 12, tzinfo=UTC)
 
-Find = Callable[[str, Any], Any]
-"""The state of a gallery by its name; aborts the call where there is none."""
 
-
-class FakeReview(ReviewServiceServicer):
+class FakeReview(FakeDiscovery):
     """Keeps every answer, at noon and a minute later each; figures have no kappa.
 
     Args:
         find: Finds the state of a gallery, which holds what is kept and decided of it.
+        peek: Returns the state of a gallery, an empty one where there is none.
         refusal: Why a label cannot be one, if it cannot.
     """
 
-    def __init__(self, find: Find, refusal: Callable[[str], Any]) -> None:
-        self._find = find
-        self._refusal = refusal
+    def __init__(
+        self, find: Find, peek: Callable[[str], Any], refusal: Callable[[str], Any]
+    ) -> None:
+        super().__init__(find, peek, refusal)
         self.capacity = 100
         """Answers of each gallery that are kept."""
         self.revealed: list[pb.RecordRevealRequest] = []
-        self.images: dict[str, bytes] = {}
-        """Pictures of kept answers, by id."""
         self._made = 0
 
     def keep(self, image: bytes, answer: classifier_pb2.Classification, state: Any) -> None:
@@ -150,7 +146,7 @@ class FakeReview(ReviewServiceServicer):
                 if (refusal := self._refusal(label)) is not None:
                     abort(context, refusal)
             sound = 0 <= made.shown_doubt <= 1 and made.seconds >= 0 and made.revision >= 0
-            if not sound or len(made.reviewer) > MAX_REVIEWER_CHARS:
+            if not sound or len(made.reviewer) > MAX_REVIEWER_CHARS or "\0" in made.reviewer:
                 abort(context, invalid("a number or the reviewer cannot be"))
         recorded = 0
         for made in request.decisions:
@@ -242,24 +238,6 @@ class FakeReview(ReviewServiceServicer):
             figures.days.add(day=f"{_NOON.date()}", decided=len(real), agreed=agreed)
         return figures
 
-    def Discover(  # noqa: N802
-        self, request_iterator: Iterator[pb.DiscoverRequest], context: Any
-    ) -> Iterator[pb.DiscoverResponse]:
-        """Not served."""
-        _unserved(context)
-
-    def DismissClusters(  # noqa: N802
-        self, request: pb.DismissClustersRequest, context: Any
-    ) -> pb.DismissClustersResponse:
-        """Not served."""
-        _unserved(context)
-
-    def Preview(  # noqa: N802
-        self, request_iterator: Iterator[pb.PreviewRequest], context: Any
-    ) -> Iterator[pb.PreviewResponse]:
-        """Not served."""
-        _unserved(context)
-
 
 def _page(rows: list[Any], request: Any, context: Any) -> tuple[list[Any], str]:
     """The rows that are asked for, and where the next page begins."""
@@ -279,14 +257,10 @@ def _check_ids(image_ids: Iterable[str], context: Any) -> None:
 
 
 def _check_decision_id(decision_id: str, context: Any) -> None:
-    if not 1 <= len(decision_id) <= MAX_ID_CHARS:
+    if not 1 <= len(decision_id) <= MAX_ID_CHARS or "\0" in decision_id:
         abort(context, invalid("a decision_id has 1 to 128 characters"))
 
 
 def _check_number(values: Any, context: Any) -> None:
     if not 1 <= len(values) <= MAX_DECISIONS:
         abort(context, invalid("give 1 to 1000"))
-
-
-def _unserved(context: Any) -> NoReturn:
-    abort(context, status(grpc.StatusCode.UNIMPLEMENTED, "not served by the fake", "INTERNAL"))

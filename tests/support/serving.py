@@ -21,6 +21,7 @@ from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server import wiring
 from pagesight_server.config import Config, ReviewConfig, ServerConfig
 from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.admission import Gate
@@ -112,8 +113,9 @@ async def serving(
     credentials: grpc.ServerCredentials | None = None,
     load: bool = False,
     review: ReviewConfig | None = None,
+    location: StoreLocation | None = None,
 ) -> AsyncIterator[Serving]:
-    """Serves a store in `folder`, usually an empty one, for the time of the block.
+    """Serves a store, usually an empty one, in `folder` or elsewhere, for the time of the block.
 
     A store that is not empty is loaded, as `serve` does it, where `load` says so.
 
@@ -123,7 +125,7 @@ async def serving(
     image_limits = limits or ImageLimits()
     models = models or FakeModels()
     telemetry = telemetry or Telemetry()
-    store = Gallery(folder / "gallery.db")
+    store = Gallery(location or folder / "gallery.db")
     audit = Audit(store)
     registry = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(
@@ -152,7 +154,7 @@ async def serving(
         serve(
             classifier,
             GalleryService(store, enroller, registry, settings),
-            ReviewService(store, registry, settings_of_all),
+            ReviewService(store, enroller, registry, settings_of_all),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,

@@ -772,6 +772,7 @@ class DiscoverHeader(google.protobuf.message.Message):
     GALLERY_FIELD_NUMBER: builtins.int
     KEPT_FIELD_NUMBER: builtins.int
     MIN_PICTURES_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
     gallery: builtins.str
     """The gallery whose known pages are left out. Empty means "default"."""
     kept: builtins.bool
@@ -780,14 +781,19 @@ class DiscoverHeader(google.protobuf.message.Message):
     """
     min_pictures: builtins.int
     """Least number of pictures of a cluster. Zero means 2."""
+    pictures: builtins.int
+    """How many pictures follow, for the progress. Zero means unknown: the progress then
+    counts in all those that have come.
+    """
     def __init__(
         self,
         *,
         gallery: builtins.str = ...,
         kept: builtins.bool = ...,
         min_pictures: builtins.int = ...,
+        pictures: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "kept", b"kept", "min_pictures", b"min_pictures"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "kept", b"kept", "min_pictures", b"min_pictures", "pictures", b"pictures"]) -> None: ...
 
 global___DiscoverHeader = DiscoverHeader
 
@@ -1066,17 +1072,23 @@ class PreviewHeader(google.protobuf.message.Message):
 
     GALLERY_FIELD_NUMBER: builtins.int
     KEPT_FIELD_NUMBER: builtins.int
+    PICTURES_FIELD_NUMBER: builtins.int
     gallery: builtins.str
     """The gallery. Empty means "default"."""
     kept: builtins.bool
     """Also answer the pictures that the server kept."""
+    pictures: builtins.int
+    """How many pictures follow, for the progress. Zero means unknown: the progress then
+    counts in all those that have come.
+    """
     def __init__(
         self,
         *,
         gallery: builtins.str = ...,
         kept: builtins.bool = ...,
+        pictures: builtins.int = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "kept", b"kept"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["gallery", b"gallery", "kept", b"kept", "pictures", b"pictures"]) -> None: ...
 
 global___PreviewHeader = PreviewHeader
 
@@ -1091,7 +1103,7 @@ class PreviewPicture(google.protobuf.message.Message):
     image: builtins.bytes
     """The encoded picture: JPEG, PNG or WebP."""
     truth: builtins.str
-    """The label it is known to have. Empty means unknown."""
+    """The label it is known to have, `other` too. Empty means unknown."""
     def __init__(
         self,
         *,
@@ -1143,7 +1155,7 @@ class PreviewResult(google.protobuf.message.Message):
     RIGHT_AFTER_FIELD_NUMBER: builtins.int
     UNREADABLE_FIELD_NUMBER: builtins.int
     revision: builtins.int
-    """The revision that was looked at."""
+    """The revision that was looked at. Zero where there is no such gallery yet."""
     answered: builtins.int
     """Pictures that were answered before and after."""
     right_before: builtins.int

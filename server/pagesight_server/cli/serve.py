@@ -134,7 +134,7 @@ async def _serve(config: Config, worker: Worker, *, as_json: bool) -> None:
     processes = config.processes if worker.leads and not worker.joins else 1
     try:
         async with wiring.models(config, processes=processes) as models:
-            with wiring.opened(config.store, limits=config.gallery.limits) as store:
+            with wiring.opened(config) as store:
                 await _serve_from(store, models, exporting, edge, worker, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)
@@ -158,6 +158,7 @@ async def _serve_from(
     limits = CallerLimits(config.security)
     keeper = wiring.keeper(config, store, forgets=worker.leads)
     pipeline = models.pipeline(registry.get, remember=server.remember)
+    enroller = models.enroller(store, pipeline)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
         exporting.meter,
@@ -226,8 +227,8 @@ async def _serve_from(
                 limits=limits,
                 keep=keeper.offer,
             ),
-            GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
-            ReviewService(store, registry, config),
+            GalleryService(store, enroller, registry, server, config.image),
+            ReviewService(store, enroller, registry, config),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,

@@ -116,10 +116,12 @@ def discover(
         min_pictures: Least number of pictures of a cluster, at least 2.
         step: Called between steps of at most seconds; what it raises ends the work.
     """
-    pictures = list({picture.image_id: picture for picture in reversed(pictures)}.values())[::-1]
+    first: dict[str, SeenPicture] = {}
+    for picture in pictures:
+        first.setdefault(picture.image_id, picture)
     closest: dict[str, str] = {}
     rejected = []
-    for picture in pictures:
+    for picture in first.values():
         step()
         label, closest[picture.image_id] = _answer(knowledge, picture)
         if label == OTHER:
@@ -159,7 +161,7 @@ def discover(
     return Discovered(
         clusters=tuple(found),
         single_image_ids=tuple(one.image_id for one in left if one.image_id not in clustered),
-        left_out=len(pictures) - len(left),
+        left_out=len(first) - len(left),
         cut=cut,
     )
 

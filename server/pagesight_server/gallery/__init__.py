@@ -20,6 +20,7 @@ from pagesight_server.gallery.model import (
 )
 from pagesight_server.gallery.review_model import (
     Decision,
+    DismissedPicture,
     KeepLimits,
     KeptAnswer,
     KeptFeatures,
@@ -37,6 +38,7 @@ __all__ = [
     "ChangeKind",
     "Content",
     "Decision",
+    "DismissedPicture",
     "Entry",
     "Expired",
     "Form",

@@ -10,10 +10,10 @@ calls them holds the transaction.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Sequence
 
 from pagesight_server.gallery import contents
+from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.review_model import Decision, ListedDecision
 from pagesight_server.gallery.transaction import image_key
 
@@ -23,9 +23,7 @@ _COLUMNS = (
 )
 
 
-def record(
-    db: sqlite3.Connection, gallery_id: int, decisions: Sequence[Decision], now_ms: int
-) -> int:
+def record(db: Connection, gallery_id: int, decisions: Sequence[Decision], now_ms: int) -> int:
     """Writes decisions down; one whose id is known already changes nothing.
 
     Returns:
@@ -61,7 +59,7 @@ def record(
     return recorded
 
 
-def withdraw(db: sqlite3.Connection, gallery_id: int, decision_ids: Iterable[str]) -> int:
+def withdraw(db: Connection, gallery_id: int, decision_ids: Iterable[str]) -> int:
     """Takes decisions back; how many there were."""
     return sum(
         db.execute(
@@ -72,14 +70,14 @@ def withdraw(db: sqlite3.Connection, gallery_id: int, decision_ids: Iterable[str
     )
 
 
-def forget_pictures(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+def forget_pictures(db: Connection, keys: Iterable[bytes]) -> None:
     """Forgets whatever was decided of these pictures, in every gallery."""
     for key in keys:
         db.execute("DELETE FROM decisions WHERE image_id = :key", {"key": key})
 
 
 def decisions(
-    db: sqlite3.Connection,
+    db: Connection,
     gallery_id: int,
     *,
     image_ids: Sequence[str] = (),

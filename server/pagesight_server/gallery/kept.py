@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import numpy as np
 
+from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.review_model import (
     KeepLimits,
@@ -42,7 +41,7 @@ _DECIDED = (
 """SQL: true of an answer `k` whose picture somebody decided."""
 
 
-def put(db: sqlite3.Connection, gallery_id: int, kept: KeptPicture) -> bool:
+def put(db: Connection, gallery_id: int, kept: KeptPicture) -> bool:
     """Keeps an answer in place of an earlier one to the same picture; not of one that was purged.
 
     Returns:
@@ -86,7 +85,7 @@ def put(db: sqlite3.Connection, gallery_id: int, kept: KeptPicture) -> bool:
     return True
 
 
-def trim(db: sqlite3.Connection, gallery_id: int, limits: KeepLimits) -> None:
+def trim(db: Connection, gallery_id: int, limits: KeepLimits) -> None:
     """Forgets the oldest answers of a gallery beyond what may be kept."""
     db.execute(
         "DELETE FROM kept_answers WHERE gallery_id = :gallery AND number <= (SELECT number FROM "
@@ -111,28 +110,28 @@ def trim(db: sqlite3.Connection, gallery_id: int, limits: KeepLimits) -> None:
     )
 
 
-def has_expired(db: sqlite3.Connection, before_ms: int) -> bool:
+def has_expired(db: Connection, before_ms: int) -> bool:
     """Whether there are answers from before a Unix time."""
     sql = "SELECT 1 FROM kept_answers WHERE kept_at_ms < :before LIMIT 1"
     return db.execute(sql, {"before": before_ms}).fetchone() is not None
 
 
-def expire(db: sqlite3.Connection, before_ms: int) -> int:
+def expire(db: Connection, before_ms: int) -> int:
     """Forgets the answers of every gallery from before a Unix time; how many there were."""
     return db.execute(
         "DELETE FROM kept_answers WHERE kept_at_ms < :before", {"before": before_ms}
     ).rowcount
 
 
-def forget_pictures(db: sqlite3.Connection, keys: Iterable[bytes]) -> None:
+def forget_pictures(db: Connection, keys: Iterable[bytes]) -> None:
     """Forgets whatever is kept of these pictures, in every gallery."""
     for key in keys:
         db.execute("DELETE FROM kept_answers WHERE image_id = :key", {"key": key})
 
 
 def answers(
-    db: sqlite3.Connection,
-    gallery: sqlite3.Row,
+    db: Connection,
+    gallery: Row,
     *,
     since_ms: int,
     undecided_by: Iterable[str],
@@ -188,7 +187,7 @@ def answers(
     ]
 
 
-def _answer(row: Any, gallery: str) -> KeptAnswer:
+def _answer(row: Row, gallery: str) -> KeptAnswer:
     return KeptAnswer(
         image_id=row["image_id"].hex(),
         gallery=gallery,
@@ -204,7 +203,7 @@ def _answer(row: Any, gallery: str) -> KeptAnswer:
     )
 
 
-def image(db: sqlite3.Connection, gallery_id: int, image_id: str, since_ms: int) -> bytes | None:
+def image(db: Connection, gallery_id: int, image_id: str, since_ms: int) -> bytes | None:
     """The picture of a kept answer; None where there is none."""
     row = db.execute(
         "SELECT image FROM kept_answers WHERE image_id = :key AND gallery_id = :gallery "
@@ -215,15 +214,15 @@ def image(db: sqlite3.Connection, gallery_id: int, image_id: str, since_ms: int)
 
 
 def features(
-    db: sqlite3.Connection, gallery: sqlite3.Row, bundles: Bundles, since_ms: int
+    db: Connection, gallery: Row, bundles: Bundles, since_ms: int
 ) -> Iterator[KeptFeatures]:
     """What these bundles made of the pictures of a gallery's answers, the newest first.
 
     Left out are those that other bundles have seen, and those that have changed on the disk.
     """
-    rows = db.execute(
-        f"SELECT {_ANSWER}, k.vector, k.vector_sha256, CAST(k.reading AS BLOB) AS reading, "
-        "k.reading_sha256 "
+    rows = db.stream(
+        f"SELECT {_ANSWER}, {db.dialect.binary.format('k.vector')} AS vector, k.vector_sha256, "
+        f"{db.dialect.text.format('k.reading')} AS reading, k.reading_sha256 "
         "FROM kept_answers k WHERE k.gallery_id = :gallery AND k.kept_at_ms >= :since "
         "AND k.encoder_bundle = :encoder AND k.ocr_bundle = :ocr ORDER BY k.number DESC",
         {
@@ -246,7 +245,7 @@ def features(
         )
 
 
-def waiting(db: sqlite3.Connection, gallery_id: int, since_ms: int) -> Waiting:
+def waiting(db: Connection, gallery_id: int, since_ms: int) -> Waiting:
     """The answers of a gallery that nobody decided yet."""
     row = db.execute(
         "SELECT count(*) AS n, min(k.kept_at_ms) AS oldest FROM kept_answers k "

@@ -121,3 +121,13 @@ class ListedDecision:
     decision: Decision
     number: int
     """Rises: the newest has the greatest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DismissedPicture:
+    """What was seen and read of a picture of a cluster that is of no interest."""
+
+    image_id: str
+    """SHA-256 of its bytes, in hexadecimal; of these nothing is kept."""
+    embedding: Embedding
+    reading: Reading

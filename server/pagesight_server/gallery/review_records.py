@@ -2,19 +2,22 @@
 
     keep, forget_kept ──> the ring (kept.py)      kept, kept_image, kept_features, waiting read it
     record_decisions, withdraw_decisions ──> records (decisions.py)           decisions reads them
+    dismiss ──> what clusters of no interest look like (dismissed.py)           dismissed reads it
 
 None of it makes a revision. Both kinds of calls are safe from many threads, as all of the store's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import decisions, kept
+from pagesight_server.gallery import decisions, dismissed, kept
+from pagesight_server.gallery.gallery_rows import gallery_row, lock_gallery, lock_gallery_row
 from pagesight_server.gallery.reader import Reader
 from pagesight_server.gallery.review_model import (
     Decision,
+    DismissedPicture,
     KeepLimits,
     KeptFeatures,
     KeptPicture,
@@ -48,25 +51,26 @@ class ReviewRecords(Reader):
             StorageError: the disk is full; nothing is changed.
         """
         taken = 0
-        with self.file.writing():
-            touched = set()
-            for picture in pictures:
-                gallery = self._find(picture.answer.gallery)
-                if gallery is not None and kept.put(self._db, gallery["id"], picture):
-                    taken += 1
-                    touched.add(gallery["id"])
-            for gallery_id in sorted(touched):
-                kept.trim(self._db, gallery_id, limits)
+        by_gallery: dict[str, list[KeptPicture]] = {}
+        for picture in pictures:
+            by_gallery.setdefault(picture.answer.gallery, []).append(picture)
+        with self.database.writing() as db:
+            for name in sorted(by_gallery):  # Whoever locks several does so in one order.
+                gallery = lock_gallery(db, name)
+                if gallery is None or gallery["deleted"]:
+                    continue
+                taken += sum(kept.put(db, gallery["id"], each) for each in by_gallery[name])
+                kept.trim(db, gallery["id"], limits)
         return taken
 
     def forget_kept(self, limits: KeepLimits) -> int:
         """Forgets the answers whose days are over, all where none are kept; how many there were."""
         before_ms = limits.since_ms(self.now_ms()) if limits.answers else NEWEST
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             if not kept.has_expired(db, before_ms):
                 return 0  # Nobody waits for a lock for nothing.
-        with self.file.writing():
-            return kept.expire(self._db, before_ms)
+        with self.database.writing() as db:
+            return kept.expire(db, before_ms)
 
     def kept(
         self,
@@ -89,10 +93,10 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return kept.answers(
                 db,
-                self._gallery_row(name),
+                gallery_row(db, name),
                 since_ms=since_ms,
                 undecided_by=undecided_by,
                 before=before,
@@ -105,8 +109,8 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery, or nothing is kept of this picture.
         """
-        with self.file.reading() as db:
-            data = kept.image(db, self._gallery_row(name)["id"], image_id, since_ms)
+        with self.database.reading() as db:
+            data = kept.image(db, gallery_row(db, name)["id"], image_id, since_ms)
         if data is None:
             raise NotFoundError(f"no answer to the picture {image_id} is kept for {name!r}")
         return data
@@ -119,8 +123,8 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            return list(kept.features(db, self._gallery_row(name), bundles, since_ms))
+        with self.database.reading() as db:
+            return list(kept.features(db, gallery_row(db, name), bundles, since_ms))
 
     def waiting(self, name: str, *, since_ms: int = 0) -> Waiting:
         """The kept answers that nobody decided yet.
@@ -128,8 +132,8 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            return kept.waiting(db, self._gallery_row(name)["id"], since_ms)
+        with self.database.reading() as db:
+            return kept.waiting(db, gallery_row(db, name)["id"], since_ms)
 
     # --- decisions ------------------------------------------------------------------
 
@@ -140,9 +144,9 @@ class ReviewRecords(Reader):
             NotFoundError: no such gallery.
             PurgedError: the picture of one was purged; nothing is changed.
         """
-        with self.file.writing():
-            gallery_id = self._gallery_row(name)["id"]
-            return decisions.record(self._db, gallery_id, made, self.now_ms())
+        with self.database.writing() as db:
+            gallery_id = lock_gallery_row(db, name)["id"]
+            return decisions.record(db, gallery_id, made, self.now_ms())
 
     def withdraw_decisions(self, name: str, decision_ids: Iterable[str]) -> int:
         """Takes decisions back; how many there were.
@@ -150,8 +154,8 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.writing():
-            return decisions.withdraw(self._db, self._gallery_row(name)["id"], decision_ids)
+        with self.database.writing() as db:
+            return decisions.withdraw(db, gallery_row(db, name)["id"], decision_ids)
 
     def decisions(
         self,
@@ -172,11 +176,58 @@ class ReviewRecords(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return decisions.decisions(
                 db,
-                self._gallery_row(name)["id"],
+                gallery_row(db, name)["id"],
                 image_ids=image_ids,
                 before=before,
                 limit=limit,
             )
+
+    # --- dismissed clusters ---------------------------------------------------------
+
+    def dismiss(
+        self,
+        name: str,
+        clusters: Mapping[str, Sequence[DismissedPicture]],
+        bundles: Bundles,
+        *,
+        author: str = "",
+    ) -> None:
+        """Keeps what was seen and read of clusters of no interest; may be repeated.
+
+        Args:
+            name: The gallery.
+            clusters: The pictures of each, by its key.
+            bundles: What has seen and read them.
+            author: Who dismisses them.
+
+        Raises:
+            NotFoundError: no such gallery.
+            LimitError: the gallery would keep too many; nothing is changed.
+            PurgedError: a picture was purged; nothing is changed.
+        """
+        with self.database.writing() as db:
+            gallery_id = lock_gallery_row(db, name)["id"]
+            for key, pictures in clusters.items():
+                for picture in pictures:
+                    dismissed.put(
+                        db,
+                        gallery_id,
+                        picture,
+                        bundles,
+                        cluster_key=key,
+                        author=author,
+                        now_ms=self.now_ms(),
+                    )
+            dismissed.check_full(db, gallery_id)
+
+    def dismissed(self, name: str, bundles: Bundles) -> list[DismissedPicture]:
+        """What these bundles have seen and read of dismissed clusters, by image id.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        with self.database.reading() as db:
+            return list(dismissed.pictures(db, gallery_row(db, name)["id"], bundles))

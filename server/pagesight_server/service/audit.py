@@ -4,6 +4,7 @@
     change of another process ──history, looked at now and then──> author, what, revision
     change of another process of this server, which writes it ──has_line──> nothing
     finding settled or unsettled ──────────> token, author, address, keys
+    clusters dismissed ────────────────────> token, author, address, keys
     decisions, a kept picture read, a picture seen whole ──> token, reviewer, address, which
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
@@ -47,6 +48,18 @@ def decided(what: str, gallery: str, count: int, reviewers: Iterable[str] = ()) 
         CALLER.get() or "anybody",
         ", ".join(map(repr, sorted(reviewers))) or "not named",
         PEER.get() or "here",
+    )
+
+
+def dismissed(gallery: str, keys: Sequence[str], author: str = "") -> None:
+    """Tells that clusters were dismissed, which makes no revision."""
+    log.info(
+        "gallery %r: clusters dismissed by %r (author %r) from %s: %s",
+        gallery,
+        CALLER.get() or "anybody",
+        author,
+        PEER.get() or "here",
+        ", ".join(keys),
     )
 
 

@@ -229,10 +229,12 @@ def _check_number(values: Sequence[object], what: str) -> None:
 
 
 def _check_id(decision_id: str) -> None:
-    if not 1 <= len(decision_id) <= MAX_ID_CHARS:
-        raise InvalidRequestError(f"a decision_id has 1 to {MAX_ID_CHARS} characters")
+    if not 1 <= len(decision_id) <= MAX_ID_CHARS or "\0" in decision_id:
+        raise InvalidRequestError(f"a decision_id has 1 to {MAX_ID_CHARS} characters, none NUL")
 
 
 def _check_reviewer(reviewer: str) -> None:
-    if len(reviewer) > convert.MAX_AUTHOR_CHARS:
-        raise InvalidRequestError(f"reviewer has at most {convert.MAX_AUTHOR_CHARS} characters")
+    if len(reviewer) > convert.MAX_AUTHOR_CHARS or "\0" in reviewer:
+        raise InvalidRequestError(
+            f"reviewer has at most {convert.MAX_AUTHOR_CHARS} characters, none of them NUL"
+        )

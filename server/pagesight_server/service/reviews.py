@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import grpc
+from collections.abc import AsyncIterator, Awaitable
 
 from pagesight.v1 import review_pb2 as pb
 from pagesight.v1 import review_pb2_grpc
@@ -21,7 +19,10 @@ from pagesight_server.service import audit, convert, convert_review
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, answer
 from pagesight_server.service.convert_curation import MAX_SIDE_PX
+from pagesight_server.service.discovering import Discovering
 from pagesight_server.service.gates import ExaminationGate
+from pagesight_server.service.progress import Report, answer_with_progress
+from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
 
 
@@ -30,16 +31,20 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
 
     Args:
         store: Keeps answers and decisions.
+        enroller: Sees and reads pictures as it does for enrolments.
         registry: What is known of each gallery.
         config: All settings.
     """
 
-    def __init__(self, store: Gallery, registry: Registry, config: Config) -> None:
+    def __init__(
+        self, store: Gallery, enroller: Enroller, registry: Registry, config: Config
+    ) -> None:
         self._store = store
         self._registry = registry
         self._config = config
         self._limits = config.review.limits
         self._examinations = ExaminationGate(config.server)
+        self._discovering = Discovering(store, enroller, registry, config)
 
     def _since_ms(self) -> int:
         """The Unix time before which kept answers are forgotten, whenever they are deleted."""
@@ -190,17 +195,28 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def Discover(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DiscoverRequest], context: Context
     ) -> None:
-        """Not served yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Discover is not served yet")
+        """Pictures by likeness."""
+        PEER.set(context.peer())
+
+        def work(report: Report) -> Awaitable[pb.Discovery]:
+            return self._discovering.discover(request_iterator, context, report)
+
+        await answer_with_progress(context, pb.DiscoverResponse, work)
 
     async def DismissClusters(  # noqa: N802
         self, request: pb.DismissClustersRequest, context: Context
     ) -> pb.DismissClustersResponse:
-        """Not served yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "DismissClusters is not served yet")
+        """Marks clusters as of no interest."""
+        PEER.set(context.peer())
+        return await answer(context, self._discovering.dismiss(request, context))
 
     async def Preview(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PreviewRequest], context: Context
     ) -> None:
-        """Not served yet."""
-        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Preview is not served yet")
+        """Which answers would turn."""
+        PEER.set(context.peer())
+
+        def work(report: Report) -> Awaitable[pb.PreviewResult]:
+            return self._discovering.preview(request_iterator, context, report)
+
+        await answer_with_progress(context, pb.PreviewResponse, work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from pagesight_server.gallery import (
     Waiting,
     backup,
 )
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery.location import StoreLocation
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
-from tests.support.stores import enrol, picture_id
+from tests.support.stores import enrol, file_of, picture_id
 
 NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
@@ -46,7 +47,16 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> Iterator[Gallery]:
+def store(location: StoreLocation, clock: Clock) -> Iterator[Gallery]:
+    opened = Gallery(location, now_ms=clock)
+    enrol(opened, {"one": "a", "two": "a"})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def in_file(tmp_path: Path, clock: Clock) -> Iterator[Gallery]:
+    """A store whose bytes can be looked at."""
     opened = Gallery(tmp_path / "gallery.db", now_ms=clock)
     enrol(opened, {"one": "a", "two": "a"})
     yield opened
@@ -97,7 +107,7 @@ def test_a_kept_answer_is_read_back_with_its_picture_and_what_models_made_of_it(
 ) -> None:
     kept = answered("shot")
     assert store.keep([kept], LIMITS) == 1
-    again = Gallery(store.path)
+    again = Gallery(store.location)
     (listed,) = again.kept("default")
     assert listed.answer == kept.answer
     assert (listed.decisions, listed.reviewers) == (0, ())
@@ -109,13 +119,13 @@ def test_a_kept_answer_is_read_back_with_its_picture_and_what_models_made_of_it(
     assert again.kept_features("default", OTHER_BUNDLES) == []
     assert again.revisions() == {"default": 1}
     again.close()
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
 
 
 def test_an_answer_without_text_has_no_reading(store: Gallery) -> None:
     store.keep([replace(answered("shot"), reading=None)], LIMITS)
     assert store.kept_features("default", BUNDLES)[0].reading is None
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
 
 
 def test_the_oldest_go_when_there_are_more_than_may_be_kept(store: Gallery) -> None:
@@ -218,6 +228,28 @@ def test_a_decision_is_written_once_with_the_time_of_the_store(store: Gallery) -
     assert store.decisions("default") == []
 
 
+def test_several_servers_share_one_ring(store: Gallery) -> None:
+    enrol(store, {"one": "a"}, gallery="second")
+    others = [Gallery(store.location, now_ms=store.now_ms) for _ in range(3)]
+    names = [f"shot {number}" for number in range(12)]
+    galleries = ("default", "second")
+
+    def keep(other: Gallery, number: int) -> int:
+        # The same pictures, in other orders.
+        mine = names[number:] + names[:number]
+        pictures = [answered(name, gallery=gallery) for name in mine for gallery in galleries]
+        return sum(other.keep(pictures[i : i + 5], LIMITS) for i in range(0, len(pictures), 5))
+
+    with ThreadPoolExecutor(len(others)) as threads:
+        taken = threads.map(keep, others, (0, 4, 8))
+        assert list(taken) == [24, 24, 24]
+    for other in others:
+        other.close()
+    for gallery in galleries:
+        assert len(set(kept_ids(store, gallery))) == LIMITS.answers
+    assert backup.check(store) == []
+
+
 # --- letting go ---------------------------------------------------------------------------
 
 
@@ -232,25 +264,25 @@ def traces(folder: Path) -> set[str]:
 
 
 def test_a_purge_reaches_a_screenshot_that_was_kept_and_never_enrolled(
-    store: Gallery, tmp_path: Path
+    in_file: Gallery, tmp_path: Path
 ) -> None:
     name = "the bytes of the secret"
-    store.keep([answered(name)], LIMITS)
-    backup.backup_into(store, tmp_path / "backups", keep=2)
-    store.record_decisions("default", [decision("d1", name), decision("d2", "one")])
+    in_file.keep([answered(name)], LIMITS)
+    backup.backup_into(in_file, tmp_path / "backups", keep=2)
+    in_file.record_decisions("default", [decision("d1", name), decision("d2", "one")])
     assert traces(tmp_path)
-    assert store.full_ids([picture_id(name)[:12]]) == [picture_id(name)]
-    revisions, files = backup.purge(store, [picture_id(name)], author="li")
+    assert in_file.full_ids([picture_id(name)[:12]]) == [picture_id(name)]
+    revisions, files = backup.purge(in_file, [picture_id(name)], author="li")
     assert (revisions, len(files)) == ({}, 1)
-    assert kept_ids(store) == []
-    assert [one.decision.decision_id for one in store.decisions("default")] == ["d2"]
+    assert kept_ids(in_file) == []
+    assert [one.decision.decision_id for one in in_file.decisions("default")] == ["d2"]
     assert traces(tmp_path) == set()
-    assert list(findings(store._db)) == []
+    assert backup.check(in_file) == []
     # It does not come back: neither the answer, nor a decision, nor from a backup.
-    assert store.keep([answered(name)], LIMITS) == 0
+    assert in_file.keep([answered(name)], LIMITS) == 0
     with pytest.raises(PurgedError):
-        store.record_decisions("default", [decision("d3", name)])
-    assert store.purge([picture_id(name)], author="li").revisions == {}
+        in_file.record_decisions("default", [decision("d3", name)])
+    assert in_file.purge([picture_id(name)], author="li").revisions == {}
 
 
 def test_a_purge_reaches_what_was_only_decided(store: Gallery) -> None:
@@ -270,14 +302,14 @@ def test_a_purge_of_a_picture_of_the_gallery_takes_along_what_was_kept_of_it(
 
 
 def test_expiring_forgets_old_answers_and_leaves_no_trace(
-    store: Gallery, clock: Clock, tmp_path: Path
+    in_file: Gallery, clock: Clock, tmp_path: Path
 ) -> None:
-    store.keep([answered("the bytes of the secret"), answered("new", at_ms=NOW_MS * 2)], LIMITS)
+    in_file.keep([answered("the bytes of the secret"), answered("new", at_ms=NOW_MS * 2)], LIMITS)
     clock.now_ms = NOW_MS + 15 * DAY_MS
-    assert store.expire(0).answers == 0
-    assert store.expire(0, LIMITS).answers == 1
-    assert kept_ids(store) == [picture_id("new")]
-    assert b"the bytes of the secret" not in store.path.read_bytes()
+    assert in_file.expire(0).answers == 0
+    assert in_file.expire(0, LIMITS).answers == 1
+    assert kept_ids(in_file) == [picture_id("new")]
+    assert b"the bytes of the secret" not in file_of(in_file).read_bytes()
 
 
 def test_deleting_a_gallery_forgets_what_was_kept_and_decided_in_it_alone(store: Gallery) -> None:
@@ -294,16 +326,16 @@ def test_deleting_a_gallery_forgets_what_was_kept_and_decided_in_it_alone(store:
 
 
 def test_a_backup_carries_what_was_kept_and_decided_but_for_what_was_purged_since(
-    store: Gallery, tmp_path: Path
+    in_file: Gallery, tmp_path: Path
 ) -> None:
-    store.keep([answered("shot"), answered("secret")], LIMITS)
-    store.record_decisions("default", [decision("d1", "shot"), decision("d2", "secret")])
+    in_file.keep([answered("shot"), answered("secret")], LIMITS)
+    in_file.record_decisions("default", [decision("d1", "shot"), decision("d2", "secret")])
     file = tmp_path / "backup.db"
-    backup.backup(store, file)
-    store.withdraw_decisions("default", ["d1"])
-    store.purge([picture_id("secret")], author="li")
-    path = store.path
-    store.close()
+    backup.backup(in_file, file)
+    in_file.withdraw_decisions("default", ["d1"])
+    in_file.purge([picture_id("secret")], author="li")
+    path = file_of(in_file)
+    in_file.close()
     again = backup.restore(file, path, author="li", force=True)
     assert again == [picture_id("secret")]
     restored = Gallery(path)
@@ -316,8 +348,9 @@ def test_a_backup_carries_what_was_kept_and_decided_but_for_what_was_purged_sinc
 def test_a_kept_answer_that_has_changed_on_the_disk_is_found(store: Gallery, column: str) -> None:
     store.keep([answered("shot")], LIMITS)
     value = "[1, 2, []]" if column == "reading" else b"\0\0"
-    store._db.execute(f"UPDATE kept_answers SET {column} = ?", (value,))
-    (finding,) = findings(store._db)
+    with store.database.writing() as db:
+        db.execute(f"UPDATE kept_answers SET {column} = :value", {"value": value})
+    (finding,) = backup.check(store)
     assert finding.startswith("gallery default: what is kept for review of picture")
     assert "has changed" in finding
     assert len(store.kept_features("default", BUNDLES)) == (column == "image")
@@ -327,17 +360,31 @@ def test_what_outlived_its_purge_is_found(store: Gallery) -> None:
     store.keep([answered("shot")], LIMITS)
     store.record_decisions("default", [decision("d", "shot")])
     key = bytes.fromhex(picture_id("shot"))
-    store._db.execute("INSERT INTO purged VALUES (?, 0, 'li', 1)", (key,))
-    assert len(list(findings(store._db))) == 2
+    with store.database.writing() as db:
+        db.execute("INSERT INTO purged VALUES (:key, 0, 'li', 1)", {"key": key})
+    assert len(backup.check(store)) == 2
     store.purge([picture_id("shot")], author="li")
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
 
 
-def test_a_store_of_the_fifth_schema_keeps_nothing_and_can_keep(store: Gallery) -> None:
-    path = store.path
-    store.close()
+@pytest.mark.parametrize("location", ["postgresql"], indirect=True)
+def test_a_shared_store_of_the_fifth_schema_keeps_nothing_and_can_keep(store: Gallery) -> None:
+    with store.database.writing() as db:
+        for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
+            db.execute(f"DROP TABLE {table}")
+        db.execute("UPDATE pagesight_store SET version = 5")
+    opened = Gallery(store.location)
+    assert opened.kept("default") == []
+    opened.keep([answered("shot")], LIMITS)
+    assert kept_ids(opened) == [picture_id("shot")]
+    opened.close()
+
+
+def test_a_store_of_the_fifth_schema_keeps_nothing_and_can_keep(in_file: Gallery) -> None:
+    path = file_of(in_file)
+    in_file.close()
     db = sqlite3.connect(path)
-    for table in ("kept_answers", "decisions"):  # which are all that the sixth adds
+    for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 5")
     db.commit()
