@@ -304,16 +304,16 @@ class Routes:
                 problem = in_words(error)
             except ValueError as error:
                 problem = str(error)
-        return self._render("batch_body", **self._batch(), problem=problem)
+        return self._render("batch_body", **self._batch(problem))
 
-    def _batch(self) -> dict[str, Any]:
+    def _batch(self, problem: str = "") -> dict[str, Any]:
         batches = self._review.batches
         return {
             "teachable": batches.teachable(),
             "made": list(reversed(batches.made)),
             "may_enrol": self._review.may_enrol,
             "export": batches.export is not None,
-            "problem": "",
+            "problem": problem,
         }
 
     def _preview(self) -> Response:

@@ -220,7 +220,9 @@ deck.addEventListener("click", (event) => {
 });
 
 document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || labels.open || help.open) return;
+  // A key that chose a label has closed that dialog before it comes here.
+  if (event.defaultPrevented || labels.open || help.open) return;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "?") {
     help.showModal();
     return;
