@@ -284,10 +284,13 @@ labelList.addEventListener("click", (event) => {
 });
 
 labelList.addEventListener("htmx:afterSwap", (event) => {
-  labelList.dataset.typed = new URLSearchParams(event.detail.requestConfig.parameters).get("q") ?? "";
-  if (typedAndTaken === labelInput.value && chosen()) take(chosen());
+  labelList.dataset.typed = event.detail.requestConfig.formData.get("q") ?? "";
+  if (typedAndTaken !== labelList.dataset.typed) return;
   typedAndTaken = null;
+  if (chosen()) take(chosen());
 });
+
+labelInput.addEventListener("input", () => { typedAndTaken = null; });
 
 labels.addEventListener("close", () => {
   typedAndTaken = null;
