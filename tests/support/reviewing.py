@@ -106,6 +106,7 @@ class StubServer:
                 review=ReviewConfig(keep=self.keep),
                 load=True,
             ) as served:
+                served.keeper.start()
                 self.port = int(served.address.rpartition(":")[2])
                 ready.set()
                 await self._stop[1].wait()

@@ -8,11 +8,13 @@ What needs the extra `review` is imported when the command runs.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import webbrowser
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from pagesight._review_page.desk import Desk
     from pagesight._review_page.feeds import Feed
 
-NEEDED = {"jinja2", "markupsafe", "multipart", "python_multipart", "starlette", "uvicorn"}
+NEEDED = {"jinja2", "python_multipart", "starlette", "uvicorn"}
 """What the extra `review` installs."""
 
 RETRY_FOR_S = 1.0
@@ -111,13 +113,9 @@ def review(
       pagesight review --open              (what the server kept: review.keep)
       pagesight review screenshots/ --export labelled/
     """
-    try:
-        from pagesight._review_page import serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in NEEDED:
-            raise
-        session.warn("pagesight review needs its extra: pip install 'pagesight[review]'")
-        raise typer.Exit(2) from None
+    needing_review_extra()
+    from pagesight._review_page import serve
+
     pictures: Sequence[Path] | None = None
     if folder is not None:
         found = files.pictures([folder])
@@ -159,6 +157,23 @@ def review(
         logging.getLogger("pagesight.review").setLevel(logging.INFO)
         serve.serve(build(made, port), listening, ready)
     _tell_end(made)
+
+
+def needing_review_extra() -> ModuleType:
+    """Returns the static page, which needs what the extra installs; without it, the command ends.
+
+    Raises:
+        typer.Exit: One line says what to install.
+    """
+    try:
+        for name in sorted(NEEDED):
+            importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in NEEDED:
+            raise
+        session.warn("pagesight: this needs its extra: pip install 'pagesight[review]'")
+        raise typer.Exit(2) from None
+    return importlib.import_module("pagesight._review_page.static_page")
 
 
 class _AuditHandler(logging.Handler):
