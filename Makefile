@@ -188,6 +188,10 @@ bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-o
 bench-recognition: setup ## Measure recognition, its parts and the published method on sets: SETS="DIR ..."
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
 
+.PHONY: bench-discovery
+bench-discovery: setup ## Measure how many presses enrol pages that are held back: SETS="DIR ..."
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_discovery $(SETS) $(ARGS)
+
 .PHONY: bench-load
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)

@@ -22,7 +22,9 @@ INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 def one_page(party: Party, count: int) -> list[bytes]:
     """Pictures of one page, unlike those that `Party.picture` makes."""
-    return [f"cart {i}".encode() if party.fake else solid((10 + 8 * i, 10, 200)) for i in range(count)]
+    return [
+        f"cart {i}".encode() if party.fake else solid((10 + 8 * i, 10, 200)) for i in range(count)
+    ]
 
 
 def ids(images: Sequence[bytes]) -> set[str]:

@@ -13,6 +13,7 @@ import pagesight
 from pagesight import AsyncClient, Client, Decision, EnrolItem
 from pagesight_server.config import ReviewConfig
 from pagesight_server.gallery import backup
+from pagesight_server.gallery.location import PostgresUrl
 from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
@@ -193,6 +194,38 @@ async def test_a_server_keeps_nothing_unless_it_is_told_to(tmp_path: Path) -> No
         await served.keeper.flush()
         assert [one async for one in person.list_kept()] == []
         assert (await person.keep_limits()).capacity == 0
+
+
+async def test_two_servers_of_one_database_share_the_ring_and_the_decisions(
+    tmp_path: Path, postgres_url: PostgresUrl
+) -> None:
+    async with (
+        serving(tmp_path, location=postgres_url, review=KEEPING) as one,
+        serving(tmp_path, location=postgres_url, review=KEEPING) as other,
+        client(one) as mei,
+        client(other) as li,
+    ):
+        revision = (await mei.enrol([EnrolItem(image=solid(BLUE), label="a")])).revision
+        for number, person in enumerate([mei, li, mei, li, mei, li, mei]):
+            await person.classify(solid(shade(1 + 40 * number)), min_revision=revision)
+            await (one if person is mei else other).keeper.flush()
+        newest = [image_id(solid(shade(1 + 40 * number))) for number in (6, 5, 4, 3, 2)]
+        for person in (mei, li):
+            assert [kept.image_id async for kept in person.list_kept()] == newest
+        assert await li.get_kept_image(newest[0]) == solid(shade(241))
+        for person, name, labels in ((mei, "mei", "aab"), (li, "li", "abb")):
+            decisions = [
+                Decision(image_id=kept, label=label, shown_label="other", reviewer=name)
+                for kept, label in zip(newest, labels, strict=False)
+            ]
+            assert await person.record_decisions(decisions) == 3
+        figures = await mei.review_figures()
+        assert (figures.decided, figures.doubly_decided, figures.waiting) == (3, 3, 2)
+        # Observed 2/3; li says a once and b twice, mei a twice and b once: (1 * 2 + 2 * 1) / 9.
+        assert figures.kappa == pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9))
+        one.store.purge([newest[0]], author="root")
+        assert newest[0] not in [kept.image_id async for kept in li.list_kept()]
+        assert newest[0] not in [made.image_id async for made in li.list_decisions()]
 
 
 def test_both_clients_read_what_the_server_says() -> None:

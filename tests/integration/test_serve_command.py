@@ -27,6 +27,7 @@ from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import StoreLocation
 from tests.support import WAIT_S
 from tests.support.serving import result_of
 
@@ -44,7 +45,9 @@ def screenshot(title: str, *, left: int, shade: int) -> bytes:
 
 
 @contextmanager
-def server(store: Path, bundles: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(
+    store: StoreLocation, bundles: Path, *more: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address; killed in the end if it still runs."""
     with subprocess.Popen(
         [

@@ -219,7 +219,7 @@ def reviewed(
     ):
         listening = serve.listen(0)
         port = listening.getsockname()[1]
-        web = serve.server_of(build(review, port))
+        web = serve.PageServer(build(review, port))
         thread = threading.Thread(target=web.run, kwargs={"sockets": [listening]}, name="page")
         thread.start()
         try:

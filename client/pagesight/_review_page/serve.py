@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from collections.abc import Callable
 
@@ -30,24 +31,38 @@ def listen(port: int) -> socket.socket:
     return listening
 
 
-def server_of(app: ASGIApp) -> uvicorn.Server:
-    """Returns what serves the page; `should_exit` ends it."""
-    return uvicorn.Server(
-        uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            server_header=False,
-            lifespan="off",
-            ws="none",
-            timeout_graceful_shutdown=CLOSE_AFTER_S,
+class PageServer(uvicorn.Server):
+    """Serves the page; `should_exit` ends it."""
+
+    def __init__(self, app: ASGIApp, ready: Callable[[], None] = lambda: None) -> None:
+        """Notes what to serve.
+
+        Args:
+            app: The page.
+            ready: Called once it is served, and signals are heard.
+        """
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_level="warning",
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=CLOSE_AFTER_S,
+            )
         )
-    )
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Says when it is ready."""
+        await super().startup(sockets)
+        self._ready()
 
 
 def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
-    ready()
+    """Serves until Ctrl-C or SIGTERM, and returns."""
     # uvicorn shuts down first, and then lets the signal have its usual effect.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
-        server_of(app).run(sockets=[listening])
+        PageServer(app, ready).run(sockets=[listening])

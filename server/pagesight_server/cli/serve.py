@@ -46,6 +46,7 @@ from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
 from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.heartbeat import Heartbeat, replica_name
 from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
@@ -156,7 +157,9 @@ async def _serve_from(
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
-    keeper = wiring.keeper(config, store, forgets=worker.leads)
+    keeper = wiring.keeper(
+        config, store, forgets=worker.leads, is_away=lambda: registry.watch.is_away
+    )
     pipeline = models.pipeline(registry.get, remember=server.remember)
     enroller = models.enroller(store, pipeline)
     models.observe(exporting.telemetry.ran)
@@ -167,6 +170,7 @@ async def _serve_from(
         caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
         lines=models.lines,
         known=registry.known,
+        store_age_s=lambda: registry.watch.age_s,
     )
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if exporters:
@@ -205,10 +209,12 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
+    following.append(asyncio.create_task(heartbeat.follow(server.follow_seconds)))
     keeper.start()
     try:
         if worker.joins:
@@ -247,6 +253,8 @@ async def _serve_from(
             task.cancel()
         await keeper.close()
         await registry.close()
+        if not registry.watch.is_away:  # else the end would wait for it
+            await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 

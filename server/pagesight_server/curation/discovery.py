@@ -6,8 +6,8 @@
     the gallery's own pictures, labels forgotten ──fewest presses──> the cut
 
 The cut is the gallery's: its own pictures, each label as if it were unknown, are clustered alike,
-and the cut is where a person would enrol them with the fewest presses. A page of which the gallery
-holds deliberately different pictures moves it down, look-alike pages move it up (decision 0028).
+and the cut is where a person would enrol them with the fewest presses, drawn towards a constant
+where pages have few pictures. Look-alike pages move it up (decision 0028).
 
 Time grows with the square of the number of pictures, memory with the number: pairs are compared in
 blocks, and only groups of pictures that hang together above the cut are clustered as a whole. Of
@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 
 from pagesight_server.curation.likeness import Floats, Likeness, Pages, SeenPicture
 from pagesight_server.curation.linkage import Join, average_linkage, clusters
-from pagesight_server.curation.page_names import shared_texts, suggest_label
+from pagesight_server.curation.page_names import shared_lines, suggest_label
 from pagesight_server.gallery.snapshot import OTHER, Snapshot, is_reserved
+from pagesight_server.recognition.calibration import PICTURES_FOR_HALF
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import decide
 from pagesight_server.recognition.knowledge import Knowledge
@@ -36,8 +37,8 @@ MIN_PICTURES = 2
 """Pictures of a cluster, unless a caller asks for more."""
 
 DEFAULT_CUT = 0.7
-"""The cut where the gallery has too few pictures to place one: of constants from 0.55 to 0.8 the
-one with the fewest presses over four sets (docs/recognition.md)."""
+"""The cut that a gallery begins with: of constants from 0.55 to 0.8, in steps of 0.05, the one with
+the fewest presses over four sets (docs/recognition.md)."""
 
 MIN_PLACED_BY = 20
 """Gallery pictures, of labels with others, from which these place the cut; as `balance.py`."""
@@ -144,14 +145,15 @@ def discover(
     for rows, alike in typical:
         step()
         members = [left[row] for row in rows]
-        texts = shared_texts([member.reading for member in members[:NAMED_BY]])
-        label = suggest_label(texts, taken)
+        readings = [member.reading for member in members[:NAMED_BY]]
+        lines = shared_lines(readings)
+        label = suggest_label(lines, readings, taken)
         taken.add(label)
         nearest = Counter(closest[member.image_id] for member in members)
         found.append(
             Cluster(
                 image_ids=tuple(member.image_id for member in members),
-                shared_texts=texts,
+                shared_texts=tuple(line.text for line in lines),
                 suggested_label=label,
                 closest_label=min(nearest, key=lambda name: (-nearest[name], name)),
                 likeness=alike,
@@ -170,10 +172,12 @@ def place_cut(snapshot: Snapshot, likeness: Likeness) -> float:
     """Where the gallery's own pictures, their labels forgotten, are enrolled with fewest presses.
 
     A cluster costs one press, and two for each picture of another page in it: one to take it out,
-    one to enrol it. Where several cuts cost the same, the middle of them is taken.
+    one to enrol it. Where several cuts cost the same, the middle of them is taken. A page of few
+    pictures, which are often chosen to differ, says little of how alike screenshots of it are: the
+    fewer, the nearer the cut lies to `DEFAULT_CUT`.
 
     Returns:
-        The cut, 0 to 1; `DEFAULT_CUT` of a gallery with few pictures.
+        The cut, 0 to 1.
     """
     drawn = {
         label: rows
@@ -194,7 +198,11 @@ def place_cut(snapshot: Snapshot, likeness: Likeness) -> float:
     first, last = cheapest[0], cheapest[-1]
     highest = joins[first - 1].likeness if first else 1.0
     lowest = joins[last].likeness if last < len(joins) else 0.0
-    return float(np.clip((highest + lowest) / 2, 0.0, 1.0))
+    placed = float(np.clip((highest + lowest) / 2, 0.0, 1.0))
+    # As for the threshold: of n pictures a page, n / (n + 3) is the gallery's to say.
+    typical = float(np.median([len(drawn[label]) for label in names]))
+    own = typical / (typical + PICTURES_FOR_HALF)
+    return own * placed + (1 - own) * DEFAULT_CUT
 
 
 def _presses(labels: Sequence[str], joins: Sequence[Join]) -> NDArray[np.int64]:

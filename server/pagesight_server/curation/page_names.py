@@ -12,6 +12,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
+from typing import NamedTuple
 
 from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.gallery.snapshot import check_label, is_reserved
@@ -24,6 +25,10 @@ NEARLY_ALL = 0.9
 """Share of the pictures that show a shared line: all of nine, one may lack it from ten on, as where
 OCR missed it or a dialog hides it."""
 
+HALF = 0.5
+"""Share of the pictures whose lines name the page where no line is on nearly all: the pictures in
+the commonest of several languages."""
+
 MAX_SHARED = 20
 """Shared lines that are told: a contact sheet has no room for more."""
 
@@ -31,12 +36,26 @@ MAX_NAME_CHARS = 40
 """Longest suggested name, so that a list of labels stays readable; cut at a word where there is
 one."""
 
+HEADER = 0.45
+"""How far down a title may stand, in widths of the picture: below the status bar (0.08), an app bar
+of 56 to 64 of 360 density-independent pixels, and a large title below that (Material Design 3)."""
+
 UNNAMED = "new_page"
 """The name of a page without shared text."""
 
 
-def shared_texts(readings: Sequence[Reading]) -> tuple[str, ...]:
-    """The lines that all or nearly all of some pictures show, in reading order.
+class SharedLine(NamedTuple):
+    """A line that all or nearly all of some pictures show."""
+
+    text: str
+    place: Place
+    """The median of where it stands."""
+
+
+def shared_lines(
+    readings: Sequence[Reading], *, least_share: float = NEARLY_ALL
+) -> tuple[SharedLine, ...]:
+    """The lines that so many of some pictures show, in reading order: all or nearly all.
 
     A line is told in its commonest spelling, with the digits of one of the pictures only where all
     have the same ones; elsewhere with "#" in their place.
@@ -53,10 +72,11 @@ def shared_texts(readings: Sequence[Reading]) -> tuple[str, ...]:
             shown_by[canonical].add(picture)
             spellings[canonical][" ".join(line.line.text.split())] += 1
             places[canonical].append(line.place)
-    least = max(1, math.ceil(NEARLY_ALL * len(readings)))
+    least = max(1, math.ceil(least_share * len(readings)))
     shared = [key for key, pictures in shown_by.items() if len(pictures) >= least and has_word(key)]
-    shared.sort(key=lambda key: (median_place(places[key]).y, median_place(places[key]).x, key))
-    return tuple(_told(spellings[key]) for key in shared[:MAX_SHARED])
+    lines = [SharedLine(_told(spellings[key]), median_place(places[key])) for key in shared]
+    lines.sort(key=lambda line: (line.place.y, line.place.x, line.text))
+    return tuple(lines[:MAX_SHARED])
 
 
 def _told(spellings: Counter[str]) -> str:
@@ -65,20 +85,38 @@ def _told(spellings: Counter[str]) -> str:
     return text if len(digits) == 1 else re.sub(r"[\d*]+", "#", text)
 
 
-def suggest_label(texts: Sequence[str], taken: Collection[str]) -> str:
-    """A label for a page, made of the first of its texts that can be one.
+def suggest_label(
+    lines: Sequence[SharedLine], readings: Sequence[Reading], taken: Collection[str]
+) -> str:
+    """A label for a page, made of its title, else of the first line that can be one.
 
     Args:
-        texts: Of the page, the title first.
+        lines: That its pictures share, in reading order; where none can be a label, those are
+            asked that half of the pictures show.
+        readings: Of its pictures.
         taken: Labels that exist already.
     """
-    name = next((made for text in texts if (made := _name(text))), UNNAMED)
+    name = _title(lines) or _title(shared_lines(readings, least_share=HALF)) or UNNAMED
     if name not in taken:
         return name
     number = 2
     while f"{name}_{number}" in taken:
         number += 1
     return f"{name}_{number}"
+
+
+def _title(lines: Sequence[SharedLine]) -> str:
+    """The name that lines make; empty where none can be one.
+
+    The title is the largest line of the header without a number: beside it stand "Back" or "Save",
+    and below it often a balance in larger type.
+    """
+
+    def unlike_a_title(line: SharedLine) -> tuple[bool, float]:
+        return any(c.isdigit() or c == "#" for c in line.text), -line.place.height
+
+    titles = sorted((line for line in lines if line.place.y < HEADER), key=unlike_a_title)
+    return next((made for line in (*titles, *lines) if (made := _name(line.text))), "")
 
 
 def _name(text: str) -> str:

@@ -307,6 +307,9 @@ def _known(store: Gallery, image_ids: Sequence[str]) -> list[str]:
 
 def _succeed(new: Gallery, old: Gallery | None, author: str) -> list[str]:
     """Lets what is restored follow upon what it replaces; the pictures that it purged again."""
+    with new.database.writing() as db:
+        # Whoever served the store that was backed up; who serves this one notes it anew.
+        db.execute("DELETE FROM replicas")
     if old is None:
         return []
     purged = _known(new, old.purged())

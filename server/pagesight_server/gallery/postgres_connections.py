@@ -72,7 +72,7 @@ class Connector:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
-            raise SetupError(f"cannot open the store {url}: {_line(error)}") from error
+            raise SetupError(f"cannot open the store {url}: {one_line(error)}") from error
         environment = {
             option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.envvar and
             option.val is not None and option.keyword.decode() in _DEFAULTS
@@ -192,7 +192,7 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
         error: What psycopg raised.
         store: Which store it is.
     """
-    line = _line(error)
+    line = one_line(error)
     match error:
         case errors.DiskFull():
             return StorageError(f"the store could not be written and is unchanged: {line}")
@@ -206,12 +206,16 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
             return SetupError(f"the store {store}: {line}")
         case errors.DataError():
             return InvalidRequestError(f"the store cannot hold that: {line}")
-        case psycopg.OperationalError() | psycopg.InterfaceError():
+        case (
+            psycopg.OperationalError()
+            | psycopg.InterfaceError()
+            | errors.IdleInTransactionSessionTimeout()
+        ):
             return StoreAwayError(f"the store's database cannot be reached or used now: {line}")
     return None
 
 
-def _line(error: psycopg.Error) -> str:
+def one_line(error: psycopg.Error) -> str:
     """The message of an error in one line."""
     return masked(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
 
@@ -231,18 +235,22 @@ def listen(connect: Callable[[], DictConnection], heard: Callable[[], None]) -> 
     stop = threading.Event()
 
     def run() -> None:
+        away = False
         while not stop.is_set():
             try:
                 with connect() as connection:
                     schema = connection.execute("SELECT current_schema() AS name").fetchone()
                     connection.execute(f"LISTEN {CHANNEL}")
+                    away = False
                     heard()  # of whatever happened before
                     while not stop.is_set():
                         for told in connection.notifies(timeout=1.0):
                             if schema is not None and told.payload == schema["name"]:
                                 heard()
             except (psycopg.Error, PagesightError) as error:
-                log.info("not told of changes of the store, polling it alone: %s", error)
+                if not away:
+                    log.info("not told of changes of the store, polling it alone: %s", error)
+                away = True
                 stop.wait(_RECONNECT_S)
 
     threading.Thread(target=run, name="store-listener", daemon=True).start()

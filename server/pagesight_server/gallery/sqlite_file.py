@@ -37,6 +37,7 @@ DIALECT = Dialect(
     text="CAST({} AS BLOB)",
     digest="digest({key}, {name}, {content})",
     locked="",
+    now_ms="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     damage=(sqlite3.DatabaseError,),
 )
 
@@ -133,6 +134,8 @@ class SqliteDatabase:
         SetupError: the file is no store, or one of a newer pagesight.
     """
 
+    dialect = DIALECT
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)
@@ -220,10 +223,10 @@ class SqliteDatabase:
             self.db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, patient: bool = True) -> Iterator[None]:
         """All of its block or nothing; on disk when it ends."""
         with self._lock:
-            self.db.execute("BEGIN IMMEDIATE")
+            self._begin(_LOCK_TIMEOUT_S if patient else 0.0)
             try:
                 yield
                 self.db.execute("COMMIT")
@@ -232,15 +235,26 @@ class SqliteDatabase:
                     self.db.execute("ROLLBACK")
                 raise
 
+    def _begin(self, timeout_s: float) -> None:
+        """Begins to write, once nobody else does."""
+        if timeout_s == _LOCK_TIMEOUT_S:
+            self.db.execute("BEGIN IMMEDIATE")
+            return
+        self.db.execute(f"PRAGMA busy_timeout = {1000 * timeout_s:.0f}")
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        finally:
+            self.db.execute(f"PRAGMA busy_timeout = {1000 * _LOCK_TIMEOUT_S:.0f}")
+
     @contextmanager
-    def writing(self, *, alone: bool = False) -> Iterator[SqliteConnection]:
+    def writing(self, *, alone: bool = False, patient: bool = True) -> Iterator[SqliteConnection]:
         """A transaction for a request; whoever writes is alone here.
 
         Raises:
             StorageError: the disk is full or another process keeps the store locked.
         """
         try:
-            with self.transaction():
+            with self.transaction(patient=patient):
                 yield self.db
         except sqlite3.OperationalError as error:
             raise StorageError(

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries, settlements
+from pagesight_server.gallery import contents, purge, queries, replicas, settlements
 from pagesight_server.gallery.database import Row
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import (
@@ -80,9 +80,10 @@ class Gallery(ReviewRecords):
         now_ms: The clock of the history.
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
+        incomplete: Whether it may be a copy that is not complete.
 
     Raises:
-        SetupError: it is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight, or such a copy.
         StorageError: the database cannot be reached.
     """
 
@@ -93,8 +94,9 @@ class Gallery(ReviewRecords):
         now_ms: Callable[[], int] = unix_ms,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
+        incomplete: bool = False,
     ) -> None:
-        super().__init__(location, postgres)
+        super().__init__(location, postgres, incomplete=incomplete)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
@@ -379,6 +381,22 @@ class Gallery(ReviewRecords):
         if removed or unused or answers:
             self.database.scrub()
         return Expired(removed=removed, unused=unused, answers=answers)
+
+    # --- replicas -------------------------------------------------------------------
+
+    def beat(self, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
+        """Notes that a process serves this store, and the revision of each gallery it has loaded.
+
+        Raises:
+            StorageError: somebody else is writing, or the disk is full: the note is not made.
+        """
+        with self.database.writing(patient=False) as db:
+            replicas.beat(db, replica_id, name, revisions)
+
+    def leave(self, replica_id: str) -> None:
+        """Takes back that a process serves this store."""
+        with self.database.writing(patient=False) as db:
+            replicas.leave(db, replica_id)
 
     # --- settled findings -----------------------------------------------------------
 

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+from pagesight_server.common.errors import StoreAwayError
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
 from pagesight_server.service.auth import CALLER, PEER
 
@@ -115,6 +116,8 @@ class Audit:
             try:
                 await asyncio.to_thread(self.look)
                 readable = True
+            except StoreAwayError:
+                pass  # the registry tells of it
             except Exception:
                 if readable:
                     log.exception("cannot read the history of the store; looking again and again")

@@ -11,7 +11,8 @@ screenshots must not wait for it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 from pagesight.v1 import review_pb2 as pb
@@ -125,9 +126,10 @@ class Discovering:
         keys = []
         async with self._gate.place(context):
             for cluster in request.clusters:
-                pictures = []
+                ids = list(cluster.kept_image_ids)
+                pictures = await in_thread(partial(self._kept_pictures, gallery, ids))
                 with urgent_as(Priority.LOW):
-                    for image in (*cluster.images, *await self._kept_images(gallery, cluster)):
+                    for image in cluster.images:
                         image_id, features, reading = await self._see(image)
                         pictures.append(
                             DismissedPicture(
@@ -157,7 +159,7 @@ class Discovering:
                 messages = self._messages(requests)
                 header = await self._header(messages)
                 gallery = convert.gallery_of(header.gallery)
-                additions = Additions((await self._knowledge(gallery)).snapshot)
+                additions = Additions(self._knowledge(gallery).snapshot)
                 asked: list[Asked] = []
                 tally = _Tally(header.pictures, self._config.review.max_pictures, report)
                 items = 0
@@ -178,7 +180,7 @@ class Discovering:
                 asked += [
                     self._asked_of(one) for one in await in_thread(lambda: self._kept(gallery))
                 ]
-            knowledge = await self._knowledge(gallery)
+            knowledge = self._knowledge(gallery)
             # What was enrolled meanwhile is there already.
             there = {picture.image_id for picture in knowledge.snapshot.pictures}
             added = [one for one in added if one.image_id not in there]
@@ -254,7 +256,7 @@ class Discovering:
 
     # --- what is there --------------------------------------------------------------
 
-    async def _knowledge(self, gallery: str) -> Knowledge:
+    def _knowledge(self, gallery: str) -> Knowledge:
         """What is known of a gallery; of one that is not there, nothing."""
         try:
             return self._registry.get(gallery)
@@ -289,17 +291,29 @@ class Discovering:
             for one in self._store.dismissed(gallery, self._enroller.bundles)
         ]
 
-    async def _kept_images(self, gallery: str, cluster: pb.DismissedCluster) -> list[bytes]:
-        """The kept pictures of a cluster."""
-        since_ms = self._config.review.limits.since_ms(self._store.now_ms())
+    def _kept_pictures(self, gallery: str, image_ids: Sequence[str]) -> list[DismissedPicture]:
+        """What was seen and read of kept pictures; blocks.
 
-        def work() -> list[bytes]:
-            return [
-                self._store.kept_image(gallery, image_id.lower(), since_ms=since_ms)
-                for image_id in cluster.kept_image_ids
-            ]
-
-        return await in_thread(work)
+        Raises:
+            NotFoundError: nothing is kept of one, or not by these bundles.
+            InvalidRequestError: the text of one was not read.
+        """
+        kept = {one.answer.image_id: one for one in self._kept(gallery)} if image_ids else {}
+        pictures = []
+        for image_id in map(str.lower, image_ids):
+            if image_id not in kept:
+                raise NotFoundError(f"no answer to the picture {image_id} is kept for {gallery!r}")
+            reading = kept[image_id].reading
+            if reading is None:
+                raise InvalidRequestError(
+                    f"the text of the kept picture {image_id} was not read: send the picture"
+                )
+            pictures.append(
+                DismissedPicture(
+                    image_id=image_id, embedding=kept[image_id].embedding, reading=reading
+                )
+            )
+        return pictures
 
 
 class _Tally:

@@ -13,8 +13,10 @@ could keep all others waiting. A call that waits for its place is not read from.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
@@ -135,6 +137,23 @@ async def prompt(messages: AsyncIterator[Any], silent_s: float) -> AsyncIterator
                 f"nothing came for {silent_s:g} s: have the pictures at hand, then send them"
             ) from None
         yield parsed(message)
+
+
+STORE_THREADS = 8
+"""Threads that wait for the store, as many as it has connections (gallery.store_connections)."""
+
+_store_threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+
+
+async def in_store_thread(work: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, in threads of which screenshots need none.
+
+    A store that hangs would else hold the threads in which screenshots are decoded, until it is
+    known to be away.
+    """
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_store_threads, lambda: context.run(work))
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TypeVar
 
 from pagesight.v1 import review_pb2 as pb
 from pagesight.v1 import review_pb2_grpc
@@ -20,10 +20,12 @@ from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, answer
 from pagesight_server.service.convert_curation import MAX_SIDE_PX
 from pagesight_server.service.discovering import Discovering
-from pagesight_server.service.gates import ExaminationGate
+from pagesight_server.service.gates import ExaminationGate, in_store_thread
 from pagesight_server.service.progress import Report, answer_with_progress
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
+
+T = TypeVar("T")
 
 
 class ReviewService(review_pb2_grpc.ReviewServiceServicer):
@@ -45,6 +47,16 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         self._limits = config.review.limits
         self._examinations = ExaminationGate(config.server)
         self._discovering = Discovering(store, enroller, registry, config)
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        """Does work that needs the store in a thread, unless the store is away."""
+        self._registry.watch.check()
+        return await in_store_thread(work)
+
+    async def _examine(self, context: Context, work: Callable[[], T]) -> T:
+        """As `_ask`, for what takes a thread for long, once there is a place."""
+        self._registry.watch.check()
+        return await self._examinations.run(context, work)
 
     def _since_ms(self) -> int:
         """The Unix time before which kept answers are forgotten, whenever they are deleted."""
@@ -73,7 +85,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                 keep_days=self._limits.keep_days,
             )
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def GetKeptImage(  # noqa: N802
         self, request: pb.GetKeptImageRequest, context: Context
@@ -94,8 +106,8 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             return pb.GetKeptImageResponse(image=data)
 
         if not request.max_side_px:
-            return await answer(context, asyncio.to_thread(work))
-        return await answer(context, self._examinations.run(context, work))
+            return await answer(context, self._ask(work))
+        return await answer(context, self._examine(context, work))
 
     async def DrawKnown(  # noqa: N802
         self, request: pb.DrawKnownRequest, context: Context
@@ -124,7 +136,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                 audit.decided("recorded", gallery, recorded, {one.reviewer for one in made})
             return pb.RecordDecisionsResponse(recorded=recorded)
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def WithdrawDecisions(  # noqa: N802
         self, request: pb.WithdrawDecisionsRequest, context: Context
@@ -140,7 +152,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                 audit.decided("withdrawn", gallery, withdrawn)
             return pb.WithdrawDecisionsResponse(withdrawn=withdrawn)
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def RecordReveal(  # noqa: N802
         self, request: pb.RecordRevealRequest, context: Context
@@ -176,7 +188,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                 next_page_token=convert.page_token(made[size - 1].number) if more else "",
             )
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def GetReviewFigures(  # noqa: N802
         self, request: pb.GetReviewFiguresRequest, context: Context
@@ -190,7 +202,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             waiting = self._store.waiting(gallery, since_ms=self._since_ms())
             return convert_review.figures(figures, waiting)
 
-        return await answer(context, self._examinations.run(context, work))
+        return await answer(context, self._examine(context, work))
 
     async def Discover(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DiscoverRequest], context: Context
@@ -199,6 +211,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.Discovery]:
+            self._registry.watch.check()
             return self._discovering.discover(request_iterator, context, report)
 
         await answer_with_progress(context, pb.DiscoverResponse, work)
@@ -208,7 +221,12 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     ) -> pb.DismissClustersResponse:
         """Marks clusters as of no interest."""
         PEER.set(context.peer())
-        return await answer(context, self._discovering.dismiss(request, context))
+
+        async def work() -> pb.DismissClustersResponse:
+            self._registry.watch.check()
+            return await self._discovering.dismiss(request, context)
+
+        return await answer(context, work())
 
     async def Preview(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PreviewRequest], context: Context
@@ -217,6 +235,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.PreviewResult]:
+            self._registry.watch.check()
             return self._discovering.preview(request_iterator, context, report)
 
         await answer_with_progress(context, pb.PreviewResponse, work)

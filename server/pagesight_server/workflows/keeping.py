@@ -5,7 +5,7 @@
     now and then ──────────────────────────────────────> what is too old is forgotten
 
 `offer` neither waits nor raises: an answer is never late for this, nor lost. What cannot be
-written is dropped and told in the log.
+written is dropped and told in the log; while the store is away it waits in the queue.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import hashlib
 import logging
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 from pagesight_server.gallery import Gallery, KeepLimits, KeptAnswer, KeptPicture, KeptReason
 from pagesight_server.gallery.snapshot import OTHER
@@ -28,6 +30,8 @@ from pagesight_server.recognition.decision import Decision
 from pagesight_server.workflows.enrolment import THUMBNAIL_SIDE_PX
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 MAX_QUEUED = 64
 """Pictures that wait to be written: what a burst brings."""
@@ -77,6 +81,7 @@ class AnswerKeeper:
         policy: Which, how, and how many.
         limits: What decoding a picture may cost when it is made smaller.
         forgets: Whether this process forgets what is too old, or leaves that to another one.
+        is_away: Whether the store is known to be away: then it is not waited for.
         lot: What draws answers at random; a generator of its own when None.
     """
 
@@ -87,12 +92,16 @@ class AnswerKeeper:
         limits: ImageLimits,
         *,
         forgets: bool = True,
+        is_away: Callable[[], bool] = lambda: False,
         lot: random.Random | None = None,
     ) -> None:
         self._store = store
         self._policy = policy
         self._limits = limits
         self._forgets = forgets
+        self._is_away = is_away
+        # Screenshots are decoded in the loop's threads: a store that hangs must hold none of them.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="keeping")
         self._lot = lot or random.Random()
         self._queue: deque[_Offered] = deque()
         self._queued_bytes = 0
@@ -130,11 +139,12 @@ class AnswerKeeper:
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """Writes what is queued, and ends."""
+        """Writes what is queued unless the store is away, and ends."""
         self._closing.set()
         self._offered.set()
         if self._task is not None:
             await self._task
+        self._thread.shutdown(wait=False)
 
     async def flush(self) -> None:
         """Writes what is queued now."""
@@ -144,7 +154,7 @@ class AnswerKeeper:
     async def forget(self) -> None:
         """Forgets the answers that are too old; all, where none are kept."""
         try:
-            forgotten = await asyncio.to_thread(self._store.forget_kept, self._policy.limits)
+            forgotten = await self._in_thread(lambda: self._store.forget_kept(self._policy.limits))
         except Exception as error:
             self._tell(error)
             return
@@ -155,19 +165,23 @@ class AnswerKeeper:
         clock = asyncio.get_running_loop().time
         forget_at_s = clock()
         while not self._closing.is_set():
-            if self._forgets and clock() >= forget_at_s:
+            if self._forgets and clock() >= forget_at_s and not self._is_away():
                 forget_at_s = clock() + FORGET_EVERY_S
                 await self.forget()
                 if not self._policy.limits.answers:
                     return  # Nothing comes, and nothing is left.
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(forget_at_s if self._forgets else None):
+                # Not before the pause is over, should it be due while the store is away.
+                due_s = max(forget_at_s, clock() + PAUSE_S) if self._forgets else None
+                async with asyncio.timeout_at(due_s):
                     await self._offered.wait()
-            await self._write_batch()
+            if not self._is_away():
+                await self._write_batch()
             with suppress(TimeoutError):
                 async with asyncio.timeout(PAUSE_S):
                     await self._closing.wait()
-        await self.flush()
+        if not self._is_away():
+            await self.flush()
 
     async def _write_batch(self) -> None:
         batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
@@ -177,11 +191,14 @@ class AnswerKeeper:
         if not batch:
             return
         try:
-            await asyncio.to_thread(self._write, batch)
+            await self._in_thread(lambda: self._write(batch))
         except Exception as error:
             self._tell(error)
         else:
             self._failing = False
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _write(self, batch: Sequence[_Offered]) -> None:
         self._store.keep([self._kept(offered) for offered in batch], self._policy.limits)

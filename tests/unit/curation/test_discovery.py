@@ -10,6 +10,7 @@ import pytest
 from pagesight_server.curation import discovery
 from pagesight_server.curation.discovery import DEFAULT_CUT, Discovered, discover, place_cut
 from pagesight_server.curation.likeness import Likeness, Pages, SeenPicture
+from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.knowledge import Knowledge
 from tests.support.parts import image_id, snapshot, unit
 from tests.unit.curation.test_page_names import page
@@ -184,22 +185,28 @@ def test_work_ends_at_its_next_step(knowledge: Knowledge) -> None:
         discover(knowledge, orders(0, 2), step=step)
 
 
-def test_the_cut_lies_between_what_one_page_and_what_two_pages_share() -> None:
+def test_the_gallery_places_the_cut_and_more_surely_the_more_pictures_a_page_has() -> None:
     # Looks say nothing here; a page's own pictures share half of their text, others none of it.
-    names = ("alpha", "bravo", "charlie", "delta", "echoes")
-    pictures = [
-        (name, axis(0), (f"{name} " * 6, f"{'qwertzuiopasdfgh'[turn]}" * 20))
-        for name in names
-        for turn in range(4)
-    ]
-    made = snapshot(*pictures)
+    def gallery(pictures: int) -> Snapshot:
+        return snapshot(
+            *(
+                (name, axis(0), (f"{name} " * 6, f"{'qwertzuiopasdfgh'[turn]}" * 20))
+                for name in ("alpha", "bravo", "charlie", "delta", "echoes")
+                for turn in range(pictures)
+            )
+        )
+
+    made = gallery(8)
     likeness = Likeness(Knowledge.of(made).method)
-    pages = Pages.of_gallery(made, range(20))
+    pages = Pages.of_gallery(made, range(40))
     alike = likeness.between(pages, pages)
     labels = np.asarray([picture.label for picture in made.pictures])
     same = labels[:, None] == labels[None, :]
     np.fill_diagonal(same, False)
-    apart = labels[:, None] != labels[None, :]
-    cut = place_cut(made, likeness)
-    assert alike[apart].mean() < cut < alike[same].max()
-    assert place_cut(snapshot(*pictures[:8]), likeness) == DEFAULT_CUT
+    apart = alike[labels[:, None] != labels[None, :]].mean()
+    eight, four = place_cut(made, likeness), place_cut(gallery(4), likeness)
+    assert apart < eight < four < DEFAULT_CUT
+    # Of 8 pictures a page, 8 / 11 of the cut is the gallery's: between the two kinds of pair.
+    own = DEFAULT_CUT + (eight - DEFAULT_CUT) * 11 / 8
+    assert apart < own < alike[same].max()
+    assert place_cut(gallery(3), likeness) == DEFAULT_CUT

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from pagesight_server.curation.page_names import UNNAMED, shared_texts, suggest_label
+from pagesight_server.curation.page_names import (
+    UNNAMED,
+    SharedLine,
+    shared_lines,
+    suggest_label,
+)
 from pagesight_server.gallery.snapshot import check_label, is_reserved
+from pagesight_server.text.lines import Place
 from pagesight_server.text.reading import Box, Reading, TextLine
 
 
@@ -15,6 +21,10 @@ def page(*texts: str) -> Reading:
         TextLine(text, 0.95, Box(20, 60 + 40 * i, 300, 84 + 40 * i)) for i, text in enumerate(texts)
     )
     return Reading(width_px=360, height_px=800, lines=lines)
+
+
+def shared_texts(readings: list[Reading]) -> tuple[str, ...]:
+    return tuple(line.text for line in shared_lines(readings))
 
 
 def test_lines_that_nearly_all_show_are_shared_in_reading_order() -> None:
@@ -54,7 +64,26 @@ def test_digits_stand_where_all_pictures_show_the_same() -> None:
 def test_a_name_is_the_first_text_that_can_be_a_label(
     texts: list[str], taken: list[str], label: str
 ) -> None:
-    made = suggest_label(texts, taken)
+    lines = [SharedLine(text, Place(0.5, 0.6 + 0.1 * i, 0.05)) for i, text in enumerate(texts)]
+    made = suggest_label(lines, [], taken)
     assert made == label
     assert check_label(made) == made
     assert not is_reserved(made)
+
+
+def test_the_largest_line_of_the_header_is_the_title() -> None:
+    lines = [
+        SharedLine("Back", Place(0.1, 0.15, 0.04)),
+        SharedLine("Order history", Place(0.5, 0.16, 0.06)),
+        SharedLine("12,000.00 BGN", Place(0.5, 0.3, 0.09)),
+        SharedLine("A headline further down", Place(0.5, 0.9, 0.1)),
+    ]
+    assert suggest_label(lines, [], []) == "order_history"
+    assert suggest_label(lines[2:3], [], []) == "bgn"
+    assert suggest_label(lines[3:], [], []) == "a_headline_further_down"
+
+
+def test_a_page_in_several_languages_is_named_in_the_commonest() -> None:
+    pages = [page("Settings", "1.00"), page("Settings", "2.00"), page("Einstellungen", "3.00")]
+    assert suggest_label(shared_lines(pages), pages, []) == "settings"
+    assert suggest_label((), [page("Settings"), page("Настройки"), page("设置")], []) == UNNAMED

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pagesight_server.common.errors import LimitError, NotFoundError, PurgedError
-from pagesight_server.gallery import Change, DismissedPicture, Gallery
+from pagesight_server.gallery import Change, DismissedPicture, Gallery, backup
 from pagesight_server.gallery import dismissed as table
 from pagesight_server.gallery.location import StoreLocation
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
@@ -93,3 +93,7 @@ def test_what_has_changed_on_the_disk_counts_for_nothing(store: Gallery) -> None
             {"key": bytes.fromhex(A)},
         )
     assert ids(store) == [B]
+    assert backup.check(store) == [
+        f"gallery default: what is kept of the dismissed picture {A} has changed: it is not used, "
+        "dismiss its cluster again"
+    ]

@@ -17,19 +17,17 @@ from pagesight_server.gallery import (
     Decision,
     Gallery,
     KeepLimits,
-    KeptAnswer,
-    KeptPicture,
     Waiting,
     backup,
 )
 from pagesight_server.gallery.location import StoreLocation
-from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
-from tests.support.stores import enrol, file_of, picture_id
+from tests.support.parts import BUNDLES, OTHER_BUNDLES
+from tests.support.stores import ANSWERED_AT_MS as NOW_MS
+from tests.support.stores import ANSWERED_TEXT as TEXT
+from tests.support.stores import SINCE_SCHEMA_5, answered, enrol, file_of, picture_id
 
-NOW_MS = 1_700_000_000_000
 DAY_MS = 86_400_000
 LIMITS = KeepLimits(answers=10, max_bytes=1_000_000, keep_days=14.0)
-TEXT = "余额一百二十三元四角五分"
 
 
 class Clock:
@@ -61,31 +59,6 @@ def in_file(tmp_path: Path, clock: Clock) -> Iterator[Gallery]:
     enrol(opened, {"one": "a", "two": "a"})
     yield opened
     opened.close()
-
-
-def answered(
-    name: str, *, gallery: str = "default", at_ms: int = NOW_MS, image: bytes | None = None
-) -> KeptPicture:
-    """An answer to an imaginary screenshot, whose bytes are its name."""
-    return KeptPicture(
-        answer=KeptAnswer(
-            image_id=picture_id(name),
-            gallery=gallery,
-            revision=1,
-            label="other",
-            closest_label="a",
-            score=0.25,
-            threshold=0.5,
-            doubt=0.75,
-            review_reasons=("near_threshold",),
-            kept_reason="rejected",
-            kept_at_ms=at_ms,
-        ),
-        image=name.encode() if image is None else image,
-        bundles=BUNDLES,
-        embedding=unit(1, 2, 2),
-        reading=reading(TEXT),
-    )
 
 
 def decision(decision_id: str, name: str, reviewer: str = "mei", known_label: str = "") -> Decision:
@@ -370,7 +343,7 @@ def test_what_outlived_its_purge_is_found(store: Gallery) -> None:
 @pytest.mark.parametrize("location", ["postgresql"], indirect=True)
 def test_a_shared_store_of_the_fifth_schema_keeps_nothing_and_can_keep(store: Gallery) -> None:
     with store.database.writing() as db:
-        for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
+        for table in SINCE_SCHEMA_5:
             db.execute(f"DROP TABLE {table}")
         db.execute("UPDATE pagesight_store SET version = 5")
     opened = Gallery(store.location)
@@ -384,7 +357,7 @@ def test_a_store_of_the_fifth_schema_keeps_nothing_and_can_keep(in_file: Gallery
     path = file_of(in_file)
     in_file.close()
     db = sqlite3.connect(path)
-    for table in ("kept_answers", "decisions", "dismissed"):  # all that later ones add
+    for table in SINCE_SCHEMA_5:
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 5")
     db.commit()

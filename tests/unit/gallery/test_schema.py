@@ -220,6 +220,6 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> Non
     with pytest.raises(SetupError) as refused:
         Gallery(path)
     assert str(refused.value) == (
-        f"{path} was written by a newer pagesight (schema {VERSION + 1}, this one reads "
-        f"{VERSION}): upgrade pagesight"
+        f"{path} was written by a newer pagesight (schema {VERSION + 1}, this one reads {VERSION}):"
+        " upgrade pagesight"
     )

@@ -67,6 +67,7 @@ def exported() -> str:
         caches={"lines": SingleFlightLru[str, str](1)},
         lines=lambda: {"once": 0},
         known=lambda: {"default": known},
+        store_age_s=lambda: 0.25,
     )
     query = Query(embedding=unit(1, 0), reading=None)
     decision = decide(

@@ -255,3 +255,23 @@ async def test_only_the_process_that_is_told_to_forgets(store: Gallery) -> None:
     other.start()
     await asyncio.wait_for(other.close(), WAIT_S)
     assert len(store.kept("default")) == 1
+
+
+async def test_while_the_store_is_away_it_is_not_waited_for(
+    store: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = 0
+
+    def counting(*_: object) -> int:
+        nonlocal asked
+        asked += 1
+        return 0
+
+    monkeypatch.setattr(store, "keep", counting)
+    monkeypatch.setattr(store, "forget_kept", counting)
+    away = AnswerKeeper(store, POLICY, ImageLimits(), is_away=lambda: True)
+    away.start()
+    for number in range(keeping.MAX_QUEUED + 1):
+        away.offer(f"shot {number}".encode(), answer())
+    await asyncio.wait_for(away.close(), WAIT_S)
+    assert (asked, away.dropped) == (0, 1)
