@@ -100,6 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--cuts", nargs="+", default=[PLACED], help="placed by the gallery, or constants"
     )
+    parser.add_argument(
+        "--rounds", type=int, default=MAX_ROUNDS, help="how often it is discovered at most"
+    )
     parser.add_argument("--bundles", type=Path, default=Path("bundles"), metavar="DIR")
     parser.add_argument("--json", type=Path, default=OUT / "discovery.json", metavar="FILE")
     options = parser.parse_args(arguments)
@@ -112,12 +115,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench-discovery: {error}", file=sys.stderr)
         return 1
     rows: list[Row] = []
-    for one in sets:
-        for seed in range(options.seeds):
+    for seed in range(options.seeds):
+        for one in sets:
             gallery, traffic, held = hold_back(one, seed)
             for cut in options.cuts:
                 print(f"{one.name}: seed {seed}, cut {cut}", file=sys.stderr, flush=True)
-                rows.append(simulate(one.name, seed, gallery, traffic, held, cut))
+                rows.append(simulate(one.name, seed, gallery, traffic, held, cut, options.rounds))
                 options.json.parent.mkdir(parents=True, exist_ok=True)
                 saved = {**machine(), "rows": [asdict(row) for row in rows]}
                 options.json.write_text(json.dumps(saved, ensure_ascii=False, indent=1), "utf-8")
@@ -179,6 +182,7 @@ def simulate(
     traffic: Sequence[Shown],
     held: frozenset[str],
     cut: str = PLACED,
+    most_rounds: int = MAX_ROUNDS,
 ) -> Row:
     """A person who enrols the held-back pages from what is discovered.
 
@@ -189,6 +193,7 @@ def simulate(
         traffic: What is looked through.
         held: The labels held back.
         cut: `placed`, or a constant in its place.
+        most_rounds: How often it is discovered at most.
     """
     label_of = {one.picture.image_id: one.label for one in traffic}
     pictures = {one.picture.image_id: one.picture for one in traffic}
@@ -196,7 +201,7 @@ def simulate(
     dismissed: list[SeenPicture] = []
     presses = dismissals = rounds = 0
     first: Discovered | None = None
-    while rounds < MAX_ROUNDS:
+    while rounds < most_rounds:
         rounds += 1
         with cut_at(cut):
             found = discover(knowledge, [*pictures.values()], dismissed)
@@ -219,7 +224,7 @@ def simulate(
                 for image_id in cluster.image_ids
                 if label_of[image_id] == label
             ]
-        if held <= enrolled or len(held - enrolled) == missing_before:
+        if held <= enrolled or len(held - enrolled) == missing_before or rounds == most_rounds:
             break
         knowledge = Knowledge.of(as_enrolled(knowledge.snapshot, additions), before=knowledge)
     assert first is not None
