@@ -203,6 +203,35 @@ def test_hidden_known_items_look_like_others_and_give_an_accuracy(
         visitor.http.close()
 
 
+@pytest.mark.parametrize(
+    ("how", "told"), [("unknown", "known to be unknown"), ("dismiss", "dismissed")]
+)
+def test_a_cluster_that_is_settled_does_not_come_again(
+    server: StubServer, tmp_path: Path, how: str, told: str
+) -> None:
+    for number in range(20, 24):
+        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
+    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+        page.wait_until_fed()
+        visitor = Visitor(page)
+        visitor.post("/discovery")
+        found = until(
+            lambda: re.search(
+                r'name="key" value="(\w+)"', visitor.http.get("/discovery/found").text
+            )
+        )
+        sheet = re.findall(r'src="(/cluster/\w+)"', visitor.http.get("/discovery/found").text)
+        assert len(sheet) == 4
+        assert visitor.http.get(sheet[0]).headers["content-type"] == "image/png"
+        assert told in visitor.post(f"/discovery/{how}", key=found[1]).text
+        visitor.post("/discovery")
+        until(lambda: "No new page turns up" in visitor.http.get("/discovery/found").text)
+        with server.client() as client:
+            labels = [image.label for image in client.list_images()]
+        assert labels.count("other") == (4 if how == "unknown" else 0)
+        visitor.http.close()
+
+
 def test_what_the_server_kept_is_looked_at(tmp_path: Path) -> None:
     with stub_server(tmp_path / "server", keep=10) as server:
         server.enrol(LOGIN, ACCOUNT)

@@ -40,7 +40,7 @@ RETRY_FOR_S = 1.0
 """How long a call waits for a server that is away: the page says so, and asks again itself."""
 
 SEND_FOR_S = 5.0
-"""How long the end waits until what was decided is with the server."""
+"""How long the end waits without a word until what was decided is with the server."""
 
 NOBODY, NEVER = "0" * 64, 2**62
 """A picture that no gallery holds, and a revision that none reaches: removing the one at the other
@@ -254,9 +254,23 @@ def reviewing(
         for one in feeds:
             one.stop()
         desk.close()
-        unsent = desk.outbox.close(SEND_FOR_S)
-        if unsent:
-            session.warn(f"the server is away: {unsent} decisions could not be sent")
+        _send_the_rest(desk)
+
+
+def _send_the_rest(desk: Desk) -> None:
+    """Waits until all that was decided is recorded, however long the server is away."""
+    unsent = desk.outbox.close(SEND_FOR_S)
+    if not unsent:
+        return
+    session.warn(
+        f"the server is away: waiting to send {render.count(unsent, 'decision')}; Ctrl-C again "
+        "gives them up"
+    )
+    try:
+        while unsent := desk.outbox.wait_until_sent(SEND_FOR_S):
+            continue
+    except KeyboardInterrupt:
+        session.warn(f"given up: {render.count(unsent, 'decision')}")
 
 
 def _check_roles(client: Client, gallery: str, pictures: Sequence[Path] | None) -> bool:

@@ -240,6 +240,7 @@ class Routes:
             reviewer=self._desk.reviewer,
             gallery=self._desk.gallery,
             refusals=self._desk.reach.refusals,
+            unusable=self._desk.unusable_pictures,
         )
 
     # --- questions of the doctor ---

@@ -18,14 +18,14 @@ from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, replace
 
 from pagesight._client import Client
-from pagesight._errors import NotFoundError, PagesightError
+from pagesight._errors import PagesightError
 from pagesight._review import Decision
 from pagesight._review_page.model import Card, Decided, Question, Waiting
 from pagesight._review_page.outbox import Outbox
 from pagesight._review_page.pictures import Pictures
 from pagesight._review_page.prepare import Preparer
 from pagesight._review_page.queue import Queue
-from pagesight._review_page.reach import Reach
+from pagesight._review_page.reach import PASSING, Reach
 
 FIRST_CARD_S = 2.0
 """How long a deal waits for the first card before it says that there is none yet."""
@@ -357,8 +357,10 @@ class Desk:
             made = future.result()
         except PagesightError as error:
             self.prepare.forget(item.key)
-            # One picture that is gone or unreadable is no matter of the server's.
-            if isinstance(error, NotFoundError) or not self.reach.failed(error):
+            if isinstance(error, PASSING):
+                self.reach.failed(error)
+            else:
+                # One picture that is gone or unreadable is no matter of the server's.
                 with self._lock:
                     if isinstance(item, Question):
                         self._queue.close_question(item.key, settled=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -10,6 +11,7 @@ from pagesight._errors import PagesightError
 from pagesight._results import Progress
 
 T = TypeVar("T")
+logger = logging.getLogger("pagesight.review")
 
 
 class Job(Generic[T]):
@@ -37,6 +39,9 @@ class Job(Generic[T]):
             self.result = work(self._note)
         except PagesightError as error:
             self.error = error.message
+        except Exception:
+            logger.exception("work behind the page failed")
+            self.error = "it failed; the terminal of pagesight review says why"
 
     def _note(self, progress: Progress) -> None:
         self.progress = progress
