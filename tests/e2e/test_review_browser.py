@@ -130,6 +130,7 @@ def test_a_person_goes_through_the_queue_with_the_keyboard_alone(
         tab.keyboard.type("accou")
         expect(tab.locator("#label-list li").first).to_have_text(ACCOUNT)
         tab.keyboard.press("Enter")
+        expect(tab.locator("#labels")).not_to_be_visible()
         made = decisions(tab, page, server)
         assert len(made) == 4
         assert made[0].label == answered
@@ -312,6 +313,7 @@ def test_labels_and_texts_with_markup_are_text(
         tab.keyboard.type("<img")
         expect(tab.locator("#label-list li").first).to_have_text(HOSTILE_LABEL)
         tab.keyboard.press("Enter")
+        expect(tab.locator("#labels")).not_to_be_visible()
         assert decisions(tab, page, server)[0].label == HOSTILE_LABEL
         for view in ("batch", "figures"):
             tab.goto(f"{page.root}/{view}")

@@ -42,6 +42,9 @@ from pagesight._review_page.security import Guard, Secrets
 LABELS_FOR_S = 20.0
 """How long the list of labels is good for."""
 
+MOST_TILES = 300
+"""Decided screenshots that the batch page shows: those to be enrolled, and corrections, first."""
+
 logger = logging.getLogger("pagesight.review")
 
 Handler = Callable[[Request, Mapping[str, str]], Response]
@@ -309,8 +312,10 @@ class Routes:
 
     def _batch(self, problem: str = "") -> dict[str, Any]:
         batches = self._review.batches
+        teachable = batches.teachable()
         return {
-            "teachable": batches.teachable(),
+            "teachable": teachable[:MOST_TILES],
+            "more": max(0, len(teachable) - MOST_TILES),
             "made": list(reversed(batches.made)),
             "may_enrol": self._review.may_enrol,
             "export": batches.export is not None,
