@@ -51,9 +51,9 @@ from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Default encoder batch sizes on CUDA: powers of two, so that padding never doubles a batch."""
 
-CPU_BATCH_LIMIT = 8
+CPU_BATCH_LIMIT = 1
 """Default of `compute.max_batch` on a CPU, where two screenshots take twice as long as one: a
-larger batch raises latency and no throughput."""
+batch raises latency and memory, and no throughput."""
 
 CORES_A_PROCESS: dict[Device, int] = {"cpu": 16, "cuda": 4}
 """Cores for each process of `server.processes = "auto"`. About a quarter of what a process does for
@@ -218,13 +218,13 @@ class ComputeConfig(_Section):
     shape costs a preparation, and any size on a CPU, where padding costs as much as pictures."""
     max_batch: Annotated[int, Field(ge=0)] = 0
     """Largest encoder batch, formed of what queued while the last one ran. 0: the largest of
-    `batch_sizes`, or 8 where any size runs."""
+    `batch_sizes`, or 1 where any size runs."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """Milliseconds that an idle encoder waits for a batch to fill. 0: it starts at once, which is
     best on a CPU, where two screenshots take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
-    the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
+    the process, so that no core idles while one of the two stages has nothing to do, at some 150 MB
     a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
     detectors' sessions, unless `cuda_graphs` is set."""
     reading: ReadingMode | None = None

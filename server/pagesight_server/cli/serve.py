@@ -167,7 +167,7 @@ async def _serve_from(
         exporting.meter,
         exporting.telemetry,
         queues=models.queues(),
-        caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        caches={"screenshots": pipeline.cache, "lines": models.ocr.pool.cache},
         lines=models.lines,
         known=registry.known,
         store_age_s=lambda: registry.watch.age_s,
