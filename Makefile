@@ -100,6 +100,20 @@ NPM = npm_config_cache=$(CURDIR)/.tools/node/npm $(addprefix npm_config_cafile=,
 .PHONY: node
 node: .tools/node/.done ## Install Node and @grpc/grpc-js into .tools, for the example that uses them
 
+# Chromium without a desktop, from npm's registry with the libraries that it needs: for the tests of the
+# review page where Debian's is not installed. Its version and hash are in the script.
+.tools/chromium/.done: tests/support/unpack_chromium.mjs .tools/node/.done
+	@echo "unpacking Chromium into .tools/chromium (once; 250 MB on the disk)"
+	rm -rf .tools/chromium
+	mkdir -p .tools/chromium
+	$(NPM) pack @sparticuz/chromium@147.0.0 --pack-destination .tools/chromium --silent >/dev/null
+	.tools/node/bin/node $< .tools/chromium/sparticuz-chromium-147.0.0.tgz .tools/chromium
+	rm .tools/chromium/*.tgz
+	touch $@
+
+.PHONY: chromium
+chromium: .tools/chromium/.done ## Unpack Chromium into .tools, for the tests of the review page
+
 bundles/encoder/manifest.json: .venv/.done
 	@$(BIN)/pagesight-export encoder --builtin --out bundles/encoder
 

@@ -110,6 +110,7 @@ def classification(message: classifier.Classification) -> Classification:
         ocr_bundle=message.ocr_bundle,
         stage_ms=dict(message.stage_ms),
         findings=tuple(_finding(finding) for finding in message.findings),
+        digit_boxes=tuple(map(_box, message.digit_boxes)),
     )
 
 
@@ -154,6 +155,7 @@ def _candidate(message: classifier.Candidate) -> Candidate:
             )
             for line in message.matching_lines
         ),
+        digit_boxes=tuple(map(_box, message.digit_boxes)),
     )
 
 

@@ -125,6 +125,16 @@ class ScoreTerm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Box:
+    """An upright rectangle, in pixels of the picture; right and bottom are the first outside."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """One known page that the screenshot might show.
 
@@ -148,16 +158,8 @@ class Candidate:
     """Their scores add up to `score`, their rank_scores to `rank_score`, but for rounding."""
     matching_lines: tuple[MatchingLine, ...] = ()
     """Empty unless asked to explain."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Box:
-    """An upright rectangle, in pixels of the picture; right and bottom are the first outside."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
+    digit_boxes: tuple[Box, ...] = ()
+    """Where lines that hold a digit stand in the gallery image, as in `Classification`."""
 
 
 FindingKind: TypeAlias = Literal["agrees", "forbids", "missing", "unknown"]
@@ -226,6 +228,9 @@ class Classification:
     """Why, in words, one finding each. Empty unless asked to explain."""
     findings: tuple[Finding, ...] = ()
     """Texts for and against `closest_label`, and where they are. Empty unless asked to explain."""
+    digit_boxes: tuple[Box, ...] = ()
+    """Where lines that hold a digit stand in the screenshot, for whoever shows it to a person: the
+    phone's status bar apart, and only as far as text was read. Empty unless asked to explain."""
     gallery: str = ""
     revision: int = 0
     """Revision of the gallery that was looked in."""

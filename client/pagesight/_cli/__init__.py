@@ -1,6 +1,7 @@
 """The `pagesight` command, from the command line to what is printed.
 
     classify   `pagesight classify`                ┐
+    review     `pagesight review`                  │
     load       `pagesight load`                    │
     health     `pagesight health`                  │
     enrol      `pagesight gallery enrol`           │
@@ -31,6 +32,7 @@ from pagesight._cli import gallery
 from pagesight._cli.classify import classify
 from pagesight._cli.health import health
 from pagesight._cli.load import load
+from pagesight._cli.review import review
 
 app = typer.Typer(
     name="pagesight",
@@ -68,6 +70,7 @@ def _options(
 
 
 app.command()(classify)
+app.command()(review)
 app.command()(load)
 app.command()(health)
 app.add_typer(gallery.app, name="gallery")

@@ -5,12 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
 from pagesight._cli import files, render, session, wire
+from pagesight._cli.review import needing_review_extra
 from pagesight._results import StreamResult
+
+Sort: TypeAlias = Literal["doubt", "name"]
 
 
 @session.teaching
@@ -51,6 +54,20 @@ def classify(
             show_default="as it is known",
         ),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OUT",
+            help="Write a page into the folder OUT: each picture beside the gallery's closest, "
+            "with reasons.",
+        ),
+    ] = None,
+    sort: Annotated[
+        Sort, typer.Option(help="Order of that page: the most useful to look at first, or by name.")
+    ] = "doubt",
+    show_digits: Annotated[
+        bool, typer.Option("--show-digits", help="Do not mask digits on that page.")
+    ] = False,
     in_flight: Annotated[
         int, typer.Option(min=1, help="Pictures sent and not yet answered, at most.")
     ] = 16,
@@ -60,11 +77,15 @@ def classify(
     Examples:
       pagesight classify screenshot.png
       pagesight classify screenshots/ --explain
+      pagesight classify screenshots/ --html seen/
       pagesight classify screenshots/ --json | jq -r '[.file, .label] | @tsv'
 
     Exit code 0: every picture has an answer (`other` is one); 1: some failed;
     2: the command line is wrong.
     """
+    if html is not None:
+        static_page = needing_review_extra()
+        explain, top_k = True, 5 if top_k is None else top_k
     found = files.pictures(paths)
     session.tell_left_out(found.left_out_in_words)
     pictures = found.pictures
@@ -89,10 +110,30 @@ def classify(
                 if as_json:
                     _print_json(pictures[result.key], result)
                 bar.step()
+            if html is not None:
+                answered = [
+                    static_page.Looked(pictures[at], known)
+                    for at in sorted(results)
+                    if (known := results[at].classification) is not None
+                ]
+                with session.progress(len(answered), "writing", quiet=as_json) as writing:
+                    try:
+                        index = static_page.write(
+                            html,
+                            answered,
+                            client,
+                            gallery=gallery,
+                            sort=sort,
+                            show_digits=show_digits,
+                            step=writing.step,
+                        )
+                    except OSError as error:
+                        session.fail(f"cannot write {error.filename}: {error.strerror}")
+                session.tell(f"the same with pictures: {index}")
     finally:
         # What was answered before the server went away is shown too.
         if results and not as_json:
-            _print_table(pictures, results, explain=explain)
+            _print_table(pictures, results, explain=explain and html is None)
     if any(result.error for result in results.values()):
         raise typer.Exit(1)
 

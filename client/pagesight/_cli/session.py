@@ -84,6 +84,7 @@ __all__ = [
     "preparing",
     "progress",
     "teaching",
+    "tell",
     "tell_left_out",
     "warn",
 ]
@@ -96,6 +97,11 @@ def output() -> Console:
 
 def _messages() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def tell(message: str) -> None:
+    """Says something that is no result."""
+    _messages().print(message)
 
 
 def warn(message: str) -> None:

@@ -463,6 +463,7 @@ class Classification(google.protobuf.message.Message):
     ENCODER_BUNDLE_FIELD_NUMBER: builtins.int
     OCR_BUNDLE_FIELD_NUMBER: builtins.int
     STAGE_MS_FIELD_NUMBER: builtins.int
+    DIGIT_BOXES_FIELD_NUMBER: builtins.int
     label: builtins.str
     """The label of the known page, or "other" when it is none of them."""
     closest_label: builtins.str
@@ -534,6 +535,13 @@ class Classification(google.protobuf.message.Message):
         screenshot that was seen lately is not decoded, encoded or read again.
         """
 
+    @property
+    def digit_boxes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Box]:
+        """Where lines that hold a digit stand in the screenshot, for whoever shows it to a
+        person: the phone's status bar apart, and only as far as text was read. Empty
+        unless options.explain is set.
+        """
+
     def __init__(
         self,
         *,
@@ -553,8 +561,9 @@ class Classification(google.protobuf.message.Message):
         encoder_bundle: builtins.str = ...,
         ocr_bundle: builtins.str = ...,
         stage_ms: collections.abc.Mapping[builtins.str, builtins.float] | None = ...,
+        digit_boxes: collections.abc.Iterable[global___Box] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "doubt", b"doubt", "encoder_bundle", b"encoder_bundle", "findings", b"findings", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "review_reasons", b"review_reasons", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["candidates", b"candidates", "closest_label", b"closest_label", "digit_boxes", b"digit_boxes", "doubt", b"doubt", "encoder_bundle", b"encoder_bundle", "findings", b"findings", "gallery", b"gallery", "label", b"label", "ocr_bundle", b"ocr_bundle", "outputs", b"outputs", "reasons", b"reasons", "review", b"review", "review_reasons", b"review_reasons", "revision", b"revision", "score", b"score", "stage_ms", b"stage_ms", "threshold", b"threshold"]) -> None: ...
 
 global___Classification = Classification
 
@@ -647,6 +656,7 @@ class Candidate(google.protobuf.message.Message):
     TEXTUAL_FIELD_NUMBER: builtins.int
     IMAGE_ID_FIELD_NUMBER: builtins.int
     MATCHING_LINES_FIELD_NUMBER: builtins.int
+    DIGIT_BOXES_FIELD_NUMBER: builtins.int
     label: builtins.str
     """The label of the page."""
     score: builtins.float
@@ -678,6 +688,12 @@ class Candidate(google.protobuf.message.Message):
         options.explain is set.
         """
 
+    @property
+    def digit_boxes(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Box]:
+        """Where lines that hold a digit stand in this gallery image, as in Classification.
+        Empty unless options.explain is set.
+        """
+
     def __init__(
         self,
         *,
@@ -689,8 +705,9 @@ class Candidate(google.protobuf.message.Message):
         textual: builtins.float = ...,
         image_id: builtins.str = ...,
         matching_lines: collections.abc.Iterable[global___MatchingLine] | None = ...,
+        digit_boxes: collections.abc.Iterable[global___Box] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["image_id", b"image_id", "label", b"label", "matching_lines", b"matching_lines", "rank_score", b"rank_score", "score", b"score", "terms", b"terms", "textual", b"textual", "visual", b"visual"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["digit_boxes", b"digit_boxes", "image_id", b"image_id", "label", b"label", "matching_lines", b"matching_lines", "rank_score", b"rank_score", "score", b"score", "terms", b"terms", "textual", b"textual", "visual", b"visual"]) -> None: ...
 
 global___Candidate = Candidate
 

@@ -42,7 +42,8 @@ from pagesight_server.recognition.candidates import Candidate, TermName
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.text.reading import Box
+from pagesight_server.text.lines import digit_boxes
+from pagesight_server.text.reading import Box, Reading
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +207,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         review_reasons=review_reasons(decision.review_reasons),
         outputs=snapshot.outputs(decision.label),
         candidates=[
-            _candidate(candidate, answer, explanation)
+            _candidate(candidate, answer, explanation, explained=options.explain)
             for candidate in decision.candidates[: options.top_k]
         ],
         reasons=reasons,
@@ -216,6 +217,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         ocr_bundle=snapshot.ocr_bundle if answer.query.reading is not None else "",
         stage_ms=answer.stage_ms,
         findings=map(_finding, explanation.findings),
+        digit_boxes=_digit_boxes(answer.query.reading) if options.explain else (),
     )
 
 
@@ -238,7 +240,13 @@ def _box(box: Box | None) -> pb.Box | None:
     return pb.Box(**box._asdict()) if box is not None else None
 
 
-def _candidate(candidate: Candidate, answer: Answer, explanation: Explanation) -> pb.Candidate:
+def _digit_boxes(reading: Reading | None) -> list[pb.Box]:
+    return [pb.Box(**box._asdict()) for box in digit_boxes(reading)] if reading else []
+
+
+def _candidate(
+    candidate: Candidate, answer: Answer, explanation: Explanation, *, explained: bool
+) -> pb.Candidate:
     picture = answer.knowledge.snapshot.pictures[candidate.row]
     return pb.Candidate(
         label=candidate.label,
@@ -259,6 +267,7 @@ def _candidate(candidate: Candidate, answer: Answer, explanation: Explanation) -
             )
             for match in explanation.matching_lines.get(candidate.label, ())
         ],
+        digit_boxes=_digit_boxes(picture.reading) if explained else (),
     )
 
 

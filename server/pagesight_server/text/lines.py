@@ -17,7 +17,7 @@ from typing import NamedTuple
 from rapidfuzz.distance import Levenshtein
 
 from pagesight_server.text.matching import MIN_INFORMATIVE, informative, matching_key
-from pagesight_server.text.reading import Reading, TextLine
+from pagesight_server.text.reading import Box, Reading, TextLine
 
 STATUS_BAR = 0.078
 """Height of the phone's status bar, as a share of the picture's shorter side: the bar does not grow
@@ -97,6 +97,18 @@ def page_lines(reading: Reading) -> list[PageLine]:
             )
             lines.append(PageLine(key, place, line))
     return lines
+
+
+def digit_boxes(reading: Reading) -> list[Box]:
+    """Where lines that hold a digit stand, the status bar apart: what a viewer may have to cover.
+
+    A masked number, such as 136****3607, is covered as a whole.
+    """
+    return [
+        line.box
+        for line in lines_below_status_bar(reading)
+        if any(character.isdigit() for character in line.text)
+    ]
 
 
 def exchanged_blocks(old: str, new: str) -> list[tuple[str, str]]:

@@ -1,0 +1,224 @@
+"""Decided screenshots become pictures of the gallery: a batch at a time, one revision each.
+
+    chosen ──preview──> what would turn        nothing is changed
+           ──enrol────> one revision           under one request_id, however often it is sent
+    batch  ──undo─────> rollback               unless the gallery has moved on since
+
+A batch is made of decisions, or of a cluster of a discovery.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pagesight._client import Client
+from pagesight._discovery import PreviewPicture, PreviewResult
+from pagesight._errors import AbortedError, NotFoundError, PagesightError
+from pagesight._results import EnrolItem
+from pagesight._review_page.desk import Desk
+from pagesight._review_page.export import ExportFolder
+from pagesight._review_page.jobs import Job
+from pagesight._review_page.model import Decided
+
+MAX_VALIDATION = 500
+"""Pictures that a preview answers before and after; each is sent."""
+
+ATTEMPTS = 3
+"""How often an enrolment begins anew because somebody else changed the gallery meanwhile."""
+
+SOURCE = "review"
+"""Where the history says that these pictures came from."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Batch:
+    """An enrolment that was made."""
+
+    revision_before: int
+    revision: int
+    labels: tuple[str, ...]
+    pictures: int
+    problems: tuple[str, ...] = ()
+    """Pictures that were not enrolled, and why."""
+    undone: bool = False
+    key: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+
+class Batches:
+    """What is enrolled from one review."""
+
+    def __init__(
+        self,
+        desk: Desk,
+        *,
+        author: str,
+        export: ExportFolder | None = None,
+        validation: Sequence[tuple[Path, str]] = (),
+    ) -> None:
+        self.preview: Job[PreviewResult] | None = None
+        self.made: list[Batch] = []
+        self.export = export
+        self._desk = desk
+        self._client: Client = desk.client
+        self._author = author
+        self._validation = tuple(validation)
+        self._request_ids: dict[frozenset[str], str] = {}
+        """By the pictures, so that the same enrolment sent again is the same change."""
+
+    def teachable(self) -> list[Decided]:
+        """What could be enrolled: decided, labelled, and not there already; corrections first."""
+        found = [
+            one
+            for one in self._desk.decided
+            if one.label and not one.enrolled_revision and one.waiting.origin != "known"
+        ]
+        return sorted(found, key=lambda one: (not one.teach, not one.corrected))
+
+    def start_preview(self, decision_ids: Collection[str]) -> None:
+        """Begins to ask what enrolling these would change."""
+        chosen, others = self._split(decision_ids)
+        items = [self._item(one) for one in chosen]
+        pictures = [
+            *(PreviewPicture(image=path, truth=label) for path, label in self._validation),
+            *(
+                PreviewPicture(image=self._desk.pictures.screenshot(one.waiting), truth=one.label)
+                for one in others[:MAX_VALIDATION]
+            ),
+        ]
+        gallery = self._desk.gallery
+        self.preview = Job(
+            lambda note: self._client.preview(
+                items, pictures, gallery=gallery, kept=True, progress=note
+            )
+        )
+
+    def enrol(self, decision_ids: Collection[str]) -> Batch:
+        """Enrols decided screenshots, as one revision.
+
+        Raises:
+            PagesightError: Nothing is enrolled.
+            ValueError: Nothing is chosen.
+        """
+        chosen, _ = self._split(decision_ids)
+        batch = self.enrol_items(
+            [self._item(one) for one in chosen], [one.waiting.image_id for one in chosen]
+        )
+        for one in chosen:
+            one.enrolled_revision = batch.revision
+            if self.export is not None:
+                self.export.take_back(one.waiting.image_id)
+        self.preview = None
+        return batch
+
+    def enrol_items(self, items: Sequence[EnrolItem], image_ids: Sequence[str]) -> Batch:
+        """Enrols pictures, as one revision.
+
+        Raises:
+            PagesightError: Nothing is enrolled.
+            ValueError: There is none.
+        """
+        if not items:
+            raise ValueError("choose at least one picture")
+        sent = frozenset(
+            f"{image_id}:{item.label}" for image_id, item in zip(image_ids, items, strict=True)
+        )
+        for left in range(ATTEMPTS - 1, -1, -1):
+            before = self._revision()
+            try:
+                result = self._client.enrol(
+                    items,
+                    gallery=self._desk.gallery,
+                    author=self._author,
+                    request_id=self._request_ids.setdefault(sent, uuid.uuid4().hex),
+                    expected_revision=before,
+                )
+            except AbortedError:
+                del self._request_ids[sent]
+                if not left:
+                    raise
+                continue
+            break
+        del self._request_ids[sent]
+        batch = Batch(
+            revision_before=before,
+            revision=result.revision,
+            labels=tuple(dict.fromkeys(item.label for item in items)),
+            pictures=sum(outcome.added for outcome in result.outcomes),
+            problems=tuple(
+                f"{outcome.image_id[:12]}: {outcome.error.message}"
+                for outcome in result.outcomes
+                if outcome.error is not None
+            ),
+        )
+        self.made.append(batch)
+        self._desk.answer_anew()
+        return batch
+
+    def undo(self, key: str) -> Batch:
+        """Rolls a batch back.
+
+        Raises:
+            PagesightError: It could not be; `AbortedError` where the gallery has moved on.
+            KeyError: There is no such batch.
+        """
+        batch = next((one for one in self.made if one.key == key), None)
+        if batch is None:
+            raise KeyError(key)
+        if batch.undone:
+            return batch
+        if batch.pictures:
+            self._client.rollback(
+                batch.revision_before,
+                gallery=self._desk.gallery,
+                author=self._author,
+                expected_revision=batch.revision,
+            )
+        batch.undone = True
+        for one in self._desk.decided:
+            if one.enrolled_revision == batch.revision:
+                one.enrolled_revision = 0
+                with suppress(OSError, PagesightError):
+                    self.put_aside(one)
+        self._desk.answer_anew()
+        return batch
+
+    def put_aside(self, decided: Decided) -> None:
+        """Keeps a decided screenshot as labelled traffic, where a folder for it was named.
+
+        Raises:
+            OSError: It cannot be written.
+            PagesightError: Its picture cannot be read any more.
+        """
+        if self.export is not None and decided.label and decided.waiting.origin != "known":
+            data = self._desk.pictures.screenshot(decided.waiting)
+            self.export.put(decided.waiting.image_id, decided.label, data)
+
+    def _split(self, decision_ids: Collection[str]) -> tuple[list[Decided], list[Decided]]:
+        teachable = self.teachable()
+        chosen = [one for one in teachable if one.decision_id in decision_ids]
+        return chosen, [one for one in teachable if one.decision_id not in decision_ids]
+
+    def _item(self, one: Decided) -> EnrolItem:
+        return EnrolItem(
+            image=self._desk.pictures.screenshot(one.waiting), label=one.label, source=SOURCE
+        )
+
+    def _revision(self) -> int:
+        try:
+            return self._client.get_gallery(gallery=self._desk.gallery).revision
+        except NotFoundError:
+            return 0
+
+
+def in_words(error: PagesightError) -> str:
+    """What a change that failed means for the reviewer."""
+    if isinstance(error, AbortedError):
+        return (
+            f"{error.message}. Somebody changed the gallery since: look at it with `pagesight "
+            "gallery history` and go back with `pagesight gallery rollback` where that is right"
+        )
+    return error.message

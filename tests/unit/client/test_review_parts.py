@@ -1,0 +1,153 @@
+"""Masking, type-ahead and export of the review page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from pagesight import Box, Candidate, Classification, Finding, MatchingLine, ScoreTerm
+from pagesight._review_page import labels, masking, view
+from pagesight._review_page.export import ExportFolder, media_type
+from pagesight._review_page.model import Card, Waiting
+
+PNG = b"\x89PNG\r\n\x1a\n" + b"..."
+ID = "ab" * 32
+
+
+def test_every_digit_of_every_script_is_masked_and_nothing_else() -> None:
+    assert masking.mask("Card 6217 ４２ ٣ ②, due 一月") == "Card •••• •• • •, due 一月"
+    assert masking.mask("no digits") == "no digits"
+
+
+def test_a_note_keeps_its_own_numbers_and_masks_what_it_quotes() -> None:
+    note = "this page shows 'A1' where it says \"B22\" (weight 0.90)"
+    assert masking.mask_quoted(note) == "this page shows 'A•' where it says \"B••\" (weight 0.90)"
+    assert masking.mask_quoted("3 of 4 pictures show it") == "3 of 4 pictures show it"
+
+
+BOX, OTHER_BOX, PAGE_BOX = (Box(left=at, top=0, right=at + 5, bottom=5) for at in (0, 10, 20))
+
+
+def answer(**values: object) -> Classification:
+    candidate = Candidate(
+        label="login",
+        score=0.8,
+        rank_score=0.7,
+        visual=0.9,
+        textual=0.5,
+        image_id=ID,
+        terms=(
+            ScoreTerm(name="looks", score=0.9, rank_score=0.5),
+            ScoreTerm(name="missing_brand", score=-0.1, rank_score=0.0),
+            ScoreTerm(name="siblings", score=0.0001, rank_score=0.0),
+        ),
+        matching_lines=(
+            MatchingLine(query_text="Log in", gallery_text="Log in", similarity=1.0),
+            MatchingLine(query_text="Pay 12", gallery_text="Pay 3", similarity=0.8),
+        ),
+        digit_boxes=(PAGE_BOX,),
+    )
+    settings: dict[str, object] = {
+        "label": "login",
+        "closest_label": "login",
+        "score": 0.8,
+        "threshold": 0.5,
+        "doubt": 0.97,
+        "candidates": (candidate, candidate),
+        "findings": (
+            Finding(kind="agrees", text="Log in", query_box=BOX, gallery_box=BOX),
+            Finding(kind="forbids", text="Pay 12", query_box=OTHER_BOX, note="says '12'"),
+        ),
+    }
+    return Classification(**settings | values)  # type: ignore[arg-type]
+
+
+def card(*, revealed: bool = False) -> view.CardView:
+    waiting = Waiting(image_id=ID, origin="folder")
+    shown = Card(waiting=waiting, answer=answer(), stage="doubtful", revealed=revealed)
+    return view.card_view(shown, lambda _image_id: None)
+
+
+def test_digits_are_covered_where_the_server_says_and_where_findings_hold_some() -> None:
+    told = answer(digit_boxes=(BOX,))
+    assert masking.query_covers(told) == (BOX, OTHER_BOX)
+    assert masking.gallery_covers(told, told.candidates[0]) == (PAGE_BOX,)
+
+
+def test_a_card_shows_no_digit_until_it_is_revealed() -> None:
+    masked = card()
+    assert [mark.kind for mark in masked.marks] == ["agrees", "forbids", "cover"]
+    assert [words.texts for words in masked.words] == [
+        (("Pay ••", "says '••'"),),
+        (("Log in", ""),),
+    ]
+    shown = card(revealed=True)
+    assert [mark.kind for mark in shown.marks] == ["agrees", "forbids"]
+    assert shown.words[0].texts == (("Pay 12", "says '12'"),)
+
+
+def test_bars_share_one_scale_and_terms_that_say_nothing_are_left_out() -> None:
+    # From -0.1 to 0.9: one tenth of the width lies below zero.
+    terms = [(term.text, round(term.start), round(term.width)) for term in card().terms]
+    assert terms == [("looks", 10, 90), ("brand missing", 0, 10)]
+
+
+def test_lines_that_agree_are_left_out_and_what_differs_is_marked() -> None:
+    (line,) = card(revealed=True).choices[0].lines
+    assert "".join(part.text for part in line.query) == "Pay 12"
+    assert [part.text for part in line.gallery if part.differs] == ["3"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "first"),
+    [
+        pytest.param("zs", ["zsyh_amount", "zsyh_setting"], id="a prefix, the shorter first"),
+        pytest.param("amo", ["zsyh_amount"], id="the beginning of a word"),
+        pytest.param("zam", ["zsyh_amount"], id="letters in order"),
+        pytest.param("ZSYH_S", ["zsyh_setting"], id="whatever the case"),
+        pytest.param("xyz", [], id="nothing"),
+    ],
+)
+def test_labels_are_found_by_what_is_typed(typed: str, first: list[str]) -> None:
+    assert labels.matching(typed, ["zsyh_setting", "zsyh_amount", "login"]) == first
+
+
+def test_a_label_that_the_contract_forbids_is_refused_with_a_reason() -> None:
+    assert labels.why_not("login") == ""
+    for wrong in ("", "a/b", "a\nb", "..", "x" * 129, "a\u202eb"):
+        assert labels.why_not(wrong)
+
+
+def test_a_decided_picture_is_in_one_folder_and_its_owner_s_alone(tmp_path: Path) -> None:
+    folder = ExportFolder(tmp_path / "labelled")
+    folder.put(ID, "login", PNG)
+    path = folder.put(ID, "account", PNG)
+    assert [found.relative_to(tmp_path) for found in tmp_path.glob("*/*/*")] == [
+        Path("labelled") / "account" / f"{ID}.png"
+    ]
+    assert path.stat().st_mode & 0o777 == 0o600
+    folder.take_back(ID)
+    assert list(tmp_path.glob("*/*/*")) == []
+
+
+def test_a_label_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
+    folder = ExportFolder(tmp_path / "labelled")
+    for label in ("..", "../x", "a/b"):
+        with pytest.raises(ValueError, match="a label"):
+            folder.put(ID, label, PNG)
+    assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
+
+
+@pytest.mark.parametrize(
+    ("data", "kind"),
+    [
+        (PNG, "image/png"),
+        (b"\xff\xd8\xff\xe0", "image/jpeg"),
+        (b"RIFF1234WEBPVP8 ", "image/webp"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "application/octet-stream"),
+        (b"<html>", "application/octet-stream"),
+    ],
+)
+def test_a_picture_is_served_as_what_it_is_and_never_as_markup(data: bytes, kind: str) -> None:
+    assert media_type(data) == kind
