@@ -125,7 +125,8 @@ class Attempts:
             self._describe(error, now_s)
             return None
         self._last = error
-        self._retries.tell(error)
+        if self._failures == 1:
+            self._retries.tell(error)
         return wait_s
 
     def _delay_s(self, error: PagesightError, now_s: float) -> float | None:

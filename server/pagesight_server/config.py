@@ -159,8 +159,8 @@ class ServerConfig(_Section):
     0: it is cancelled at once."""
 
     max_connection_age_seconds: Annotated[float, Field(ge=0)] = 0.0
-    """Age, in seconds, at which a connection is given up, and a stream ended once what was read from
-    it is answered, give or take a tenth: their callers connect anew, and so find servers that were
+    """Age, in seconds, at which a connection is given up, and a stream ended once what was read
+    from it is answered, give or take a tenth: callers connect anew, and so find servers that were
     added. 1800 suits several replicas. A connection whose calls take longer than as long again,
     `drain_seconds` and two seconds is cut. 0: none is given up."""
 

@@ -20,8 +20,6 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import grpc
-
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
 from pagesight_server.common.errors import (
@@ -60,8 +58,8 @@ BEHIND_RETRY_MS = 1_000
 """When to ask again for a revision that did not come: another replica may know it."""
 
 LINGER_S = 1.0
-"""How long a stream that is being ended stays open with nothing in flight: whoever has sent all ends
-in peace."""
+"""How long a stream that is being ended stays open with nothing in flight: whoever has sent all
+ends in peace."""
 
 AGE_SPREAD = 0.1
 """By which share streams are ended earlier or later than the rest, as gRPC does with connections:

@@ -1,7 +1,8 @@
 """Assembles the gRPC server and runs it until it is told to stop.
 
-listening, NOT_SERVING ──all galleries known──> SERVING ──SIGTERM──> NOT_SERVING, answering still
-    ──lame_duck_seconds──> new work refused, streams ended ──in flight done, or drain_seconds──> exit
+listening, NOT_SERVING ──all galleries known──> SERVING
+    ──SIGTERM──> NOT_SERVING, answering still ──lame_duck_seconds──> calls refused, streams ended
+    ──in flight done, or drain_seconds──> exit
 """
 
 from __future__ import annotations
