@@ -26,6 +26,9 @@ OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
 
 _KINDS = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
 
+LONGEST_WAIT_S = 30.0
+"""Attempts to connect end after 20 s, unless the caller's channel arguments say otherwise."""
+
 READY = grpc.ChannelConnectivity.READY
 FAILING = grpc.ChannelConnectivity.TRANSIENT_FAILURE
 SHUTDOWN = grpc.ChannelConnectivity.SHUTDOWN
@@ -102,7 +105,7 @@ class Places:
         self.listen(settled, look)
         try:
             look()
-            settled.wait(timeout_s)
+            settled.wait(min(timeout_s, LONGEST_WAIT_S))
         finally:
             self.unlisten(settled)
 
@@ -111,7 +114,7 @@ class Places:
         if self.is_settled():
             return
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(min(timeout_s, LONGEST_WAIT_S)):
                 while not self.is_settled():
                     await self.changed(self.state())
 
