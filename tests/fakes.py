@@ -31,6 +31,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import grpc
 from google.protobuf import timestamp_pb2
 from google.rpc import status_pb2
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from pagesight.v1 import classifier_pb2, gallery_pb2
 from pagesight.v1.classifier_pb2_grpc import (
@@ -721,12 +723,23 @@ class FakeServer:
         )
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)
         add_GalleryServiceServicer_to_server(self.gallery, self._server)
+        self._health = health.HealthServicer()
+        add_HealthServicer_to_server(self._health, self._server)
+        self.serve(True)
         self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
 
     @property
     def address(self) -> str:
         """Where it listens."""
         return f"127.0.0.1:{self.port}"
+
+    def serve(self, serving: bool) -> None:
+        """Says from now on that it serves, or not; it answers all the same."""
+        status = health_pb2.HealthCheckResponse.ServingStatus.Value(
+            "SERVING" if serving else "NOT_SERVING"
+        )
+        for service in ("ClassifierService", "GalleryService"):
+            self._health.set(f"pagesight.v1.{service}", status)
 
     def stop(self) -> None:
         """Stops at once; calls under way end as UNAVAILABLE or CANCELLED."""
