@@ -201,7 +201,7 @@ class Lanes:
                 )
             if not isinstance(error, PagesightError):
                 raise error
-            wait_s = lane.attempts.wait_s(error)
+            wait_s = lane.attempts.wait_s(error, tell=not self._others_serve(lane))
             if wait_s is None:
                 lane.is_spent = True
                 # One whose certificate is not trusted, say, is no matter while others answer.
@@ -222,6 +222,10 @@ class Lanes:
             for lane in self._lanes:
                 lane.call = None
             return calls
+
+    def _others_serve(self, lane: Lane) -> bool:
+        every = range(len(self._places))
+        return any(self._places.is_ready(place) for place in every if place != lane.place)
 
     def _closed(self) -> list[Lane]:
         return [lane for lane in self._lanes if not (lane.is_open or self._is_finished)]

@@ -266,6 +266,18 @@ def test_callers_do_not_notice_any_end_of_any_server(tmp_path: Path) -> None:
     assert min(callers.answered) >= 2_000
 
 
+@pytest.mark.slow
+def test_callers_do_not_notice_the_ends_of_servers_of_several_processes(tmp_path: Path) -> None:
+    store = str(tmp_path / "gallery.db")
+    with replicas(
+        2, tmp_path, store=store, encode_ms=ENCODE_MS, processes=2, **SETTINGS
+    ) as servers:
+        with calling(servers, at_least=100) as callers:
+            for server in (*servers, *servers):
+                stop_and_start(server, callers)
+        check_logs(servers)
+
+
 def p99(values: Sequence[float]) -> float:
     """The 99th percentile."""
     return sorted(values)[int(0.99 * (len(values) - 1))]

@@ -32,11 +32,16 @@ class Replica:
         store: What it serves.
         folder: Where its log and its tally lie.
         name: How its log is called.
+        processes: How many serve its port.
         variables: Of its environment.
     """
 
-    def __init__(self, store: str, folder: Path, name: str, variables: dict[str, str]) -> None:
+    def __init__(
+        self, store: str, folder: Path, name: str, processes: int, variables: dict[str, str]
+    ) -> None:
         self._store = store
+        self._processes = processes
+        self._pids: list[int] = []
         self._folder = folder
         self._variables = variables
         self._port = 0
@@ -48,17 +53,13 @@ class Replica:
         """host:port, the same ever since it was first started."""
         return f"127.0.0.1:{self._port}"
 
-    @property
-    def pid(self) -> int:
-        """The process that runs."""
-        assert self._process is not None
-        return self._process.pid
-
     def start(self) -> None:
         """Starts it, and waits until it serves."""
         with self.log.open("a", encoding="utf-8") as errors:
             self._process = subprocess.Popen(
-                command(self._store, "--port", str(self._port)),
+                command(
+                    self._store, "--port", str(self._port), "--processes", str(self._processes)
+                ),
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -67,7 +68,10 @@ class Replica:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, self.log.read_text("utf-8")
-        self._port = json.loads(line)["port"]
+        listening = json.loads(line)
+        self._port = listening["port"]
+        workers = listening.get("processes", [{"pid": self._process.pid}])
+        self._pids = [worker["pid"] for worker in workers]
         own = [("grpc.use_local_subchannel_pool", 1)]
         with grpc.insecure_channel(self.address, options=own) as channel:
             health = health_pb2_grpc.HealthStub(channel)
@@ -89,9 +93,9 @@ class Replica:
         return code
 
     def pictures(self) -> int:
-        """How many pictures its present process has encoded."""
-        tally = self._folder / str(self.pid)
-        return tally.stat().st_size if tally.exists() else 0
+        """How many pictures have been encoded since it was started."""
+        tallies = [self._folder / str(pid) for pid in self._pids]
+        return sum(tally.stat().st_size for tally in tallies if tally.exists())
 
     def close(self) -> None:
         """Ends it, whatever it does."""
@@ -102,7 +106,13 @@ class Replica:
 
 @contextmanager
 def replicas(
-    count: int, folder: Path, *, store: str, encode_ms: float, **variables: str
+    count: int,
+    folder: Path,
+    *,
+    store: str,
+    encode_ms: float,
+    processes: int = 1,
+    **variables: str,
 ) -> Iterator[Sequence[Replica]]:
     """Runs servers that share a store; those that still run are killed in the end.
 
@@ -111,11 +121,14 @@ def replicas(
         folder: Where their logs and tallies lie.
         store: What `--store` says, a file or an address.
         encode_ms: How long each takes to encode a picture, one after the other.
+        processes: How many serve the port of each.
         variables: Of their environment.
     """
     environment = {ENCODE_MS: str(encode_ms), **variables}
     with ExitStack() as stack:
-        servers = [Replica(store, folder, str(number), environment) for number in range(count)]
+        servers = [
+            Replica(store, folder, str(number), processes, environment) for number in range(count)
+        ]
         for server in servers:
             stack.callback(server.close)
         # The first alone: it makes the store.
