@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from pagesight_server.gallery.location import PostgresUrl
+from tests.support.postgres import PostgresServer, server_or_reason
 
 # As our packages do; a test may load ONNX Runtime before it loads one of them.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -40,3 +44,21 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
             [*command, "--out", str(folder / kind)], check=True, capture_output=True, timeout=240
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server for this run; REQUIRE_POSTGRES=1 makes its absence a failure."""
+    server = server_or_reason()
+    if isinstance(server, str):
+        if os.environ.get("REQUIRE_POSTGRES") == "1":
+            pytest.fail(f"REQUIRE_POSTGRES=1, and {server}")
+        pytest.skip(server)
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def postgres_url(postgres: PostgresServer) -> PostgresUrl:
+    """An empty schema of the server."""
+    return postgres.new_store()

@@ -27,6 +27,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
@@ -42,6 +43,7 @@ from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.settings import DEFAULT, Layers, names, nearest, read_toml
 from pagesight_server.gallery import Limits
+from pagesight_server.gallery.location import PostgresOptions, PostgresUrl, store_location
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 
@@ -306,6 +308,26 @@ class GalleryConfig(_Section):
     """Retention of removed pictures, in days: `gallery purge --expired` deletes the contents of
     those removed longer ago, which no rollback can then bring back. 0: kept for ever."""
 
+    store_password_file: Path | None = None
+    """File whose first line is the password of a PostgreSQL store; read for each new connection.
+    Not set: libpq's own PGPASSWORD, ~/.pgpass or PGSERVICE."""
+
+    store_connections: Positive = 8
+    """Connections that each process holds at most to a PostgreSQL store."""
+
+    store_folder: Path | None = None
+    """Folder in which the indexes of a PostgreSQL store are kept on this machine, each store's in
+    one of its own. Not set: the working folder. Those of a SQLite file are beside it."""
+
+    @property
+    def postgres(self) -> PostgresOptions:
+        """What a PostgreSQL store needs beside its address."""
+        return PostgresOptions(
+            password_file=self.store_password_file,
+            connections=self.store_connections,
+            folder=self.store_folder,
+        )
+
     @property
     def limits(self) -> Limits:
         """The quotas of each gallery."""
@@ -333,8 +355,9 @@ class Config(BaseSettings):
     bundles: Path = Path("bundles")
     """Folder of the model bundles, `encoder/` and `ocr/`."""
 
-    store: Path = Path("gallery.db")
-    """SQLite file that holds the galleries."""
+    store: Annotated[Path | PostgresUrl, PlainValidator(store_location)] = Path("gallery.db")
+    """Where the galleries are kept: a SQLite file, or `postgresql://USER@HOST/NAME`, which several
+    machines may share. A password does not belong into it."""
 
     server: ServerConfig = ServerConfig()
     security: SecurityConfig = SecurityConfig()

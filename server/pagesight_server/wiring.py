@@ -19,7 +19,8 @@ from pagesight_server.common.packages import check_packages
 from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
-from pagesight_server.gallery import Gallery, Limits
+from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import derived_folder
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
@@ -124,7 +125,7 @@ class Models:
             self.bundles,
             method=recognition.method,
             epsilon=recognition.epsilon,
-            index_manager=IndexManager(self.config.index, index_folder(store.path)),
+            index_manager=IndexManager(self.config.index, store.database.derived_folder),
             calibrates=calibrates,
         )
 
@@ -158,7 +159,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
     check_device(
         defaults,
         sessions=processes * memory_limits(config, len(networks(ocr_bundle, compute.reading))),
-        index_mb=processes * gpu_mb(config.index, index_folder(config.store)),
+        index_mb=processes * gpu_mb(config.index, index_folder(config)),
         processes=processes,
     )
 
@@ -186,9 +187,9 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         )
 
 
-def index_folder(store: Path) -> Path:
-    """Returns the folder in which the indexes of a store are kept."""
-    return Path(f"{store}.index")
+def index_folder(config: Config) -> Path:
+    """Returns the folder in which the indexes of the store are kept."""
+    return derived_folder(config.store, config.gallery.postgres)
 
 
 def ocr_settings(config: Config) -> OcrSettings:
@@ -244,26 +245,26 @@ def memory_limits(config: Config, reading_networks: int) -> int:
 
 @contextmanager
 def opened(
-    path: Path,
+    config: Config,
     *,
     must_exist: bool = False,
-    limits: Limits = Limits(),  # noqa: B008 - a frozen value
 ) -> Iterator[Gallery]:
-    """Opens a store and closes it afterwards.
+    """Opens the store and closes it afterwards.
 
     Args:
-        path: Its SQLite file.
+        config: Where it is, and the quotas of its galleries.
         must_exist: Whether a missing file is an error instead of made.
-        limits: Quotas of each of its galleries.
 
     Raises:
         SetupError: it cannot be opened, or is missing although it must exist.
+        StorageError: its database cannot be reached.
     """
-    if must_exist and not path.is_file():
+    where = config.store
+    if must_exist and isinstance(where, Path) and not where.is_file():
         raise SetupError(
-            f"no store {path}: make it with `pagesight-server index DIR --store {path}`"
+            f"no store {where}: make it with `pagesight-server index DIR --store {where}`"
         )
-    store = Gallery(path, limits=limits)
+    store = Gallery(where, limits=config.gallery.limits, postgres=config.gallery.postgres)
     try:
         yield store
     finally:

@@ -203,7 +203,7 @@ async def _rate(
     from pagesight_server import wiring
 
     async with wiring.models(config) as models:
-        with wiring.opened(config.store) as store:
+        with wiring.opened(config) as store:
             await _enrol(models, store, pages(range(10**6, 10**6 + 2), lines))
             registry = models.registry(store)
             await registry.refresh()

@@ -61,7 +61,7 @@ async def pipeline(
     config: Config,
 ) -> AsyncIterator[Callable[[Sequence[bytes], StageCpu], Awaitable[None]]]:
     """Our pipeline in this process; yields a function that classifies a batch, stages measured."""
-    with wiring.opened(config.store) as store:
+    with wiring.opened(config) as store:
         recognition = config.recognition
         knowledge = load_knowledge(store, "default", recognition.method, recognition.epsilon)
         async with wiring.models(config) as models:

@@ -25,7 +25,7 @@ from tests.support import WAIT_S
 from tests.support.parts import OTHER_BUNDLES
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
 from tests.support.serving import Serving, details, result_of, serving, status_of, until
-from tests.support.stores import enrol, put
+from tests.support.stores import enrol, put, sqlite
 
 
 def id_of(data: bytes) -> str:
@@ -526,7 +526,7 @@ async def test_a_negative_page_size_is_refused(served: Serving) -> None:
 
 async def test_a_full_disk_is_told_and_what_is_known_goes_on_answering(served: Serving) -> None:
     await served.enrol(("a", solid(RED)))
-    database = served.store._db
+    database = sqlite(served.store)
     pages_now = database.execute("PRAGMA page_count").fetchone()[0]
     database.execute(f"PRAGMA max_page_count = {pages_now}")
     many = [(f"l{i}", solid(shade(i), width=200, height=200)) for i in range(1, 200)]
@@ -718,7 +718,7 @@ async def test_pictures_of_another_gallery_and_those_not_kept_are_not_read(
     await served.enrol(("a", solid(RED)))
     await served.enrol(("a", solid(GREEN)), gallery="theirs")
     # As with gallery.keep_images = none.
-    served.store._db.execute(
+    sqlite(served.store).execute(
         "UPDATE images SET bytes = NULL WHERE id = ?", (bytes.fromhex(RED_ID),)
     )
     for image_id, said in [(GREEN_ID, "has no image"), (RED_ID, "keep_images")]:

@@ -17,7 +17,7 @@ from pagesight_server.gallery import Change, Gallery
 from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from tests.support.pictures import BLUE, RED, solid
-from tests.support.stores import enrol, picture_id
+from tests.support.stores import enrol, file_of, picture_id
 
 ONE = picture_id("one")
 
@@ -45,7 +45,7 @@ def path(tmp_path: Path) -> Path:
     store = Gallery(tmp_path / "gallery.db")
     enrol(store, {"one": "a", "two": "b"})
     store.close()
-    return store.path
+    return file_of(store)
 
 
 Run = Callable[..., tuple[int, str, str]]

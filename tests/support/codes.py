@@ -18,7 +18,7 @@ from pagesight_server.index.cosines import Hits
 from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.calibration import Calibration
 from tests.support.parts import BUNDLES, reading, unit
-from tests.support.stores import picture_id
+from tests.support.stores import picture_id, sqlite
 
 DIMENSION = 16
 ENROLLED = 540
@@ -52,7 +52,7 @@ def only_codes(patch: pytest.MonkeyPatch | None = None) -> None:
 def fill(path: Path) -> None:
     """Makes a store with pictures, every fifth of which has the embedding of the one before."""
     store = Gallery(path)
-    store._db.execute("PRAGMA synchronous = OFF")
+    sqlite(store).execute("PRAGMA synchronous = OFF")
     random = np.random.default_rng(5)
     direction = random.normal(size=DIMENSION)
     for number, name in enumerate([*NAMES, *LATE]):

@@ -20,6 +20,7 @@ from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.config import ServerConfig
 from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.admission import Gate
@@ -104,8 +105,9 @@ async def serving(
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
     load: bool = False,
+    location: StoreLocation | None = None,
 ) -> AsyncIterator[Serving]:
-    """Serves a store in `folder`, usually an empty one, for the time of the block.
+    """Serves a store, usually an empty one, in `folder` or elsewhere, for the time of the block.
 
     A store that is not empty is loaded, as `serve` does it, where `load` says so.
 
@@ -117,7 +119,7 @@ async def serving(
     image_limits = limits or ImageLimits()
     models = models or FakeModels()
     telemetry = telemetry or Telemetry()
-    store = Gallery(folder / "gallery.db")
+    store = Gallery(location or folder / "gallery.db")
     audit = Audit(store)
     registry = Registry(store, BUNDLES, method="pagesight", epsilon=epsilon)
     pipeline = Pipeline(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from pathlib import Path
 
 from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Bundles
+from pagesight_server.gallery.sqlite_file import SqliteConnection, SqliteDatabase
 from tests.support.parts import BUNDLES, reading, unit
 
 
@@ -47,3 +49,15 @@ def enrol(
 def picture_id(name: str) -> str:
     """The id of an imaginary picture."""
     return hashlib.sha256(name.encode()).hexdigest()
+
+
+def sqlite(store: Gallery) -> SqliteConnection:
+    """The connection of a store that is a file, for what only SQLite has."""
+    assert isinstance(store.database, SqliteDatabase)
+    return store.database.db
+
+
+def file_of(store: Gallery) -> Path:
+    """The file that a store is."""
+    assert isinstance(store.database, SqliteDatabase)
+    return store.database.path

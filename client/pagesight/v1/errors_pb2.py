@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pagesight/v1/errors.proto\x12\x0cpagesight.v1*\xb8\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_REASON_IMAGE_UNUSABLE\x10\x01\x12 \n\x1c\x45RROR_REASON_REQUEST_INVALID\x10\x02\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x03\x12\x1c\n\x18\x45RROR_REASON_OTHER_LABEL\x10\x04\x12\x1f\n\x1b\x45RROR_REASON_REVISION_MOVED\x10\x05\x12 \n\x1c\x45RROR_REASON_REVISION_BEHIND\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_OTHER_BUNDLES\x10\x07\x12\x17\n\x13\x45RROR_REASON_PURGED\x10\x08\x12\x1e\n\x1a\x45RROR_REASON_LIMIT_REACHED\x10\t\x12\x1d\n\x19\x45RROR_REASON_STORAGE_FULL\x10\n\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0b\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_BUDGET_SPENT\x10\r\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_MISSING\x10\x0e\x12\x1d\n\x19\x45RROR_REASON_ROLE_MISSING\x10\x0f\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x10\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x11\x42\x39\n\x0cpagesight.v1P\x01Z\x18pagesight/v1;pagesightv1\xaa\x02\x0cPagesight.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19pagesight/v1/errors.proto\x12\x0cpagesight.v1*\xd5\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1f\n\x1b\x45RROR_REASON_IMAGE_UNUSABLE\x10\x01\x12 \n\x1c\x45RROR_REASON_REQUEST_INVALID\x10\x02\x12\x1a\n\x16\x45RROR_REASON_NOT_FOUND\x10\x03\x12\x1c\n\x18\x45RROR_REASON_OTHER_LABEL\x10\x04\x12\x1f\n\x1b\x45RROR_REASON_REVISION_MOVED\x10\x05\x12 \n\x1c\x45RROR_REASON_REVISION_BEHIND\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_OTHER_BUNDLES\x10\x07\x12\x17\n\x13\x45RROR_REASON_PURGED\x10\x08\x12\x1e\n\x1a\x45RROR_REASON_LIMIT_REACHED\x10\t\x12\x1d\n\x19\x45RROR_REASON_STORAGE_FULL\x10\n\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0b\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x0c\x12\x1d\n\x19\x45RROR_REASON_BUDGET_SPENT\x10\r\x12\x1e\n\x1a\x45RROR_REASON_TOKEN_MISSING\x10\x0e\x12\x1d\n\x19\x45RROR_REASON_ROLE_MISSING\x10\x0f\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x10\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x11\x12\x1b\n\x17\x45RROR_REASON_STORE_AWAY\x10\x12\x42\x39\n\x0cpagesight.v1P\x01Z\x18pagesight/v1;pagesightv1\xaa\x02\x0cPagesight.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\014pagesight.v1P\001Z\030pagesight/v1;pagesightv1\252\002\014Pagesight.V1'
   _globals['_ERRORREASON']._serialized_start=44
-  _globals['_ERRORREASON']._serialized_end=612
+  _globals['_ERRORREASON']._serialized_end=641
 # @@protoc_insertion_point(module_scope)

@@ -76,7 +76,7 @@ def calibrate(
     settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
     recognition = settings.recognition
     validated = None
-    with wiring.opened(settings.store, must_exist=True) as opened:
+    with wiring.opened(settings, must_exist=True) as opened:
         snapshot = opened.snapshot(gallery)
         key = validated_calibration_key(snapshot, recognition.method, recognition.epsilon)
         if forget_validation:

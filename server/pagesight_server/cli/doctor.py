@@ -153,7 +153,7 @@ def memory_plan(config: Config) -> dict[str, object]:
         plan["gpu_sessions_mb"] = limits * config.compute.gpu_memory_mb
         plan["gpu_inputs_mb"] = limits * BUFFERS_MB
         plan["gpu_cuda_mb"] = config.processes * CONTEXT_MB
-        index_mb = gpu_mb(config.index, wiring.index_folder(config.store))
+        index_mb = gpu_mb(config.index, wiring.index_folder(config))
         plan["gpu_index_mb"] = config.processes * index_mb
     return plan
 
@@ -168,17 +168,19 @@ def _resident_mb() -> int:
 
 
 def _galleries(config: Config, running: Bundles | None, findings: Findings) -> None:
-    if not config.store.is_file():
-        findings.facts["store"] = (
-            f"{config.store} does not exist yet: `serve` or `index` creates it"
-        )
-        return
-    readable = config.store.stat().st_mode & stat.S_IROTH
-    findings.facts["store"] = str(config.store) + (
-        " (everybody on this machine may read it: chmod 600)" if readable else ""
-    )
+    findings.facts["store"] = str(config.store)
+    if isinstance(config.store, Path):
+        if not config.store.is_file():
+            findings.facts["store"] = (
+                f"{config.store} does not exist yet: `serve` or `index` creates it"
+            )
+            return
+        if config.store.stat().st_mode & stat.S_IROTH:
+            findings.facts["store"] = (
+                f"{config.store} (everybody on this machine may read it: chmod 600)"
+            )
     shares: dict[str, object] = {}
-    with findings.check(), wiring.opened(config.store) as store:
+    with findings.check(), wiring.opened(config) as store:
         for name in store.revisions():
             with findings.check():
                 snapshot = store.snapshot(name)

@@ -125,7 +125,7 @@ async def _evaluate(
         if comparing:
             observations.append(evaluation.Observation(truth=truth, query=query))
 
-    with wiring.opened(config.store, must_exist=True) as store, progress("evaluating") as bar:
+    with wiring.opened(config, must_exist=True) as store, progress("evaluating") as bar:
         async with wiring.models(config) as models:
             knowledge = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
             models.check(knowledge.snapshot)

@@ -59,8 +59,8 @@ def check(
 
     Example: pagesight-server gallery check --store gallery.db
     """
-    path = settings_of(config, store=store, bundles=None).store
-    with wiring.opened(path, must_exist=True) as opened:
+    settings = settings_of(config, store=store, bundles=None)
+    with wiring.opened(settings, must_exist=True) as opened:
         findings = backups.check(opened)
         revisions = opened.revisions()
     if as_json:
@@ -70,7 +70,10 @@ def check(
             err.print(escape(finding), soft_wrap=True)
         if not findings:
             galleries = ", ".join(f"{name} at revision {at}" for name, at in revisions.items())
-            out.print(escape(f"{path} is sound: {galleries or 'no gallery yet'}"), soft_wrap=True)
+            out.print(
+                escape(f"{settings.store} is sound: {galleries or 'no gallery yet'}"),
+                soft_wrap=True,
+            )
     if findings:
         raise typer.Exit(1)
 
@@ -95,8 +98,9 @@ def backup(
 
     Example: pagesight-server gallery backup backups/ --keep 7 --store gallery.db
     """
-    path = settings_of(config, store=store, bundles=None).store
-    with wiring.opened(path, must_exist=True) as opened:
+    settings = settings_of(config, store=store, bundles=None)
+    path = settings.store
+    with wiring.opened(settings, must_exist=True) as opened:
         if keep is None:
             backups.backup(opened, file)
         else:
@@ -123,6 +127,8 @@ def restore(
     Example: pagesight-server gallery restore backups/monday.db --store gallery.db --force
     """
     path = settings_of(config, store=store, bundles=None).store
+    if not isinstance(path, Path):
+        raise backups.refuse_database(path)
     purged_again = backups.restore(file, path, author=user(), force=force)
     line = f"restored {path} from {file}"
     if purged_again:
@@ -169,7 +175,7 @@ def purge(
     settings = settings_of(config, store=store, bundles=None)
     if bool(image_ids) == expired:
         raise SetupError("give either ids of pictures to purge, or --expired")
-    with wiring.opened(settings.store, must_exist=True) as opened:
+    with wiring.opened(settings, must_exist=True) as opened:
         if image_ids:
             image_ids = opened.full_ids(image_ids)
             revisions, files = backups.purge(
@@ -237,7 +243,7 @@ def reindex(
 async def _reindex(
     config: Config, gallery: str, *, prepare: bool, drop_missing: bool, quiet: bool
 ) -> ReindexReport:
-    with wiring.opened(config.store, must_exist=True) as store, progress("reindexing") as bar:
+    with wiring.opened(config, must_exist=True) as store, progress("reindexing") as bar:
         async with wiring.models(config) as models:
             task = bar.add_task("", total=None, visible=not quiet)
             report = await reindex_gallery(

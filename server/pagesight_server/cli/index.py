@@ -104,7 +104,7 @@ async def _index(
     total = read_folder(folder).count
     async with wiring.models(config) as models:
         with (
-            wiring.opened(config.store, limits=config.gallery.limits) as store,
+            wiring.opened(config) as store,
             progress("indexing") as bar,
         ):
             registry = models.registry(store)

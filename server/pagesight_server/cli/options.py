@@ -21,8 +21,12 @@ out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
 
 StoreOption = Annotated[
-    Path | None,
-    typer.Option("--store", help="SQLite file of the galleries.", show_default="gallery.db"),
+    str | None,
+    typer.Option(
+        "--store",
+        help="SQLite file of the galleries, or postgresql://USER@HOST/NAME.",
+        show_default="gallery.db",
+    ),
 ]
 BundlesOption = Annotated[
     Path | None,
@@ -45,7 +49,7 @@ MethodOption = Annotated[
 
 
 def settings_of(
-    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
+    file: Path | None, *, store: str | None, bundles: Path | None, **sections: dict[str, Any]
 ) -> Config:
     """Reads the settings, with those of the command line taking precedence.
 
@@ -66,7 +70,7 @@ def settings_of(
 
 
 def layers_of(
-    file: Path | None, *, store: Path | None, bundles: Path | None, **sections: dict[str, Any]
+    file: Path | None, *, store: str | None, bundles: Path | None, **sections: dict[str, Any]
 ) -> Layers:
     """Reads what is set where; arguments and errors as `settings_of`."""
     overrides: dict[str, Any] = {

@@ -133,7 +133,7 @@ async def _serve(config: Config, worker: Worker, *, as_json: bool) -> None:
     processes = config.processes if worker.leads and not worker.joins else 1
     try:
         async with wiring.models(config, processes=processes) as models:
-            with wiring.opened(config.store, limits=config.gallery.limits) as store:
+            with wiring.opened(config) as store:
                 await _serve_from(store, models, exporting, edge, worker, as_json=as_json)
     finally:
         await asyncio.to_thread(exporting.close)

@@ -13,6 +13,7 @@
         ├── PurgedError           FAILED_PRECONDITION  the picture was purged, which is final
         ├── LimitError            RESOURCE_EXHAUSTED   more than a call or gallery may hold
         ├── StorageError          RESOURCE_EXHAUSTED   the disk is full; the old state stands
+        │   └── StoreAwayError        UNAVAILABLE          the database cannot be reached now
         ├── OverloadedError       RESOURCE_EXHAUSTED   raised before any work; retry later
         │   └── RateLimitedError      RESOURCE_EXHAUSTED   one caller asks for too much
         ├── DeadlineError         DEADLINE_EXCEEDED    the budget ran out
@@ -123,6 +124,18 @@ class StorageError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "STORAGE_FULL"
+
+
+class StoreAwayError(StorageError):
+    """The store's database cannot be reached, or is busy; the next call tries it again.
+
+    A change whose connection was lost while it was committed may have been made: its repeat, with
+    the same request_id, is told the first answer.
+    """
+
+    status = "UNAVAILABLE"
+    reason = "STORE_AWAY"
+    retry_after_ms = 1_000
 
 
 class OverloadedError(RequestError):

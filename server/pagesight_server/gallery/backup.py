@@ -22,16 +22,24 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.common.files import make_file, make_folder
 from pagesight_server.gallery.integrity import findings
 from pagesight_server.gallery.model import Limits
-from pagesight_server.gallery.sqlite_file import why
+from pagesight_server.gallery.sqlite_file import SqliteDatabase, why
 from pagesight_server.gallery.store import Gallery
 from pagesight_server.gallery.transaction import Edit
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
+def refuse_database(name: str) -> SetupError:
+    """The error of a copy of a store that is no file."""
+    return SetupError(
+        f"{name} is on PostgreSQL, which has backups of its own: use pg_dump or pg_basebackup, or "
+        "`pagesight-server gallery copy`"
+    )
+
+
 def check(store: Gallery) -> list[str]:
     """What is wrong with an open store, one line each; see `integrity.py`."""
-    with store.file.reading() as db:
+    with store.database.reading() as db:
         return list(findings(db))
 
 
@@ -41,13 +49,15 @@ def backup(store: Gallery, file: Path) -> None:
     The copy is what the store held when it began. An existing file is replaced at the end.
 
     Raises:
-        SetupError: the copy cannot be written or does not pass the check.
+        SetupError: the copy cannot be written or does not pass the check; or the store is no
+            file.
     """
+    database = _file_of(store)
     beside = _half(file)
     try:
         _remove(beside)
         make_file(beside)
-        with closing(sqlite3.connect(beside)) as copy, store.file.reading() as db:
+        with closing(sqlite3.connect(beside)) as copy, database.reading() as db:
             try:
                 db.backup(copy)
             except sqlite3.Error as error:  # of the copy or of the store: SQLite tells no more
@@ -71,6 +81,7 @@ def backup_into(store: Gallery, folder: Path, *, keep: int) -> Path:
     Raises:
         SetupError: as `backup`.
     """
+    _file_of(store)
     try:
         make_folder(folder)
     except OSError as error:
@@ -81,10 +92,10 @@ def backup_into(store: Gallery, folder: Path, *, keep: int) -> Path:
     try:
         with _being_made(file):
             # Known before it exists: a purge that comes in between must not miss it.
-            with store.file.writing():
-                store.file.db.execute(
-                    "INSERT INTO backups (path, made_at_ms, complete) VALUES (?, ?, 0)",
-                    (str(file), made_at_ms),
+            with store.database.writing() as db:
+                db.execute(
+                    "INSERT INTO backups (path, made_at_ms, complete) VALUES (:path, :made_at, 0)",
+                    {"path": str(file), "made_at": made_at_ms},
                 )
             try:
                 backup(store, file)
@@ -133,7 +144,7 @@ def purge(
     known = managed(store)
     for folder in {file.parent for file in known}:
         # What a backup that was killed left behind, of an earlier pagesight too.
-        for half in folder.glob(f".{store.path.stem}-*.db.new*"):
+        for half in folder.glob(f".{_file_of(store).path.stem}-*.db.new*"):
             if not _is_being_made(folder / half.name[1:].partition(".new")[0]):
                 half.unlink(missing_ok=True)
     rewritten = []
@@ -178,7 +189,7 @@ def restore(file: Path, path: Path, *, author: str, force: bool = False) -> list
                 _into_place(beside, path)
             else:
                 with closing(sqlite3.connect(beside)) as source:
-                    source.backup(old.file.db)  # one transaction of the old file
+                    source.backup(_file_of(old).db)  # one transaction of the old file
         return again
     except (sqlite3.Error, OSError) as error:
         raise SetupError(f"{file} cannot be restored: {why(error, path)}") from error
@@ -187,15 +198,22 @@ def restore(file: Path, path: Path, *, author: str, force: bool = False) -> list
             _remove(beside)
 
 
+def _file_of(store: Gallery) -> SqliteDatabase:
+    if not isinstance(store.database, SqliteDatabase):
+        raise refuse_database(store.database.name)
+    return store.database
+
+
 def managed(store: Gallery) -> list[Path]:
     """The managed backups that are complete, in the order in which they were made."""
     return _backups(store, complete=True)
 
 
 def _backups(store: Gallery, *, complete: bool) -> list[Path]:
-    with store.file.reading() as db:
+    with store.database.reading() as db:
         rows = db.execute(
-            "SELECT path FROM backups WHERE complete = ? ORDER BY number", (complete,)
+            "SELECT path FROM backups WHERE complete = :complete ORDER BY number",
+            {"complete": int(complete)},
         ).fetchall()
     return [Path(row["path"]) for row in rows]
 
@@ -257,31 +275,34 @@ def _unused(folder: Path, store: Gallery, made_at_ms: int) -> Path:
     known = {*_backups(store, complete=True), *_backups(store, complete=False)}
     for number in count(1):
         again = "" if number == 1 else f"-{number}"
-        file = folder / f"{store.path.stem}-{stamp}Z{again}.db"
+        file = folder / f"{_file_of(store).path.stem}-{stamp}Z{again}.db"
         if file not in known and not file.exists():
             return file
     raise AssertionError("count never ends")
 
 
 def _complete(store: Gallery, files: Sequence[Path]) -> None:
-    with store.file.writing():
-        store.file.db.executemany(
-            "UPDATE backups SET complete = 1 WHERE path = ?", [(str(file),) for file in files]
+    with store.database.writing() as db:
+        db.executemany(
+            "UPDATE backups SET complete = 1 WHERE path = :path",
+            [{"path": str(file)} for file in files],
         )
 
 
 def _forget(store: Gallery, files: Sequence[Path]) -> None:
-    with store.file.writing():
-        store.file.db.executemany(
-            "DELETE FROM backups WHERE path = ?", [(str(file),) for file in files]
+    with store.database.writing() as db:
+        db.executemany(
+            "DELETE FROM backups WHERE path = :path", [{"path": str(file)} for file in files]
         )
 
 
 def _known(store: Gallery, image_ids: Sequence[str]) -> list[str]:
     """Those of the pictures that a store holds or held."""
-    with store.file.reading() as db:
-        rows = db.execute("SELECT id FROM images UNION SELECT image_id FROM purged").fetchall()
-    held = {row[0].hex() for row in rows}
+    with store.database.reading() as db:
+        rows = db.execute(
+            "SELECT id FROM images UNION SELECT image_id AS id FROM purged"
+        ).fetchall()
+    held = {row["id"].hex() for row in rows}
     return [image_id for image_id in image_ids if image_id.lower() in held]
 
 
@@ -293,14 +314,17 @@ def _succeed(new: Gallery, old: Gallery | None, author: str) -> list[str]:
     if again := sorted(set(purged) - set(new.purged())):
         new.purge(again, author=author)
     old_revisions = old.last_revisions()
-    with old.file.reading() as old_db:
+    with old.database.reading() as old_db:
         backups = old_db.execute("SELECT * FROM backups ORDER BY number").fetchall()
-    with new.file.writing():
-        db = new.file.db
+    with new.database.writing() as db:
         db.execute("DELETE FROM backups")
         db.executemany(
-            "INSERT INTO backups (path, made_at_ms, complete) VALUES (?, ?, ?)",
-            [(row["path"], row["made_at_ms"], row["complete"]) for row in backups],
+            "INSERT INTO backups (path, made_at_ms, complete) "
+            "VALUES (:path, :made_at_ms, :complete)",
+            [
+                {column: row[column] for column in ("path", "made_at_ms", "complete")}
+                for row in backups
+            ],
         )
         for gallery in db.execute("SELECT * FROM galleries").fetchall():
             at = max(gallery["revision"], old_revisions.get(gallery["name"], 0))

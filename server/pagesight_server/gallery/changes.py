@@ -6,26 +6,25 @@ memberships open then and closed since  ──> left
 
 from __future__ import annotations
 
-import sqlite3
-
 import numpy as np
 
+from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.queries import (
-    PICTURE,
     facts,
     has_sound_content,
     picture,
+    picture_columns,
     warn_of_damage,
 )
 from pagesight_server.gallery.snapshot import Bundles, Changes
 
 
-def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -> Changes | None:
+def changes(db: Connection, gallery: Row, since: int, at: int) -> Changes | None:
     """What lies between two revisions; None where a purge or restore did: they rewrite the past."""
     rewritten = db.execute(
-        "SELECT 1 FROM revisions WHERE gallery_id = ? AND revision > ? AND revision <= ? "
-        "AND kind IN ('purge', 'restore')",
-        (gallery["id"], since, at),
+        "SELECT 1 FROM revisions WHERE gallery_id = :gallery AND revision > :since "
+        "AND revision <= :at AND kind IN ('purge', 'restore')",
+        {"gallery": gallery["id"], "since": since, "at": at},
     ).fetchone()
     if rewritten is not None:
         return None
@@ -37,7 +36,7 @@ def changes(db: sqlite3.Connection, gallery: sqlite3.Row, since: int, at: int) -
         "ocr": gallery["ocr_bundle"],
     }
     joined = db.execute(
-        f"""SELECT {PICTURE}
+        f"""SELECT {picture_columns(db)}
            FROM memberships m
            JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
            JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr

@@ -1,4 +1,4 @@
-"""Verifies a store: what SQLite can say of the file, and what it cannot.
+"""Verifies a store: what the database can say of itself, and what it cannot.
 
     file ──> pages, references ──> pictures: hash, embedding, text ──> history ──> findings
 
@@ -9,12 +9,12 @@ recognised with and every revision adds up.
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
 
+from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.transaction import NOW
 from pagesight_server.text.reading import Reading
@@ -25,15 +25,16 @@ _NORM_TOLERANCE = 0.01
 """fp16 rounds each value by at most 2^-11 of itself, so the length by about 0.0005."""
 
 
-def findings(db: sqlite3.Connection) -> Iterator[str]:
+def findings(db: Connection) -> Iterator[str]:
     """What is wrong with a store, one line each, as it is found."""
     try:
-        broken = [row[0] for row in db.execute("PRAGMA integrity_check") if row[0] != "ok"]
-        yield from (f"damaged file: {line}: restore a backup" for line in broken)
-        if broken:
-            return
-        for row in db.execute("PRAGMA foreign_key_check"):
-            yield f"table {row['table']} refers to what {row['parent']} lacks: restore a backup"
+        if db.dialect.name == "sqlite":
+            broken = [row["integrity_check"] for row in db.execute("PRAGMA integrity_check")]
+            if broken != ["ok"]:
+                yield from (f"damaged file: {line}: restore a backup" for line in broken)
+                return
+            for row in db.execute("PRAGMA foreign_key_check"):
+                yield f"table {row['table']} refers to what {row['parent']} lacks: restore a backup"
         yield from _pictures(db)
         yield from _embeddings(db)
         yield from _readings(db)
@@ -41,17 +42,18 @@ def findings(db: sqlite3.Connection) -> Iterator[str]:
         for gallery in db.execute("SELECT * FROM galleries ORDER BY name").fetchall():
             yield from _members(db, gallery)
             yield from _history(db, gallery)
-        unscrubbed = db.execute("SELECT count(*) FROM purged WHERE scrubbed = 0").fetchone()[0]
+        sql = "SELECT count(*) AS n FROM purged WHERE scrubbed = 0"
+        unscrubbed = db.execute(sql).fetchone()["n"]
         if unscrubbed:
             yield f"the purge of {unscrubbed} pictures did not end: run `gallery purge` again"
-    except sqlite3.DatabaseError as error:
+    except db.dialect.damage as error:
         yield f"damaged file: {error}: restore a backup"
 
 
-def _pictures(db: sqlite3.Connection) -> Iterator[str]:
-    rows = db.execute(
-        "SELECT i.id, CAST(i.bytes AS BLOB) AS bytes, k.form, k.size_bytes, k.thumbnail_sha256 "
-        "FROM images i LEFT JOIN kept k ON k.image_id = i.id"
+def _pictures(db: Connection) -> Iterator[str]:
+    rows = db.stream(
+        f"SELECT i.id, {db.dialect.binary.format('i.bytes')} AS bytes, k.form, k.size_bytes, "
+        "k.thumbnail_sha256 FROM images i LEFT JOIN kept k ON k.image_id = i.id"
     )
     for row in rows:
         name, data = row["id"].hex(), row["bytes"]
@@ -65,15 +67,16 @@ def _pictures(db: sqlite3.Connection) -> Iterator[str]:
                 yield f"picture {name}: its bytes have changed: restore a backup"
 
 
-def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
-    lengths = db.execute("SELECT bundle, length(vector) AS n FROM embeddings")
+def _embeddings(db: Connection) -> Iterator[str]:
     counted: dict[str, Counter[int]] = {}
-    for row in lengths:
-        counted.setdefault(row["bundle"], Counter())[row["n"]] += 1
-    usual = {bundle: counts.most_common(1)[0][0] for bundle, counts in counted.items()}
     for row in db.execute(
-        "SELECT image_id, bundle, CAST(vector AS BLOB) AS vector, sha256 FROM embeddings"
+        "SELECT bundle, length(vector) AS size, count(*) AS n FROM embeddings "
+        "GROUP BY bundle, length(vector) ORDER BY bundle, size"
     ):
+        counted.setdefault(row["bundle"], Counter())[row["size"]] += row["n"]
+    usual = {bundle: counts.most_common(1)[0][0] for bundle, counts in counted.items()}
+    vector = db.dialect.binary.format("vector")
+    for row in db.stream(f"SELECT image_id, bundle, {vector} AS vector, sha256 FROM embeddings"):
         name, data = row["image_id"].hex(), row["vector"]
         problem = None
         if not is_sound(row["image_id"], row["bundle"], data, row["sha256"]):
@@ -88,10 +91,9 @@ def _embeddings(db: sqlite3.Connection) -> Iterator[str]:
             yield f"picture {name}: its embedding by {row['bundle']} {problem}: restore a backup"
 
 
-def _readings(db: sqlite3.Connection) -> Iterator[str]:
-    for row in db.execute(
-        "SELECT image_id, bundle, CAST(reading AS BLOB) AS reading, sha256 FROM readings"
-    ):
+def _readings(db: Connection) -> Iterator[str]:
+    reading = db.dialect.text.format("reading")
+    for row in db.stream(f"SELECT image_id, bundle, {reading} AS reading, sha256 FROM readings"):
         name = row["image_id"].hex()
         if not is_sound(row["image_id"], row["bundle"], row["reading"], row["sha256"]):
             yield f"picture {name}: its text by {row['bundle']} has changed: {_ANEW}"
@@ -102,12 +104,13 @@ def _readings(db: sqlite3.Connection) -> Iterator[str]:
             yield f"picture {name}: its text by {row['bundle']} cannot be read ({error})"
 
 
-def _calibrations(db: sqlite3.Connection) -> Iterator[str]:
+def _calibrations(db: Connection) -> Iterator[str]:
     """Those that may still be used: of present revisions, and from labelled traffic."""
+    calibration = db.dialect.text.format("c.calibration")
     rows = db.execute(
-        "SELECT g.name, c.revision, c.method, CAST(c.calibration AS BLOB) AS calibration, c.sha256 "
+        f"SELECT g.name, c.revision, c.method, {calibration} AS calibration, c.sha256 "
         "FROM calibrations c JOIN galleries g ON g.id = c.gallery_id "
-        "WHERE c.revision = g.revision OR instr(c.method, ' validation ')"
+        "WHERE c.revision = g.revision OR c.method LIKE '% validation %'"
     )
     for row in rows:
         if not is_sound(row["revision"], row["method"], row["calibration"], row["sha256"]):
@@ -120,13 +123,17 @@ def _calibrations(db: sqlite3.Connection) -> Iterator[str]:
             )
 
 
-def _members(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
+def _members(db: Connection, gallery: Row) -> Iterator[str]:
     rows = db.execute(
         f"""SELECT m.image_id FROM memberships m
-            LEFT JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = ?
-            LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = ?
-            WHERE m.gallery_id = ? AND m.{NOW} AND (e.bundle IS NULL OR r.bundle IS NULL)""",
-        (gallery["encoder_bundle"], gallery["ocr_bundle"], gallery["id"]),
+            LEFT JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
+            LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
+            WHERE m.gallery_id = :gallery AND m.{NOW} AND (e.bundle IS NULL OR r.bundle IS NULL)""",
+        {
+            "encoder": gallery["encoder_bundle"],
+            "ocr": gallery["ocr_bundle"],
+            "gallery": gallery["id"],
+        },
     )
     for row in rows:
         yield (
@@ -135,14 +142,14 @@ def _members(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
         )
 
 
-def _history(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
+def _history(db: Connection, gallery: Row) -> Iterator[str]:
     """Each revision says how many pictures it had; memberships must add up to the same."""
     name = gallery["name"]
     told = {
         row["revision"]: row["images"]
         for row in db.execute(
-            "SELECT revision, images FROM revisions WHERE gallery_id = ? ORDER BY revision",
-            (gallery["id"],),
+            "SELECT revision, images FROM revisions WHERE gallery_id = :gallery ORDER BY revision",
+            {"gallery": gallery["id"]},
         )
     }
     if max(told, default=0) != gallery["revision"]:
@@ -150,8 +157,8 @@ def _history(db: sqlite3.Connection, gallery: sqlite3.Row) -> Iterator[str]:
     change: Counter[int] = Counter()
     for table in ("memberships", "purged_memberships"):
         rows = db.execute(
-            f"SELECT added_revision, removed_revision FROM {table} WHERE gallery_id = ?",
-            (gallery["id"],),
+            f"SELECT added_revision, removed_revision FROM {table} WHERE gallery_id = :gallery",
+            {"gallery": gallery["id"]},
         )
         for row in rows:
             added, removed = row["added_revision"], row["removed_revision"]

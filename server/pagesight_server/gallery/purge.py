@@ -5,16 +5,16 @@
              what was settled about them  ──>  gone
     expire   what has been in no gallery for so many days loses its content; the history stays
 
-Statements alone: `StoreFile.scrub` then rewrites the file.
+Statements alone: `Database.scrub` then rewrites what is on the disk.
 """
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import NotFoundError
 from pagesight_server.gallery import contents, settlements
+from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.transaction import Edit, image_key, names
 
@@ -24,9 +24,7 @@ UNUSED_MS = 24 * 60 * 60 * 1000
 _WITHHELD = "withheld: it named a picture that was purged"
 
 
-def purge(
-    db: sqlite3.Connection, image_ids: Sequence[str], author: str, now_ms: int
-) -> dict[str, int]:
+def purge(db: Connection, image_ids: Sequence[str], author: str, now_ms: int) -> dict[str, int]:
     """Purges pictures from every gallery; those that are purged already may be named again.
 
     Returns:
@@ -42,19 +40,26 @@ def purge(
     missing = [
         key.hex()
         for key in todo
-        if db.execute("SELECT 1 FROM images WHERE id = ?", (key,)).fetchone() is None
+        if db.execute("SELECT 1 FROM images WHERE id = :id", {"id": key}).fetchone() is None
     ]
     if missing:
         raise NotFoundError(f"the store has no image {names(missing)}: nothing was purged")
-    marks = ", ".join("?" * len(todo))
-    galleries = db.execute(
-        f"SELECT * FROM galleries WHERE id IN (SELECT gallery_id FROM memberships "
-        f"WHERE image_id IN ({marks}))",
-        todo,
-    ).fetchall()
+    holding = {
+        row["gallery_id"]
+        for key in todo
+        for row in db.execute(
+            "SELECT DISTINCT gallery_id FROM memberships WHERE image_id = :image", {"image": key}
+        )
+    }
+    galleries = [
+        row
+        for row in db.execute("SELECT * FROM galleries ORDER BY id").fetchall()
+        if row["id"] in holding
+    ]
     db.executemany(
-        "INSERT INTO purged (image_id, purged_at_ms, author, scrubbed) VALUES (?, ?, ?, 0)",
-        [(key, now_ms, author) for key in todo],
+        "INSERT INTO purged (image_id, purged_at_ms, author, scrubbed) "
+        "VALUES (:image, :now_ms, :author, 0)",
+        [{"image": key, "now_ms": now_ms, "author": author} for key in todo],
     )
     revisions = {}
     for gallery in galleries:
@@ -65,40 +70,53 @@ def purge(
             revisions[gallery["name"]] = edit.revision + 1
     # Answers that were told before may quote labels; no picture may outlive itself in one.
     for key in todo:
-        db.execute("DELETE FROM answers WHERE instr(answer, ?)", (key.hex(),))
+        db.execute("DELETE FROM answers WHERE answer LIKE :quoted", {"quoted": f"%{key.hex()}%"})
     settlements.forget_pictures(db, todo)
     contents.delete(db, todo)
     return revisions
 
 
-def _leave(db: sqlite3.Connection, gallery_id: int, key: bytes, revision: int) -> bool:
+def _leave(db: Connection, gallery_id: int, key: bytes, revision: int) -> bool:
     """Takes one picture out of the past and the present of a gallery; says whether it was there."""
-    of_it = (gallery_id, key)
+    of_it = {"gallery": gallery_id, "image": key}
     rows = db.execute(
-        "SELECT * FROM memberships WHERE gallery_id = ? AND image_id = ?", of_it
+        "SELECT * FROM memberships WHERE gallery_id = :gallery AND image_id = :image", of_it
     ).fetchall()
     for row in rows:
         removed = row["removed_revision"] or revision
         db.execute(
             "INSERT INTO purged_memberships (gallery_id, image_id, author, added_at_ms, "
-            "added_revision, removed_revision) VALUES (?, ?, ?, ?, ?, ?)",
-            (*of_it, row["author"], row["added_at_ms"], row["added_revision"], removed),
+            "added_revision, removed_revision) "
+            "VALUES (:gallery, :image, :author, :added_at_ms, :added, :removed)",
+            {
+                **of_it,
+                "author": row["author"],
+                "added_at_ms": row["added_at_ms"],
+                "added": row["added_revision"],
+                "removed": removed,
+            },
         )
         db.execute(
-            "UPDATE revisions SET summary = ? WHERE gallery_id = ? AND revision IN (?, ?)",
-            (_WITHHELD, gallery_id, row["added_revision"], removed),
+            "UPDATE revisions SET summary = :summary "
+            "WHERE gallery_id = :gallery AND revision IN (:added, :removed)",
+            {
+                "summary": _WITHHELD,
+                "gallery": gallery_id,
+                "added": row["added_revision"],
+                "removed": removed,
+            },
         )
-    db.execute("DELETE FROM memberships WHERE gallery_id = ? AND image_id = ?", of_it)
+    db.execute("DELETE FROM memberships WHERE gallery_id = :gallery AND image_id = :image", of_it)
     # Thresholds from the gallery's own pictures are made again; one that labelled traffic placed
     # has nothing of them (knowledge.validated_calibration_key).
     db.execute(
-        "DELETE FROM calibrations WHERE gallery_id = ? AND instr(method, ' validation ') = 0",
-        (gallery_id,),
+        "DELETE FROM calibrations WHERE gallery_id = :gallery AND method NOT LIKE '% validation %'",
+        {"gallery": gallery_id},
     )
     return bool(rows)
 
 
-def expire(db: sqlite3.Connection, removed_before_ms: int | None, now_ms: int) -> tuple[int, int]:
+def expire(db: Connection, removed_before_ms: int | None, now_ms: int) -> tuple[int, int]:
     """Deletes the content of pictures that were removed before, and what was never enrolled.
 
     Args:
@@ -116,15 +134,15 @@ def expire(db: sqlite3.Connection, removed_before_ms: int | None, now_ms: int) -
                LEFT JOIN revisions r
                  ON r.gallery_id = m.gallery_id AND r.revision = m.removed_revision
                WHERE k.form <> 'expired' GROUP BY m.image_id
-               HAVING count(r.revision) = count(*) AND max(r.made_at_ms) < ?""",
-            (removed_before_ms,),
+               HAVING count(r.revision) = count(*) AND max(r.made_at_ms) < :before_ms""",
+            {"before_ms": removed_before_ms},
         )
         removed = [row["image_id"] for row in rows]
     contents.forget(db, removed)
     rows = db.execute(
         """SELECT k.image_id FROM kept k LEFT JOIN memberships m USING (image_id)
-           WHERE m.image_id IS NULL AND k.stored_at_ms < ?""",
-        (now_ms - UNUSED_MS,),
+           WHERE m.image_id IS NULL AND k.stored_at_ms < :before_ms""",
+        {"before_ms": now_ms - UNUSED_MS},
     )
     unused = [row["image_id"] for row in rows]
     contents.delete(db, unused)

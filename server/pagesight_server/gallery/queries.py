@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Sequence
 
 import numpy as np
 
+from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import GalleryInfo, ListedImage, Revision
 from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot, is_reserved
 from pagesight_server.gallery.transaction import AT, facts_of, image_key, names
 from pagesight_server.index.vectors import Vectors
-from pagesight_server.text.reading import Reading
+from pagesight_server.text.reading import Reading, line_count
 
 log = logging.getLogger(__name__)
 
 
-def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: bool) -> Snapshot:
+def snapshot(db: Connection, gallery: Row, at: int, *, rounded: bool) -> Snapshot:
     """Everything that recognition needs.
 
     Args:
@@ -38,12 +38,13 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: 
         JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
         JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
         WHERE m.gallery_id = :gallery AND {AT}"""
-    count: int = db.execute(f"SELECT count(*) {tables}", values).fetchone()[0]
+    count: int = db.execute(f"SELECT count(*) AS n {tables}", values).fetchone()["n"]
     # One row at a time: a million of them are not held twice.
     halves = np.empty((0, 0), np.float16)
     pictures: list[Picture] = []
     damaged: list[str] = []
-    for row in db.execute(f"SELECT {PICTURE} {tables} ORDER BY m.label, m.image_id", values):
+    rows = db.stream(f"SELECT {picture_columns(db)} {tables} ORDER BY m.label, m.image_id", values)
+    for row in rows:
         if not has_sound_content(row, gallery):
             damaged.append(row["image_id"].hex())
             continue
@@ -66,22 +67,24 @@ def snapshot(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, *, rounded: 
     )
 
 
-PICTURE = """m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-             CAST(e.vector AS BLOB) AS vector, e.sha256 AS vector_sha256,
-             CAST(r.reading AS BLOB) AS reading, r.sha256 AS reading_sha256"""
-"""SQL: what is read of a picture; texts as bytes, since a flipped bit may leave no UTF-8."""
+def picture_columns(db: Connection) -> str:
+    """SQL: what is read of a picture."""
+    dialect = db.dialect
+    return f"""m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
+        {dialect.binary.format("e.vector")} AS vector, e.sha256 AS vector_sha256,
+        {dialect.text.format("r.reading")} AS reading, r.sha256 AS reading_sha256"""
 
 
-def has_sound_content(row: sqlite3.Row, gallery: sqlite3.Row) -> bool:
-    """Whether embedding and text of a row of `PICTURE` are as they were stored."""
+def has_sound_content(row: Row, gallery: Row) -> bool:
+    """Whether embedding and text of a row of `picture_columns` are as they were stored."""
     key = row["image_id"]
     return is_sound(
         key, gallery["encoder_bundle"], row["vector"], row["vector_sha256"]
     ) and is_sound(key, gallery["ocr_bundle"], row["reading"], row["reading_sha256"])
 
 
-def picture(row: sqlite3.Row) -> Picture:
-    """A picture from a row of `PICTURE`."""
+def picture(row: Row) -> Picture:
+    """A picture from a row of `picture_columns`."""
     return Picture(
         image_id=row["image_id"].hex(),
         label=row["label"],
@@ -106,7 +109,7 @@ def warn_of_damage(gallery: str, image_ids: Sequence[str]) -> None:
         )
 
 
-def facts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, LabelFacts]:
+def facts(db: Connection, gallery: Row, at: int) -> dict[str, LabelFacts]:
     """What the operator knew of each label."""
     rows = db.execute(
         f"SELECT label, brands, outputs FROM facts WHERE gallery_id = :gallery AND {AT}",
@@ -115,7 +118,7 @@ def facts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, La
     return {row["label"]: facts_of(row) for row in rows}
 
 
-def label_counts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[str, int]:
+def label_counts(db: Connection, gallery: Row, at: int) -> dict[str, int]:
     """How many pictures each label had."""
     rows = db.execute(
         f"SELECT label, count(*) AS n FROM memberships "
@@ -125,16 +128,16 @@ def label_counts(db: sqlite3.Connection, gallery: sqlite3.Row, at: int) -> dict[
     return {row["label"]: row["n"] for row in rows}
 
 
-def galleries(db: sqlite3.Connection, *, after: str, limit: int) -> list[GalleryInfo]:
+def galleries(db: Connection, *, after: str, limit: int) -> list[GalleryInfo]:
     """Galleries by name, those after a name."""
     rows = db.execute(
-        "SELECT * FROM galleries WHERE deleted = 0 AND name > ? ORDER BY name LIMIT ?",
-        (after, limit),
+        "SELECT * FROM galleries WHERE deleted = 0 AND name > :after ORDER BY name LIMIT :limit",
+        {"after": after, "limit": limit},
     ).fetchall()
     return [gallery(db, row) for row in rows]
 
 
-def gallery(db: sqlite3.Connection, row: sqlite3.Row) -> GalleryInfo:
+def gallery(db: Connection, row: Row) -> GalleryInfo:
     """One gallery at its present revision."""
     counts = label_counts(db, row, row["revision"])
     return GalleryInfo(
@@ -148,8 +151,8 @@ def gallery(db: sqlite3.Connection, row: sqlite3.Row) -> GalleryInfo:
 
 
 def images(
-    db: sqlite3.Connection,
-    gallery: sqlite3.Row,
+    db: Connection,
+    gallery: Row,
     at: int,
     *,
     label: str | None,
@@ -159,12 +162,11 @@ def images(
     """Pictures by label and id, those after a label and id."""
     sql = f"""
         SELECT m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-               i.width_px, i.height_px,
-               iif(json_valid(r.reading), coalesce(json_array_length(r.reading, '$[2]'), 0), 0)
-                   AS text_lines
+               i.width_px, i.height_px, {db.dialect.text.format("r.reading")} AS reading
         FROM memberships m JOIN images i ON i.id = m.image_id
         LEFT JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
-        WHERE m.gallery_id = :gallery AND {AT} AND (:label IS NULL OR m.label = :label)
+        WHERE m.gallery_id = :gallery AND {AT}
+          AND (CAST(:label AS TEXT) IS NULL OR m.label = :label)
           AND (m.label, m.image_id) > (:after_label, :after_id)
         ORDER BY m.label, m.image_id LIMIT :limit"""
     rows = db.execute(
@@ -179,10 +181,17 @@ def images(
             "limit": limit,
         },
     )
-    return [ListedImage(**{**dict(row), "image_id": row["image_id"].hex()}) for row in rows]
+    listed = []
+    for row in rows:
+        columns = dict(row)
+        reading = columns.pop("reading")
+        columns["image_id"] = row["image_id"].hex()
+        columns["text_lines"] = line_count(reading.decode(errors="replace")) if reading else 0
+        listed.append(ListedImage(**columns))
+    return listed
 
 
-def has_image(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, image_id: str) -> bool:
+def has_image(db: Connection, gallery: Row, at: int, image_id: str) -> bool:
     """Whether a picture was a member."""
     row = db.execute(
         f"SELECT 1 FROM memberships WHERE gallery_id = :gallery AND image_id = :image AND {AT}",
@@ -191,29 +200,27 @@ def has_image(db: sqlite3.Connection, gallery: sqlite3.Row, at: int, image_id: s
     return row is not None
 
 
-def history(
-    db: sqlite3.Connection, gallery: sqlite3.Row, *, before: int, limit: int
-) -> list[Revision]:
+def history(db: Connection, gallery: Row, *, before: int, limit: int) -> list[Revision]:
     """Changes before a revision, newest first."""
     rows = db.execute(
         "SELECT revision, made_at_ms, author, kind, summary, images FROM revisions "
-        "WHERE gallery_id = ? AND revision < ? ORDER BY revision DESC LIMIT ?",
-        (gallery["id"], before, limit),
+        "WHERE gallery_id = :gallery AND revision < :before ORDER BY revision DESC LIMIT :limit",
+        {"gallery": gallery["id"], "before": before, "limit": limit},
     )
     return [Revision(**dict(row)) for row in rows]
 
 
-def has_revision(db: sqlite3.Connection, gallery_id: int, revision: int) -> bool:
+def has_revision(db: Connection, gallery_id: int, revision: int) -> bool:
     """Whether a change made this revision. After a restore some numbers are left out."""
-    sql = "SELECT 1 FROM revisions WHERE gallery_id = ? AND revision = ?"
-    return db.execute(sql, (gallery_id, revision)).fetchone() is not None
+    sql = "SELECT 1 FROM revisions WHERE gallery_id = :gallery AND revision = :revision"
+    return db.execute(sql, {"gallery": gallery_id, "revision": revision}).fetchone() is not None
 
 
-def answer(db: sqlite3.Connection, gallery: str, request_id: str) -> sqlite3.Row | None:
+def answer(db: Connection, gallery: str, request_id: str) -> Row | None:
     """What a change was told: kind and answer."""
-    row: sqlite3.Row | None = db.execute(
+    row: Row | None = db.execute(
         "SELECT a.kind, a.answer FROM answers a JOIN galleries g ON g.id = a.gallery_id "
-        "WHERE g.name = ? AND a.request_id = ?",
-        (gallery, request_id),
+        "WHERE g.name = :gallery AND a.request_id = :request_id",
+        {"gallery": gallery, "request_id": request_id},
     ).fetchone()
     return row

@@ -1,19 +1,21 @@
 """Reading a store: any gallery at any revision, and what is kept of its pictures.
 
-Every method sees one state of the file, whatever other threads and processes write.
+Every method sees one state of the store, whatever other threads and processes write.
 """
 
 from __future__ import annotations
 
 import logging
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from pagesight_server.common.errors import InvalidRequestError, NotFoundError
+from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, settlements
+from pagesight_server.gallery.database import Connection, Database, Row
 from pagesight_server.gallery.digests import is_sound
+from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
+from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.model import (
     Applied,
     Change,
@@ -31,7 +33,7 @@ from pagesight_server.gallery.snapshot import (
     Snapshot,
     normal_form,
 )
-from pagesight_server.gallery.sqlite_file import StoreFile
+from pagesight_server.gallery.sqlite_file import SqliteDatabase
 
 log = logging.getLogger(__name__)
 
@@ -40,38 +42,48 @@ class Reader:
     """The part of `Gallery` that changes nothing.
 
     Args:
-        path: The file; made when missing.
+        location: The file, made when missing, or the address of a database.
+        postgres: What the latter needs besides.
 
     Raises:
-        SetupError: the file is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = StoreFile(path)
-        self._db = self.file.db
+    def __init__(self, location: StoreLocation, postgres: PostgresOptions) -> None:
+        self.location = location
+        self.database: Database = open_database(location, postgres)
         self._told_damaged: set[bytes | None] = set()
         """Digests of the calibrations that were warned of."""
 
     def close(self) -> None:
-        """Closes the file; the store can be opened again."""
-        self.file.close()
+        """Closes the store; it can be opened again."""
+        self.database.close()
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Calls a function, in another thread, soon after a revision was made elsewhere.
+
+        A hint that may be lost, and that a SQLite file never gives: poll `revisions` as well.
+
+        Returns:
+            Ends it.
+        """
+        return self.database.listen(heard)
 
     def revisions(self) -> dict[str, int]:
         """The revision of each gallery, by name. Cheap: meant to be polled."""
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries WHERE deleted = 0").fetchall()
         return {row["name"]: row["revision"] for row in rows}
 
     def last_revisions(self) -> dict[str, int]:
         """As `revisions`, and the last revision of each gallery that was deleted."""
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
 
     def galleries(self, *, after: str = "", limit: int = 100) -> list[GalleryInfo]:
         """The galleries by name, those after a name; at most `limit`."""
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return queries.galleries(db, after=after, limit=limit)
 
     def gallery(self, name: str) -> GalleryInfo:
@@ -80,8 +92,8 @@ class Reader:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            return queries.gallery(db, self._gallery_row(name))
+        with self.database.reading() as db:
+            return queries.gallery(db, gallery_row(db, name))
 
     def snapshot(
         self, name: str = DEFAULT_GALLERY, revision: int | None = None, *, rounded: bool = False
@@ -96,8 +108,8 @@ class Reader:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self.file.reading() as db:
-            return queries.snapshot(db, *self._at(name, revision), rounded=rounded)
+        with self.database.reading() as db:
+            return queries.snapshot(db, *_at(db, name, revision), rounded=rounded)
 
     def changes(self, name: str, revision: int) -> Changes | None:
         """What became of a gallery since a revision; None when it must be read whole.
@@ -105,8 +117,8 @@ class Reader:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self.file.reading() as db:
-            gallery, at = self._at(name, None)
+        with self.database.reading() as db:
+            gallery, at = _at(db, name, None)
             if at < revision:
                 return None
             return changes_since.changes(db, gallery, revision, at)
@@ -132,15 +144,15 @@ class Reader:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self.file.reading() as db:
-            row, at = self._at(name, revision)
+        with self.database.reading() as db:
+            row, at = _at(db, name, revision)
             wanted = None if label is None else normal_form(label)
             return at, queries.images(db, row, at, label=wanted, after=after, limit=limit)
 
     def labels(self, name: str) -> tuple[int, dict[str, int], dict[str, LabelFacts]]:
         """The revision, how many pictures each label has, and what the operator knows of it."""
-        with self.file.reading() as db:
-            row, at = self._at(name, None)
+        with self.database.reading() as db:
+            row, at = _at(db, name, None)
             return at, queries.label_counts(db, row, at), queries.facts(db, row, at)
 
     def history(
@@ -157,8 +169,10 @@ class Reader:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            row = (self._find(name, deleted=True) if deleted else None) or self._gallery_row(name)
+        with self.database.reading() as db:
+            row = (find_gallery(db, name, deleted=True) if deleted else None) or gallery_row(
+                db, name
+            )
             last = row["revision"] + 1 if before is None else before
             return queries.history(db, row, before=last, limit=limit)
 
@@ -168,24 +182,28 @@ class Reader:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            return settlements.settlements(db, self._gallery_row(name)["id"])
+        with self.database.reading() as db:
+            return settlements.settlements(db, gallery_row(db, name)["id"])
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision; None when there is none, or it is damaged."""
-        return self._calibration(name, "revision = ?", revision, method)
+        return self._calibration(name, "revision = :revision", revision, method)
 
     def last_calibration(self, name: str, revision: int, method: str) -> str | None:
         """The newest sound calibration of a revision or an earlier one; None without."""
-        return self._calibration(name, "revision <= ?", revision, method)
+        return self._calibration(name, "revision <= :revision", revision, method)
 
     def _calibration(self, name: str, which: str, revision: int, method: str) -> str | None:
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             rows = db.execute(
-                "SELECT revision, CAST(calibration AS BLOB) AS calibration, sha256 "
-                f"FROM calibrations WHERE gallery_id = ? AND {which} AND method = ? "
+                f"SELECT revision, {db.dialect.text.format('calibration')} AS calibration, sha256 "
+                f"FROM calibrations WHERE gallery_id = :gallery AND {which} AND method = :method "
                 "ORDER BY revision DESC",
-                (self._gallery_row(name)["id"], revision, method),
+                {
+                    "gallery": gallery_row(db, name)["id"],
+                    "revision": revision,
+                    "method": method,
+                },
             )
             for row in rows:
                 if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
@@ -202,31 +220,14 @@ class Reader:
                 )
         return None
 
-    def _at(self, name: str, revision: int | None) -> tuple[sqlite3.Row, int]:
-        """The gallery, and the revision that is meant; the present one when None."""
-        row = self._gallery_row(name)
-        at = row["revision"] if revision is None else revision
-        if at and not queries.has_revision(self._db, row["id"], at):
-            raise NotFoundError(f"gallery {name!r} has no revision {at}")
-        return row, at
-
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.
 
         Raises:
             InvalidRequestError: the request_id was used for another kind of change.
         """
-        if not change.request_id:
-            return None
-        with self.file.reading() as db:
-            row = queries.answer(db, normal_form(change.gallery), change.request_id)
-        if row is None:
-            return None
-        if row["kind"] != kind:
-            raise InvalidRequestError(
-                f"request_id {change.request_id!r} was used for a change of kind {row['kind']}"
-            )
-        return Applied.from_json(row["answer"])
+        with self.database.reading() as db:
+            return answer_to(db, change, kind)
 
     def has_content(self, image_id: str, bundles: Bundles) -> bool:
         """Whether embedding and text of a picture are stored for these bundles.
@@ -234,7 +235,7 @@ class Reader:
         Raises:
             PurgedError: the picture was purged.
         """
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return contents.has(db, image_id, bundles)
 
     def image_bytes(self, image_id: str) -> bytes | None:
@@ -243,7 +244,7 @@ class Reader:
         Raises:
             NotFoundError: no such picture.
         """
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return contents.kept_bytes(db, image_id)
 
     def has_image(self, name: str, image_id: str) -> bool:
@@ -252,8 +253,8 @@ class Reader:
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.reading() as db:
-            row, at = self._at(name, None)
+        with self.database.reading() as db:
+            row, at = _at(db, name, None)
             return queries.has_image(db, row, at, image_id)
 
     def full_ids(self, beginnings: Sequence[str]) -> list[str]:
@@ -263,12 +264,12 @@ class Reader:
             NotFoundError: no picture begins so.
             InvalidRequestError: several do, or it is no beginning of an id.
         """
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             return [contents.full_id(db, beginning) for beginning in beginnings]
 
     def purged(self) -> list[str]:
         """The pictures that were purged."""
-        with self.file.reading() as db:
+        with self.database.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]
 
@@ -282,19 +283,42 @@ class Reader:
             bundles: What is asked for.
             now_only: Without those that were removed.
         """
-        with self.file.reading() as db:
-            row = self._gallery_row(name)
+        with self.database.reading() as db:
+            row = gallery_row(db, name)
             return contents.without(db, row["id"], bundles, now_only=now_only)
 
-    def _find(self, name: str, *, deleted: bool = False) -> sqlite3.Row | None:
-        """The row of a gallery; of a deleted one only where that is asked for."""
-        row: sqlite3.Row | None = self._db.execute(
-            "SELECT * FROM galleries WHERE name = ? AND deleted = ?", (normal_form(name), deleted)
-        ).fetchone()
-        return row
 
-    def _gallery_row(self, name: str) -> sqlite3.Row:
-        row = self._find(name)
-        if row is None:
-            raise NotFoundError(f"no gallery {name!r}: enrol a picture to create it")
-        return row
+def open_database(location: StoreLocation, postgres: PostgresOptions) -> Database:
+    """Opens the database of a store; errors as `Reader`."""
+    if isinstance(location, Path):
+        return SqliteDatabase(location)
+    try:
+        from pagesight_server.gallery.postgres import PostgresDatabase
+    except ImportError as error:
+        raise SetupError(
+            f"the store {location} needs psycopg: pip install 'pagesight[postgres]' ({error})"
+        ) from error
+    return PostgresDatabase(location, postgres)
+
+
+def answer_to(db: Connection, change: Change, kind: str) -> Applied | None:
+    """As `Reader.answered`, in a transaction."""
+    if not change.request_id:
+        return None
+    row = queries.answer(db, normal_form(change.gallery), change.request_id)
+    if row is None:
+        return None
+    if row["kind"] != kind:
+        raise InvalidRequestError(
+            f"request_id {change.request_id!r} was used for a change of kind {row['kind']}"
+        )
+    return Applied.from_json(row["answer"])
+
+
+def _at(db: Connection, name: str, revision: int | None) -> tuple[Row, int]:
+    """The gallery, and the revision that is meant; the present one when None."""
+    row = gallery_row(db, name)
+    at = row["revision"] if revision is None else revision
+    if at and not queries.has_revision(db, row["id"], at):
+        raise NotFoundError(f"gallery {name!r} has no revision {at}")
+    return row, at

@@ -16,26 +16,32 @@ import shutil
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from pagesight_server.common.errors import SetupError, StorageError
 from pagesight_server.common.files import make_file
 from pagesight_server.gallery import schema
+from pagesight_server.gallery.database import Connection, Dialect
 from pagesight_server.gallery.digests import digest
+from pagesight_server.gallery.location import PostgresOptions, derived_folder
 from pagesight_server.gallery.snapshot import normal_form
 
 log = logging.getLogger(__name__)
 
 _APPLICATION_ID = 0x50534754
+DIALECT = Dialect(
+    name="sqlite",
+    binary="CAST({} AS BLOB)",
+    text="CAST({} AS BLOB)",
+    digest="digest({key}, {name}, {content})",
+    locked="",
+    damage=(sqlite3.DatabaseError,),
+)
+
 _LOCK_TIMEOUT_S = 30.0
 """How long a change waits for the change of another process."""
-
-
-def derived_folder(store: Path) -> Path:
-    """Where whatever is derived from a store is kept beside it; a purge empties it."""
-    return store.with_name(store.name + ".index")
 
 
 def why(error: OSError | sqlite3.Error, path: Path) -> str:
@@ -107,8 +113,18 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/self/mountinfo"))
     return kind if _NETWORK.fullmatch(kind) else ""
 
 
-class StoreFile:
-    """An open store.
+class SqliteConnection(sqlite3.Connection):
+    """A connection as SQLite has it, so that a statement and its rows cost nothing more."""
+
+    dialect = DIALECT
+
+    def stream(self, sql: str, values: Mapping[str, object] = {}, /) -> Iterable[sqlite3.Row]:
+        """The rows of a query, which SQLite computes one by one."""
+        return self.execute(sql, values)
+
+
+class SqliteDatabase:
+    """A store that is a file.
 
     Args:
         path: The file; made when missing, brought to the present schema when older.
@@ -119,12 +135,18 @@ class StoreFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.name = str(path)
+        self.derived_folder = derived_folder(path, PostgresOptions())
         self._lock = threading.RLock()
         try:
             if not path.exists():
                 make_file(path)  # SQLite makes its side files with the mode of this one
             self.db = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=_LOCK_TIMEOUT_S
+                path,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=_LOCK_TIMEOUT_S,
+                factory=SqliteConnection,
             )
         except (OSError, sqlite3.Error) as error:
             raise SetupError(f"cannot open the store {path}: {why(error, path)}") from error
@@ -211,15 +233,15 @@ class StoreFile:
                 raise
 
     @contextmanager
-    def writing(self) -> Iterator[None]:
-        """A transaction for a request.
+    def writing(self, *, alone: bool = False) -> Iterator[SqliteConnection]:
+        """A transaction for a request; whoever writes is alone here.
 
         Raises:
             StorageError: the disk is full or another process keeps the store locked.
         """
         try:
             with self.transaction():
-                yield
+                yield self.db
         except sqlite3.OperationalError as error:
             raise StorageError(
                 f"the store could not be written and is unchanged: {why(error, self.path)}"
@@ -230,21 +252,26 @@ class StoreFile:
             raise
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def reading(self) -> Iterator[SqliteConnection]:
         """All reads inside see one state of the file, whatever other processes write."""
         with self._lock:
-            nested = self.db.in_transaction
             try:
-                if not nested:
-                    self.db.execute("BEGIN")
+                self.db.execute("BEGIN")
                 yield self.db
             except sqlite3.DatabaseError as error:
                 if _is_of_the_file(error):
                     raise SetupError(f"the store {self.path}: {why(error, self.path)}") from error
                 raise
             finally:
-                if not nested and self.db.in_transaction:
+                if self.db.in_transaction:
                     self.db.execute("COMMIT")
+
+    def announce(self, db: Connection) -> None:
+        """Does nothing: whoever follows a file polls it."""
+
+    def listen(self, heard: Callable[[], None]) -> Callable[[], None]:
+        """Does nothing: whoever follows a file polls it."""
+        return lambda: None
 
     def scrub(self) -> None:
         """Rewrites the file without what was deleted, and empties the log.
@@ -259,7 +286,7 @@ class StoreFile:
             with self._lock:
                 self.db.execute("VACUUM")
                 # What is derived holds vectors of every picture; it is made again without these.
-                shutil.rmtree(derived_folder(self.path), ignore_errors=True)
+                shutil.rmtree(self.derived_folder, ignore_errors=True)
                 busy, _, _ = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             raise StorageError(f"the store could not be rewritten: {error}") from error

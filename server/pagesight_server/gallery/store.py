@@ -1,4 +1,4 @@
-"""What is known, kept in SQLite: the truth that indexes and thresholds are derived from.
+"""What is known, kept in a database: the truth that indexes and thresholds are derived from.
 
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
     enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
@@ -14,14 +14,24 @@ a change is; the statements are in the modules beside it.
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
 from pagesight_server.gallery import contents, purge, queries, settlements
-from pagesight_server.gallery.digests import digest
+from pagesight_server.gallery.database import Row
+from pagesight_server.gallery.digests import digest, is_sound
+from pagesight_server.gallery.gallery_rows import (
+    created,
+    find_gallery,
+    gallery_row,
+    insert_gallery,
+    lock_gallery,
+    lock_gallery_row,
+    not_found,
+    take_back,
+)
+from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.model import (
     Applied,
     Change,
@@ -35,7 +45,7 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
-from pagesight_server.gallery.reader import Reader
+from pagesight_server.gallery.reader import Reader, answer_to
 from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
@@ -60,25 +70,28 @@ def unix_ms() -> int:
 
 
 class Gallery(Reader):
-    """The store: every gallery in one SQLite file.
+    """The store: every gallery in one database.
 
     Args:
-        path: The file; made when missing.
+        location: The SQLite file, made when missing, or the address of a PostgreSQL database.
         now_ms: The clock of the history.
         limits: What each gallery may hold.
+        postgres: What a PostgreSQL database needs beside its address.
 
     Raises:
-        SetupError: the file is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight.
+        StorageError: the database cannot be reached.
     """
 
     def __init__(
         self,
-        path: Path,
+        location: StoreLocation,
         *,
         now_ms: Callable[[], int] = unix_ms,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
     ) -> None:
-        super().__init__(path)
+        super().__init__(location, postgres)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
@@ -94,13 +107,13 @@ class Gallery(Reader):
             PurgedError: the picture was purged.
             StorageError: the disk is full.
         """
-        with self.file.writing():
-            contents.put(self._db, content, bundles, unix_ms())
+        with self.database.writing() as db:
+            contents.put(db, content, bundles, unix_ms())
 
     def drop_unused(self, image_ids: Sequence[str]) -> None:
         """Forgets those of these pictures that were never in a gallery."""
-        with self.file.writing():
-            contents.delete_unused(self._db, image_ids)
+        with self.database.writing(alone=True) as db:
+            contents.delete_unused(db, image_ids)
 
     # --- changes ----------------------------------------------------------------------
 
@@ -187,7 +200,7 @@ class Gallery(Reader):
         """
 
         def work(edit: Edit) -> _Work:
-            if to_revision and not queries.has_revision(self._db, edit.gallery_id, to_revision):
+            if to_revision and not queries.has_revision(edit.db, edit.gallery_id, to_revision):
                 raise NotFoundError(
                     f"no revision {to_revision}: gallery {change.gallery!r} is at {edit.revision}"
                 )
@@ -228,7 +241,7 @@ class Gallery(Reader):
         """
 
         def work(edit: Edit) -> _Work:
-            missing = contents.without(self._db, edit.gallery_id, bundles, now_only=True)
+            missing = contents.without(edit.db, edit.gallery_id, bundles, now_only=True)
             left = {image_id for image_id, _ in missing} - set(drop)
             if left:
                 raise NotFoundError(f"{len(left)} pictures are not seen by {bundles.encoder} yet")
@@ -250,8 +263,8 @@ class Gallery(Reader):
         Raises:
             LimitError: one of the pictures is new and the gallery cannot take one more.
         """
-        with self.file.reading() as db:
-            row = self._find(name)
+        with self.database.reading() as db:
+            row = find_gallery(db, name)
             if row is not None:
                 edit = Edit(db, row, "", 0, self._limits)
                 if not all(edit.holds(image_id) for image_id in image_ids):
@@ -279,23 +292,32 @@ class Gallery(Reader):
         create: Bundles | None,
     ) -> tuple[Applied, bool]:
         """The answer to a change, and whether it made a revision."""
-        with self.file.writing():
-            answered = self.answered(change, kind)
+        with self.database.writing() as db:
+            row = lock_gallery(db, change.gallery)
+            answered = answer_to(db, change, kind)
             if answered is not None:
                 return answered, False
-            there = self._find(change.gallery)
-            if there is not None or create is not None:
-                self._check_expected(change, there)
-            if there is None and create is not None:
-                self._create(change.gallery, create)
-            row = self._gallery_row(change.gallery)
-            edit = Edit(self._db, row, change.author, self.now_ms(), self._limits)
+            if row is None and create is not None and not change.expected_revision:
+                row = insert_gallery(db, change.gallery, create)
+                # Whoever made it in this moment may have answered the same request.
+                answered = answer_to(db, change, kind)
+                if answered is not None:
+                    return answered, False
+            there = row is not None and not row["deleted"]
+            if there or create is not None:
+                self._check_expected(change, row if there else None)
+            if row is None or (create is None and not there):
+                raise not_found(change.gallery)
+            if create is not None and not there:
+                row = created(db, row, create)
+            edit = Edit(db, row, change.author, self.now_ms(), self._limits)
             summary, counts, outcomes = work(edit)
             if summary is not None:
                 edit.commit(kind, summary)
-            if summary is None and there is None:
+                self.database.announce(db)
+            if summary is None and not there:
                 # Nothing could be enrolled: a gallery that holds nothing must not come of it.
-                self._uncreate(row)
+                take_back(db, row)
                 return Applied(revision=0, counts=counts, outcomes=outcomes), False
             applied = Applied(
                 revision=row["revision"] + (summary is not None), counts=counts, outcomes=outcomes
@@ -304,7 +326,7 @@ class Gallery(Reader):
                 edit.remember(change.request_id, kind, applied.to_json(), keep=KEPT_ANSWERS)
             return applied, summary is not None
 
-    def _check_expected(self, change: Change, row: sqlite3.Row | None) -> None:
+    def _check_expected(self, change: Change, row: Row | None) -> None:
         expected = change.expected_revision
         if expected is None or expected == (row["revision"] if row is not None else 0):
             return
@@ -316,27 +338,6 @@ class Gallery(Reader):
             if expected == 0
             else f"gallery {name!r} is at revision {row['revision']}, not {expected}: "
             "list it again and repeat the change"
-        )
-
-    def _uncreate(self, row: sqlite3.Row) -> None:
-        """Takes back what `_create` did in this transaction."""
-        if row["revision"]:
-            self._db.execute("UPDATE galleries SET deleted = 1 WHERE id = ?", (row["id"],))
-        else:
-            self._db.execute("DELETE FROM galleries WHERE id = ?", (row["id"],))
-
-    def _create(self, name: str, bundles: Bundles) -> None:
-        deleted = self._find(name, deleted=True)
-        if deleted is not None:
-            self._db.execute(
-                "UPDATE galleries SET deleted = 0, encoder_bundle = ?, ocr_bundle = ? WHERE id = ?",
-                (bundles.encoder, bundles.ocr, deleted["id"]),
-            )
-            return
-        self._db.execute(
-            "INSERT INTO galleries (name, revision, encoder_bundle, ocr_bundle) "
-            "VALUES (?, 0, ?, ?)",
-            (check_label(name), bundles.encoder, bundles.ocr),
         )
 
     # --- letting go -------------------------------------------------------------------
@@ -351,11 +352,12 @@ class Gallery(Reader):
             NotFoundError: the store never had one of them; nothing is changed.
             StorageError: the file could not be rewritten: run it again.
         """
-        with self.file.writing():
-            revisions = purge.purge(self._db, image_ids, author, self.now_ms())
-        self.file.scrub()
-        with self.file.writing():
-            self._db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
+        with self.database.writing(alone=True) as db:
+            revisions = purge.purge(db, image_ids, author, self.now_ms())
+            self.database.announce(db)
+        self.database.scrub()
+        with self.database.writing() as db:
+            db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
 
     def expire(self, keep_removed_days: int) -> Expired:
@@ -367,10 +369,10 @@ class Gallery(Reader):
         """
         now_ms = self.now_ms()
         before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
-        with self.file.writing():
-            removed, unused = purge.expire(self._db, before_ms, now_ms)
+        with self.database.writing(alone=True) as db:
+            removed, unused = purge.expire(db, before_ms, now_ms)
         if removed or unused:
-            self.file.scrub()
+            self.database.scrub()
         return Expired(removed=removed, unused=unused)
 
     # --- settled findings -----------------------------------------------------------
@@ -384,8 +386,8 @@ class Gallery(Reader):
             NotFoundError: no such gallery, or it lacks a picture or label; nothing is changed.
         """
         settlement = Settlement(author=author, note=note, settled_at_ms=self.now_ms())
-        with self.file.writing():
-            settlements.settle(self._db, self._gallery_row(name), findings, settlement)
+        with self.database.writing() as db:
+            settlements.settle(db, lock_gallery_row(db, name), findings, settlement)
 
     def unsettle(self, name: str, keys: Sequence[str]) -> list[str]:
         """Takes settlements back; the keys of those that there were.
@@ -393,36 +395,54 @@ class Gallery(Reader):
         Raises:
             NotFoundError: no such gallery.
         """
-        with self.file.writing():
-            return settlements.forget(self._db, self._gallery_row(name)["id"], keys)
+        with self.database.writing() as db:
+            return settlements.forget(db, lock_gallery_row(db, name)["id"], keys)
 
     # --- calibrations ---------------------------------------------------------------
 
     def drop_calibrations(self, name: str, method: str) -> int:
         """Forgets the calibrations of all revisions; how many there were."""
-        with self.file.writing():
-            return self._db.execute(
-                "DELETE FROM calibrations WHERE gallery_id = ? AND method = ?",
-                (self._gallery_row(name)["id"], method),
+        with self.database.writing() as db:
+            return db.execute(
+                "DELETE FROM calibrations WHERE gallery_id = :gallery AND method = :method",
+                {"gallery": gallery_row(db, name)["id"], "method": method},
             ).rowcount
 
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
-        with self.file.writing():
-            sha256 = digest(revision, method, calibration.encode())
-            self._db.execute(
-                "INSERT OR REPLACE INTO calibrations "
-                "(gallery_id, revision, method, calibration, sha256) VALUES (?, ?, ?, ?, ?)",
-                (self._gallery_row(name)["id"], revision, method, calibration, sha256),
+        with self.database.writing() as db:
+            db.execute(
+                "INSERT INTO calibrations (gallery_id, revision, method, calibration, sha256) "
+                "VALUES (:gallery, :revision, :method, :calibration, :sha256) "
+                "ON CONFLICT (gallery_id, revision, method) DO UPDATE SET "
+                "calibration = excluded.calibration, sha256 = excluded.sha256",
+                {
+                    "gallery": gallery_row(db, name)["id"],
+                    "revision": revision,
+                    "method": method,
+                    "calibration": calibration,
+                    "sha256": digest(revision, method, calibration.encode()),
+                },
             )
 
     def drop_damaged_calibrations(self) -> int:
         """Forgets the calibrations that have changed on the disk; how many there were."""
-        with self.file.writing():
-            return self._db.execute(
-                "DELETE FROM calibrations "
-                "WHERE sha256 IS NOT digest(revision, method, CAST(calibration AS BLOB))"
-            ).rowcount
+        with self.database.writing() as db:
+            rows = db.execute(
+                f"SELECT gallery_id, revision, method, "
+                f"{db.dialect.text.format('calibration')} AS calibration, sha256 FROM calibrations"
+            )
+            damaged = [
+                {column: row[column] for column in ("gallery_id", "revision", "method")}
+                for row in rows
+                if not is_sound(row["revision"], row["method"], row["calibration"], row["sha256"])
+            ]
+            db.executemany(
+                "DELETE FROM calibrations WHERE gallery_id = :gallery_id "
+                "AND revision = :revision AND method = :method",
+                damaged,
+            )
+        return len(damaged)
 
 
 def _updates(facts: Mapping[str, LabelUpdate | LabelFacts]) -> dict[str, LabelUpdate]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import (
@@ -14,6 +13,7 @@ from pagesight_server.common.errors import (
     PurgedError,
     RequestError,
 )
+from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.model import Entry, Limits, Outcome
 from pagesight_server.gallery.snapshot import (
     Bundles,
@@ -36,15 +36,15 @@ class Edit:
 
     def __init__(
         self,
-        db: sqlite3.Connection,
-        gallery: sqlite3.Row,
+        db: Connection,
+        gallery: Row,
         author: str,
         now_ms: int,
         limits: Limits,
         *,
         revision: int | None = None,
     ) -> None:
-        self._db = db
+        self.db = db
         self._row = gallery
         self._id = self.gallery_id = int(gallery["id"])
         self._author = author
@@ -86,19 +86,24 @@ class Edit:
     def has_content(self, key: bytes) -> bool:
         """Whether embedding and text of a picture are stored, by the gallery's bundles."""
         sql = """SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
-                 WHERE image_id = ? AND e.bundle = ? AND r.bundle = ?"""
-        made_by = (self._row["encoder_bundle"], self._row["ocr_bundle"])
-        return self._db.execute(sql, (key, *made_by)).fetchone() is not None
+                 WHERE image_id = :id AND e.bundle = :encoder AND r.bundle = :ocr"""
+        values = {
+            "id": key,
+            "encoder": self._row["encoder_bundle"],
+            "ocr": self._row["ocr_bundle"],
+        }
+        return self.db.execute(sql, values).fetchone() is not None
 
     def _gone(self, key: bytes) -> RequestError:
         """Why a picture cannot be a member."""
-        if self._db.execute("SELECT 1 FROM purged WHERE image_id = ?", (key,)).fetchone():
+        sql = "SELECT 1 FROM purged WHERE image_id = :id"
+        if self.db.execute(sql, {"id": key}).fetchone():
             return PurgedError("the picture was purged from this store, which is final")
         return NotFoundError(
             "what was seen and read of the picture is no longer kept: enrol it again from its file"
         )
 
-    def member(self, image_id: str) -> sqlite3.Row:
+    def member(self, image_id: str) -> Row:
         """The membership of a picture; raises NotFoundError when there is none."""
         row = self._find(image_id)
         if row is None:
@@ -109,50 +114,54 @@ class Edit:
         """Whether a picture is a member now."""
         return self._find(image_id) is not None
 
-    def _find(self, image_id: str) -> sqlite3.Row | None:
-        row: sqlite3.Row | None = self._db.execute(
-            f"SELECT * FROM memberships WHERE gallery_id = ? AND image_id = ? AND {NOW}",
-            (self._id, image_key(image_id)),
+    def _find(self, image_id: str) -> Row | None:
+        row: Row | None = self.db.execute(
+            f"SELECT * FROM memberships "
+            f"WHERE gallery_id = :gallery AND image_id = :image AND {NOW}",
+            {"gallery": self._id, "image": image_key(image_id)},
         ).fetchone()
         return row
 
     def open(self, image_id: str, label: str, source: str) -> None:
         """Makes a picture a member from the new revision on."""
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO memberships (gallery_id, image_id, label, source, author, added_at_ms, "
-            "added_revision) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._id,
-                image_key(image_id),
-                label,
-                source,
-                self._author,
-                self._now_ms,
-                self._next,
-            ),
+            "added_revision) "
+            "VALUES (:gallery, :image, :label, :source, :author, :now_ms, :next)",
+            {
+                "gallery": self._id,
+                "image": image_key(image_id),
+                "label": label,
+                "source": source,
+                "author": self._author,
+                "now_ms": self._now_ms,
+                "next": self._next,
+            },
         )
 
-    def close(self, image_id: str) -> sqlite3.Row:
+    def close(self, image_id: str) -> Row:
         """Ends the membership of a picture with the old revision, and returns it."""
         row = self.member(image_id)
-        self._db.execute(
-            f"UPDATE memberships SET removed_revision = ? "
-            f"WHERE gallery_id = ? AND image_id = ? AND {NOW}",
-            (self._next, self._id, row["image_id"]),
+        self.db.execute(
+            f"UPDATE memberships SET removed_revision = :next "
+            f"WHERE gallery_id = :gallery AND image_id = :image AND {NOW}",
+            {"next": self._next, "gallery": self._id, "image": row["image_id"]},
         )
         return row
 
     def labels(self) -> set[str]:
         """The labels that have a picture now."""
-        rows = self._db.execute(
-            f"SELECT DISTINCT label FROM memberships WHERE gallery_id = ? AND {NOW}", (self._id,)
+        rows = self.db.execute(
+            f"SELECT DISTINCT label FROM memberships WHERE gallery_id = :gallery AND {NOW}",
+            {"gallery": self._id},
         )
         return {row["label"] for row in rows}
 
     def set_facts(self, label: str, update: LabelUpdate) -> bool:
         """Sets facts of one label; says whether they differ from what was known."""
-        row = self._db.execute(
-            f"SELECT * FROM facts WHERE gallery_id = ? AND label = ? AND {NOW}", (self._id, label)
+        row = self.db.execute(
+            f"SELECT * FROM facts WHERE gallery_id = :gallery AND label = :label AND {NOW}",
+            {"gallery": self._id, "label": label},
         ).fetchone()
         known = facts_of(row) if row else LabelFacts()
         facts = update.over(known)
@@ -160,23 +169,24 @@ class Edit:
             return False
         self._close_facts(label)
         if facts != LabelFacts():
-            self._db.execute(
+            self.db.execute(
                 "INSERT INTO facts (gallery_id, label, brands, outputs, added_revision) "
-                "VALUES (?, ?, ?, ?, ?)",
-                (
-                    self._id,
-                    label,
-                    json.dumps(facts.brands, ensure_ascii=False),
-                    json.dumps(facts.outputs, ensure_ascii=False),
-                    self._next,
-                ),
+                "VALUES (:gallery, :label, :brands, :outputs, :next)",
+                {
+                    "gallery": self._id,
+                    "label": label,
+                    "brands": json.dumps(facts.brands, ensure_ascii=False),
+                    "outputs": json.dumps(facts.outputs, ensure_ascii=False),
+                    "next": self._next,
+                },
             )
         return True
 
     def _close_facts(self, label: str) -> None:
-        self._db.execute(
-            f"UPDATE facts SET removed_revision = ? WHERE gallery_id = ? AND label = ? AND {NOW}",
-            (self._next, self._id, label),
+        self.db.execute(
+            f"UPDATE facts SET removed_revision = :next "
+            f"WHERE gallery_id = :gallery AND label = :label AND {NOW}",
+            {"next": self._next, "gallery": self._id, "label": label},
         )
 
     def restore(self, revision: int) -> tuple[int, int, tuple[Outcome, ...]]:
@@ -187,22 +197,22 @@ class Edit:
             expired, or never seen by the bundles that the gallery has now.
         """
 
-        def members(at: int) -> dict[bytes, sqlite3.Row]:
-            rows = self._db.execute(
+        def members(at: int) -> dict[bytes, Row]:
+            rows = self.db.execute(
                 f"SELECT * FROM memberships WHERE gallery_id = :gallery AND {AT}",
                 {"gallery": self._id, "at": at},
             )
             return {row["image_id"]: row for row in rows}
 
         def facts(at: int) -> dict[str, LabelFacts]:
-            rows = self._db.execute(
+            rows = self.db.execute(
                 f"SELECT * FROM facts WHERE gallery_id = :gallery AND {AT}",
                 {"gallery": self._id, "at": at},
             )
             return {row["label"]: facts_of(row) for row in rows}
 
         then, now = members(revision), members(self.revision)
-        purged = self._db.execute(
+        purged = self.db.execute(
             f"SELECT image_id FROM purged_memberships WHERE gallery_id = :gallery AND {AT}",
             {"gallery": self._id, "at": revision},
         )
@@ -227,27 +237,25 @@ class Edit:
 
     def empty(self) -> int:
         """Ends every membership and all that is known of labels; how many pictures that were."""
-        values = (self._next, self._id)
-        closed = self._db.execute(
-            f"UPDATE memberships SET removed_revision = ? WHERE gallery_id = ? AND {NOW}", values
-        ).rowcount
-        self._db.execute(
-            f"UPDATE facts SET removed_revision = ? WHERE gallery_id = ? AND {NOW}", values
-        )
-        return closed
+        closed = {}
+        for table in ("memberships", "facts"):
+            sql = f"UPDATE {table} SET removed_revision = :next WHERE gallery_id = :gallery"
+            values = {"next": self._next, "gallery": self._id}
+            closed[table] = self.db.execute(f"{sql} AND {NOW}", values).rowcount
+        return closed["memberships"]
 
     def mark_deleted(self) -> None:
         """Hides the gallery, and forgets what was derived of it, told of it and settled in it."""
-        self._db.execute("UPDATE galleries SET deleted = 1 WHERE id = ?", (self._id,))
-        self._db.execute("DELETE FROM calibrations WHERE gallery_id = ?", (self._id,))
-        self._db.execute("DELETE FROM answers WHERE gallery_id = ?", (self._id,))
-        self._db.execute("DELETE FROM settlements WHERE gallery_id = ?", (self._id,))
+        gallery = {"gallery": self._id}
+        self.db.execute("UPDATE galleries SET deleted = 1 WHERE id = :gallery", gallery)
+        for table in ("calibrations", "answers", "settlements"):
+            self.db.execute(f"DELETE FROM {table} WHERE gallery_id = :gallery", gallery)
 
     def move(self, bundles: Bundles) -> None:
         """Makes the gallery one of other bundles."""
-        self._db.execute(
-            "UPDATE galleries SET encoder_bundle = ?, ocr_bundle = ? WHERE id = ?",
-            (bundles.encoder, bundles.ocr, self._id),
+        self.db.execute(
+            "UPDATE galleries SET encoder_bundle = :encoder, ocr_bundle = :ocr WHERE id = :gallery",
+            {"encoder": bundles.encoder, "ocr": bundles.ocr, "gallery": self._id},
         )
 
     def commit(self, kind: str, summary: str) -> None:
@@ -256,23 +264,35 @@ class Edit:
         # A gallery that is over a limit that was lowered may shrink, and be edited otherwise.
         if images > self._size_before[0] or size_bytes > self._size_before[1]:
             self._check_limits(images, size_bytes)
-        self._db.execute(
+        self.db.execute(
             "INSERT INTO revisions (gallery_id, revision, made_at_ms, author, kind, summary, "
-            "images) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._id, self._next, self._now_ms, self._author, kind, summary, images),
+            "images) VALUES (:gallery, :next, :now_ms, :author, :kind, :summary, :images)",
+            {
+                "gallery": self._id,
+                "next": self._next,
+                "now_ms": self._now_ms,
+                "author": self._author,
+                "kind": kind,
+                "summary": summary,
+                "images": images,
+            },
         )
-        self._db.execute("UPDATE galleries SET revision = ? WHERE id = ?", (self._next, self._id))
+        self.db.execute(
+            "UPDATE galleries SET revision = :next WHERE id = :gallery",
+            {"next": self._next, "gallery": self._id},
+        )
 
     def remember(self, request_id: str, kind: str, answer: str, *, keep: int) -> None:
         """Keeps what a change was told, for its repeat; forgets the oldest answers beyond `keep`.
 
         A repeat of a forgotten change is made again.
         """
-        self._db.execute(
-            "INSERT INTO answers (gallery_id, request_id, kind, answer) VALUES (?, ?, ?, ?)",
-            (self._id, request_id, kind, answer),
+        self.db.execute(
+            "INSERT INTO answers (gallery_id, request_id, kind, answer) "
+            "VALUES (:gallery, :request_id, :kind, :answer)",
+            {"gallery": self._id, "request_id": request_id, "kind": kind, "answer": answer},
         )
-        self._db.execute(
+        self.db.execute(
             "DELETE FROM answers WHERE gallery_id = :gallery AND number <= (SELECT number FROM "
             "answers WHERE gallery_id = :gallery ORDER BY number DESC LIMIT 1 OFFSET :keep)",
             {"gallery": self._id, "keep": keep},
@@ -288,12 +308,12 @@ class Edit:
         size = "0"
         if self._limits.max_bytes is not None:
             size = "(SELECT size_bytes FROM kept WHERE kept.image_id = memberships.image_id)"
-        row = self._db.execute(
-            f"SELECT count(*), coalesce(sum({size}), 0) FROM memberships "
-            f"WHERE gallery_id = ? AND {NOW}",
-            (self._id,),
+        row = self.db.execute(
+            f"SELECT count(*) AS images, CAST(coalesce(sum({size}), 0) AS BIGINT) AS size_bytes "
+            f"FROM memberships WHERE gallery_id = :gallery AND {NOW}",
+            {"gallery": self._id},
         ).fetchone()
-        return row[0], row[1]
+        return row["images"], row["size_bytes"]
 
     def _check_limits(self, images: int, size_bytes: int) -> None:
         name, limits = self._row["name"], self._limits
@@ -328,7 +348,7 @@ def image_key(image_id: str) -> bytes:
     return key
 
 
-def facts_of(row: sqlite3.Row) -> LabelFacts:
+def facts_of(row: Row) -> LabelFacts:
     """Facts from a row of their table."""
     return LabelFacts(
         brands=tuple(json.loads(row["brands"])), outputs=tuple(json.loads(row["outputs"]))

@@ -61,6 +61,14 @@ class Reading:
             raise ValueError(f"no reading: {error}") from None
 
 
+def line_count(data: str) -> int:
+    """How many lines a stored reading has, without parsing them; 0 where it cannot be read."""
+    try:
+        return len(json.loads(data)[2])
+    except (ValueError, TypeError, LookupError):
+        return 0
+
+
 def in_reading_order(lines: list[TextLine]) -> tuple[TextLine, ...]:
     """Sorts lines by top, then left; equal boxes by their text, so that the order is always one."""
     return tuple(sorted(lines, key=lambda line: (line.box.top, line.box.left, line.text)))

@@ -22,6 +22,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from pagesight_server.common.errors import BehindError, NotFoundError
 from pagesight_server.common.tasks import SingleFlightTasks
@@ -66,6 +67,7 @@ class Registry:
     ) -> None:
         index_manager = index_manager or IndexManager()
         self._bundles = bundles
+        self._store = store
         self._table = KnowledgeTable()
         self._stop = threading.Event()
         """Set: calibrations are broken off, and go on after the next start."""
@@ -153,10 +155,27 @@ class Registry:
             await self._refresher.prepared(gallery)
 
     async def follow(self, interval_s: float) -> None:
-        """Refreshes for ever, so that changes by other processes are seen."""
-        while True:
-            await asyncio.sleep(interval_s)
-            await self._refresh_or_log()
+        """Refreshes for ever, so that changes by other processes are seen.
+
+        Args:
+            interval_s: How long a change may stay unseen where the store gives no hint of it.
+        """
+        loop, hinted = asyncio.get_running_loop(), asyncio.Event()
+
+        def heard() -> None:
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(hinted.set)
+
+        stop = self._store.listen(heard)
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
+                        await hinted.wait()
+                hinted.clear()
+                await self._refresh_or_log()
+        finally:
+            stop()
 
     async def wait_for_revision(self, name: str, revision: int, timeout_s: float) -> bool:
         """Waits until queries are answered at a revision or a later one: read your own writes.

@@ -17,7 +17,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
@@ -30,6 +30,7 @@ from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.config import Config
 from pagesight_server.evaluation import FeatureFile, Observation
 from pagesight_server.evaluation.run import DEFAULT_LIMITS, collect
+from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Bundles, Snapshot, is_reserved
 from pagesight_server.inference.decode import decode, read_file
 from pagesight_server.recognition.candidates import Query
@@ -205,7 +206,7 @@ class Reader:
         """The snapshot that `index` makes of a folder, and the files that it could not use."""
         with (
             tempfile.TemporaryDirectory() as scratch,
-            wiring.opened(Path(scratch) / "gallery.db") as store,
+            closing(Gallery(Path(scratch) / "gallery.db")) as store,
         ):
             report = await index_folder(
                 Enroller(

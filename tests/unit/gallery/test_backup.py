@@ -18,7 +18,7 @@ from pagesight_server.gallery import Change, Gallery, backup
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
-from tests.support.stores import enrol, picture_id
+from tests.support.stores import enrol, file_of, picture_id, sqlite
 
 ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
 
@@ -39,8 +39,8 @@ def held(path: Path) -> dict[str, str]:
 
 
 def damage(store: Gallery, statement: str) -> None:
-    store._db.execute("PRAGMA foreign_keys = OFF")
-    store._db.execute(statement)
+    sqlite(store).execute("PRAGMA foreign_keys = OFF")
+    sqlite(store).execute(statement)
 
 
 def test_a_sound_store_has_no_faults(store: Gallery) -> None:
@@ -78,8 +78,8 @@ def test_what_is_wrong_is_found_and_told(store: Gallery, statement: str, told: s
     enrol(store, {"one": "a", "two": "a", "three": "a"})
     damage(store, statement)
     # As of one that wrote it so: what changed since is found by its digest (test_digests.py).
-    store._db.execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
-    store._db.execute(
+    sqlite(store).execute("UPDATE embeddings SET sha256 = digest(image_id, bundle, vector)")
+    sqlite(store).execute(
         "UPDATE readings SET sha256 = digest(image_id, bundle, CAST(reading AS BLOB))"
     )
     found = backup.check(store)
@@ -169,9 +169,9 @@ def test_a_store_is_replaced_only_by_force_and_everyone_follows(
     enrol(store, {"two": "a"})
     enrol(store, {"three": "a"})
     with pytest.raises(SetupError, match="exists: name another --store, or replace it with"):
-        backup.restore(tmp_path / "it.db", store.path, author="li")
+        backup.restore(tmp_path / "it.db", file_of(store), author="li")
     assert len(store.snapshot().pictures) == 3
-    backup.restore(tmp_path / "it.db", store.path, author="li", force=True)
+    backup.restore(tmp_path / "it.db", file_of(store), author="li", force=True)
     # The connection that was open all the time sees it, and a number it has not seen.
     assert store.revisions() == {"default": 4}
     assert {p.image_id for p in store.snapshot().pictures} == {ONE}
@@ -195,12 +195,12 @@ def test_a_faulty_backup_is_not_restored(store: Gallery, tmp_path: Path) -> None
     database.commit()
     database.close()
     with pytest.raises(SetupError, match="its bytes have changed"):
-        backup.restore(file, store.path, author="li", force=True)
+        backup.restore(file, file_of(store), author="li", force=True)
     file.write_bytes(b"no store" * 1000)
     with pytest.raises(SetupError, match="cannot be restored: file is not a database"):
-        backup.restore(file, store.path, author="li", force=True)
+        backup.restore(file, file_of(store), author="li", force=True)
     with pytest.raises(SetupError, match="no backup"):
-        backup.restore(tmp_path / "none.db", store.path, author="li", force=True)
+        backup.restore(tmp_path / "none.db", file_of(store), author="li", force=True)
     assert {p.image_id for p in store.snapshot().pictures} == {ONE, TWO}
 
 
@@ -219,7 +219,7 @@ def test_a_restore_purges_again_what_was_purged_since(store: Gallery, tmp_path: 
     secret = picture_id("one-and-only")
     backup.backup(store, tmp_path / "it.db")
     store.purge([secret], author="li")
-    assert backup.restore(tmp_path / "it.db", store.path, author="li", force=True) == [secret]
+    assert backup.restore(tmp_path / "it.db", file_of(store), author="li", force=True) == [secret]
     assert {p.image_id for p in store.snapshot().pictures} == {TWO}
     assert store.purged() == [secret]
     assert backup.check(store) == []
@@ -275,7 +275,7 @@ def test_a_killed_backup_blocks_no_purge_and_nothing_is_left_of_it(
     enrol(store, {secret: "a", "two": "a"})
     copies = tmp_path / "copies"
     killed = subprocess.run(
-        [sys.executable, "-c", KILLED, store.path, copies, step], check=False, timeout=WAIT_S
+        [sys.executable, "-c", KILLED, file_of(store), copies, step], check=False, timeout=WAIT_S
     )
     assert killed.returncode == -signal.SIGKILL
     assert any(copies.iterdir())
@@ -306,7 +306,7 @@ def test_a_purge_waits_for_the_backup_that_is_being_made_and_reaches_it(
 
     monkeypatch.setattr(backup, "_into_place", held_up)
     monkeypatch.setattr(backup, "_settle", settling)
-    other = Gallery(store.path)
+    other = Gallery(file_of(store))
     with ThreadPoolExecutor(2) as threads:
         making = threads.submit(backup.backup_into, other, tmp_path / "copies", keep=2)
         assert copied.wait(WAIT_S)
@@ -325,7 +325,7 @@ def test_half_a_backup_that_is_out_of_reach_is_not_forgotten(
 ) -> None:
     enrol(store, {"one": "a", "two": "a"})
     copies = tmp_path / "copies"
-    command = [sys.executable, "-c", KILLED, str(store.path), str(copies), "_verify"]
+    command = [sys.executable, "-c", KILLED, str(file_of(store)), str(copies), "_verify"]
     subprocess.run(command, check=False, timeout=WAIT_S)
     copies.rename(tmp_path / "away")
     with pytest.raises(SetupError, match=r"nothing was purged: the backups .* are not there"):
@@ -374,7 +374,7 @@ async def test_a_server_follows_a_restore_and_what_comes_after(
     enrol(store, {"two": "b"})
     await live.refresh()
     assert live.get("default").snapshot.labels == ("a", "b")
-    backup.restore(tmp_path / "it.db", store.path, author="li", force=True)
+    backup.restore(tmp_path / "it.db", file_of(store), author="li", force=True)
     await live.refresh()
     assert live.get("default").snapshot.labels == ("a",)
     enrol(store, {"three": "c"})

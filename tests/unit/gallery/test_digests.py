@@ -19,7 +19,7 @@ from pagesight_server.workflows.knowledge import load_calibration, load_knowledg
 from pagesight_server.workflows.registry import Registry
 from pagesight_server.workflows.reindexing import reindex_gallery, repair_galleries
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
-from tests.support.stores import content, enrol, picture_id, put
+from tests.support.stores import content, enrol, picture_id, put, sqlite
 
 ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
 KEY = f"pagesight 0.05 v{CALIBRATION_VERSION}"
@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Iterator[Gallery]:
 
 def flip(store: Gallery, table: str, column: str, where: str = "1", *, seed: int = 0) -> None:
     """Flips one bit of a value, as a disk does: SQLite notices nothing."""
-    db = store.file.db
+    db = sqlite(store)
     row = db.execute(
         f"SELECT rowid_of.*, CAST({column} AS BLOB) AS data FROM {table} AS rowid_of WHERE {where}"
     ).fetchone()
@@ -76,7 +76,7 @@ def test_a_flipped_bit_leaves_its_picture_out_with_a_warning_and_is_found_by_the
 
 
 def test_a_value_that_belongs_to_another_picture_is_no_value(store: Gallery) -> None:
-    db = store.file.db
+    db = sqlite(store)
     db.execute("UPDATE embeddings SET vector = ? WHERE " + of(ONE), (b"\0\x3c" + bytes(4),))
     db.execute(
         f"UPDATE embeddings SET (vector, sha256) = (SELECT vector, sha256 FROM embeddings "
@@ -86,11 +86,11 @@ def test_a_value_that_belongs_to_another_picture_is_no_value(store: Gallery) -> 
 
 
 def test_a_vector_of_another_length_ends_no_gallery(store: Gallery) -> None:
-    store.file.db.execute("UPDATE embeddings SET vector = zeroblob(600) WHERE " + of(ONE))
+    sqlite(store).execute("UPDATE embeddings SET vector = zeroblob(600) WHERE " + of(ONE))
     snapshot = store.snapshot()
     assert snapshot.damaged == {ONE}
     assert snapshot.embeddings.shape == (2, 3)
-    store.file.db.execute("UPDATE embeddings SET vector = x''")
+    sqlite(store).execute("UPDATE embeddings SET vector = x''")
     assert store.snapshot().pictures == ()
 
 
@@ -265,10 +265,10 @@ def test_pages_of_a_file_that_are_damaged_are_one_line(tmp_path: Path) -> None:
 
 
 def test_a_mistake_in_a_statement_is_no_damage_of_the_file(store: Gallery) -> None:
-    with pytest.raises(sqlite3.ProgrammingError), store.file.reading() as db:
+    with pytest.raises(sqlite3.ProgrammingError), store.database.reading() as db:
         db.execute("SELECT ?")
-    with pytest.raises(sqlite3.IntegrityError), store.file.writing():
-        store.file.db.execute("INSERT INTO galleries VALUES (1, 'x', 0, '', '', 0)")
+    with pytest.raises(sqlite3.IntegrityError), store.database.writing():
+        sqlite(store).execute("INSERT INTO galleries VALUES (1, 'x', 0, '', '', 0)")
 
 
 def test_texts_and_vectors_are_stored_as_they_were(store: Gallery) -> None:

@@ -25,20 +25,20 @@ from pagesight_server.common.errors import (
     SetupError,
     StorageError,
 )
-from pagesight_server.gallery import Applied, Change, Entry, Gallery, Outcome, Revision
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Applied, Change, Entry, Gallery, Outcome, Revision, backup
+from pagesight_server.gallery.location import PostgresUrl, StoreLocation
 from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate, Snapshot
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, reading, unit
-from tests.support.stores import content, enrol, picture_id, put
+from tests.support.stores import content, enrol, picture_id, put, sqlite
 
 ONE, TWO, THREE = (picture_id(name) for name in ("one", "two", "three"))
 NOBODY = "00" * 32
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db", now_ms=iter(range(1000, 9000)).__next__)
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location, now_ms=iter(range(1000, 9000)).__next__)
     yield opened
     opened.close()
 
@@ -405,10 +405,10 @@ def test_enrolling_creates_a_deleted_gallery_anew_at_a_higher_revision(store: Ga
 
 
 def test_pictures_of_a_deleted_gallery_expire_and_are_purged_as_removed_ones(
-    tmp_path: Path,
+    location: StoreLocation,
 ) -> None:
     now = [1_000_000_000_000]
-    with closing(Gallery(tmp_path / "timed.db", now_ms=lambda: now[0])) as timed:
+    with closing(Gallery(location, now_ms=lambda: now[0])) as timed:
         enrol(timed, {"one": "a", "two": "a"})
         enrol(timed, {"two": "b"}, gallery="theirs")
         timed.delete(Change())
@@ -417,7 +417,7 @@ def test_pictures_of_a_deleted_gallery_expire_and_are_purged_as_removed_ones(
         assert timed.expire(30).removed == 1  # The other gallery still holds the second.
         assert not timed.has_content(ONE, BUNDLES)
         assert timed.purge([TWO], author="li").revisions == {"theirs": 2}
-        assert list(findings(timed._db)) == []
+        assert backup.check(timed) == []
 
 
 # --- normal forms -----------------------------------------------------------------------
@@ -576,8 +576,8 @@ def test_calibrations_are_kept_by_revision_and_method(store: Gallery) -> None:
     assert store.calibration("default", 2, "seed") is None
 
 
-def test_clocks_that_jump_backwards_keep_the_history_in_order(tmp_path: Path) -> None:
-    store = Gallery(tmp_path / "gallery.db", now_ms=iter([5000, -7, 3000]).__next__)
+def test_clocks_that_jump_backwards_keep_the_history_in_order(location: StoreLocation) -> None:
+    store = Gallery(location, now_ms=iter([5000, -7, 3000]).__next__)
     for name in ("one", "two", "three"):
         enrol(store, {name: "a"})
     history = store.history("default")
@@ -593,17 +593,17 @@ def test_clocks_that_jump_backwards_keep_the_history_in_order(tmp_path: Path) ->
 # --- the file ---------------------------------------------------------------------------
 
 
-def test_everything_is_there_after_closing_and_opening(store: Gallery, tmp_path: Path) -> None:
+def test_everything_is_there_after_closing_and_opening(store: Gallery) -> None:
     enrol(store, {"one": "a"})
     store.close()
-    again = Gallery(tmp_path / "gallery.db")
+    again = Gallery(store.location)
     assert held(again.snapshot()) == {ONE: "a"}
     assert again.image_bytes(ONE) == b"one"
     again.close()
 
 
-def test_another_connection_sees_a_change_at_once(store: Gallery, tmp_path: Path) -> None:
-    other = Gallery(tmp_path / "gallery.db")
+def test_another_connection_sees_a_change_at_once(store: Gallery) -> None:
+    other = Gallery(store.location)
     enrol(store, {"one": "a"})
     assert other.revisions() == {"default": 1}
     enrol(other, {"two": "a"})
@@ -652,12 +652,11 @@ def test_a_store_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> Non
         Gallery(tmp_path / "none" / "gallery.db")
 
 
-def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
-    store: Gallery, tmp_path: Path
-) -> None:
+def test_a_full_disk_fails_the_change_and_leaves_the_old_state(tmp_path: Path) -> None:
+    store = Gallery(tmp_path / "gallery.db")
     enrol(store, {"one": "a"})
-    pages = store._db.execute("PRAGMA page_count").fetchone()[0]
-    store._db.execute(f"PRAGMA max_page_count = {pages}")
+    pages = sqlite(store).execute("PRAGMA page_count").fetchone()[0]
+    sqlite(store).execute(f"PRAGMA max_page_count = {pages}")
 
     def enrol_many() -> None:
         for i in range(1000):
@@ -678,16 +677,17 @@ def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
     other = Gallery(tmp_path / "gallery.db")
     assert held(other.snapshot()) == held(now)
     other.close()
-    store._db.execute("PRAGMA max_page_count = 1000000")
+    sqlite(store).execute("PRAGMA max_page_count = 1000000")
     assert enrol(store, {"last": "z"}).revision == now.revision + 1
+    store.close()
 
 
 ENROL_FOR_EVER = """
 import sys
-from pathlib import Path
 from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery.location import store_location
 from tests.support.stores import enrol
-store = Gallery(Path(sys.argv[1]))
+store = Gallery(store_location(sys.argv[1]))
 sys.stdin.readline()
 for i in range(int(sys.argv[3])):
     applied = enrol(store, {f"{sys.argv[2]} {i}": sys.argv[2]})
@@ -695,10 +695,10 @@ for i in range(int(sys.argv[3])):
 """
 
 
-def writer(file: Path, name: str, count: int) -> subprocess.Popen[str]:
+def writer(location: StoreLocation, name: str, count: int) -> subprocess.Popen[str]:
     """A process that enrols when told to go, and prints each acknowledged revision."""
     return subprocess.Popen(
-        [sys.executable, "-c", ENROL_FOR_EVER, str(file), name, str(count)],
+        [sys.executable, "-c", ENROL_FOR_EVER, str(location), name, str(count)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -706,9 +706,8 @@ def writer(file: Path, name: str, count: int) -> subprocess.Popen[str]:
     )
 
 
-def test_two_processes_take_turns_and_lose_nothing(tmp_path: Path) -> None:
-    file = tmp_path / "gallery.db"
-    writers = [writer(file, name, 25) for name in ("a", "b")]
+def test_two_processes_take_turns_and_lose_nothing(location: StoreLocation) -> None:
+    writers = [writer(location, name, 25) for name in ("a", "b")]
     for process in writers:
         assert process.stdin is not None
         process.stdin.write("go\n")
@@ -717,20 +716,19 @@ def test_two_processes_take_turns_and_lose_nothing(tmp_path: Path) -> None:
     assert [process.returncode for process in writers] == [0, 0]
     revisions = sorted(int(line.split()[0]) for lines in told for line in lines)
     assert revisions == list(range(1, 51))
-    store = Gallery(file)
+    store = Gallery(location)
     assert len(store.snapshot().pictures) == 50
     assert [made.images for made in store.history("default")] == list(range(50, 0, -1))
     store.close()
 
 
-def killed_midway(folder: Path, rounds: int) -> None:
+def killed_midway(location: StoreLocation, rounds: int) -> None:
     """Kills a writing process again and again; what it acknowledged must be there."""
     chance = random.Random(0)
-    file = folder / "gallery.db"
-    Gallery(file).close()
+    Gallery(location).close()
     acknowledged: dict[str, int] = {}
     for number in range(rounds):
-        process = writer(file, f"r{number}", 10_000)
+        process = writer(location, f"r{number}", 10_000)
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write("go\n")
@@ -743,7 +741,7 @@ def killed_midway(folder: Path, rounds: int) -> None:
         process.wait(WAIT_S)
         process.stdin.close()
         process.stdout.close()
-        store = Gallery(file)
+        store = Gallery(location)
         added = {p.image_id: p.added_revision for p in store.snapshot().pictures}
         history = store.history("default", limit=100_000)
         store.close()
@@ -752,19 +750,20 @@ def killed_midway(folder: Path, rounds: int) -> None:
         assert len(added) - len(acknowledged) <= number + 1
         assert [made.revision for made in history] == list(range(len(history), 0, -1))
         assert history[0].images == len(history) == len(added)
-    check = sqlite3.connect(file)
-    assert check.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    check.close()
+    with closing(Gallery(location)) as store:
+        assert backup.check(store) == []
 
 
-def test_a_killed_process_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    killed_midway(tmp_path, 5)
+def test_a_killed_process_loses_nothing_that_was_acknowledged(location: StoreLocation) -> None:
+    killed_midway(location, 5)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_hundred_killed_processes_lose_nothing_that_was_acknowledged(tmp_path: Path) -> None:
-    killed_midway(tmp_path, 100)
+def test_a_hundred_killed_processes_lose_nothing_that_was_acknowledged(
+    location: StoreLocation,
+) -> None:
+    killed_midway(location, 100)
 
 
 OPEN = """
@@ -778,10 +777,25 @@ for i in range(20):
 """
 
 
-def test_a_change_is_on_the_disk_before_it_is_acknowledged(store: Gallery) -> None:
+def test_a_change_is_on_the_disk_before_it_is_acknowledged(tmp_path: Path) -> None:
+    store = Gallery(tmp_path / "gallery.db")
     # No test can cut the power: https://sqlite.org/pragma.html says what these two mean.
-    assert store._db.execute("PRAGMA journal_mode").fetchone()[0] == "wal"
-    assert store._db.execute("PRAGMA synchronous").fetchone()[0] == 2
+    assert sqlite(store).execute("PRAGMA journal_mode").fetchone()[0] == "wal"
+    assert sqlite(store).execute("PRAGMA synchronous").fetchone()[0] == 2
+    store.close()
+
+
+def test_a_change_is_on_the_disk_whatever_the_default_of_a_database_is(
+    postgres_url: PostgresUrl,
+) -> None:
+    lazy = PostgresUrl(f"{postgres_url}%20-csynchronous_commit%3Doff")
+    with closing(Gallery(lazy)) as store, store.database.writing() as db:
+        told = db.execute("SELECT current_setting('synchronous_commit') AS it").fetchone()
+        assert told["it"] == "on"
+    patient = PostgresUrl(f"{postgres_url}%20-csynchronous_commit%3Dremote_apply")
+    with closing(Gallery(patient)) as store, store.database.writing() as db:
+        told = db.execute("SELECT current_setting('synchronous_commit') AS it").fetchone()
+        assert told["it"] == "remote_apply"
 
 
 def test_whoever_opens_a_store_while_another_makes_it_waits(tmp_path: Path) -> None:

@@ -22,11 +22,12 @@ from hypothesis.stateful import (
 )
 
 from pagesight_server.common.errors import NotFoundError, RevisionError
-from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Change, Entry, Gallery, backup
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.gallery.snapshot import LabelFacts
 from tests.support.parts import BUNDLES
-from tests.support.stores import picture_id, put
+from tests.support.postgres import PostgresServer
+from tests.support.stores import picture_id, put, sqlite
 
 NAMES = [f"p{i}" for i in range(6)]
 LABELS = ["a", "b", "other_x"]
@@ -45,11 +46,16 @@ State = tuple[dict[str, str], dict[str, LabelFacts]]
 class Galleries(RuleBasedStateMachine):
     """One gallery and its model."""
 
+    @staticmethod
+    def new_location(folder: Path) -> StoreLocation:
+        """Where the store of one example is made."""
+        return folder / "gallery.db"
+
     @initialize()
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
-        self.path = Path(self.folder.name) / "gallery.db"
-        self.store = Gallery(self.path)
+        self.location = self.new_location(Path(self.folder.name))
+        self.store = Gallery(self.location)
         # The disk is not what is tested here, and syncing to it takes all the time.
         self.hurry()
         for name in NAMES:
@@ -66,7 +72,8 @@ class Galleries(RuleBasedStateMachine):
         self.deleted = False
 
     def hurry(self) -> None:
-        self.store._db.execute("PRAGMA synchronous = OFF")
+        if isinstance(self.location, Path):
+            sqlite(self.store).execute("PRAGMA synchronous = OFF")
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -233,13 +240,13 @@ class Galleries(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = Gallery(self.path)
+        self.store = Gallery(self.location)
         self.hurry()
 
     @invariant()
     def every_revision_is_as_it_was(self) -> None:
         assert self.store.last_revisions() == {"default": len(self.past) - 1}
-        assert list(findings(self.store._db)) == []
+        assert backup.check(self.store) == []
         if self.deleted:
             assert self.store.revisions() == {}
             assert self.store.galleries() == []
@@ -257,9 +264,9 @@ class Galleries(RuleBasedStateMachine):
         assert listed.labels == len(set(members.values()) - {"other_x"})
 
 
-def run(examples: int) -> None:
+def run(machine: type[Galleries], examples: int) -> None:
     run_state_machine_as_test(
-        Galleries,
+        machine,
         settings=settings(
             max_examples=examples,
             stateful_step_count=20,
@@ -269,10 +276,31 @@ def run(examples: int) -> None:
 
 
 def test_any_interleaving_of_changes_leaves_every_revision_as_the_model_has_it() -> None:
-    run(40)
+    run(Galleries, 40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_a_great_many_interleavings_leave_every_revision_as_the_model_has_it() -> None:
-    run(2_000)
+    run(Galleries, 2_000)
+
+
+def on(postgres: PostgresServer) -> type[Galleries]:
+    """The same machine with its stores on PostgreSQL."""
+
+    class OnPostgres(Galleries):
+        @staticmethod
+        def new_location(folder: Path) -> StoreLocation:
+            return postgres.new_store()
+
+    return OnPostgres
+
+
+def test_any_interleaving_of_changes_is_the_same_on_postgresql(postgres: PostgresServer) -> None:
+    run(on(postgres), 15)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_great_many_interleavings_are_the_same_on_postgresql(postgres: PostgresServer) -> None:
+    run(on(postgres), 500)

@@ -9,23 +9,18 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.common.errors import ImageError, LimitError
-from pagesight_server.gallery import Change, Entry, Expired, Gallery, Limits, unix_ms
-from pagesight_server.gallery.integrity import findings
+from pagesight_server.gallery import Change, Entry, Expired, Gallery, Limits, backup, unix_ms
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.gallery.store import KEPT_ANSWERS
 from tests.support.parts import BUNDLES
-from tests.support.stores import content, enrol, picture_id, put
+from tests.support.stores import content, enrol, picture_id, put, sqlite
 
 DAY_MS = 86_400_000
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "gallery.db"
-
-
-@pytest.fixture
-def small(path: Path) -> Iterator[Gallery]:
-    opened = Gallery(path, limits=Limits(max_pictures=2, max_bytes=8))
+def small(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location, limits=Limits(max_pictures=2, max_bytes=8))
     yield opened
     opened.close()
 
@@ -59,23 +54,25 @@ def test_each_gallery_has_the_limit_for_itself(small: Gallery) -> None:
         enrol(small, {"c": "x"}, gallery="second")
 
 
-def test_a_rollback_may_not_exceed_the_limit_either(path: Path) -> None:
-    store = Gallery(path)
+def test_a_rollback_may_not_exceed_the_limit_either(location: StoreLocation) -> None:
+    store = Gallery(location)
     enrol(store, {"a": "x", "b": "x", "c": "x"})
     store.remove(Change(), [picture_id("a"), picture_id("b")])
     store.close()
-    store = Gallery(path, limits=Limits(max_pictures=2))
+    store = Gallery(location, limits=Limits(max_pictures=2))
     with pytest.raises(LimitError):
         store.rollback(Change(), 1)
     assert held(store) == {picture_id("c")}
     store.close()
 
 
-def test_a_gallery_over_a_lowered_limit_still_shrinks_and_is_relabelled(path: Path) -> None:
-    store = Gallery(path)
+def test_a_gallery_over_a_lowered_limit_still_shrinks_and_is_relabelled(
+    location: StoreLocation,
+) -> None:
+    store = Gallery(location)
     enrol(store, {"a": "x", "b": "x", "c": "x"})
     store.close()
-    store = Gallery(path, limits=Limits(max_pictures=1))
+    store = Gallery(location, limits=Limits(max_pictures=1))
     store.relabel(Change(), [picture_id("a")], "y")
     assert store.remove(Change(), [picture_id("a")]).revision == 3
     store.close()
@@ -92,9 +89,12 @@ def test_a_full_gallery_says_so_before_any_work(small: Gallery) -> None:
         small.check_full("default", [one, new])
 
 
-def test_the_newest_answers_are_remembered_and_older_ones_forgotten(path: Path) -> None:
-    store = Gallery(path)
-    store._db.execute("PRAGMA synchronous = OFF")
+def test_the_newest_answers_are_remembered_and_older_ones_forgotten(
+    location: StoreLocation,
+) -> None:
+    store = Gallery(location)
+    if isinstance(location, Path):
+        sqlite(store).execute("PRAGMA synchronous = OFF")
     enrol(store, {"a": "x"})
     enrol(store, {"a": "x"}, gallery="second")
     store.relabel(Change(gallery="second", request_id="r0"), [picture_id("a")], "x")
@@ -106,8 +106,8 @@ def test_the_newest_answers_are_remembered_and_older_ones_forgotten(path: Path) 
     store.close()
 
 
-def test_an_enrolment_whose_pictures_all_fail_makes_no_gallery(path: Path) -> None:
-    store = Gallery(path)
+def test_an_enrolment_whose_pictures_all_fail_makes_no_gallery(location: StoreLocation) -> None:
+    store = Gallery(location)
     bad = Entry(image_id="", label="a", error=ImageError("damaged"))
     applied = store.enrol(Change(request_id="r1"), [bad], BUNDLES)
     assert (applied.revision, applied.outcomes[0].error is None) == (0, False)
@@ -119,9 +119,11 @@ def test_an_enrolment_whose_pictures_all_fail_makes_no_gallery(path: Path) -> No
     store.close()
 
 
-def test_content_of_long_removed_pictures_expires_and_their_history_stays(path: Path) -> None:
+def test_content_of_long_removed_pictures_expires_and_their_history_stays(
+    location: StoreLocation,
+) -> None:
     clock = [unix_ms()]
-    store = Gallery(path, now_ms=lambda: clock[0])
+    store = Gallery(location, now_ms=lambda: clock[0])
     enrol(store, {"old": "x", "new": "x", "kept": "x"})
     enrol(store, {"old": "x"}, gallery="second")
     store.remove(Change(), [picture_id("old")])
@@ -135,7 +137,7 @@ def test_content_of_long_removed_pictures_expires_and_their_history_stays(path: 
     assert store.expire(0) == Expired(removed=0, unused=0)
     assert store.expire(7) == Expired(removed=2, unused=0)
     assert store.image_bytes(picture_id("old")) is None
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
     applied = store.rollback(Change(), 1)
     assert applied.counts == {"restored": 0, "removed": 0}
     lost = {outcome.image_id for outcome in applied.outcomes}
@@ -147,20 +149,20 @@ def test_content_of_long_removed_pictures_expires_and_their_history_stays(path: 
     store.close()
 
 
-def test_content_that_was_never_enrolled_goes_after_a_day(path: Path) -> None:
-    store = Gallery(path)
+def test_content_that_was_never_enrolled_goes_after_a_day(location: StoreLocation) -> None:
+    store = Gallery(location)
     put(store, "unused")
     enrol(store, {"used": "x"})
     assert store.expire(0) == Expired(removed=0, unused=0)
     store.close()
-    store = Gallery(path, now_ms=lambda: unix_ms() + 2 * DAY_MS)
+    store = Gallery(location, now_ms=lambda: unix_ms() + 2 * DAY_MS)
     assert store.expire(0) == Expired(removed=0, unused=1)
     assert held(store) == {picture_id("used")}
     store.close()
 
 
-def test_a_better_form_of_a_picture_replaces_a_worse_one_only(path: Path) -> None:
-    store = Gallery(path)
+def test_a_better_form_of_a_picture_replaces_a_worse_one_only(location: StoreLocation) -> None:
+    store = Gallery(location)
     original = content("one")
     nothing = replace(original, data=None)
     small = replace(original, data=b"small", is_thumbnail=True)
@@ -173,5 +175,5 @@ def test_a_better_form_of_a_picture_replaces_a_worse_one_only(path: Path) -> Non
     ]:
         store.put_content(put_, BUNDLES)
         assert store.image_bytes(original.image_id) == kept
-        assert list(findings(store._db)) == []
+        assert backup.check(store) == []
     store.close()

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from pagesight_server.common.errors import NotFoundError, PurgedError, StorageError
-from pagesight_server.gallery import Change, Entry, Gallery
-from pagesight_server.gallery.integrity import findings
-from pagesight_server.gallery.sqlite_file import derived_folder
+from pagesight_server.gallery import Change, Entry, Gallery, backup
+from pagesight_server.gallery.location import StoreLocation
 from tests.support.parts import BUNDLES, reading, unit
-from tests.support.stores import content, enrol, picture_id
+from tests.support.stores import content, enrol, file_of, picture_id, sqlite
 
 RNG = np.random.default_rng(7)
 SECRET = "secret" + RNG.bytes(5_000).hex()
@@ -26,8 +25,8 @@ LABEL, SOURCE = "label-of-the-secret", "source-of-the-secret.png"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db")
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location)
     yield opened
     opened.close()
 
@@ -62,6 +61,7 @@ def traces(folder: Path) -> dict[str, list[str]]:
     return found
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_no_file_of_the_store_holds_anything_of_a_purged_picture(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -70,11 +70,11 @@ def test_no_file_of_the_store_holds_anything_of_a_purged_picture(
     store.relabel(Change(), [secret], LABEL + "-2")
     store.remove(Change(), [secret])
     enrol_secret(store, "second")
-    derived = derived_folder(store.path)
+    derived = store.database.derived_folder
     derived.mkdir()
     (derived / "default.ivf").write_bytes(VECTOR.tobytes())
     # The search finds what is there; the other reader keeps the log from being deleted.
-    reader = sqlite3.connect(store.path)
+    reader = sqlite3.connect(file_of(store))
     assert reader.execute("SELECT count(*) FROM images").fetchone() == (21,)
     assert {name for names in traces(tmp_path).values() for name in names} >= {
         "bytes", "text", "embedding", "embedding in full", "label", "source"
@@ -82,7 +82,7 @@ def test_no_file_of_the_store_holds_anything_of_a_purged_picture(
     done = store.purge([secret], author="li")
     assert done.revisions == {"default": 5, "second": 2}
     assert traces(tmp_path) == {}
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
     reader.close()
 
 
@@ -96,7 +96,8 @@ def test_the_history_keeps_revision_time_who_and_hash_of_a_purged_picture(store:
     assert (first.revision, first.kind, first.author, first.images) == (1, "enrol", "mei", 1)
     assert first.summary == "withheld: it named a picture that was purged"
     assert second.summary == "enrolled 1 of a"
-    rows = store._db.execute("SELECT * FROM purged_memberships").fetchall()
+    with store.database.reading() as db:
+        rows = db.execute("SELECT * FROM purged_memberships").fetchall()
     assert [(row["image_id"].hex(), row["author"], row["added_revision"]) for row in rows] == [
         (secret, "mei", 1)
     ]
@@ -139,24 +140,23 @@ def test_purging_what_never_was_changes_nothing(store: Gallery) -> None:
     assert store.revisions() == {"default": 1}
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_purge_that_was_stopped_midway_is_ended_by_a_second(
     store: Gallery, tmp_path: Path
 ) -> None:
     secret = enrol_secret(store)
-    reader = sqlite3.connect(store.path, isolation_level=None)
+    reader = sqlite3.connect(file_of(store), isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM images").fetchone()
-    store._db.execute("PRAGMA busy_timeout = 50")
+    sqlite(store).execute("PRAGMA busy_timeout = 50")
     with pytest.raises(StorageError, match="another process reads: run it again"):
         store.purge([secret], author="li")
-    assert list(findings(store._db)) == [
-        "the purge of 1 pictures did not end: run `gallery purge` again"
-    ]
+    assert backup.check(store) == ["the purge of 1 pictures did not end: run `gallery purge` again"]
     reader.execute("COMMIT")
     reader.close()
     assert store.purge([secret], author="li").revisions == {}
     assert traces(tmp_path) == {}
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
 
 
 def test_a_picture_that_no_gallery_took_can_be_purged(store: Gallery, tmp_path: Path) -> None:
@@ -164,3 +164,4 @@ def test_a_picture_that_no_gallery_took_can_be_purged(store: Gallery, tmp_path: 
     store.put_content(made, BUNDLES)
     assert store.purge([made.image_id], author="li").revisions == {}
     assert traces(tmp_path) == {}
+    assert store.purged() == [made.image_id]

@@ -11,10 +11,10 @@ import pytest
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Applied, Change, Gallery, backup
-from pagesight_server.gallery.integrity import findings
 from pagesight_server.gallery.schema import MIGRATIONS
 from pagesight_server.gallery.snapshot import LabelFacts, normal_form
 from tests.support.parts import BUNDLES, reading, unit
+from tests.support.stores import sqlite
 
 FIRST = """
 CREATE TABLE images (
@@ -101,7 +101,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     ids = first_store(path)
     for _ in range(2):  # once brought forward, then as it is
         store = Gallery(path)
-        assert store._db.execute("PRAGMA user_version").fetchone()[0] == 5
+        assert sqlite(store).execute("PRAGMA user_version").fetchone()[0] == 5
         (picture,) = store.snapshot().pictures
         assert (picture.image_id, picture.label, picture.source) == (ids["kept"], "a", "kept.png")
         assert picture.reading == reading("额度")
@@ -117,7 +117,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
         assert store.calibration("default", 3, "seed") == "stored"
         told = store.answered(Change(request_id="r1"), "remove")
         assert told == Applied(revision=2, counts={"removed": 1})
-        assert list(findings(store._db)) == []
+        assert backup.check(store) == []
         store.close()
     store = Gallery(path)
     assert store.rollback(Change(), 1).counts == {"restored": 1, "removed": 0}
@@ -161,18 +161,22 @@ def test_what_is_derived_has_a_digest_once_a_store_is_brought_forward(tmp_path: 
     key = bytes.fromhex(ids["kept"])
     vector = unit(1, 2, 2).astype("<f2").tobytes()
     told = reading("额度").to_json().encode()
-    rows = store._db.execute(
-        "SELECT e.sha256, r.sha256 FROM embeddings e JOIN readings r USING (image_id) "
-        "WHERE image_id = ?",
-        (key,),
-    ).fetchall()
+    rows = (
+        sqlite(store)
+        .execute(
+            "SELECT e.sha256, r.sha256 FROM embeddings e JOIN readings r USING (image_id) "
+            "WHERE image_id = ?",
+            (key,),
+        )
+        .fetchall()
+    )
     assert [tuple(row) for row in rows] == [
         (
             hashlib.sha256(f"{ids['kept']} {BUNDLES.encoder}\n".encode() + vector).digest(),
             hashlib.sha256(f"{ids['kept']} {BUNDLES.ocr}\n".encode() + told).digest(),
         )
     ]
-    (calibration,) = store._db.execute("SELECT sha256 FROM calibrations").fetchone()
+    (calibration,) = sqlite(store).execute("SELECT sha256 FROM calibrations").fetchone()
     assert calibration == hashlib.sha256(b"3 seed\nstored").digest()
     store.close()
 

@@ -10,16 +10,16 @@ import pytest
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import Change, Gallery, Settled, Settlement, backup
-from pagesight_server.gallery.integrity import findings
-from tests.support.stores import enrol, picture_id
+from pagesight_server.gallery.location import StoreLocation
+from tests.support.stores import enrol, file_of, picture_id, sqlite
 
 NOW_MS = 1_700_000_000_000
 NOTE = "the note of the person who settled it"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db", now_ms=lambda: NOW_MS)
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location, now_ms=lambda: NOW_MS)
     enrol(opened, {"one": "a", "two": "a", "three": "b"})
     yield opened
     opened.close()
@@ -32,14 +32,14 @@ def about(key: str, *pictures: str, label: str = "a") -> Settled:
 
 def test_a_settled_finding_is_there_when_the_store_is_opened_again(store: Gallery) -> None:
     store.settle("default", [about("k1", "one"), about("k2", label="b")], author="mei", note=NOTE)
-    again = Gallery(store.path)
+    again = Gallery(store.location)
     expected = Settlement(author="mei", note=NOTE, settled_at_ms=NOW_MS)
     assert again.settlements("default") == {"k1": expected, "k2": expected}
     assert again.revisions() == {"default": 1}
     assert again.unsettle("default", ["k0", "k1", "k1"]) == ["k1"]
     again.close()
     assert store.settlements("default").keys() == {"k2"}
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
 
 
 def test_of_a_finding_settled_twice_the_last_word_counts(store: Gallery) -> None:
@@ -95,11 +95,12 @@ def test_a_purge_takes_along_what_was_settled_about_the_picture_in_every_gallery
     store.purge([picture_id("one")], author="li")
     assert store.settlements("default").keys() == {"k2"}
     assert store.settlements("second") == {}
-    assert list(findings(store._db)) == []
+    assert backup.check(store) == []
     for file in tmp_path.rglob("*"):
         assert NOTE.encode() not in (file.read_bytes() if file.is_file() else b"")
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_backup_that_is_restored_has_what_was_settled_but_for_what_was_purged_since(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -108,7 +109,7 @@ def test_a_backup_that_is_restored_has_what_was_settled_but_for_what_was_purged_
     backup.backup(store, file)
     store.unsettle("default", ["k1", "k2"])
     store.purge([picture_id("one")], author="li")
-    path = store.path
+    path = file_of(store)
     store.close()
     backup.restore(file, path, author="li", force=True)
     restored = Gallery(path)
@@ -116,10 +117,11 @@ def test_a_backup_that_is_restored_has_what_was_settled_but_for_what_was_purged_
     restored.close()
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_store_of_the_fourth_schema_has_nothing_settled_and_can_be_settled(
     store: Gallery,
 ) -> None:
-    path = store.path
+    path = file_of(store)
     store.close()
     db = sqlite3.connect(path)
     for table in ("settled_images", "settlements"):  # which are all that the fifth adds
@@ -128,10 +130,10 @@ def test_a_store_of_the_fourth_schema_has_nothing_settled_and_can_be_settled(
     db.commit()
     db.close()
     opened = Gallery(path)
-    assert opened._db.execute("PRAGMA user_version").fetchone()[0] == 5
+    assert sqlite(opened).execute("PRAGMA user_version").fetchone()[0] == 5
     assert len(opened.snapshot().pictures) == 3
     assert opened.settlements("default") == {}
     opened.settle("default", [about("k", "one")])
     assert opened.settlements("default").keys() == {"k"}
-    assert list(findings(opened._db)) == []
+    assert backup.check(opened) == []
     opened.close()

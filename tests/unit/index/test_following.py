@@ -172,7 +172,7 @@ CODES: tuple[Codes, Codes] = ("ivfpq", "ivfrabitq")
 
 def manager_of(store: Gallery, codes: Codes = "ivfpq", min_recall: float = 0.98) -> IndexManager:
     chosen = IndexSettings(kind=codes, device="cpu", min_recall=min_recall)
-    return IndexManager(chosen, Path(f"{store.path}.index"))
+    return IndexManager(chosen, store.database.derived_folder)
 
 
 def kind(registry: Registry) -> str:
@@ -183,7 +183,7 @@ def kind(registry: Registry) -> str:
 
 def kept_by(store: Gallery, vector: bytes) -> bool:
     """Whether a file of the index holds these bytes."""
-    folder = Path(f"{store.path}.index")
+    folder = store.database.derived_folder
     return any(vector in path.read_bytes() for path in folder.iterdir())
 
 

@@ -40,7 +40,7 @@ from pagesight_server.index.vectors import Layout, Vectors
 from pagesight_server.workflows.registry import Registry
 from tests.support.codes import LABELS, LATE, NAMES, at_revision, compare, fill, only_codes
 from tests.support.parts import BUNDLES
-from tests.support.stores import picture_id
+from tests.support.stores import picture_id, sqlite
 
 SOME = st.lists(st.sampled_from([*LATE, *NAMES[:12]]), min_size=1, max_size=5, unique=True)
 
@@ -131,7 +131,7 @@ class Galleries(RuleBasedStateMachine):
     def open(self) -> None:
         self.store = Gallery(self.path)
         # The disk is not what is tested here, and syncing to it takes all the time.
-        self.store._db.execute("PRAGMA synchronous = OFF")
+        sqlite(self.store).execute("PRAGMA synchronous = OFF")
         self.index_manager = Waiting(Path(f"{self.path}.index"), self.codes)
         self.registry = Registry(
             self.store, BUNDLES, method="seed", epsilon=0.05, index_manager=self.index_manager

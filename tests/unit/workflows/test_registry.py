@@ -33,7 +33,7 @@ from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.codes import fill, only_codes
 from tests.support.parts import BUNDLES, OTHER_BUNDLES
-from tests.support.stores import enrol, put
+from tests.support.stores import enrol, file_of, put
 
 
 class Store(Gallery):
@@ -51,8 +51,6 @@ class Store(Gallery):
         self.calibrated.set()
         self.held: str | None = None
         """The only gallery whose calibration is held up; None: whichever."""
-        self.deleted: set[str] = set()
-        """Galleries that are no longer there."""
         self.deleted_next: set[str] = set()
         """Deleted right after the revisions were read the next time."""
         self.readable = threading.Event()
@@ -64,13 +62,11 @@ class Store(Gallery):
         if self.broken:
             self.failed.set()
             raise sqlite3.OperationalError("disk I/O error")
-        revisions = {n: r for n, r in super().revisions().items() if n not in self.deleted}
-        self.deleted |= self.deleted_next
+        revisions = super().revisions()
+        for name in self.deleted_next:
+            self.delete(Change(gallery=name))
+        self.deleted_next = set()
         return revisions
-
-    def _find(self, name: str, *, deleted: bool = False) -> sqlite3.Row | None:
-        gone = name in self.deleted and not deleted
-        return None if gone else super()._find(name, deleted=deleted)
 
     def snapshot(
         self, name: str = "default", revision: int | None = None, *, rounded: bool = False
@@ -427,7 +423,7 @@ async def test_a_gallery_deleted_while_it_is_prepared_is_no_fault(
     large.calibrated.clear()
     loading = asyncio.create_task(registry.load())
     assert await registry.wait_for_revision("small", 1, WAIT_S)
-    large.deleted = {"default"}
+    large.delete(Change())
     large.calibrated.set()
     await asyncio.wait_for(loading, WAIT_S)
     with pytest.raises(NotFoundError):
@@ -438,7 +434,7 @@ async def test_a_gallery_deleted_while_it_is_prepared_is_no_fault(
 
 def indexed(store: Store) -> tuple[Registry, Path]:
     """A registry whose indexes are kept in files, and their folder."""
-    folder = store.path.with_name("gallery.db.index")
+    folder = file_of(store).with_name("gallery.db.index")
     index_manager = IndexManager(IndexSettings(kind="ivfpq", device="cpu"), folder)
     registry = Registry(store, BUNDLES, method="seed", epsilon=0.05, index_manager=index_manager)
     return registry, folder
@@ -460,7 +456,7 @@ async def test_a_deleted_gallery_is_forgotten_with_its_index_and_the_others_answ
     await registry.refresh()
     await asyncio.wait_for(registry.settled(), WAIT_S)
     assert kept_files(folder) == [".codes", ".json", ".vectors"]
-    store.deleted = {"default"}
+    store.delete(Change())
     await registry.refresh()
     assert list(registry.known()) == ["second"]
     assert kept_files(folder) == []
@@ -478,7 +474,7 @@ async def test_a_gallery_deleted_while_no_server_ran_leaves_no_index(
     registry, folder = indexed(store)
     await registry.refresh()
     await asyncio.wait_for(registry.settled(), WAIT_S)
-    store.deleted = {"default"}
+    store.delete(Change())
     started_anew, _ = indexed(store)
     await started_anew.refresh()
     assert kept_files(folder) == []
@@ -502,7 +498,7 @@ async def test_an_index_that_was_being_built_of_a_deleted_gallery_is_not_kept(
     monkeypatch.setattr("pagesight_server.index.manager.build", slow_build)
     await registry.refresh()
     await happens(begun)
-    store.deleted = {"default"}
+    store.delete(Change())
     await registry.refresh()
     go_on.set()
     await asyncio.wait_for(registry.settled(), WAIT_S)
@@ -540,7 +536,7 @@ async def test_a_gallery_deleted_before_it_was_calibrated_is_no_fault(
     store.calibrated.clear()
     enrol(store, {"b2": "b"})
     await registry.refresh()
-    store.deleted = {"default"}
+    store.delete(Change())
     store.calibrated.set()
     await asyncio.wait_for(registry.settled(), WAIT_S)
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -550,12 +546,11 @@ async def test_a_deleted_gallery_may_be_enrolled_anew(store: Store) -> None:
     registry = registry_of(store)
     enrol(store, {"one": "a"})
     await registry.refresh()
-    store.deleted = {"default"}
+    store.delete(Change())
     await registry.refresh()
-    store.deleted = set()
     enrol(store, {"two": "b"})
     await registry.refresh()
-    assert registry.get("default").snapshot.labels == ("a", "b")
+    assert registry.get("default").snapshot.labels == ("b",)
 
 
 async def test_waiting_for_a_revision_that_the_store_has_refreshes_at_once(store: Store) -> None:
@@ -647,7 +642,7 @@ async def test_of_several_processes_one_calibrates_a_large_gallery_and_the_other
     monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
     monkeypatch.setattr("pagesight_server.workflows.knowledge.ELSEWHERE_POLL_S", 0.01)
     leading = registry_of(large)
-    other_store, other = process_of(large.path, calibrates=False)
+    other_store, other = process_of(file_of(large), calibrates=False)
     made: list[int] = []
     monkeypatch.setattr(
         other_store, "put_calibration", lambda _name, revision, *_: made.append(revision)
@@ -683,7 +678,7 @@ async def test_a_process_does_not_wait_for_ever_for_the_one_that_calibrates(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pagesight_server.workflows.knowledge.ELSEWHERE_S", 0.0)
-    store, alone = process_of(large.path, calibrates=False)
+    store, alone = process_of(file_of(large), calibrates=False)
     await asyncio.wait_for(alone.load(), WAIT_S)
     assert alone.get("default").calibration.pictures == 4
     await alone.close()
@@ -693,7 +688,7 @@ async def test_a_process_does_not_wait_for_ever_for_the_one_that_calibrates(
 async def test_a_process_that_waits_for_a_calibration_ends_when_it_is_told_to(
     large: Store,
 ) -> None:
-    store, waiting = process_of(large.path, calibrates=False)
+    store, waiting = process_of(file_of(large), calibrates=False)
     loading = asyncio.create_task(waiting.load())
     assert await waiting.wait_for_revision("small", 1, WAIT_S)
     await asyncio.wait_for(waiting.close(), WAIT_S)

@@ -1,0 +1,545 @@
+"""What only a database that several machines share can do wrong: races, lost connections, roles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from pagesight_server.common.errors import (
+    InvalidRequestError,
+    NotFoundError,
+    PurgedError,
+    SetupError,
+    StorageError,
+    StoreAwayError,
+)
+from pagesight_server.gallery import Applied, Change, Entry, Gallery, backup
+from pagesight_server.gallery.location import PostgresOptions, PostgresUrl, store_location
+from tests.support import WAIT_S
+from tests.support.parts import BUNDLES
+from tests.support.postgres import CommitLoser, PostgresServer
+from tests.support.stores import content, enrol, picture_id, put
+
+WRITERS = 8
+
+
+@pytest.fixture
+def store(postgres_url: PostgresUrl) -> Iterator[Gallery]:
+    opened = Gallery(postgres_url)
+    yield opened
+    opened.close()
+
+
+def at_once(location: PostgresUrl, work: object, count: int = WRITERS) -> list[object]:
+    """Runs a function in threads, each with a store of its own, all let go at one moment."""
+    together = threading.Barrier(count)
+
+    def run(number: int) -> object:
+        try:
+            opened = Gallery(location)
+        except BaseException:
+            together.abort()
+            raise
+        with closing(opened) as mine:
+            with suppress(threading.BrokenBarrierError):  # whoever broke it says why
+                together.wait(WAIT_S)
+            return work(mine, number)  # type: ignore[operator]
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))
+
+
+# --- several writers --------------------------------------------------------------------
+
+
+def test_the_order_of_revisions_is_the_order_of_commits(store: Gallery) -> None:
+    enrol(store, {"first": "a"})
+    done = threading.Event()
+    seen: list[list[int]] = []
+
+    def watch() -> None:
+        with closing(Gallery(store.location)) as watching:
+            while not done.is_set():
+                seen.append([made.revision for made in watching.history("default", limit=1000)])
+
+    def write(mine: Gallery, number: int) -> list[int]:
+        return [enrol(mine, {f"p{number} {i}": "a"}).revision for i in range(10)]
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert isinstance(store.location, PostgresUrl)
+    told = at_once(store.location, write)
+    done.set()
+    watcher.join(WAIT_S)
+    # Had a later revision been committed first, somebody could have seen it without the earlier.
+    assert seen
+    assert all(revisions == list(range(len(revisions), 0, -1)) for revisions in seen)
+    revisions = sorted(revision for mine in told for revision in mine)  # type: ignore[attr-defined]
+    assert revisions == list(range(2, 10 * WRITERS + 2))
+    assert [made.images for made in store.history("default", limit=1000)] == list(
+        range(10 * WRITERS + 1, 0, -1)
+    )
+    assert backup.check(store) == []
+
+
+def test_of_many_who_make_a_gallery_at_once_one_makes_it(store: Gallery) -> None:
+    for i in range(WRITERS):
+        put(store, f"p{i}")
+
+    def make(mine: Gallery, number: int) -> int:
+        entries = [Entry(image_id=picture_id(f"p{number}"), label="a")]
+        return mine.enrol(Change(), entries, BUNDLES).revision
+
+    assert isinstance(store.location, PostgresUrl)
+    assert set(at_once(store.location, make)) == set(range(1, WRITERS + 1))
+    assert len(store.snapshot().pictures) == WRITERS
+
+
+def test_a_request_that_many_make_at_once_is_made_once(store: Gallery) -> None:
+    put(store, "one")
+    change = Change(request_id="r1", expected_revision=0)
+
+    def repeat(mine: Gallery, number: int) -> Applied:
+        return mine.enrol(change, [Entry(image_id=picture_id("one"), label="a")], BUNDLES)
+
+    assert isinstance(store.location, PostgresUrl)
+    answers = at_once(store.location, repeat)
+    assert answers == [answers[0]] * WRITERS
+    assert store.revisions() == {"default": 1}
+
+
+def test_many_that_store_one_picture_keep_its_better_form(store: Gallery) -> None:
+    original = content("one")
+    forms = [original, content("one"), *[None] * 6]
+
+    def keep(mine: Gallery, number: int) -> None:
+        form = forms[number]
+        mine.put_content(form or replace(original, data=b"small", is_thumbnail=True), BUNDLES)
+
+    assert isinstance(store.location, PostgresUrl)
+    at_once(store.location, keep)
+    assert store.image_bytes(original.image_id) == b"one"
+    assert backup.check(store) == []
+
+
+def test_a_purge_among_enrolments_of_the_same_picture_is_final(store: Gallery) -> None:
+    enrol(store, {"secret": "a"})
+    secret = picture_id("secret")
+
+    def work(mine: Gallery, number: int) -> None:
+        if number == 0:
+            mine.purge([secret], author="li")
+            return
+        for i in range(5):
+            with suppress(PurgedError):
+                put(mine, "secret")
+            entries = [Entry(image_id=secret, label="b")]
+            mine.enrol(Change(gallery=f"g{number} {i}"), entries, BUNDLES)
+            mine.drop_unused([secret])
+
+    assert isinstance(store.location, PostgresUrl)
+    at_once(store.location, work)
+    assert backup.check(store) == []
+    for name in store.revisions():
+        assert store.snapshot(name).pictures == ()
+    with pytest.raises(PurgedError):
+        store.has_content(secret, BUNDLES)
+
+
+def test_of_many_who_open_an_empty_database_one_makes_the_tables(
+    postgres_url: PostgresUrl,
+) -> None:
+    at_once(postgres_url, lambda mine, number: enrol(mine, {f"p{number}": "a"}))
+    with closing(Gallery(postgres_url)) as opened:
+        assert len(opened.snapshot().pictures) == WRITERS
+
+
+# --- connections that end ---------------------------------------------------------------
+
+
+def end_connections(postgres: PostgresServer) -> None:
+    """Ends every other connection to the server, as its restart does."""
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+    )
+
+
+def test_a_connection_that_ended_while_idle_is_made_again_unseen(
+    store: Gallery, postgres: PostgresServer
+) -> None:
+    enrol(store, {"one": "a"})
+    end_connections(postgres)
+    assert store.revisions() == {"default": 1}
+    end_connections(postgres)
+    assert enrol(store, {"two": "a"}).revision == 2
+
+
+def test_a_connection_that_ends_in_a_change_leaves_all_as_it_was(
+    store: Gallery, postgres: PostgresServer
+) -> None:
+    enrol(store, {"one": "a"})
+
+    def change() -> None:
+        with store.database.writing() as db:
+            db.execute("UPDATE galleries SET revision = 7")
+            end_connections(postgres)
+            db.execute("UPDATE galleries SET revision = 8")
+
+    with pytest.raises(StoreAwayError, match="cannot be reached or used now") as told:
+        change()
+    assert "\n" not in str(told.value)
+    assert told.value.status == "UNAVAILABLE"
+    assert told.value.retry_after_ms
+    assert store.revisions() == {"default": 1}
+
+
+@pytest.mark.parametrize("delivers", [True, False])
+def test_a_change_whose_answer_was_lost_is_found_by_its_request_id(
+    postgres: PostgresServer, postgres_url: PostgresUrl, delivers: bool
+) -> None:
+    relay = CommitLoser(postgres, delivers=delivers)
+    with closing(relay), closing(Gallery(relay.store(postgres_url))) as store:
+        put(store, "one")
+        change = Change(request_id="r1", expected_revision=0)
+        entries = [Entry(image_id=picture_id("one"), label="a")]
+        relay.armed.set()
+        with pytest.raises(StoreAwayError, match=r"may have been made: repeat it .* request_id"):
+            store.enrol(change, entries, BUNDLES)
+        # The repeat waits for whatever the server still does of the first.
+        assert store.enrol(change, entries, BUNDLES).revision == 1
+        assert store.revisions() == {"default": 1}
+        assert [made.revision for made in store.history("default")] == [1]
+
+
+def test_a_server_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(StoreAwayError, match="cannot be reached") as told:
+        Gallery(PostgresUrl(f"postgresql://me@/pages?host={tmp_path}"))
+    assert "\n" not in str(told.value)
+
+
+def test_too_many_connections_is_one_line_and_over_when_they_end(
+    postgres: PostgresServer,
+) -> None:
+    postgres.execute("CREATE ROLE narrow LOGIN CONNECTION LIMIT 1")
+    postgres.execute("CREATE SCHEMA narrow AUTHORIZATION narrow")
+    url = PostgresUrl(postgres.store("narrow").replace("postgres@", "narrow@"))
+    with closing(Gallery(url)) as first:
+        enrol(first, {"one": "a"})
+        with pytest.raises(StoreAwayError, match='too many connections for role "narrow"'):
+            Gallery(url)
+    # The server may take a moment to notice that it has gone.
+    postgres.execute(
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'narrow'"
+    )
+    with closing(Gallery(url)) as second:
+        assert second.revisions() == {"default": 1}
+
+
+def test_a_store_waits_for_a_connection_of_its_own_and_says_when_none_comes_free(
+    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.gallery.postgres_connections.WAIT_S", 0.05)
+    with closing(Gallery(postgres_url, postgres=PostgresOptions(connections=1))) as store:
+        with store.database.reading(), pytest.raises(StoreAwayError, match="store_connections"):
+            store.revisions()
+        assert store.revisions() == {}
+
+
+def test_a_change_that_others_hold_up_for_too_long_is_refused(
+    store: Gallery, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a"})
+    other = Gallery(store.location)
+    impatient = "BEGIN; SET LOCAL lock_timeout = '50ms'"
+    monkeypatch.setattr("pagesight_server.gallery.postgres._TOGETHER", impatient)
+    with store.database.writing() as db:
+        db.execute("UPDATE galleries SET revision = revision")
+        with pytest.raises(StoreAwayError, match="busy with other changes"):
+            other.remove(Change(), [picture_id("one")])
+    assert other.remove(Change(), [picture_id("one")]).revision == 2
+    other.close()
+
+
+def enrol_for_ever(store: Gallery, name: str, acknowledged: dict[str, int]) -> None:
+    """Enrols until something fails, and notes what was acknowledged."""
+    for i in range(100_000):
+        applied = enrol(store, {f"{name} {i}": "a"})
+        acknowledged[picture_id(f"{name} {i}")] = applied.revision
+
+
+def killed_servers(rounds: int) -> None:
+    """Kills the database again and again; what it acknowledged must be there."""
+    server = PostgresServer()
+    acknowledged: dict[str, int] = {}
+    untold = 0
+    try:
+        with closing(Gallery(server.new_store())) as store:
+            for number in range(rounds):
+                stop = threading.Timer(0.2, server.kill)
+                stop.start()
+                with pytest.raises(StoreAwayError) as told:
+                    enrol_for_ever(store, f"r{number}", acknowledged)
+                assert "\n" not in str(told.value)
+                stop.join()
+                untold += 1
+                server.restart()
+                added = {p.image_id: p.added_revision for p in store.snapshot().pictures}
+                assert acknowledged.items() <= added.items()
+                assert len(added) - len(acknowledged) <= untold
+                history = store.history("default", limit=100_000)
+                assert [made.revision for made in history] == list(range(len(history), 0, -1))
+                assert backup.check(store) == []
+        assert len(acknowledged) > rounds
+    finally:
+        server.close()
+
+
+def test_a_killed_database_loses_nothing_that_was_acknowledged(postgres: PostgresServer) -> None:
+    killed_servers(2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_database_killed_fifty_times_loses_nothing_that_was_acknowledged(
+    postgres: PostgresServer,
+) -> None:
+    killed_servers(50)
+
+
+# --- what is refused --------------------------------------------------------------------
+
+
+def test_a_schema_of_another_program_is_refused_and_left_alone(
+    postgres: PostgresServer, postgres_url: PostgresUrl
+) -> None:
+    postgres.execute(f"CREATE TABLE {schema_of(postgres_url)}.notes (it text)")
+    with pytest.raises(SetupError, match=r"tables of another program \(notes\).*of its own"):
+        Gallery(postgres_url)
+    tables = f"SELECT relname FROM pg_class WHERE relnamespace = '{schema_of(postgres_url)}'"
+    assert postgres.execute(f"{tables}::regnamespace AND relkind = 'r'") == [("notes",)]
+
+
+def schema_of(url: PostgresUrl) -> str:
+    return url.rpartition("%3D")[2]
+
+
+def test_a_schema_that_is_not_there_is_refused(postgres: PostgresServer) -> None:
+    with pytest.raises(SetupError, match="no schema to make tables in"):
+        Gallery(postgres.store("nowhere"))
+
+
+def test_a_database_in_another_encoding_is_refused(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    url = store_location(postgres.uri.replace("/postgres?", "/latin?"))
+    with pytest.raises(SetupError, match="must be UTF8, and is LATIN1"):
+        Gallery(url)
+
+
+def test_a_role_that_may_not_make_tables_is_one_line(postgres: PostgresServer) -> None:
+    postgres.execute("CREATE ROLE guest LOGIN")
+    postgres.execute("CREATE SCHEMA theirs")
+    postgres.execute("GRANT USAGE ON SCHEMA theirs TO guest")
+    url = PostgresUrl(postgres.store("theirs").replace("postgres@", "guest@"))
+    with pytest.raises(SetupError, match="permission denied for schema theirs") as told:
+        Gallery(url)
+    assert "\n" not in str(told.value)
+
+
+def test_text_that_the_database_cannot_hold_is_the_callers_fault(store: Gallery) -> None:
+    put(store, "one")
+    entries = [Entry(image_id=picture_id("one"), label="a")]
+    with pytest.raises(InvalidRequestError, match="NUL"):
+        store.enrol(Change(author="m\0i"), entries, BUNDLES)
+    assert store.revisions() == {}
+
+
+def test_a_password_comes_from_a_file_and_is_never_shown(
+    postgres: PostgresServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = tmp_path / "password"
+    url = postgres.new_store()
+    options = PostgresOptions(password_file=secret)
+    with pytest.raises(SetupError, match=r"store_password_file.*No such file"):
+        Gallery(url, postgres=options)
+    secret.write_text("tr0ub4dor\nmore\n")
+    with closing(Gallery(url, postgres=options)) as opened:
+        assert opened.revisions() == {}
+    nowhere = PostgresUrl(url.replace("/postgres?", "/nowhere?"))
+    with pytest.raises(StoreAwayError, match='database "nowhere" does not exist') as told:
+        Gallery(nowhere, postgres=options)
+    assert "tr0ub4dor" not in str(told.value) + caplog.text
+
+
+# --- migrations -------------------------------------------------------------------------
+
+STEP = "CREATE TABLE later (it TEXT);\nINSERT INTO later VALUES ('made');\n"
+
+
+def of_next_version(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Makes this code that of the version after."""
+    from pagesight_server.gallery import schema
+
+    steps = (*schema.POSTGRES_MIGRATIONS, step)
+    monkeypatch.setattr(schema, "POSTGRES_MIGRATIONS", steps)
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+
+
+def test_both_databases_are_at_one_version() -> None:
+    from pagesight_server.gallery import schema
+
+    assert schema.POSTGRES_SINCE + len(schema.POSTGRES_MIGRATIONS) - 1 == schema.VERSION
+
+
+def test_a_store_of_the_version_before_is_brought_forward_once(
+    store: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a"})
+    of_next_version(monkeypatch, STEP)
+    assert isinstance(store.location, PostgresUrl)
+    revisions = at_once(store.location, lambda mine, _: mine.revisions())
+    assert revisions == [{"default": 1}] * WRITERS
+    with closing(Gallery(store.location)) as opened, opened.database.reading() as db:
+        assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
+    monkeypatch.undo()
+    with pytest.raises(SetupError, match=r"newer pagesight \(schema 6, this one reads 5\)"):
+        Gallery(store.location)
+
+
+def test_a_new_store_has_what_every_step_makes(
+    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of_next_version(monkeypatch, STEP)
+    with closing(Gallery(postgres_url)) as opened, opened.database.reading() as db:
+        assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
+
+
+def test_a_step_that_fails_leaves_the_store_as_it_was(
+    store: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(store, {"one": "a"})
+    of_next_version(monkeypatch, f"{STEP}INSERT INTO nowhere VALUES (1);\n")
+    with pytest.raises(SetupError, match='relation "nowhere" does not exist'):
+        Gallery(store.location)
+    monkeypatch.undo()
+    with closing(Gallery(store.location)) as opened:
+        assert opened.revisions() == {"default": 1}
+    with pytest.raises(SetupError), store.database.reading() as db:
+        db.execute("SELECT * FROM later")
+
+
+# --- hints, purges, copies --------------------------------------------------------------
+
+
+def test_whoever_listens_hears_of_a_change_once_it_can_be_read(
+    store: Gallery, postgres: PostgresServer
+) -> None:
+    heard = threading.Event()
+    other = Gallery(store.location)
+    stop = other.listen(heard.set)
+    assert heard.wait(WAIT_S)  # as soon as it listens
+    heard.clear()
+    enrol(store, {"one": "a"})
+    assert heard.wait(WAIT_S)
+    assert other.revisions() == {"default": 1}
+    stop()
+    other.close()
+
+
+def test_another_stores_changes_are_not_heard(store: Gallery, postgres: PostgresServer) -> None:
+    heard: list[str] = []
+    listening, told = threading.Event(), threading.Event()
+    with closing(Gallery(postgres.new_store())) as other:
+
+        def hear() -> None:
+            heard.append(",".join(store.revisions()))
+            (told if listening.is_set() else listening).set()
+
+        stop = store.listen(hear)
+        assert listening.wait(WAIT_S)
+        enrol(other, {"one": "a"}, gallery="theirs")
+        enrol(store, {"one": "a"}, gallery="ours")
+        assert told.wait(WAIT_S)
+        stop()
+    assert heard == ["", "ours"]
+
+
+def test_no_table_holds_anything_of_a_purged_picture(
+    postgres: PostgresServer, tmp_path: Path
+) -> None:
+    mark = "the mark of a secret"
+    options = PostgresOptions(folder=tmp_path)
+    with closing(Gallery(postgres.new_store(), postgres=options)) as store:
+        secret = enrol(store, {mark + "x" * 5_000: mark}).outcomes[0].image_id
+        enrol(store, {f"p{i}": "a" for i in range(20)})
+        store.settle("default", [], author="mei", note=mark)
+        store.database.derived_folder.mkdir()
+        postgres.execute("CHECKPOINT")
+        assert holding(postgres, mark)
+        done = store.purge([secret], author="li")
+        postgres.execute("CHECKPOINT")
+        assert done.revisions == {"default": 3}
+        assert holding(postgres, mark) == []
+        assert not store.database.derived_folder.exists()
+        assert backup.check(store) == []
+
+
+def holding(postgres: PostgresServer, mark: str) -> list[str]:
+    """The files of tables in which something is found; the log (WAL) is beside them."""
+    return [
+        file.name
+        for file in (postgres.folder / "data" / "base").rglob("*")
+        if file.is_file() and mark.encode() in file.read_bytes()
+    ]
+
+
+def test_a_purge_by_a_role_that_does_not_own_the_tables_says_so(
+    store: Gallery, postgres: PostgresServer
+) -> None:
+    enrol(store, {"one": "a"})
+    assert isinstance(store.location, PostgresUrl)
+    schema = schema_of(store.location)
+    postgres.execute("CREATE ROLE writer LOGIN")
+    postgres.execute(f"GRANT USAGE ON SCHEMA {schema} TO writer")
+    rights = "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES"
+    postgres.execute(f"GRANT {rights} IN SCHEMA {schema} TO writer")
+    url = PostgresUrl(store.location.replace("postgres@", "writer@"))
+    with closing(Gallery(url)) as other:
+        assert other.relabel(Change(), [picture_id("one")], "b").revision == 2
+        with pytest.raises(StorageError, match="as the owner of its tables"):
+            other.purge([picture_id("one")], author="li")
+    assert backup.check(store) == ["the purge of 1 pictures did not end: run `gallery purge` again"]
+    store.purge([picture_id("one")], author="li")
+    assert backup.check(store) == []
+
+
+def test_a_copy_into_a_file_is_postgresqls_business(store: Gallery, tmp_path: Path) -> None:
+    for copy in (
+        lambda: backup.backup(store, tmp_path / "it.db"),
+        lambda: backup.backup_into(store, tmp_path / "copies", keep=2),
+    ):
+        with pytest.raises(SetupError, match=r"pg_dump or pg_basebackup, or .*gallery copy"):
+            copy()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_option_of_the_address_reaches_libpq(postgres: PostgresServer) -> None:
+    url = postgres.new_store()
+    named = PostgresUrl(f"{url}&application_name={quote('the pages')}")
+    with closing(Gallery(named)) as opened, opened.database.reading() as db:
+        row = db.execute("SELECT current_setting('application_name') AS it").fetchone()
+    assert row["it"] == "the pages"
+    with closing(Gallery(url)) as opened, opened.database.reading() as db:
+        row = db.execute("SELECT current_setting('application_name') AS it").fetchone()
+    assert row["it"] == "pagesight"
+    with pytest.raises(SetupError, match="cannot open the store"):
+        Gallery(PostgresUrl("postgresql://db/pages?no_such_option=1"))
+    with closing(Gallery(url)) as opened, pytest.raises(NotFoundError):
+        opened.snapshot("none")
