@@ -21,7 +21,9 @@ from pathlib import Path
 import pytest
 
 from pagesight import AsyncClient, Client, EnrolItem, StreamResult
+from pagesight_server.gallery.location import PostgresUrl
 from tests.support.pictures import GREEN, RED, solid
+from tests.support.postgres import PostgresServer
 from tests.support.replicas import LONGEST_S, Replica, replicas, until
 
 pytestmark = pytest.mark.heavy
@@ -185,6 +187,16 @@ def until_both(callers: Callers, more: int) -> None:
     )
 
 
+def until_enrolled(callers: Callers, more: int = 3) -> None:
+    """Waits until so many more pictures are enrolled."""
+    enough = callers.enrolled + more
+    until(
+        lambda: callers.enrolled >= enough,
+        f"{more} more pictures that are enrolled",
+        working=callers.are_well,
+    )
+
+
 def until_used(server: Replica, callers: Callers, more: int = 10) -> None:
     """Waits until a server has been sent so many more pictures."""
     enough = server.pictures() + more
@@ -264,6 +276,23 @@ def test_callers_do_not_notice_any_end_of_any_server(tmp_path: Path) -> None:
                     fault(server, callers)
         check_logs(servers)
     assert min(callers.answered) >= 2_000
+
+
+@pytest.mark.slow
+def test_callers_do_not_notice_a_restart_of_the_database_either(
+    tmp_path: Path, postgres: PostgresServer, postgres_url: PostgresUrl
+) -> None:
+    with replicas(3, tmp_path, store=postgres_url, encode_ms=ENCODE_MS, **SETTINGS) as servers:
+        with calling(servers, at_least=2_000) as callers:
+            for fault, server in zip(FAULTS, servers, strict=True):
+                fault(server, callers)
+            for fault, server in zip(FAULTS[::-1], servers, strict=True):
+                postgres.kill()
+                until_both(callers, 20)  # Screenshots need no store.
+                postgres.restart()
+                until_enrolled(callers)
+                fault(server, callers)
+        check_logs(servers)
 
 
 @pytest.mark.slow

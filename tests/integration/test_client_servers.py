@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 import pagesight
-from pagesight import AsyncClient, Client, RetryPolicy
+from pagesight import AsyncClient, Client, RetryPolicy, StreamResult
 from pagesight._channel import Endpoint
 from pagesight._cli import app
 from pagesight._spread import Places, places_of
+from pagesight_server.config import ServerConfig
+from pagesight_server.service.classifier import ClassifierService
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.pictures import RED, shade, solid
+from tests.support.serving import serving
 
 QUICK = RetryPolicy(first_delay_s=0.01, longest_delay_s=0.05)
 
@@ -146,6 +150,73 @@ def test_names_and_servers_that_are_away(servers: list[FakeServer], address: str
         assert client.classify(b"login").label == "login"
         results = client.classify_stream([b"a"] * 20, max_in_flight=4)
         assert [result.unwrap().label for result in results] == ["a"] * 20
+
+
+@pytest.mark.parametrize("threads", [False, True])
+async def test_no_picture_is_lost_where_one_of_two_servers_is_told_to_stop(
+    tmp_path: Path, threads: bool
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    config = ServerConfig(port=0, drain_seconds=WAIT_S)
+    pictures = [solid(shade(number)) for number in range(200)]
+    labels: list[str] = []
+
+    def note(result: StreamResult[int], stop: Callable[[], object]) -> None:
+        labels.append(result.unwrap().closest_label)
+        if len(labels) == 50:
+            stop()
+
+    async with (
+        serving(tmp_path / "a", config=config) as first,
+        serving(tmp_path / "b", config=config) as second,
+    ):
+        for server in (first, second):
+            await server.enrol(("page", solid(RED)))
+        where = [first.address, second.address]
+        if threads:
+            loop = asyncio.get_running_loop()
+
+            def stream() -> None:
+                with Client(where, retry_for_s=0) as client:
+                    for result in client.classify_stream(pictures):
+                        note(result, lambda: loop.call_soon_threadsafe(first.stopping.set))
+
+            await asyncio.to_thread(stream)
+        else:
+            async with AsyncClient(where, retry_for_s=0) as client:
+                async for result in client.classify_stream(pictures):
+                    note(result, first.stopping.set)
+        await asyncio.wait_for(first.stopped, WAIT_S)
+    assert labels == ["page"] * 200
+
+
+async def test_a_stream_goes_on_where_its_server_ends_calls_of_a_certain_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[float] = []
+
+    def age_s(_: object) -> float:
+        begun.append(0.02)
+        return begun[-1]
+
+    monkeypatch.setattr("pagesight_server.service.classifier.LINGER_S", 0.02)
+    monkeypatch.setattr(ClassifierService, "_stream_age_s", age_s)
+
+    async def pictures() -> AsyncIterator[bytes]:
+        number = 0
+        while len(begun) < 5:
+            yield solid(shade(number))
+            number += 1
+            await asyncio.sleep(0)
+
+    async with serving(tmp_path) as server:
+        await server.enrol(("page", solid(RED)))
+        async with AsyncClient(server.address, retry=QUICK) as client:
+            results = client.classify_stream(pictures(), ordered=True, max_in_flight=4)
+            keys = [result.key async for result in results if result.unwrap()]
+    assert keys == list(range(len(keys)))
+    assert len(begun) >= 5
 
 
 def test_servers_that_all_are_away_are_one_error(servers: list[FakeServer]) -> None:
