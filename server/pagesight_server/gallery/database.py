@@ -110,6 +110,10 @@ class Database(Protocol):
         """Which store it is, as a person may read it: never with a password."""
 
     @property
+    def dialect(self) -> Dialect:
+        """Which SQL it understands."""
+
+    @property
     def derived_folder(self) -> Path:
         """Where whatever is derived from the store is kept on this machine."""
 

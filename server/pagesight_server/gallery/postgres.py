@@ -13,8 +13,8 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -38,6 +38,7 @@ from pagesight_server.gallery.postgres_connections import (
     DictConnection,
     failure,
     listen,
+    one_line,
 )
 
 log = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class PostgresConnection:
 
     def __init__(self, connection: DictConnection) -> None:
         self._connection = connection
+        self._streams: list[Generator[dict[str, Any], None, None]] = []
 
     def execute(
         self,
@@ -118,10 +120,31 @@ class PostgresConnection:
         /,
     ) -> Iterator[dict[str, Any]]:
         """The rows of a query, which stay on the server until they are asked for."""
-        with self._connection.cursor(name="stream") as cursor:
+        stream = self._fetched(f"stream_{len(self._streams)}", _translated(sql), values)
+        self._streams.append(stream)
+        return stream
+
+    def _fetched(
+        self, name: str, sql: str, values: Mapping[str, object]
+    ) -> Generator[dict[str, Any], None, None]:
+        with self._connection.cursor(name=name) as cursor:
             cursor.itersize = _STREAMED_ROWS
-            cursor.execute(_translated(sql), values, binary=True)
+            cursor.execute(sql, values, binary=True)
             yield from cursor
+
+    def end(self) -> None:
+        """Ends what was not read to its end: the connection is soon another transaction's."""
+        for stream in self._streams:
+            with suppress(psycopg.Error):
+                stream.close()
+
+
+def _lent(connection: DictConnection) -> Iterator[PostgresConnection]:
+    lent = PostgresConnection(connection)
+    try:
+        yield lent
+    finally:
+        lent.end()
 
 
 class PostgresDatabase:
@@ -135,6 +158,8 @@ class PostgresDatabase:
         SetupError: it holds another program's tables, a newer pagesight's, or cannot be used.
         StoreAwayError: it cannot be reached.
     """
+
+    dialect = DIALECT
 
     def __init__(self, url: PostgresUrl, options: PostgresOptions) -> None:
         self.name = masked(url)
@@ -163,7 +188,7 @@ class PostgresDatabase:
             StoreAwayError: the database cannot be reached, or others hold it for too long.
         """
         with self._transaction(_ALONE if alone else _TOGETHER) as connection:
-            yield PostgresConnection(connection)
+            yield from _lent(connection)
 
     @contextmanager
     def reading(self) -> Iterator[PostgresConnection]:
@@ -173,7 +198,7 @@ class PostgresDatabase:
             StoreAwayError: the database cannot be reached.
         """
         with self._transaction(_READ) as connection:
-            yield PostgresConnection(connection)
+            yield from _lent(connection)
 
     def announce(self, db: Connection) -> None:
         """Tells whoever listens of this transaction, once it is committed."""
@@ -202,7 +227,9 @@ class PostgresDatabase:
             except psycopg.OperationalError as error:
                 if connection.closed:
                     raise
-                raise StorageError(f"the store could not be rewritten: {error}") from error
+                raise StorageError(
+                    f"the store could not be rewritten: {one_line(error)}: run it again"
+                ) from error
         shutil.rmtree(self.derived_folder, ignore_errors=True)
         if warnings:
             raise StorageError(

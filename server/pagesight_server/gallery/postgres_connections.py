@@ -72,7 +72,7 @@ class Connector:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError as error:
-            raise SetupError(f"cannot open the store {url}: {_line(error)}") from error
+            raise SetupError(f"cannot open the store {url}: {one_line(error)}") from error
         environment = {
             option.keyword.decode() for option in pq.Conninfo.get_defaults() if option.envvar and
             option.val is not None and option.keyword.decode() in _DEFAULTS
@@ -192,7 +192,7 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
         error: What psycopg raised.
         store: Which store it is.
     """
-    line = _line(error)
+    line = one_line(error)
     match error:
         case errors.DiskFull():
             return StorageError(f"the store could not be written and is unchanged: {line}")
@@ -206,12 +206,16 @@ def failure(error: psycopg.Error, store: str) -> PagesightError | None:
             return SetupError(f"the store {store}: {line}")
         case errors.DataError():
             return InvalidRequestError(f"the store cannot hold that: {line}")
-        case psycopg.OperationalError() | psycopg.InterfaceError():
+        case (
+            psycopg.OperationalError()
+            | psycopg.InterfaceError()
+            | errors.IdleInTransactionSessionTimeout()
+        ):
             return StoreAwayError(f"the store's database cannot be reached or used now: {line}")
     return None
 
 
-def _line(error: psycopg.Error) -> str:
+def one_line(error: psycopg.Error) -> str:
     """The message of an error in one line."""
     return masked(" ".join(str(error).split()).rstrip(".")) or type(error).__name__
 

@@ -133,6 +133,8 @@ class SqliteDatabase:
         SetupError: the file is no store, or one of a newer pagesight.
     """
 
+    dialect = DIALECT
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.name = str(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Change, Gallery, backup
+from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from pagesight_server.workflows.knowledge import load_calibration, load_knowledge
@@ -26,31 +27,57 @@ KEY = f"pagesight 0.05 v{CALIBRATION_VERSION}"
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Gallery]:
-    opened = Gallery(tmp_path / "gallery.db")
+def store(location: StoreLocation) -> Iterator[Gallery]:
+    opened = Gallery(location)
     enrol(opened, {"one": "a", "two": "a", "three": "b"})
     yield opened
     opened.close()
 
 
-def flip(store: Gallery, table: str, column: str, where: str = "1", *, seed: int = 0) -> None:
-    """Flips one bit of a value, as a disk does: SQLite notices nothing."""
-    db = sqlite(store)
-    row = db.execute(
-        f"SELECT rowid_of.*, CAST({column} AS BLOB) AS data FROM {table} AS rowid_of WHERE {where}"
-    ).fetchone()
-    data = bytearray(row["data"])
-    at = random.Random(seed).randrange(8 * len(data))
-    data[at // 8] ^= 1 << at % 8
-    kind = "TEXT" if column in {"reading", "calibration"} else "BLOB"
-    db.execute(
-        f"UPDATE {table} SET {column} = CAST(? AS {kind}) WHERE {where}",
-        (bytes(data),),
-    )
+Where = tuple[str, dict[str, object]]
+"""A condition and its values."""
 
 
-def of(image_id: str) -> str:
-    return f"image_id = x'{image_id}'"
+def run(store: Gallery, sql: str, values: Mapping[str, object]) -> None:
+    """Changes the store behind its back."""
+    with store.database.writing() as db:
+        db.execute(sql, values)
+
+
+def flip(
+    store: Gallery, table: str, column: str, where: Where = ("1 = 1", {}), *, seed: int = 0
+) -> None:
+    """Flips one bit of a value, as a disk does: the database notices nothing."""
+    is_text = column in {"reading", "calibration"}
+    dialect = store.database.dialect
+    shown = (dialect.text if is_text else dialect.binary).format(column)
+    with store.database.reading() as db:
+        row = db.execute(f"SELECT {shown} AS data FROM {table} WHERE {where[0]}", where[1])
+        before = bytes(row.fetchone()["data"])
+    chance = random.Random(seed)
+    while True:
+        data = bytearray(before)
+        at = chance.randrange(8 * len(data))
+        data[at // 8] ^= 1 << at % 8
+        if not is_text:
+            run(store, f"UPDATE {table} SET {column} = :data WHERE {where[0]}",
+                {"data": bytes(data), **where[1]})  # fmt: skip
+            return
+        if dialect.name == "sqlite":
+            run(store, f"UPDATE {table} SET {column} = CAST(:data AS TEXT) WHERE {where[0]}",
+                {"data": bytes(data), **where[1]})  # fmt: skip
+            return
+        # PostgreSQL itself notices text that is none: of what it cannot notice there is enough.
+        with contextlib.suppress(UnicodeDecodeError):
+            text = data.decode()
+            if "\0" not in text:
+                run(store, f"UPDATE {table} SET {column} = :data WHERE {where[0]}",
+                    {"data": text, **where[1]})  # fmt: skip
+                return
+
+
+def of(image_id: str, column: str = "image_id") -> Where:
+    return f"{column} = :image", {"image": bytes.fromhex(image_id)}
 
 
 @pytest.mark.parametrize(("table", "column"), [("embeddings", "vector"), ("readings", "reading")])
@@ -76,21 +103,27 @@ def test_a_flipped_bit_leaves_its_picture_out_with_a_warning_and_is_found_by_the
 
 
 def test_a_value_that_belongs_to_another_picture_is_no_value(store: Gallery) -> None:
-    db = sqlite(store)
-    db.execute("UPDATE embeddings SET vector = ? WHERE " + of(ONE), (b"\0\x3c" + bytes(4),))
-    db.execute(
-        f"UPDATE embeddings SET (vector, sha256) = (SELECT vector, sha256 FROM embeddings "
-        f"WHERE {of(TWO)}) WHERE {of(ONE)}"
+    one, two = ({"image": bytes.fromhex(image_id)} for image_id in (ONE, TWO))
+    other = {"vector": b"\0\x3c" + bytes(4)}
+    run(store, "UPDATE embeddings SET vector = :vector WHERE image_id = :image", other | one)
+    run(
+        store,
+        "UPDATE embeddings SET (vector, sha256) = (SELECT vector, sha256 FROM embeddings "
+        "WHERE image_id = :other) WHERE image_id = :image",
+        {**one, "other": two["image"]},
     )
     assert store.snapshot().damaged == {ONE}
 
 
 def test_a_vector_of_another_length_ends_no_gallery(store: Gallery) -> None:
-    sqlite(store).execute("UPDATE embeddings SET vector = zeroblob(600) WHERE " + of(ONE))
+    where, values = of(ONE)
+    run(
+        store, f"UPDATE embeddings SET vector = :long WHERE {where}", {"long": bytes(600), **values}
+    )
     snapshot = store.snapshot()
     assert snapshot.damaged == {ONE}
     assert snapshot.embeddings.shape == (2, 3)
-    sqlite(store).execute("UPDATE embeddings SET vector = x''")
+    run(store, "UPDATE embeddings SET vector = :none", {"none": b""})
     assert store.snapshot().pictures == ()
 
 
@@ -163,7 +196,7 @@ async def test_what_has_no_sound_original_stays_left_out_and_is_told(
     store: Gallery, caplog: pytest.LogCaptureFixture
 ) -> None:
     flip(store, "embeddings", "vector", of(TWO))
-    flip(store, "images", "bytes", f"id = x'{TWO}'")
+    flip(store, "images", "bytes", of(TWO, "id"))
     eyes = Eyes()
     assert await repair_galleries(store, BUNDLES, eyes) == 0  # type: ignore[arg-type]
     assert eyes.saw == []
@@ -213,7 +246,7 @@ def test_a_damaged_threshold_from_labelled_traffic_gives_way_to_the_one_before(
     store.put_calibration("default", 1, key, "first")
     enrol(store, {"four": "b"})
     store.put_calibration("default", 2, key, "second")
-    flip(store, "calibrations", "calibration", "revision = 2")
+    flip(store, "calibrations", "calibration", ("revision = 2", {}))
     assert store.last_calibration("default", 2, key) == "first"
     [finding] = backup.check(store)
     assert finding.endswith("run `calibrate --validation DIR` again, or --forget-validation")
@@ -221,6 +254,7 @@ def test_a_damaged_threshold_from_labelled_traffic_gives_way_to_the_one_before(
     assert backup.check(store) == []
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_damaged_calibration_keeps_no_backup_from_being_made(
     store: Gallery, tmp_path: Path
 ) -> None:
@@ -264,6 +298,7 @@ def test_pages_of_a_file_that_are_damaged_are_one_line(tmp_path: Path) -> None:
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_mistake_in_a_statement_is_no_damage_of_the_file(store: Gallery) -> None:
     with pytest.raises(sqlite3.ProgrammingError), store.database.reading() as db:
         db.execute("SELECT ?")

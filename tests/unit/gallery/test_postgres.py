@@ -1,12 +1,12 @@
-"""What only a database that several machines share can do wrong: races, lost connections, roles."""
+"""A store on PostgreSQL: connections that end, what is refused, hints, and purges."""
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import closing
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,19 +15,16 @@ import pytest
 from pagesight_server.common.errors import (
     InvalidRequestError,
     NotFoundError,
-    PurgedError,
     SetupError,
     StorageError,
     StoreAwayError,
 )
-from pagesight_server.gallery import Applied, Change, Entry, Gallery, backup
+from pagesight_server.gallery import Change, Entry, Gallery, backup
 from pagesight_server.gallery.location import PostgresOptions, PostgresUrl, store_location
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
 from tests.support.postgres import CommitLoser, PostgresServer
-from tests.support.stores import content, enrol, picture_id, put
-
-WRITERS = 8
+from tests.support.stores import enrol, picture_id, put
 
 
 @pytest.fixture
@@ -35,130 +32,6 @@ def store(postgres_url: PostgresUrl) -> Iterator[Gallery]:
     opened = Gallery(postgres_url)
     yield opened
     opened.close()
-
-
-def at_once(location: PostgresUrl, work: object, count: int = WRITERS) -> list[object]:
-    """Runs a function in threads, each with a store of its own, all let go at one moment."""
-    together = threading.Barrier(count)
-
-    def run(number: int) -> object:
-        try:
-            opened = Gallery(location)
-        except BaseException:
-            together.abort()
-            raise
-        with closing(opened) as mine:
-            with suppress(threading.BrokenBarrierError):  # whoever broke it says why
-                together.wait(WAIT_S)
-            return work(mine, number)  # type: ignore[operator]
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(run, range(count)))
-
-
-# --- several writers --------------------------------------------------------------------
-
-
-def test_the_order_of_revisions_is_the_order_of_commits(store: Gallery) -> None:
-    enrol(store, {"first": "a"})
-    done = threading.Event()
-    seen: list[list[int]] = []
-
-    def watch() -> None:
-        with closing(Gallery(store.location)) as watching:
-            while not done.is_set():
-                seen.append([made.revision for made in watching.history("default", limit=1000)])
-
-    def write(mine: Gallery, number: int) -> list[int]:
-        return [enrol(mine, {f"p{number} {i}": "a"}).revision for i in range(10)]
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    assert isinstance(store.location, PostgresUrl)
-    told = at_once(store.location, write)
-    done.set()
-    watcher.join(WAIT_S)
-    # Had a later revision been committed first, somebody could have seen it without the earlier.
-    assert seen
-    assert all(revisions == list(range(len(revisions), 0, -1)) for revisions in seen)
-    revisions = sorted(revision for mine in told for revision in mine)  # type: ignore[attr-defined]
-    assert revisions == list(range(2, 10 * WRITERS + 2))
-    assert [made.images for made in store.history("default", limit=1000)] == list(
-        range(10 * WRITERS + 1, 0, -1)
-    )
-    assert backup.check(store) == []
-
-
-def test_of_many_who_make_a_gallery_at_once_one_makes_it(store: Gallery) -> None:
-    for i in range(WRITERS):
-        put(store, f"p{i}")
-
-    def make(mine: Gallery, number: int) -> int:
-        entries = [Entry(image_id=picture_id(f"p{number}"), label="a")]
-        return mine.enrol(Change(), entries, BUNDLES).revision
-
-    assert isinstance(store.location, PostgresUrl)
-    assert set(at_once(store.location, make)) == set(range(1, WRITERS + 1))
-    assert len(store.snapshot().pictures) == WRITERS
-
-
-def test_a_request_that_many_make_at_once_is_made_once(store: Gallery) -> None:
-    put(store, "one")
-    change = Change(request_id="r1", expected_revision=0)
-
-    def repeat(mine: Gallery, number: int) -> Applied:
-        return mine.enrol(change, [Entry(image_id=picture_id("one"), label="a")], BUNDLES)
-
-    assert isinstance(store.location, PostgresUrl)
-    answers = at_once(store.location, repeat)
-    assert answers == [answers[0]] * WRITERS
-    assert store.revisions() == {"default": 1}
-
-
-def test_many_that_store_one_picture_keep_its_better_form(store: Gallery) -> None:
-    original = content("one")
-    forms = [original, content("one"), *[None] * 6]
-
-    def keep(mine: Gallery, number: int) -> None:
-        form = forms[number]
-        mine.put_content(form or replace(original, data=b"small", is_thumbnail=True), BUNDLES)
-
-    assert isinstance(store.location, PostgresUrl)
-    at_once(store.location, keep)
-    assert store.image_bytes(original.image_id) == b"one"
-    assert backup.check(store) == []
-
-
-def test_a_purge_among_enrolments_of_the_same_picture_is_final(store: Gallery) -> None:
-    enrol(store, {"secret": "a"})
-    secret = picture_id("secret")
-
-    def work(mine: Gallery, number: int) -> None:
-        if number == 0:
-            mine.purge([secret], author="li")
-            return
-        for i in range(5):
-            with suppress(PurgedError):
-                put(mine, "secret")
-            entries = [Entry(image_id=secret, label="b")]
-            mine.enrol(Change(gallery=f"g{number} {i}"), entries, BUNDLES)
-            mine.drop_unused([secret])
-
-    assert isinstance(store.location, PostgresUrl)
-    at_once(store.location, work)
-    assert backup.check(store) == []
-    for name in store.revisions():
-        assert store.snapshot(name).pictures == ()
-    with pytest.raises(PurgedError):
-        store.has_content(secret, BUNDLES)
-
-
-def test_of_many_who_open_an_empty_database_one_makes_the_tables(
-    postgres_url: PostgresUrl,
-) -> None:
-    at_once(postgres_url, lambda mine, number: enrol(mine, {f"p{number}": "a"}))
-    with closing(Gallery(postgres_url)) as opened:
-        assert len(opened.snapshot().pictures) == WRITERS
 
 
 # --- connections that end ---------------------------------------------------------------
@@ -268,50 +141,85 @@ def test_a_change_that_others_hold_up_for_too_long_is_refused(
     other.close()
 
 
-def enrol_for_ever(store: Gallery, name: str, acknowledged: dict[str, int]) -> None:
-    """Enrols until something fails, and notes what was acknowledged."""
-    for i in range(100_000):
-        applied = enrol(store, {f"{name} {i}": "a"})
-        acknowledged[picture_id(f"{name} {i}")] = applied.revision
-
-
-def killed_servers(rounds: int) -> None:
-    """Kills the database again and again; what it acknowledged must be there."""
-    server = PostgresServer()
-    acknowledged: dict[str, int] = {}
-    untold = 0
-    try:
-        with closing(Gallery(server.new_store())) as store:
-            for number in range(rounds):
-                stop = threading.Timer(0.2, server.kill)
-                stop.start()
-                with pytest.raises(StoreAwayError) as told:
-                    enrol_for_ever(store, f"r{number}", acknowledged)
-                assert "\n" not in str(told.value)
-                stop.join()
-                untold += 1
-                server.restart()
-                added = {p.image_id: p.added_revision for p in store.snapshot().pictures}
-                assert acknowledged.items() <= added.items()
-                assert len(added) - len(acknowledged) <= untold
-                history = store.history("default", limit=100_000)
-                assert [made.revision for made in history] == list(range(len(history), 0, -1))
-                assert backup.check(store) == []
-        assert len(acknowledged) > rounds
-    finally:
-        server.close()
-
-
-def test_a_killed_database_loses_nothing_that_was_acknowledged(postgres: PostgresServer) -> None:
-    killed_servers(2)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_database_killed_fifty_times_loses_nothing_that_was_acknowledged(
-    postgres: PostgresServer,
+def test_a_change_that_hangs_does_not_hold_up_others_for_ever(
+    store: Gallery, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    killed_servers(50)
+    enrol(store, {"one": "a"})
+    hasty = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '10ms'"
+    monkeypatch.setattr("pagesight_server.gallery.postgres._TOGETHER", hasty)
+
+    def hang() -> None:
+        with store.database.writing() as db:
+            row = db.execute("SELECT pg_backend_pid() AS pid").fetchone()
+            db.execute("UPDATE galleries SET revision = 7")
+            while postgres.execute(f"SELECT 1 FROM pg_stat_activity WHERE pid = {row['pid']}"):
+                pass  # the server ends it in a moment
+            db.execute("UPDATE galleries SET revision = 8")
+
+    with pytest.raises(StoreAwayError):
+        hang()
+    assert store.revisions() == {"default": 1}
+
+
+@pytest.fixture
+def small_disk(postgres: PostgresServer) -> Iterator[Path]:
+    """A file system of 24 MB that the server may write to, where this user may mount one."""
+    folder = Path(tempfile.mkdtemp(dir=postgres.folder))
+    owner = (postgres.folder / "data").stat().st_uid
+    mount = ["mount", "-t", "tmpfs", "-o", f"size=24m,mode=700,uid={owner}", "tmpfs", str(folder)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        pytest.skip(f"no disk to fill: {error}")
+    if mounted.returncode:
+        pytest.skip(f"no disk to fill: {mounted.stderr.strip()}")
+    postgres.execute(f"CREATE TABLESPACE small LOCATION '{folder}'")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_fails_the_change_and_leaves_the_old_state(
+    postgres: PostgresServer, small_disk: Path
+) -> None:
+    url = postgres.new_store()
+    on_it = PostgresUrl(f"{url}%20-cdefault_tablespace%3Dsmall")
+    with closing(Gallery(on_it)) as store:
+        enrol(store, {"one": "a"})
+
+        def fill() -> None:
+            for i in range(100):
+                enrol(store, {f"p{i}" + "x" * 1_000_000: "b"})
+
+        with pytest.raises(StorageError, match=r"is unchanged: .*No space left on device") as told:
+            fill()
+        assert (told.value.status, "\n" in str(told.value)) == ("RESOURCE_EXHAUSTED", False)
+        full_at = store.snapshot().revision
+        assert len(store.snapshot().pictures) == full_at
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
+        assert enrol(store, {"last": "z"}).revision == full_at + 1
+        assert backup.check(store) == []
+    postgres.execute(f"DROP SCHEMA {schema_of(url)} CASCADE")
+    postgres.execute("CHECKPOINT")
+    postgres.execute("DROP TABLESPACE small")
+
+
+def test_rows_that_nobody_reads_to_their_end_do_not_disturb_the_next_transaction(
+    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.gallery.postgres._STREAMED_ROWS", 2)
+    with closing(Gallery(postgres_url, postgres=PostgresOptions(connections=1))) as store:
+        enrol(store, {f"p{i}": "a" for i in range(5)})
+        with store.database.reading() as db:
+            left = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            first = next(left)
+            others = db.stream("SELECT id FROM images ORDER BY id")
+            assert len(list(others)) == 5
+        with store.database.reading() as db:
+            rows = iter(db.stream("SELECT id FROM images ORDER BY id"))
+            assert next(rows) == first
+            assert list(left) == []
+            del left
+            assert len(list(rows)) == 4
 
 
 # --- what is refused --------------------------------------------------------------------
@@ -376,63 +284,6 @@ def test_a_password_comes_from_a_file_and_is_never_shown(
     with pytest.raises(StoreAwayError, match='database "nowhere" does not exist') as told:
         Gallery(nowhere, postgres=options)
     assert "tr0ub4dor" not in str(told.value) + caplog.text
-
-
-# --- migrations -------------------------------------------------------------------------
-
-STEP = "CREATE TABLE later (it TEXT);\nINSERT INTO later VALUES ('made');\n"
-
-
-def of_next_version(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
-    """Makes this code that of the version after."""
-    from pagesight_server.gallery import schema
-
-    steps = (*schema.POSTGRES_MIGRATIONS, step)
-    monkeypatch.setattr(schema, "POSTGRES_MIGRATIONS", steps)
-    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
-
-
-def test_both_databases_are_at_one_version() -> None:
-    from pagesight_server.gallery import schema
-
-    assert schema.POSTGRES_SINCE + len(schema.POSTGRES_MIGRATIONS) - 1 == schema.VERSION
-
-
-def test_a_store_of_the_version_before_is_brought_forward_once(
-    store: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enrol(store, {"one": "a"})
-    of_next_version(monkeypatch, STEP)
-    assert isinstance(store.location, PostgresUrl)
-    revisions = at_once(store.location, lambda mine, _: mine.revisions())
-    assert revisions == [{"default": 1}] * WRITERS
-    with closing(Gallery(store.location)) as opened, opened.database.reading() as db:
-        assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
-    monkeypatch.undo()
-    with pytest.raises(SetupError, match=r"newer pagesight \(schema 6, this one reads 5\)"):
-        Gallery(store.location)
-
-
-def test_a_new_store_has_what_every_step_makes(
-    postgres_url: PostgresUrl, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    of_next_version(monkeypatch, STEP)
-    with closing(Gallery(postgres_url)) as opened, opened.database.reading() as db:
-        assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
-
-
-def test_a_step_that_fails_leaves_the_store_as_it_was(
-    store: Gallery, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    enrol(store, {"one": "a"})
-    of_next_version(monkeypatch, f"{STEP}INSERT INTO nowhere VALUES (1);\n")
-    with pytest.raises(SetupError, match='relation "nowhere" does not exist'):
-        Gallery(store.location)
-    monkeypatch.undo()
-    with closing(Gallery(store.location)) as opened:
-        assert opened.revisions() == {"default": 1}
-    with pytest.raises(SetupError), store.database.reading() as db:
-        db.execute("SELECT * FROM later")
 
 
 # --- hints, purges, copies --------------------------------------------------------------
