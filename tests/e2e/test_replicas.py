@@ -243,7 +243,7 @@ def check_logs(servers: Sequence[Replica]) -> None:
 
 def test_callers_do_not_notice_how_servers_end(tmp_path: Path) -> None:
     store = str(tmp_path / "gallery.db")
-    with replicas(3, tmp_path, store=store, encode_ms=ENCODE_MS, **SETTINGS) as servers:
+    with replicas(3, tmp_path, store=store, encode_ms=ENCODE_MS, variables=SETTINGS) as servers:
         with calling(servers, at_least=100) as callers:
             for server in servers:
                 until_used(server, callers)  # All have a part.
@@ -256,7 +256,7 @@ def test_callers_do_not_notice_how_servers_end(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_callers_do_not_notice_any_end_of_any_server(tmp_path: Path) -> None:
     store = str(tmp_path / "gallery.db")
-    with replicas(3, tmp_path, store=store, encode_ms=ENCODE_MS, **SETTINGS) as servers:
+    with replicas(3, tmp_path, store=store, encode_ms=ENCODE_MS, variables=SETTINGS) as servers:
         with calling(servers, at_least=2_000) as callers:
             until_both(callers, 300)
             before = callers.latencies_s
@@ -282,7 +282,9 @@ def test_callers_do_not_notice_any_end_of_any_server(tmp_path: Path) -> None:
 def test_callers_do_not_notice_a_restart_of_the_database_either(
     tmp_path: Path, postgres: PostgresServer, postgres_url: PostgresUrl
 ) -> None:
-    with replicas(3, tmp_path, store=postgres_url, encode_ms=ENCODE_MS, **SETTINGS) as servers:
+    with replicas(
+        3, tmp_path, store=postgres_url, encode_ms=ENCODE_MS, variables=SETTINGS
+    ) as servers:
         with calling(servers, at_least=2_000) as callers:
             for fault, server in zip(FAULTS, servers, strict=True):
                 fault(server, callers)
@@ -299,7 +301,7 @@ def test_callers_do_not_notice_a_restart_of_the_database_either(
 def test_callers_do_not_notice_the_ends_of_servers_of_several_processes(tmp_path: Path) -> None:
     store = str(tmp_path / "gallery.db")
     with replicas(
-        2, tmp_path, store=store, encode_ms=ENCODE_MS, processes=2, **SETTINGS
+        2, tmp_path, store=store, encode_ms=ENCODE_MS, processes=2, variables=SETTINGS
     ) as servers:
         with calling(servers, at_least=100) as callers:
             for server in (*servers, *servers):

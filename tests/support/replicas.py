@@ -11,7 +11,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -111,8 +111,8 @@ def replicas(
     *,
     store: str,
     encode_ms: float,
+    variables: Mapping[str, str],
     processes: int = 1,
-    **variables: str,
 ) -> Iterator[Sequence[Replica]]:
     """Runs servers that share a store; those that still run are killed in the end.
 
@@ -121,8 +121,8 @@ def replicas(
         folder: Where their logs and tallies lie.
         store: What `--store` says, a file or an address.
         encode_ms: How long each takes to encode a picture, one after the other.
-        processes: How many serve the port of each.
         variables: Of their environment.
+        processes: How many serve the port of each.
     """
     environment = {ENCODE_MS: str(encode_ms), **variables}
     with ExitStack() as stack:
