@@ -707,9 +707,11 @@ class FakeServer:
 
     Args:
         port: Where to listen, as a server that comes back does. 0: a free port.
+        host: Which of this machine's loopback addresses.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.gallery = FakeGallery()
         self.classifier = FakeClassifier(lambda name: self.gallery[name].revision)
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="fake-server")
@@ -726,12 +728,12 @@ class FakeServer:
         self._health = health.HealthServicer()
         add_HealthServicer_to_server(self._health, self._server)
         self.serve(True)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self.port = self._server.add_insecure_port(f"{host}:{port}")
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
 
     def serve(self, serving: bool) -> None:
         """Says from now on that it serves, or not; it answers all the same."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from pagesight_server.config import ServerConfig
 from pagesight_server.service.classifier import ClassifierService
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.names import NameServer
 from tests.support.pictures import RED, shade, solid
 from tests.support.serving import serving
 
@@ -230,12 +233,51 @@ def test_servers_that_all_are_away_are_one_error(servers: list[FakeServer]) -> N
             list(client.classify_stream([b"a"] * 20))
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_name_stands_for_several_servers_and_for_more_later(
+    monkeypatch: pytest.MonkeyPatch, streamed: bool
+) -> None:
+    # How many lanes a stream has, this machine's own resolver says, which knows no such name.
+    monkeypatch.setattr(Endpoint, "count_servers", lambda _: 2)
+    often = [("grpc.dns_min_time_between_resolutions_ms", 50)]
+
+    def ask_until(server: FakeServer) -> None:
+        give_up_s = time.monotonic() + WAIT_S
+        before = len(server.classifier.queries)
+        while len(server.classifier.queries) == before:
+            assert time.monotonic() < give_up_s
+            if streamed:
+                results = list(client.classify_stream([b"a"] * 8))
+                assert [result.error for result in results] == [None] * 8
+            else:
+                client.classify(b"a")
+
+    first = FakeServer()
+    others = [FakeServer(first.port, f"127.0.0.{number}") for number in (2, 3)]
+    with ExitStack() as stack:
+        second, third = others
+        for server in (first, second, third):
+            stack.enter_context(server)
+        names = stack.enter_context(NameServer("127.0.0.1", "127.0.0.2"))
+        where = f"dns://{names.address}/pages.test:{first.port}"
+        client = stack.enter_context(Client(where, channel_options=often, retry=QUICK))
+        ask_until(first)
+        ask_until(second)
+        assert third.classifier.queries == []
+        # Names are asked for again when a connection ends.
+        names.addresses = ("127.0.0.1", "127.0.0.3")
+        second.stop()
+        ask_until(third)
+        ask_until(first)
+
+
 def test_a_name_has_a_call_of_a_stream_for_each_address(monkeypatch: pytest.MonkeyPatch) -> None:
     def resolve(host: str, port: None, **_: object) -> list[tuple[object, ...]]:
         assert (host, port) == ("pages.internal", None)
         return [(0, 0, 0, "", (f"10.0.0.{number}", 0)) for number in (1, 2, 3, 3)]
 
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    assert Endpoint(address="dns://10.0.0.9:53/pages.internal:1", timeout_s=1).count_servers() == 3
     assert Endpoint(address="dns:///pages.internal:50051", timeout_s=1).count_servers() == 3
     assert Endpoint(address="pages.internal:50051", timeout_s=1).count_servers() == 1
 
