@@ -57,7 +57,7 @@ class Callers:
         """The newest that an enrolment was told."""
         self.answered = [0, 0]
         """Pictures of each stream that have their answer."""
-        self.latencies_s: list[list[float]] = [[], []]
+        self.latencies_s: list[float] = []
         """How long each of them took, from when it was given to the client."""
         self.enrolled = 0
         self._threads = [
@@ -75,6 +75,11 @@ class Callers:
             self.revision = client.enrol(pages).revision
         for thread in self._threads:
             thread.start()
+
+    def taken_latencies_s(self) -> list[float]:
+        """How long each picture took since the last time, of both streams."""
+        latencies_s, self.latencies_s = self.latencies_s, []
+        return latencies_s
 
     def end(self) -> None:
         """Lets all come to their end, and raises what any of them met."""
@@ -109,7 +114,7 @@ class Callers:
         answer = result.unwrap()
         assert answer.closest_label == label
         assert answer.revision >= revision
-        self.latencies_s[stream].append(time.monotonic() - asked_s)
+        self.latencies_s.append(time.monotonic() - asked_s)
         self.answered[stream] += 1
         return number
 
@@ -259,18 +264,23 @@ def test_callers_do_not_notice_any_end_of_any_server(tmp_path: Path) -> None:
     with replicas(3, tmp_path, store=store, encode_ms=ENCODE_MS, variables=SETTINGS) as servers:
         with calling(servers, at_least=2_000) as callers:
             until_both(callers, 300)
-            before = callers.latencies_s
-            callers.latencies_s = [[], []]
+            before = callers.taken_latencies_s()
+            stopping, starting = [], []
             for server in servers:
-                stop_and_start(server, callers)
-            during = callers.latencies_s
-            for name, early, late in zip(("in order", "by parts"), before, during, strict=True):
-                print(  # noqa: T201
-                    f"p99 {name}: {1000 * p99(early):.0f} ms before a rolling restart, "
-                    f"{1000 * p99(late):.0f} ms while it goes on"
-                )
-                # Three times is the aim; a busy machine, on which servers start, has its share.
-                assert p99(late) <= 10 * p99(early) + 1.0
+                server.signal(signal.SIGTERM)
+                assert server.ended() == 0, server.log.read_text("utf-8")
+                stopping += callers.taken_latencies_s()
+                server.start()
+                until_used(server, callers)
+                starting += callers.taken_latencies_s()
+            print(  # noqa: T201
+                f"p99: {1000 * p99(before):.0f} ms before a rolling restart, "
+                f"{1000 * p99(stopping):.0f} ms while servers stop, "
+                f"{1000 * p99(starting):.0f} ms while they start, on the same cores"
+            )
+            # Three times is the aim, which servers that start on the same cores do not leave to a
+            # busy machine. Beyond this, pictures wait: for a probe (6 s) or for the drain (20 s).
+            assert p99(stopping + starting) <= 3 * p99(before) + 5.0
             for fault in FAULTS:
                 for server in servers:
                     fault(server, callers)
