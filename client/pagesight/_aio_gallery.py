@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Sequence,
+)
 from typing import Unpack
 
-import grpc
-
 from pagesight import _curation_replies, _replies, _requests
-from pagesight._aio_status import Ending
 from pagesight._aio_stream import as_async
 from pagesight._connection import AsyncConnection
 from pagesight._curation import (
@@ -36,6 +40,7 @@ from pagesight._results import (
     RollbackResult,
     SetLabelsResult,
 )
+from pagesight._upload import upload_async
 from pagesight.v1 import gallery_pb2 as messages
 
 
@@ -64,30 +69,21 @@ class AsyncGalleryCalls(AsyncConnection):
     async def _enrol(
         self,
         items: Iterable[EnrolItem] | AsyncIterable[EnrolItem],
-        upload: _requests.Upload,
+        sending: _requests.Upload,
         timeout_s: float,
         progress: Callable[[Progress], None] | None,
     ) -> EnrolResult:
-        call = self._gallery.Enrol(
-            timeout=None if timeout_s == math.inf else timeout_s,
-            metadata=self._endpoint.metadata(),
+        async def sent() -> AsyncIterator[messages.EnrolRequest]:
+            yield sending.header
+            async for item in as_async(items):
+                message = await asyncio.to_thread(sending.message, item)
+                if message is not None:
+                    yield message
+
+        result = await upload_async(
+            self._endpoint, self._gallery.Enrol, sent(), timeout_s, progress
         )
-        ending = Ending(call, self._endpoint)
-        try:
-            try:
-                await call.write(upload.header)
-                async for item in as_async(items):
-                    message = await asyncio.to_thread(upload.message, item)
-                    if message is not None:
-                        await call.write(message)
-                await call.done_writing()
-            except asyncio.InvalidStateError:
-                pass  # The call is over already; its result says why.
-            return upload.result(await _replies.last_async(call, progress))
-        except grpc.RpcError as error:
-            raise await ending.error(error) from error
-        finally:
-            call.cancel()
+        return sending.result(result)
 
     async def remove(
         self, image_ids: Iterable[str], **change: Unpack[ChangeOptions]

@@ -12,6 +12,7 @@ from collections.abc import Generator, Iterable
 from typing import Any, Unpack, overload
 
 from pagesight import _replies, _requests
+from pagesight._discovery_calls import DiscoveryCalls
 from pagesight._gallery import GalleryCalls
 from pagesight._results import (
     Classification,
@@ -22,11 +23,12 @@ from pagesight._results import (
     Priority,
     StreamResult,
 )
+from pagesight._review_calls import ReviewCalls
 from pagesight._spread import places_of
 from pagesight._stream import Stream
 
 
-class Client(GalleryCalls):
+class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
     """Asks a pagesight server which known page a screenshot shows.
 
     Safe to use from many threads; one is enough for a process. Every method

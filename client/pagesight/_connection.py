@@ -1,7 +1,7 @@
 """One channel to a server or several, its stubs, and how a single call is made over it.
 
-    Connection      <── GalleryCalls      <── Client
-    AsyncConnection <── AsyncGalleryCalls <── AsyncClient
+    Connection      <── GalleryCalls, ReviewCalls, DiscoveryCalls <── Client
+    AsyncConnection <── the same with Async before each           <── AsyncClient
 
 What happens to every call (the timeout, retries, errors becoming ours) happens here, once
 for threads and once for event loops.
@@ -30,12 +30,14 @@ from pagesight._security import TlsConfig
 from pagesight._spread import places_of
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
+from pagesight.v1.review_pb2_grpc import ReviewServiceStub
 
 if TYPE_CHECKING:
     from typing import Self
 
     from pagesight.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
     from pagesight.v1.gallery_pb2_grpc import GalleryServiceAsyncStub
+    from pagesight.v1.review_pb2_grpc import ReviewServiceAsyncStub
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 DEFAULT_TIMEOUT_S = 60.0
@@ -60,12 +62,13 @@ class Opened(NamedTuple):
     channel: grpc.Channel
     classifier: ClassifierServiceStub
     gallery: GalleryServiceStub
+    review: ReviewServiceStub
 
     @classmethod
     def of(cls, channel: grpc.Channel) -> Opened:
         """Makes the stubs of a channel that this process has opened."""
         classifier, gallery = ClassifierServiceStub(channel), GalleryServiceStub(channel)
-        return cls(os.getpid(), channel, classifier, gallery)
+        return cls(os.getpid(), channel, classifier, gallery, ReviewServiceStub(channel))
 
 
 class Connection:
@@ -189,6 +192,10 @@ class Connection:
     @property
     def _gallery(self) -> GalleryServiceStub:
         return self._open().gallery
+
+    @property
+    def _review(self) -> ReviewServiceStub:
+        return self._open().review
 
     def _call(
         self,
@@ -352,6 +359,10 @@ class AsyncConnection:
     @property
     def _gallery(self) -> GalleryServiceAsyncStub:
         return cast("GalleryServiceAsyncStub", GalleryServiceStub(self._channel))
+
+    @property
+    def _review(self) -> ReviewServiceAsyncStub:
+        return cast("ReviewServiceAsyncStub", ReviewServiceStub(self._channel))
 
     async def _call(
         self,

@@ -11,11 +11,8 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack
-
-import grpc
 
 from pagesight import _curation_replies, _replies, _requests
 from pagesight._connection import Connection
@@ -42,6 +39,7 @@ from pagesight._results import (
     RollbackResult,
     SetLabelsResult,
 )
+from pagesight._upload import upload
 from pagesight.v1 import gallery_pb2 as messages
 
 
@@ -90,38 +88,18 @@ class GalleryCalls(Connection):
     def _enrol(
         self,
         items: Iterable[EnrolItem],
-        upload: _requests.Upload,
+        sending: _requests.Upload,
         timeout_s: float,
         progress: Callable[[Progress], None] | None,
     ) -> EnrolResult:
-        source_error: list[Exception] = []
-        begun = threading.Event()
+        def sent() -> Iterator[messages.EnrolRequest]:
+            yield sending.header
+            for item in items:
+                if (message := sending.message(item)) is not None:
+                    yield message
 
-        def requests() -> Iterator[messages.EnrolRequest]:
-            yield upload.header
-            try:
-                for item in items:
-                    if (message := upload.message(item)) is not None:
-                        yield message
-            except Exception as error:  # whatever the caller's iterable raises is the caller's
-                source_error.append(error)
-                begun.wait()
-                call.cancel()
-
-        call = self._gallery.Enrol(
-            requests(),
-            timeout=None if timeout_s == math.inf else timeout_s,
-            metadata=self._endpoint.metadata(),
-        )
-        begun.set()
-        try:
-            return upload.result(_replies.last(call, progress))
-        except grpc.RpcError as error:
-            if source_error:
-                raise source_error[0] from None
-            raise self._endpoint.error(error) from error
-        finally:
-            call.cancel()
+        result = upload(self._endpoint, self._gallery.Enrol, sent(), timeout_s, progress)
+        return sending.result(result)
 
     def remove(self, image_ids: Iterable[str], **change: Unpack[ChangeOptions]) -> RemoveResult:
         """Takes images out of a gallery; an id that is not in it changes nothing at all.

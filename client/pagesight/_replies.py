@@ -101,9 +101,7 @@ def classification(message: classifier.Classification) -> Classification:
         outputs=tuple(message.outputs),
         doubt=message.doubt,
         review=message.review,
-        review_reasons=tuple(
-            _REVIEW_REASONS.get(reason, "unknown") for reason in message.review_reasons
-        ),
+        review_reasons=review_reasons(message.review_reasons),
         candidates=tuple(_candidate(candidate) for candidate in message.candidates),
         reasons=tuple(message.reasons),
         gallery=message.gallery,
@@ -113,6 +111,11 @@ def classification(message: classifier.Classification) -> Classification:
         stage_ms=dict(message.stage_ms),
         findings=tuple(_finding(finding) for finding in message.findings),
     )
+
+
+def review_reasons(numbers: Iterable[int]) -> tuple[ReviewReason, ...]:
+    """Reads why a person should look."""
+    return tuple(_REVIEW_REASONS.get(number, "unknown") for number in numbers)
 
 
 def _finding(message: classifier.Finding) -> Finding:

@@ -6,6 +6,7 @@
     [recognition]  method, epsilon (allowed false rejection rate), review
     [compute]      device, threads, batch sizes, GPU memory
     [gallery]      what is stored of a picture, quotas, retention
+    [review]       which answers are kept for a person to look at, and for how long
     [index]        when a gallery is searched by codes, by which, and where
     [telemetry]    log format, what traces may contain
 
@@ -42,7 +43,7 @@ from pydantic_settings import (
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.settings import DEFAULT, Layers, names, nearest, read_toml
-from pagesight_server.gallery import Limits
+from pagesight_server.gallery import KeepLimits, Limits
 from pagesight_server.gallery.location import PostgresOptions, PostgresUrl, store_location
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
@@ -50,9 +51,9 @@ from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Default encoder batch sizes on CUDA: powers of two, so that padding never doubles a batch."""
 
-CPU_BATCH_LIMIT = 8
+CPU_BATCH_LIMIT = 1
 """Default of `compute.max_batch` on a CPU, where two screenshots take twice as long as one: a
-larger batch raises latency and no throughput."""
+batch raises latency and memory, and no throughput."""
 
 CORES_A_PROCESS: dict[Device, int] = {"cpu": 16, "cuda": 4}
 """Cores for each process of `server.processes = "auto"`. About a quarter of what a process does for
@@ -190,7 +191,7 @@ class SecurityConfig(_Section):
     """Whether to listen on another address than loopback without TLS."""
 
     calls_per_second: Annotated[float, Field(ge=0)] = 0.0
-    """Token bucket of calls, refill rate: screenshots and GalleryService calls a second that one
+    """Token bucket of calls, refill rate: screenshots and other calls a second that one
     caller may make. A caller is a bearer token, or an address where no token is needed. 0: no
     limit."""
     calls_burst: Positive = 100
@@ -234,13 +235,13 @@ class ComputeConfig(_Section):
     shape costs a preparation, and any size on a CPU, where padding costs as much as pictures."""
     max_batch: Annotated[int, Field(ge=0)] = 0
     """Largest encoder batch, formed of what queued while the last one ran. 0: the largest of
-    `batch_sizes`, or 8 where any size runs."""
+    `batch_sizes`, or 1 where any size runs."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """Milliseconds that an idle encoder waits for a batch to fill. 0: it starts at once, which is
     best on a CPU, where two screenshots take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
-    the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
+    the process, so that no core idles while one of the two stages has nothing to do, at some 150 MB
     a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
     detectors' sessions, unless `cuda_graphs` is set."""
     reading: ReadingMode | None = None
@@ -334,6 +335,43 @@ class GalleryConfig(_Section):
         return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 
+class ReviewConfig(_Section):
+    """Which answers are kept, with their pictures, for a person to look at (`pagesight review`).
+
+    These are callers' screenshots: see docs/operations.md, Answers kept for review.
+    """
+
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Answers that are kept of each gallery: doubtful ones, rejections, and some that are drawn at
+    random; the oldest go first. 0: none, and those that are there are forgotten."""
+
+    keep_days: Annotated[float, Field(gt=0, le=3650)] = 14.0
+    """Days after which a kept answer is forgotten."""
+
+    max_bytes: Positive = 1024 * 1024 * 1024
+    """Bytes of kept pictures of each gallery, beyond which the oldest go."""
+
+    keep_images: Literal["original", "thumbnail"] = "original"
+    """Whether their pictures are kept as received, or as a JPEG of at most 640 pixels a side."""
+
+    rejected_share: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the rejections that is kept, drawn at random, 0 to 1. Less, where most screenshots
+    show unknown pages and would leave no room for doubtful answers."""
+
+    random_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of all other answers that is kept, drawn at random, 0 to 1: without it nobody sees
+    answers that are wrong and sure."""
+
+    max_pictures: Positive = 10_000
+    """Pictures that one Discover or Preview call may send. They are encoded and read as they
+    come; their embeddings and texts, some KB each, stay in memory until the call ends."""
+
+    @property
+    def limits(self) -> KeepLimits:
+        """How much is kept of each gallery, and for how long."""
+        return KeepLimits(answers=self.keep, max_bytes=self.max_bytes, keep_days=self.keep_days)
+
+
 class TelemetryConfig(_Section):
     """What has no standard OTEL_* variable; those choose the exporters (docs/operations.md)."""
 
@@ -365,6 +403,7 @@ class Config(BaseSettings):
     recognition: RecognitionConfig = RecognitionConfig()
     compute: ComputeConfig = ComputeConfig()
     gallery: GalleryConfig = GalleryConfig()
+    review: ReviewConfig = ReviewConfig()
     index: IndexSettings = IndexSettings()
     telemetry: TelemetryConfig = TelemetryConfig()
 

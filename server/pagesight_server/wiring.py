@@ -20,7 +20,7 @@ from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
 from pagesight_server.config import CUDA_BATCH_SIZES, Config
 from pagesight_server.gallery import Gallery
-from pagesight_server.gallery.location import derived_folder
+from pagesight_server.gallery.location import StoreLocation, derived_folder
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import IndexManager, gpu_mb
 from pagesight_server.inference import bundle
@@ -36,6 +36,7 @@ from pagesight_server.inference.onnx_session import check_device
 from pagesight_server.inference.settings import Compute, FixedShapes
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.keeping import AnswerKeeper, KeepPolicy
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Registry
 
@@ -80,7 +81,7 @@ class Models:
 
     def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
         """Hits, misses and entries of the caches of whole `screenshots` and of text `lines`."""
-        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.cache.stats()}
+        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.pool.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
         """An enroller that computes embeddings and texts with these models."""
@@ -102,7 +103,7 @@ class Models:
 
     def lines(self) -> dict[str, int]:
         """Lines of text that were read `once` and `twice`."""
-        return {"once": self.ocr.settled, "twice": self.ocr.reread}
+        return {"once": self.ocr.pool.settled, "twice": self.ocr.pool.reread}
 
     def check(self, snapshot: Snapshot) -> None:
         """Checks that these bundles made the gallery.
@@ -187,6 +188,31 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
         )
 
 
+def keeper(
+    config: Config,
+    store: Gallery,
+    *,
+    forgets: bool,
+    is_away: Callable[[], bool] = lambda: False,
+) -> AnswerKeeper:
+    """What keeps answers for review, as the settings say.
+
+    Args:
+        config: The settings.
+        store: Where they are kept.
+        forgets: Whether this process forgets what is too old, or leaves that to another one.
+        is_away: Whether the store is known to be away.
+    """
+    review = config.review
+    policy = KeepPolicy(
+        limits=review.limits,
+        rejected_share=review.rejected_share,
+        random_share=review.random_share,
+        thumbnails=review.keep_images == "thumbnail",
+    )
+    return AnswerKeeper(store, policy, config.image, forgets=forgets, is_away=is_away)
+
+
 def index_folder(config: Config) -> Path:
     """Returns the folder in which the indexes of the store are kept."""
     return derived_folder(config.store, config.gallery.postgres)
@@ -241,6 +267,16 @@ def memory_limits(config: Config, reading_networks: int) -> int:
     finders = settings.detection_sessions or settings.detectors
     readers = finders + reading_networks * settings.recognisers
     return 1 + readers * (1 if session_defaults(config).fixed is None else 2)
+
+
+def opened_for_copy(config: Config, location: StoreLocation) -> Gallery:
+    """Opens a store to copy it, or to copy into it: also one that is a copy not complete yet.
+
+    Raises:
+        SetupError: it cannot be opened.
+        StorageError: its database cannot be reached.
+    """
+    return Gallery(location, postgres=config.gallery.postgres, incomplete=True)
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from pagesight_server.common.timings import StageTimes, recording
-from pagesight_server.config import ServerConfig
+from pagesight_server.config import Config, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query
@@ -27,6 +27,7 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.pipeline import Pipeline
@@ -85,6 +86,9 @@ async def _serve() -> None:
     with tempfile.TemporaryDirectory() as folder:
         store = Gallery(Path(folder) / "gallery.db")
         registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05)
+        enroller = Enroller(
+            store=store, bundles=BUNDLES, extract_features=answering.extract_features
+        )
         gate = Gate(config.max_active or 8, config.max_waiting)  # 0 means a default by cores
         await serve(
             ClassifierService(
@@ -94,12 +98,8 @@ async def _serve() -> None:
                 max_in_flight=config.max_in_flight_per_stream,
                 ocr=True,
             ),
-            GalleryService(
-                store,
-                Enroller(store=store, bundles=BUNDLES, extract_features=answering.extract_features),
-                registry,
-                config,
-            ),
+            GalleryService(store, enroller, registry, config),
+            ReviewService(store, enroller, registry, Config(server=config)),
             config,
             max_image_bytes=16 << 20,
             stop=stop.wait,

@@ -30,6 +30,8 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
+from pagesight.v1 import review_pb2 as rpb
+from pagesight_server.config import ReviewConfig
 from pagesight_server.gallery import backup
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.auth import RequireRole, read_tokens
@@ -330,6 +332,54 @@ async def test_no_change_of_a_gallery_does_more_than_it_may(
     assert soak.outcomes["OK"] > inputs / 10
     assert soak.outcomes["Enrol OK"] > inputs / 50
     assert backup.check(served.store) == []
+    soak.told(capsys)
+
+
+# --- review -----------------------------------------------------------------------------------
+
+REVIEWING = {
+    method.name: (getattr(rpb, method.input_type.name), getattr(rpb, method.output_type.name))
+    for method in rpb.DESCRIPTOR.services_by_name["ReviewService"].methods
+    if not method.client_streaming
+}
+
+
+@pytest.mark.parametrize("inputs", [300, long(15_000)])
+async def test_no_call_of_the_review_does_more_than_it_may(
+    tmp_path: Path, inputs: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soak = Soak(inputs)
+    fuzz = soak.fuzz
+    async with serving(
+        tmp_path, limits=LIMITS, review=ReviewConfig(keep=20, random_share=1.0)
+    ) as served:
+        await served.enrol(("a", solid(RED)), ("a", solid((250, 10, 60))), ("b", solid(GREEN)))
+        for shade in range(30):
+            await served.classify(solid((shade, 9 * shade % 256, 200)))
+        await served.keeper.flush()
+        kept = [one.answer.image_id for one in served.store.kept("default")]
+        fuzz.know("id", *kept, hashlib.sha256(solid(RED)).hexdigest())
+        fuzz.know("label", "a", "b", "other", "other_x")
+        channel: Any = served.channel
+        service = "/pagesight.v1.ReviewService"
+        calls = {name: channel.unary_unary(f"{service}/{name}") for name in REVIEWING}
+
+        async def one(number: int) -> None:
+            name = fuzz.random.choice(list(REVIEWING))
+            data = fuzz.wire(fuzz.message(REVIEWING[name][0]))
+            note = f"seed {soak.seed}, call {number}, {name}"
+            reply = await called(calls[name](data, timeout=WAIT_S), CHANGING, data, note)
+            if isinstance(reply, str):
+                soak.count(reply)
+            else:
+                answered = REVIEWING[name][1].FromString(reply)
+                fuzz.know("token", *filter(None, [getattr(answered, "next_page_token", "")]))
+                soak.count("OK")
+
+        await soak.run(one)
+        assert backup.check(served.store) == []
+        assert served.store.revisions() == {"default": 1}
+    assert soak.outcomes["OK"] > inputs / 20
     soak.told(capsys)
 
 

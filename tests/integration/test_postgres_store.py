@@ -57,8 +57,8 @@ def store(postgres_url: PostgresUrl) -> PostgresUrl:
 def test_the_commands_take_an_address_where_they_take_a_file(
     command: Run, store: PostgresUrl, tmp_path: Path
 ) -> None:
-    checked = command("gallery", "check", "--store", store)
-    assert checked == (0, f"{store} is sound: default at revision 1\n", "")
+    code, out, err = command("gallery", "check", "--store", store)
+    assert (code, out.splitlines()[0], err) == (0, f"{store} is sound: default at revision 1", "")
     settings = tmp_path / "pagesight.toml"
     folder = tmp_path / "indexes"
     settings.write_text(f'store = "{store}"\n[gallery]\nstore_folder = "{folder}"\n', "utf-8")

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 import pagesight
 from pagesight import AsyncClient
-from pagesight.v1 import gallery_pb2
+from pagesight.v1 import gallery_pb2, review_pb2
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import SecurityConfig
 from pagesight_server.service import auth
@@ -107,7 +107,7 @@ async def test_without_a_token_that_is_known_nothing_is_done(
     assert guarded.store.revisions() == {}
 
 
-def test_whoever_reads_galleries_may_make_every_call_that_changes_nothing() -> None:
+def test_each_call_is_for_the_roles_that_its_effect_asks_for() -> None:
     methods = gallery_pb2.DESCRIPTOR.services_by_name["GalleryService"].methods
     changes = {
         method.name
@@ -117,14 +117,21 @@ def test_whoever_reads_galleries_may_make_every_call_that_changes_nothing() -> N
             for field in method.input_type.fields
         )
     }
-    changes |= {"SettleFindings", "UnsettleFindings"}  # which make no revision
-    reading = {method.name for method in methods} - changes
-    assert len(changes) == 8
+    settling = {"SettleFindings", "UnsettleFindings"}  # which make no revision
+    reading = {method.name for method in methods} - changes - settling
+    assert len(changes) == 6
     service = "pagesight.v1.GalleryService"
     for method in reading:
-        assert roles_for(service, method) == {"gallery-read", "gallery-write", "admin"}
+        assert roles_for(service, method) == {"gallery-read", "gallery-write", "review", "admin"}
+    for method in settling:
+        assert roles_for(service, method) == {"gallery-write", "review", "admin"}
     for method in changes:
         assert roles_for(service, method) == {"gallery-write", "admin"}
+    for reviewing in review_pb2.DESCRIPTOR.services_by_name["ReviewService"].methods:
+        assert roles_for("pagesight.v1.ReviewService", reviewing.name) == {"review", "admin"}
+    for name in ("Classify", "ClassifyStream"):
+        roles = roles_for("pagesight.v1.ClassifierService", name)
+        assert roles == {"classify", "review", "admin"}
     assert roles_for("grpc.reflection.v1alpha.ServerReflection", "x") == {"admin"}
 
 

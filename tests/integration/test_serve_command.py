@@ -27,6 +27,7 @@ from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.__main__ import main
 from pagesight_server.gallery import Gallery
+from pagesight_server.gallery.location import StoreLocation
 from tests.support import WAIT_S
 from tests.support.serving import result_of
 
@@ -44,7 +45,9 @@ def screenshot(title: str, *, left: int, shade: int) -> bytes:
 
 
 @contextmanager
-def server(store: Path, bundles: Path, *more: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def server(
+    store: StoreLocation, bundles: Path, *more: str
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A serving process and its address; killed in the end if it still runs."""
     with subprocess.Popen(
         [
@@ -139,6 +142,24 @@ async def test_a_page_enrolled_while_the_server_runs_is_found_and_sigterm_loses_
     assert kept.snapshot().labels == ("balance", "login")
     assert [made.author for made in kept.history("default")] == ["mei"]
     kept.close()
+
+
+async def test_answers_are_kept_for_review_up_to_the_last(tmp_path: Path, bundles: Path) -> None:
+    store, config = tmp_path / "gallery.db", tmp_path / "pagesight.toml"
+    config.write_text("[review]\nkeep = 10\nrandom_share = 1.0\n", "utf-8")
+    login = screenshot("Login", left=20, shade=0)
+    with server(store, bundles, "--config", str(config)) as (process, address):
+        async with grpc.aio.insecure_channel(address) as channel:
+            await enrol(channel, ("login", login))
+            answer = await classify(channel, login)
+        process.send_signal(signal.SIGTERM)
+        _, err = await asyncio.to_thread(process.communicate, timeout=DRAIN_S + WAIT_S)
+        assert process.returncode == 0, err
+    opened = Gallery(store)
+    (listed,) = opened.kept("default")
+    assert (listed.answer.label, listed.answer.revision) == (answer.label, 1)
+    assert opened.kept_image("default", listed.answer.image_id) == login
+    opened.close()
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from pagesight_server.__main__ import main
-from pagesight_server.gallery import Change, Gallery
+from pagesight_server.gallery import Change, Gallery, KeepLimits, KeptAnswer, KeptPicture
 from pagesight_server.gallery.digests import digest
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
+from tests.support.parts import BUNDLES, unit
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.stores import enrol, file_of, picture_id
 
@@ -52,9 +53,51 @@ Run = Callable[..., tuple[int, str, str]]
 
 
 def test_check_says_that_a_store_is_sound(command: Run, path: Path) -> None:
-    assert command("check") == (0, f"{path} is sound: default at revision 1\n", "")
+    store = Gallery(path)
+    digest = store.fingerprint()
+    store.close()
+    sound = f"{path} is sound: default at revision 1\ndigest {digest.sha256}\n"
+    assert command("check") == (0, sound, "")
     code, out, _ = command("check", "--json")
-    assert (code, json.loads(out)) == (0, {"galleries": {"default": 1}, "findings": []})
+    told = json.loads(out)
+    assert (code, told["galleries"], told["findings"]) == (0, {"default": 1}, [])
+    assert told["sha256"] == digest.sha256
+    assert told["tables"]["images"] == {"rows": 2, "sha256": digest.tables["images"].sha256}
+
+
+def test_a_store_is_copied_and_the_copy_goes_on_as_one(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    path: Path,
+    tmp_path: Path,
+) -> None:
+    def copy(*words: object) -> tuple[int, str, str]:
+        argv = ["pagesight-server", "gallery", "copy", *map(str, words)]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capsys.readouterr()
+        return int(ended.value.code or 0), out, err
+
+    to = tmp_path / "to.db"
+    store = Gallery(path)
+    digest = store.fingerprint()
+    store.close()
+    rows = sum(table.rows for table in digest.tables.values())
+    assert copy(path, to) == (
+        0,
+        f"copied {path} to {to}: {rows} rows, {rows} of them now; digest {digest.sha256}\n",
+        "",
+    )
+    code, out, err = copy(path, to)
+    refused = f"pagesight-server: {to} holds something already: name a new store to copy into\n"
+    assert (code, out, err) == (1, "", refused)
+    code, out, _ = copy(to, tmp_path / "third.db", "--json")
+    told = json.loads(out)
+    assert (code, told["put"], told["deleted"], told["sha256"]) == (0, rows, 0, digest.sha256)
+    missing = tmp_path / "none.db"
+    assert copy(missing, tmp_path / "x.db") == (1, "", f"pagesight-server: no store {missing}\n")
+    assert not missing.exists()
 
 
 def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) -> None:
@@ -69,7 +112,12 @@ def test_what_the_terminal_cannot_say_is_escaped_and_json_is_utf8(path: Path) ->
             [*command, *options], env=environment, stdout=subprocess.PIPE, check=True
         ).stdout
 
-    assert printed().decode("gbk").endswith("default at revision 1, \\xa5 店 at revision 1\n")
+    assert (
+        printed()
+        .decode("gbk")
+        .splitlines()[0]
+        .endswith("default at revision 1, \\xa5 店 at revision 1")
+    )
     assert json.loads(printed("--json"))["galleries"] == {"default": 1, "¥ 店": 1}
 
 
@@ -108,7 +156,13 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     assert code == 0
     file = json.loads(out)["file"]
     code, out, _ = command("purge", ONE, "--json")
-    assert (code, json.loads(out)) == (0, {"revisions": {"default": 2}, "backups": [file]})
+    nobody: dict[str, list[str]] = {"forgotten": [], "remembering": [], "silent": []}
+    assert code == 0
+    assert json.loads(out) == {
+        "revisions": {"default": 2},
+        "backups": [file],
+        "replicas": nobody,
+    }
     code, _, err = command("purge", "00" * 32)
     assert code == 1
     assert "nothing was purged" in err
@@ -116,6 +170,35 @@ def test_a_purge_reaches_the_managed_backups_and_says_so(
     code, _, err = command("purge", picture_id("two"))
     assert (code, f"the backups {file} are not there" in err) == (1, True)
     assert command("purge", picture_id("two"), "--forget-missing")[0] == 0
+
+
+def test_a_purge_says_which_replicas_have_forgotten(
+    command: Run, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Gallery(path)
+    store.beat("1", "a:50051", {"default": 2})
+    store.beat("2", "b:50051", {"default": 1})
+    store.beat("3", "c:50051", {"default": 1})
+    with store.database.writing() as db:
+        db.execute("UPDATE replicas SET seen_at_ms = seen_at_ms - 90000 WHERE id = '3'")
+    code, out, err = command("purge", ONE)
+    assert (code, out.splitlines()[1]) == (0, "forgotten by a:50051")
+    assert "not yet forgotten by b:50051\n" in err
+    assert "silent: c:50051 has not been heard of for 9" in err
+    code, out, _ = command("purge", ONE, "--wait", "0.01", "--json")
+    told = json.loads(out)["replicas"]
+    assert (code, told["forgotten"], told["remembering"]) == (1, ["a:50051"], ["b:50051"])
+    assert [replica["name"] for replica in told["silent"]] == ["c:50051"]
+
+    def catches_up(_seconds: float) -> None:
+        for number, name in (("2", "b:50051"), ("3", "c:50051")):
+            store.beat(number, name, {"default": 2})
+
+    monkeypatch.setattr("pagesight_server.cli.gallery.time.sleep", catches_up)
+    code, out, err = command("purge", ONE, "--wait", "30")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1] == "forgotten by a:50051, b:50051, c:50051"
+    store.close()
 
 
 def test_a_picture_is_purged_by_the_first_characters_of_its_id(command: Run, path: Path) -> None:
@@ -221,3 +304,43 @@ def test_a_move_that_would_lose_pictures_lists_them_and_fails(
     assert code == 1
     assert err.count("the bytes are no JPEG, PNG or WebP") == 2
     assert "was not switched: 2 pictures cannot be migrated." in err
+
+
+def test_expiring_lets_go_of_answers_kept_for_review_where_settings_have_a_ring(
+    command: Run, path: Path, tmp_path: Path
+) -> None:
+    store = Gallery(path)
+    kept = KeptPicture(
+        answer=KeptAnswer(
+            image_id=picture_id("shot"),
+            gallery="default",
+            revision=1,
+            label="other",
+            closest_label="a",
+            score=0.25,
+            threshold=0.5,
+            doubt=0.5,
+            review_reasons=(),
+            kept_reason="rejected",
+            kept_at_ms=store.now_ms() - 2 * 86_400_000,
+        ),
+        image=b"shot",
+        bundles=BUNDLES,
+        embedding=unit(1, 2, 2),
+        reading=None,
+    )
+    store.keep([kept], KeepLimits(answers=5))
+    store.close()
+    config = tmp_path / "pagesight.toml"
+    config.write_text("[review]\nkeep = 5\nkeep_days = 1.5\n", "utf-8")
+    assert json.loads(command("purge", "--expired", "--json")[1])["answers"] == 0
+    code, out, _ = command("purge", "--expired", "--config", config)
+    assert code == 0
+    assert "1 answers that were kept for review" in out
+    store = Gallery(path)
+    assert store.kept("default") == []
+    store.keep([kept], KeepLimits(answers=5))
+    store.close()
+    code, out, err = command("purge", picture_id("shot")[:12])
+    assert (code, out) == (0, "purged 1 pictures, also from 0 backups\n"), err
+    assert command("check")[0] == 0

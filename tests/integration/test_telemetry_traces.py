@@ -260,6 +260,7 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
             caches={},
             lines=lambda: {"once": 7, "twice": 2},
             known=served.registry.known,
+            store_age_s=lambda: served.registry.watch.age_s,
         )
         await served.enrol(("red", solid(RED)), ("green", solid(GREEN)))
         await served.enrol(("red", solid((254, 0, 0))))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +13,15 @@ import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 
-from pagesight.v1 import classifier_pb2, classifier_pb2_grpc, errors_pb2, gallery_pb2_grpc
+from pagesight.v1 import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    errors_pb2,
+    gallery_pb2_grpc,
+    review_pb2_grpc,
+)
 from pagesight.v1 import gallery_pb2 as pb
+from pagesight_server.config import ReviewConfig
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 from tests.support.pictures import shade, solid
@@ -31,6 +38,9 @@ class Party:
 
     gallery: Any
     classifier: Any
+    review: Any
+    kept: Callable[[], Awaitable[None]]
+    """Returns once the answers so far are kept for review."""
     fake: bool
 
     def picture(self, number: int) -> bytes:
@@ -141,6 +151,8 @@ async def faked(_: Path) -> AsyncIterator[Party]:
             yield Party(
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
+                review=review_pb2_grpc.ReviewServiceStub(channel),
+                kept=_at_once,
                 fake=True,
             )
 
@@ -148,8 +160,19 @@ async def faked(_: Path) -> AsyncIterator[Party]:
 @asynccontextmanager
 async def served(folder: Path) -> AsyncIterator[Party]:
     """The real server."""
-    async with serving(folder) as made:
-        yield Party(gallery=made.gallery, classifier=made.classifier, fake=False)
+    # Every answer is kept, as the fake does it.
+    async with serving(folder, review=ReviewConfig(keep=100, random_share=1.0)) as made:
+        yield Party(
+            gallery=made.gallery,
+            classifier=made.classifier,
+            review=made.reviews,
+            kept=made.keeper.flush,
+            fake=False,
+        )
+
+
+async def _at_once() -> None:
+    """The fake keeps answers before it gives them."""
 
 
 async def fails(call: Any) -> tuple[str, str]:

@@ -16,9 +16,10 @@ from google.rpc import error_details_pb2
 from google.rpc.status_pb2 import Status
 
 from pagesight.v1 import classifier_pb2 as pb
-from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
+from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc, review_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server.config import ServerConfig
+from pagesight_server import wiring
+from pagesight_server.config import Config, ReviewConfig, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.inference.decode import decode
@@ -28,9 +29,11 @@ from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve
 from pagesight_server.telemetry import Telemetry, WatchCalls
 from pagesight_server.workflows.enrolment import Enroller
+from pagesight_server.workflows.keeping import AnswerKeeper
 from pagesight_server.workflows.pipeline import Pipeline
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
@@ -47,6 +50,8 @@ class Serving:
     audit: Audit
     registry: Registry
     gate: Gate
+    keeper: AnswerKeeper
+    """Writes what it keeps when it is told to: `flush`."""
     address: str
     channel: grpc.aio.Channel
     service: ClassifierService
@@ -55,6 +60,8 @@ class Serving:
     """An asynchronous stub of ClassifierService."""
     gallery: Any
     """An asynchronous stub of GalleryService."""
+    reviews: Any
+    """An asynchronous stub of ReviewService."""
     stopping: asyncio.Event
     """Setting it makes the server drain, as SIGTERM does."""
     stopped: asyncio.Task[None]
@@ -105,6 +112,7 @@ async def serving(
     callers: CallerLimits | None = None,
     credentials: grpc.ServerCredentials | None = None,
     load: bool = False,
+    review: ReviewConfig | None = None,
     location: StoreLocation | None = None,
 ) -> AsyncIterator[Serving]:
     """Serves a store, usually an empty one, in `folder` or elsewhere, for the time of the block.
@@ -129,6 +137,8 @@ async def serving(
         knowledge=registry.get,
     )
     gate = Gate(settings.max_active or 8, settings.max_waiting)  # 0 means a default by cores
+    settings_of_all = Config(server=settings, image=image_limits, review=review or ReviewConfig())
+    keeper = wiring.keeper(settings_of_all, store, forgets=True)
     classifier = ClassifierService(
         pipeline,
         gate,
@@ -138,6 +148,7 @@ async def serving(
         telemetry=telemetry,
         limits=callers,
         max_stream_age_s=settings.max_connection_age_seconds,
+        keep=keeper.offer,
     )
     enroller = Enroller(store=store, bundles=BUNDLES, extract_features=pipeline.extract_features)
     stopping = asyncio.Event()
@@ -146,6 +157,7 @@ async def serving(
         serve(
             classifier,
             GalleryService(store, enroller, registry, settings),
+            ReviewService(store, enroller, registry, settings_of_all),
             settings,
             max_image_bytes=image_limits.max_bytes,
             stop=stopping.wait,
@@ -172,11 +184,13 @@ async def serving(
                 audit=audit,
                 registry=registry,
                 gate=gate,
+                keeper=keeper,
                 address=address,
                 channel=channel,
                 service=classifier,
                 classifier=classifier_pb2_grpc.ClassifierServiceStub(channel),
                 gallery=gallery_pb2_grpc.GalleryServiceStub(channel),
+                reviews=review_pb2_grpc.ReviewServiceStub(channel),
                 stopping=stopping,
                 stopped=stopped,
             )
@@ -184,6 +198,7 @@ async def serving(
         stopping.set()
         await models.release()
         await stopped
+        await keeper.close()
         await registry.close()
         store.close()
 

@@ -6,10 +6,26 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from pagesight_server.gallery import Applied, Change, Content, Entry, Gallery
+from pagesight_server.gallery import (
+    Applied,
+    Change,
+    Content,
+    Entry,
+    Gallery,
+    KeptAnswer,
+    KeptPicture,
+)
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY, Bundles
 from pagesight_server.gallery.sqlite_file import SqliteConnection, SqliteDatabase
 from tests.support.parts import BUNDLES, reading, unit
+
+ANSWERED_AT_MS = 1_700_000_000_000
+"""When imaginary answers are given that are kept for review: Unix time."""
+ANSWERED_TEXT = "余额一百二十三元四角五分"
+"""What is read in their screenshots."""
+
+SINCE_SCHEMA_5 = ("kept_answers", "decisions", "dismissed", "replicas", "copying")
+"""Tables that later schemas add."""
 
 
 def content(
@@ -44,6 +60,31 @@ def enrol(
         for name, label in pictures.items()
     ]
     return store.enrol(Change(gallery=gallery, author=author), entries, BUNDLES)
+
+
+def answered(
+    name: str, *, gallery: str = "default", at_ms: int = ANSWERED_AT_MS, image: bytes | None = None
+) -> KeptPicture:
+    """An answer to an imaginary screenshot, whose bytes are its name."""
+    return KeptPicture(
+        answer=KeptAnswer(
+            image_id=picture_id(name),
+            gallery=gallery,
+            revision=1,
+            label="other",
+            closest_label="a",
+            score=0.25,
+            threshold=0.5,
+            doubt=0.75,
+            review_reasons=("near_threshold",),
+            kept_reason="rejected",
+            kept_at_ms=at_ms,
+        ),
+        image=name.encode() if image is None else image,
+        bundles=BUNDLES,
+        embedding=unit(1, 2, 2),
+        reading=reading(ANSWERED_TEXT),
+    )
 
 
 def picture_id(name: str) -> str:

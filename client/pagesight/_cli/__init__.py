@@ -2,6 +2,7 @@
 
     classify   `pagesight classify`                ┐
     load       `pagesight load`                    │
+    health     `pagesight health`                  │
     enrol      `pagesight gallery enrol`           │
     doctor     `pagesight gallery doctor`          │ parse arguments, call the client,
     brands     `pagesight gallery suggest-brands`  │ choose what to print
@@ -28,6 +29,7 @@ import typer
 
 from pagesight._cli import gallery
 from pagesight._cli.classify import classify
+from pagesight._cli.health import health
 from pagesight._cli.load import load
 
 app = typer.Typer(
@@ -67,4 +69,5 @@ def _options(
 
 app.command()(classify)
 app.command()(load)
+app.command()(health)
 app.add_typer(gallery.app, name="gallery")

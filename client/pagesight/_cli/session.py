@@ -179,7 +179,7 @@ def connected(address: Sequence[str], retry_for_s: float | None) -> Iterator[Cli
 @contextmanager
 def preparing(address: Sequence[str]) -> Iterator[None]:
     """Ends the command with one line when address or proof cannot be used."""
-    if not all(address):
+    if not address or not all(address):
         raise typer.BadParameter("write host:port", param_hint="--address")
     for line in misspelt_variables(os.environ):
         warn(line)

@@ -75,8 +75,9 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 17
     """INTERNAL: a bug; the server's log has the details."""
     ERROR_REASON_STORE_AWAY: _ErrorReason.ValueType  # 18
-    """UNAVAILABLE: the server cannot reach its store's database now; google.rpc.RetryInfo
-    says when to retry. A change may have been made: repeat it with its request_id.
+    """UNAVAILABLE: the server cannot reach its store's database now. Screenshots are
+    answered from what it knows; google.rpc.RetryInfo says when to retry the rest. A
+    change may have been made: repeat it with its request_id.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -131,7 +132,8 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 16
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 17
 """INTERNAL: a bug; the server's log has the details."""
 ERROR_REASON_STORE_AWAY: ErrorReason.ValueType  # 18
-"""UNAVAILABLE: the server cannot reach its store's database now; google.rpc.RetryInfo
-says when to retry. A change may have been made: repeat it with its request_id.
+"""UNAVAILABLE: the server cannot reach its store's database now. Screenshots are
+answered from what it knows; google.rpc.RetryInfo says when to retry the rest. A
+change may have been made: repeat it with its request_id.
 """
 global___ErrorReason = ErrorReason

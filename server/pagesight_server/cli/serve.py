@@ -44,7 +44,9 @@ from pagesight_server.service.audit import Audit
 from pagesight_server.service.classifier import ClassifierService
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.rate_limits import CallerLimits, LimitGalleryCalls
+from pagesight_server.service.reviews import ReviewService
 from pagesight_server.service.server import serve as serve_grpc
+from pagesight_server.workflows.heartbeat import Heartbeat, replica_name
 from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
@@ -155,15 +157,20 @@ async def _serve_from(
     registry = models.registry(store, calibrates=worker.leads)
     server = config.server
     limits = CallerLimits(config.security)
+    keeper = wiring.keeper(
+        config, store, forgets=worker.leads, is_away=lambda: registry.watch.is_away
+    )
     pipeline = models.pipeline(registry.get, remember=server.remember)
+    enroller = models.enroller(store, pipeline)
     models.observe(exporting.telemetry.ran)
     telemetry.watch(
         exporting.meter,
         exporting.telemetry,
         queues=models.queues(),
-        caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        caches={"screenshots": pipeline.cache, "lines": models.ocr.pool.cache},
         lines=models.lines,
         known=registry.known,
+        store_age_s=lambda: registry.watch.age_s,
     )
     for signal_name, exporters in (("traces", exporting.traces), ("metrics", exporting.metrics)):
         if exporters:
@@ -202,10 +209,13 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))
     ]
+    following.append(asyncio.create_task(heartbeat.follow(server.follow_seconds)))
+    keeper.start()
     try:
         if worker.joins:
             # Beside others that serve, it takes no call before it can answer.
@@ -222,8 +232,10 @@ async def _serve_from(
                 telemetry=exporting.telemetry,
                 limits=limits,
                 max_stream_age_s=server.max_connection_age_seconds,
+                keep=keeper.offer,
             ),
-            GalleryService(store, models.enroller(store, pipeline), registry, server, config.image),
+            GalleryService(store, enroller, registry, server, config.image),
+            ReviewService(store, enroller, registry, config),
             server,
             max_image_bytes=config.image.max_bytes,
             stop=stop.wait,
@@ -240,7 +252,10 @@ async def _serve_from(
     finally:
         for task in following:
             task.cancel()
+        await keeper.close()
         await registry.close()
+        if not registry.watch.is_away:  # else the end would wait for it
+            await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
 

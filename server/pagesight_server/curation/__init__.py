@@ -1,1 +1,1 @@
-"""What a person should put right in a gallery: diagnostics and brand mining."""
+"""What a person should put right: diagnostics, brand mining, known items and review figures."""

@@ -18,6 +18,18 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
+from pagesight_server.gallery.review_model import (
+    Decision,
+    DismissedPicture,
+    KeepLimits,
+    KeptAnswer,
+    KeptFeatures,
+    KeptPicture,
+    KeptReason,
+    ListedAnswer,
+    ListedDecision,
+    Waiting,
+)
 from pagesight_server.gallery.store import Gallery, unix_ms
 
 __all__ = [
@@ -25,18 +37,28 @@ __all__ = [
     "Change",
     "ChangeKind",
     "Content",
+    "Decision",
+    "DismissedPicture",
     "Entry",
     "Expired",
     "Form",
     "Gallery",
     "GalleryInfo",
+    "KeepLimits",
+    "KeptAnswer",
+    "KeptFeatures",
+    "KeptPicture",
+    "KeptReason",
     "Limits",
+    "ListedAnswer",
+    "ListedDecision",
     "ListedImage",
     "Outcome",
     "Purged",
     "Revision",
     "Settled",
     "Settlement",
+    "Waiting",
     "backup",
     "unix_ms",
 ]

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.common.files import make_file, make_folder
+from pagesight_server.gallery.contents import IDS
 from pagesight_server.gallery.integrity import findings
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.sqlite_file import SqliteDatabase, why
@@ -299,15 +300,16 @@ def _forget(store: Gallery, files: Sequence[Path]) -> None:
 def _known(store: Gallery, image_ids: Sequence[str]) -> list[str]:
     """Those of the pictures that a store holds or held."""
     with store.database.reading() as db:
-        rows = db.execute(
-            "SELECT id FROM images UNION SELECT image_id AS id FROM purged"
-        ).fetchall()
+        rows = db.execute(f"{IDS} UNION SELECT image_id FROM purged").fetchall()
     held = {row["id"].hex() for row in rows}
     return [image_id for image_id in image_ids if image_id.lower() in held]
 
 
 def _succeed(new: Gallery, old: Gallery | None, author: str) -> list[str]:
     """Lets what is restored follow upon what it replaces; the pictures that it purged again."""
+    with new.database.writing() as db:
+        # Whoever served the store that was backed up; who serves this one notes it anew.
+        db.execute("DELETE FROM replicas")
     if old is None:
         return []
     purged = _known(new, old.purged())

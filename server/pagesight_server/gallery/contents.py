@@ -19,6 +19,12 @@ from pagesight_server.gallery.transaction import image_key
 _RANK = {"expired": 0, "none": 0, "thumbnail": 1, "original": 2}
 """What is better kept replaces what is worse, and not the other way round."""
 
+IDS = (
+    "SELECT id FROM images UNION SELECT image_id AS id FROM kept_answers "
+    "UNION SELECT image_id AS id FROM decisions UNION SELECT image_id AS id FROM dismissed"
+)
+"""SQL: the `id` of every picture that the store knows anything of."""
+
 FULL_ID = 64
 """Hexadecimal digits of a SHA-256."""
 
@@ -117,8 +123,8 @@ def full_id(db: Connection, beginning: str) -> str:
     except ValueError:
         return image_key(beginning).hex()
     rows = db.execute(
-        "SELECT id FROM images WHERE id BETWEEN :least AND :most "
-        "UNION SELECT image_id AS id FROM purged WHERE image_id BETWEEN :least AND :most LIMIT 5",
+        f"SELECT id FROM ({IDS} UNION SELECT image_id FROM purged) i "
+        "WHERE id BETWEEN :least AND :most LIMIT 5",
         {"least": least, "most": most},
     ).fetchall()
     if not rows:

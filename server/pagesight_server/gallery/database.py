@@ -40,6 +40,9 @@ class Dialect:
     """Behind a SELECT: its row is this transaction's until it ends. Where there is one writer at
     a time, nothing needs to be said."""
 
+    now_ms: str
+    """Unix time in milliseconds by the clock of the database."""
+
     damage: tuple[type[Exception], ...]
     """What reading raises where the disk gives back something else than was written."""
 
@@ -117,11 +120,15 @@ class Database(Protocol):
     def derived_folder(self) -> Path:
         """Where whatever is derived from the store is kept on this machine."""
 
-    def writing(self, *, alone: bool = False) -> AbstractContextManager[Connection]:
+    def writing(
+        self, *, alone: bool = False, patient: bool = True
+    ) -> AbstractContextManager[Connection]:
         """A transaction: all of its block or nothing, on the disk when it ends.
 
         Args:
             alone: Whether nobody else may write meanwhile, to any gallery.
+            patient: Whether somebody else who writes is waited for. Not: it fails at once, and
+                keeps no thread of this process from reading.
         """
 
     def reading(self) -> AbstractContextManager[Connection]:

@@ -39,6 +39,8 @@ def findings(db: Connection) -> Iterator[str]:
         yield from _embeddings(db)
         yield from _readings(db)
         yield from _calibrations(db)
+        yield from _kept_answers(db)
+        yield from _dismissed(db)
         for gallery in db.execute("SELECT * FROM galleries ORDER BY name").fetchall():
             yield from _members(db, gallery)
             yield from _history(db, gallery)
@@ -121,6 +123,54 @@ def _calibrations(db: Connection) -> Iterator[str]:
                 f"gallery {row['name']}: its calibration of revision {row['revision']} has "
                 f"changed: {again}"
             )
+
+
+def _kept_answers(db: Connection) -> Iterator[str]:
+    image, vector = (db.dialect.binary.format(f"k.{name}") for name in ("image", "vector"))
+    rows = db.stream(
+        f"SELECT k.image_id, g.name, k.encoder_bundle, {vector} AS vector, k.vector_sha256, "
+        f"k.ocr_bundle, {db.dialect.text.format('k.reading')} AS reading, k.reading_sha256, "
+        f"{image} AS image, k.image_sha256, k.size_bytes, p.image_id AS purged "
+        "FROM kept_answers k JOIN galleries g ON g.id = k.gallery_id "
+        "LEFT JOIN purged p ON p.image_id = k.image_id"
+    )
+    for row in rows:
+        key, data, text = row["image_id"], row["image"], row["reading"]
+        what = f"gallery {row['name']}: what is kept for review of picture {key.hex()}"
+        sound = hashlib.sha256(data).digest() == row["image_sha256"]
+        sound = sound and len(data) == row["size_bytes"]
+        sound = sound and is_sound(key, row["encoder_bundle"], row["vector"], row["vector_sha256"])
+        if text is not None:
+            digest = row["reading_sha256"]
+            sound = sound and is_sound(key, row["ocr_bundle"], text, digest)
+        if not sound:
+            yield f"{what} has changed: it goes with its days, or purge it"
+        if row["purged"] is not None:
+            yield f"{what} outlived its purge: run `gallery purge` of it again"
+    rows = db.execute("SELECT d.image_id FROM decisions d JOIN purged p ON p.image_id = d.image_id")
+    for row in rows:
+        yield (
+            f"a decision about picture {row['image_id'].hex()} outlived its purge: run "
+            "`gallery purge` of it again"
+        )
+
+
+def _dismissed(db: Connection) -> Iterator[str]:
+    vector = db.dialect.binary.format("d.vector")
+    rows = db.stream(
+        f"SELECT d.image_id, g.name, d.encoder_bundle, {vector} AS vector, d.vector_sha256, "
+        f"d.ocr_bundle, {db.dialect.text.format('d.reading')} AS reading, d.reading_sha256, "
+        "p.image_id AS purged FROM dismissed d JOIN galleries g ON g.id = d.gallery_id "
+        "LEFT JOIN purged p ON p.image_id = d.image_id"
+    )
+    for row in rows:
+        key = row["image_id"]
+        what = f"gallery {row['name']}: what is kept of the dismissed picture {key.hex()}"
+        sound = is_sound(key, row["encoder_bundle"], row["vector"], row["vector_sha256"])
+        if not sound or not is_sound(key, row["ocr_bundle"], row["reading"], row["reading_sha256"]):
+            yield f"{what} has changed: it is not used, dismiss its cluster again"
+        if row["purged"] is not None:
+            yield f"{what} outlived its purge: run `gallery purge` of it again"
 
 
 def _members(db: Connection, gallery: Row) -> Iterator[str]:

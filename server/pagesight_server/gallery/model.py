@@ -186,9 +186,11 @@ class Purged:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expired:
-    """How many pictures lost their content."""
+    """How much was let go of."""
 
     removed: int
     """Removed from every gallery long enough ago."""
     unused: int
     """Never enrolled, such as those of a run that was killed."""
+    answers: int = 0
+    """Answers that were kept for review, with their pictures."""

@@ -235,18 +235,22 @@ def listen(connect: Callable[[], DictConnection], heard: Callable[[], None]) -> 
     stop = threading.Event()
 
     def run() -> None:
+        away = False
         while not stop.is_set():
             try:
                 with connect() as connection:
                     schema = connection.execute("SELECT current_schema() AS name").fetchone()
                     connection.execute(f"LISTEN {CHANNEL}")
+                    away = False
                     heard()  # of whatever happened before
                     while not stop.is_set():
                         for told in connection.notifies(timeout=1.0):
                             if schema is not None and told.payload == schema["name"]:
                                 heard()
             except (psycopg.Error, PagesightError) as error:
-                log.info("not told of changes of the store, polling it alone: %s", error)
+                if not away:
+                    log.info("not told of changes of the store, polling it alone: %s", error)
+                away = True
                 stop.wait(_RECONNECT_S)
 
     threading.Thread(target=run, name="store-listener", daemon=True).start()

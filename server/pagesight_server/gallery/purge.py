@@ -1,8 +1,8 @@
 """Letting go of pictures: for ever, or of those that were removed long ago.
 
-    purge    images, embeddings, readings, label, source  ──>  gone
+    purge    images, embeddings, readings, label, source, kept answers  ──>  gone
              memberships  ──>  purged_memberships: revision, time, who, content hash
-             what was settled about them  ──>  gone
+             what was settled about them, decided of them, or dismissed with them  ──>  gone
     expire   what has been in no gallery for so many days loses its content; the history stays
 
 Statements alone: `Database.scrub` then rewrites what is on the disk.
@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pagesight_server.common.errors import NotFoundError
-from pagesight_server.gallery import contents, settlements
+from pagesight_server.gallery import contents, decisions, dismissed, kept, settlements
 from pagesight_server.gallery.database import Connection
 from pagesight_server.gallery.model import Limits
 from pagesight_server.gallery.transaction import Edit, image_key, names
@@ -40,7 +40,8 @@ def purge(db: Connection, image_ids: Sequence[str], author: str, now_ms: int) ->
     missing = [
         key.hex()
         for key in todo
-        if db.execute("SELECT 1 FROM images WHERE id = :id", {"id": key}).fetchone() is None
+        if db.execute(f"SELECT 1 FROM ({contents.IDS}) i WHERE id = :key", {"key": key}).fetchone()
+        is None
     ]
     if missing:
         raise NotFoundError(f"the store has no image {names(missing)}: nothing was purged")
@@ -72,6 +73,9 @@ def purge(db: Connection, image_ids: Sequence[str], author: str, now_ms: int) ->
     for key in todo:
         db.execute("DELETE FROM answers WHERE answer LIKE :quoted", {"quoted": f"%{key.hex()}%"})
     settlements.forget_pictures(db, todo)
+    kept.forget_pictures(db, keys)
+    decisions.forget_pictures(db, keys)
+    dismissed.forget_pictures(db, keys)
     contents.delete(db, todo)
     return revisions
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
 from pagesight_server.gallery import changes as changes_since
-from pagesight_server.gallery import contents, queries, settlements
+from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
 from pagesight_server.gallery.digests import is_sound
+from pagesight_server.gallery.fingerprint import Fingerprint, fingerprint
 from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.model import (
@@ -25,6 +26,8 @@ from pagesight_server.gallery.model import (
     Revision,
     Settlement,
 )
+from pagesight_server.gallery.postgres_remains import remains
+from pagesight_server.gallery.replicas import Forgetting, Replica
 from pagesight_server.gallery.snapshot import (
     DEFAULT_GALLERY,
     Bundles,
@@ -34,6 +37,7 @@ from pagesight_server.gallery.snapshot import (
     normal_form,
 )
 from pagesight_server.gallery.sqlite_file import SqliteDatabase
+from pagesight_server.gallery.unfinished import refuse_incomplete
 
 log = logging.getLogger(__name__)
 
@@ -44,14 +48,24 @@ class Reader:
     Args:
         location: The file, made when missing, or the address of a database.
         postgres: What the latter needs besides.
+        incomplete: Whether it may be a copy that is not complete.
 
     Raises:
-        SetupError: it is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight, or such a copy.
     """
 
-    def __init__(self, location: StoreLocation, postgres: PostgresOptions) -> None:
+    def __init__(
+        self, location: StoreLocation, postgres: PostgresOptions, *, incomplete: bool = False
+    ) -> None:
         self.location = location
         self.database: Database = open_database(location, postgres)
+        try:
+            if not incomplete:
+                with self.database.reading() as db:
+                    refuse_incomplete(db, self.database.name)
+        except BaseException:
+            self.database.close()
+            raise
         self._told_damaged: set[bytes | None] = set()
         """Digests of the calibrations that were warned of."""
 
@@ -272,6 +286,26 @@ class Reader:
         with self.database.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]
+
+    def fingerprint(self) -> Fingerprint:
+        """The digest of all that the store holds: a copy has the same, whichever database it is."""
+        with self.database.reading() as db:
+            return fingerprint(db)
+
+    def remains(self) -> list[str]:
+        """Where the database may keep what was purged, beside its tables; one line each."""
+        with self.database.reading() as db:
+            return remains(db) if db.dialect.name == "postgresql" else []
+
+    def forgetting(self, image_ids: Sequence[str]) -> Forgetting:
+        """Which of the processes that serve this store have forgotten pictures that were purged."""
+        with self.database.reading() as db:
+            return replicas.forgetting(db, image_ids)
+
+    def replicas(self) -> list[Replica]:
+        """The processes that serve this store, by their last notes."""
+        with self.database.reading() as db:
+            return replicas.replicas(db)
 
     def unseen(
         self, name: str, bundles: Bundles, *, now_only: bool = False

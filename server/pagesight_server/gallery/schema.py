@@ -1,4 +1,4 @@
-"""The tables of the store, as text, for SQLite and for PostgreSQL.
+"""The tables of the store, as text for SQLite; schema_postgres.py has them for PostgreSQL.
 
     galleries ──< revisions            append-only history; the newest is what counts
         │    ──< memberships >── images ──  kept (in what form, since when)
@@ -6,8 +6,13 @@
         │    ──< answers                └──< readings (per bundle)
         ├────< calibrations            derived, per revision and method
         ├────< settlements ──< settled_images   what a person looked at and found to be well
+        ├────< kept_answers            a ring of answers with their pictures, for a person
+        ├────< decisions               what persons decided of screenshots
+        ├────< dismissed               what was seen and read of clusters of no interest
         └────< purged_memberships >── purged       all that is left of a purged picture
     backups                            copies that a purge must reach too
+    replicas                           who serves the store, and what each has loaded
+    copying                            a copy into this store that is not complete
 
 A gallery that was deleted keeps its row, without members: its history stays, and enrolling
 under its name goes on from its last revision.
@@ -22,6 +27,8 @@ edited once released, the next one is added below it, in both lists.
 """
 
 from __future__ import annotations
+
+from pagesight_server.gallery.schema_postgres import POSTGRES_MIGRATIONS, POSTGRES_SINCE
 
 _FIRST = """
 CREATE TABLE images (
@@ -215,156 +222,90 @@ CREATE TABLE settled_images (
 CREATE INDEX settled_images_by_image ON settled_images (image_id);
 """
 
-# The same tables as SQLite's five steps make. Names and labels compare by their bytes, as SQLite
-# and Python do, whatever the language of the database. Pictures and vectors do not shrink, and
-# vectors stay in their rows. PostgreSQL keeps samples of columns in its statistics, which a purge
-# does not reach: there are none of what may quote a picture.
-_POSTGRES_FIFTH = """
-CREATE TABLE pagesight_store (
-    version BIGINT NOT NULL,              -- of these tables
-    only_row BOOLEAN PRIMARY KEY DEFAULT TRUE CHECK (only_row)
+# Pictures of kept answers are callers' screenshots, so neither table refers to `images`. The
+# picture stands last: SQLite reads a row up to the wanted column.
+_SIXTH = """
+CREATE TABLE kept_answers (
+    number INTEGER PRIMARY KEY,           -- rises: the oldest go first
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    revision INTEGER NOT NULL,
+    label TEXT NOT NULL,
+    closest_label TEXT NOT NULL,
+    score DOUBLE PRECISION NOT NULL,
+    threshold DOUBLE PRECISION NOT NULL,
+    doubt DOUBLE PRECISION NOT NULL,
+    review_reasons TEXT NOT NULL,         -- JSON list
+    kept_reason TEXT NOT NULL,            -- doubtful, rejected, random
+    kept_at_ms BIGINT NOT NULL,           -- Unix time, UTC
+    size_bytes BIGINT NOT NULL,           -- of image
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT,                         -- JSON, text.Reading; NULL where text was not read
+    reading_sha256 BLOB,
+    image_sha256 BLOB NOT NULL,           -- of image: image_id, unless it is a smaller copy
+    image BLOB NOT NULL,
+    UNIQUE (image_id, gallery_id)
 );
-INSERT INTO pagesight_store (version) VALUES (0);
-CREATE TABLE images (
-    id BYTEA PRIMARY KEY,                 -- SHA-256 of the bytes as received
-    width_px BIGINT NOT NULL,
-    height_px BIGINT NOT NULL,
-    bytes BYTEA                           -- NULL where pictures are not kept
+CREATE INDEX kept_answers_by_age ON kept_answers (gallery_id, number, size_bytes);
+CREATE INDEX kept_answers_by_time ON kept_answers (kept_at_ms);
+CREATE TABLE decisions (
+    number INTEGER PRIMARY KEY,           -- rises
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    decision_id TEXT NOT NULL,            -- chosen by the caller
+    image_id BLOB NOT NULL,
+    label TEXT NOT NULL,                  -- empty: the person could not tell
+    shown_label TEXT NOT NULL,
+    shown_closest_label TEXT NOT NULL,
+    shown_doubt DOUBLE PRECISION NOT NULL,
+    revision INTEGER NOT NULL,
+    reviewer TEXT NOT NULL,
+    decided_at_ms BIGINT NOT NULL,        -- Unix time, UTC
+    known_label TEXT NOT NULL,            -- of a hidden known item
+    seconds DOUBLE PRECISION NOT NULL,
+    UNIQUE (gallery_id, decision_id)
 );
-ALTER TABLE images ALTER COLUMN bytes SET STORAGE EXTERNAL, ALTER COLUMN bytes SET STATISTICS 0;
-CREATE TABLE embeddings (
-    image_id BYTEA NOT NULL REFERENCES images(id),
-    bundle TEXT COLLATE "C" NOT NULL,
-    vector BYTEA NOT NULL,                -- little-endian fp16
-    sha256 BYTEA,
-    PRIMARY KEY (image_id, bundle)
-);
-ALTER TABLE embeddings ALTER COLUMN vector SET STORAGE EXTERNAL,
-    ALTER COLUMN vector SET STATISTICS 0, SET (toast_tuple_target = 8160);
-CREATE TABLE readings (
-    image_id BYTEA NOT NULL REFERENCES images(id),
-    bundle TEXT COLLATE "C" NOT NULL,
-    reading TEXT NOT NULL,                -- JSON, text.Reading
-    sha256 BYTEA,
-    PRIMARY KEY (image_id, bundle)
-);
-ALTER TABLE readings ALTER COLUMN reading SET STATISTICS 0;
-CREATE TABLE kept (
-    image_id BYTEA PRIMARY KEY REFERENCES images(id),
-    form TEXT NOT NULL,                   -- original, thumbnail, none, or expired: all of it went
-    size_bytes BIGINT NOT NULL,           -- of images.bytes
-    thumbnail_sha256 BYTEA,               -- of images.bytes where these are not the original
-    stored_at_ms BIGINT NOT NULL
-);
-CREATE TABLE galleries (
-    id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    name TEXT COLLATE "C" NOT NULL UNIQUE,
-    revision BIGINT NOT NULL,             -- 0: nothing has happened yet
-    encoder_bundle TEXT COLLATE "C" NOT NULL,
-    ocr_bundle TEXT COLLATE "C" NOT NULL,
-    deleted SMALLINT NOT NULL DEFAULT 0
-);
-CREATE TABLE revisions (
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    revision BIGINT NOT NULL,
-    made_at_ms BIGINT NOT NULL,           -- Unix time, UTC
-    author TEXT NOT NULL,
-    kind TEXT NOT NULL,                   -- enrol, remove, relabel, rollback, labels
-    summary TEXT NOT NULL,
-    images BIGINT NOT NULL,               -- how many the gallery holds afterwards
-    PRIMARY KEY (gallery_id, revision)
-);
-ALTER TABLE revisions ALTER COLUMN summary SET STATISTICS 0;
-CREATE TABLE memberships (
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    image_id BYTEA NOT NULL REFERENCES images(id),
-    label TEXT COLLATE "C" NOT NULL,
-    source TEXT NOT NULL,
-    author TEXT NOT NULL,
-    added_at_ms BIGINT NOT NULL,
-    added_revision BIGINT NOT NULL,
-    removed_revision BIGINT               -- NULL while it is a member
-);
-ALTER TABLE memberships ALTER COLUMN source SET STATISTICS 0;
-CREATE UNIQUE INDEX memberships_now
-    ON memberships (gallery_id, image_id) WHERE removed_revision IS NULL;
-CREATE INDEX memberships_by_revision ON memberships (gallery_id, added_revision);
-CREATE INDEX memberships_by_image ON memberships (image_id);
-CREATE TABLE facts (
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    label TEXT COLLATE "C" NOT NULL,
-    brands TEXT NOT NULL,                 -- JSON list
-    outputs TEXT NOT NULL,                -- JSON list
-    added_revision BIGINT NOT NULL,
-    removed_revision BIGINT
-);
-CREATE UNIQUE INDEX facts_now ON facts (gallery_id, label) WHERE removed_revision IS NULL;
-CREATE TABLE answers (
-    number BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,  -- rises: the oldest go first
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    request_id TEXT COLLATE "C" NOT NULL,
-    kind TEXT NOT NULL,
-    answer TEXT NOT NULL,                 -- JSON
-    UNIQUE (gallery_id, request_id)
-);
-ALTER TABLE answers ALTER COLUMN answer SET STATISTICS 0;
-CREATE INDEX answers_by_age ON answers (gallery_id, number);
-CREATE TABLE calibrations (
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    revision BIGINT NOT NULL,
-    method TEXT COLLATE "C" NOT NULL,
-    calibration TEXT NOT NULL,            -- JSON
-    sha256 BYTEA,
-    PRIMARY KEY (gallery_id, revision, method)
-);
-CREATE TABLE purged (
-    image_id BYTEA PRIMARY KEY,
-    purged_at_ms BIGINT NOT NULL,
-    author TEXT NOT NULL,
-    scrubbed SMALLINT NOT NULL            -- 0 until the tables were rewritten without it
-);
-CREATE TABLE purged_memberships (
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    image_id BYTEA NOT NULL REFERENCES purged(image_id),
-    author TEXT NOT NULL,
-    added_at_ms BIGINT NOT NULL,
-    added_revision BIGINT NOT NULL,
-    removed_revision BIGINT NOT NULL
-);
-CREATE TABLE backups (                    -- empty here: PostgreSQL has backups of its own
-    number BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    path TEXT COLLATE "C" NOT NULL UNIQUE,
-    made_at_ms BIGINT NOT NULL,
-    complete SMALLINT NOT NULL
-);
-CREATE TABLE settlements (
-    id BIGINT GENERATED BY DEFAULT AS IDENTITY PRIMARY KEY,
-    gallery_id BIGINT NOT NULL REFERENCES galleries(id),
-    finding_key TEXT COLLATE "C" NOT NULL,  -- curation/findings.py
-    kind TEXT NOT NULL,
-    author TEXT NOT NULL,
-    note TEXT NOT NULL,
-    settled_at_ms BIGINT NOT NULL,        -- Unix time, UTC
-    UNIQUE (gallery_id, finding_key)
-);
-ALTER TABLE settlements ALTER COLUMN note SET STATISTICS 0;
-CREATE TABLE settled_images (
-    settlement_id BIGINT NOT NULL REFERENCES settlements(id) ON DELETE CASCADE,
-    image_id BYTEA NOT NULL REFERENCES images(id),
-    PRIMARY KEY (settlement_id, image_id)
-);
-CREATE INDEX settled_images_by_image ON settled_images (image_id);
+CREATE INDEX decisions_by_image ON decisions (image_id, gallery_id);
+CREATE INDEX decisions_by_age ON decisions (gallery_id, number);
 """
 
-MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH)
+# A dismissed picture is a caller's screenshot, too, of which no bytes are kept.
+_SEVENTH = """
+CREATE TABLE dismissed (
+    gallery_id INTEGER NOT NULL REFERENCES galleries(id),
+    image_id BLOB NOT NULL,               -- SHA-256 of the bytes as received
+    cluster_key TEXT NOT NULL,            -- curation/discovery.py
+    author TEXT NOT NULL,
+    dismissed_at_ms BIGINT NOT NULL,      -- Unix time, UTC
+    encoder_bundle TEXT NOT NULL,
+    vector BLOB NOT NULL,                 -- little-endian fp16
+    vector_sha256 BLOB NOT NULL,          -- digests.py
+    ocr_bundle TEXT NOT NULL,
+    reading TEXT NOT NULL,                -- JSON, text.Reading
+    reading_sha256 BLOB NOT NULL,
+    PRIMARY KEY (gallery_id, image_id)
+);
+CREATE INDEX dismissed_by_image ON dismissed (image_id);
+"""
+
+# What serves the store, and whether it is one at all yet: neither is content, so neither is copied.
+_EIGHTH = """
+CREATE TABLE replicas (
+    id TEXT PRIMARY KEY,                  -- of one process
+    name TEXT NOT NULL,                   -- host and port
+    seen_at_ms INTEGER NOT NULL,          -- Unix time by the clock of the store
+    revisions TEXT NOT NULL               -- JSON: what it has loaded of each gallery
+) WITHOUT ROWID;
+CREATE TABLE copying (
+    source TEXT PRIMARY KEY,              -- what is copied into this store, not all of it yet
+    begun_at_ms INTEGER NOT NULL          -- Unix time, UTC
+) WITHOUT ROWID;
+"""
+
+MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHTH)
 """SQLite: step i makes version i + 1 of version i; an empty file has version 0."""
-
-POSTGRES_SINCE = 5
-"""The version in which stores on PostgreSQL begin: there are none of an earlier one."""
-
-POSTGRES_MIGRATIONS = (_POSTGRES_FIFTH,)
-"""PostgreSQL: the first step makes version `POSTGRES_SINCE` of an empty schema, each other the
-next version."""
 
 VERSION = len(MIGRATIONS)
 """Of a store that this code reads and writes, on either."""

@@ -37,6 +37,7 @@ DIALECT = Dialect(
     text="CAST({} AS BLOB)",
     digest="digest({key}, {name}, {content})",
     locked="",
+    now_ms="CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)",
     damage=(sqlite3.DatabaseError,),
 )
 
@@ -171,7 +172,11 @@ class SqliteDatabase:
         self.db.row_factory = sqlite3.Row
         self.db.create_function("nfc", 1, normal_form, deterministic=True)
         self.db.create_function("digest", 3, digest, deterministic=True)
-        self._version()  # before anything is written: the file may be another program's
+        # Before anything is written, as the file may be another program's; and in one look, as
+        # another process may be making it.
+        self.db.execute("BEGIN")
+        self._version()
+        self.db.execute("COMMIT")
         self._write_ahead()
         self.db.execute("PRAGMA synchronous = FULL")
         # What is deleted is overwritten, so that a purge has less to find.
@@ -222,10 +227,10 @@ class SqliteDatabase:
             self.db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, patient: bool = True) -> Iterator[None]:
         """All of its block or nothing; on disk when it ends."""
         with self._lock:
-            self.db.execute("BEGIN IMMEDIATE")
+            self._begin(_LOCK_TIMEOUT_S if patient else 0.0)
             try:
                 yield
                 self.db.execute("COMMIT")
@@ -234,15 +239,26 @@ class SqliteDatabase:
                     self.db.execute("ROLLBACK")
                 raise
 
+    def _begin(self, timeout_s: float) -> None:
+        """Begins to write, once nobody else does."""
+        if timeout_s == _LOCK_TIMEOUT_S:
+            self.db.execute("BEGIN IMMEDIATE")
+            return
+        self.db.execute(f"PRAGMA busy_timeout = {1000 * timeout_s:.0f}")
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        finally:
+            self.db.execute(f"PRAGMA busy_timeout = {1000 * _LOCK_TIMEOUT_S:.0f}")
+
     @contextmanager
-    def writing(self, *, alone: bool = False) -> Iterator[SqliteConnection]:
+    def writing(self, *, alone: bool = False, patient: bool = True) -> Iterator[SqliteConnection]:
         """A transaction for a request; whoever writes is alone here.
 
         Raises:
             StorageError: the disk is full or another process keeps the store locked.
         """
         try:
-            with self.transaction():
+            with self.transaction(patient=patient):
                 yield self.db
         except sqlite3.OperationalError as error:
             raise StorageError(

@@ -3,6 +3,7 @@
     put_content   what a picture is: bytes, embedding, text   (once per SHA-256, no revision)
     enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
     settle, unsettle                                          (what a person found to be well)
+    keep, record_decisions ...                                (for review: review_records.py)
     purge, expire                                             (what is let go of)
     snapshot, images, history                                 (read any revision: reader.py)
 
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries, settlements
+from pagesight_server.gallery import contents, purge, queries, replicas, settlements
 from pagesight_server.gallery.database import Row
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import (
@@ -45,7 +46,9 @@ from pagesight_server.gallery.model import (
     Settled,
     Settlement,
 )
-from pagesight_server.gallery.reader import Reader, answer_to
+from pagesight_server.gallery.reader import answer_to
+from pagesight_server.gallery.review_model import KeepLimits
+from pagesight_server.gallery.review_records import ReviewRecords
 from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
@@ -69,7 +72,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Gallery(Reader):
+class Gallery(ReviewRecords):
     """The store: every gallery in one database.
 
     Args:
@@ -77,9 +80,10 @@ class Gallery(Reader):
         now_ms: The clock of the history.
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
+        incomplete: Whether it may be a copy that is not complete.
 
     Raises:
-        SetupError: it is no store, or one of a newer pagesight.
+        SetupError: it is no store, or one of a newer pagesight, or such a copy.
         StorageError: the database cannot be reached.
     """
 
@@ -90,8 +94,9 @@ class Gallery(Reader):
         now_ms: Callable[[], int] = unix_ms,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
+        incomplete: bool = False,
     ) -> None:
-        super().__init__(location, postgres)
+        super().__init__(location, postgres, incomplete=incomplete)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
@@ -360,20 +365,38 @@ class Gallery(Reader):
             db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
         return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
 
-    def expire(self, keep_removed_days: int) -> Expired:
-        """Forgets the content of pictures that were removed long ago, and what was never enrolled.
+    def expire(self, keep_removed_days: int, keep: KeepLimits | None = None) -> Expired:
+        """Forgets pictures that were removed long ago or never enrolled, and old kept answers.
 
         Args:
             keep_removed_days: Days after which a removed picture cannot be rolled back to; 0
                 keeps them all.
+            keep: How long answers are kept for review; they are left alone when None.
         """
         now_ms = self.now_ms()
         before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
         with self.database.writing(alone=True) as db:
             removed, unused = purge.expire(db, before_ms, now_ms)
-        if removed or unused:
+        answers = self.forget_kept(keep) if keep is not None else 0
+        if removed or unused or answers:
             self.database.scrub()
-        return Expired(removed=removed, unused=unused)
+        return Expired(removed=removed, unused=unused, answers=answers)
+
+    # --- replicas -------------------------------------------------------------------
+
+    def beat(self, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
+        """Notes that a process serves this store, and the revision of each gallery it has loaded.
+
+        Raises:
+            StorageError: somebody else is writing, or the disk is full: the note is not made.
+        """
+        with self.database.writing(patient=False) as db:
+            replicas.beat(db, replica_id, name, revisions)
+
+    def leave(self, replica_id: str) -> None:
+        """Takes back that a process serves this store."""
+        with self.database.writing(patient=False) as db:
+            replicas.leave(db, replica_id)
 
     # --- settled findings -----------------------------------------------------------
 

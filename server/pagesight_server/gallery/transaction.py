@@ -24,6 +24,16 @@ from pagesight_server.gallery.snapshot import (
     check_source,
 )
 
+OF_A_GALLERY = (
+    "calibrations",
+    "answers",
+    "settlements",
+    "kept_answers",
+    "decisions",
+    "dismissed",
+)
+"""Tables of what is derived, told, settled and reviewed of a gallery: gone when it is deleted."""
+
 NOW = "removed_revision IS NULL"
 """SQL: true of what counts now."""
 
@@ -245,10 +255,10 @@ class Edit:
         return closed["memberships"]
 
     def mark_deleted(self) -> None:
-        """Hides the gallery, and forgets what was derived of it, told of it and settled in it."""
+        """Hides the gallery, and forgets what was derived, told, settled and reviewed of it."""
         gallery = {"gallery": self._id}
         self.db.execute("UPDATE galleries SET deleted = 1 WHERE id = :gallery", gallery)
-        for table in ("calibrations", "answers", "settlements"):
+        for table in OF_A_GALLERY:
             self.db.execute(f"DELETE FROM {table} WHERE gallery_id = :gallery", gallery)
 
     def move(self, bundles: Bundles) -> None:

@@ -17,4 +17,6 @@ class Answer:
     decision: Decision
     knowledge: Knowledge
     query: Query
+    left_out: int | None = None
+    """Row of the snapshot whose picture is the query, as if it were not enrolled; None: none is."""
     stage_ms: StageTimes = field(default_factory=StageTimes)

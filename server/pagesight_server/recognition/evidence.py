@@ -18,8 +18,9 @@ from functools import cache
 from typing import ClassVar, Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from pagesight_server.common.arrays import Embedding
+from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.index.cosines import Hits, cosines, ranked
 from pagesight_server.index.layered import nearest
@@ -257,6 +258,18 @@ class PagesightMethod:
             agrees = sum(float(share[place]) for share in shares) / len(PAGE_TEXT_TERMS)
             rows.append((candidate.visual, query.ratios[candidate.row], trust * agrees))
         return np.asarray(rows, np.float64)
+
+    def looks_between(
+        self,
+        left: Embeddings,
+        right: Embeddings,
+        *,
+        left_labels: Sequence[str] | None = None,
+    ) -> NDArray[np.float32]:
+        """How alike pictures look, as candidates are compared; see `Whitening.between`."""
+        if "whitening" in self._without:
+            return np.asarray(left @ right.T, np.float32)
+        return self._whitening.between(left, right, left_labels=left_labels)
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
         """The strings of the query that one label shows more often than the other."""

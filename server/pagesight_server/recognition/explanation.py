@@ -107,7 +107,12 @@ class PageComparison:
 
 
 def explain(
-    knowledge: Knowledge, query: Query, decision: Decision, *, pages: int = 1
+    knowledge: Knowledge,
+    query: Query,
+    decision: Decision,
+    *,
+    pages: int = 1,
+    without: int | None = None,
 ) -> Explanation:
     """Lays the screenshot's text beside that of the closest pages.
 
@@ -117,12 +122,13 @@ def explain(
         decision: The answer. Names that it found replaced are shown instead of what a plain
             comparison finds in the same place.
         pages: How many candidates' matching lines are wanted.
+        without: Row of the snapshot that was left out to find the answer.
     """
     if not decision.candidates:
         return Explanation(reasons=("the gallery knows no page yet",))
     snapshot, reading = knowledge.snapshot, query.reading
     compared = [
-        compare_with_page(snapshot, reading, candidate)
+        compare_with_page(snapshot, reading, candidate, without=without)
         for candidate in decision.candidates[: max(2, pages)]
     ]
     return Explanation(
@@ -134,7 +140,11 @@ def explain(
 
 
 def compare_with_page(
-    snapshot: Snapshot, reading: Reading | None, candidate: Candidate
+    snapshot: Snapshot,
+    reading: Reading | None,
+    candidate: Candidate,
+    *,
+    without: int | None = None,
 ) -> PageComparison:
     """Compares the lines of a screenshot with those of a candidate's page.
 
@@ -145,6 +155,7 @@ def compare_with_page(
         snapshot: The gallery.
         reading: Text of the screenshot; None when it was not read.
         candidate: Its row is the picture that speaks for the page.
+        without: Row of the snapshot that counts as not enrolled.
     """
     image_id = snapshot.pictures[candidate.row].image_id
     if reading is None:
@@ -154,7 +165,7 @@ def compare_with_page(
     rows = [
         row
         for row, picture in enumerate(snapshot.pictures)
-        if picture.label == candidate.label and row != candidate.row
+        if picture.label == candidate.label and row not in {candidate.row, without}
     ]
     shown_by_picture = _telling(snapshot.pictures[candidate.row].reading)
     shown_by_others = [_telling(snapshot.pictures[row].reading) for row in rows]

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +82,49 @@ class Whitening:
         mixed = (1 - weight) * hits.cosines + weight * whitened
         return Hits(hits.rows, mixed.astype(np.float32))
 
+    def between(
+        self,
+        left: Embeddings,
+        right: Embeddings,
+        *,
+        left_labels: Sequence[str] | None = None,
+    ) -> NDArray[np.float32]:
+        """How alike each of some pictures and each of others look, as `cosines` has it.
+
+        Args:
+            left: Unit vectors, shape (left, dimension).
+            right: Unit vectors, shape (right, dimension).
+            left_labels: Of each of the first, a label that its metric must not know, nor any other
+                of that label's part. None: they are new, and the metric of all serves.
+
+        Returns:
+            Shape (left, right), -1 to 1.
+        """
+        plain = np.asarray(left @ right.T, np.float32)
+        if left_labels is None:
+            return self._mixed(self._fit.without(None), plain, left, right)
+        # One metric serves all labels of a part, so each is asked once.
+        parts: dict[int | None, list[int]] = {}
+        for row, label in enumerate(left_labels):
+            parts.setdefault(self._fit.fold(label), []).append(row)
+        for rows in parts.values():
+            metric = self._fit.without(left_labels[rows[0]])
+            plain[rows] = self._mixed(metric, plain[rows], left[rows], right)
+        return plain
+
+    def _mixed(
+        self,
+        metric: WithinLabelMetric | None,
+        plain: NDArray[np.float32],
+        left: Embeddings,
+        right: Embeddings,
+    ) -> NDArray[np.float32]:
+        """Plain cosines with those of a metric mixed in, shape (left, right)."""
+        if metric is None:
+            return plain
+        weight = self._fit.weight
+        return np.asarray((1 - weight) * plain + weight * metric.between(left, right), np.float32)
+
 
 class _Fit:
     """What was learnt from some pictures, with each part of their labels left out too."""
@@ -97,6 +141,10 @@ class _Fit:
         self._fold = {label: i % FOLDS for i, label in enumerate(names)}
         self.weight = WEIGHT * (1 - 1 / max(1, len(names)))
         self._metric = self._of(np.arange(len(self._rows)))
+
+    def fold(self, label: str) -> int | None:
+        """The part of the labels that a label is in; None where it was not there."""
+        return self._fold.get(label)
 
     def without(self, label: str | None) -> WithinLabelMetric | None:
         """The metric that knows nothing of a label; None where there is too little to learn from.
@@ -118,6 +166,13 @@ class _Fit:
         if len(places) - len(np.unique(codes)) < MIN_DEGREES:
             return None
         return WithinLabelMetric.fit(self._embeddings[self._rows[places]], codes)
+
+
+class _Scaled(NamedTuple):
+    """Vectors in a metric: the product of one's `turned` and another's `centred` is a cosine."""
+
+    turned: NDArray[np.float32]
+    centred: NDArray[np.float32]
 
 
 class WithinLabelMetric:
@@ -197,6 +252,19 @@ class WithinLabelMetric:
             centred @ ahead / np.sqrt(np.maximum(lengths * (about @ ahead), 1e-24))
         )
         return cosines
+
+    def between(self, left: Embeddings, right: Embeddings) -> NDArray[np.float32]:
+        """Cosines about the mean of each of some vectors and each of others, (left, right)."""
+        ahead, after = self._scaled(left), self._scaled(right)
+        return np.asarray(ahead.turned @ after.centred.T, np.float32)
+
+    def _scaled(self, vectors: Embeddings) -> _Scaled:
+        """Vectors about the mean, both scaled so that products of the two are cosines."""
+        centred = np.asarray(vectors - self._mean, np.float32)
+        turned = self._turned(centred)
+        squares = np.einsum("ij,ij->i", turned, centred, dtype=np.float64)
+        lengths = np.sqrt(np.maximum(squares, 1e-24))[:, None].astype(np.float32)
+        return _Scaled(turned / lengths, centred / lengths)
 
     def distances(self, query: Embedding, vectors: Embeddings) -> NDArray[np.float64]:
         """Mahalanobis distances of a query and some vectors."""

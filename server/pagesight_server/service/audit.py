@@ -4,6 +4,8 @@
     change of another process ──history, looked at now and then──> author, what, revision
     change of another process of this server, which writes it ──has_line──> nothing
     finding settled or unsettled ──────────> token, author, address, keys
+    clusters dismissed ────────────────────> token, author, address, keys
+    decisions, a kept picture read, a picture seen whole ──> token, reviewer, address, which
 
 A change is told in the thread that made it, so a caller who is gone by then leaves a line too.
 """
@@ -12,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+from pagesight_server.common.errors import StoreAwayError
 from pagesight_server.gallery import Applied, Change, Gallery, Revision
 from pagesight_server.service.auth import CALLER, PEER
 
@@ -33,6 +36,55 @@ def settled(what: str, gallery: str, keys: Sequence[str], author: str = "") -> N
         author,
         PEER.get() or "here",
         ", ".join(keys),
+    )
+
+
+def decided(what: str, gallery: str, count: int, reviewers: Iterable[str] = ()) -> None:
+    """Tells that decisions of reviewers were recorded or withdrawn, and not what they say."""
+    log.info(
+        "gallery %r: %d decisions %s by %r (reviewers %s) from %s",
+        gallery,
+        count,
+        what,
+        CALLER.get() or "anybody",
+        ", ".join(map(repr, sorted(reviewers))) or "not named",
+        PEER.get() or "here",
+    )
+
+
+def dismissed(gallery: str, keys: Sequence[str], author: str = "") -> None:
+    """Tells that clusters were dismissed, which makes no revision."""
+    log.info(
+        "gallery %r: clusters dismissed by %r (author %r) from %s: %s",
+        gallery,
+        CALLER.get() or "anybody",
+        author,
+        PEER.get() or "here",
+        ", ".join(keys),
+    )
+
+
+def kept_image_read(gallery: str, image_id: str, max_side_px: int) -> None:
+    """Tells that the picture of a kept answer was read, which is a caller's screenshot."""
+    log.info(
+        "gallery %r: kept picture read by %r from %s, %s: %s",
+        gallery,
+        CALLER.get() or "anybody",
+        PEER.get() or "here",
+        f"at most {max_side_px} pixels a side" if max_side_px else "as received",
+        image_id,
+    )
+
+
+def revealed(gallery: str, image_id: str, reviewer: str) -> None:
+    """Tells that a person saw a picture whole, with the digits that were masked before."""
+    log.info(
+        "gallery %r: picture revealed by %r (reviewer %r) from %s: %s",
+        gallery,
+        CALLER.get() or "anybody",
+        reviewer,
+        PEER.get() or "here",
+        image_id,
     )
 
 
@@ -64,6 +116,8 @@ class Audit:
             try:
                 await asyncio.to_thread(self.look)
                 readable = True
+            except StoreAwayError:
+                pass  # the registry tells of it
             except Exception:
                 if readable:
                     log.exception("cannot read the history of the store; looking again and again")

@@ -12,8 +12,9 @@ The file holds digests, so reading it gives nobody a token:
     roles  = ["classify", "gallery-read"]
 
 `classify` may classify, `gallery-read` may read galleries, `gallery-write` may read and change
-them, `admin` may do all of it and see the contract by reflection. Health is for everybody: probes
-have no token.
+them. `review` may review answers, classify, read galleries and settle findings, and changes no
+gallery. `admin` may do all of it and see the contract by reflection. Health is for everybody:
+probes have no token.
 """
 
 from __future__ import annotations
@@ -40,13 +41,13 @@ from pagesight_server.config import SecurityConfig
 from pagesight_server.service import certificates
 from pagesight_server.service.codec import Context, refuse
 
-ROLES = ("classify", "gallery-read", "gallery-write", "admin")
+ROLES = ("classify", "gallery-read", "gallery-write", "review", "admin")
 
 CALLER: ContextVar[str] = ContextVar("caller", default="")
 """The name of the token of the present call; empty where none is asked for."""
 
 PEER: ContextVar[str] = ContextVar("peer", default="")
-"""Where the present call of GalleryService comes from, as gRPC writes it."""
+"""Where the present call of GalleryService or ReviewService comes from, as gRPC writes it."""
 
 READING = frozenset(
     {
@@ -62,9 +63,13 @@ READING = frozenset(
 )
 """Calls of GalleryService that change nothing."""
 
+SETTLING = frozenset({"SettleFindings", "UnsettleFindings"})
+"""Calls of GalleryService that note what a person looked at."""
+
 _SERVICES = {
-    "pagesight.v1.ClassifierService": frozenset({"classify", "admin"}),
+    "pagesight.v1.ClassifierService": frozenset({"classify", "review", "admin"}),
     "pagesight.v1.GalleryService": frozenset({"gallery-write", "admin"}),
+    "pagesight.v1.ReviewService": frozenset({"review", "admin"}),
 }
 _OPEN = "grpc.health.v1.Health"
 
@@ -72,8 +77,11 @@ _OPEN = "grpc.health.v1.Health"
 def roles_for(service: str, method: str) -> frozenset[str]:
     """The roles of which a token needs one to make a call; other services are for admins."""
     roles = _SERVICES.get(service, frozenset({"admin"}))
-    if service == "pagesight.v1.GalleryService" and method in READING:
-        return roles | {"gallery-read"}
+    if service == "pagesight.v1.GalleryService":
+        if method in READING:
+            return roles | {"gallery-read", "review"}
+        if method in SETTLING:
+            return roles | {"review"}
     return roles
 
 

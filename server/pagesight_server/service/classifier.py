@@ -31,6 +31,7 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.common.priority import urgent_as
 from pagesight_server.config import SecurityConfig
+from pagesight_server.recognition.answer import Answer
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
@@ -105,6 +106,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         limits: What one caller may ask for; no limit unless given.
         max_stream_age_s: Seconds after which a stream is ended, so that its caller opens another,
             perhaps elsewhere. 0: never.
+        keep: Given each screenshot and its answer, for review; must neither wait nor raise.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         telemetry: Telemetry | None = None,
         limits: CallerLimits | None = None,
         max_stream_age_s: float = 0.0,
+        keep: Callable[[bytes, Answer], None] = lambda _image, _answer: None,
     ) -> None:
         self._pipeline = pipeline
         self._gate = gate
@@ -129,6 +132,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._telemetry = telemetry or Telemetry()
         self._limits = limits or CallerLimits(SecurityConfig())
         self._max_stream_age_s = max_stream_age_s
+        self._keep = keep
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
@@ -294,6 +298,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
+        self._keep(query.image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

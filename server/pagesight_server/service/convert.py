@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,6 @@ from pagesight_server.gallery.snapshot import (
 )
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Candidate, TermName
-from pagesight_server.recognition.decision import ReviewReason
 from pagesight_server.recognition.explanation import Explanation, explain
 from pagesight_server.recognition.findings import Finding, FindingKind
 from pagesight_server.recognition.knowledge import Knowledge
@@ -77,7 +76,7 @@ _TERMS: Mapping[TermName, pb.ScoreTermName.ValueType] = {
     "siblings": pb.SCORE_TERM_NAME_SIBLINGS,
     "unknown_example": pb.SCORE_TERM_NAME_UNKNOWN_EXAMPLE,
 }
-_REVIEW_REASONS: Mapping[ReviewReason, pb.ReviewReason.ValueType] = {
+_REVIEW_REASONS: Mapping[str, pb.ReviewReason.ValueType] = {
     "near_threshold": pb.REVIEW_REASON_NEAR_THRESHOLD,
     "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
     "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
@@ -193,7 +192,9 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
     explanation = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
-        explanation = explain(knowledge, answer.query, decision, pages=options.top_k)
+        explanation = explain(
+            knowledge, answer.query, decision, pages=options.top_k, without=answer.left_out
+        )
         reasons = (*explanation.reasons, *filter(None, (explanation.why_not,)))
     return pb.Classification(
         label=decision.label,
@@ -202,7 +203,7 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         threshold=decision.threshold,
         doubt=decision.doubt,
         review=decision.review,
-        review_reasons=[_REVIEW_REASONS[reason] for reason in decision.review_reasons],
+        review_reasons=review_reasons(decision.review_reasons),
         outputs=snapshot.outputs(decision.label),
         candidates=[
             _candidate(candidate, answer, explanation)
@@ -216,6 +217,11 @@ def classification(answer: Answer, options: Options) -> pb.Classification:
         stage_ms=answer.stage_ms,
         findings=map(_finding, explanation.findings),
     )
+
+
+def review_reasons(reasons: Iterable[str]) -> list[pb.ReviewReason.ValueType]:
+    """Why a person should look; reasons that this server does not know are left out."""
+    return [_REVIEW_REASONS[reason] for reason in reasons if reason in _REVIEW_REASONS]
 
 
 def _finding(finding: Finding) -> pb.Finding:
@@ -408,15 +414,15 @@ def _timestamp(unix_ms: int) -> Timestamp:
 DEFAULT_PAGE, MAX_PAGE = 100, 1_000
 
 
-def page_size(asked: int) -> int:
+def page_size(asked: int, default: int = DEFAULT_PAGE) -> int:
     """How many rows a page has.
 
     Raises:
         InvalidRequestError: a negative size.
     """
     if asked < 0:
-        raise InvalidRequestError("page_size must not be negative; 0 means 100")
-    return min(asked or DEFAULT_PAGE, MAX_PAGE)
+        raise InvalidRequestError(f"page_size must not be negative; 0 means {default}")
+    return min(asked or default, MAX_PAGE)
 
 
 def page_token(*position: int | str) -> str:

@@ -1,11 +1,13 @@
-"""GalleryService: changes and lists galleries; every change is visible to the next query."""
+"""GalleryService: changes and lists galleries; every change is visible to the next query.
+
+While the store is away whatever needs it is refused at once, with when to ask again.
+"""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
@@ -18,10 +20,17 @@ from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import audit, convert, convert_curation, convert_findings
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer
-from pagesight_server.service.gates import EnrolmentGate, ExaminationGate, in_thread
+from pagesight_server.service.gates import (
+    EnrolmentGate,
+    ExaminationGate,
+    in_store_thread,
+    in_thread,
+)
 from pagesight_server.service.progress import Report, answer_with_progress
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
+
+T = TypeVar("T")
 
 
 class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
@@ -60,7 +69,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 next_page_token=convert.page_token(galleries[size - 1].name) if more else "",
             )
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def GetGallery(  # noqa: N802
         self, request: pb.GetGalleryRequest, context: Context
@@ -72,7 +81,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             knowledge = self._registry.known().get(info.name)
             return pb.GetGalleryResponse(gallery=convert.gallery(info, knowledge))
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def DeleteGallery(  # noqa: N802
         self, request: pb.DeleteGalleryRequest, context: Context
@@ -96,11 +105,12 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         PEER.set(context.peer())
 
         async def work(report: Report) -> pb.EnrolResult:
+            self._registry.watch.check()
             async with self._enrolments.place(context):
                 header, items = await self._enrolments.receive(request_iterator)
                 change = convert.change_of(header)
                 applied = await self._enroller.enrol(change, items, progress=report)
-                await self._registry.refresh(change.gallery)
+                await self._registry.refresh_after_change(change.gallery)
                 result = convert.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
                 knowledge = self._registry.known().get(change.gallery)
@@ -171,9 +181,14 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     ) -> Applied:
         PEER.set(context.peer())
         change = convert.change_of(message)
-        applied = await asyncio.to_thread(work, change)
-        await self._registry.refresh(change.gallery)
+        applied = await self._ask(partial(work, change))
+        await self._registry.refresh_after_change(change.gallery)
         return applied
+
+    async def _ask(self, work: Callable[[], T]) -> T:
+        """Does work that needs the store in a thread, unless the store is away."""
+        self._registry.watch.check()
+        return await in_store_thread(work)
 
     async def ListImages(  # noqa: N802
         self, request: pb.ListImagesRequest, context: Context
@@ -201,7 +216,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 else "",
             )
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def ListHistory(  # noqa: N802
         self, request: pb.ListHistoryRequest, context: Context
@@ -222,7 +237,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 next_page_token=convert.page_token(revisions[size - 1].revision) if more else "",
             )
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def GetLabels(  # noqa: N802
         self, request: pb.GetLabelsRequest, context: Context
@@ -233,7 +248,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             revision, counts, facts = self._store.labels(convert.gallery_of(request.gallery))
             return pb.GetLabelsResponse(revision=revision, labels=convert.labels(counts, facts))
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def Diagnose(  # type: ignore[override]  # noqa: N802
         self, request: pb.DiagnoseRequest, context: Context
@@ -241,6 +256,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """What may be wrong with a gallery."""
 
         def work(report: Report) -> pb.Diagnosis:
+            self._registry.watch.check()
             limit = convert_curation.max_images(request.max_images)
             knowledge = self._registry.get(convert.gallery_of(request.gallery))
             diagnosis = diagnose(knowledge, max_images=limit, progress=report)
@@ -266,7 +282,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             audit.settled("settled", gallery, keys, author=request.author)
             return pb.SettleFindingsResponse(keys=keys)
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def UnsettleFindings(  # noqa: N802
         self, request: pb.UnsettleFindingsRequest, context: Context
@@ -281,7 +297,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 audit.settled("unsettled", gallery, keys)
             return pb.UnsettleFindingsResponse(keys=keys)
 
-        return await answer(context, asyncio.to_thread(work))
+        return await answer(context, self._ask(work))
 
     async def SuggestBrands(  # type: ignore[override]  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context
@@ -309,12 +325,13 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """A picture of a gallery."""
 
         def work() -> pb.GetImageResponse:
+            self._registry.watch.check()
             return pb.GetImageResponse(
                 image=convert_curation.picture(self._store, request, self._limits)
             )
 
         if not request.max_side_px:
-            return await answer(context, asyncio.to_thread(work))
+            return await answer(context, self._ask(work))
         return await answer(context, self._examinations.run(context, work))
 
 

@@ -1,7 +1,8 @@
-"""How much is done for galleries at once, beside the screenshots: two gates over one mechanism.
+"""How much is done for galleries at once, beside the screenshots: gates over one mechanism.
 
     Enrol ───────────────────────────────────> EnrolmentGate ─────place──> read, see, one revision
     Diagnose, SuggestBrands, smaller GetImage ─> ExaminationGate ──place──> a thread ──> answer
+    Discover, Preview, DismissClusters ────────> CallGate ────────place──> read, see, a thread
                                                  └──as many wait as may──> OverloadedError
 
 A place is worth what the work holds: an enrolment the pictures of its call, an examination a
@@ -12,9 +13,12 @@ could keep all others waiting. A call that waits for its place is not read from.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import DeadlineError, InvalidRequestError, LimitError
@@ -23,6 +27,7 @@ from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, parsed
 from pagesight_server.service.rate_limits import caller_of
 from pagesight_server.workflows.enrolment import Item
+from pagesight_server.workflows.knowledge import StoppedError
 
 T = TypeVar("T")
 
@@ -88,7 +93,7 @@ class EnrolmentGate(CallGate):
         header: pb.Change | None = None
         items: list[Item] = []
         size = 0
-        async for request in self._prompt(requests):
+        async for request in prompt(requests, self._config.enrol_silence_seconds):
             if request.WhichOneof("message") != ("item" if header else "header"):
                 raise InvalidRequestError(
                     "the first message, and only it, carries the header; every other one an item"
@@ -108,22 +113,47 @@ class EnrolmentGate(CallGate):
             raise InvalidRequestError("no message came: send a header, then the pictures")
         return header, items
 
-    async def _prompt(
-        self, requests: AsyncIterator[pb.EnrolRequest | Malformed]
-    ) -> AsyncIterator[pb.EnrolRequest]:
-        """The messages as they come; whoever sends none for long must not hold a place."""
-        messages, silent_s = aiter(requests), self._config.enrol_silence_seconds
-        while True:
-            try:
-                async with asyncio.timeout(silent_s):
-                    received = await anext(messages)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise DeadlineError(
-                    f"nothing came for {silent_s:g} s: have the pictures at hand, then enrol them"
-                ) from None
-            yield parsed(received)
+
+async def prompt(messages: AsyncIterator[Any], silent_s: float) -> AsyncIterator[Any]:
+    """The messages of a call as they come; whoever sends none for long must not hold a place.
+
+    Args:
+        messages: Of the call.
+        silent_s: How long it may send nothing.
+
+    Raises:
+        DeadlineError: its sender has fallen silent.
+        InvalidRequestError: a message is none of this contract.
+    """
+    received = aiter(messages)
+    while True:
+        try:
+            async with asyncio.timeout(silent_s):
+                message = await anext(received)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineError(
+                f"nothing came for {silent_s:g} s: have the pictures at hand, then send them"
+            ) from None
+        yield parsed(message)
+
+
+STORE_THREADS = 8
+"""Threads that wait for the store, as many as it has connections (gallery.store_connections)."""
+
+_store_threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
+
+
+async def in_store_thread(work: Callable[[], T]) -> T:
+    """As `asyncio.to_thread`, in threads of which screenshots need none.
+
+    A store that hangs would else hold the threads in which screenshots are decoded, until it is
+    known to be away.
+    """
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_store_threads, lambda: context.run(work))
 
 
 async def in_thread(work: Callable[[], T]) -> T:
@@ -136,4 +166,27 @@ async def in_thread(work: Callable[[], T]) -> T:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         await asyncio.wait([running])
+        raise
+
+
+async def in_stoppable_thread(work: Callable[[Callable[[], None]], T]) -> T:
+    """As `in_thread`, for work of minutes: it ends at its next step once the caller is cancelled.
+
+    Args:
+        work: Is given what to call between its steps; that raises when the work should end.
+    """
+    stopped = threading.Event()
+
+    def step() -> None:
+        if stopped.is_set():
+            raise StoppedError
+
+    running = asyncio.ensure_future(in_thread(lambda: work(step)))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        stopped.set()
+        await asyncio.wait([running])
+        # What it ended with is nobody's business any more.
+        running.exception()
         raise

@@ -129,8 +129,12 @@ def caller_of(context: Context) -> str:
     return peer.rpartition(":")[0] if peer.startswith(("ipv4:", "ipv6:")) else peer
 
 
+COUNTED = ("pagesight.v1.GalleryService", "pagesight.v1.ReviewService")
+"""Services whose calls count one each."""
+
+
 class LimitGalleryCalls(grpc.aio.ServerInterceptor):
-    """Counts each call of GalleryService; the classifier counts screenshots, one by one."""
+    """Counts each call of GalleryService and ReviewService; the classifier counts screenshots."""
 
     def __init__(self, limits: CallerLimits) -> None:
         self._limits = limits
@@ -143,7 +147,7 @@ class LimitGalleryCalls(grpc.aio.ServerInterceptor):
         """Wraps the handler of a call."""
         handler = await continuation(handler_call_details)
         service = handler_call_details.method.strip("/").partition("/")[0]
-        if handler is None or service != "pagesight.v1.GalleryService":
+        if handler is None or service not in COUNTED:
             return handler
         codecs = (handler.request_deserializer, handler.response_serializer)
         if handler.stream_stream:

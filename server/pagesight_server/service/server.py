@@ -16,7 +16,14 @@ import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from pagesight.v1 import classifier_pb2, classifier_pb2_grpc, gallery_pb2, gallery_pb2_grpc
+from pagesight.v1 import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    gallery_pb2,
+    gallery_pb2_grpc,
+    review_pb2,
+    review_pb2_grpc,
+)
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
 from pagesight_server.service.classifier import AGE_SPREAD, LINGER_S, ClassifierService
@@ -24,6 +31,7 @@ from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health, ReadBriefly
 from pagesight_server.service.listening import why_not
+from pagesight_server.service.reviews import ReviewService
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +46,14 @@ bytes stay unacknowledged; the other, 60 s unless set, how long a probe stays un
 SERVICES = (
     classifier_pb2.DESCRIPTOR.services_by_name["ClassifierService"].full_name,
     gallery_pb2.DESCRIPTOR.services_by_name["GalleryService"].full_name,
+    review_pb2.DESCRIPTOR.services_by_name["ReviewService"].full_name,
 )
 
 
 async def serve(
     classifier: ClassifierService,
     galleries: GalleryService,
+    reviews: ReviewService,
     config: ServerConfig,
     *,
     max_image_bytes: int,
@@ -59,6 +69,7 @@ async def serve(
     Args:
         classifier: The classifier.
         galleries: The galleries.
+        reviews: The review of answers.
         config: Where to listen, how long to drain.
         max_image_bytes: Limit of a picture; the message limit follows from it.
         stop: Returns when the server should stop.
@@ -96,6 +107,7 @@ async def serve(
     )
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(classifier, server)
     gallery_pb2_grpc.add_GalleryServiceServicer_to_server(galleries, server)
+    review_pb2_grpc.add_ReviewServiceServicer_to_server(reviews, server)
     health_service = Health(SERVICES)
     health_pb2_grpc.add_HealthServicer_to_server(health_service, server)
     names = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)

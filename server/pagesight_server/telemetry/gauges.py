@@ -41,6 +41,7 @@ def watch(
     caches: Mapping[str, Cache],
     lines: Callable[[], Mapping[str, int]],
     known: Callable[[], Mapping[str, Knowledge]],
+    store_age_s: Callable[[], float],
 ) -> None:
     """Registers the observable metrics of a server.
 
@@ -52,6 +53,7 @@ def watch(
         caches: The caches by name.
         lines: Gives how many lines of text were read so far, by how often.
         known: Gives the present knowledge of each gallery, by its name.
+        store_age_s: Gives the seconds since the state of the store was last known.
     """
 
     def depths() -> Iterable[Value]:
@@ -92,6 +94,12 @@ def watch(
         "pagesight.gallery.revision",
         [_read(lambda: [(k.snapshot.revision, {GALLERY: name}) for name, k in snapshots()])],
         description="The revision of the gallery that queries are answered from",
+    )
+    meter.create_observable_gauge(
+        "pagesight.gallery.age",
+        [_read(lambda: [(store_age_s(), {})])],
+        unit="s",
+        description="Time since the state of the store was last known, of all galleries",
     )
     meter.create_observable_gauge(
         "pagesight.gallery.size",

@@ -48,6 +48,17 @@ class StoppedError(Exception):
     """A calibration was broken off."""
 
 
+async def until_retry(stop: threading.Event) -> None:
+    """Waits a while for a store that is away.
+
+    Raises:
+        StoppedError: `stop` was set.
+    """
+    if stop.is_set():
+        raise StoppedError
+    await asyncio.sleep(ELSEWHERE_POLL_S)
+
+
 class _Steps:
     """Keeps a calibration as it goes, and says how far it is."""
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 
-from pagesight_server.common.errors import NotFoundError
+from pagesight_server.common.errors import NotFoundError, StoreAwayError
 from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
@@ -17,6 +17,7 @@ from pagesight_server.workflows.knowledge import (
     load_calibration,
     load_knowledge,
     made_elsewhere,
+    until_retry,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 
@@ -65,7 +66,11 @@ class Recalibrator:
         calibrated: Snapshot | None = None
         try:
             while (knowledge := self._table.get(name)) and knowledge.snapshot is not calibrated:
-                await self._calibrate_revision(knowledge)
+                try:
+                    await self._calibrate_revision(knowledge)
+                except StoreAwayError:
+                    await until_retry(self._stop)
+                    continue
                 calibrated = knowledge.snapshot
         except NotFoundError:
             log.info("gallery %s was deleted before it was calibrated", name)

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from pagesight_server.common.errors import NotFoundError
+from pagesight_server.common.errors import NotFoundError, StoreAwayError
 from pagesight_server.common.tasks import SingleFlightTasks
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
@@ -31,8 +31,10 @@ from pagesight_server.workflows.knowledge import (
     load_validated_calibration,
     made_elsewhere,
     outdated_calibration_warning,
+    until_retry,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
+from pagesight_server.workflows.store_watch import StoreWatch
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +74,8 @@ class Refresher:
     ) -> None:
         self._table = table
         self._store = store
+        self.watch = StoreWatch(lambda: store.revisions())
+        """Whether the store answers."""
         self._method: MethodName = method
         self._epsilon = epsilon
         self._index_manager = index_manager
@@ -98,7 +102,7 @@ class Refresher:
             on_swap: Called with each knowledge that is new, once queries are answered from it.
         """
         async with self._table.writing:
-            revisions = await asyncio.to_thread(self._store.revisions)
+            revisions = await self.watch.revisions()
             for name in self._table.copy().keys() - revisions.keys():
                 await self._drop(name)
             for name in self._failed.keys() - revisions.keys():
@@ -162,26 +166,11 @@ class Refresher:
         """Prepares a gallery without holding the table, and answers from it then."""
         self._failed.pop(name, None)
         try:
-            async with self._in_turn:
-                log.info("gallery %s is being prepared", name)
-                snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-                while not self._calibrates and not await made_elsewhere(
-                    self._store, snapshot, self._method, self._epsilon, self._stop
-                ):
-                    snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-                knowledge = await asyncio.to_thread(
-                    load_knowledge,
-                    self._store,
-                    name,
-                    self._method,
-                    self._epsilon,
-                    snapshot=snapshot,
-                    stop=self._stop,
-                )
-                async with self._table.writing:
-                    # What was changed meanwhile and acknowledged must be found from the first.
-                    changed = await asyncio.to_thread(self._load_after, knowledge)
-                    await self._swap(changed, on_swap)
+            while True:
+                try:
+                    return await self._prepare_and_swap(name, on_swap)
+                except StoreAwayError:
+                    await until_retry(self._stop)
         except NotFoundError:
             log.info("gallery %s was deleted before it was prepared", name)
         except StoppedError:
@@ -189,6 +178,28 @@ class Refresher:
         except Exception as error:
             log.exception("gallery %s cannot be answered from", name)
             self._failed[name] = (revision, error)
+
+    async def _prepare_and_swap(self, name: str, on_swap: Callable[[Knowledge], None]) -> None:
+        async with self._in_turn:
+            log.info("gallery %s is being prepared", name)
+            snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
+            while not self._calibrates and not await made_elsewhere(
+                self._store, snapshot, self._method, self._epsilon, self._stop
+            ):
+                snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
+            knowledge = await asyncio.to_thread(
+                load_knowledge,
+                self._store,
+                name,
+                self._method,
+                self._epsilon,
+                snapshot=snapshot,
+                stop=self._stop,
+            )
+            async with self._table.writing:
+                # What was changed meanwhile and acknowledged must be found from the first.
+                changed = await asyncio.to_thread(self._load_after, knowledge)
+                await self._swap(changed, on_swap)
 
     def _load_after(self, knowledge: Knowledge) -> Knowledge:
         """The knowledge of the present revision, from that of one a while ago. Blocks."""

@@ -6,6 +6,7 @@
                                                  └─> rebuild the index, beside the old one
 
     knowledge.py        from the store to the knowledge of one gallery
+    store_watch.py      whether the store answers, and what is refused while it does not
     knowledge_table.py  the present knowledge of each gallery, and who waits for a revision
     refresh.py          brings every gallery to the revision of the store
     recalibration.py    gives a changed gallery its own whitening and calibration afterwards
@@ -35,6 +36,7 @@ from pagesight_server.workflows.index_rebuild import IndexRebuilder
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.recalibration import Recalibrator
 from pagesight_server.workflows.refresh import Refresher
+from pagesight_server.workflows.store_watch import StoreWatch
 
 PREPARING_RETRY_MS = 1_000
 """When to ask again for a gallery that is being prepared; large ones take minutes."""
@@ -89,6 +91,8 @@ class Registry:
             calibrates=calibrates,
         )
         self._rebuilder = IndexRebuilder(self._table, index_manager)
+        self._failed_on = ""
+        """Why the last refresh of those that nobody waits for failed; empty where it did not."""
         self._refreshes = SingleFlightTasks()
         """Refreshes that somebody waits for a revision of, each under a number of its own: one
         that has begun may have looked at the store too early to serve the next."""
@@ -98,9 +102,18 @@ class Registry:
         self._loading = False
         """Whether galleries are prepared that were there before the server."""
 
+    @property
+    def watch(self) -> StoreWatch:
+        """Whether the store answers, and since when not."""
+        return self._refresher.watch
+
     def known(self) -> dict[str, Knowledge]:
         """The present knowledge of every gallery, by name."""
         return self._table.copy()
+
+    def revisions(self) -> dict[str, int]:
+        """The revision of each gallery that is answered from, by name."""
+        return {name: entry.snapshot.revision for name, entry in self._table.copy().items()}
 
     def get(self, name: str) -> Knowledge:
         """The present knowledge of a gallery.
@@ -154,6 +167,18 @@ class Registry:
         if not self._loading:
             await self._refresher.prepared(gallery)
 
+    async def refresh_after_change(self, gallery: str) -> None:
+        """As `refresh`, for who has changed a gallery: that is done, whatever the store does now.
+
+        A store that has gone away since is caught up with when it is back.
+        """
+        try:
+            await self.refresh(gallery)
+        except Exception as error:
+            if not self.watch.is_away:
+                raise
+            log.warning("a change of gallery %s is made and not seen yet: %s", gallery, error)
+
     async def follow(self, interval_s: float) -> None:
         """Refreshes for ever, so that changes by other processes are seen.
 
@@ -180,7 +205,8 @@ class Registry:
     async def wait_for_revision(self, name: str, revision: int, timeout_s: float) -> bool:
         """Waits until queries are answered at a revision or a later one: read your own writes.
 
-        Refreshes at once, and goes on waiting for whatever refreshes afterwards, such as `follow`.
+        Refreshes at once unless the store is away, and goes on waiting for whatever refreshes
+        afterwards, such as `follow`.
 
         Args:
             name: The gallery; it need not exist yet.
@@ -194,8 +220,9 @@ class Registry:
             return True
         if not revision:
             return await self._waited(name, revision, timeout_s)
-        # A task of its own: whoever stops waiting must not stop a refresh half way.
-        self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_or_log)
+        if not self.watch.is_away:
+            # A task of its own: whoever stops waiting must not stop a refresh half way.
+            self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_or_log)
         return await self._waited(name, revision, timeout_s)
 
     async def _waited(self, name: str, revision: int, timeout_s: float) -> bool:
@@ -229,6 +256,11 @@ class Registry:
     async def _refresh_or_log(self) -> None:
         try:
             await self._refresher.refresh(self._start_background_work)
-        except Exception:
-            # A store that cannot be read now must not stop what is known from answering.
-            log.exception("cannot follow the store; answering from what is known")
+        except Exception as error:
+            # A store that cannot be read now must not stop what is known from answering. Of one
+            # that is away the watch has told.
+            if not self.watch.is_away and str(error) != self._failed_on:
+                log.exception("cannot follow the store; answering from what is known")
+            self._failed_on = str(error)
+        else:
+            self._failed_on = ""

@@ -12,6 +12,7 @@ from pagesight_server.common.errors import (
 )
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.location import PostgresUrl
+from pagesight_server.gallery.schema import VERSION
 from tests.support.postgres import WRITERS, at_once
 from tests.support.stores import enrol
 
@@ -30,17 +31,18 @@ STEP = "CREATE TABLE later (it TEXT);\nINSERT INTO later VALUES ('made');\n"
 
 def of_next_version(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """Makes this code that of the version after."""
-    from pagesight_server.gallery import schema
+    from pagesight_server.gallery import schema, schema_postgres
 
-    steps = (*schema.POSTGRES_MIGRATIONS, step)
+    steps = (*schema_postgres.POSTGRES_MIGRATIONS, step)
     monkeypatch.setattr(schema, "POSTGRES_MIGRATIONS", steps)
     monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
 
 
 def test_both_databases_are_at_one_version() -> None:
-    from pagesight_server.gallery import schema
+    from pagesight_server.gallery import schema, schema_postgres
 
-    assert schema.POSTGRES_SINCE + len(schema.POSTGRES_MIGRATIONS) - 1 == schema.VERSION
+    steps = len(schema_postgres.POSTGRES_MIGRATIONS)
+    assert schema_postgres.POSTGRES_SINCE + steps - 1 == schema.VERSION
 
 
 def test_a_store_of_the_version_before_is_brought_forward_once(
@@ -54,7 +56,8 @@ def test_a_store_of_the_version_before_is_brought_forward_once(
     with closing(Gallery(store.location)) as opened, opened.database.reading() as db:
         assert [row["it"] for row in db.execute("SELECT it FROM later")] == ["made"]
     monkeypatch.undo()
-    with pytest.raises(SetupError, match=r"newer pagesight \(schema 6, this one reads 5\)"):
+    newer = rf"newer pagesight \(schema {VERSION + 1}, this one reads {VERSION}\)"
+    with pytest.raises(SetupError, match=newer):
         Gallery(store.location)
 
 

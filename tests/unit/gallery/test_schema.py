@@ -11,7 +11,7 @@ import pytest
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Applied, Change, Gallery, backup
-from pagesight_server.gallery.schema import MIGRATIONS
+from pagesight_server.gallery.schema import MIGRATIONS, VERSION
 from pagesight_server.gallery.snapshot import LabelFacts, normal_form
 from tests.support.parts import BUNDLES, reading, unit
 from tests.support.stores import sqlite
@@ -101,7 +101,7 @@ def test_a_store_of_the_first_schema_opens_with_everything_it_holds(tmp_path: Pa
     ids = first_store(path)
     for _ in range(2):  # once brought forward, then as it is
         store = Gallery(path)
-        assert sqlite(store).execute("PRAGMA user_version").fetchone()[0] == 5
+        assert sqlite(store).execute("PRAGMA user_version").fetchone()[0] == VERSION
         (picture,) = store.snapshot().pictures
         assert (picture.image_id, picture.label, picture.source) == (ids["kept"], "a", "kept.png")
         assert picture.reading == reading("额度")
@@ -215,10 +215,11 @@ def test_a_store_of_a_newer_schema_is_refused_in_one_line(tmp_path: Path) -> Non
     path = tmp_path / "gallery.db"
     Gallery(path).close()
     db = sqlite3.connect(path)
-    db.execute("PRAGMA user_version = 6")
+    db.execute(f"PRAGMA user_version = {VERSION + 1}")
     db.close()
     with pytest.raises(SetupError) as refused:
         Gallery(path)
     assert str(refused.value) == (
-        f"{path} was written by a newer pagesight (schema 6, this one reads 5): upgrade pagesight"
+        f"{path} was written by a newer pagesight (schema {VERSION + 1}, this one reads {VERSION}):"
+        " upgrade pagesight"
     )

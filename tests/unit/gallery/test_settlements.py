@@ -11,7 +11,8 @@ import pytest
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError
 from pagesight_server.gallery import Change, Gallery, Settled, Settlement, backup
 from pagesight_server.gallery.location import StoreLocation
-from tests.support.stores import enrol, file_of, picture_id, sqlite
+from pagesight_server.gallery.schema import VERSION
+from tests.support.stores import SINCE_SCHEMA_5, enrol, file_of, picture_id, sqlite
 
 NOW_MS = 1_700_000_000_000
 NOTE = "the note of the person who settled it"
@@ -124,13 +125,14 @@ def test_a_store_of_the_fourth_schema_has_nothing_settled_and_can_be_settled(
     path = file_of(store)
     store.close()
     db = sqlite3.connect(path)
-    for table in ("settled_images", "settlements"):  # which are all that the fifth adds
+    # Which are all that the fifth and later ones add.
+    for table in ("settled_images", "settlements", *SINCE_SCHEMA_5):
         db.execute(f"DROP TABLE {table}")
     db.execute("PRAGMA user_version = 4")
     db.commit()
     db.close()
     opened = Gallery(path)
-    assert sqlite(opened).execute("PRAGMA user_version").fetchone()[0] == 5
+    assert sqlite(opened).execute("PRAGMA user_version").fetchone()[0] == VERSION
     assert len(opened.snapshot().pictures) == 3
     assert opened.settlements("default") == {}
     opened.settle("default", [about("k", "one")])

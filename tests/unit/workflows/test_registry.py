@@ -18,6 +18,7 @@ from pagesight_server.common.errors import (
     BundleMismatchError,
     NotFoundError,
     StorageError,
+    StoreAwayError,
 )
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.gallery.snapshot import Changes, Snapshot
@@ -33,6 +34,7 @@ from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.codes import fill, only_codes
 from tests.support.parts import BUNDLES, OTHER_BUNDLES
+from tests.support.serving import until
 from tests.support.stores import enrol, file_of, put
 
 
@@ -170,7 +172,73 @@ async def test_a_store_that_cannot_be_read_does_not_stop_the_answers(
             await happens(store.read)
             async with registry._table.writing:
                 assert registry.get("default").snapshot.labels == ("a", "b")
-    assert "cannot follow the store" in caplog.text
+    assert "the store is away: disk I/O error" in caplog.text
+
+
+async def test_a_store_that_is_away_is_not_asked_by_those_who_wait_for_a_revision(
+    store: Store,
+) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    await registry.refresh()
+    store.broken = True
+    with pytest.raises(sqlite3.OperationalError):
+        await registry.refresh()
+    store.failed.clear()
+    assert not await registry.wait_for_revision("default", 2, 0.01)
+    assert not store.failed.is_set()
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 2, WAIT_S))
+    store.broken = False
+    enrol(store, {"two": "b"})
+    async with following(registry):
+        assert await waiting  # the follower brings it, once the store is back
+
+
+async def test_a_change_counts_although_the_store_goes_away_right_after_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    store.broken = True
+    await registry.refresh_after_change("default")
+    assert "a change of gallery default is made and not seen yet" in caplog.text
+    store.broken = False
+    await registry.refresh_after_change("default")
+    assert registry.get("default").snapshot.revision == 1
+
+
+async def test_what_the_store_interrupts_goes_on_when_it_is_back(
+    large: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted = iter([True, True, False])
+
+    def load(store: Gallery, name: str, *rest: Any, **more: Any) -> Knowledge:
+        if name == "default" and next(interrupted):
+            raise StoreAwayError("the server closed the connection")
+        return load_knowledge(store, name, *rest, **more)
+
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", load)
+    monkeypatch.setattr("pagesight_server.workflows.knowledge.ELSEWHERE_POLL_S", 0.001)
+    registry = registry_of(large)
+    await asyncio.wait_for(registry.load(), WAIT_S)
+    assert registry.get("default").snapshot.revision == 1
+
+
+async def test_a_refresh_that_fails_on_the_same_again_and_again_is_told_of_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tries: list[str] = []
+
+    def fails(_store: Gallery, name: str, *_: Any, **_more: Any) -> Knowledge:
+        tries.append(name)
+        raise ValueError("a bug")
+
+    registry = registry_of(store)
+    enrol(store, {"one": "a"})
+    monkeypatch.setattr("pagesight_server.workflows.refresh.load_knowledge", fails)
+    async with following(registry):
+        await until(lambda: len(tries) > 2)
+    assert caplog.text.count("cannot follow the store") == 1
 
 
 async def test_a_full_disk_does_not_keep_an_enrolled_page_from_being_found(
@@ -614,7 +682,7 @@ async def test_a_store_that_cannot_be_read_ends_no_wait_but_its_time(
     store.broken = False
     await registry.refresh()
     assert await waiting
-    assert "cannot follow the store" in caplog.text
+    assert "the store is away: disk I/O error" in caplog.text
 
 
 async def test_closing_ends_the_background_work(store: Store) -> None:
