@@ -151,9 +151,26 @@ class ServerConfig(_Section):
     moves, with calls or without; whoever probes more often is hung up on ("too_many_pings"). Half
     of the 10 s that the SDK names as its smallest `keepalive_s`, since pings come early or late."""
 
+    lame_duck_seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds after SIGTERM in which the server says that it is not serving and answers all the
+    same, new calls and streams too: whoever balances by its health sends new work elsewhere before
+    any is refused. 1 is for callers that watch health, as the SDK with several addresses does; one
+    that asks now and then needs its interval, and Kubernetes some 5. 0: work is refused at once."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
-    """Grace period after SIGTERM, in seconds, for requests in flight. 0: they are cancelled at
-    once."""
+    """Seconds that follow for what is in flight: what was read is answered, then streams are ended.
+    0: it is cancelled at once."""
+
+    max_connection_age_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Age, in seconds, at which a connection is given up, and a stream ended once what was read
+    from it is answered, give or take a tenth: callers connect anew, and so find servers that were
+    added. 1800 suits several replicas. A connection whose calls take longer than as long again,
+    `drain_seconds` and two seconds is cut. 0: none is given up."""
+
+    @property
+    def stop_seconds(self) -> float:
+        """Seconds that a process may answer calls once it is told to end."""
+        return self.lame_duck_seconds + self.drain_seconds
 
     follow_seconds: Annotated[float, Field(gt=0)] = 0.5
     """Interval at which the store is polled for changes by other processes, in seconds."""
