@@ -130,6 +130,8 @@ def environment(resources: tuple[Resource, ...]) -> dict[str, str]:
 
 def secret_keys(resources: tuple[Resource, ...]) -> set[tuple[str, str]]:
     """Each Secret that the pods ask for, with the key; of volumes the files that settings name."""
+    (toml,) = one(resources, "ConfigMap")["data"].values()
+    named = {*environment(resources).values(), *re.findall(r'"(/[^"]+)"', toml)}
     keys = {
         (reference["name"], reference["key"])
         for variable in container(resources)["env"]
@@ -139,9 +141,11 @@ def secret_keys(resources: tuple[Resource, ...]) -> set[tuple[str, str]]:
     for volume in pod(resources)["volumes"]:
         if "secret" in volume:
             folder = mounts[volume["name"]] + "/"
-            files = {v for v in environment(resources).values() if v.startswith(folder)}
-            assert files, volume
-            keys |= {(volume["secret"]["secretName"], v.removeprefix(folder)) for v in files}
+            keys_in_use = {file.removeprefix(folder) for file in named if file.startswith(folder)}
+            assert keys_in_use, volume
+            items = {item["key"] for item in volume["secret"].get("items", ())}
+            assert not items or items == keys_in_use
+            keys |= {(volume["secret"]["secretName"], key) for key in keys_in_use}
     return keys
 
 
@@ -306,8 +310,7 @@ def test_a_replica_has_the_time_to_end_what_it_does(
     for resources in all_variants.values():
         server = settings(resources, tmp_path, monkeypatch).server
         stop_s = container(resources)["lifecycle"]["preStop"]["sleep"]["seconds"]
-        lame_duck_s = getattr(server, "lame_duck_seconds", 0)
-        needed_s = stop_s + lame_duck_s + server.drain_seconds + SUPERVISOR_S
+        needed_s = stop_s + server.lame_duck_seconds + server.drain_seconds + SUPERVISOR_S
         assert pod(resources)["terminationGracePeriodSeconds"] >= needed_s
 
 
@@ -329,6 +332,24 @@ def test_memory_holds_what_doctor_plans_and_the_server_itself(
         assert bytes_of(limits["requests"]["memory"]) >= needed_mb * 2**20, (name, host)
 
 
+def test_replicas_find_each_other_and_the_store_without_exhausting_it(
+    all_variants: Mapping[str, tuple[Resource, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for resources in all_variants.values():
+        config = settings(resources, tmp_path, monkeypatch)
+        scaled = [r["spec"]["maxReplicaCount"] for r in resources if r["kind"] == "ScaledObject"]
+        deployment = one(resources, "Deployment")["spec"]
+        most = (scaled or [deployment["replicas"]])[0]
+        surge = deployment["strategy"]["rollingUpdate"]["maxSurge"]
+        # One more of each listens. PostgreSQL takes 97 beside its own three, unless told otherwise.
+        assert (most + surge) * (config.gallery.store_connections + 1) <= 97
+        # Callers that never connect anew would never find a replica that was added.
+        age_s = config.server.max_connection_age_seconds
+        assert 0 < age_s <= (300 if scaled else 1800)
+
+
 def test_nodes_may_be_emptied_and_rollouts_made_with_replicas_left(
     all_variants: Mapping[str, tuple[Resource, ...]],
 ) -> None:
@@ -346,6 +367,8 @@ def test_nodes_may_be_emptied_and_rollouts_made_with_replicas_left(
 
 def test_a_pod_may_do_nothing_that_it_need_not(
     all_variants: Mapping[str, tuple[Resource, ...]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dockerfile = (ROOT / "ops" / "Dockerfile").read_text("utf-8")
     (user,) = re.findall(r"^USER (\d+):\d+$", dockerfile, re.M)
@@ -363,6 +386,12 @@ def test_a_pod_may_do_nothing_that_it_need_not(
         assert spec["automountServiceAccountToken"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
         written = {v["name"] for v in spec["volumes"] if "emptyDir" in v}
+        assert any(
+            mount["mountPath"]
+            == str(settings(resources, tmp_path, monkeypatch).gallery.store_folder)
+            for mount in ours["volumeMounts"]
+            if mount["name"] in written
+        )
         for mount in ours["volumeMounts"]:
             assert mount.get("readOnly", False) is (mount["name"] not in written)
 
