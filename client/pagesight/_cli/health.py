@@ -11,7 +11,6 @@ import typer
 from pagesight import _health
 from pagesight._cli import session, wire
 from pagesight._client import Client
-from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError
 from pagesight._retry import RetryPolicy
 
@@ -28,14 +27,7 @@ OFTEN = RetryPolicy(longest_delay_s=1.0)
 @session.teaching
 def health(
     *,
-    address: Annotated[
-        str,
-        typer.Option(
-            envvar="PAGESIGHT_ADDRESS",
-            metavar="HOST:PORT",
-            help="The server; several with commas, each of which is asked.",
-        ),
-    ] = DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     wait: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Ask until it is serving, for so long.")
     ] = 0.0,
@@ -48,14 +40,15 @@ def health(
       pagesight health --wait 60 && pagesight classify screenshots/
       pagesight health --address pagesight.example:443 --json
 
-    Exit code 0: it is serving, or all of several are; 3: one answers and is not serving, as it
-    starts or drains; 1: no answer; 2: the command line is wrong. Health needs no token.
+    Of several servers each is asked. Exit code 0: all are serving; 3: one answers and is not
+    serving, as it starts or drains; 1: no answer; 2: the command line is wrong. Health needs no
+    token.
     """
     with session.preparing(address):
         tls = session.Proof.from_environment().tls
         clients = {
             one: Client(one, tls=tls, retry_for_s=wait, retry=OFTEN)
-            for one in map(str.strip, address.split(","))
+            for one in (one.strip() for given in address for one in given.split(","))
         }
     with ThreadPoolExecutor(len(clients)) as threads:
         try:
