@@ -18,7 +18,8 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.common.packages import check_packages
 from pagesight_server.common.priority import present
 from pagesight_server.common.timings import Observe
-from pagesight_server.config import CUDA_BATCH_SIZES, Config
+from pagesight_server.config import Config
+from pagesight_server.config_sections import CUDA_BATCH_SIZES
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.location import StoreLocation, derived_folder
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles

@@ -29,7 +29,7 @@ import grpc
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.bench.measure import machine, quantile
 from tests.support.parts import FakeModels

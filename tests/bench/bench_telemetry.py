@@ -36,7 +36,7 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
 from pagesight_server import telemetry
 from pagesight_server.common.cores import cores
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from tests.support.collector import collecting
 from tests.support.pictures import RED, shade, solid
 from tests.support.serving import serving

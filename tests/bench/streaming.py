@@ -18,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from pagesight_server.common.timings import StageTimes, recording
-from pagesight_server.config import Config, ServerConfig
+from pagesight_server.config import Config
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query

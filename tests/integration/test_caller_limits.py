@@ -12,7 +12,7 @@ import pytest
 
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import LimitError, RateLimitedError
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.service import rate_limits
 from pagesight_server.service.auth import CALLER, RequireRole, read_tokens
 from pagesight_server.service.rate_limits import CallerLimits, caller_of

@@ -18,7 +18,7 @@ from pagesight import AsyncClient, Client
 from pagesight._channel import MIN_KEEPALIVE_S, Endpoint
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from tests.support import WAIT_S
 from tests.support.pictures import RED, solid
 from tests.support.relay import Relay

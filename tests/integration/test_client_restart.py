@@ -36,7 +36,7 @@ QUICK = RetryPolicy(first_delay_s=0.01, longest_delay_s=0.05)
 SERVE = """
 import asyncio, signal, sys
 from pathlib import Path
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from tests.support.serving import serving
 async def main():
     config = ServerConfig(port=int(sys.argv[2]), drain_seconds=0.2)

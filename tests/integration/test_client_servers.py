@@ -19,7 +19,7 @@ from pagesight import AsyncClient, Client, RetryPolicy, StreamResult
 from pagesight._channel import Endpoint
 from pagesight._cli import app
 from pagesight._spread import Places, places_of
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.classifier import ClassifierService
 from tests.fakes import FakeServer
 from tests.support import WAIT_S

@@ -16,7 +16,7 @@ import pagesight
 from pagesight.v1 import review_pb2 as pb
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.priority import Priority, present
-from pagesight_server.config import ReviewConfig, ServerConfig
+from pagesight_server.config_sections import ReviewConfig, ServerConfig
 from pagesight_server.service import discovering
 from pagesight_server.text.reading import Reading
 from tests.support import WAIT_S

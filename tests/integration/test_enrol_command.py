@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pagesight._cli import app
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from tests.support import WAIT_S
 from tests.support.pictures import solid
 from tests.support.serving import serving

@@ -17,7 +17,7 @@ import pytest
 
 import pagesight
 from pagesight import AsyncClient, Client
-from pagesight_server.config import SecurityConfig, ServerConfig
+from pagesight_server.config_sections import SecurityConfig, ServerConfig
 from pagesight_server.service.auth import RequireRole, read_tokens
 from pagesight_server.service.rate_limits import CallerLimits
 from tests.support.pictures import RED, solid

@@ -14,7 +14,7 @@ import pytest
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid

@@ -19,7 +19,7 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.arrays import Embedding, Pixels
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.gallery import Gallery, backup
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from tests.support import WAIT_S

@@ -31,7 +31,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight.v1 import review_pb2 as rpb
-from pagesight_server.config import ReviewConfig
+from pagesight_server.config_sections import ReviewConfig
 from pagesight_server.gallery import backup
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.auth import RequireRole, read_tokens

@@ -14,7 +14,7 @@ import pytest
 
 import pagesight
 from pagesight.v1 import gallery_pb2 as pb
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose
 from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.inference.decode import decode

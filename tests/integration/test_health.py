@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.service.health import MOST_READ

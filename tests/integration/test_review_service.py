@@ -11,7 +11,7 @@ import pytest
 
 import pagesight
 from pagesight import AsyncClient, Client, Decision, EnrolItem
-from pagesight_server.config import ReviewConfig
+from pagesight_server.config_sections import ReviewConfig
 from pagesight_server.gallery import backup
 from pagesight_server.gallery.location import PostgresUrl
 from pagesight_server.service.auth import RequireRole, read_tokens

@@ -20,7 +20,7 @@ import pagesight
 from pagesight import AsyncClient
 from pagesight.v1 import gallery_pb2, review_pb2
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.service import auth
 from pagesight_server.service.auth import (
     RequireRole,

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.gallery import Gallery, backup
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES

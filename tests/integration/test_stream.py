@@ -17,7 +17,7 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.priority import Priority, present
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service.server import ENVELOPE_BYTES
 from pagesight_server.text.reading import Reading

@@ -16,7 +16,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight_server.common.logs import JsonLines, TextLines
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.telemetry import trace_of_now, watch
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, solid

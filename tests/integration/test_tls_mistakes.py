@@ -21,7 +21,7 @@ from pagesight import AsyncClient, Client, TlsConfig
 from pagesight._cli import app
 from pagesight.v1.gallery_pb2_grpc import add_GalleryServiceServicer_to_server
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import SecurityConfig, ServerConfig
+from pagesight_server.config_sections import SecurityConfig, ServerConfig
 from pagesight_server.service import auth, certificates
 from pagesight_server.service.listening import why_not
 from tests.fakes import FakeGallery

@@ -21,7 +21,7 @@ from pagesight.v1 import (
     review_pb2_grpc,
 )
 from pagesight.v1 import gallery_pb2 as pb
-from pagesight_server.config import ReviewConfig
+from pagesight_server.config_sections import ReviewConfig
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 from tests.support.pictures import shade, solid

@@ -19,7 +19,8 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc, review_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server import wiring
-from pagesight_server.config import Config, ReviewConfig, ServerConfig
+from pagesight_server.config import Config
+from pagesight_server.config_sections import ReviewConfig, ServerConfig
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.inference.decode import decode

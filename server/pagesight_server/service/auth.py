@@ -37,7 +37,7 @@ from pagesight_server.common.errors import (
     SetupError,
     UnauthenticatedError,
 )
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.service import certificates
 from pagesight_server.service.codec import Context, refuse
 

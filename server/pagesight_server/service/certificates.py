@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 
 SOON = timedelta(days=14)
 """Time left of a certificate below which a start warns: those of Let's Encrypt, of 90 days, are

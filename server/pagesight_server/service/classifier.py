@@ -30,7 +30,7 @@ from pagesight_server.common.errors import (
     ShuttingDownError,
 )
 from pagesight_server.common.priority import urgent_as
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
 from pagesight_server.common.errors import InvalidRequestError
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.curation.findings import findings
 from pagesight_server.gallery import Applied, Change, Gallery

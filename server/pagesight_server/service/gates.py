@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.common.errors import DeadlineError, InvalidRequestError, LimitError
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, parsed
 from pagesight_server.service.rate_limits import caller_of

@@ -20,7 +20,7 @@ from typing import Any
 import grpc
 
 from pagesight_server.common.errors import LimitError, RateLimitedError
-from pagesight_server.config import SecurityConfig
+from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.service.auth import CALLER
 from pagesight_server.service.codec import Context, refuse
 

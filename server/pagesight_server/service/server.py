@@ -25,7 +25,7 @@ from pagesight.v1 import (
     review_pb2_grpc,
 )
 from pagesight_server.common.errors import SetupError
-from pagesight_server.config import ServerConfig
+from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.classifier import AGE_SPREAD, LINGER_S, ClassifierService
 from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
