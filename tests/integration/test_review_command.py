@@ -92,6 +92,15 @@ def test_a_folder_that_is_not_there_is_told_and_no_page_is_served(
     assert "does not exist" in err
 
 
+def test_a_gallery_that_is_not_there_is_told_and_no_page_says_that_all_is_decided(
+    server: StubServer, screenshots: Path
+) -> None:
+    where = ("--address", server.address, "--gallery", "mistyped")
+    code, out, err = ran("review", screenshots, *where)
+    assert (code, out) == (1, "")
+    assert "no gallery 'mistyped'" in err.splitlines()[-1]
+
+
 def test_without_a_folder_a_server_that_keeps_nothing_is_told_of(server: StubServer) -> None:
     code, out, err = ran("review", "--address", server.address)
     assert (code, out) == (1, "")

@@ -12,7 +12,7 @@ import importlib
 import logging
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -271,10 +271,11 @@ def _send_the_rest(desk: Desk) -> None:
         if not unsent:
             return
         refusal = "" if desk.reach.away else "".join(desk.reach.refusals[-1:])
-        session.warn(
-            f"{render.shown(refusal) or 'the server is away'}: waiting to send "
-            f"{render.count(unsent, 'decision')}; Ctrl-C again gives them up"
-        )
+        with suppress(OSError):  # the terminal may be closed
+            session.warn(
+                f"{render.shown(refusal) or 'the server is away'}: waiting to send "
+                f"{render.count(unsent, 'decision')}; Ctrl-C again gives them up"
+            )
         while unsent := desk.outbox.wait_until_sent(SEND_FOR_S):
             continue
     except KeyboardInterrupt:
@@ -290,9 +291,6 @@ def _check_roles(client: Client, gallery: str, pictures: Sequence[Path] | None) 
                 "the server keeps no answers for review: set review.keep, or name a folder of "
                 "pictures"
             )
-    except NotFoundError:
-        if pictures is None:
-            raise
     except PermissionDeniedError as error:
         session.fail(f"{error.message}: recording what you decide needs the role review")
     except PagesightError as error:
