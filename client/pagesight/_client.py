@@ -24,6 +24,7 @@ from pagesight._results import (
     StreamResult,
 )
 from pagesight._review_calls import ReviewCalls
+from pagesight._spread import places_of
 from pagesight._stream import Stream
 
 
@@ -125,9 +126,11 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
         """Classifies many screenshots over one stream, and yields one result for each.
 
         A picture that fails, here or at the server, is the `error` of its own
-        result; the others go on. A stream that breaks is opened anew, and what has no
-        answer is sent again, for `retry_for_s` of the client after the last answer. Leaving
-        the loop early gives the stream up.
+        result; the others go on. Where there are several servers or connections, the stream
+        is spread over those that serve: who answers faster is sent more. One that stops or dies
+        has its part taken over by the others; one that comes back or is added has a part again.
+        What a server leaves without an answer is sent again, until `retry_for_s` of the client
+        have passed since the last answer of any. Leaving the loop early gives the stream up.
 
         Args:
             images: Pictures as `classify` takes them, or `(key, picture)` pairs. Read
@@ -140,7 +143,13 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
         Raises:
             PagesightError: The stream itself broke; inputs without a result have none.
         """
+        opened = self._open()
         stream: Stream[Any] = Stream(
-            self._endpoint, images, options, max_in_flight=max_in_flight, ordered=ordered
+            self._endpoint,
+            places_of(opened.channel),
+            images,
+            options,
+            max_in_flight=max_in_flight,
+            ordered=ordered,
         )
-        return stream.run(self._classifier, self._closed)
+        return stream.run(opened.classifier, self._closed)

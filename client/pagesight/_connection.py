@@ -1,4 +1,4 @@
-"""One channel to one server, its stubs, and how a single call is made over it.
+"""One channel to a server or several, its stubs, and how a single call is made over it.
 
     Connection      <── GalleryCalls, ReviewCalls, DiscoveryCalls <── Client
     AsyncConnection <── the same with Async before each           <── AsyncClient
@@ -14,7 +14,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
 
@@ -27,6 +27,7 @@ from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._replies import ProgressCallback
 from pagesight._retry import DEFAULT_RETRY, DEFAULT_RETRY_FOR_S, Attempts, RetryPolicy
 from pagesight._security import TlsConfig
+from pagesight._spread import places_of
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
 from pagesight.v1.review_pb2_grpc import ReviewServiceStub
@@ -75,24 +76,26 @@ class Connection:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: TlsConfig | None = None,
         token: str | None = None,
         retry_for_s: float = DEFAULT_RETRY_FOR_S,
         retry: RetryPolicy = DEFAULT_RETRY,
-        keepalive_s: float = 300.0,
+        keepalive_s: float | None = None,
         use_proxy: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
         connections: int = 1,
     ) -> None:
-        """Notes where the server is; the first call opens the channel and connects.
+        """Notes where the servers are; the first call opens the channel and connects.
 
         Args:
             address: "host:port" of the server. 0.0.0.0, on which a server listens, is
-                this machine.
+                this machine. Several servers of the same galleries: a list, or a text with
+                commas between; or "dns:///name:port", for all that the name stands for. Calls go
+                to those in turn that serve, by grpc.health.v1; a stream is spread over them.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
             tls: How the two sides prove who they are. None: no TLS.
@@ -102,19 +105,21 @@ class Connection:
                 a stream, after its last answer. The default outlasts a restart. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
-                seconds. A pagesight server hangs up on those who probe more often than every
-                10 (`server.min_ping_interval_seconds`), other gRPC servers below 300.
+                seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
+                pagesight server hangs up on those who probe more often than every 10
+                (`server.min_ping_interval_seconds`), other gRPC servers below 300. None: 300, and
+                10 where there are several servers, of which others can answer.
             use_proxy: Whether the proxy of the environment (`grpc_proxy`, `https_proxy`,
                 `http_proxy`, less the hosts of `no_proxy`) is gone through. To this machine
                 it never is.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
-            connections: Connections that calls and streams take turns at. A stream stays on
-                its connection, and a connection with one process of the server: for a server
-                of several processes, open as many streams and connections, or more.
+            connections: Connections to each address, at which calls take turns and over which a
+                stream is spread. A connection ends at one process of a server: for one of several
+                processes, as many connections, or more.
         """
         self._endpoint = Endpoint(
-            address=address,
+            address=address if isinstance(address, str) else ",".join(address),
             timeout_s=timeout_s,
             tls=tls,
             token=token,
@@ -232,6 +237,9 @@ class Connection:
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
+            places_of(self._open().channel).wait(give_up_s - time.monotonic())
+            if self._closed.is_set():
+                raise CallCancelledError("the client was closed")
             try:
                 value = attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
@@ -250,24 +258,26 @@ class AsyncConnection:
 
     def __init__(
         self,
-        address: str = DEFAULT_ADDRESS,
+        address: str | Sequence[str] = DEFAULT_ADDRESS,
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         tls: TlsConfig | None = None,
         token: str | None = None,
         retry_for_s: float = DEFAULT_RETRY_FOR_S,
         retry: RetryPolicy = DEFAULT_RETRY,
-        keepalive_s: float = 300.0,
+        keepalive_s: float | None = None,
         use_proxy: bool = True,
         credentials: grpc.ChannelCredentials | None = None,
         channel_options: ChannelOptions = (),
         connections: int = 1,
     ) -> None:
-        """Notes where the server is; the first call opens the channel and connects.
+        """Notes where the servers are; the first call opens the channel and connects.
 
         Args:
             address: "host:port" of the server. 0.0.0.0, on which a server listens, is
-                this machine.
+                this machine. Several servers of the same galleries: a list, or a text with
+                commas between; or "dns:///name:port", for all that the name stands for. Calls go
+                to those in turn that serve, by grpc.health.v1; a stream is spread over them.
             timeout_s: Longest wait for an answer, in seconds; on a stream, for the next
                 one. What is owed then fails with `DeadlineExceededError`.
             tls: How the two sides prove who they are. None: no TLS.
@@ -277,19 +287,21 @@ class AsyncConnection:
                 a stream, after its last answer. The default outlasts a restart. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
-                seconds. A pagesight server hangs up on those who probe more often than every
-                10 (`server.min_ping_interval_seconds`), other gRPC servers below 300.
+                seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
+                pagesight server hangs up on those who probe more often than every 10
+                (`server.min_ping_interval_seconds`), other gRPC servers below 300. None: 300, and
+                10 where there are several servers, of which others can answer.
             use_proxy: Whether the proxy of the environment (`grpc_proxy`, `https_proxy`,
                 `http_proxy`, less the hosts of `no_proxy`) is gone through. To this machine
                 it never is.
             credentials: In place of `tls`: gRPC's own channel credentials.
             channel_options: gRPC channel arguments that override ours.
-            connections: Connections that calls and streams take turns at. A stream stays on
-                its connection, and a connection with one process of the server: for a server
-                of several processes, open as many streams and connections, or more.
+            connections: Connections to each address, at which calls take turns and over which a
+                stream is spread. A connection ends at one process of a server: for one of several
+                processes, as many connections, or more.
         """
         self._endpoint = Endpoint(
-            address=address,
+            address=address if isinstance(address, str) else ",".join(address),
             timeout_s=timeout_s,
             tls=tls,
             token=token,
@@ -327,12 +339,15 @@ class AsyncConnection:
         if self._opened is not None and self._process == os.getpid():
             await self._opened.close()
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise CallCancelledError("the client was closed")
+
     @property
     def _channel(self) -> grpc.aio.Channel:
         # Not before it is needed: a channel belongs to the loop that runs when it opens.
         if self._opened is None:
-            if self._closed:
-                raise CallCancelledError("the client was closed")
+            self._check_open()
             self._opened, self._process = self._endpoint.connect_async(), os.getpid()
         check_process(self._process)
         return self._opened
@@ -391,6 +406,8 @@ class AsyncConnection:
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
+            await places_of(self._channel).wait_async(give_up_s - time.monotonic())
+            self._check_open()
             try:
                 value = await attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
@@ -407,5 +424,3 @@ class AsyncConnection:
                 self._endpoint.retries.answered()
                 return value
             await asyncio.sleep(wait_s)
-            if self._closed:
-                raise CallCancelledError("the client was closed")

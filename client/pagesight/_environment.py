@@ -80,6 +80,8 @@ def host_of(address: str) -> str:
     """Returns the host of "host:port", with or without gRPC's scheme; of several, all."""
     for scheme in _SCHEMES:
         address = address.removeprefix(scheme)
+    if address.startswith("//"):  # a name server, and what it is asked
+        address = address.rpartition("/")[2]
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.rpartition(":")[0] or address

@@ -1,8 +1,7 @@
 """Which answers of a stream are still owed, and in which order they are told.
 
     input ── admit ──> request_id on the wire ── settle ──> StreamResult, now or in order
-                              │── overdue: the server has long been silent
-                              └── unanswered: what a new connection begins with
+                              └── overdue: the server has long been silent
 
 The streams of both clients keep their books here and differ in waiting alone.
 A server that is busy may take long for one screenshot, so what counts is how long it
@@ -18,7 +17,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Generic, TypeAlias
 
-from pagesight._errors import InternalError, PagesightError, UnavailableError
+from pagesight._errors import InternalError, PagesightError
 from pagesight._results import Classification, ImageSource, K, StreamResult
 
 _LONGEST_WAIT_S = 0.5
@@ -77,15 +76,6 @@ class Ledger(Generic[K]):
         """Returns what was kept for an account; None when it is closed."""
         with self._lock:
             return self._messages.get(int(request_id))
-
-    def unanswered(self, *, but: set[str]) -> list[Any]:
-        """Returns all that was kept, oldest first, but that of some accounts."""
-        with self._lock:
-            return [
-                message
-                for position, message in sorted(self._messages.items())
-                if str(position) not in but
-            ]
 
     def is_done(self) -> bool:
         """Tells whether the inputs have ended and every account is closed."""
@@ -156,13 +146,6 @@ class Ledger(Generic[K]):
         with self._lock:
             quiet = self._sealed and not self._waiting
             return quiet and time.monotonic() >= self._quiet_since + END_GRACE_S
-
-    def owed(self) -> UnavailableError:
-        """Returns the error of a server that ended the stream before it had answered all."""
-        with self._lock:
-            return UnavailableError(
-                f"the server ended the stream; answers still owed: {len(self._waiting)}"
-            )
 
 
 def _either(outcome: Outcome) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""What a stream sends again, and when: broken streams and screenshots that were turned away.
+"""Which screenshots of a stream are sent again that were turned away, and when.
 
-    stream broke ──> reconnect after a while, with everything that has no answer
     one answer "no room" ──> that screenshot again, after what RetryInfo asks for
 
-Sending again is safe because a screenshot keeps its request_id and asking changes nothing.
-Pure books: waiting and sending are the streams'.
+What a call leaves without an answer when it ends is the matter of `_lanes`. Sending again is safe
+because a screenshot keeps its request_id and asking changes nothing. Pure books: waiting and
+sending are the streams'.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ class Resends:
         self._timeout_s = timeout_s
         self._attempts: dict[str, Attempts] = {}
         self._waiting: list[tuple[float, str]] = []
-        self._connecting = Attempts(retries)
 
     def again(self, request_id: str, error: PagesightError) -> bool:
         """Notes what a screenshot was answered; tells whether it will be sent again."""
@@ -38,8 +37,7 @@ class Resends:
         return True
 
     def settled(self, request_id: str) -> None:
-        """Notes that the server answered for good: the connection works."""
-        self._connecting = Attempts(self._retries)
+        """Notes that the server answered for good."""
         self._retries.answered()
         self._attempts.pop(request_id, None)
 
@@ -50,20 +48,8 @@ class Resends:
             found.append(heapq.heappop(self._waiting)[1])
         return found
 
-    def waiting(self) -> set[str]:
-        """Returns the screenshots whose time has not come."""
-        return {request_id for _, request_id in self._waiting}
-
     def wait_s(self, at_most_s: float) -> float:
         """Returns how long until the next one is due."""
         if not self._waiting:
             return at_most_s
         return min(at_most_s, max(0.0, self._waiting[0][0] - time.monotonic()))
-
-    def reconnect_s(self, error: PagesightError) -> float | None:
-        """Returns how long to wait before connecting anew; None to give up.
-
-        Args:
-            error: What broke the stream. Answers since the last time begin the budget anew.
-        """
-        return self._connecting.wait_s(error)

@@ -107,7 +107,9 @@ class Attempts:
         self._since_s = 0.0
         self._last: PagesightError | None = None
 
-    def wait_s(self, error: PagesightError, give_up_s: float = math.inf) -> float | None:
+    def wait_s(
+        self, error: PagesightError, give_up_s: float = math.inf, *, tell: bool = True
+    ) -> float | None:
         """Notes a failure; returns how long to wait before another attempt, None for none.
 
         When there is to be none after several, the error says how long was tried.
@@ -115,6 +117,7 @@ class Attempts:
         Args:
             error: What the last attempt failed with.
             give_up_s: When the caller's own time is up, by `time.monotonic`.
+            tell: Whether this is worth a warning: nothing else answers in place of what failed.
         """
         now_s = time.monotonic()
         if not self._failures:
@@ -125,7 +128,8 @@ class Attempts:
             self._describe(error, now_s)
             return None
         self._last = error
-        self._retries.tell(error)
+        if tell:
+            self._retries.tell(error)
         return wait_s
 
     def _delay_s(self, error: PagesightError, now_s: float) -> float | None:

@@ -1,25 +1,26 @@
 """ClassifyStream for callers with threads: bounded, and never ended by one bad picture.
 
-    images ─ window ─> _feed ──> outbox ──> gRPC ──> _receive ─┐
-                         │          ^─── again ────────────────┤
-                         └── unreadable file ──────────────────┴─> events ─> run ─> results
+    images ─ window ─> _feed ──> Lanes ──> gRPC, a call for each lane ──> _receive ─┐
+                         │         ^─── again ─────────────────────────────────────┤
+                         └── unreadable file ──────────────────────────────────────┴─> events ─> run
 
-Threads beside the caller's: `_feed` reads the source, gRPC's own empties the outbox, ours
-makes the call and reads the replies. So a slow source holds back no answer, the caller can
-wait with a limit, and Ctrl-C, which Python raises in the main thread, never strikes inside
-gRPC. The window is given back when a result is told, which bounds what waits here too.
+Threads beside the caller's: `_feed` reads the source, gRPC's own take from the lanes, ours
+make the calls and read the replies, one for each lane. So a slow source holds back no answer, the
+caller can wait with a limit, and Ctrl-C, which Python raises in the main thread, never strikes
+inside gRPC. The window is given back when a result is told, which bounds what waits here too.
 
-A stream that breaks is opened anew, and what has no answer is sent again under the same
-request_id (`_resend`). Until then pictures are kept: at most `max_in_flight` of them.
-Whatever ends `run` ends the threads. `_aio_stream` is the same for event loops.
+A call that ends before all is answered is made anew, and what has no answer is sent again under
+the same request_id, over whichever lane has room (`_lanes`). Until then pictures are kept: at most
+`max_in_flight` of them. Whatever ends `run` ends the threads. `_aio_stream` is the same for event
+loops.
 """
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Generic, NamedTuple, TypeAlias
 
 import grpc
@@ -27,9 +28,11 @@ import grpc
 from pagesight import _replies, _requests
 from pagesight._channel import Endpoint
 from pagesight._errors import CallCancelledError, PagesightError
+from pagesight._lanes import Lane, Lanes, Step
 from pagesight._ledger import Ledger, Outcome, split
 from pagesight._resend import Resends
 from pagesight._results import ClassifyOptions, K, StreamResult
+from pagesight._spread import Places, method_at
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 
@@ -42,11 +45,14 @@ class Answer(NamedTuple):
 
     request_id: str
     outcome: Outcome
+    lane: Lane | None = None
+    """None: from here."""
 
 
 class Over(NamedTuple):
-    """A connection has ended, with what broke it or without a word."""
+    """A lane's call has ended, with what broke it or without a word."""
 
+    lane: Lane
     connection: int
     error: Exception | None
 
@@ -55,64 +61,20 @@ class Fed(NamedTuple):
     """The source has ended."""
 
 
-Event: TypeAlias = "Answer | Over | Fed"
+class Changed(NamedTuple):
+    """A connection has changed its state."""
 
 
-class Outbox:
-    """What waits to be sent over the present connection."""
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self._changed = threading.Condition(self.lock)
-        self._messages: deque[classifier.ClassifyStreamRequest] = deque()
-        self._connection = 0
-        self._finished = False
-
-    def put(self, message: classifier.ClassifyStreamRequest) -> None:
-        """Adds a message."""
-        with self._changed:
-            self._messages.append(message)
-            self._changed.notify_all()
-
-    def connect(self, fill: Callable[[], list[classifier.ClassifyStreamRequest]]) -> int:
-        """Begins a connection with what `fill` returns in place of all that waited."""
-        with self._changed:
-            self._connection += 1
-            self._messages = deque(fill())
-            self._changed.notify_all()
-            return self._connection
-
-    def finish(self) -> None:
-        """No message follows; the connection may end when all are sent."""
-        with self._changed:
-            self._finished = True
-            self._changed.notify_all()
-
-    def end(self) -> None:
-        """Ends whoever reads, at once."""
-        with self._changed:
-            self._connection += 1
-            self._changed.notify_all()
-
-    def read(self, connection: int) -> Iterator[classifier.ClassifyStreamRequest]:
-        """Yields messages for as long as this is the present connection."""
-        while True:
-            with self._changed:
-                self._changed.wait_for(
-                    lambda: self._messages or self._finished or self._connection != connection
-                )
-                if self._connection != connection or not self._messages:
-                    return
-                message = self._messages.popleft()
-            yield message
+Event: TypeAlias = "Answer | Over | Fed | Changed"
 
 
 class Stream(Generic[K]):
-    """One stream of screenshots, over as many connections as it takes."""
+    """One stream of screenshots, over as many calls as it takes."""
 
     def __init__(
         self,
         endpoint: Endpoint,
+        places: Places,
         images: Iterable[Any],
         options: ClassifyOptions,
         *,
@@ -122,24 +84,30 @@ class Stream(Generic[K]):
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight must be at least 1, got {max_in_flight}")
         self._endpoint = endpoint
+        self._each = endpoint.each()
         self._images = images
         self._query = _requests.query(options)
         self._ledger: Ledger[K] = Ledger(ordered=ordered, timeout_s=endpoint.timeout_s)
         self._resends = Resends(endpoint.retries, endpoint.timeout_s)
+        self._places = places
+        self._lanes = Lanes(
+            places,
+            endpoint.retries,
+            max_in_flight=max_in_flight,
+            message=self._ledger.message,
+        )
+        self._changed = threading.Condition(self._lanes.lock)
         self._window = threading.Semaphore(max_in_flight)
-        self._outbox = Outbox()
         self._given_up = threading.Event()
         self._source_error: BaseException | None = None
         self._metadata = endpoint.metadata()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._call: Any = None
-        self._connection = 0
         self._receivers: list[threading.Thread] = []
 
     def run(
         self, stub: ClassifierServiceStub, closed: threading.Event
     ) -> Generator[StreamResult[K], None, None]:
-        """Yields one result per input; the call begins with the first `next`.
+        """Yields one result per input; the calls begin with the first `next`.
 
         Args:
             stub: Makes the calls.
@@ -147,78 +115,99 @@ class Stream(Generic[K]):
         """
         feeder = threading.Thread(target=self._feed, name="pagesight-feed", daemon=True)
         feeder.start()
+        self._places.listen(self, self._hear_of_change)
         try:
-            self._connect(stub)
-            while (event := self._next_event()) is not None:
+            while (event := self._next_event(stub, closed)) is not None:
                 match event:
-                    case Answer(request_id, outcome):
-                        yield from self._answered(request_id, outcome)
-                    case Over(connection, error) if connection == self._connection:
-                        if self._ledger.is_done():
-                            break
-                        self._wait_to_reconnect(error or self._ledger.owed(), closed)
-                        self._connect(stub)
+                    case Answer(request_id, outcome, lane):
+                        yield from self._answered(request_id, outcome, lane)
+                    case Over(lane, connection, error) if connection == lane.connection:
+                        if closed.is_set():
+                            raise CallCancelledError("the client was closed") from error
+                        if not self._ledger.is_done():
+                            self._lanes.ended(lane, error)
+                            self._wake()
+                        else:
+                            lane.is_open = False
                 if self._ledger.is_done():
-                    self._outbox.finish()
+                    self._lanes.finish()
+                    self._wake()
+                    if self._lanes.is_over():
+                        break
             if self._source_error is not None:
                 raise self._source_error
         finally:
+            self._places.unlisten(self)
             self._given_up.set()
             self._window.release()
-            self._outbox.end()
-            if self._call is not None:
-                self._call.cancel()
+            calls = self._lanes.close()
+            self._wake()
+            for call in calls:
+                call.cancel()
             feeder.join(FEEDER_GRACE_S)
             for receiver in self._receivers:
                 receiver.join()
 
     def _connect(self, stub: ClassifierServiceStub) -> None:
-        self._connection = self._outbox.connect(
-            lambda: self._ledger.unanswered(but=self._resends.waiting())
-        )
-        receiver = threading.Thread(
-            target=self._receive,
-            args=(stub, self._connection),
-            name="pagesight-stream",
-            daemon=True,
-        )
+        """Makes the calls of the lanes that are due."""
+        if not self._lanes.due():
+            return
+        self._lanes.grow(self._endpoint.count_servers())
         self._receivers = [thread for thread in self._receivers if thread.is_alive()]
-        receiver.start()
-        self._receivers.append(receiver)
+        for lane in self._lanes.due():
+            receiver = threading.Thread(
+                target=self._receive,
+                args=(stub, lane, self._lanes.open(lane)),
+                name="pagesight-stream",
+                daemon=True,
+            )
+            receiver.start()
+            self._receivers.append(receiver)
+        self._wake()  # What each may take has changed.
 
-    def _wait_to_reconnect(self, error: Exception, closed: threading.Event) -> None:
-        wait_s = None
-        if isinstance(error, PagesightError):
-            wait_s = self._resends.reconnect_s(error)
-        if wait_s is None:
-            raise error
-        if closed.wait(wait_s):
-            raise CallCancelledError("the client was closed") from error
-        self._ledger.hear()  # a server that is away is `retry_for_s`'s matter, not the timeout's
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+
+    def _hear_of_change(self) -> None:
+        self._lanes.hurry()
+        self._wake()
+        self._events.put(Changed())
 
     def _answered(
-        self, request_id: str, outcome: Outcome
+        self, request_id: str, outcome: Outcome, lane: Lane | None
     ) -> Generator[StreamResult[K], None, None]:
         if self._ledger.message(request_id) is not None:
             if isinstance(outcome, PagesightError) and self._resends.again(request_id, outcome):
+                self._lanes.settled(request_id, None)
                 return
             self._resends.settled(request_id)
+        self._lanes.settled(request_id, lane)
+        self._wake()
         for result in self._ledger.settle(request_id, outcome):
             self._window.release()
             yield result
 
-    def _next_event(self) -> Event | None:
+    def _next_event(self, stub: ClassifierServiceStub, closed: threading.Event) -> Event | None:
         while True:
             for request_id in self._resends.due():
-                if (message := self._ledger.message(request_id)) is not None:
-                    self._outbox.put(message)
+                self._lanes.put(request_id)
+                self._wake()
+            self._connect(stub)
+            wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
             try:
-                return self._events.get(timeout=self._resends.wait_s(self._ledger.patience_s()))
+                if not self._lanes.none_is_open():
+                    return self._events.get(timeout=wait_s)
+                # Nothing can come but from here, which has time.
+                if closed.wait(self._lanes.wait_s(math.inf)):
+                    raise CallCancelledError("the client was closed")
             except queue.Empty:
                 if self._ledger.is_abandoned():
                     return None
-                for request_id in self._ledger.overdue():
-                    self._events.put(Answer(request_id, self._endpoint.late()))
+            if not self._lanes.owes():
+                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
+            for request_id in self._ledger.overdue():
+                self._events.put(Answer(request_id, self._endpoint.late()))
 
     def _feed(self) -> None:
         try:
@@ -241,27 +230,38 @@ class Stream(Generic[K]):
                     self._ledger.drop(request_id)
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
-                with self._outbox.lock:  # or a new connection would begin between the two
-                    self._ledger.keep(request_id, message)
-                    self._outbox.put(message)
+                self._ledger.keep(request_id, message)
+                self._lanes.put(request_id)
+                self._wake()
         except Exception as error:  # whatever the caller's iterable raises is the caller's
             self._source_error = error
         finally:
             self._ledger.seal()
             self._events.put(Fed())
 
-    def _receive(self, stub: ClassifierServiceStub, connection: int) -> None:
+    def _requests(self, lane: Lane, connection: int) -> Iterator[classifier.ClassifyStreamRequest]:
+        """Yields what a lane's call sends, for as long as it is its present one."""
+        while True:
+            with self._changed:
+                while (step := self._lanes.take(lane, connection)) is Step.WAIT:
+                    self._changed.wait()
+            if step is Step.END:
+                return
+            yield step
+
+    def _receive(self, stub: ClassifierServiceStub, lane: Lane, connection: int) -> None:
         try:
-            requests = self._outbox.read(connection)
-            call = self._call = stub.ClassifyStream(requests, metadata=self._metadata)
+            method = method_at(stub.ClassifyStream, lane.place)
+            call = lane.call = method(self._requests(lane, connection), metadata=self._metadata)
             if self._given_up.is_set():  # before there was a call to cancel
                 call.cancel()
             for reply in call:
                 self._ledger.hear()
-                self._events.put(Answer(reply.request_id, _replies.stream_outcome(reply)))
+                outcome = _replies.stream_outcome(reply)
+                self._events.put(Answer(reply.request_id, outcome, lane))
         except grpc.RpcError as error:
-            self._events.put(Over(connection, self._endpoint.error(error)))
+            self._events.put(Over(lane, connection, self._each[lane.place].error(error)))
         except Exception as error:  # a bug must not leave `run` waiting
-            self._events.put(Over(connection, error))
+            self._events.put(Over(lane, connection, error))
         else:
-            self._events.put(Over(connection, None))
+            self._events.put(Over(lane, connection, None))

@@ -51,9 +51,9 @@ from pagesight_server.inference.settings import Device, ImageLimits, ReadingMode
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
 """Default encoder batch sizes on CUDA: powers of two, so that padding never doubles a batch."""
 
-CPU_BATCH_LIMIT = 8
+CPU_BATCH_LIMIT = 1
 """Default of `compute.max_batch` on a CPU, where two screenshots take twice as long as one: a
-larger batch raises latency and no throughput."""
+batch raises latency and memory, and no throughput."""
 
 CORES_A_PROCESS: dict[Device, int] = {"cpu": 16, "cuda": 4}
 """Cores for each process of `server.processes = "auto"`. About a quarter of what a process does for
@@ -151,9 +151,26 @@ class ServerConfig(_Section):
     moves, with calls or without; whoever probes more often is hung up on ("too_many_pings"). Half
     of the 10 s that the SDK names as its smallest `keepalive_s`, since pings come early or late."""
 
+    lame_duck_seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Seconds after SIGTERM in which the server says that it is not serving and answers all the
+    same, new calls and streams too: whoever balances by its health sends new work elsewhere before
+    any is refused. 1 is for callers that watch health, as the SDK with several addresses does; one
+    that asks now and then needs its interval, and Kubernetes some 5. 0: work is refused at once."""
+
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
-    """Grace period after SIGTERM, in seconds, for requests in flight. 0: they are cancelled at
-    once."""
+    """Seconds that follow for what is in flight: what was read is answered, then streams are ended.
+    0: it is cancelled at once."""
+
+    max_connection_age_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """Age, in seconds, at which a connection is given up, and a stream ended once what was read
+    from it is answered, give or take a tenth: callers connect anew, and so find servers that were
+    added. 1800 suits several replicas. A connection whose calls take longer than as long again,
+    `drain_seconds` and two seconds is cut. 0: none is given up."""
+
+    @property
+    def stop_seconds(self) -> float:
+        """Seconds that a process may answer calls once it is told to end."""
+        return self.lame_duck_seconds + self.drain_seconds
 
     follow_seconds: Annotated[float, Field(gt=0)] = 0.5
     """Interval at which the store is polled for changes by other processes, in seconds."""
@@ -218,13 +235,13 @@ class ComputeConfig(_Section):
     shape costs a preparation, and any size on a CPU, where padding costs as much as pictures."""
     max_batch: Annotated[int, Field(ge=0)] = 0
     """Largest encoder batch, formed of what queued while the last one ran. 0: the largest of
-    `batch_sizes`, or 8 where any size runs."""
+    `batch_sizes`, or 1 where any size runs."""
     max_wait_ms: Annotated[float, Field(ge=0)] = 0.0
     """Milliseconds that an idle encoder waits for a batch to fill. 0: it starts at once, which is
     best on a CPU, where two screenshots take twice as long as one."""
     ocr_threads: Annotated[int, Field(ge=0)] = 0
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
-    the process, so that no core idles while one of the two stages has nothing to do, at some 350 MB
+    the process, so that no core idles while one of the two stages has nothing to do, at some 150 MB
     a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
     detectors' sessions, unless `cuda_graphs` is set."""
     reading: ReadingMode | None = None

@@ -81,7 +81,7 @@ class Models:
 
     def caches(self, pipeline: Pipeline) -> dict[str, CacheStats]:
         """Hits, misses and entries of the caches of whole `screenshots` and of text `lines`."""
-        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.cache.stats()}
+        return {"screenshots": pipeline.cache.stats(), "lines": self.ocr.pool.cache.stats()}
 
     def enroller(self, store: Gallery, pipeline: Pipeline) -> Enroller:
         """An enroller that computes embeddings and texts with these models."""
@@ -103,7 +103,7 @@ class Models:
 
     def lines(self) -> dict[str, int]:
         """Lines of text that were read `once` and `twice`."""
-        return {"once": self.ocr.settled, "twice": self.ocr.reread}
+        return {"once": self.ocr.pool.settled, "twice": self.ocr.pool.reread}
 
     def check(self, snapshot: Snapshot) -> None:
         """Checks that these bundles made the gallery.

@@ -269,7 +269,7 @@ def engines(source: Bundle, pictures: Sequence[Pixels]) -> list[dict[str, Any]]:
     with asyncio.Runner() as loop:
         for engine in sides.values():
             loop.run(engine.read(pictures[0][::-1]))
-            engine.settled = engine.reread = 0
+            engine.pool.settled = engine.pool.reread = 0
         for turn, pixels in enumerate(pictures):
             for name in list(sides)[:: 1 if turn % 2 else -1]:
                 started_s = own_cpu_s()
@@ -284,9 +284,9 @@ def engines(source: Bundle, pictures: Sequence[Pixels]) -> list[dict[str, Any]]:
             "cpu_s_median": round(quantile(cpu_s[name], 0.5), 4),
             "cpu_s_mean": round(sum(cpu_s[name]) / len(pictures), 4),
             "of_full": round(sum(cpu_s[name]) / sum(cpu_s["full"]), 3),
-            "read_twice_percent": _percent(engine.reread, engine.reread + engine.settled),
+            "read_twice_percent": _percent(pool.reread, pool.reread + pool.settled),
         }
-        for name, engine in sides.items()
+        for name, pool in ((name, engine.pool) for name, engine in sides.items())
     ]
 
 

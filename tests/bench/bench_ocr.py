@@ -161,7 +161,8 @@ class Ours(Side):
         }
 
     def _counts(self) -> tuple[int, int, int]:
-        return self.engine.cache.hits, self.engine.cache.misses, self.engine.reread
+        pool = self.engine.pool
+        return pool.cache.hits, pool.cache.misses, pool.reread
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

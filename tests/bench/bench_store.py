@@ -129,7 +129,7 @@ class _Stages:
         self.row[f"{name}_mb"] = round(rss_mb(os.getpid()) - before_mb)
 
 
-def load(location: StoreLocation) -> dict[str, float]:
+def load(location: StoreLocation, *, knowledge: bool) -> dict[str, float]:
     """Reads a store as a replica does when it starts; for a process of its own."""
     stages = _Stages()
     with closing(Gallery(location)) as store:
@@ -138,6 +138,8 @@ def load(location: StoreLocation) -> dict[str, float]:
                 pass
         with stages.stage("snapshot"):
             snapshot = store.snapshot("bench", rounded=True)
+    if not knowledge:
+        return stages.row
     calibration = Calibration(
         epsilon=0.05,
         pictures=len(snapshot.pictures),
@@ -149,8 +151,8 @@ def load(location: StoreLocation) -> dict[str, float]:
     halves = snapshot.embeddings.layout.generation.halves  # type: ignore[union-attr]
     object.__setattr__(snapshot, "embeddings", exact_vectors(halves))
     with stages.stage("knowledge"):
-        knowledge = Knowledge.of(snapshot, calibration=calibration)
-    assert len(knowledge.snapshot.pictures) == len(snapshot.pictures)
+        made = Knowledge.of(snapshot, calibration=calibration)
+    assert len(made.snapshot.pictures) == len(snapshot.pictures)
     return stages.row
 
 
@@ -174,12 +176,13 @@ def texts(pictures: int = 2_000) -> dict[str, float]:
     }
 
 
-def measure(location: StoreLocation, pictures: int) -> dict[str, Any]:
+def measure(location: StoreLocation, pictures: int, *, knowledge: bool) -> dict[str, Any]:
     """Fills a store and loads it in a process of its own."""
     start_s = time.perf_counter()
     fill(location, pictures)
     filled_s = time.perf_counter() - start_s
     command = [sys.executable, "-m", "tests.bench.bench_store", "--load", str(location)]
+    command += [] if knowledge else ["--snapshot-only"]
     loaded = subprocess.run(command, check=True, stdout=subprocess.PIPE)
     return {
         "store": "sqlite" if isinstance(location, Path) else "postgresql",
@@ -194,10 +197,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--pictures", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument(
+        "--snapshot-only", action="store_true", help="Leave out the knowledge, which takes minutes."
+    )
     parser.add_argument("--load", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
-        print(json.dumps(load(store_location(arguments.load)) | texts()))
+        loaded = load(store_location(arguments.load), knowledge=not arguments.snapshot_only)
+        print(json.dumps(loaded | texts()))
         return
     rows = []
     for pictures in arguments.pictures:
@@ -206,7 +213,7 @@ def main() -> None:
                 tempfile.TemporaryDirectory(prefix="pagesight-bench-") as folder,
                 _store(kind, Path(folder)) as location,
             ):
-                row = measure(location, pictures)
+                row = measure(location, pictures, knowledge=not arguments.snapshot_only)
             print(row, flush=True)
             rows.append({**row, **machine()})
     out = Path("bench")

@@ -1,8 +1,9 @@
-"""A client of several connections: calls and streams take turns at them."""
+"""A client of several connections: calls take turns at them, and a stream is spread over them."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +13,7 @@ import grpc
 import pytest
 
 from pagesight import AsyncClient, Client
+from pagesight._spread import Places, places_of
 from pagesight.v1.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
 from tests.fakes import FakeClassifier
 from tests.support import WAIT_S
@@ -38,10 +40,24 @@ class Peers(FakeClassifier):
         return super().ClassifyStream(request_iterator, context)
 
 
+def until_ready(places: Places) -> None:
+    """Waits until every connection takes calls: until then they take no turns."""
+    ready = threading.Event()
+
+    def look() -> None:
+        if all(places.is_ready(place) for place in range(len(places))):
+            ready.set()
+
+    places.listen(ready, look)
+    look()
+    assert ready.wait(WAIT_S)
+    places.unlisten(ready)
+
+
 @pytest.fixture
 def server() -> Iterator[tuple[Peers, str]]:
     peers = Peers()
-    with ThreadPoolExecutor(8, thread_name_prefix="fake-server") as threads:
+    with ThreadPoolExecutor(16, thread_name_prefix="fake-server") as threads:
         running = grpc.server(threads)
         add_ClassifierServiceServicer_to_server(peers, running)
         port = running.add_insecure_port("127.0.0.1:0")
@@ -51,29 +67,31 @@ def server() -> Iterator[tuple[Peers, str]]:
 
 
 @pytest.mark.parametrize("connections", [1, 3])
-def test_calls_and_streams_take_turns(server: tuple[Peers, str], connections: int) -> None:
+def test_calls_take_turns_and_a_stream_is_spread(
+    server: tuple[Peers, str], connections: int
+) -> None:
     peers, address = server
     with Client(address, connections=connections) as client:
+        until_ready(places_of(client._open().channel))
         for _ in range(6):
             assert client.classify(b"login").label == "login"
-            assert len(list(client.classify_stream([b"a", b"b"]))) == 2
+        assert len(list(client.classify_stream([b"a"] * 300, max_in_flight=6))) == 300
     assert sorted(peers.calls.values()) == [6 // connections] * connections
-    assert sorted(peers.streams.values()) == [6 // connections] * connections
+    assert sorted(peers.streams.values()) == [1] * connections
 
 
 @pytest.mark.parametrize("connections", [1, 3])
 async def test_so_they_do_on_an_event_loop(server: tuple[Peers, str], connections: int) -> None:
     peers, address = server
-
-    async def stream(client: AsyncClient) -> int:
-        return len([result async for result in client.classify_stream([b"a", b"b"])])
-
     async with AsyncClient(address, connections=connections) as client:
+        await asyncio.to_thread(until_ready, places_of(client._channel))
         for _ in range(6):
             assert (await client.classify(b"login")).label == "login"
-        assert await asyncio.gather(*(stream(client) for _ in range(6))) == [2] * 6
+        pictures = [b"a"] * 300
+        results = [r async for r in client.classify_stream(pictures, max_in_flight=6)]
+        assert len(results) == 300
     assert sorted(peers.calls.values()) == [6 // connections] * connections
-    assert sorted(peers.streams.values()) == [6 // connections] * connections
+    assert sorted(peers.streams.values()) == [1] * connections
 
 
 def test_a_client_has_a_connection() -> None:

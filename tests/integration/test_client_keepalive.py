@@ -84,5 +84,24 @@ async def test_whoever_probes_too_often_is_told_so(tmp_path: Path) -> None:
 
 def test_the_least_that_the_client_names_is_what_a_server_allows_with_room_to_spare() -> None:
     assert ServerConfig().min_ping_interval_seconds * 2 == MIN_KEEPALIVE_S
-    assert f"every\n                {MIN_KEEPALIVE_S:g} (" in str(Client.__init__.__doc__)
-    assert Endpoint(address="127.0.0.1:1", timeout_s=1.0).keepalive_s >= MIN_KEEPALIVE_S
+    assert f"every {MIN_KEEPALIVE_S:g}\n" in str(Client.__init__.__doc__)
+
+
+@pytest.mark.parametrize(
+    ("address", "keepalive_s", "options"),
+    [
+        ("127.0.0.1:1", None, (300_000, 20_000)),
+        ("127.0.0.1:1,127.0.0.1:2", None, (10_000, 10_000)),
+        ("dns:///localhost:1", None, (10_000, 10_000)),
+        ("127.0.0.1:1", 1.0, (1_000, 5_000)),
+        ("127.0.0.1:1,127.0.0.1:2", 60.0, (60_000, 20_000)),
+    ],
+)
+def test_several_servers_are_probed_more_often_than_one(
+    address: str, keepalive_s: float | None, options: tuple[int, int]
+) -> None:
+    endpoint = Endpoint(address=address, timeout_s=1.0, keepalive_s=keepalive_s)
+    for each in endpoint.each():
+        given = dict(each._channel_options())
+        names = ("grpc.keepalive_time_ms", "grpc.keepalive_timeout_ms")
+        assert tuple(given[name] for name in names) == options

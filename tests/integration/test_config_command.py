@@ -62,7 +62,7 @@ def test_settings_for_machines_are_json(command: Run) -> None:
     shown = json.loads(out)
     assert list(shown) == list(NAMES)
     assert shown["server.port"] == {"value": 50051, "source": "default"}
-    assert shown["compute.max_batch"] == {"value": 0, "source": "default", "here": 8}
+    assert shown["compute.max_batch"] == {"value": 0, "source": "default", "here": 1}
 
 
 def test_a_misspelt_variable_is_named_by_every_command(

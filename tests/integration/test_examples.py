@@ -18,6 +18,7 @@ import pytest
 from tests.fakes import FakeServer
 from tests.support import WAIT_S
 from tests.support.pictures import GREEN, RED, solid
+from tests.support.replicas import until
 from tests.support.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,47 @@ def test_node_waits_for_a_server_that_is_away_and_loses_no_answer(
     assert asking.returncode == 0
     said = Counter(Path(json.loads(line)["file"]).name for line in stdout.splitlines())
     assert said == {"login.png": 41, "other.jpg": 1, "broken.png": 1}
+
+
+def holds(server: FakeServer) -> bool:
+    """Whether a picture that is not to be answered has come to a server."""
+    return any(query.image == b"hold" for query in server.classifier.queries)
+
+
+def test_node_has_several_servers_share_the_work_of_one_that_dies(
+    pictures: list[Path], node: str
+) -> None:
+    pictures[1].write_bytes(b"hold")
+    many = [pictures[1], *[pictures[0]] * 60, pictures[1]]
+    with FakeServer() as gone:
+        pass
+    with FakeServer() as first, FakeServer() as second:
+        where = f"{gone.address},{first.address},{second.address}"
+        with subprocess.Popen(
+            [node, "examples/node/classify.mjs", "protos", where, *map(str, many)],
+            cwd=ROOT,
+            env=os.environ | {"NODE_MODULES": str(NODE)},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as asking:
+            try:
+                until(
+                    lambda: any(holds(server) for server in (first, second)),
+                    "a picture that is held",
+                    working=lambda: asking.poll() is None,
+                )
+                # Whoever holds it dies with it, and the other one answers.
+                dying, other = (first, second) if holds(first) else (second, first)
+                other.classifier.release()
+                dying._server.stop(None)
+                stdout, _ = asking.communicate(timeout=WAIT_S)
+            finally:
+                asking.kill()
+                for server in (first, second):
+                    server.classifier.release()
+    assert asking.returncode == 0
+    files = [json.loads(line)["file"] for line in stdout.splitlines()]
+    assert Counter(files) == Counter(map(str, many))
 
 
 def test_node_streams_pictures_with_nothing_but_the_contract(

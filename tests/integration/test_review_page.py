@@ -247,3 +247,29 @@ def test_what_the_server_kept_is_looked_at(tmp_path: Path) -> None:
                 assert len(page.decisions(client)) == 1
                 assert list(client.list_kept(undecided_by="ann")) == []
             visitor.http.close()
+
+
+def test_a_batch_is_not_undone_over_somebody_else_s_change(
+    server: StubServer, page: Page, visitor: Visitor
+) -> None:
+    visitor.post("/decide", key=visitor.key(), label=ACCOUNT, teach="1")
+    (decided,) = page.review.desk.decided
+    assert "Revision 2" in visitor.post("/batch/enrol", decision=decided.decision_id).text
+    # A decision that is enrolled is not taken back by itself.
+    assert visitor.post("/undo").status_code == 409
+    server.enrol(TICKETS)
+    (batch,) = page.review.batches.made
+    refused = visitor.post("/batch/undo", batch=batch.key).text
+    assert "Somebody changed the gallery since" in refused
+    with server.client() as client:
+        assert client.get_gallery().revision == 3
+        client.rollback(2)
+        labels = [image.label for image in client.list_images()]
+    assert labels.count(ACCOUNT) == 4
+
+
+def test_an_empty_batch_changes_nothing(server: StubServer, page: Page, visitor: Visitor) -> None:
+    visitor.post("/decide", key=visitor.key(), label=ACCOUNT)
+    assert "choose at least one picture" in visitor.post("/batch/enrol").text
+    with server.client() as client:
+        assert client.get_gallery().revision == 1

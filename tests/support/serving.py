@@ -122,6 +122,8 @@ async def serving(
     With credentials, the channel of the result cannot be used, as it has no TLS.
     """
     settings = config or ServerConfig(port=0, drain_seconds=WAIT_S)
+    if "lame_duck_seconds" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"lame_duck_seconds": 0.0})
     image_limits = limits or ImageLimits()
     models = models or FakeModels()
     telemetry = telemetry or Telemetry()
@@ -145,6 +147,7 @@ async def serving(
         ocr=True,
         telemetry=telemetry,
         limits=callers,
+        max_stream_age_s=settings.max_connection_age_seconds,
         keep=keeper.offer,
     )
     enroller = Enroller(store=store, bundles=BUNDLES, extract_features=pipeline.extract_features)

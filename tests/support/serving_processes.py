@@ -5,7 +5,8 @@
 The embedding is the mean colour, and there is no text. Where FOLDER is given, the encoder tells of
 each picture by a line with its process id in the FIFO FOLDER/arrived, and keeps blue ones as long
 as somebody else holds a lock on FOLDER/gate. With HOLD_LOADING all but the leading process wait
-for that lock before they load the galleries.
+for that lock before they load the galleries. Where TALLY is given, each process adds a byte to the
+file TALLY/<process id> for each picture that it encodes, which takes ENCODE_MS.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import select
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -39,6 +41,8 @@ from tests.support.parts import BUNDLES, mean_colour, unit
 
 FOLDER = "TESTS_SERVING_FOLDER"
 HOLD_LOADING = "TESTS_SERVING_HOLD_LOADING"
+TALLY = "TESTS_SERVING_TALLY"
+ENCODE_MS = "TESTS_SERVING_ENCODE_MS"
 
 
 class NoText:
@@ -74,7 +78,11 @@ def _prepare(pixels: Pixels) -> Tensors:
 
 def _encode(prepared: Sequence[Tensors]) -> list[Embedding]:
     pictures = [inputs["pixels"] for inputs in prepared]
-    folder = os.environ.get(FOLDER)
+    folder, tally = os.environ.get(FOLDER), os.environ.get(TALLY)
+    time.sleep(len(pictures) * float(os.environ.get(ENCODE_MS, "0")) / 1000)
+    if tally:
+        with Path(f"{tally}/{os.getpid()}").open("ab") as file:
+            file.write(bytes(len(pictures)))
     for pixels in pictures if folder else ():
         red, green, blue = mean_colour(pixels)
         with Path(f"{folder}/arrived").open("w") as arrived:
@@ -125,7 +133,7 @@ class Server:
         return [worker["pid"] for worker in self.listening["processes"]]
 
 
-def command(store: Path, *more: str) -> list[str]:
+def command(store: Path | str, *more: str) -> list[str]:
     """The command of a server with fake models."""
     module = ["-W", "error", "-m", "tests.support.serving_processes"]
     return [sys.executable, *module, "serve", "--json", "--store", str(store), *more]

@@ -325,9 +325,9 @@ def test_settings_that_were_handed_on_are_the_same_whatever_the_environment_says
 @pytest.mark.parametrize(
     ("text", "sizes", "limit"),
     [
-        pytest.param("", (), 8, id="a CPU takes any size up to 8"),
-        pytest.param("max_batch = 3", (), 3, id="or fewer"),
-        pytest.param("batch_sizes = [1, 4]", (1, 4), 4, id="or those it is told"),
+        pytest.param("", (), 1, id="a CPU runs one by one"),
+        pytest.param("max_batch = 3", (), 3, id="or as many as it is told"),
+        pytest.param("batch_sizes = [1, 4]", (1, 4), 4, id="or sizes it is told"),
         pytest.param('device = "cuda"', (1, 2, 4, 8, 16, 32), 32, id="CUDA takes fixed sizes"),
         pytest.param('device = "cuda"\nmax_batch = 20', (1, 2, 4, 8, 16, 32), 20, id="fewer"),
     ],

@@ -3,6 +3,7 @@
     classify   `pagesight classify`                ┐
     review     `pagesight review`                  │
     load       `pagesight load`                    │
+    health     `pagesight health`                  │
     enrol      `pagesight gallery enrol`           │
     doctor     `pagesight gallery doctor`          │ parse arguments, call the client,
     brands     `pagesight gallery suggest-brands`  │ choose what to print
@@ -29,6 +30,7 @@ import typer
 
 from pagesight._cli import gallery
 from pagesight._cli.classify import classify
+from pagesight._cli.health import health
 from pagesight._cli.load import load
 from pagesight._cli.review import review
 
@@ -70,4 +72,5 @@ def _options(
 app.command()(classify)
 app.command()(review)
 app.command()(load)
+app.command()(health)
 app.add_typer(gallery.app, name="gallery")

@@ -18,7 +18,7 @@ def suggest_brands(
     out: Annotated[
         Path | None, typer.Option(help="Write the labels.toml to this file, which is not there.")
     ] = None,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,

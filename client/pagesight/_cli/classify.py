@@ -26,7 +26,7 @@ def classify(
         ),
     ],
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     top_k: Annotated[

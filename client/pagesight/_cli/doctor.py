@@ -52,7 +52,7 @@ def doctor(
     max_images: Annotated[
         int, typer.Option(min=0, help="Pictures to examine.", show_default="2000, the most")
     ] = 0,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",

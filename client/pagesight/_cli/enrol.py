@@ -162,7 +162,7 @@ def enrol(
     ],
     *,
     label: Annotated[str, typer.Option(help="The page that all of them show.")] = "",
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",

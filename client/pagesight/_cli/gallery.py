@@ -36,7 +36,7 @@ app.command("suggest-brands")(suggest_brands)
 def remove(
     image_ids: ids.IdsArgument,
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
@@ -65,7 +65,7 @@ def relabel(
     label: Annotated[str, typer.Argument(help="Their new label.")],
     image_ids: ids.IdsArgument,
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
@@ -92,7 +92,7 @@ def relabel(
 @session.teaching
 def list_(
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
@@ -115,7 +115,7 @@ def list_(
 def show(
     name: Annotated[str, typer.Argument(metavar="[NAME]", help="The gallery.")] = "default",
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     as_json: session.JsonOption = False,
 ) -> None:
@@ -138,7 +138,7 @@ def delete(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The gallery.")],
     *,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     author: changes.AuthorOption = "",
     expected_revision: changes.ExpectedOption = None,
@@ -179,7 +179,7 @@ def delete(
 def images(
     *,
     label: Annotated[str, typer.Option(help="Only pictures of this label.")] = "",
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
@@ -208,7 +208,7 @@ def images(
 def history(
     *,
     limit: Annotated[int, typer.Option(min=0, help="How many changes; 0 for all.")] = 20,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
@@ -232,7 +232,7 @@ def history(
 def rollback(
     revision: Annotated[int, typer.Argument(min=0, help="0 is the empty gallery.")],
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",
@@ -265,7 +265,7 @@ def rollback(
 def get_labels(
     *,
     toml: Annotated[bool, typer.Option("--toml", help="Print what set-labels reads.")] = False,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     as_json: session.JsonOption = False,
@@ -293,7 +293,7 @@ def get_labels(
 def set_labels(
     file: Annotated[Path, typer.Argument(metavar="FILE.toml")],
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     author: changes.AuthorOption = "",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -38,7 +39,7 @@ def load(
         ),
     ] = None,
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     gallery: session.GalleryOption = "default",
     rate: Annotated[
         float | None,
@@ -229,7 +230,7 @@ def _run(
     steps: Steps | None,
     before: _Before | None,
     *,
-    address: str,
+    address: Sequence[str],
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -240,7 +241,7 @@ def _run(
 
     with session.preparing(address):
         proof = session.Proof.from_environment()
-        access = Access(address=address, token=proof.token, tls=proof.tls)
+        access = Access(address=",".join(address), token=proof.token, tls=proof.tls)
         access.endpoint(plan.timeout_s)
     if out is not None:
         try:

@@ -62,7 +62,7 @@ def review(
         ),
     ] = None,
     *,
-    address: session.AddressOption = session.DEFAULT_ADDRESS,
+    address: session.AddressOption = session.DEFAULT_ADDRESSES,
     retry_for: session.RetryForOption = None,
     gallery: session.GalleryOption = "default",
     reviewer: Annotated[

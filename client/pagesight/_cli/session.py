@@ -10,7 +10,7 @@ import difflib
 import inspect
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn, TypeVar
@@ -53,8 +53,16 @@ VARIABLES = (
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+DEFAULT_ADDRESSES = [DEFAULT_ADDRESS]
+
 AddressOption = Annotated[
-    str, typer.Option(envvar="PAGESIGHT_ADDRESS", help="The server, as host:port.")
+    list[str],
+    typer.Option(
+        envvar="PAGESIGHT_ADDRESS",
+        metavar="HOST:PORT",
+        help="The server; several with commas or by repeating this; dns:///NAME:PORT for all that "
+        "a name stands for.",
+    ),
 ]
 RetryForOption = Annotated[
     float | None,
@@ -70,7 +78,7 @@ GalleryOption = Annotated[str, typer.Option(help="The gallery.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")]
 
 __all__ = [
-    "DEFAULT_ADDRESS",
+    "DEFAULT_ADDRESSES",
     "AddressOption",
     "Bar",
     "GalleryOption",
@@ -156,11 +164,11 @@ class Proof:
 
 
 @contextmanager
-def connected(address: str, retry_for_s: float | None) -> Iterator[Client]:
+def connected(address: Sequence[str], retry_for_s: float | None) -> Iterator[Client]:
     """Gives a client of the server and ends the command when the server cannot answer.
 
     Args:
-        address: The server.
+        address: The server, or several.
         retry_for_s: How long to wait for a server that is away. None: as a client does by
             itself, but not at the start, where most often nobody has started one.
     """
@@ -175,9 +183,9 @@ def connected(address: str, retry_for_s: float | None) -> Iterator[Client]:
 
 
 @contextmanager
-def preparing(address: str) -> Iterator[None]:
+def preparing(address: Sequence[str]) -> Iterator[None]:
     """Ends the command with one line when address or proof cannot be used."""
-    if not address:
+    if not address or not all(address):
         raise typer.BadParameter("write host:port", param_hint="--address")
     for line in misspelt_variables(os.environ):
         warn(line)

@@ -166,7 +166,7 @@ def environment(**values: object) -> Environment:
         lstrip_blocks=True,
     )
     made.globals |= {"OTHER": OTHER, "version": version("pagesight"), **values}
-    made.filters["number"] = lambda value: f"{value:.3f}"
+    made.filters["number"] = lambda value: f"{value:.3f}".replace("-", "\N{MINUS SIGN}")
     made.filters["signed"] = lambda value: f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
     made.filters["percent"] = lambda value: f"{value:.0%}"
     made.filters["count"] = lambda value: f"{value:,}"

@@ -69,6 +69,9 @@ class ClassifierServiceServicer(object):
         with its request_id; what Classify would fail with is that response's
         `error`, and the stream goes on. The server reads only as many requests as
         it may hold in flight for one stream, so flow control reaches the sender.
+        A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
+        when it has answered what it has read. A request without a response was not
+        begun then: send it again, over another stream.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,6 +46,9 @@ class ClassifierServiceStub:
     with its request_id; what Classify would fail with is that response's
     `error`, and the stream goes on. The server reads only as many requests as
     it may hold in flight for one stream, so flow control reaches the sender.
+    A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
+    when it has answered what it has read. A request without a response was not
+    begun then: send it again, over another stream.
     """
 
 class ClassifierServiceAsyncStub:
@@ -72,6 +75,9 @@ class ClassifierServiceAsyncStub:
     with its request_id; what Classify would fail with is that response's
     `error`, and the stream goes on. The server reads only as many requests as
     it may hold in flight for one stream, so flow control reaches the sender.
+    A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
+    when it has answered what it has read. A request without a response was not
+    begun then: send it again, over another stream.
     """
 
 class ClassifierServiceServicer(metaclass=abc.ABCMeta):
@@ -102,6 +108,9 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
         with its request_id; what Classify would fail with is that response's
         `error`, and the stream goes on. The server reads only as many requests as
         it may hold in flight for one stream, so flow control reaches the sender.
+        A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
+        when it has answered what it has read. A request without a response was not
+        begun then: send it again, over another stream.
         """
 
 def add_ClassifierServiceServicer_to_server(servicer: ClassifierServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -38,17 +38,17 @@ from pagesight_server.workflows.knowledge import (
 CACHE_ENTRY_BYTES = 20_000
 """Size of one entry of the screenshot cache: an embedding of some 5 KB, and lines with boxes."""
 
-DETECTOR_MB = 600
-"""Of one thread that finds text, once it has seen the largest picture: its session keeps what the
-widest layers took. Measured: 560 MB after pictures of 5000 x 5000 pixels."""
+DETECTOR_MB = 450
+"""Of one thread that finds text, once all of them have looked at the largest pictures at once: the
+sessions' arena keeps what the widest layers took. Measured after pictures of 5000 x 5000 pixels:
+339 MB for one thread, 830 for two, 1,626 for four; with a draft 273, 538 and 1,232."""
 
+RECOGNISER_MB = 300
+"""Of one thread that recognises lines, once all of them have read the widest at once. Measured
+after lines of 8192 pixels: 277 MB for one thread, 475 for two, 836 for four."""
 
-RECOGNISER_MB = 350
-"""Of one thread that recognises lines, once it has seen the widest. Measured: 119 MB after every
-padded width up to 2048 pixels, 327 MB after 8192."""
-
-DRAFT_MB = 120
-"""The same of its draft: 41 MB, and 109 MB."""
+DRAFT_MB = 100
+"""The same of its draft: 89, 156 and 313 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,7 +120,7 @@ def _work(worker: Worker) -> None:
 
 
 async def _serve(config: Config, worker: Worker, *, as_json: bool) -> None:
-    worker.follow(config.server.drain_seconds)
+    worker.follow(config.server.stop_seconds)
     edge = auth.edge(config.server.host, config.security)
     if worker.leads:
         if warning := auth.open_to_all(config.server.host, config.security):
@@ -167,7 +167,7 @@ async def _serve_from(
         exporting.meter,
         exporting.telemetry,
         queues=models.queues(),
-        caches={"screenshots": pipeline.cache, "lines": models.ocr.cache},
+        caches={"screenshots": pipeline.cache, "lines": models.ocr.pool.cache},
         lines=models.lines,
         known=registry.known,
         store_age_s=lambda: registry.watch.age_s,
@@ -231,6 +231,7 @@ async def _serve_from(
                 ocr=config.recognition.ocr,
                 telemetry=exporting.telemetry,
                 limits=limits,
+                max_stream_age_s=server.max_connection_age_seconds,
                 keep=keeper.offer,
             ),
             GalleryService(store, enroller, registry, server, config.image),

@@ -49,30 +49,61 @@ class _Flight(Generic[V]):
     waiters: int = 0
 
 
-class SingleFlightLru(Generic[K, V]):
-    """Keeps the `max_entries` most recently used values; for one event loop.
+class Lru(Generic[K, V]):
+    """Keeps the `max_entries` most recently used values; for one thread at a time.
+
+    Args:
+        max_entries: Values kept; 0: none.
+    """
+
+    def __init__(self, max_entries: int) -> None:
+        if max_entries < 0:
+            raise ValueError(f"need max_entries >= 0, got {max_entries}")
+        self.max_entries = max_entries
+        self.hits = 0
+        """Requests answered from the cache, or by a computation that was in flight already."""
+        self.misses = 0
+        """Requests that started a computation."""
+        self._values: OrderedDict[K, V] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def __getitem__(self, key: K) -> V:
+        """The value of a key, which is a hit.
+
+        Raises:
+            KeyError: it is not cached.
+        """
+        value = self._values[key]
+        self._values.move_to_end(key)
+        self.hits += 1
+        return value
+
+    def __setitem__(self, key: K, value: V) -> None:
+        """Caches a value, in place of the least recently used one where there is no room."""
+        self._values[key] = value
+        while len(self._values) > self.max_entries:
+            self._values.popitem(last=False)
+
+    def stats(self) -> CacheStats:
+        """Hits and misses so far, and the number of entries."""
+        return CacheStats(self.hits, self.misses, len(self._values))
+
+
+class SingleFlightLru(Lru[K, V]):
+    """An LRU cache that computes what it lacks, once at a time for each key; for one event loop.
 
     Args:
         max_entries: Values kept. 0 switches the cache off: every call computes for itself.
     """
 
     def __init__(self, max_entries: int) -> None:
-        if max_entries < 0:
-            raise ValueError(f"need max_entries >= 0, got {max_entries}")
-        self._max_entries = max_entries
-        self._values: OrderedDict[K, V] = OrderedDict()
+        super().__init__(max_entries)
         self._in_flight: dict[K, _Flight[V]] = {}
-        self.hits = 0
-        """Requests answered from the cache, or by a computation that was in flight already."""
-        self.misses = 0
-        """Requests that started a computation."""
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def stats(self) -> CacheStats:
-        """Hits and misses so far, and the number of entries."""
-        return CacheStats(self.hits, self.misses, len(self._values))
 
     async def get(self, key: K, compute: Callable[[], Awaitable[V]]) -> V:
         """The value of a key, computed unless it is cached or in flight.
@@ -82,18 +113,14 @@ class SingleFlightLru(Generic[K, V]):
         Raises:
             Exception: whatever `compute` raises.
         """
-        if self._max_entries == 0:
+        if self.max_entries == 0:
             self.misses += 1
             return await compute()
-        if key in self._values:
-            self.hits += 1
-            self._values.move_to_end(key)
-            return self._values[key]
+        if key in self:
+            return self[key]
         flight = self._in_flight.get(key)
         if flight is None:
             self.misses += 1
-            # A future is waited for as it is: a task more for each line of text would be a quarter
-            # of the event loop's work (`make bench-host`).
             flight = _Flight(asyncio.ensure_future(compute()))
             flight.future.add_done_callback(partial(self._landed, key, flight))
             self._in_flight[key] = flight
@@ -115,6 +142,4 @@ class SingleFlightLru(Generic[K, V]):
             del self._in_flight[key]
         if future.cancelled() or future.exception() is not None:
             return
-        self._values[key] = future.result()
-        while len(self._values) > self._max_entries:
-            self._values.popitem(last=False)
+        self[key] = future.result()

@@ -56,6 +56,14 @@ class WorkerPool(Generic[T]):
         """Runs `work` with an idle resource; cancelling drops work that has not begun."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
 
+    def start(self, work: Callable[[T], object]) -> None:
+        """Has `work` run with an idle resource; it must tell by itself what it came to.
+
+        Raises:
+            RuntimeError: the pool is closed.
+        """
+        self._threads.submit(self._run, work)
+
     def _run(self, work: Callable[[T], R]) -> R:
         resource = self._idle_resources.get()
         try:

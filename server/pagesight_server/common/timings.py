@@ -113,8 +113,8 @@ class Run:
 
 
 Observe: TypeAlias = Callable[[Run], None]
-"""Called with each run when it is over, before its results are given out. It must neither block
-nor raise."""
+"""Called with each run when it is over, before its results are given out, in any thread. It must
+neither block nor raise."""
 
 
 def ignore(_run: Run) -> None:

@@ -37,8 +37,8 @@ MIN_PICTURES = 2
 """Pictures of a cluster, unless a caller asks for more."""
 
 DEFAULT_CUT = 0.7
-"""The cut that a gallery begins with: of constants from 0.55 to 0.8, in steps of 0.05, the one with
-the fewest presses over four sets (docs/recognition.md)."""
+"""The cut that a gallery begins with: with 0.6 presses are a third more over four sets, and
+families of pages mix (docs/recognition.md)."""
 
 MIN_PLACED_BY = 20
 """Gallery pictures, of labels with others, from which these place the cut; as `balance.py`."""

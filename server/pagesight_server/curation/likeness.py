@@ -8,7 +8,7 @@ What pages of a label always show cannot count here: of a page that is new nobod
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,18 +36,23 @@ class SeenPicture:
     reading: Reading
 
 
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Pages:
-    """Pictures prepared for being compared.
+    """Pictures prepared for being compared."""
 
-    Args:
-        embeddings: Shape (pictures, dimension).
-        readings: Of each.
-    """
+    embeddings: Embeddings
+    """Unit vectors."""
+    texts: tuple[str, ...]
+    """All text of each, normalised."""
+    silent: NDArray[np.bool_]
+    """Which of them show no text."""
 
-    def __init__(self, embeddings: Embeddings, readings: Sequence[Reading]) -> None:
-        self.embeddings: Embeddings = unit(embeddings)
-        self.texts = [normalised_text(reading) for reading in readings]
-        self._silent = np.asarray([not text for text in self.texts], bool)
+    @staticmethod
+    def prepared(embeddings: Embeddings, readings: Iterable[Reading]) -> Pages:
+        """Pictures, given as vectors of shape (pictures, dimension) and what was read of each."""
+        texts = tuple(normalised_text(reading) for reading in readings)
+        silent = np.asarray([not text for text in texts], bool)
+        return Pages(embeddings=unit(embeddings), texts=texts, silent=silent)
 
     @staticmethod
     def of(pictures: Sequence[SeenPicture]) -> Pages:
@@ -57,27 +62,25 @@ class Pages:
             if pictures
             else np.empty((0, 0), np.float32)
         )
-        return Pages(embeddings, [picture.reading for picture in pictures])
+        return Pages.prepared(embeddings, (picture.reading for picture in pictures))
 
     @staticmethod
     def of_gallery(snapshot: Snapshot, rows: Sequence[int]) -> Pages:
         """Pictures of a gallery."""
-        return Pages(
-            snapshot.embeddings[np.asarray(rows, np.int64)],
-            [snapshot.pictures[row].reading for row in rows],
-        )
+        embeddings = snapshot.embeddings[np.asarray(rows, np.int64)]
+        return Pages.prepared(embeddings, (snapshot.pictures[row].reading for row in rows))
 
     def __len__(self) -> int:
         return len(self.texts)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pages:
         """Some of the pictures."""
-        taken = Pages.__new__(Pages)
         chosen = np.asarray(rows, np.int64)
-        taken.embeddings = self.embeddings[chosen]
-        taken.texts = [self.texts[row] for row in chosen.tolist()]
-        taken._silent = self._silent[chosen]
-        return taken
+        return Pages(
+            embeddings=self.embeddings[chosen],
+            texts=tuple(self.texts[row] for row in chosen.tolist()),
+            silent=self.silent[chosen],
+        )
 
     def text_between(self, others: Pages) -> Floats:
         """How alike all text reads, 0 to 1; 0 where either has none. Shape (pictures, others)."""
@@ -85,13 +88,13 @@ class Pages:
             self.texts, others.texts, scorer=fuzz.ratio, dtype=np.float32
         )
         ratios /= 100
-        ratios[self._silent, :] = 0
-        ratios[:, others._silent] = 0
+        ratios[self.silent, :] = 0
+        ratios[:, others.silent] = 0
         return ratios
 
     def silent_with(self, others: Pages) -> NDArray[np.bool_]:
         """Where neither shows text, shape (pictures, others)."""
-        both: NDArray[np.bool_] = self._silent[:, None] & others._silent[None, :]
+        both: NDArray[np.bool_] = self.silent[:, None] & others.silent[None, :]
         return both
 
 

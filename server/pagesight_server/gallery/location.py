@@ -15,9 +15,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pagesight_server.common.errors import SetupError
 
-_SCHEME = re.compile(r"postgres(ql)?:/", re.IGNORECASE)
+_ANY_SCHEME = re.compile(r"postgres[\w+]*:/|[a-z][\w+.-]*://", re.IGNORECASE)
+_SCHEME = re.compile(r"postgres(ql)?://", re.IGNORECASE)
 _SECRET_PARAMETERS = frozenset({"password", "sslpassword"})
-_USER_AND_PASSWORD = re.compile(r"(?P<user>//[^:@]*):.*@", re.DOTALL)
+_USER_AND_PASSWORD = re.compile(r"(?P<user>:/+[^:@/]*):.*@", re.DOTALL)
 """Greedy: an `@` or `/` that was not written as %40 or %2F belongs to the password too."""
 _SECRET_VALUE = re.compile(r"(?i)\b(?P<name>(ssl)?password)=[^&\s]*")
 
@@ -47,7 +48,7 @@ StoreLocation: TypeAlias = Path | PostgresUrl
 
 def masked(text: str) -> str:
     """A text without the passwords of the addresses in it."""
-    if "://" in text:
+    if ":/" in text:
         text = _USER_AND_PASSWORD.sub(r"\g<user>:***@", text)
     return _SECRET_VALUE.sub(r"\g<name>=***", text)
 
@@ -56,12 +57,16 @@ def store_location(store: str | Path) -> StoreLocation:
     """Where a store is, from what somebody wrote.
 
     Raises:
-        SetupError: it is an address with a password in it, which others would read.
+        SetupError: it is an address of something else, or one with a password in it, which others
+            would read.
     """
-    if isinstance(store, Path) or not _SCHEME.match(store):
+    if isinstance(store, Path) or not _ANY_SCHEME.match(store):
         return Path(store)
-    if "://" not in store:
-        raise SetupError(f"{masked(store)} is no address of a store: write postgresql://HOST/NAME")
+    if not _SCHEME.match(store):
+        raise SetupError(
+            f"{masked(store)} is no address of a store: write postgresql://USER@HOST/NAME, or the "
+            "name of a file"
+        )
     names = {name.lower() for name, _ in parse_qsl(store.partition("?")[2])}
     if _USER_AND_PASSWORD.search(store) or names & _SECRET_PARAMETERS:
         raise SetupError(

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, pq
 
-from pagesight_server.common.errors import SetupError, StorageError, StoreAwayError
+from pagesight_server.common.errors import SetupError, StoreAwayError
 from pagesight_server.gallery import schema
 from pagesight_server.gallery.database import Connection, Dialect
 from pagesight_server.gallery.location import (
@@ -38,8 +38,8 @@ from pagesight_server.gallery.postgres_connections import (
     DictConnection,
     failure,
     listen,
-    one_line,
 )
+from pagesight_server.gallery.postgres_scrub import scrub
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +71,6 @@ _TOGETHER = f"{_WRITE} LOCK TABLE pagesight_store IN ROW EXCLUSIVE MODE"
 _ALONE = f"{_WRITE} LOCK TABLE pagesight_store IN EXCLUSIVE MODE"
 
 _PARAMETER = re.compile(r"(?<![:\w]):([a-z]\w*)")
-_WITH_PICTURES = (
-    "images, embeddings, readings, kept, memberships, facts, answers, calibrations, revisions, "
-    "settlements, settled_images, kept_answers, decisions, dismissed"
-)
-"""The tables in which something of a picture may have been."""
 
 
 @lru_cache(maxsize=512)
@@ -222,22 +217,8 @@ class PostgresDatabase:
                 are another role's.
         """
         with self._translating(), self._connector.connect() as connection:
-            warnings: list[str] = []
-            connection.add_notice_handler(lambda told: warnings.append(told.message_primary or ""))
-            connection.execute(f"SET lock_timeout = '{WAIT_S}s'")
-            try:
-                connection.execute(f"VACUUM (FULL, ANALYZE) {_WITH_PICTURES}")
-            except psycopg.OperationalError as error:
-                if connection.closed:
-                    raise
-                raise StorageError(
-                    f"the store could not be rewritten: {one_line(error)}: run it again"
-                ) from error
+            scrub(connection)
         shutil.rmtree(self.derived_folder, ignore_errors=True)
-        if warnings:
-            raise StorageError(
-                f"the store could not be rewritten: {warnings[0]}: purge as the owner of its tables"
-            )
 
     @contextmanager
     def _transaction(self, begin: str) -> Iterator[DictConnection]:

@@ -172,7 +172,11 @@ class SqliteDatabase:
         self.db.row_factory = sqlite3.Row
         self.db.create_function("nfc", 1, normal_form, deterministic=True)
         self.db.create_function("digest", 3, digest, deterministic=True)
-        self._version()  # before anything is written: the file may be another program's
+        # Before anything is written, as the file may be another program's; and in one look, as
+        # another process may be making it.
+        self.db.execute("BEGIN")
+        self._version()
+        self.db.execute("COMMIT")
         self._write_ahead()
         self.db.execute("PRAGMA synchronous = FULL")
         # What is deleted is overwritten, so that a purge has less to find.

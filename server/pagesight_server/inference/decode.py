@@ -23,7 +23,12 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import (
+    ExifTags,
+    Image,
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401 - see below
+)
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
@@ -33,6 +38,8 @@ from pagesight_server.inference.colour import ToSrgb, to_srgb
 from pagesight_server.inference.formats import pillow_name
 from pagesight_server.inference.settings import ImageLimits
 
+# Formats are loaded now, and not by the first screenshot that a server is sent.
+Image.preinit()
 Image.MAX_IMAGE_PIXELS = None  # `_check_size` applies `ImageLimits` instead, and names the limit
 
 GATE = memory.PixelGate(memory.Trimmer().after)

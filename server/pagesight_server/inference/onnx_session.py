@@ -1,6 +1,7 @@
 """ONNX Runtime sessions on the configured provider, or an error. The only importer of onnxruntime.
 
     CPU    inputs ─────────────────────────────────────> session ──> outputs
+                                                            └── one arena for all sessions
     CUDA   inputs ──> pinned host memory ──> GPU memory ──> session ──> GPU ──> outputs
                       └── made once for each shape and kept, bound to the session ──┘
 
@@ -11,6 +12,7 @@ it has not run on a GPU yet. `make gpu-check` is what to run first on one.
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -112,7 +114,7 @@ def check_gpu_memory(
 
 
 class Graph:
-    """One ONNX file, loaded; for one thread at a time.
+    """One ONNX file, loaded; on a CPU for many threads at once, on CUDA for one at a time.
 
     Args:
         path: The file.
@@ -185,6 +187,9 @@ def session(
 def _options(compute: Compute) -> Any:
     """The `onnxruntime.SessionOptions` of a session."""
     options = ort.SessionOptions()
+    if compute.device == "cpu":
+        _share_arena()
+        options.add_session_config_entry("session.use_env_allocators", "1")
     options.intra_op_num_threads = compute.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -195,6 +200,19 @@ def _options(compute: Compute) -> Any:
     # A spinning thread burns the core that the other model needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Makes one arena in main memory for all sessions of this process that ask for it.
+
+    An arena keeps what its largest run took. Sessions with an arena each keep that many times
+    over, although few run at once (docs/decisions/0026).
+    """
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(memory, ort.OrtArenaCfg({}))
 
 
 def provider_options(

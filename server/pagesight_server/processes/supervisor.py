@@ -3,7 +3,7 @@
     port reserved ──> worker 1 ──listening──> workers 2 ... N ──all listening──> `serve`'s line
                          └──loaded──> "load" to all ──all loaded──> "serving" to all
     a worker ends ──> started again after 1, 2, 4 ... s, beside the others ──5 times──> give up
-    SIGTERM, SIGINT ──> SIGTERM to all ──> all ended, or SIGKILL after drain_seconds and a little
+    SIGTERM, SIGINT ──> SIGTERM to all ──> all ended, or SIGKILL after the drain and a little
 
 It answers no call itself. The kernel spreads connections over the workers that listen on the port
 (SO_REUSEPORT); the supervisor has bound it too and never listens, so that no other server takes it.
@@ -50,7 +50,8 @@ class Plan:
     @property
     def drain_s(self) -> float:
         """Seconds that a worker may answer what is in flight once it is told to end."""
-        return float(self.config["server"]["drain_seconds"])
+        server = self.config["server"]
+        return float(server["lame_duck_seconds"]) + float(server["drain_seconds"])
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

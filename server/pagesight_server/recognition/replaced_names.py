@@ -181,9 +181,11 @@ def _inside_line(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str,
         line: A line of the screenshot.
         absent: The lines of the label that the screenshot does not show.
     """
-    aligned = process.extract(
-        line.key, list(absent), scorer=fuzz.ratio, score_cutoff=ALIGNED, limit=None
-    )
+    # Lines of digits or Latin letters have no block that may be a name.
+    if cjk_count(line.key) < MIN_NAME:
+        return []
+    keys = [key for key in absent if cjk_count(key) >= MIN_NAME]
+    aligned = process.extract(line.key, keys, scorer=fuzz.ratio, score_cutoff=ALIGNED, limit=None)
     blocks = (pair for key, _, _ in aligned for pair in exchanged_blocks(key, line.key))
     return [(old, new) for old, new in blocks if _may_be_name(old) and _may_be_name(new)]
 

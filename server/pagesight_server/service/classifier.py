@@ -2,19 +2,23 @@
 
 ClassifyStream:  read ──place in the stream──> task per message ──> replies
                   ^ stops while the stream holds max_in_flight
+
+A stream ends before its caller wants it to when the server drains, or when it has lived for as long
+as it may. Then nothing more is read, and what was read is answered: what has no answer at the end
+was not begun, so that its caller sends it again elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import math
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeAlias
-
-import grpc
 
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc
@@ -30,7 +34,7 @@ from pagesight_server.config import SecurityConfig
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.service import convert
 from pagesight_server.service.admission import Gate
-from pagesight_server.service.codec import Context, Malformed, answer, parsed, write
+from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
 from pagesight_server.service.waiters import Waiters
 from pagesight_server.telemetry import Message, Telemetry
@@ -55,7 +59,12 @@ BEHIND_RETRY_MS = 1_000
 """When to ask again for a revision that did not come: another replica may know it."""
 
 LINGER_S = 1.0
-"""How long a draining server leaves a stream open that has nothing in flight."""
+"""How long a stream that is being ended stays open with nothing in flight: whoever has sent all
+ends in peace."""
+
+AGE_SPREAD = 0.1
+"""By which share streams are ended earlier or later than the rest, as gRPC does with connections:
+those that began together, after a restart, do not all move at once."""
 
 
 def _message(received: pb.ClassifyStreamRequest | Malformed) -> pb.ClassifyStreamRequest:
@@ -79,7 +88,8 @@ class _End(enum.Enum):
     """Why no more replies follow."""
 
     SENT_ALL = enum.auto()
-    DRAINED = enum.auto()
+    CUT = enum.auto()
+    """By this side: the caller may have sent more than was read."""
 
 
 class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
@@ -94,6 +104,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         ocr: Whether text is read when a request does not say.
         telemetry: Told of each screenshot.
         limits: What one caller may ask for; no limit unless given.
+        max_stream_age_s: Seconds after which a stream is ended, so that its caller opens another,
+            perhaps elsewhere. 0: never.
         keep: Given each screenshot and its answer, for review; must neither wait nor raise.
     """
 
@@ -107,6 +119,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         ocr: bool,
         telemetry: Telemetry | None = None,
         limits: CallerLimits | None = None,
+        max_stream_age_s: float = 0.0,
         keep: Callable[[bytes, Answer], None] = lambda _image, _answer: None,
     ) -> None:
         self._pipeline = pipeline
@@ -118,11 +131,12 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._ocr = ocr
         self._telemetry = telemetry or Telemetry()
         self._limits = limits or CallerLimits(SecurityConfig())
+        self._max_stream_age_s = max_stream_age_s
         self._keep = keep
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on new screenshots are refused, and streams end once nothing is in flight."""
+        """From now on calls are refused, and streams are not read from, only answered, and end."""
         self._draining.set()
 
     async def Classify(  # noqa: N802
@@ -130,6 +144,10 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     ) -> pb.ClassifyResponse:
         """One screenshot."""
         with self._watched(CLASSIFY, request) as message:
+            if self._draining.is_set():
+                problem = ShuttingDownError(SHUTTING_DOWN)
+                message.failed(problem)
+                await refuse(context, problem)
             caller = _Caller(caller_of(context), context.peer(), context.time_remaining)
             classification = await answer(context, self._classify(request.query, message, caller))
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
@@ -142,17 +160,23 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         """Many screenshots; each fails alone.
 
         A place is free again when its reply is written, so whoever reads replies
-        slowly slows its own sending and nobody else's.
+        slowly slows its own sending and nobody else's. A stream that this side ends has status
+        UNAVAILABLE when the server shuts down, and OK when it was only old.
         """
         places = asyncio.Semaphore(self._max_in_flight)
         finished: asyncio.Queue[Reply | _End] = asyncio.Queue()
         tasks: set[Reply] = set()
         caller = _Caller(caller_of(context), object(), context.time_remaining)
+        ending = asyncio.Event()
 
         async def read() -> None:
             as_sent: bool | None = None
+            end = _End.SENT_ALL
             try:
                 async for request in request_iterator:
+                    if ending.is_set():  # It was not begun, and its caller sends it elsewhere.
+                        end = _End.CUT
+                        break
                     if as_sent is None:
                         as_sent = _message(request).reply_order == pb.REPLY_ORDER_AS_SENT
                     await places.acquire()
@@ -167,32 +191,41 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 # Done callbacks run in the next turn of the loop: let them queue first.
                 await asyncio.sleep(0)
             finally:
-                finished.put_nowait(_End.SENT_ALL)
+                finished.put_nowait(end)
 
-        async def drain() -> None:
-            await self._draining.wait()
-            if tasks:
-                await asyncio.wait(tasks)
-            # What is on its way gets a reply, and who has sent all it has ends in peace.
+        async def cut() -> None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._stream_age_s()):
+                    await self._draining.wait()
+            ending.set()
+            while under_way := [task for task in tasks if not task.done()]:
+                await asyncio.wait(under_way)
             await asyncio.wait([reader], timeout=LINGER_S)
             if not reader.done():
-                finished.put_nowait(_End.DRAINED)
+                finished.put_nowait(_End.CUT)
 
         reader = asyncio.create_task(read())
-        drainer = asyncio.create_task(drain())
+        cutter = asyncio.create_task(cut())
         try:
             while not isinstance(task := await finished.get(), _End):
                 reply = await task
                 tasks.discard(task)
                 await write(context, reply)
                 places.release()
-            if task is _End.DRAINED:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, SHUTTING_DOWN)
-            await reader
+            if task is _End.SENT_ALL:
+                await reader
+            elif self._draining.is_set():
+                await refuse(context, ShuttingDownError(SHUTTING_DOWN))
         finally:
-            for left in (reader, drainer, *tasks):
+            for left in (reader, cutter, *tasks):
                 left.cancel()
-            await asyncio.gather(reader, drainer, *tasks, return_exceptions=True)
+            await asyncio.gather(reader, cutter, *tasks, return_exceptions=True)
+
+    def _stream_age_s(self) -> float | None:
+        """Seconds after which a stream that begins now is ended; None: never."""
+        if not self._max_stream_age_s:
+            return None
+        return self._max_stream_age_s * random.uniform(1 - AGE_SPREAD, 1 + AGE_SPREAD)
 
     async def _reply(
         self, received: pb.ClassifyStreamRequest | Malformed, caller: _Caller
@@ -238,8 +271,6 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
     async def _answer(
         self, query: pb.Query, message: Message, caller: _Caller
     ) -> pb.Classification:
-        if self._draining.is_set():
-            raise ShuttingDownError(SHUTTING_DOWN)
         options = convert.options_of(query, default_ocr=self._ocr)
         self._limits.spend(caller.name, len(query.image))
         budget_s = _budget_s(query, caller)

@@ -1,7 +1,7 @@
-"""grpc.health.v1: serving, once all galleries are known and until the drain begins.
+"""grpc.health.v1: serving, once all galleries are known and until the server is to stop.
 
-    Check ──> NOT_SERVING ──serve──> SERVING ──drain──> NOT_SERVING
-    Watch ──> NOT_SERVING ──serve──> SERVING ──drain──> NOT_SERVING, and the end: UNAVAILABLE
+    Check ──> NOT_SERVING ──serve──> SERVING ──step_down──> NOT_SERVING
+    Watch ──> NOT_SERVING ──serve──> SERVING ──step_down──> NOT_SERVING ──let_go──> UNAVAILABLE
 
 The servicer of grpcio-health-checking leaves watchers waiting, so that a server with one health
 watcher, such as every client with a health-checking channel, drains for as long as it may.
@@ -53,16 +53,22 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     def __init__(self, services: Iterable[str]) -> None:
         self._services = frozenset(("", *services))
         self._ready = asyncio.Event()
-        self._draining = asyncio.Event()
+        self._stepped_down = asyncio.Event()
+        self._over = asyncio.Event()
 
     def serve(self) -> None:
         """From now on everything is serving, and whoever watches is told."""
         self._ready.set()
 
-    def drain(self) -> None:
-        """From now on nothing is serving, and whoever watches is told and let go."""
-        self._draining.set()
+    def step_down(self) -> None:
+        """From now on nothing is serving, and whoever watches is told."""
+        self._stepped_down.set()
         self._ready.set()  # wakes those who watch
+
+    def let_go(self) -> None:
+        """Ends the calls of those who watch, for whom the server would wait else."""
+        self.step_down()
+        self._over.set()
 
     async def Check(  # noqa: N802
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
@@ -81,17 +87,18 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         exists = request.service in self._services
         told = self._now() if exists else health_pb2.HealthCheckResponse(status=SERVICE_UNKNOWN)
         await context.write(told)
-        for change in (self._ready, self._draining):
+        for change in (self._ready, self._stepped_down):
             # Set already, it may have been so before the last was written, or meanwhile.
             news = not change.is_set()
             await change.wait()
             if exists and (news or self._now() != told):
                 told = self._now()
                 await context.write(told)
+        await self._over.wait()
         await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 
     def _now(self) -> Any:
-        serving = self._ready.is_set() and not self._draining.is_set()
+        serving = self._ready.is_set() and not self._stepped_down.is_set()
         status = SERVING if serving else NOT_SERVING
         return health_pb2.HealthCheckResponse(status=status)
 

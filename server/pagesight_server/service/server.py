@@ -1,7 +1,8 @@
 """Assembles the gRPC server and runs it until it is told to stop.
 
 listening, NOT_SERVING ──all galleries known──> SERVING
-    ──SIGTERM──> NOT_SERVING, new work refused ──in flight done, or drain_seconds──> exit
+    ──SIGTERM──> NOT_SERVING, answering still ──lame_duck_seconds──> calls refused, streams ended
+    ──in flight done, or drain_seconds──> exit
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from pagesight.v1 import (
 )
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import ServerConfig
-from pagesight_server.service.classifier import ClassifierService
+from pagesight_server.service.classifier import AGE_SPREAD, LINGER_S, ClassifierService
 from pagesight_server.service.codec import RefuseMalformed
 from pagesight_server.service.galleries import GalleryService
 from pagesight_server.service.health import Health, ReadBriefly
@@ -63,7 +64,7 @@ async def serve(
     load: Callable[[], Awaitable[object]] | None = None,
     shared: bool = False,
 ) -> None:
-    """Serves until `stop` returns, then drains.
+    """Serves until `stop` returns, then for the lame-duck time, then drains.
 
     Args:
         classifier: The classifier.
@@ -85,6 +86,7 @@ async def serve(
     """
     keepalive_ms = math.ceil(1000 * config.keepalive_seconds)
     min_ping_interval_ms = math.ceil(1000 * config.min_ping_interval_seconds)
+    age_s = config.max_connection_age_seconds
     server = grpc.aio.server(
         interceptors=[*interceptors, ReadBriefly(health.SERVICE_NAME), RefuseMalformed()],
         options=[
@@ -100,6 +102,7 @@ async def serve(
             ("grpc.http2.min_ping_interval_without_data_ms", min_ping_interval_ms),
             # Else a client without a call may probe every two hours.
             ("grpc.keepalive_permit_without_calls", 1),
+            *(_aged(age_s, config.drain_seconds) if age_s else ()),
         ],
     )
     classifier_pb2_grpc.add_ClassifierServiceServicer_to_server(classifier, server)
@@ -130,13 +133,35 @@ async def serve(
             loading.result()
             health_service.serve()
             await stopping
+            health_service.step_down()
+            if config.lame_duck_seconds:
+                await be_a_lame_duck(config.lame_duck_seconds)
     finally:
         loading.cancel()
         stopping.cancel()
         log.info("draining for at most %g s", config.drain_seconds)
-        health_service.drain()
+        health_service.let_go()
         classifier.drain()
         await asyncio.shield(server.stop(config.drain_seconds))
+
+
+async def be_a_lame_duck(seconds: float) -> None:
+    """Waits, so that callers who balance by health go elsewhere before they are refused."""
+    log.info("answering for %g s more, as not serving", seconds)
+    await asyncio.sleep(seconds)
+
+
+def _aged(age_s: float, drain_s: float) -> tuple[tuple[str, int], ...]:
+    """Channel arguments that end a connection of this age.
+
+    A stream that began just before is ended after as long again (`ClassifierService`), and what was
+    read from it is answered, before the connection is cut.
+    """
+    grace_s = age_s * (1 + AGE_SPREAD) + max(drain_s, 1.0) + LINGER_S
+    return (
+        ("grpc.max_connection_age_ms", math.ceil(1000 * age_s)),
+        ("grpc.max_connection_age_grace_ms", math.ceil(1000 * grace_s)),
+    )
 
 
 async def _nothing() -> None:

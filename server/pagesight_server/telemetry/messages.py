@@ -124,7 +124,7 @@ class Message:
 class Telemetry:
     """Records calls, messages and model runs; without arguments it records nothing.
 
-    For one event loop. `ran` is called by the batchers, the rest by the gRPC edge.
+    For one event loop. `ran` is called by the batchers, in any thread; the rest by the gRPC edge.
 
     Args:
         tracer: Makes the spans of calls and messages, and decides which are sampled.

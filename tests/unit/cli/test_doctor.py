@@ -51,9 +51,9 @@ def test_all_is_well(
     assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 25_000_000 // 2**20
     # While they are decoded: 50 megapixels at once, 16 bytes each.
     assert facts["memory"]["decoding_mb"] == 50_000_000 * 16 // 2**20
-    assert facts["memory"]["reading_mb"] == cores() * 600
+    assert facts["memory"]["reading_mb"] == cores() * 450
     # A recogniser and its draft.
-    assert facts["memory"]["recognising_mb"] == cores() * (350 + 120)
+    assert facts["memory"]["recognising_mb"] == cores() * (300 + 100)
     assert facts["memory"]["machine_mb"] > facts["memory"]["process_now_mb"] > 0
     assert facts["limits"]["max_waiting"] == 256
     assert facts["telemetry"]["traces"] == ["otlp"]
@@ -186,5 +186,5 @@ def test_the_plan_of_memory_is_that_of_all_processes(
     _, facts, _ = doctor(monkeypatch, capsys, "--bundles", bundles, "--store", tmp_path / "none.db")
     assert facts["processes"] == 3
     assert facts["memory"]["pixels_mb"] == 3 * ((2 + 2 + 2) * 3 * 25_000_000 // 2**20)
-    assert facts["memory"]["reading_mb"] == 3 * 600
+    assert facts["memory"]["reading_mb"] == 3 * 450
     assert facts["telemetry"]["prometheus"] == "localhost:9464 to 9466"

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from pagesight_server.common.cache import SingleFlightLru
+from pagesight_server.common.cache import CacheStats, Lru, SingleFlightLru
 
 
 class Work:
@@ -157,3 +157,21 @@ async def test_what_it_has_saved_can_be_told() -> None:
     assert (stats.hits, stats.misses, stats.entries) == (2, 3, 2)
     assert stats.hit_ratio == 0.4
     assert str(stats) == "2 of 5 (40.0%)"
+
+
+def test_values_are_kept_by_their_last_use_and_counted_as_hits() -> None:
+    cache = Lru[str, int](2)
+    cache["a"], cache["b"] = 1, 2
+    assert cache["a"] == 1
+    cache["c"] = 3
+    assert [key in cache for key in "abc"] == [True, False, True]
+    assert cache.stats() == CacheStats(hits=1, misses=0, entries=2)
+    with pytest.raises(KeyError):
+        cache["b"]
+    assert cache.hits == 1
+
+
+def test_a_cache_of_no_entries_keeps_nothing() -> None:
+    cache = Lru[str, int](0)
+    cache["a"] = 1
+    assert "a" not in cache

@@ -115,3 +115,14 @@ async def test_threads_that_step_back_leave_the_others_as_they_were() -> None:
         waiting.close()
         urgent.close()
     assert niceness(None) == before
+
+
+def test_work_that_is_started_runs_with_a_resource_and_none_after_closing() -> None:
+    workers, used, ended = WorkerPool(Resource, 1, name="test"), list[int](), threading.Event()
+    workers.start(lambda resource: used.append(resource.use()))
+    workers.start(lambda _resource: ended.set())
+    assert ended.wait(WAIT_S)
+    assert used == [1]
+    workers.close()
+    with pytest.raises(RuntimeError):
+        workers.start(Resource.use)

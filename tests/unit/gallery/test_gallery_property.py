@@ -297,7 +297,7 @@ def on(postgres: PostgresServer) -> type[Galleries]:
 
 
 def test_any_interleaving_of_changes_is_the_same_on_postgresql(postgres: PostgresServer) -> None:
-    run(on(postgres), 15)
+    run(on(postgres), 6)
 
 
 @pytest.mark.slow

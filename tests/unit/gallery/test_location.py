@@ -62,9 +62,21 @@ def test_an_address_with_a_password_is_refused_without_showing_it(written: str) 
     assert SECRET not in masked(f"cannot open {written}")
 
 
-def test_an_address_that_lost_a_slash_is_refused() -> None:
-    with pytest.raises(SetupError, match="write postgresql://HOST/NAME"):
-        store_location("postgresql:/db/pages")
+@pytest.mark.parametrize(
+    "written",
+    [
+        "postgresql:/db/pages",
+        f"postgresql:/me:{SECRET}@db/pages",
+        f"postgresql+psycopg://me:{SECRET}@db/pages",
+        f"mysql://me:{SECRET}@db/pages",
+        f"https://db/pages?password={SECRET}",
+        "sqlite:///gallery.db",
+    ],
+)
+def test_what_is_an_address_of_something_else_is_refused(written: str) -> None:
+    with pytest.raises(SetupError, match="write postgresql://USER@HOST/NAME, or the name") as told:
+        store_location(written)
+    assert SECRET not in str(told.value)
 
 
 def test_indexes_of_stores_that_differ_have_folders_that_differ() -> None:

@@ -351,6 +351,25 @@ def holding(postgres: PostgresServer, mark: str) -> list[str]:
     ]
 
 
+def test_a_purge_is_not_ended_while_an_older_transaction_keeps_what_it_deleted(
+    store: Gallery, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import psycopg
+
+    enrol(store, {"one": "a"})
+    monkeypatch.setattr("pagesight_server.gallery.postgres_scrub.WAIT_S", 1)
+    with psycopg.connect(postgres.uri, autocommit=True) as older:
+        older.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        older.execute("SELECT count(*) FROM pg_class")
+        with pytest.raises(StorageError, match="is older: end it and run it again"):
+            store.purge([picture_id("one")], author="li")
+        unended = "the purge of 1 pictures did not end: run `gallery purge` again"
+        assert backup.check(store) == [unended]
+        older.execute("COMMIT")
+    store.purge([picture_id("one")], author="li")
+    assert backup.check(store) == []
+
+
 def test_a_purge_by_a_role_that_does_not_own_the_tables_says_so(
     store: Gallery, postgres: PostgresServer
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,35 @@ def test_a_graph_runs(model: Path) -> None:
     outputs = Graph(model, Compute()).run(inputs(1))
     assert outputs["doubled"].tolist() == [[0, 2, 4]]
     assert outputs["kept"].tolist() == [[0, 0, 2]]
+
+
+def test_many_threads_run_one_graph_at_once(model: Path) -> None:
+    graph = Graph(model, Compute())
+    with ThreadPoolExecutor(4) as threads:
+        outputs = list(threads.map(lambda rows: graph.run(inputs(rows)), range(1, 200)))
+    for rows, values in enumerate(outputs, 1):
+        assert np.array_equal(values["doubled"], 2 * inputs(rows)["x"])
+
+
+def test_on_a_cpu_all_graphs_share_what_one_of_them_keeps(model: Path) -> None:
+    # The outputs of a run, twice 48 MB, are in the arena. In a process of its own: what other
+    # tests left in this one's would hide what is added.
+    code = (
+        "import sys, os; from pathlib import Path; import numpy as np\n"
+        "from pagesight_server.inference.onnx_session import Graph\n"
+        "from pagesight_server.inference.settings import Compute\n"
+        "graphs = [Graph(Path(sys.argv[1]), Compute()) for _ in range(6)]\n"
+        "x = np.ones((4_000_000, 3), np.float32); given = {'x': x, 'mask': x > 0}\n"
+        "def run(graph): graph.run(given)\n"
+        "def resident(): return int(Path('/proc/self/statm').read_text().split()[1]) * 4096\n"
+        "run(graphs[0]); first = resident()\n"
+        "for graph in graphs: run(graph)\n"
+        "print((resident() - first) // 2**20)"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", code, str(model)], check=True, capture_output=True, timeout=60
+    )
+    assert int(ran.stdout) < 100
 
 
 def test_bound_buffers_give_what_a_plain_run_gives(model: Path) -> None:

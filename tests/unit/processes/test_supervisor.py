@@ -35,7 +35,8 @@ def report(kind, **values):
 
 note("started, may load" if first["may_load"] else "started")
 assert first["leads"] == (number == 1)
-assert json.loads(first["config_json"])["server"] == {"drain_seconds": 0, "port": 7}
+server = json.loads(first["config_json"])["server"]
+assert server == {"drain_seconds": 0, "lame_duck_seconds": 0, "port": 7}
 if behaviour == "fails":
     report("failed", message="no bundle")
     os._exit(1)
@@ -58,7 +59,7 @@ def plan(folder: Path, behaviour: str, processes: int = 3) -> Plan:
     return Plan(
         command=[sys.executable, "-c", WORKER, str(folder), behaviour],
         processes=processes,
-        config={"server": {"drain_seconds": 0, "port": 0}},
+        config={"server": {"drain_seconds": 0, "lame_duck_seconds": 0, "port": 0}},
         as_json=False,
     )
 
@@ -174,7 +175,7 @@ async def test_a_worker_that_cannot_be_started_is_given_up_in_one_line(tmp_path:
     nothing = Plan(
         command=[str(tmp_path / "gone")],
         processes=2,
-        config={"server": {"drain_seconds": 0, "port": 0}},
+        config={"server": {"drain_seconds": 0, "lame_duck_seconds": 0, "port": 0}},
         as_json=False,
     )
     supervisor = Supervisor(nothing, 7, lambda _: None, lambda: Restarts(most=2, first_s=0.01))

@@ -46,7 +46,7 @@ async def test_what_changes_while_the_first_status_is_written_is_told() -> None:
     )
     async with asyncio.timeout(WAIT_S):
         await context.twice.wait()
-        health.drain()
+        health.let_go()
         with pytest.raises(AbortedError):
             await watching
     assert context.statuses == [NOT_SERVING, SERVING, NOT_SERVING]

@@ -19,14 +19,13 @@ from pydantic import BaseModel
 from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import RequestError
 from pagesight_server.common.timings import Run
-from pagesight_server.config import Config, read_config
+from pagesight_server.config import Config
 from pagesight_server.recognition.answer import Answer
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import decide
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry import Telemetry, setup, watch
 from pagesight_server.telemetry.drift import MIN_ANSWERS
-from pagesight_server.telemetry.exporting import exporters_of
 from pagesight_server.telemetry.instruments import REQUEST_S
 from tests.support.parts import snapshot, unit
 
@@ -208,69 +207,6 @@ def test_the_collector_configuration_lets_no_recorded_text_pass() -> None:
         assert set(pipeline["processors"]) <= set(config["processors"])
         assert set(pipeline["receivers"]) <= set(config["receivers"])
         assert set(pipeline["exporters"]) <= set(config["exporters"])
-
-
-def test_the_compose_file_mounts_what_there_is_and_sets_what_the_server_reads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    services = yaml.safe_load((OPS / "docker-compose.yml").read_text("utf-8"))["services"]
-    for service in services.values():
-        for volume in service.get("volumes", ()):
-            source = volume.split(":")[0]
-            # The bundles are made by `make setup`, and the gallery is a volume.
-            if source.startswith(".") and source != "../bundles":
-                assert (OPS / source).exists(), source
-    environment: dict[str, str] = services["pagesight"]["environment"]
-    assert_settings(environment, monkeypatch)
-    assert exporters_of(environment) == (("otlp",), ("otlp", "prometheus"))
-
-
-def assert_settings(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asserts that the server reads each of its variables, and takes it for what it says."""
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    config = read_config(None, {})
-    # A variable that no setting has would be passed over in silence.
-    said = {name for name in environment if name.startswith("PAGESIGHT_")}
-    for name in said:
-        node: Any = config
-        for part in name.removeprefix("PAGESIGHT_").lower().split("__"):
-            node = getattr(node, part)
-        assert str(node).lower() == environment[name].lower(), name
-
-
-def instructions(image: Path, kind: str) -> list[str]:
-    """What follows an instruction of a Dockerfile, each time that it is given."""
-    lines = image.read_text("utf-8").splitlines()
-    return [line.removeprefix(f"{kind} ") for line in lines if line.startswith(f"{kind} ")]
-
-
-@pytest.mark.parametrize("name", ["Dockerfile", "Dockerfile.gpu"])
-def test_an_image_copies_what_there_is_and_sets_what_the_server_reads(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    image = OPS / name
-    for line in instructions(image, "COPY"):
-        for source in line.split()[:-1]:
-            assert (ROOT / source).exists(), source
-    assert_settings(
-        dict(pair.split("=", 1) for line in instructions(image, "ENV") for pair in line.split()),
-        monkeypatch,
-    )
-    locks = {source for line in instructions(image, "COPY") for source in line.split()[:-1]
-             if source.startswith("requirements/")}  # fmt: skip
-    installs = " ".join(instructions(image, "RUN"))
-    assert all(f"--require-hashes -r {lock}" in installs for lock in locks)
-    assert len(locks) == 1
-
-
-def test_the_image_for_a_gpu_is_the_other_one_with_other_packages() -> None:
-    def without(name: str, lock: str) -> list[str]:
-        lines = (OPS / name).read_text("utf-8").replace(lock, "LOCK").splitlines()
-        return [line for line in lines if not line.startswith(("#", "ENV"))]
-
-    cpu = without("Dockerfile", "requirements/cpu.txt")
-    assert without("Dockerfile.gpu", "requirements/gpu-cu13.txt") == cpu
 
 
 def test_every_setting_that_the_manual_names_is_one() -> None:

@@ -200,8 +200,13 @@ const acts = {
   reveal: (card) => send("/reveal", { key: card.dataset.key, question: card.hasAttribute("data-question") ? "1" : "" }, (ok, html) => {
     const shown = ok && cardsOf(html)[0];
     if (!shown || !card.isConnected) return;
+    const beside = card.querySelector("figure.page:not([hidden])")?.dataset.rank;
     card.replaceWith(shown);
     fitAll(shown);
+    for (const name of ["zoom", "bare"]) {
+      if (card.classList.contains(name)) shown.querySelector(`[data-act="${name === "bare" ? "boxes" : name}"]`).click();
+    }
+    while (beside && shown.querySelector("figure.page:not([hidden])").dataset.rank !== beside) nextPicture(shown);
     if (current() === shown) shown.focus({ preventScroll: true });
   }),
   settle: (card) => answerQuestion(card, "/question/settle"),

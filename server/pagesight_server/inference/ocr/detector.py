@@ -45,7 +45,7 @@ DetectionNetwork: TypeAlias = Literal["detection", "draft_detection"]
 
 
 class Detector:
-    """Finds text; for one thread at a time.
+    """Finds text; for as many threads at once as its graph is.
 
     Args:
         bundle: A bundle of kind `ocr`.

@@ -1,10 +1,8 @@
 """Reads many screenshots at once: text is detected per picture and recognised in shared batches.
 
     read ──> bands ──> find, a detector thread ──> regions ──> text of each ──> lines, in order
-                                                                  │  ^
-  by the draft, or narrow; where unsure again as the library reads┘  │
-             └──> cached or in flight? ──yes──> ─────────────────────┤
-                                └──no──> line pool of all pictures ──┘
+                                                                    ^
+                            line pool of all pictures, one submission each
 
 With a draft, cheaper networks find the text (docs/decisions/0019) and read every line first, and
 the recognition network reads again what that is unsure of (0014). Without one, the recognition
@@ -23,15 +21,15 @@ from typing import Any, Protocol, TypeVar
 import cv2
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.cache import SingleFlightLru
 from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import InTurn, Runs
 from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
-from pagesight_server.inference.ocr.line_pool import LinePool, Recognise, Share
-from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape, Text
+from pagesight_server.inference.ocr.line_pool import LinePool, Recognise
+from pagesight_server.inference.ocr.line_queues import Line, Share
+from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings, library_widths
 from pagesight_server.inference.ocr.tiling import Band, Region, cut, join
 from pagesight_server.inference.settings import Compute, ReadingMode
@@ -71,15 +69,12 @@ class OcrEngine:
         self._settings = settings
         self._library = library
         self._first: Network = "recognition" if sure_from is None else "draft"
-        self._sure_from = settings.reread_below if sure_from is None else sure_from
-        self.pool = LinePool(recognisers, settings)
-        """Batches the lines of all pictures in flight."""
-        self.cache: SingleFlightLru[bytes, Text] = SingleFlightLru(settings.cache_entries)
-        """LRU cache of texts, keyed by the pixels of a line, its width and how it is read."""
-        self.settled = 0
-        """Lines whose first text was taken."""
-        self.reread = 0
-        """Lines that were read twice, whether or not a text was in the cache."""
+        self.pool = LinePool(
+            recognisers,
+            settings,
+            sure_from=settings.reread_below if sure_from is None else sure_from,
+        )
+        """Reads the lines of all pictures in flight."""
 
     @property
     def reading(self) -> ReadingMode:
@@ -110,16 +105,17 @@ class OcrEngine:
                 )
             padded = library_widths([region.strip.shape[1] for region in regions], self._library)
             with measure("recognise"):
-                texts = await _gather_or_cancel(
-                    self._text(region, self._settings.width(width), share)
+                lines = [
+                    Line(region.strip, region.digest, self._shapes(region.strip, width))
                     for region, width in zip(regions, padded, strict=True)
-                )
-        lines = [
+                ]
+                texts = await self.pool.submit(lines, share)
+        found = [
             TextLine(text, confidence, region.box)
             for region, (text, confidence) in zip(regions, texts, strict=True)
             if text.strip() and confidence >= self._library.min_confidence
         ]
-        return Reading(width_px=width_px, height_px=height_px, lines=in_reading_order(lines))
+        return Reading(width_px=width_px, height_px=height_px, lines=in_reading_order(found))
 
     async def close(self) -> None:
         """Ends the threads after their present runs, and cancels what is in the queues."""
@@ -146,24 +142,11 @@ class OcrEngine:
         regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
         return join(list(zip(bands, regions_of_bands, strict=True)))
 
-    async def _text(self, region: Region, padded: int, share: Share) -> Text:
-        """The text of a region: read narrow, and where unsure once more at width `padded`."""
-        strip, digest = region.strip, region.digest
+    def _shapes(self, strip: Pixels, padded: int) -> list[Shape]:
+        """How a strip is read: narrow, and where that is unsure as the library pads it."""
         first = Shape(self._settings.width(strip.shape[1]), self._first)
-        again = Shape(padded)
-        text = await self._read(strip, digest, first, share)
-        if first == again or text.confidence >= self._sure_from:
-            self.settled += 1
-            return text
-        self.reread += 1
-        return await self._read(strip, digest, again, share)
-
-    async def _read(self, strip: Pixels, digest: bytes, shape: Shape, share: Share) -> Text:
-        """The text of a strip that is read in a shape, from the cache where it was before."""
-        widths = strip.shape[1].to_bytes(4) + shape.width.to_bytes(4)
-        key = shape.network.encode() + widths + digest
-        with self.pool.wanted(key, share):
-            return await self.cache.get(key, lambda: self.pool.submit(strip, shape, key=key))
+        again = Shape(self._settings.width(padded))
+        return [first] if first == again else [first, again]
 
 
 def load(
@@ -189,7 +172,7 @@ def load(
     detectors = _detectors(bundle, compute, finding, settings)
     recognisers = [
         {network: Recogniser(bundle, compute, network) for network in in_use}
-        for _ in range(settings.recognisers)
+        for _ in range(1 if compute.device == "cpu" else settings.recognisers)
     ]
     graphs: dict[str, Runs] = {finding: detectors[0].graph}
     graphs |= {network: one.graph for network, one in recognisers[0].items()}
@@ -203,7 +186,10 @@ def load(
         # Lines being recognised belong to earlier screenshots than those in detection: first in,
         # first out.
         owned(detectors, name="detector", first=lower_priority),
-        [owned([Reader(by_name)], name="recogniser") for by_name in recognisers],
+        [
+            owned([Reader(by_name)], name="recogniser")
+            for by_name in itertools.islice(itertools.cycle(recognisers), settings.recognisers)
+        ],
         settings,
         library_numbers(bundle),
         sure_from=sure_from(bundle) if "draft" in in_use else None,
@@ -213,8 +199,10 @@ def load(
 def _detectors(
     bundle: Bundle, compute: Compute, network: DetectionNetwork, settings: OcrSettings
 ) -> list[Detector]:
-    """The detectors of all threads, with sessions of their own or in turn."""
+    """The detectors of all threads: on a CPU one, else with sessions of their own or in turn."""
     most = settings.max_enlarged_px
+    if compute.device == "cpu":
+        return [Detector(bundle, compute, network, max_enlarged_px=most)] * settings.detectors
     loaded = [
         Detector(bundle, compute, network, max_enlarged_px=most)
         for _ in range(settings.detection_sessions or settings.detectors)

@@ -1,15 +1,19 @@
 """Batches the text lines of all screenshots in flight; each batch has one shape.
 
-    submit ──> queues, one per shape ──> batch ──> an idle reader ──> futures
-                 ^ entries whose caller has gone are dropped
+    lines of a screenshot ──submit──> cached or in flight? ──yes──> text ──────────────┐
+                                        ^       └──no──> queues, one per shape         │
+                    once more, where    │                  └──> batch ──> a reader ────┤
+                    that text is unsure └──────────────────────────────────────────────┤
+                                       the screenshot's one future <── no line is left ┘
 
-A shape is a width and the network that reads; each reader has all networks.
+A shape is a width and the network that reads; each reader has all networks. A line comes as a
+strip, its pixels, 48 high, with the shapes that it is read in until one gives a text that is sure.
 
-A line arrives as a strip: its pixels, 48 high. Work-conserving: an idle reader takes the next
-batch at once; while all are busy, the next batches form. The shape that a strip is read in
-depends on its own picture alone and never on the batch, so a screenshot reads the same whatever
-else is in flight. (The network sees the padding: lines that the library reads one by one instead
-of six at a time differ in 0.4 % of the characters.)
+Work-conserving: a reader's thread takes one batch after the other; the event loop hears of a
+screenshot once, when all of it is read. While all readers are busy, the next batches form. The
+shape that a strip is read in depends on its own picture alone and never on the batch, so a
+screenshot reads the same whatever else is in flight. (The network sees the padding: lines that the
+library reads one by one instead of six at a time differ in 0.4 % of the characters.)
 
 The screenshot that is first decides the shape, and others with strips of that shape fill the batch.
 First is the higher priority; then who has had fewer columns, in steps of what a usual screenshot
@@ -25,17 +29,26 @@ import asyncio
 import heapq
 import itertools
 import sys
+import threading
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.priority import Priority, present
+from pagesight_server.common.cache import Lru
+from pagesight_server.common.priority import present
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.common.timings import Observe, Run, RunItem, current, ignore
+from pagesight_server.inference.ocr.line_queues import (
+    Entry,
+    Key,
+    Line,
+    Pending,
+    Rank,
+    Share,
+)
 from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import OcrSettings
 
@@ -52,10 +65,6 @@ OLDEST_EVERY = 4
 had: it ends also where there are always others with less text."""
 
 
-Rank = tuple[int, int, int]
-"""Priority, shares that were had, turn: of a screenshot; smaller goes first."""
-
-
 LEFT_IDLE = 2
 """Recognisers left idle for each part of a picture that is looked through and goes first. On two
 cores that others used too, finding took 1.4 s alone, 17 s beside the lines of a long page, 10 s
@@ -63,142 +72,69 @@ with one recogniser idle and 1.6 s with two: a thread of low priority loses to o
 what its own leaves it."""
 
 
-@dataclass(eq=False, slots=True)
-class _Entry:
-    """One strip that waits, in the queues of all screenshots that it is of."""
-
-    number: int
-    """First come, first served within a screenshot."""
-    shape: Shape
-    """How it is read."""
-    strip: Pixels
-    future: asyncio.Future[Text]
-    """Done already where every caller has gone."""
-    origin: RunItem
-    """Whose screenshot it is, and when it was submitted."""
-    taken: bool = False
-    """Whether it is in a batch."""
-
-    @property
-    def waits(self) -> bool:
-        """Whether it is still to be read."""
-        return not self.taken and not self.future.done()
-
-
-class Share:
-    """What one screenshot waits for, and what it has had.
-
-    Args:
-        priority: Smaller goes first.
-        turn: Which screenshot it is, counted from the first.
-        step: Columns for which it keeps its place among others.
-    """
-
-    def __init__(self, priority: Priority, turn: int, step: int) -> None:
-        self.priority = priority
-        self.turn = turn
-        self.columns = 0
-        """What reading its strips took, in columns of the recognition network."""
-        self._step = step
-        self._queues: dict[Shape, deque[_Entry]] = {}
-
-    @property
-    def rank(self) -> Rank:
-        """Smaller goes first."""
-        return self.priority, self.columns // self._step, self.turn
-
-    def add(self, entry: _Entry) -> None:
-        """Has it wait for a strip."""
-        self._queues.setdefault(entry.shape, deque()).append(entry)
-
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for any strip."""
-        # Up to the first: this is asked of all screenshots for each batch.
-        return any(self.waits_for(shape) for shape in list(self._queues))
-
-    def waits_for(self, shape: Shape) -> bool:
-        """Whether it waits for a strip in a shape; what was read meanwhile is dropped."""
-        queue = self._queues.get(shape)
-        if queue is None:
-            return False
-        while queue and not queue[0].waits:
-            queue.popleft()
-        if not queue:
-            del self._queues[shape]
-        return bool(queue)
-
-    def due(self) -> Shape:
-        """The shape of the first strip that it waits for; it must wait for one."""
-        shapes = [shape for shape in list(self._queues) if self.waits_for(shape)]
-        return min(shapes, key=lambda shape: self._queues[shape][0].number)
-
-    def take(self, shape: Shape) -> _Entry | None:
-        """Takes out what it waits for next in a shape, and counts that; None without any."""
-        queue = self._queues.get(shape, deque())
-        while queue:
-            entry = queue.popleft()
-            if entry.waits:
-                entry.taken = True
-                self.columns += shape.cost
-                return entry
-        return None
-
-    def waiting(self, shape: Shape) -> Iterator[_Entry]:
-        """What it waits for in a shape, in order."""
-        return (entry for entry in self._queues.get(shape, ()) if entry.waits)
-
-
 class LinePool:
     """Recognises strips in batches; for one event loop at a time.
 
     Args:
         recognisers: Each with one reader, and so one thread.
-        settings: Batch sizes.
+        settings: Batch sizes, and how many texts are remembered.
+        sure_from: Confidence from which a text is sure.
     """
 
-    def __init__(self, recognisers: Sequence[WorkerPool[Recognise]], settings: OcrSettings) -> None:
+    def __init__(
+        self,
+        recognisers: Sequence[WorkerPool[Recognise]],
+        settings: OcrSettings,
+        *,
+        sure_from: float = 0.0,
+    ) -> None:
         self._recognisers = tuple(recognisers)
-        self._idle = list(recognisers)
         self._settings = settings
+        self._sure_from = sure_from
         self._numbers = itertools.count()
         self._turns = itertools.count()
+        self._lock = threading.Lock()
+        """Held for all below, by the event loop and the readers' threads."""
+        self._idle = list(recognisers)
         self._shares: list[Share] = []
         """Of the screenshots that are being read."""
-        self._wanting: dict[bytes, list[Share]] = {}
-        """Which of them wait for a strip, by its key."""
-        self._entries: dict[bytes, list[_Entry]] = {}
-        """The strips that wait or are read, by their keys; equal ones where none is cached."""
+        self._entries: dict[Key, Entry] = {}
+        """The strips that wait or are read, where equal ones are read once."""
+        self._readings: set[Pending] = set()
+        """The screenshots of which a line is not read yet."""
         self._finding: list[Share] = []
         """Of the screenshots that are looked through, once for each part that is."""
         self._owed = False
         """Whether a part was looked through since strips that are due later had a batch."""
-        self._running: set[asyncio.Task[None]] = set()
         self._closed = False
         self.observe: Observe = ignore
-        """Called with each run when it is over."""
+        """Called with each run when it is over, in the thread that ran it."""
+        self.cache: Lru[Key, Text] = Lru(settings.cache_entries)
+        """Texts of lines; with 0 entries equal lines in flight are not read once either."""
+        self.depth = 0
+        """Strips that wait."""
         self.batches = 0
         """Batches run so far."""
         self.strips = 0
         """Strips in those batches; one that was read again counts twice."""
         self.columns = 0
         """Sum of the widths of those strips in pixels, padding included."""
-
-    @property
-    def depth(self) -> int:
-        """Strips that wait."""
-        entries = itertools.chain.from_iterable(self._entries.values())
-        return sum(entry.waits for entry in entries)
+        self.settled = 0
+        """Lines whose first text was taken."""
+        self.reread = 0
+        """Lines that were read twice, whether or not a text was in the cache."""
 
     @contextmanager
     def share(self) -> Iterator[Share]:
         """A share for one screenshot, at the priority of the work at hand."""
         share = Share(present(), next(self._turns), self._settings.share_columns)
-        self._shares.append(share)
+        with self._lock:
+            self._shares.append(share)
         try:
             yield share
         finally:
-            self._shares.remove(share)
+            with self._lock:
+                self._shares.remove(share)
 
     @contextmanager
     def finding(self, share: Share) -> Iterator[None]:
@@ -206,110 +142,167 @@ class LinePool:
 
         What is due before it is read all the same, and of all else a batch between two parts.
         """
-        self._finding.append(share)
+        with self._lock:
+            self._finding.append(share)
         try:
             yield
         finally:
-            self._finding.remove(share)
-            self._owed = True
-            asyncio.get_running_loop().call_soon(self._dispatch)
+            with self._lock:
+                self._finding.remove(share)
+                self._owed = True
+                self._dispatch()
 
-    @contextmanager
-    def wanted(self, key: bytes, share: Share) -> Iterator[None]:
-        """Has a strip, whoever submits it, be due as soon as a screenshot is, while the block runs.
+    def submit(self, lines: Sequence[Line], share: Share) -> asyncio.Future[list[Text]]:
+        """Queues the lines of a screenshot; one future for the texts of all, in order.
 
-        Args:
-            key: Of the strip, as it is read.
-            share: Of the screenshot.
-        """
-        wanting = self._wanting.setdefault(key, [])
-        wanting.append(share)
-        for entry in self._entries.get(key, ()):
-            share.add(entry)
-        try:
-            yield
-        finally:
-            wanting.remove(share)
-            if not wanting:
-                self._wanting.pop(key, None)
-
-    def submit(self, strip: Pixels, shape: Shape, *, key: bytes) -> asyncio.Future[Text]:
-        """Queues one strip; the future of its text costs no run if it is cancelled in the queue.
-
-        It is read while a screenshot that wants it is; see `wanted`.
+        It fails with whatever a reader raises for one of them. Cancelling it drops the lines that
+        wait, unless others wait for them too.
 
         Args:
-            strip: 48 x at most `shape.width` x 3.
-            shape: How it is read.
-            key: The same for strips that are the same and are read alike.
+            lines: In any order.
+            share: Of the screenshot; they are read while it is open.
 
         Raises:
             RuntimeError: the pool is closed.
         """
-        if self._closed:
-            raise RuntimeError("the reader is closed")
         loop = asyncio.get_running_loop()
         origin = RunItem(current(), time.perf_counter())
-        entry = _Entry(next(self._numbers), shape, strip, loop.create_future(), origin)
-        self._entries.setdefault(key, []).append(entry)
-        entry.future.add_done_callback(lambda _done: self._forget(key, entry))
-        for share in dict.fromkeys(self._wanting.get(key, ())):
-            share.add(entry)
-        # Not at once: the other strips of the screenshot are submitted in this step of the loop.
-        loop.call_soon(self._dispatch)
-        return entry.future
+        texts = [Text("", 0.0)] * len(lines)
+        reading = Pending(share, lines, loop.create_future(), origin, texts)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the reader is closed")
+            for number in range(len(lines)):
+                self._want(reading, number)
+            if not reading.wanted:
+                reading.future.set_result(texts)
+                return reading.future
+            self._readings.add(reading)
+            reading.future.add_done_callback(lambda _done: self._forget(reading))
+            self._dispatch()
+        return reading.future
 
     async def close(self) -> None:
-        """Ends the threads after their present runs, and cancels the strips in the queues."""
-        self._closed = True
-        for entry in itertools.chain.from_iterable(self._entries.values()):
-            if entry.waits:
-                entry.future.cancel()
-        await asyncio.gather(*self._running, return_exceptions=True)
+        """Ends the threads after their present runs, and cancels what is not read by then."""
+        with self._lock:
+            self._closed = True
+        self._cancel_waiting()
         for recogniser in self._recognisers:
             await asyncio.to_thread(recogniser.close)
+        self._cancel_waiting()  # what was to be read once more
+
+    def _cancel_waiting(self) -> None:
+        """Cancels the screenshots of which a line waits."""
+        with self._lock:
+            waiting = [
+                reading
+                for reading in self._readings
+                if any(entry.shares for entry in reading.wanted.values())
+            ]
+        for reading in waiting:
+            reading.future.cancel()
+            self._forget(reading)
+
+    def _want(self, reading: Pending, number: int, step: int = 0) -> None:
+        """Takes the text of a line from the cache, or waits for it: in its shapes from a step."""
+        line = reading.lines[number]
+        for at in range(step, len(line.shapes)):
+            key = (line.digest, line.strip.shape[1], line.shapes[at])
+            if key not in self.cache:
+                entry = self._entry(key, line.strip, reading, is_first=at == 0)
+                entry.wanted_by.append((reading, number, at))
+                reading.wanted[number] = entry
+                return
+            if self._takes(reading, number, at, self.cache[key]):
+                return
+
+    def _entry(self, key: Key, strip: Pixels, reading: Pending, *, is_first: bool) -> Entry:
+        """The entry of a strip, joined where it is in flight, which its screenshot waits for."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self.cache.misses += 1
+            owner, submitted_s = reading.origin
+            origin = RunItem(owner, submitted_s if is_first else time.perf_counter())
+            entry = Entry(next(self._numbers), key, strip, origin)
+            if self.cache.max_entries:
+                self._entries[key] = entry
+            self.depth += 1
+            reading.share.add(entry)
+            return entry
+        self.cache.hits += 1
+        if entry.shares:
+            reading.share.add(entry)
+        return entry
+
+    def _takes(self, reading: Pending, number: int, step: int, text: Text) -> bool:
+        """Whether the text of a line in its shape of a step is the last one."""
+        shapes = reading.lines[number].shapes
+        is_last = step + 1 == len(shapes) or text.confidence >= self._sure_from
+        if step == 0:
+            self.settled += is_last
+            self.reread += not is_last
+        if is_last:
+            reading.texts[number] = text
+        return is_last
+
+    def _forget(self, reading: Pending) -> None:
+        """Drops what a screenshot still waits for, unless others do."""
+        with self._lock:
+            self._readings.discard(reading)
+            for entry in reading.wanted.values():
+                entry.wanted_by = [one for one in entry.wanted_by if one[0] is not reading]
+                if entry.shares and not entry.wanted_by:
+                    entry.leave()
+                    self.depth -= 1
+                    self._entries.pop(entry.key, None)
+            reading.wanted.clear()
 
     def _dispatch(self) -> None:
         """Gives a batch to each idle recogniser while there are strips."""
-        while self._idle and (batch := self._next_batch()):
-            shape, entries = batch
-            task = asyncio.create_task(self._run(self._idle.pop(), shape, entries))
-            self._running.add(task)
-            task.add_done_callback(self._running.discard)
+        while self._idle and not self._closed and (batch := self._next_batch()):
+            recogniser = self._idle.pop()
+            recogniser.start(partial(self._work, recogniser, batch))
 
-    def _next_batch(self) -> tuple[Shape, list[_Entry]] | None:
-        """Takes the next batch out of the queues: the shape, and entries of that shape."""
-        shares = [share for share in self._shares if share.waits]
-        if not shares:
-            return None
+    def _next_batch(self) -> list[Entry] | None:
+        """Takes the next batch out of the queues: entries of one shape."""
         by_turn = self.batches % OLDEST_EVERY == OLDEST_EVERY - 1
 
         def rank(share: Share) -> Rank:
             return (share.priority, 0, share.turn) if by_turn else share.rank
 
-        first = min(shares, key=rank)
-        if self._gives_way(rank(first), [rank(share) for share in self._finding]):
+        ranked = [(rank(share), share) for share in self._shares if share.waits]
+        if not ranked:
+            return None
+        due, first = min(ranked)
+        if self._gives_way(due, [rank(share) for share in self._finding]):
             return None
         shape = first.due()
-        shares = [share for share in shares if share.waits_for(shape)]
+        ranked = [one for one in ranked if one[1].waits_for(shape)]
         most = self._settings.count(shape.width, sys.maxsize)
         # A strip that several want is one.
-        waiting: set[_Entry] = set()
-        for one in itertools.chain.from_iterable(share.waiting(shape) for share in shares):
+        waiting: set[Entry] = set()
+        for one in itertools.chain.from_iterable(share.waiting(shape) for _, share in ranked):
             waiting.add(one)
             if len(waiting) == most:
                 break
-        ranked = [(rank(share), share) for share in shares]
         heapq.heapify(ranked)
-        entries: list[_Entry] = []
-        while len(entries) < self._settings.count(shape.width, len(waiting)):
+        entries: list[Entry] = []
+        count = self._settings.count(shape.width, len(waiting))
+        while len(entries) < count:
             share = ranked[0][1]
-            if (entry := share.take(shape)) is None:
+            if not share.waits_for(shape):
                 heapq.heappop(ranked)
-            else:
-                entries.append(entry)
-                heapq.heapreplace(ranked, (rank(share), share))
-        return shape, entries
+                continue
+            entry = share.next(shape)
+            entry.leave()
+            share.columns += shape.cost
+            entries.append(entry)
+            heapq.heapreplace(ranked, (rank(share), share))
+        self.depth -= len(entries)
+        self.batches += 1
+        self.strips += len(entries)
+        self.columns += shape.width * len(entries)
+        return entries
 
     def _gives_way(self, due: Rank, finding: Sequence[Rank]) -> bool:
         """Whether strips of a rank leave a recogniser idle, for what is found and goes first."""
@@ -322,54 +315,61 @@ class LinePool:
         owed, self._owed = self._owed, False
         return not owed
 
-    def _forget(self, key: bytes, entry: _Entry) -> None:
-        """Drops an entry that was read, or whose caller has gone."""
-        entries = self._entries[key]
-        entries.remove(entry)
-        if not entries:
-            del self._entries[key]
-
-    async def _run(
-        self, recogniser: WorkerPool[Recognise], shape: Shape, entries: Sequence[_Entry]
+    def _work(
+        self,
+        recogniser: WorkerPool[Recognise],
+        batch: list[Entry] | None,
+        reader: Recognise,
     ) -> None:
-        """Runs one batch, resolves its futures and makes the recogniser idle again."""
-        strips = [entry.strip for entry in entries]
-        self.batches += 1
-        self.strips += len(strips)
-        self.columns += shape.width * len(strips)
-        started_s = time.perf_counter()
-        try:
-            texts = await recogniser.run(lambda one: one.read(strips, shape))
-            if len(texts) != len(entries):
-                raise RuntimeError(f"{len(entries)} strips gave {len(texts)} texts")
-        except asyncio.CancelledError:
-            for entry in entries:
-                entry.future.cancel()
-            raise
-        except Exception as error:
-            self._report(entries, started_s, failed=type(error).__name__)
-            for entry in entries:
-                if not entry.future.done():
-                    entry.future.set_exception(error)
-        else:
-            self._report(entries, started_s)
-            for entry, text in zip(entries, texts, strict=True):
-                if not entry.future.done():
-                    entry.future.set_result(text)
-        finally:
-            self._idle.append(recogniser)
-            if not self._closed:
-                self._dispatch()
+        """Reads a batch, and the next ones until there is none; in the recogniser's thread."""
+        while batch:
+            outcome = self._read(reader, batch)
+            with self._lock:
+                ended = self._store(batch, outcome)
+                self._idle.append(recogniser)
+                batch = None if self._closed else self._next_batch()
+                if batch:
+                    self._idle.pop()
+                self._dispatch()  # of what is to be read once more, others may take a part
+            for reading in ended:
+                reading.end()
 
-    def _report(self, entries: Sequence[_Entry], started_s: float, failed: str = "") -> None:
-        """Calls the observer with a run that is over."""
+    def _read(self, reader: Recognise, batch: Sequence[Entry]) -> list[Text] | Exception:
+        """Runs one batch: its texts, or why there are none."""
+        strips = [entry.strip for entry in batch]
+        started_s = time.perf_counter()
+        outcome: list[Text] | Exception
+        try:
+            outcome = reader.read(strips, batch[0].shape)
+            if len(outcome) != len(batch):
+                raise RuntimeError(f"{len(batch)} strips gave {len(outcome)} texts")
+        except Exception as error:
+            outcome = error
         run = Run(
             stage="recognise",
             start_s=started_s,
             end_s=time.perf_counter(),
-            items=tuple(entry.origin for entry in entries),
+            items=tuple(entry.origin for entry in batch),
             # An idle recogniser takes what is there: no batch is held open.
             closed="idle",
-            failed=failed,
+            failed=type(outcome).__name__ if isinstance(outcome, Exception) else "",
         )
         self.observe(run)
+        return outcome
+
+    def _store(self, batch: Sequence[Entry], outcome: list[Text] | Exception) -> list[Pending]:
+        """Gives what a batch came to to whoever wants it; the screenshots that end with it."""
+        ended: dict[Pending, None] = {}
+        for at, entry in enumerate(batch):
+            self._entries.pop(entry.key, None)
+            if not isinstance(outcome, Exception):
+                self.cache[entry.key] = outcome[at]
+            for reading, number, step in entry.wanted_by:
+                del reading.wanted[number]
+                if isinstance(outcome, Exception):
+                    reading.error = outcome
+                elif not self._takes(reading, number, step, outcome[at]):
+                    self._want(reading, number, step + 1)
+                if not reading.wanted or reading.error:
+                    ended[reading] = None
+        return list(ended)

@@ -53,7 +53,7 @@ class Text(NamedTuple):
 
 
 class Recogniser:
-    """Reads strips with one network; for one thread at a time.
+    """Reads strips with one network; for as many threads at once as its graph is.
 
     Args:
         bundle: A bundle of kind `ocr`.
@@ -105,7 +105,7 @@ class Recogniser:
 
 
 class Reader:
-    """Reads strips with each network of a bundle that is in use; for one thread at a time.
+    """Reads strips with each network of a bundle that is in use; for as many threads as they are.
 
     Args:
         recognisers: The recogniser of each network.

@@ -47,11 +47,12 @@ class OcrSettings:
     """Threads that find text."""
 
     detection_sessions: int = 0
-    """Sessions that those threads share, each in use by one of them at a time. On a GPU a run is
-    short beside what a thread does before and after it. 0: one each."""
+    """Sessions that those threads share on a GPU, each in use by one of them at a time: a run is
+    short beside what a thread does before and after it. 0: one each. On a CPU one session runs for
+    all threads at once."""
 
     recognisers: int = 1
-    """Threads that recognise lines, each with a session of its own."""
+    """Threads that recognise lines, on a GPU each with sessions of its own."""
 
     widths: tuple[int, ...] = WIDTHS
     """Widths in pixels that lines of 48 pixels height are padded to, ascending; past the last, its

@@ -90,7 +90,7 @@ async def test_what_the_draft_is_unsure_of_is_read_again(
     ours = engine(reader)
     assert await texts(ours, value) == [text]
     assert [(network, width) for _, network, width in reader.runs()] == runs
-    assert (ours.settled, ours.reread) == ((1, 0) if len(runs) == 1 else (0, 1))
+    assert (ours.pool.settled, ours.pool.reread) == ((1, 0) if len(runs) == 1 else (0, 1))
     await ours.close()
 
 
@@ -117,8 +117,8 @@ async def test_both_readings_are_remembered_apart() -> None:
         assert await texts(ours, 20, 30) == ["20r320", "30d64"]
     assert len(reader.runs()) == 3
     # Of the second picture all three readings come from the cache.
-    assert (ours.cache.hits, ours.cache.misses) == (3, 3)
-    assert (ours.settled, ours.reread) == (2, 2)
+    assert (ours.pool.cache.hits, ours.pool.cache.misses) == (3, 3)
+    assert (ours.pool.settled, ours.pool.reread) == (2, 2)
     await ours.close()
 
 

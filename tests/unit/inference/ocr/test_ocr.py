@@ -10,6 +10,7 @@ import asyncio
 import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ import pytest
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.bundle import load as load_bundle
-from pagesight_server.inference.fixed_shapes import Runs, canvas_graph
-from pagesight_server.inference.ocr import OcrEngine, OcrSettings, detector, load
+from pagesight_server.inference.fixed_shapes import Runs, canvas_graph, lines_graph
+from pagesight_server.inference.ocr import OcrEngine, OcrSettings, detector, load, recogniser
 from pagesight_server.inference.ocr import engine as engines
-from pagesight_server.inference.settings import Compute, ReadingMode
+from pagesight_server.inference.settings import Compute, Device, ReadingMode
 from pagesight_server.text.matching import has_word, matching_key
 from pagesight_server.text.reading import Reading, TextLine
 from tests.samples import LABELS, draw
@@ -220,7 +221,9 @@ def test_the_cascade_reads_pages_as_the_recognition_network_does(
     assert found.characters > 500, "the pages were meant to show text"
     # The draft leaves out spaces between Chinese words: half of what differs on such pages.
     assert found.error_rate <= 0.015, found.differences
-    assert cascade.settled > 2 * cascade.reread > 0, "the draft was meant to read most lines alone"
+    assert cascade.pool.settled > 2 * cascade.pool.reread > 0, (
+        "the draft was meant to read most lines alone"
+    )
 
 
 @pytest.mark.heavy
@@ -278,27 +281,43 @@ def test_finding_gives_way_to_recognising(engine: OcrEngine) -> None:
     assert finding > recognising
 
 
-def test_detectors_that_share_a_session_find_the_same(
-    engine: OcrEngine, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("device", "sessions"),
+    [
+        pytest.param("cpu", {"detection": 1, "recognition": 1}, id="one runs for all threads"),
+        pytest.param("cuda", {"detection": 1, "recognition": 2}, id="in turn, and one each"),
+    ],
+)
+def test_threads_that_share_sessions_read_the_same(
+    engine: OcrEngine,
+    bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    device: Device,
+    sessions: dict[str, int],
 ) -> None:
-    loaded: list[Path] = []
+    loaded: Counter[str] = Counter()
 
-    def counted(path: Path, *args: Any, **options: Any) -> Runs:
-        loaded.append(path)
-        return canvas_graph(path, *args, **options)
+    def canvases(path: Path, _compute: Compute, **options: Any) -> Runs:
+        loaded[path.stem] += 1
+        return canvas_graph(path, Compute(), **options)
 
-    monkeypatch.setattr(detector, "canvas_graph", counted)
+    def lines(path: Path, _compute: Compute, *height_px: int, **options: Any) -> Runs:
+        loaded[path.stem] += 1
+        return lines_graph(path, Compute(), *height_px, **options)
+
+    monkeypatch.setattr(detector, "canvas_graph", canvases)
+    monkeypatch.setattr(recogniser, "lines_graph", lines)
     pages = [written("Hello 123", "second line"), written("third"), written("fourth", "fifth")]
 
     async def run() -> list[Reading]:
-        settings = OcrSettings(detectors=3, detection_sessions=1)
-        ours = load(bundle, Compute(), settings, reading="full")
+        settings = OcrSettings(detectors=3, detection_sessions=1, recognisers=2)
+        ours = load(bundle, Compute(device=device), settings, reading="full")
         readings = await asyncio.gather(*(ours.read(pixels) for pixels in pages))
         await ours.close()
         return readings
 
     assert asyncio.run(run()) == [read(engine, pixels) for pixels in pages]
-    assert len(loaded) == 1
+    assert loaded == sessions
 
 
 def test_fixed_batch_sizes_are_run_ahead_and_read_the_same(
