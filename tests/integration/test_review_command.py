@@ -56,7 +56,11 @@ def ran(*arguments: object) -> tuple[int, str, str]:
     return command.returncode, out, err
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize(
+    "how",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    ids=["Ctrl-C", "SIGTERM", "the terminal is closed"],
+)
 def test_it_prints_an_address_and_says_at_its_end_what_was_decided(
     server: StubServer, screenshots: Path, how: signal.Signals
 ) -> None:
@@ -69,6 +73,32 @@ def test_it_prints_an_address_and_says_at_its_end_what_was_decided(
     assert "/?token=" in address
     assert err.splitlines()[-1] == "0 decisions, 0 corrected"
     assert command.returncode == 0
+
+
+def test_a_reviewer_whom_no_server_would_note_is_refused_at_once(
+    server: StubServer, screenshots: Path
+) -> None:
+    for name in ("x" * 257, "an\tn"):
+        code, _, err = ran("review", screenshots, "--address", server.address, "--reviewer", name)
+        assert code != 0
+        assert err.splitlines()[-1].startswith("pagesight: --reviewer has at most 256 characters")
+
+
+def test_a_folder_that_is_not_there_is_told_and_no_page_is_served(
+    server: StubServer, tmp_path: Path
+) -> None:
+    code, out, err = ran("review", tmp_path / "nowhere", "--address", server.address)
+    assert (code, out) == (2, "")
+    assert "does not exist" in err
+
+
+def test_a_gallery_that_is_not_there_is_told_and_no_page_says_that_all_is_decided(
+    server: StubServer, screenshots: Path
+) -> None:
+    where = ("--address", server.address, "--gallery", "mistyped")
+    code, out, err = ran("review", screenshots, *where)
+    assert (code, out) == (1, "")
+    assert "no gallery 'mistyped'" in err.splitlines()[-1]
 
 
 def test_without_a_folder_a_server_that_keeps_nothing_is_told_of(server: StubServer) -> None:

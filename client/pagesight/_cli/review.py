@@ -12,7 +12,7 @@ import importlib
 import logging
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated
@@ -42,6 +42,9 @@ RETRY_FOR_S = 1.0
 SEND_FOR_S = 5.0
 """How long the end waits without a word until what was decided is with the server."""
 
+MOST_CHARS = 256
+"""Of a reviewer's name, as the contract has it (review.proto)."""
+
 NOBODY, NEVER = "0" * 64, 2**62
 """A picture that no gallery holds, and a revision that none reaches: removing the one at the other
 changes nothing, and needs the role to change."""
@@ -53,6 +56,7 @@ def review(
         Path | None,
         typer.Argument(
             metavar="[DIR]",
+            exists=True,
             help="Pictures to look at, subfolders and all.",
             show_default="what the server kept: review.keep",
         ),
@@ -123,6 +127,8 @@ def review(
         pictures = found.pictures
     truths = [] if validation is None else files.labelled([validation], "").pictures
     name = reviewer or changes.account()
+    if len(name) > MOST_CHARS or not name.isprintable():
+        session.fail(f"--reviewer has at most {MOST_CHARS} characters, all of them printable")
     with (
         session.connected(address, RETRY_FOR_S if retry_for is None else retry_for) as client,
         reviewing(
@@ -259,14 +265,17 @@ def reviewing(
 
 def _send_the_rest(desk: Desk) -> None:
     """Waits until all that was decided is recorded, however long the server is away."""
-    unsent = desk.outbox.close(SEND_FOR_S)
-    if not unsent:
-        return
-    session.warn(
-        f"the server is away: waiting to send {render.count(unsent, 'decision')}; Ctrl-C again "
-        "gives them up"
-    )
+    unsent = desk.outbox.unsent
     try:
+        unsent = desk.outbox.close(SEND_FOR_S)
+        if not unsent:
+            return
+        refusal = "" if desk.reach.away else "".join(desk.reach.refusals[-1:])
+        with suppress(OSError):  # the terminal may be closed
+            session.warn(
+                f"{render.shown(refusal) or 'the server is away'}: waiting to send "
+                f"{render.count(unsent, 'decision')}; Ctrl-C again gives them up"
+            )
         while unsent := desk.outbox.wait_until_sent(SEND_FOR_S):
             continue
     except KeyboardInterrupt:
@@ -282,9 +291,6 @@ def _check_roles(client: Client, gallery: str, pictures: Sequence[Path] | None) 
                 "the server keeps no answers for review: set review.keep, or name a folder of "
                 "pictures"
             )
-    except NotFoundError:
-        if pictures is None:
-            raise
     except PermissionDeniedError as error:
         session.fail(f"{error.message}: recording what you decide needs the role review")
     except PagesightError as error:
@@ -307,6 +313,10 @@ def _tell_end(made: Review) -> None:
     known = [one for one in decided if one.waiting.origin == "known"]
     corrected = sum(one.corrected for one in decided if one not in known)
     told = f"{render.count(len(decided) - len(known), 'decision')}, {corrected} corrected"
+    if desk.outbox.refused:
+        told += f"; {desk.outbox.refused} not recorded, as the server refused them"
+        why = "; ".join(desk.reach.refusals[-3:])
+        session.warn(render.shown(why))
     waiting = desk.counts.teach
     if waiting:
         told += f"; {render.count(waiting, 'picture')} marked and not enrolled"

@@ -28,7 +28,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
-from pagesight._errors import NotFoundError, PagesightError
+from pagesight._errors import NotFoundError, PagesightError, UnreadableFileError
 from pagesight._results import OTHER
 from pagesight._review_page import labels, view
 from pagesight._review_page.batch import Batches, in_words
@@ -155,6 +155,9 @@ class Routes:
     def failed(self, _request: Request, error: Exception) -> Response:
         """What a call of the server that failed means for the reviewer."""
         assert isinstance(error, PagesightError)
+        if isinstance(error, NotFoundError | UnreadableFileError):
+            # A picture that is gone is told in its place, not over every card from now on.
+            return PlainTextResponse(view.printable(in_words(error)), 404)
         self._desk.reach.failed(error)
         return PlainTextResponse(in_words(error), 502)
 
@@ -176,12 +179,15 @@ class Routes:
         label = labels.normal(form["label"])
         if label and (why := _why_no_answer(label)):
             return PlainTextResponse(why, 400)
-        decided = self._desk.decide(
-            form["key"],
-            label,
-            teach=bool(form.get("teach")) and self._review.may_enrol,
-            seconds=_seconds(form.get("seconds", "")),
-        )
+        try:
+            decided = self._desk.decide(
+                form["key"],
+                label,
+                teach=bool(form.get("teach")) and self._review.may_enrol,
+                seconds=_seconds(form.get("seconds", "")),
+            )
+        except ValueError as error:
+            return PlainTextResponse(str(error), 409)
         if label and label != OTHER:
             self._review.use(label)
         try:
@@ -192,7 +198,7 @@ class Routes:
 
     def undo(self, _request: Request, form: Mapping[str, str]) -> Response:
         try:
-            decided = self._desk.undo()
+            decided = self._desk.undo(form.get("key", ""))
         except ValueError as error:
             return PlainTextResponse(str(error), 409)
         if decided is None:

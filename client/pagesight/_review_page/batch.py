@@ -44,6 +44,10 @@ class Batch:
     pictures: int
     problems: tuple[str, ...] = ()
     """Pictures that were not enrolled, and why."""
+    failed: tuple[bool, ...] = ()
+    """Of each that was sent, whether it is one of them."""
+    decision_ids: frozenset[str] = frozenset()
+    """Of the decisions that it enrolled; none where it is of a cluster."""
     undone: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -66,8 +70,11 @@ class Batches:
         self._client: Client = desk.client
         self._author = author
         self._validation = tuple(validation)
-        self._request_ids: dict[frozenset[str], str] = {}
-        """By the pictures, so that the same enrolment sent again is the same change."""
+        self._begun: dict[frozenset[str], tuple[str, int]] = {}
+        """Request id and revision before, by the pictures: the same enrolment sent again is the
+        same change, made of the same revision."""
+        self._stands_at: dict[int, int] = {}
+        """By a revision that was gone back to, the one that holds the same since."""
 
     def teachable(self) -> list[Decided]:
         """What could be enrolled: decided, labelled, and not there already; corrections first."""
@@ -107,9 +114,12 @@ class Batches:
         batch = self.enrol_items(
             [self._item(one) for one in chosen], [one.waiting.image_id for one in chosen]
         )
-        for one in chosen:
+        taken = [one for one, failed in zip(chosen, batch.failed, strict=True) if not failed]
+        batch.decision_ids = frozenset(one.decision_id for one in taken)
+        for one in taken:
             one.enrolled_revision = batch.revision
-            if self.export is not None:
+        if self.export is not None:
+            for one in taken:
                 self.export.take_back(one.waiting.image_id)
         self.preview = None
         return batch
@@ -127,22 +137,24 @@ class Batches:
             f"{image_id}:{item.label}" for image_id, item in zip(image_ids, items, strict=True)
         )
         for left in range(ATTEMPTS - 1, -1, -1):
-            before = self._revision()
+            if sent not in self._begun:
+                self._begun[sent] = uuid.uuid4().hex, self._revision()
+            request_id, before = self._begun[sent]
             try:
                 result = self._client.enrol(
                     items,
                     gallery=self._desk.gallery,
                     author=self._author,
-                    request_id=self._request_ids.setdefault(sent, uuid.uuid4().hex),
+                    request_id=request_id,
                     expected_revision=before,
                 )
             except AbortedError:
-                del self._request_ids[sent]
+                self._begun.pop(sent, None)
                 if not left:
                     raise
                 continue
             break
-        del self._request_ids[sent]
+        self._begun.pop(sent, None)
         batch = Batch(
             revision_before=before,
             revision=result.revision,
@@ -153,6 +165,7 @@ class Batches:
                 for outcome in result.outcomes
                 if outcome.error is not None
             ),
+            failed=tuple(outcome.error is not None for outcome in result.outcomes),
         )
         self.made.append(batch)
         self._desk.answer_anew()
@@ -171,15 +184,21 @@ class Batches:
         if batch.undone:
             return batch
         if batch.pictures:
-            self._client.rollback(
+            # A later batch that was undone leaves what this one made, under another number.
+            now = batch.revision
+            while now in self._stands_at:
+                now = self._stands_at[now]
+            result = self._client.rollback(
                 batch.revision_before,
                 gallery=self._desk.gallery,
                 author=self._author,
-                expected_revision=batch.revision,
+                expected_revision=now,
             )
+            if result.revision > batch.revision_before:
+                self._stands_at[batch.revision_before] = result.revision
         batch.undone = True
         for one in self._desk.decided:
-            if one.enrolled_revision == batch.revision:
+            if one.decision_id in batch.decision_ids:
                 one.enrolled_revision = 0
                 with suppress(OSError, PagesightError):
                     self.put_aside(one)

@@ -198,12 +198,16 @@ class Desk:
 
         Raises:
             KeyError: There is no such card.
+            ValueError: It is decided otherwise, as in another window.
         """
         card = self.card(key)
         waiting, answer = card.waiting, card.answer
         with self._lock:
             for before in self._decided:
                 if before.waiting.key == key:
+                    if before.label != label:
+                        said = before.label or "cannot tell"
+                        raise ValueError(f"it is decided already, as: {said}")
                     return before
             decided = Decided(
                 waiting=waiting,
@@ -233,16 +237,22 @@ class Desk:
         )
         return decided
 
-    def undo(self) -> Decided | None:
+    def undo(self, key: str = "") -> Decided | None:
         """Takes the last decision back and puts its card on top; None where there is none.
 
+        Args:
+            key: Of the card that the reviewer means; empty: whichever was the last.
+
         Raises:
-            ValueError: It is enrolled: the batch must be rolled back first.
+            ValueError: It is enrolled: the batch must be rolled back first. Or the last decision
+                is another one, as of another window.
         """
         with self._lock:
             if not self._decided:
                 return None
             decided = self._decided[-1]
+            if key and decided.waiting.key != key:
+                raise ValueError("another decision was the last, as in another window: reload")
             if decided.enrolled_revision:
                 raise ValueError(
                     f"it is enrolled, as revision {decided.enrolled_revision}: undo that first, "

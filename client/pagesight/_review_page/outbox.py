@@ -2,7 +2,8 @@
 
     decide   ──record──┐
     undo     ──withdraw┴─> outbox ──one thread, some at a time──> server
-                              └─ server away: they wait, and are sent when it is back
+                              ├─ server away, or unable: they wait, and are sent again
+                              └─ one that can never be recorded is counted, and told
 
 Each has an id of its own, so that sending it again records it once.
 """
@@ -11,15 +12,24 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
 
 from pagesight._client import Client
-from pagesight._errors import PagesightError
+from pagesight._errors import (
+    FailedPreconditionError,
+    InvalidArgumentError,
+    NotFoundError,
+    PagesightError,
+)
 from pagesight._review import Decision
 from pagesight._review_page.reach import Reach
 
 MOST_AT_ONCE = 100
 RETRY_S = 1.0
+
+REFUSALS = (FailedPreconditionError, InvalidArgumentError, NotFoundError)
+"""Failures that say something of what was sent: it is of no use to send the same again. After any
+other, as that of a full disk or a token that has expired, it is kept and sent again."""
 
 
 class Outbox:
@@ -33,6 +43,8 @@ class Outbox:
         self._unsent: deque[Decision | str] = deque()
         """Decisions to record, and ids of those to withdraw."""
         self._stopping = False
+        self.refused = 0
+        """Decisions that the server would not record."""
         self._thread = threading.Thread(target=self._run, name="review-outbox", daemon=True)
         self._thread.start()
 
@@ -78,23 +90,30 @@ class Outbox:
                 some = list(islice(alike, MOST_AT_ONCE))
             done = self._send(some)
             with self._changed:
+                for _ in range(done):
+                    self._unsent.popleft()
                 if done:
-                    for _ in some:
-                        self._unsent.popleft()
                     self._changed.notify_all()
                 else:
                     self._changed.wait(RETRY_S)
 
-    def _send(self, some: list[Decision | str]) -> bool:
-        """Sends changes of one kind; returns whether they are done with."""
+    def _send(self, some: list[Decision | str]) -> int:
+        """Sends changes of one kind; returns how many of them are done with, the first ones."""
+        decisions = [each for each in some if isinstance(each, Decision)]
         try:
-            decisions = [each for each in some if isinstance(each, Decision)]
             if decisions:
                 self._client.record_decisions(decisions, gallery=self._gallery)
             else:
                 ids = [each for each in some if isinstance(each, str)]
                 self._client.withdraw_decisions(ids, gallery=self._gallery)
         except PagesightError as error:
-            return not self._reach.failed(error)
+            if isinstance(error, REFUSALS) and len(some) > 1:
+                # One that is refused takes no other with it.
+                return sum(1 for _ in takewhile(bool, (self._send([each]) for each in some)))
+            self._reach.failed(error)
+            if not isinstance(error, REFUSALS):
+                return 0
+            self.refused += len(decisions)
+            return 1
         self._reach.answered()
-        return True
+        return len(some)

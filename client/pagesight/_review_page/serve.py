@@ -61,8 +61,11 @@ class PageServer(uvicorn.Server):
 
 
 def serve(app: ASGIApp, listening: socket.socket, ready: Callable[[], None]) -> None:
-    """Serves until Ctrl-C or SIGTERM, and returns."""
+    """Serves until Ctrl-C, SIGTERM or the terminal's end, and returns."""
     # uvicorn shuts down first, and then lets the signal have its usual effect.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        # A terminal that is closed ends it as Ctrl-C does: what is decided is sent first.
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
     with contextlib.suppress(KeyboardInterrupt):
         PageServer(app, ready).run(sockets=[listening])

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
 from pagesight._results import (
     OTHER,
@@ -160,6 +161,7 @@ def environment(**values: object) -> Environment:
         loader=PackageLoader("pagesight._review_page"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -170,6 +172,16 @@ def environment(**values: object) -> Environment:
     made.filters["count"] = lambda value: f"{value:,}"
     made.filters["mask"] = masking.mask
     return made
+
+
+def printable(text: str) -> str:
+    """Returns a text that can be sent: names of files may hold bytes that are no UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
+def _finalize(value: object) -> object:
+    plain = isinstance(value, str) and not isinstance(value, Markup)
+    return printable(str(value)) if plain else value
 
 
 SizeOf = Callable[[str], tuple[int, int] | None]

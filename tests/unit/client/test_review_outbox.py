@@ -6,7 +6,15 @@ import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
-from pagesight import Client, Decision, InvalidArgumentError, PagesightError, UnavailableError
+from pagesight import (
+    Client,
+    Decision,
+    FailedPreconditionError,
+    InvalidArgumentError,
+    PagesightError,
+    ResourceExhaustedError,
+    UnavailableError,
+)
 from pagesight._review_page import outbox as module
 from pagesight._review_page.outbox import Outbox
 from pagesight._review_page.reach import Reach
@@ -23,6 +31,10 @@ class FakeServer:
         self.may_answer.set()
 
     def record_decisions(self, decisions: Iterable[Decision], *, gallery: str) -> int:
+        decisions = list(decisions)
+        if any(one.label == "purged" for one in decisions):
+            assert self.may_answer.wait(WAIT_S)
+            raise FailedPreconditionError("the picture was purged")
         return self._take([one.label for one in decisions])
 
     def withdraw_decisions(self, ids: Iterable[str], *, gallery: str) -> int:
@@ -81,3 +93,29 @@ def test_what_is_refused_for_good_holds_nothing_up_and_is_told() -> None:
     assert outbox.close(WAIT_S) == 0
     assert server.calls == [["not x"]]
     assert reach.refusals == ("such a label cannot be",)
+
+
+def test_one_that_is_refused_takes_no_other_with_it() -> None:
+    server = FakeServer()
+    server.may_answer.clear()
+    outbox, reach = outbox_of(server)
+    outbox.record(decision("first"))
+    for label in ("a", "purged", "b"):
+        outbox.record(decision(label))
+    server.may_answer.set()
+    assert outbox.close(WAIT_S) == 0
+    assert [one for call in server.calls for one in call] == ["first", "a", "b"]
+    assert outbox.refused == 1
+    assert reach.refusals == ("the picture was purged",)
+
+
+def test_a_full_disk_is_no_reason_to_lose_a_decision(monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "RETRY_S", 0.01)
+    server = FakeServer()
+    server.failures = [ResourceExhaustedError("the disk is full")]
+    outbox, reach = outbox_of(server)
+    outbox.record(decision("a"))
+    assert outbox.close(WAIT_S) == 0
+    assert server.calls == [["a"]]
+    assert outbox.refused == 0
+    assert reach.refusals == ("the disk is full",)
