@@ -101,6 +101,12 @@ def shown(tab: Tab) -> str:
     return card(tab).get_attribute("data-key") or ""
 
 
+def press_apart(tab: Tab, key: str) -> None:
+    """Presses a key as a person does who has seen the card: not as a finger that bounces."""
+    tab.keyboard.press(key)
+    tab.wait_for_timeout(200)
+
+
 def decisions(tab: Tab, page: Page, server: StubServer) -> list[Decision]:
     """What is recorded, the oldest first, once all that was pressed is."""
     # Not wait_for_function: it evaluates text in the page, which the page forbids.
@@ -108,6 +114,21 @@ def decisions(tab: Tab, page: Page, server: StubServer) -> list[Decision]:
         tab.wait_for_timeout(20)
     with server.client() as client:
         return page.decisions(client)
+
+
+def test_a_finger_that_bounces_decides_one_card(
+    server: StubServer, tmp_path: Path, context: BrowserContext
+) -> None:
+    with reviewed(server, pictures=folder(tmp_path, LOGIN, ACCOUNT)) as page:
+        tab = opened(context, page)
+        first = shown(tab)
+        tab.evaluate(
+            """for (const _ of [1, 2])
+                 document.dispatchEvent(new KeyboardEvent("keydown", { key: "o" }))"""
+        )
+        assert shown(tab) != first
+        (made,) = decisions(tab, page, server)
+        assert made.label == "other"
 
 
 def test_a_person_goes_through_the_queue_with_the_keyboard_alone(
@@ -155,7 +176,7 @@ def test_the_next_five_are_there_without_the_network(
         context.set_offline(True)
         seen = {shown(tab)}
         for _ in range(5):
-            tab.keyboard.press("Enter")
+            press_apart(tab, "Enter")
             assert card(tab).locator(".shot img").evaluate("img => img.naturalWidth") == 100
             seen.add(shown(tab))
         assert len(seen) == 6
@@ -249,8 +270,8 @@ def test_what_one_reviewer_decides_leaves_the_other_s_queue(
     ):
         ann, bob = opened(one, hers), opened(other, his)
         expect(bob.locator("#status")).to_contain_text("3 waiting")
-        ann.keyboard.press("Enter")
-        ann.keyboard.press("Enter")
+        press_apart(ann, "Enter")
+        press_apart(ann, "Enter")
         expect(bob.locator("#status")).to_contain_text("1 waiting", timeout=WAIT_MS)
         # What bob looks at already stays, and what he says of it is kept beside hers.
         bob.keyboard.press("o")
@@ -265,8 +286,8 @@ def test_a_server_that_goes_away_loses_nothing(
         tab = opened(context, page)
         expect(tab.locator("#deck > article")).to_have_count(6)
         server.stop()
-        tab.keyboard.press("Enter")
-        tab.keyboard.press("Enter")
+        press_apart(tab, "Enter")
+        press_apart(tab, "Enter")
         expect(tab.locator("#status .away")).to_be_visible(timeout=WAIT_MS)
         expect(tab.locator("#status")).to_contain_text("2 to send")
         server.start()

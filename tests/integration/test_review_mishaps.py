@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from pagesight import (
     InvalidImageError,
     UnavailableError,
 )
+from pagesight._review_page.batch import enrol_item
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.model import Decided
 from tests.integration.test_review_page import Visitor, until
@@ -153,3 +155,31 @@ def test_a_name_that_is_no_text_and_a_picture_that_is_gone_do_no_harm(
         assert visitor.http.get(f"/gallery/{'0' * 64}").status_code == 404
         assert page.review.desk.reach.refusals == ()
         visitor.http.close()
+
+
+def test_undoing_a_cluster_takes_its_decisions_back_and_has_its_pictures_wait(
+    server: StubServer, tmp_path: Path
+) -> None:
+    for number in range(30, 34):
+        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
+    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+        page.wait_until_fed()
+        desk, discoveries = page.review.desk, page.review.discoveries
+        discoveries.start()
+        (cluster,) = until(lambda: discoveries.clusters)
+        batch = discoveries.enrol(cluster.key, TICKETS)
+        with server.client() as client:
+            until(lambda: len(list(client.list_decisions())) == 4)
+            page.review.batches.undo(batch.key)
+            until(lambda: not list(client.list_decisions()))
+            labels = [image.label for image in client.list_images()]
+        assert TICKETS not in labels
+        waiting = {one.image_id for one in desk.rejected()}
+        assert waiting == set(cluster.image_ids)
+
+
+def test_what_is_enrolled_of_a_thumbnail_says_whose_it_is() -> None:
+    data = picture(LOGIN, 1)
+    whole = hashlib.sha256(data).hexdigest()
+    assert enrol_item(whole, data, LOGIN).source == "review"
+    assert enrol_item("ab" * 32, data, LOGIN).source == f"review, thumbnail of {'ab' * 32}"

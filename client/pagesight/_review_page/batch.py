@@ -9,6 +9,7 @@ A batch is made of decisions, or of a cluster of a discovery.
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -22,7 +23,7 @@ from pagesight._results import EnrolItem
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.export import ExportFolder
 from pagesight._review_page.jobs import Job
-from pagesight._review_page.model import Decided
+from pagesight._review_page.model import Decided, Waiting
 
 MAX_VALIDATION = 500
 """Pictures that a preview answers before and after; each is sent."""
@@ -48,6 +49,10 @@ class Batch:
     """Of each that was sent, whether it is one of them."""
     decision_ids: frozenset[str] = frozenset()
     """Of the decisions that it enrolled; none where it is of a cluster."""
+    cluster_decision_ids: tuple[str, ...] = ()
+    """Of the decisions that were recorded with it; none where it is of no cluster."""
+    taken_out: tuple[Waiting, ...] = ()
+    """Pictures of its cluster that left the queue with it."""
     undone: bool = False
     key: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -197,6 +202,9 @@ class Batches:
             if result.revision > batch.revision_before:
                 self._stands_at[batch.revision_before] = result.revision
         batch.undone = True
+        for decision_id in batch.cluster_decision_ids:
+            self._desk.outbox.withdraw(decision_id)
+        self._desk.bring_back(batch.taken_out)
         for one in self._desk.decided:
             if one.decision_id in batch.decision_ids:
                 one.enrolled_revision = 0
@@ -222,15 +230,27 @@ class Batches:
         return chosen, [one for one in teachable if one.decision_id not in decision_ids]
 
     def _item(self, one: Decided) -> EnrolItem:
-        return EnrolItem(
-            image=self._desk.pictures.screenshot(one.waiting), label=one.label, source=SOURCE
-        )
+        data = self._desk.pictures.screenshot(one.waiting)
+        return enrol_item(one.waiting.image_id, data, one.label)
 
     def _revision(self) -> int:
         try:
             return self._client.get_gallery(gallery=self._desk.gallery).revision
         except NotFoundError:
             return 0
+
+
+def enrol_item(image_id: str, data: bytes, label: str) -> EnrolItem:
+    """Gives what is enrolled of a screenshot; its source says so where it is but a thumbnail of it.
+
+    Args:
+        image_id: SHA-256 of the screenshot as it was received.
+        data: Its bytes as they are kept.
+        label: What it shows.
+    """
+    whole = hashlib.sha256(data).hexdigest() == image_id
+    source = SOURCE if whole else f"{SOURCE}, thumbnail of {image_id}"
+    return EnrolItem(image=data, label=label, source=source)
 
 
 def in_words(error: PagesightError) -> str:

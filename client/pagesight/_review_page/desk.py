@@ -344,10 +344,19 @@ class Desk:
         with self._lock:
             return self._queue.rejected()
 
-    def take_out(self, image_ids: Collection[str]) -> None:
-        """Takes screenshots out of the queue, since their cluster was decided as a whole."""
+    def take_out(self, image_ids: Collection[str]) -> list[Waiting]:
+        """Takes screenshots out of the queue, since their cluster was decided as a whole.
+
+        Returns:
+            Those that waited, for `bring_back`.
+        """
         with self._lock:
-            self._queue.take_out(image_ids)
+            return self._queue.take_out(image_ids)
+
+    def bring_back(self, waiting: Collection[Waiting]) -> None:
+        """Puts screenshots into the queue that were taken out."""
+        with self._lock:
+            self._queue.bring_back(waiting)
 
     def answer_anew(self) -> None:
         """Forgets the answers that are made ready, since the gallery has changed."""

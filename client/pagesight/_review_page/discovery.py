@@ -5,7 +5,8 @@
             ──unknown──> its most typical ones as examples of the unknown
             ──dismiss──> of no interest, for everybody
 
-All three are final for whoever looks again: what was settled so is in no later discovery.
+All three are final for whoever looks again: what was settled so is in no later discovery. Undoing
+the batch of a cluster takes its decisions back, too, and its pictures wait again.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ from collections.abc import Callable
 from functools import partial
 
 from pagesight._discovery import Cluster, Discovery, DismissedCluster
-from pagesight._results import OTHER, EnrolItem, Progress
+from pagesight._results import OTHER, Progress
 from pagesight._review import Decision
-from pagesight._review_page.batch import SOURCE, Batch, Batches
+from pagesight._review_page.batch import Batch, Batches, enrol_item
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.jobs import Job
 from pagesight._review_page.model import Waiting
@@ -154,23 +155,24 @@ class Discoveries:
 
     def _enrol(self, cluster: Cluster, label: str, pictures: int) -> Batch:
         ids = cluster.image_ids[:pictures]
-        items = [
-            EnrolItem(image=self.picture(image_id), label=label, source=SOURCE) for image_id in ids
-        ]
+        items = [enrol_item(image_id, self.picture(image_id), label) for image_id in ids]
         batch = self._batches.enrol_items(items, ids)
-        for image_id in cluster.image_ids:
-            self._desk.outbox.record(
-                Decision(
-                    decision_id=uuid.uuid4().hex,
-                    image_id=image_id,
-                    label=label,
-                    shown_label=OTHER,
-                    shown_closest_label=cluster.closest_label,
-                    revision=batch.revision_before,
-                    reviewer=self._desk.reviewer,
-                )
+        decisions = [
+            Decision(
+                decision_id=uuid.uuid4().hex,
+                image_id=image_id,
+                label=label,
+                shown_label=OTHER,
+                shown_closest_label=cluster.closest_label,
+                revision=batch.revision_before,
+                reviewer=self._desk.reviewer,
             )
-        self._desk.take_out(cluster.image_ids)
+            for image_id in cluster.image_ids
+        ]
+        for decision in decisions:
+            self._desk.outbox.record(decision)
+        batch.cluster_decision_ids = tuple(one.decision_id for one in decisions)
+        batch.taken_out = tuple(self._desk.take_out(cluster.image_ids))
         return batch
 
     def _waiting(self, image_id: str) -> Waiting:

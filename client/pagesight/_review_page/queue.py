@@ -100,10 +100,15 @@ class Queue:
         if image_id in self._waiting and self._settled(image_id):
             self.take_out([image_id])
 
-    def take_out(self, image_ids: Collection[str]) -> None:
-        """Takes screenshots out."""
-        for image_id in image_ids:
-            self._waiting.pop(image_id, None)
+    def take_out(self, image_ids: Collection[str]) -> list[Waiting]:
+        """Takes screenshots out; returns those that waited."""
+        self._ordered = None
+        taken = [self._waiting.pop(image_id, None) for image_id in image_ids]
+        return [one for one in taken if one is not None]
+
+    def bring_back(self, waiting: Collection[Waiting]) -> None:
+        """Has screenshots wait again that were taken out, whoever decided them since."""
+        self._waiting |= {one.image_id: one for one in waiting}
         self._ordered = None
 
     def remove(self, waiting: Waiting) -> None:

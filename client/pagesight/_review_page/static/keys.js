@@ -11,6 +11,8 @@ const DECK = 6;
 const RETRY_MS = 1000;
 const WAIT_MS = 300;
 const PAST = 50;
+// The same key again sooner than this is a finger that bounced: nobody has seen the next card.
+const BOUNCE_MS = 150;
 
 const deck = document.getElementById("deck");
 const end = document.getElementById("end");
@@ -28,6 +30,7 @@ let sending = false;
 let filling = false;
 let shownAt = 0;
 let shownKey = "";
+let pressed = { key: "", at: -Infinity };
 
 const current = () => deck.firstElementChild;
 const keysOf = () => [...deck.children].map((card) => card.dataset.key);
@@ -244,7 +247,10 @@ document.addEventListener("keydown", (event) => {
     each.dataset.keys.split(" ").includes(event.key));
   if (!button) return;
   event.preventDefault();
-  if (!event.repeat) act(button);
+  if (event.repeat) return;
+  const bounced = event.key === pressed.key && event.timeStamp - pressed.at < BOUNCE_MS;
+  pressed = { key: event.key, at: event.timeStamp };
+  if (!bounced) act(button);
 });
 
 // --- another label ---
