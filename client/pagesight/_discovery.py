@@ -100,7 +100,7 @@ class PreviewResult:
     turned: tuple[TurnedAnswer, ...]
     """Those whose answer would turn, in the order of the call, then those that the server keeps."""
     right_before: int
-    """Of the pictures with a known label, how many are answered rightly now."""
+    """How many of the pictures with a known label are answered rightly now."""
     right_after: int
     """And how many would be."""
     unreadable: tuple[UnreadablePicture, ...] = ()

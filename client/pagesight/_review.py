@@ -86,7 +86,7 @@ class Decision:
     """Who decided, at most 256 characters. A server that asks for tokens puts the token's name
     before it, as in `token/name`."""
     known_label: str = ""
-    """Of a hidden known item, the label that it carries. Empty: it was none."""
+    """The label that a hidden known item carries. Empty: it was none."""
     seconds: float = 0.0
     """Seconds between showing and deciding. 0: unknown."""
     decision_id: str = field(default_factory=new_decision_id)
@@ -107,7 +107,7 @@ class ReviewerFigures:
     known_right: int
     """How many of these rightly."""
     median_seconds: float
-    """Of a decision; 0: unknown."""
+    """Median of the seconds that a decision took; 0: unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class DayFigures:
     """What was decided on one day."""
 
     day: str
-    """As in 2026-11-29, UTC."""
+    """The day in UTC, such as 2026-11-29."""
     decided: int
     agreed: int
     """How many decisions agreed with the machine."""

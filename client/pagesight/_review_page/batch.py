@@ -32,7 +32,7 @@ ATTEMPTS = 3
 """How often an enrolment begins anew because somebody else changed the gallery meanwhile."""
 
 SOURCE = "review"
-"""Where the history says that these pictures came from."""
+"""What the history names as the source of these pictures."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,11 +46,11 @@ class Batch:
     problems: tuple[str, ...] = ()
     """Pictures that were not enrolled, and why."""
     failed: tuple[bool, ...] = ()
-    """Of each that was sent, whether it is one of them."""
+    """Whether each picture that was sent is one of them, in the order of sending."""
     decision_ids: frozenset[str] = frozenset()
-    """Of the decisions that it enrolled; none where it is of a cluster."""
+    """Ids of the decisions that it enrolled; none where it is of a cluster."""
     cluster_decision_ids: tuple[str, ...] = ()
-    """Of the decisions that were recorded with it; none where it is of no cluster."""
+    """Ids of the decisions that were recorded with it; none where it is of no cluster."""
     taken_out: tuple[Waiting, ...] = ()
     """Pictures of its cluster that left the queue with it."""
     undone: bool = False
@@ -79,7 +79,7 @@ class Batches:
         """Request id and revision before, by the pictures: the same enrolment sent again is the
         same change, made of the same revision."""
         self._stands_at: dict[int, int] = {}
-        """By a revision that was gone back to, the one that holds the same since."""
+        """The revision that holds the same since, by the one that was gone back to."""
 
     def teachable(self) -> list[Decided]:
         """What could be enrolled: decided, labelled, and not there already; corrections first."""

@@ -47,7 +47,7 @@ class Deal:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Where the work stands."""
+    """How much waits, is decided and is to be enrolled."""
 
     waiting: int
     """Those that are worth looking at."""
@@ -92,10 +92,10 @@ class Desk:
         )
         self._decided: list[Decided] = []
         self._own_ids: set[str] = set()
-        """Of decisions made here."""
+        """Ids of the decisions made here."""
         self._cards: OrderedDict[str, Card] = OrderedDict()
         self._keys: dict[str, Waiting] = {}
-        """Of what was on the page."""
+        """What was on the page, by its key there."""
         self._unusable: list[str] = []
 
     # --- what feeds add ---
@@ -322,7 +322,7 @@ class Desk:
 
     @property
     def counts(self) -> Counts:
-        """Where the work stands."""
+        """How much waits, is decided and is to be enrolled."""
         with self._lock:
             waiting, rest = self._queue.counts
             return Counts(

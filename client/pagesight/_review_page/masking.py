@@ -32,12 +32,12 @@ def has_digit(text: str) -> bool:
 
 
 def query_covers(answer: Classification) -> tuple[Box, ...]:
-    """Where digits stand in the screenshot."""
+    """Boxes of the screenshot that hold digits."""
     return _covers(answer.digit_boxes, ((one.text, one.query_box) for one in answer.findings))
 
 
 def gallery_covers(answer: Classification, candidate: Candidate) -> tuple[Box, ...]:
-    """Where digits stand in the gallery picture of a candidate."""
+    """Boxes of a candidate's gallery picture that hold digits."""
     of_closest = answer.findings if candidate is answer.candidates[0] else ()
     return _covers(candidate.digit_boxes, ((one.text, one.gallery_box) for one in of_closest))
 

@@ -105,7 +105,7 @@ class Preparer:
             self._digits[image_id] = masking.query_covers(self._classify(data))
 
     def find_digits_of(self, pictures: Sequence[tuple[str, Callable[[], bytes]]]) -> None:
-        """As `find_digits`, of several pictures; those that fail stay veiled."""
+        """Does what `find_digits` does for several pictures; those that fail stay veiled."""
         for image_id, read in pictures:
             try:
                 self.find_digits(image_id, read())
@@ -113,7 +113,7 @@ class Preparer:
                 self._reach.failed(error)
 
     def digits(self, image_id: str) -> tuple[Box, ...] | None:
-        """Where digits stand in a picture; None where that is not known, so that it is veiled."""
+        """Returns the boxes of a picture that hold digits; None: unknown, so that it is veiled."""
         return () if self._show_digits else self._digits.get(image_id)
 
     def close(self) -> None:

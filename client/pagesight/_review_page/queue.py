@@ -38,7 +38,7 @@ QUESTIONS: tuple[GalleryFindingKind, ...] = (
     "no_own_text",
     "few_pictures",
 )
-"""In which order the doctor's questions are asked: what a look can put right first."""
+"""The order of the doctor's questions: first what a look can put right."""
 
 
 class Queue:
@@ -67,9 +67,9 @@ class Queue:
         self._second_opinions = second_opinions
         self._draw = draw
         self._waiting: dict[str, Waiting] = {}
-        """By hash of the picture."""
+        """Screenshots that wait, by their SHA-256."""
         self._known: dict[str, Waiting] = {}
-        """By key."""
+        """Known items that wait, by their keys."""
         self._questions: OrderedDict[str, Question] = OrderedDict()
         self._closed: dict[str, tuple[Question, bool]] = {}
         """Questions that were answered, and whether they are settled."""

@@ -49,11 +49,11 @@ class Secrets:
 
     def __init__(self) -> None:
         self.token = secrets.token_urlsafe(24)
-        """In the address that is printed."""
+        """Goes into the address that is printed."""
         self.session = secrets.token_urlsafe(24)
-        """In the cookie."""
+        """Goes into the cookie."""
         self.csrf = secrets.token_urlsafe(24)
-        """In the page, sent with every change."""
+        """Goes into the page, which sends it with every change."""
 
 
 class Guard:

@@ -330,7 +330,7 @@ def _most_alike(
     parts: Sequence[Sequence[int]],
     step: Callable[[], None],
 ) -> list[int]:
-    """For each row, which of some clusters it is most like, on average."""
+    """Returns the cluster that each row is most like, on average."""
     found: list[int] = []
     for begin in range(0, len(rows), BLOCK):
         block = pages.take(rows[begin : begin + BLOCK])

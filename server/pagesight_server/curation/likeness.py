@@ -93,7 +93,7 @@ class Pages:
         return ratios
 
     def silent_with(self, others: Pages) -> NDArray[np.bool_]:
-        """Where neither shows text, shape (pictures, others)."""
+        """True where neither shows text, shape (pictures, others)."""
         both: NDArray[np.bool_] = self.silent[:, None] & others.silent[None, :]
         return both
 

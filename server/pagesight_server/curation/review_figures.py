@@ -36,7 +36,7 @@ class ReviewerFigures:
     known_right: int
     """How many of these rightly."""
     median_seconds: float
-    """Of all decisions whose time is known; 0 where none is."""
+    """Median over the decisions whose time is known; 0 where none is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +74,9 @@ class ReviewFigures:
     """Cohen's kappa, -1 to 1; None where fewer than two pictures were doubly decided, or all
     decisions about them are one label."""
     reviewers: tuple[ReviewerFigures, ...]
-    """By name."""
+    """The reviewers, ordered by name."""
     labels: tuple[LabelFigures, ...]
-    """By label."""
+    """The labels, ordered by name."""
     days: tuple[DayFigures, ...]
     """The oldest first, the last `MAX_DAYS` that have decisions."""
 

@@ -54,7 +54,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
         return await in_store_thread(work)
 
     async def _examine(self, context: Context, work: Callable[[], T]) -> T:
-        """As `_ask`, for what takes a thread for long, once there is a place."""
+        """Does what `_ask` does where it takes a thread for long, once there is a place."""
         self._registry.watch.check()
         return await self._examinations.run(context, work)
 
