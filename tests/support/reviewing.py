@@ -21,7 +21,8 @@ import grpc
 from pagesight import Client, Decision, EnrolItem
 from pagesight._cli.review import RETRY_FOR_S, reviewing
 from pagesight._review_page import serve
-from pagesight._review_page.app import Review, build
+from pagesight._review_page.app import build
+from pagesight._review_page.review import Review
 from pagesight_server.config_sections import ReviewConfig, ServerConfig
 from pagesight_server.service.auth import RequireRole, read_tokens
 from tests.support import WAIT_S

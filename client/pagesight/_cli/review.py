@@ -29,9 +29,9 @@ from pagesight._errors import (
 )
 
 if TYPE_CHECKING:
-    from pagesight._review_page.app import Review
     from pagesight._review_page.desk import Desk
     from pagesight._review_page.feeds import Feed
+    from pagesight._review_page.review import Review
 
 NEEDED = {"jinja2", "python_multipart", "starlette", "uvicorn"}
 """What the extra `review` installs."""
@@ -205,12 +205,12 @@ def reviewing(
 ) -> Iterator[Review]:
     """Gives what the page works on, and sends what is left at the end."""
     from pagesight._review_page import feeds as feed
-    from pagesight._review_page.app import Review
     from pagesight._review_page.batch import Batches
     from pagesight._review_page.desk import Desk
     from pagesight._review_page.discovery import Discoveries
     from pagesight._review_page.export import ExportFolder
     from pagesight._review_page.reach import Reach
+    from pagesight._review_page.review import Review
 
     may_enrol = _check_roles(client, gallery, pictures)
     if not may_enrol:

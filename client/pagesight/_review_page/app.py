@@ -12,10 +12,7 @@ Calls of the server block, so that they run in threads of Starlette's pool.
 from __future__ import annotations
 
 import logging
-import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +28,12 @@ from starlette.types import ASGIApp
 from pagesight._errors import NotFoundError, PagesightError, UnreadableFileError
 from pagesight._results import OTHER
 from pagesight._review_page import labels, view
-from pagesight._review_page.batch import Batches, in_words
-from pagesight._review_page.desk import Desk
-from pagesight._review_page.discovery import Discoveries
+from pagesight._review_page.batch import in_words
 from pagesight._review_page.export import media_type
 from pagesight._review_page.model import Card, Question
 from pagesight._review_page.prepare import SHOWN_OF_QUESTION
-from pagesight._review_page.security import Guard, Secrets
-
-LABELS_FOR_S = 20.0
-"""How long the list of labels is good for."""
+from pagesight._review_page.review import Review
+from pagesight._review_page.security import Guard
 
 MOST_TILES = 300
 """Decided screenshots that the batch page shows: those to be enrolled, and corrections, first."""
@@ -48,44 +41,6 @@ MOST_TILES = 300
 logger = logging.getLogger("pagesight.review")
 
 Handler = Callable[[Request, Mapping[str, str]], Response]
-
-
-@dataclass(slots=True, kw_only=True)
-class Review:
-    """All that one page works on."""
-
-    desk: Desk
-    batches: Batches
-    discoveries: Discoveries
-    may_enrol: bool = True
-    progress: Callable[[], tuple[int, int] | None] = lambda: None
-    """How many pictures of a folder are answered, and how many there are."""
-    fed: threading.Event = field(default_factory=threading.Event)
-    """Set once all that there was at the start waits."""
-    secrets: Secrets = field(default_factory=Secrets)
-    _labels: tuple[str, ...] = ()
-    _labels_at: float = 0.0
-    _own_labels: set[str] = field(default_factory=set)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def labels(self) -> tuple[str, ...]:
-        """Every label of the gallery, and those that the reviewer has used."""
-        with self._lock:
-            if time.monotonic() - self._labels_at > LABELS_FOR_S or not self._labels_at:
-                try:
-                    known = self.desk.client.get_labels(gallery=self.desk.gallery).labels
-                    self._labels = tuple(one.label for one in known)
-                except NotFoundError:
-                    self._labels = ()
-                except PagesightError as error:
-                    self.desk.reach.failed(error)  # the last ones known will do
-                self._labels_at = time.monotonic()
-            return tuple({*self._labels, *self._own_labels})
-
-    def use(self, label: str) -> None:
-        """Notes a label that may be new."""
-        with self._lock:
-            self._own_labels.add(label)
 
 
 def build(review: Review, port: int) -> ASGIApp:
