@@ -7,8 +7,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -39,15 +39,26 @@ def screenshots(tmp_path: Path) -> Path:
     return folder
 
 
-def started(*arguments: object, **options: Any) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pagesight", *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PAGESIGHT_AUTHOR": "ann"},
-        **options,
-    )
+@contextmanager
+def started(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    """Runs the command, which hears SIGHUP though whoever runs the tests may not (nohup)."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        command = subprocess.Popen(
+            [sys.executable, "-m", "pagesight", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"PAGESIGHT_AUTHOR": "ann"},
+        )
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with command:
+        try:
+            yield command
+        except BaseException:
+            command.kill()
+            raise
 
 
 def ran(*arguments: object) -> tuple[int, str, str]:
