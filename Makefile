@@ -25,7 +25,7 @@ help: ## List the commands
 .venv/.done: requirements/dev.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { echo "pagesight needs Python 3.11 to 3.13: apt install python3.11 python3.11-venv, or set PYTHON=" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || { echo "$(PYTHON) has no venv: apt install python3.11-venv" >&2; exit 1; }
-	@echo "installing into .venv (once; 1.4 GB on the disk)"
+	@echo "installing into .venv (once; 1.6 GB on the disk)"
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python $(PIP_INSTALL) -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .

@@ -70,7 +70,7 @@ async def upload_async(
     timeout_s: float,
     progress: ProgressCallback | None,
 ) -> Any:
-    """As `upload`, for event loops."""
+    """Does what `upload` does, for event loops."""
     call = method(
         timeout=None if timeout_s == math.inf else timeout_s, metadata=endpoint.metadata()
     )

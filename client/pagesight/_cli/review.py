@@ -43,7 +43,7 @@ SEND_FOR_S = 5.0
 """How long the end waits without a word until what was decided is with the server."""
 
 MOST_CHARS = 256
-"""Of a reviewer's name, as the contract has it (review.proto)."""
+"""Most characters of a reviewer's name, as the contract has it (review.proto)."""
 
 NOBODY, NEVER = "0" * 64, 2**62
 """A picture that no gallery holds, and a revision that none reaches: removing the one at the other

@@ -44,7 +44,7 @@ def lock_gallery(db: Connection, name: str) -> Row | None:
 
 
 def lock_gallery_row(db: Connection, name: str) -> Row:
-    """As `lock_gallery`; raises NotFoundError where there is none, or it is deleted."""
+    """Does what `lock_gallery` does; raises NotFoundError where there is none, or it is deleted."""
     row = lock_gallery(db, name)
     if row is None or row["deleted"]:
         raise not_found(name)

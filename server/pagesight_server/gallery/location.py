@@ -40,7 +40,7 @@ class PostgresOptions:
     """How many a process holds at most; each is one transaction at a time."""
 
     folder: Path | None = None
-    """In which the folder of this store's indexes is, on this machine. None: the working folder."""
+    """Parent of the folder of this store's indexes, on this machine. None: the working folder."""
 
 
 StoreLocation: TypeAlias = Path | PostgresUrl

@@ -41,7 +41,7 @@ _RECONNECT_S = 5.0
 """Between two attempts to listen; meanwhile polling finds what happens."""
 
 CHANNEL = "pagesight"
-"""Of NOTIFY; what is told is the schema of the store that changed."""
+"""The channel of NOTIFY; what is told is the schema of the store that changed."""
 
 _DEFAULTS = {
     # A server that does not answer is given up in seconds, and so is a network that is gone.
@@ -52,7 +52,7 @@ _DEFAULTS = {
     "tcp_user_timeout": "30000",
     "fallback_application_name": "pagesight",
 }
-"""Where neither the address nor libpq's environment says something else."""
+"""Defaults, unless the address or libpq's environment says something else."""
 
 
 class Connector:

@@ -50,7 +50,7 @@ def remains(db: Connection) -> list[str]:
 
 
 def _dead_rows(db: Connection) -> dict[str, int]:
-    """By table, how many rows were deleted and still take room, as the server estimates it."""
+    """Rows that were deleted and still take room, by table, as the server estimates them."""
     rows = db.execute(
         "SELECT relname AS name, n_dead_tup AS dead FROM pg_stat_user_tables "
         "WHERE schemaname = current_schema() AND n_dead_tup > 0 ORDER BY relname"

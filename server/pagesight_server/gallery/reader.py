@@ -336,7 +336,7 @@ def open_database(location: StoreLocation, postgres: PostgresOptions) -> Databas
 
 
 def answer_to(db: Connection, change: Change, kind: str) -> Applied | None:
-    """As `Reader.answered`, in a transaction."""
+    """Returns what `Reader.answered` does, in a transaction."""
     if not change.request_id:
         return None
     row = queries.answer(db, normal_form(change.gallery), change.request_id)

@@ -30,7 +30,7 @@ class Replica:
     """A process that serves a store, by its last note."""
 
     name: str
-    """Where it serves, for people."""
+    """The name by which people know where it serves."""
     silent_ms: int
     """How long ago its last note is."""
     revisions: Mapping[str, int]

@@ -20,7 +20,7 @@ class KeepLimits:
     answers: int = 0
     """The newest so many; 0: none."""
     max_bytes: int = 1024 * 1024 * 1024
-    """Of their pictures, as they are kept."""
+    """Bytes of their pictures, as they are kept."""
     keep_days: float = 14.0
     """Days after which an answer is forgotten."""
 
@@ -53,7 +53,7 @@ class KeptPicture:
 
     answer: KeptAnswer
     image: bytes
-    """As received, or a smaller copy."""
+    """The picture as received, or a smaller copy."""
     bundles: Bundles
     embedding: Embedding
     reading: Reading | None
@@ -104,12 +104,12 @@ class Decision:
     shown_closest_label: str = ""
     shown_doubt: float = 0.0
     revision: int = 0
-    """Of the gallery that had answered."""
+    """The revision of the gallery that had answered."""
     reviewer: str = ""
     decided_at_ms: int = 0
     """Unix time, UTC; set by the store."""
     known_label: str = ""
-    """Of a hidden known item: what it shows. Empty: it was none."""
+    """What a hidden known item shows. Empty: it was none."""
     seconds: float = 0.0
     """From showing to deciding; 0: unknown."""
 

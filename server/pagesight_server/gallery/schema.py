@@ -308,7 +308,7 @@ MIGRATIONS = (_FIRST, _SECOND, _THIRD, _FOURTH, _FIFTH, _SIXTH, _SEVENTH, _EIGHT
 """SQLite: step i makes version i + 1 of version i; an empty file has version 0."""
 
 VERSION = len(MIGRATIONS)
-"""Of a store that this code reads and writes, on either."""
+"""The version of a store that this code reads and writes, on either database."""
 
 
 def statements(version: int) -> list[str]:

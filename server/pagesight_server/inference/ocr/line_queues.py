@@ -108,7 +108,7 @@ class Entry:
     wanted_by: list[tuple[Pending, int, int]] = field(default_factory=list)
     """Who wants its text, for which of their lines, in which of that line's shapes."""
     shares: list[Share] = field(default_factory=list)
-    """In whose queues it is; none any more once it is in a batch."""
+    """The queues that hold it; none any more once it is in a batch."""
 
     @property
     def shape(self) -> Shape:
@@ -131,7 +131,7 @@ class Pending:
     future: asyncio.Future[list[Text]]
     origin: RunItem
     texts: list[Text]
-    """Of each line its text so far."""
+    """The text so far, of each line."""
     wanted: dict[int, Entry] = field(default_factory=dict)
     """What each line that is not read yet waits for."""
     error: Exception | None = None
