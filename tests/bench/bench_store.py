@@ -30,7 +30,7 @@ from typing import Any
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.location import StoreLocation, store_location
-from pagesight_server.gallery.queries import picture_columns
+from pagesight_server.gallery.queries import look_columns
 from pagesight_server.gallery.tables import TABLES
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.knowledge import Knowledge
@@ -81,6 +81,7 @@ def _picture(rows: dict[str, list[dict[str, Any]]], drawn: Drawn, number: int) -
     """Adds the rows of one more picture."""
     picture, half = drawn.picture(f"label {number // PICTURES_A_LABEL:05d}")
     key = hashlib.sha256(picture.image_id.encode()).digest()
+    assert picture.reading is not None
     vector, reading = half.tobytes(), picture.reading.to_json()
     rows["images"] += [{"id": key, "width_px": 1080, "height_px": 2400, "bytes": None}]
     rows["kept"] += [
@@ -134,7 +135,7 @@ def load(location: StoreLocation, *, knowledge: bool) -> dict[str, float]:
     stages = _Stages()
     with closing(Gallery(location)) as store:
         with stages.stage("rows"), store.database.reading() as db:
-            for _ in db.stream(ROWS.format(picture_columns(db))):
+            for _ in db.stream(ROWS.format(look_columns(db))):
                 pass
         with stages.stage("snapshot"):
             snapshot = store.snapshot("bench", rounded=True)
@@ -159,7 +160,8 @@ def load(location: StoreLocation, *, knowledge: bool) -> dict[str, float]:
 def texts(pictures: int = 2_000) -> dict[str, float]:
     """What one stored text takes: µs of CPU time to parse, kB when parsed and as it is stored."""
     drawn = Drawn()
-    stored = [drawn.picture("label")[0].reading.to_json().encode() for _ in range(pictures)]
+    readings = [drawn.picture("label")[0].reading for _ in range(pictures)]
+    stored = [reading.to_json().encode() for reading in readings if reading]
     cpu_s = own_cpu_s()
     for data in stored:
         Reading.from_json(data.decode())

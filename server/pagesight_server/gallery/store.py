@@ -56,6 +56,7 @@ from pagesight_server.gallery.snapshot import (
     check_label,
     check_names,
 )
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.gallery.transaction import Edit, names
 
 KEPT_ANSWERS = 1_000
@@ -81,6 +82,7 @@ class Gallery(ReviewRecords):
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
         incomplete: Whether it may be a copy that is not complete.
+        texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
@@ -95,8 +97,9 @@ class Gallery(ReviewRecords):
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
         incomplete: bool = False,
+        texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
-        super().__init__(location, postgres, incomplete=incomplete)
+        super().__init__(location, postgres, incomplete=incomplete, texts_per_label=texts_per_label)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.recognition import entity_names, templates
+from pagesight_server.recognition import templates
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.knowledge import Knowledge
@@ -108,17 +108,20 @@ def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> Non
     assert all_candidates(again) == all_candidates(whole)
 
 
-def test_a_label_costs_no_more_than_its_first_pictures() -> None:
-    most = max(templates.MAX_PICTURES, entity_names.MAX_PICTURES)
-    held: dict[int, Page] = {n: ("a", (f"第{chr(0x4E00 + n)}行文字",)) for n in range(most)}
-    few = gallery(held, {})
-    held[most] = ("a", ("还款",))  # Its id comes last.
-    many = gallery(held, {})
+def test_a_label_costs_no_more_than_its_sample() -> None:
+    held: dict[int, Page] = {n: ("a", (f"第{chr(0x4E00 + n)}行文字",)) for n in range(8)}
+    few = replace(gallery(held, {}), texts_per_label=8)
+    held[8] = ("a", ("还款",))  # Its id comes last, and all were enrolled at once.
+    many = replace(gallery(held, {}), texts_per_label=8)
     query = reading("还款")
     assert Templates(few).weigh(query).explained.tolist() == [0.0]
     assert Templates(many).weigh(query).explained.tolist() == [0.0]
     # A picture that is not counted can be left out as well.
-    assert Templates(many).weigh(query, without=most).explained.tolist() == [0.0]
+    assert Templates(many).weigh(query, without=8).explained.tolist() == [0.0]
+    # Had it been enrolled later it would count at once.
+    *older, last = many.pictures
+    later = replace(many, pictures=(*older, replace(last, added_revision=2)))
+    assert Templates(later).weigh(query).explained.tolist() == [1.0]
 
 
 def test_ids_of_strings_that_are_gone_are_given_out_anew() -> None:
