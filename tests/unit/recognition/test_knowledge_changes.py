@@ -80,16 +80,34 @@ def all_candidates(known: Knowledge) -> list[tuple[Candidate, ...]]:
     return candidates
 
 
-@given(steps=st.lists(st.tuples(galleries, facts), min_size=2, max_size=4))
+@given(
+    steps=st.lists(st.tuples(galleries, facts), min_size=2, max_size=4),
+    texts_per_label=st.sampled_from([2, 5, 64]),
+)
 def test_changes_lead_to_the_same_bits_as_reading_all_anew(
-    steps: list[tuple[dict[int, Page], dict[str, str]]],
+    steps: list[tuple[dict[int, Page], dict[str, str]]], texts_per_label: int
 ) -> None:
-    known = Knowledge.of(gallery(*steps[0]), calibration=ALL_SAME)
+    def at(held: dict[int, Page], brands: dict[str, str]) -> Snapshot:
+        return replace(gallery(held, brands), texts_per_label=texts_per_label)
+
+    known = Knowledge.of(at(*steps[0]), calibration=ALL_SAME)
     for held, brands in steps[1:]:
-        now = gallery(held, brands)
+        now = at(held, brands)
         known = Knowledge.of(now, calibration=ALL_SAME, before=known)
         assert known.settled
         assert all_candidates(known) == all_candidates(Knowledge.of(now, calibration=ALL_SAME))
+
+
+@given(held=galleries, brands=facts)
+def test_labels_with_no_more_pictures_than_the_sample_are_answered_to_the_same_bits(
+    held: dict[int, Page], brands: dict[str, str]
+) -> None:
+    whole = gallery(held, brands)
+    most = max(whole.sample.counts.values())
+    sampled = Knowledge.of(replace(whole, texts_per_label=most))
+    read_whole = Knowledge.of(replace(whole, texts_per_label=None))
+    assert sampled.calibration == read_whole.calibration
+    assert all_candidates(sampled) == all_candidates(read_whole)
 
 
 def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> None:
