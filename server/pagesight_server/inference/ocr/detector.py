@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from rapidocr.utils.process_img import (
     ResizeImgError,
     apply_vertical_padding,
@@ -76,9 +75,7 @@ class Detector:
                 f"bundle {bundle.id} scores boxes in a way that this server does not know: "
                 f"{mode!r}; upgrade pagesight"
             )
-        library = DBPostProcess(unclip_ratio=self._detection["unclip_ratio"])
-        numbers = {key: self._detection[key] for key in _QUADS}
-        self._quads = QuadFinder(**numbers, grow=library.unclip)
+        self._quads = QuadFinder(**{key: self._detection[key] for key in _QUADS})
         path = bundle.file(bundle.manifest["input"][network]["file"])
         self.graph = graph or canvas_graph(path, compute, half=bundle.half)
 

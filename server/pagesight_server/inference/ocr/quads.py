@@ -5,24 +5,22 @@
 The network draws lines too thin, so quads grow. The library grows each as a polygon with round
 corners and takes the smallest quad around that. Of an upright quad that is the quad with each side
 moved out, which needs no polygon; on screenshots nearly all are upright. Tilted ones are grown by
-the library. What the library does line by line in Python is done for all at once, with the GIL
-released where arrays are large (docs/decisions/0021).
+`pyclipper`, as in the library. What the library does line by line in Python is done for all at
+once, with the GIL released where arrays are large (docs/decisions/0021).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import pyclipper
 from numpy.typing import NDArray
 
 Quads: TypeAlias = NDArray[np.float32]
 """Quadrilaterals x 4 corners x 2, x before y; corners from top left, clockwise."""
-
-Grow: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Grows one quadrilateral, 4 corners x 2, to a polygon of any number of points."""
 
 _MIN_SIDE_PX = 3
 """Shortest side on the map, in pixels, and two more when grown."""
@@ -39,7 +37,6 @@ class QuadFinder:
         max_candidates: Contours looked at.
         unclip_ratio: How far quads grow, as a multiple of area / perimeter.
         use_dilation: Whether text reaches one pixel further down and to the right.
-        grow: Grows a tilted quad, as the library does.
     """
 
     def __init__(
@@ -50,14 +47,12 @@ class QuadFinder:
         max_candidates: int,
         unclip_ratio: float,
         use_dilation: bool,
-        grow: Grow,
     ) -> None:
         self._thresh = thresh
         self._box_thresh = box_thresh
         self._max_candidates = max_candidates
         self._unclip_ratio = unclip_ratio
         self._kernel = np.ones((2, 2), np.uint8) if use_dilation else None
-        self._grow = grow
 
     def __call__(self, probability: NDArray[np.float32], height_px: int, width_px: int) -> Quads:
         """Finds the quads of a map, in the coordinates of the picture; none where it has no text.
@@ -94,9 +89,19 @@ class QuadFinder:
         large = np.min(high - low, axis=1) >= _MIN_SIDE_PX + 2
         (left, top), (right, bottom) = low[large].T, high[large].T
         corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-        tilted = [np.asarray(self._grow(quad)).reshape(-1, 1, 2) for quad in quads[~upright]]
+        tilted = [
+            _grown_round(quad, distance)
+            for quad, distance in zip(quads[~upright], distances[~upright], strict=True)
+        ]
         grown = np.moveaxis(corners, 2, 0).astype(np.float32)
         return np.concatenate((grown, _smallest(tilted, _MIN_SIDE_PX + 2)))
+
+
+def _grown_round(quad: NDArray[np.float32], distance_px: float) -> NDArray[np.int64]:
+    """The polygon with round corners around one quad, points x 1 x 2, as the library grows it."""
+    offset = pyclipper.PyclipperOffset()
+    offset.AddPath(quad, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    return np.array(offset.Execute(distance_px), np.int64).reshape(-1, 1, 2)
 
 
 def is_upright(quads: Quads) -> NDArray[np.bool_]:
