@@ -10,15 +10,8 @@ from pagesight._aio_discovery import AsyncDiscoveryCalls
 from pagesight._aio_gallery import AsyncGalleryCalls
 from pagesight._aio_review_calls import AsyncReviewCalls
 from pagesight._aio_stream import AsyncStream, read_image
-from pagesight._results import (
-    Classification,
-    ClassifyOptions,
-    DefaultKey,
-    ImageSource,
-    K,
-    Priority,
-    StreamResult,
-)
+from pagesight._classification import Classification, K, StreamResult
+from pagesight._inputs import ClassifyOptions, DefaultKey, ImageSource, Priority
 from pagesight._spread import places_of
 
 

@@ -12,17 +12,10 @@ from collections.abc import Generator, Iterable
 from typing import Any, Unpack, overload
 
 from pagesight import _replies, _requests
+from pagesight._classification import Classification, K, StreamResult
 from pagesight._discovery_calls import DiscoveryCalls
 from pagesight._gallery import GalleryCalls
-from pagesight._results import (
-    Classification,
-    ClassifyOptions,
-    DefaultKey,
-    ImageSource,
-    K,
-    Priority,
-    StreamResult,
-)
+from pagesight._inputs import ClassifyOptions, DefaultKey, ImageSource, Priority
 from pagesight._review_calls import ReviewCalls
 from pagesight._spread import places_of
 from pagesight._stream import Stream

@@ -25,8 +25,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from pagesight._classification import OTHER
 from pagesight._errors import NotFoundError, PagesightError, UnreadableFileError
-from pagesight._results import OTHER
 from pagesight._review_page import labels, view
 from pagesight._review_page.batch import in_words
 from pagesight._review_page.export import media_type

@@ -19,7 +19,7 @@ from pathlib import Path
 from pagesight._client import Client
 from pagesight._discovery import PreviewPicture, PreviewResult
 from pagesight._errors import AbortedError, NotFoundError, PagesightError
-from pagesight._results import EnrolItem
+from pagesight._inputs import EnrolItem
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.export import ExportFolder
 from pagesight._review_page.jobs import Job

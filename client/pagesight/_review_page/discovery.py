@@ -15,8 +15,9 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
+from pagesight._changes import Progress
+from pagesight._classification import OTHER
 from pagesight._discovery import Cluster, Discovery, DismissedCluster
-from pagesight._results import OTHER, Progress
 from pagesight._review import Decision
 from pagesight._review_page.batch import Batch, Batches, enrol_item
 from pagesight._review_page.desk import Desk

@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from pagesight._classification import Box, Classification
 from pagesight._client import Client
 from pagesight._errors import NotFoundError, PagesightError
-from pagesight._results import Box, Classification
 from pagesight._review_page import masking
 from pagesight._review_page.model import Card, Question, Stage, Waiting
 from pagesight._review_page.pictures import Pictures
