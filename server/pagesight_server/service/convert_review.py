@@ -21,6 +21,7 @@ from pagesight_server.gallery.review_model import (
 from pagesight_server.gallery.snapshot import check_label
 from pagesight_server.service import convert
 from pagesight_server.service.auth import CALLER
+from pagesight_server.service.convert_galleries import MAX_AUTHOR_CHARS
 
 MAX_DECISIONS = 1_000
 """Decisions that one call may record or withdraw."""
@@ -234,7 +235,7 @@ def _check_id(decision_id: str) -> None:
 
 
 def _check_reviewer(reviewer: str) -> None:
-    if len(reviewer) > convert.MAX_AUTHOR_CHARS or "\0" in reviewer:
+    if len(reviewer) > MAX_AUTHOR_CHARS or "\0" in reviewer:
         raise InvalidRequestError(
-            f"reviewer has at most {convert.MAX_AUTHOR_CHARS} characters, none of them NUL"
+            f"reviewer has at most {MAX_AUTHOR_CHARS} characters, none of them NUL"
         )
