@@ -149,6 +149,9 @@ class Routes:
             self._review.batches.put_aside(decided)
         except OSError as error:
             return PlainTextResponse(f"recorded, but not exported: {error.strerror}", 500)
+        except PagesightError as error:
+            why = view.printable(in_words(error))
+            return PlainTextResponse(f"recorded, but not exported: {why}", 500)
         return Response(status_code=204)
 
     def undo(self, _request: Request, form: Mapping[str, str]) -> Response:
@@ -284,7 +287,8 @@ class Routes:
         }
 
     def _preview(self) -> Response:
-        return self._render("preview", job=self._review.batches.preview)
+        batches = self._review.batches
+        return self._render("preview", job=batches.preview, without=batches.preview_without)
 
     # --- discovery ---
 
