@@ -222,7 +222,8 @@ class FakeClassifier(ClassifierServiceServicer):
                 return status(grpc.StatusCode.DEADLINE_EXCEEDED, behind, "BUDGET_SPENT")
             return status(grpc.StatusCode.UNAVAILABLE, behind, "REVISION_BEHIND", 20)
         answer = _classification(query, revision)
-        self._keep(query.image, answer)
+        if not query.do_not_keep:
+            self._keep(query.image, answer)
         return answer
 
     def _owe(self, count: int) -> None:

@@ -39,6 +39,7 @@ class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
         priority: Priority | None = None,
         traceparent: str | None = None,
         min_revision: int | None = None,
+        keep: bool = True,
     ) -> Classification:
         """Tells which known page one screenshot shows, or `other`; see `Client.classify`."""
         template = _requests.query(
@@ -51,6 +52,7 @@ class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
                 priority=priority,
                 traceparent=traceparent,
                 min_revision=min_revision,
+                keep=keep,
             )
         )
         request = _requests.classify(template, await read_image(image))

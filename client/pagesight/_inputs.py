@@ -48,6 +48,9 @@ class ClassifyOptions(TypedDict, total=False):
     """Answer at this revision of the gallery or a later one, as a change returned it: what was
     enrolled is then found on any replica. The server waits for it as long as `deadline_ms` allows,
     without one 5 seconds. None: what the server knows now."""
+    keep: bool
+    """False: the server keeps neither answer nor screenshot for review, whatever its `review.keep`
+    says; for programs that show them to a person themselves. True: it may."""
 
 
 class ChangeOptions(TypedDict, total=False):

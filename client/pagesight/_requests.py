@@ -122,6 +122,7 @@ def query(options: ClassifyOptions) -> classifier.Query:
             explain=options.get("explain", False),
         ),
         min_revision=min_revision,
+        do_not_keep=not options.get("keep", True),
     )
 
 

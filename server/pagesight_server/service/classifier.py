@@ -298,7 +298,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
-        self._keep(query.image, answered)
+        if options.keep:
+            self._keep(query.image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

@@ -58,6 +58,8 @@ class Options:
     explain: bool
     min_revision: int = 0
     """0: whatever the server knows."""
+    keep: bool = True
+    """Whether the answer may be kept for review."""
 
 
 def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
@@ -82,6 +84,7 @@ def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
         top_k=query.options.top_k,
         explain=query.options.explain,
         min_revision=query.min_revision,
+        keep=not query.do_not_keep,
     )
 
 

@@ -32,6 +32,11 @@ def test_an_empty_query_asks_for_the_defaults() -> None:
     )
 
 
+def test_an_answer_may_be_kept_unless_the_query_says_no() -> None:
+    assert convert.options_of(pb.Query(), default_ocr=True).keep
+    assert not convert.options_of(pb.Query(do_not_keep=True), default_ocr=True).keep
+
+
 @pytest.mark.parametrize(
     ("mode", "default", "ocr"),
     [
