@@ -115,6 +115,8 @@ async def test_the_name_of_the_token_stands_before_that_of_the_reviewer(guarded:
         for name in ("mei", "person/mei"):
             left = [one.image_id async for one in person.list_kept(undecided_by=name)]
             assert left == [image_id(solid(BLUE)), image_id(solid(GREEN))]
+        assert await person.recorded_name("mei") == "person/mei"
+        assert await person.recorded_name() == "person"
 
 
 async def test_the_audit_says_who_saw_and_decided_and_not_what(

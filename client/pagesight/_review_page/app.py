@@ -177,10 +177,8 @@ class Routes:
 
     def _note_reveal(self, image_ids: Iterable[str]) -> None:
         """Notes that digits are shown, before they are: what nobody could note is not shown."""
-        reviewer = self._desk.reviewer
-        for image_id in image_ids:
-            self._desk.client.record_reveal(image_id, gallery=self._desk.gallery, reviewer=reviewer)
-            logger.info("digits of %s shown to %s", image_id[:12], reviewer or "unknown")
+        for image_id in self._desk.reveals.note(image_ids):
+            logger.info("digits of %s shown to %s", image_id[:12], self._desk.reviewer or "unknown")
 
     def rest(self, _request: Request, _form: Mapping[str, str]) -> Response:
         self._desk.go_on()

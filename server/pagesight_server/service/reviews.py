@@ -83,6 +83,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
                 next_page_token=paging.page_token(answers[size - 1].number) if more else "",
                 capacity=self._limits.answers,
                 keep_days=self._limits.keep_days,
+                reviewer=convert_review.recorded_name(request.undecided_by),
             )
 
         return await answer(context, self._ask(work))
