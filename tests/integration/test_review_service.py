@@ -15,8 +15,8 @@ from pagesight_server.config_sections import ReviewConfig
 from pagesight_server.gallery import backup
 from pagesight_server.gallery.location import PostgresUrl
 from pagesight_server.service.auth import RequireRole, read_tokens
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
 from tests.support.serving import Serving, serving
 
