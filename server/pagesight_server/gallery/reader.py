@@ -13,7 +13,6 @@ from pagesight_server.common.errors import InvalidRequestError, NotFoundError, S
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
-from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.fingerprint import Fingerprint, fingerprint
 from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
@@ -66,8 +65,6 @@ class Reader:
         except BaseException:
             self.database.close()
             raise
-        self._told_damaged: set[bytes | None] = set()
-        """Digests of the calibrations that were warned of."""
 
     def close(self) -> None:
         """Closes the store; it can be opened again."""
@@ -198,41 +195,6 @@ class Reader:
         """
         with self.database.reading() as db:
             return settlements.settlements(db, gallery_row(db, name)["id"])
-
-    def calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The stored calibration of a revision; None when there is none, or it is damaged."""
-        return self._calibration(name, "revision = :revision", revision, method)
-
-    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The newest sound calibration of a revision or an earlier one; None without."""
-        return self._calibration(name, "revision <= :revision", revision, method)
-
-    def _calibration(self, name: str, which: str, revision: int, method: str) -> str | None:
-        with self.database.reading() as db:
-            rows = db.execute(
-                f"SELECT revision, {db.dialect.text.format('calibration')} AS calibration, sha256 "
-                f"FROM calibrations WHERE gallery_id = :gallery AND {which} AND method = :method "
-                "ORDER BY revision DESC",
-                {
-                    "gallery": gallery_row(db, name)["id"],
-                    "revision": revision,
-                    "method": method,
-                },
-            )
-            for row in rows:
-                if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
-                    return bytes(row["calibration"]).decode()
-                if row["sha256"] in self._told_damaged:
-                    continue  # asked for again and again, as running servers do
-                self._told_damaged.add(row["sha256"])
-                log.warning(
-                    "gallery %s: the calibration of revision %d has changed on the disk and is "
-                    "not used (%s)",
-                    name,
-                    row["revision"],
-                    method,
-                )
-        return None
 
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.
