@@ -301,7 +301,14 @@ def opened(
         raise SetupError(
             f"no store {where}: make it with `pagesight-server index DIR --store {where}`"
         )
-    store = Gallery(where, limits=config.gallery.limits, postgres=config.gallery.postgres)
+    recognition = config.recognition
+    store = Gallery(
+        where,
+        limits=config.gallery.limits,
+        postgres=config.gallery.postgres,
+        # The published method compares whole texts, of every picture.
+        texts_per_label=None if recognition.method == "seed" else recognition.texts_per_label,
+    )
     try:
         yield store
     finally:
