@@ -107,9 +107,12 @@ class Detector:
         quads = self._quads(outputs["probability"][0, 0], *picture.shape[:2])
         if len(quads) == 0:
             return []
-        strips = [scaled(crop, self._strip_height) for crop in crops(picture, quads)]
+        shown = crops(picture, quads)
         boxes = _boxes(map_boxes_to_original(quads, record, height_px, width_px))
-        return [Region.of(box, strip) for box, strip in zip(boxes, strips, strict=True)]
+        return [
+            Region.of(box, scaled(crop, self._strip_height), crop)
+            for box, crop in zip(boxes, shown, strict=True)
+        ]
 
     def _canvas(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Width and height of the canvas that a picture is scaled to for the network."""
