@@ -78,7 +78,8 @@ class Detector:
             )
         library = DBPostProcess(unclip_ratio=self._detection["unclip_ratio"])
         numbers = {key: self._detection[key] for key in _QUADS}
-        self._quads = QuadFinder(**numbers, grow=library.unclip)
+        self.quads = QuadFinder(**numbers, grow=library.unclip)
+        """Finds quads in the network's maps."""
         path = bundle.file(bundle.manifest["input"][network]["file"])
         self.graph = graph or canvas_graph(path, compute, half=bundle.half)
 
@@ -104,7 +105,7 @@ class Detector:
         size = self._canvas(*picture.shape[:2])
         canvas = picture if size == picture.shape[1::-1] else cv2.resize(picture, size)
         outputs = self.graph.run({"pixels": canvas[None]})
-        quads = self._quads(outputs["probability"][0, 0], *picture.shape[:2])
+        quads = self.quads(outputs["probability"][0, 0], *picture.shape[:2])
         if len(quads) == 0:
             return []
         shown = crops(picture, quads)
