@@ -207,6 +207,10 @@ bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and
 bench-host: setup ## Measure what the host does beside the models, with 1, 2 and 4 processes
 	@$(BIN)/python -m tests.bench.bench_host $(ARGS)
 
+.PHONY: bench-host-parts
+bench-host-parts: setup ## Measure what the pixels of a screenshot cost the host, part by part
+	@$(BIN)/python -m tests.bench.bench_host_parts $(ARGS)
+
 .PHONY: bench-telemetry
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without
 	@$(BIN)/python -m tests.bench.bench_telemetry $(addprefix --screens ,$(SCREENS)) $(ARGS)
