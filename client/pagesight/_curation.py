@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from pagesight._results import LabelInfo
+from pagesight._listings import LabelInfo
 
 GalleryFindingKind: TypeAlias = Literal[
     "wrong_label",

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pagesight._errors import PagesightError
-from pagesight._results import ImageSource
+from pagesight._inputs import ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,8 +17,8 @@ from typer.testing import CliRunner, Result
 
 from pagesight._cli import app, session
 from pagesight_server.config import NAMES
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 
 Run: TypeAlias = Callable[..., Result]
 

@@ -20,7 +20,7 @@ from pagesight_server.gallery import Change, Entry, Gallery
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.service import classifier, convert_curation, galleries
-from pagesight_server.service.convert import page_token
+from pagesight_server.service.paging import page_token
 from tests.support import WAIT_S
 from tests.support.parts import OTHER_BUNDLES
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid

@@ -5,6 +5,7 @@ alterations.py      what happens to screenshots, and the answers before and afte
 parts.py            readings, snapshots, fake models that encode a colour and read prepared texts
 stores.py           stores with pictures in them
 codes.py            stores large enough for product quantization, compared with SQL
+fake_*.py           a server without models, whose answers tests can foresee (fake_server.py)
 serving.py          the real gRPC server on a free port, with fake models
 process.py          the real server in a process of its own
 watching.py         telemetry exported into memory

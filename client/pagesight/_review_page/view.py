@@ -18,7 +18,7 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pagesight._results import (
+from pagesight._classification import (
     OTHER,
     Box,
     Candidate,

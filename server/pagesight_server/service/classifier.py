@@ -32,7 +32,7 @@ from pagesight_server.common.errors import (
 from pagesight_server.common.priority import urgent_as
 from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.service import convert
+from pagesight_server.service import convert, statuses
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
@@ -242,7 +242,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
-                    request_id=request.request_id, error=convert.status_of(error)
+                    request_id=request.request_id, error=statuses.status_of(error)
                 )
         return pb.ClassifyStreamResponse(
             request_id=request.request_id, classification=classification
@@ -298,7 +298,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
-        self._keep(query.image, answered)
+        if options.keep:
+            self._keep(query.image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)
