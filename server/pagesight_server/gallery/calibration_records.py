@@ -15,6 +15,7 @@ from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.reader import Reader
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,14 @@ class CalibrationRecords(Reader):
     """Keeps calibrations, and gives none that has changed on the disk."""
 
     def __init__(
-        self, location: StoreLocation, postgres: PostgresOptions, *, incomplete: bool = False
+        self,
+        location: StoreLocation,
+        postgres: PostgresOptions,
+        *,
+        incomplete: bool = False,
+        texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
-        super().__init__(location, postgres, incomplete=incomplete)
+        super().__init__(location, postgres, incomplete=incomplete, texts_per_label=texts_per_label)
         self._told_damaged: set[bytes | None] = set()
         """Digests of the calibrations that were warned of."""
 
