@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def snapshot(db: Connection, gallery: Row, at: int, *, rounded: bool) -> Snapshot:
-    """Everything that recognition needs.
+    """Reads everything that recognition needs of a gallery at one revision.
 
     Args:
         db: The store.

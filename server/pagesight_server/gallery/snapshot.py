@@ -244,7 +244,7 @@ class Snapshot:
         return tuple(sorted({p.label for p in self.pictures if not is_reserved(p.label)}))
 
     def drawn(self, most: int) -> dict[str, list[int]]:
-        """At most so many rows of each label, in order: those whose ids come first.
+        """Returns at most so many rows of each label, in order: those whose ids come first.
 
         Ids are hashes of the pictures, so these are as good as drawn by lot; and a picture that
         joins or leaves changes no other's place but the last one's.

@@ -87,7 +87,7 @@ def roles_for(service: str, method: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One caller."""
+    """Describes one caller: its name, and what it may do."""
 
     name: str
     sha256: bytes
@@ -194,7 +194,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """As grpc.aio calls it, in the task that then runs the call."""
+        """Checks a call; grpc.aio calls this in the task that then runs the call."""
         service, _, method = handler_call_details.method.strip("/").partition("/")
         handler = await continuation(handler_call_details)
         if service == _OPEN or handler is None:
