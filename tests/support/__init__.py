@@ -20,6 +20,7 @@ coverage_totals.py  a pytest plugin that prints the coverage of each package
 cuda.py             a CUDA runtime library without a GPU
 faiss_gpu.py        the GPU half of faiss without a GPU
 lock_metadata.py    what the pins of the GPU locks require, told by pip once
+streams.py          streams of screenshots, sent and read
 virtual_time.py     an event loop whose waits take no time
 """
 
