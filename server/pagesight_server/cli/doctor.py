@@ -112,6 +112,7 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
             findings.facts.update(
                 {
                     "encoder": models.bundles.encoder,
+                    "resized_by": models.resized_by,
                     "ocr": models.bundles.ocr,
                     "verified": "hashes and golden pairs of both bundles",
                     "readers": models.readers,

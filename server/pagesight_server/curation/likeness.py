@@ -66,9 +66,9 @@ class Pages:
 
     @staticmethod
     def of_gallery(snapshot: Snapshot, rows: Sequence[int]) -> Pages:
-        """Prepares the pictures of a gallery."""
+        """Prepares the pictures of a gallery's sample."""
         embeddings = snapshot.embeddings[np.asarray(rows, np.int64)]
-        return Pages.prepared(embeddings, (snapshot.pictures[row].reading for row in rows))
+        return Pages.prepared(embeddings, (snapshot.sampled_readings[row] for row in rows))
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
@@ -36,7 +37,9 @@ from pagesight_server.gallery.snapshot import (
     normal_form,
 )
 from pagesight_server.gallery.sqlite_file import SqliteDatabase
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.gallery.unfinished import refuse_incomplete
+from pagesight_server.text.reading import Reading
 
 log = logging.getLogger(__name__)
 
@@ -48,15 +51,22 @@ class Reader:
         location: The file, made when missing, or the address of a database.
         postgres: What the latter needs besides.
         incomplete: Whether it may be a copy that is not complete.
+        texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
     """
 
     def __init__(
-        self, location: StoreLocation, postgres: PostgresOptions, *, incomplete: bool = False
+        self,
+        location: StoreLocation,
+        postgres: PostgresOptions,
+        *,
+        incomplete: bool = False,
+        texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
         self.location = location
+        self.texts_per_label = texts_per_label
         self.database: Database = open_database(location, postgres)
         try:
             if not incomplete:
@@ -111,6 +121,8 @@ class Reader:
     ) -> Snapshot:
         """A gallery at a revision, the present one unless told otherwise.
 
+        Of a label with more than `texts_per_label` pictures it holds the texts of a sample.
+
         Args:
             name: The gallery.
             revision: The present one when None.
@@ -120,7 +132,23 @@ class Reader:
             NotFoundError: no such gallery or revision.
         """
         with self.database.reading() as db:
-            return queries.snapshot(db, *_at(db, name, revision), rounded=rounded)
+            gallery, at = _at(db, name, revision)
+            return queries.snapshot(
+                db,
+                gallery,
+                at,
+                rounded=rounded,
+                texts_per_label=self.texts_per_label,
+                read_texts=partial(self.texts, gallery["ocr_bundle"]),
+            )
+
+    def texts(self, ocr_bundle: str, image_ids: Sequence[str]) -> dict[str, Reading]:
+        """The texts of some pictures, by id, as a bundle read them.
+
+        Those that have changed on the disk, were purged or were never stored lack.
+        """
+        with self.database.reading() as db:
+            return queries.texts(db, ocr_bundle, list(dict.fromkeys(image_ids)))
 
     def changes(self, name: str, revision: int) -> Changes | None:
         """What became of a gallery since a revision; None when it must be read whole.

@@ -52,6 +52,7 @@ from pagesight_server.gallery.snapshot import (
     check_label,
     check_names,
 )
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.gallery.transaction import Edit, names
 from pagesight_server.gallery.upkeep import Upkeep
 
@@ -77,6 +78,7 @@ class Gallery(Upkeep, CalibrationRecords):
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
         incomplete: Whether it may be a copy that is not complete.
+        texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
@@ -91,8 +93,9 @@ class Gallery(Upkeep, CalibrationRecords):
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
         incomplete: bool = False,
+        texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
-        super().__init__(location, postgres, incomplete=incomplete)
+        super().__init__(location, postgres, incomplete=incomplete, texts_per_label=texts_per_label)
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (

@@ -36,7 +36,8 @@ class SeedMethod:
         known = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
         self._snapshot = snapshot
         self._index = nearest(snapshot.embeddings, np.asarray(known, np.int64))
-        self._texts = [picture.reading.joined() for picture in snapshot.pictures]
+        readings = snapshot.readings(range(len(snapshot.pictures)))
+        self._texts = [reading.joined() if reading else "" for reading in readings]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """Finds the five nearest pictures."""

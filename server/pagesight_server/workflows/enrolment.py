@@ -173,11 +173,7 @@ async def index_folder(
     found = read_folder(folder)
     pictures = found.pictures
     revisions = enroller.store.revisions()
-    enrolled = (
-        {p.label for p in enroller.store.snapshot(gallery).pictures}
-        if gallery in revisions
-        else set()
-    )
+    enrolled = set(enroller.store.labels(gallery)[1]) if gallery in revisions else set()
     if labels is None and (folder / LABELS_FILE).is_file():
         labels = folder / LABELS_FILE
     facts = read_labels(labels, enrolled | set(pictures)) if labels is not None else {}

@@ -72,7 +72,7 @@ class QuadFinder:
             mask = cv2.dilate(mask, self._kernel)
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
         quads = _smallest(contours[: self._max_candidates], _MIN_SIDE_PX)
-        quads = quads[_means(probability, quads) >= self._box_thresh]
+        quads = quads[np.array(_means(probability, quads)) >= self._box_thresh]
         quads = self._grown(quads)
         canvas_px = np.array(probability.shape[::-1], np.float32)
         picture_px = np.array((width_px, height_px), np.float32)
@@ -133,18 +133,26 @@ def _clockwise(quads: Quads) -> Quads:
     return np.take_along_axis(quads, order[:, :, None], axis=1)
 
 
-def _means(probability: NDArray[np.float32], quads: Quads) -> NDArray[np.float64]:
+def _means(probability: NDArray[np.float32], quads: Quads) -> list[float]:
     """The mean probability in each quad."""
     last = np.array(probability.shape[::-1], np.float32) - 1
     low = np.clip(np.floor(quads.min(axis=1)), 0, last)
     high = np.clip(np.ceil(quads.max(axis=1)), 0, last)
     inside = (quads - low[:, None]).astype(np.int32)
+    # An upright quad is filled from its first to its last pixel: those are a slice, without a mask.
+    upright = is_upright(inside)
+    low[upright] += inside[upright].min(axis=1)
+    high[upright] = low[upright] + np.ptp(inside[upright], axis=1)
     bounds = np.concatenate((low, high + 1), axis=1).astype(int).tolist()
-    means = np.empty(len(quads))
-    for number, (left, top, right, bottom) in enumerate(bounds):
-        mask = np.zeros((bottom - top, right - left), np.uint8)
-        cv2.fillPoly(mask, [inside[number]], 1)
-        means[number] = cv2.mean(probability[top:bottom, left:right], mask)[0]
+    means = list[float]()
+    for number, (is_whole, (left, top, right, bottom)) in enumerate(
+        zip(upright.tolist(), bounds, strict=True)
+    ):
+        mask = None
+        if not is_whole:
+            mask = np.zeros((bottom - top, right - left), np.uint8)
+            cv2.fillPoly(mask, [inside[number]], 1)
+        means.append(cv2.mean(probability[top:bottom, left:right], mask)[0])
     return means
 
 
