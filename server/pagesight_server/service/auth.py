@@ -122,6 +122,15 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
                 f"{path}: token {token.name!r} needs the 64 digits of a SHA-256 and roles among "
                 f"{', '.join(ROLES)}"
             )
+    names = {token.name for token in tokens}
+    for longer in sorted(names):
+        # A reviewer is named behind the token, with a slash between.
+        for shorter in names:
+            if longer.startswith(f"{shorter}/"):
+                raise SetupError(
+                    f"{path}: the token {longer!r} is named like a reviewer of {shorter!r}: "
+                    "rename one of the two"
+                )
     return tokens
 
 
