@@ -261,7 +261,7 @@ def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
 
 
 async def last_async(replies: AsyncIterable[Any], progress: ProgressCallback | None) -> Any:
-    """As `last`, for event loops."""
+    """Does what `last` does, for event loops."""
     result = None
     async for reply in replies:
         result = _result(reply, progress)

@@ -59,7 +59,7 @@ class Over(NamedTuple):
 
 
 class Fed(NamedTuple):
-    """The source has ended."""
+    """Says that the source has ended."""
 
 
 class Changed(NamedTuple):

@@ -67,7 +67,7 @@ class Routes:
         self._templates = view.environment(csrf=review.secrets.csrf, covers=self._covers)
 
     def all(self) -> list[BaseRoute]:
-        """Every route."""
+        """Returns every route, static files included."""
         get: dict[str, Handler] = {
             "/": self.queue,
             "/more": self.more,

@@ -82,7 +82,7 @@ class Discoveries:
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
-        """Those that were found and are not done with."""
+        """The clusters that were found and are not done with."""
         if self.job is None or self.job.result is None:
             return ()
         return tuple(one for one in self.job.result.clusters if one.key not in self.done)

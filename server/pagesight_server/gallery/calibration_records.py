@@ -10,12 +10,11 @@ None of it makes a revision.
 from __future__ import annotations
 
 import logging
+from functools import cached_property
 
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import gallery_row
-from pagesight_server.gallery.location import PostgresOptions, StoreLocation
 from pagesight_server.gallery.reader import Reader
-from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -23,17 +22,10 @@ log = logging.getLogger(__name__)
 class CalibrationRecords(Reader):
     """Keeps calibrations, and gives none that has changed on the disk."""
 
-    def __init__(
-        self,
-        location: StoreLocation,
-        postgres: PostgresOptions,
-        *,
-        incomplete: bool = False,
-        texts_per_label: int | None = TEXTS_PER_LABEL,
-    ) -> None:
-        super().__init__(location, postgres, incomplete=incomplete, texts_per_label=texts_per_label)
-        self._told_damaged: set[bytes | None] = set()
+    @cached_property
+    def _told_damaged(self) -> set[bytes | None]:
         """Digests of the calibrations that were warned of."""
+        return set()
 
     def calibration(self, name: str, revision: int, method: str) -> str | None:
         """The stored calibration of a revision; None when there is none, or it is damaged."""

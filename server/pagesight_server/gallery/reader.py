@@ -97,7 +97,7 @@ class Reader:
         return {row["name"]: row["revision"] for row in rows}
 
     def last_revisions(self) -> dict[str, int]:
-        """As `revisions`, and the last revision of each gallery that was deleted."""
+        """Returns what `revisions` does, and the last revision of each gallery that was deleted."""
         with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
@@ -108,7 +108,7 @@ class Reader:
             return queries.galleries(db, after=after, limit=limit)
 
     def gallery(self, name: str) -> GalleryInfo:
-        """One gallery.
+        """Describes one gallery at its present revision.
 
         Raises:
             NotFoundError: no such gallery.

@@ -80,7 +80,7 @@ class Method(Protocol):
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """In words, what of the query tells one label from another, if anything does."""
+        """Says in words what of the query tells one label from another, if anything does."""
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
         """The labels that no text tells from others, with these, where the method mines texts."""

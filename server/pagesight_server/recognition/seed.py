@@ -40,7 +40,7 @@ class SeedMethod:
         self._texts = [reading.joined() if reading else "" for reading in readings]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
-        """The five nearest pictures."""
+        """Finds the five nearest pictures."""
         return self._index.search(embedding, self.K, without=without)
 
     def weigh(
@@ -58,11 +58,11 @@ class SeedMethod:
         )
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return ()
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return {}
 
     def _candidate(self, row: int, cosine: float, text: str | None) -> Candidate:

@@ -136,13 +136,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on calls are refused, and streams are not read from, only answered, and end."""
+        """Refuses calls from now on; streams are read from no more, answered, and ended."""
         self._draining.set()
 
     async def Classify(  # noqa: N802
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
-        """One screenshot."""
+        """Answers one screenshot."""
         with self._watched(CLASSIFY, request) as message:
             if self._draining.is_set():
                 problem = ShuttingDownError(SHUTTING_DOWN)
@@ -157,7 +157,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         request_iterator: AsyncIterator[pb.ClassifyStreamRequest | Malformed],
         context: Context,
     ) -> None:
-        """Many screenshots; each fails alone.
+        """Answers many screenshots, of which each fails alone.
 
         A place is free again when its reply is written, so whoever reads replies
         slowly slows its own sending and nobody else's. A stream that this side ends has status

@@ -111,7 +111,7 @@ def _checked(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:
 
 
 def _checked_stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
-    """Of a service that knows nothing of this module: the first bad message ends its stream."""
+    """Passes the messages of a service that knows nothing of this; a bad one ends its stream."""
 
     async def checked(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         async def messages() -> AsyncIterator[Any]:

@@ -61,7 +61,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def ListGalleries(  # noqa: N802
         self, request: pb.ListGalleriesRequest, context: Context
     ) -> pb.ListGalleriesResponse:
-        """One page of the galleries."""
+        """Answers one page of the galleries."""
 
         def work() -> pb.ListGalleriesResponse:
             size = paging.page_size(request.page_size)
@@ -82,7 +82,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetGallery(  # noqa: N802
         self, request: pb.GetGalleryRequest, context: Context
     ) -> pb.GetGalleryResponse:
-        """One gallery."""
+        """Answers what there is to know of one gallery."""
 
         def work() -> pb.GetGalleryResponse:
             info = self._store.gallery(convert.gallery_of(request.gallery))
@@ -250,7 +250,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetLabels(  # noqa: N802
         self, request: pb.GetLabelsRequest, context: Context
     ) -> pb.GetLabelsResponse:
-        """What the operator knows of each label."""
+        """Answers what the operator knows of each label."""
 
         def work() -> pb.GetLabelsResponse:
             revision, counts, facts = self._store.labels(convert.gallery_of(request.gallery))
@@ -312,7 +312,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def SuggestBrands(  # type: ignore[override]  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context
     ) -> None:
-        """Brand names for a person to confirm."""
+        """Proposes brand names for a person to confirm."""
 
         def work(report: Report) -> pb.BrandSuggestions:
             knowledge = self._registry.get(convert.gallery_of(request.gallery))
@@ -332,7 +332,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetImage(  # noqa: N802
         self, request: pb.GetImageRequest, context: Context
     ) -> pb.GetImageResponse:
-        """A picture of a gallery."""
+        """Answers a picture of a gallery, as it is kept or smaller."""
 
         def work() -> pb.GetImageResponse:
             self._registry.watch.check()

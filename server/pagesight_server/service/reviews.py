@@ -65,7 +65,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def ListKept(  # noqa: N802
         self, request: pb.ListKeptRequest, context: Context
     ) -> pb.ListKeptResponse:
-        """One page of the answers that were kept."""
+        """Answers one page of the answers that were kept."""
 
         def work() -> pb.ListKeptResponse:
             size = paging.page_size(request.page_size, default=paging.MAX_PAGE)
@@ -91,7 +91,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def GetKeptImage(  # noqa: N802
         self, request: pb.GetKeptImageRequest, context: Context
     ) -> pb.GetKeptImageResponse:
-        """The picture of a kept answer."""
+        """Answers the picture of a kept answer, and says so in the audit log."""
         PEER.set(context.peer())
 
         def work() -> pb.GetKeptImageResponse:
@@ -113,7 +113,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def DrawKnown(  # noqa: N802
         self, request: pb.DrawKnownRequest, context: Context
     ) -> pb.DrawKnownResponse:
-        """Pictures of the gallery, answered as if it did not hold them."""
+        """Draws pictures of the gallery, answered as if it did not hold them."""
 
         def work() -> pb.DrawKnownResponse:
             count = convert_review.known_count(request.count)
@@ -172,7 +172,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def ListDecisions(  # noqa: N802
         self, request: pb.ListDecisionsRequest, context: Context
     ) -> pb.ListDecisionsResponse:
-        """One page of the decisions."""
+        """Answers one page of the decisions."""
 
         def work() -> pb.ListDecisionsResponse:
             size = paging.page_size(request.page_size, default=paging.MAX_PAGE)
@@ -194,7 +194,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def GetReviewFigures(  # noqa: N802
         self, request: pb.GetReviewFiguresRequest, context: Context
     ) -> pb.GetReviewFiguresResponse:
-        """How much was decided, and how well."""
+        """Answers how much was decided, and how well."""
 
         def work() -> pb.GetReviewFiguresResponse:
             gallery = convert.gallery_of(request.gallery)
@@ -208,7 +208,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def Discover(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DiscoverRequest], context: Context
     ) -> None:
-        """Pictures by likeness."""
+        """Sorts pictures by likeness, to find new pages among them."""
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.Discovery]:
@@ -232,7 +232,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def Preview(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PreviewRequest], context: Context
     ) -> None:
-        """Which answers would turn."""
+        """Answers which answers would turn if pictures were enrolled."""
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.PreviewResult]:

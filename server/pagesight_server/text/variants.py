@@ -188,7 +188,7 @@ class SpellingVariants:
         return respelled
 
     def _candidates(self, line: str) -> set[str]:
-        """Lines that have one of the line's rarest characters; all its variants are among them."""
+        """Finds lines with one of the line's rarest characters: all its variants are among them."""
         empty: set[str] = set()
         rarest_first = sorted((self._lines_with.get(c, empty) for c in line), key=len)
         # A line that is 0.8 similar lacks at most a third of the characters.
@@ -208,7 +208,7 @@ class SpellingVariants:
             yield component
 
     def _choose_canonical(self, component: Iterable[str]) -> Iterable[tuple[str, str]]:
-        """Each line of a component with its canonical spelling.
+        """Maps each line of a component to its canonical spelling.
 
         The lines come commonest first. One that is no variant of a canonical line becomes
         canonical itself; another goes under the most similar canonical line.

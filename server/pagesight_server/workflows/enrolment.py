@@ -42,7 +42,7 @@ THUMBNAIL_SIDE_PX = 640
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A picture to enrol."""
+    """Holds a picture to enrol, and the label it is given."""
 
     data: bytes
     label: str
