@@ -15,8 +15,9 @@ it takes of them is not the server's: `alone_per_s` is the rate in what it leave
 figures of CPU time can be compared.
 
 What 16 cores can do follows from the CPU time of a screenshot, what one process can do from its
-time under the GIL, and how many processes 16 cores need from the two. It is the CPU path: on CUDA
-lines are padded to fewer widths.
+time under the GIL, and how many processes 16 cores need from the two. Lines are padded and batched
+as on a CPU, in 20 small batches a screenshot where there is one; --lines-as-on-cuda has the few
+large ones of a GPU, whose machine this is about.
 
 Writes `bench/host.json`: a row for each number of lines and of processes.
 """
@@ -101,6 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "screenshots": options.screenshots,
         "streams_a_process": options.streams,
         "in_flight": IN_FLIGHT,
+        "lines_as_on_cuda": options.lines_as_on_cuda,
         "caller_cores": options.caller_cores,
         "sleeps": asdict(Sleeps()),
     }
@@ -121,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lines", nargs="+", type=int, default=list(LINES))
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--ocr-threads", type=int, default=4, help="of each kind and process")
+    parser.add_argument("--lines-as-on-cuda", action="store_true",
+                        help="pad and batch lines by the settings for CUDA")  # fmt: skip
     parser.add_argument("--server-cores", nargs="+", type=int, default=[], metavar="CORE")
     parser.add_argument("--cores-a-process", type=int, default=0, metavar="N",
                         help="a server has N of --server-cores a process; 0: all")  # fmt: skip
@@ -163,6 +167,7 @@ class Prepared:
             "sleeps": asdict(Sleeps()),
             "out": str(folder / "out"),
             "gil": str(library) if library else None,
+            "lines_as_on_cuda": options.lines_as_on_cuda,
         }
         self._variables = {
             "PAGESIGHT_COMPUTE__OCR_THREADS": str(options.ocr_threads),

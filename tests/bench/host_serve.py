@@ -2,6 +2,8 @@
 
     BENCH_HOST='{"recording": ...}' python -m tests.bench.host_serve serve ...
 
+Lines may be batched as on CUDA although the sessions are replayed: fewer widths, larger batches.
+
 Threads carry their names for the system (proc(5), comm), so that the benchmark can add up their CPU
 time from outside. Each process writes OUT/<pid>.gil while it runs: at which ticks of their CPU time
 its threads hold the GIL (`tests/bench/gil.py`); and OUT/<pid>.loop when it ends: how late its event
@@ -22,13 +24,15 @@ from typing import Any
 
 from pagesight_server import wiring
 from pagesight_server.__main__ import main
+from pagesight_server.config import Config
+from pagesight_server.inference.ocr import OcrSettings
 from tests.bench import gil
 from tests.bench.host_sessions import Sleeps, replay
 
 VARIABLE = "BENCH_HOST"
 
-LAG_EVERY_S = 0.02
-"""Between two samples of the event loop, whose own cost is charged to it: some 10 us each."""
+LAG_EVERY_S = 0.1
+"""Between two samples of the event loop, whose own cost is charged to it."""
 
 
 def _watch_threads(counting: gil.Counting | None) -> None:
@@ -70,6 +74,17 @@ class _Lag:
         self._sample()
 
 
+def _batch_as_on_cuda() -> None:
+    """Has lines padded and batched by the settings for CUDA, whatever the device is."""
+    settings = wiring.ocr_settings
+
+    def on_cuda(config: Config) -> OcrSettings:
+        compute = config.compute.model_copy(update={"device": "cuda"})
+        return settings(config.model_copy(update={"compute": compute}))
+
+    wiring.ocr_settings = on_cuda
+
+
 def _watched(out: Path) -> None:
     """Has samples taken as long as the models are loaded, and written then."""
     load = wiring.models
@@ -96,4 +111,6 @@ if __name__ == "__main__":
     _watch_threads(gil.Counting(Path(library), out / f"{os.getpid()}.gil") if library else None)
     replay(Path(settings["recording"]), Sleeps(**settings["sleeps"]))
     _watched(out)
+    if settings["lines_as_on_cuda"]:
+        _batch_as_on_cuda()
     main()
