@@ -33,6 +33,9 @@ ALIKE = 80.0
 """RapidFuzz ratio, of 100, from which two lines may be spelling variants: one character of five
 misread."""
 
+EQUAL = 100.0
+"""RapidFuzz ratio of equal lines."""
+
 MIN_WORD = 2
 """Chinese characters that make a word. A single one that differs is a misreading; two may be a
 name, or all that tells one page's title from another's: 个人信息, 补充个人信息."""
@@ -130,8 +133,14 @@ class SpellingVariants:
         Returns:
             Each with its similarity, 0.8 to 1.
         """
-        spellings = [text for text in self._candidates(line) if self._canonical[text] == text]
-        return [(text, ratio / 100) for text, ratio in variants_among(line, spellings).items()]
+        canonical = self._canonical
+        if line in canonical:
+            known = {line: EQUAL, **self._variants[line]}
+            ratios = {text: ratio for text, ratio in known.items() if canonical[text] == text}
+        else:
+            spellings = [text for text in self._candidates(line) if canonical[text] == text]
+            ratios = variants_among(line, spellings)
+        return [(text, ratio / 100) for text, ratio in ratios.items()]
 
     def _index(self, added: Set[str], removed: Set[str]) -> Mapping[str, dict[str, float]]:
         """Rebuilds the index of each character of an added or removed line, in new sets.

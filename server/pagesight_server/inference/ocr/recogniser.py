@@ -86,22 +86,32 @@ class Recogniser:
             widths[slot] = strip.shape[1]
             crops[slot, :, : strip.shape[1]] = strip
         outputs = self.graph.run({"crops": crops, "widths": widths})
-        return [
-            self._text(indices, confidences)
-            for indices, confidences in zip(outputs["indices"], outputs["confidences"], strict=True)
-        ]
+        return self._texts(outputs["indices"], outputs["confidences"])
 
     def warm(self, shapes: Iterable[tuple[int, int]]) -> None:
         """Runs each (batch size, width) once, so that no request waits for a first run."""
         for size, width in shapes:
             self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
 
-    def _text(self, indices: NDArray[np.int64], confidences: NDArray[np.float32]) -> Text:
-        """Greedy CTC decoding: repeats collapse, blanks are dropped."""
+    def _texts(self, indices: NDArray[np.int64], confidences: NDArray[np.float32]) -> list[Text]:
+        """Greedy CTC decoding: repeats collapse, blanks are dropped.
+
+        Args:
+            indices: Of the characters, shape (lines, steps).
+            confidences: Of each, 0 to 1, in the same shape.
+        """
         keep = indices != self._blank
-        keep[1:] &= indices[1:] != indices[:-1]
-        text = "".join(self._characters[i] for i in indices[keep])
-        return Text(text, float(confidences[keep].mean()) if text else 0.0)
+        keep[:, 1:] &= indices[:, 1:] != indices[:, :-1]
+        characters = list(map(self._characters.__getitem__, indices[keep].tolist()))
+        kept = confidences[keep]
+        texts, start = [], 0
+        for end in np.cumsum(np.count_nonzero(keep, axis=1)).tolist():
+            text = "".join(characters[start:end])
+            # As `mean` has it, to the bit, in half the time; `add.reduceat` sums in another order.
+            total = np.add.reduce(kept[start:end])
+            texts.append(Text(text, float(total / np.float32(end - start)) if text else 0.0))
+            start = end
+        return texts
 
 
 class Reader:
