@@ -186,13 +186,14 @@ def _answers(knowledge: Knowledge) -> dict[str, float]:
     labels = knowledge.snapshot.labels
     queries, enrolments = [], []
     for turn in range(QUERIES):
-        row = knowledge.snapshot.sample[labels[turn * 7 % len(labels)]][turn % 7]
+        rows = knowledge.snapshot.sample[labels[turn * 7 % len(labels)]]
+        row = rows[turn % len(rows)]
         picture = knowledge.snapshot.pictures[row]
         begin_s = time.thread_time()
         answer(knowledge, picture, knowledge.snapshot.embeddings[row].astype("f2"))
         queries.append(1000 * (time.thread_time() - begin_s))
     for turn in range(ENROLMENTS):
-        picture, vector = drawn.picture(labels[turn])
+        picture, vector = drawn.picture(labels[turn % len(labels)])
         revision = knowledge.snapshot.revision + 1
         image_id = hashlib.sha256(f"new {turn}".encode()).hexdigest()
         changes = Changes(
@@ -291,10 +292,10 @@ def main() -> None:
             ):
                 row = measure(location, pictures, arguments.labels, arguments.texts_per_label)
             print(row, flush=True)
-            rows.append({**row, **machine()})
+            rows.append({**row, **texts(), **machine()})
     out = Path("bench")
     out.mkdir(exist_ok=True)
-    (out / "store.json").write_text(json.dumps({"starts": rows, "text": texts()}, indent=1))
+    (out / "store.json").write_text(json.dumps(rows, indent=1), "utf-8")
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
+from pagesight_server.common.garbage import collection_put_off
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
@@ -131,7 +132,7 @@ class Reader:
         Raises:
             NotFoundError: no such gallery or revision.
         """
-        with self.database.reading() as db:
+        with collection_put_off(), self.database.reading() as db:
             gallery, at = _at(db, name, revision)
             return queries.snapshot(
                 db,
