@@ -122,9 +122,14 @@ class QuadFinder:
         """The smallest quads around those of high mean that are grown."""
         quads = _corners(rectangles)
         quads = quads[_means(probability, quads) >= self._box_thresh]
-        distances = self._unclip_ratio * _area(quads) / _perimeter(quads)
-        polygons = map(_grown_round, quads, distances.tolist())
-        around = [cv2.minAreaRect(polygon) for polygon in polygons]
+        around = [
+            cv2.minAreaRect(
+                _grown_round(
+                    quad, self._unclip_ratio * cv2.contourArea(quad) / cv2.arcLength(quad, True)
+                )
+            )
+            for quad in quads
+        ]
         return _corners([one for one in around if min(one[1]) >= _MIN_SIDE_PX + 2])
 
 
