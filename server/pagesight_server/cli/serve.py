@@ -188,6 +188,10 @@ async def _serve_from(
         worker.loaded()
         await worker.serving.wait()
 
+    async def told_to_stop() -> None:
+        await stop.wait()
+        registry.stop_recalibrating()
+
     async def follow(what: Callable[[float], Awaitable[None]]) -> None:
         await worker.may_load.wait()
         await what(server.follow_seconds)
@@ -238,7 +242,7 @@ async def _serve_from(
             ReviewService(store, enroller, registry, config),
             server,
             max_image_bytes=config.image.max_bytes,
-            stop=stop.wait,
+            stop=told_to_stop,
             ready=ready,
             interceptors=[
                 telemetry.WatchCalls(exporting.telemetry),
