@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from pagesight._results import Classification, ReviewReason
+from pagesight._classification import Classification, ReviewReason
 
 KeptReason: TypeAlias = Literal["doubtful", "rejected", "random", "unknown"]
 """Why a server kept an answer: its doubt was high, it was `OTHER`, or it was drawn at random.

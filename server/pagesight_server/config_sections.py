@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 from pagesight_server.gallery import KeepLimits, Limits
 from pagesight_server.gallery.location import PostgresOptions
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.inference.settings import Device, ReadingMode
 
 CUDA_BATCH_SIZES = (1, 2, 4, 8, 16, 32)
@@ -178,6 +179,11 @@ class RecognitionConfig(_Section):
     the calibration set: at 0.95, each reason flags at most 5 % of known pages while traffic is like
     the gallery. 1: never."""
 
+    texts_per_label: Annotated[int, Field(ge=20, le=10_000)] = TEXTS_PER_LABEL
+    """Pictures of a label at most whose text is learnt from: the newest quarter of so many, and
+    others as good as drawn by lot. A start takes time and memory for each; of all pictures, looks
+    are compared. `seed` compares the texts of all."""
+
     ocr: bool = True
     """Whether text is read when a request does not say."""
 
@@ -291,7 +297,7 @@ class GalleryConfig(_Section):
 
     @property
     def limits(self) -> Limits:
-        """The quotas of each gallery."""
+        """What each gallery may hold at most, as the store takes it."""
         return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 

@@ -52,6 +52,8 @@ class Models:
     """OCR threads, detection and recognition together: the concurrency that keeps all busy."""
     prepare: Callable[[Pixels], Tensors]
     """The encoder's inputs for one picture; runs in a worker thread."""
+    resized_by: str
+    """The library that resizes pictures for the encoder, with its version."""
     encoder: Batcher[Tensors, Embedding]
     """Takes pictures that are prepared."""
     ocr: OcrEngine
@@ -184,6 +186,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
             readers=settings.detectors + settings.recognisers,
             prepare=encoder.prepare,
+            resized_by=encoder.resized_by,
             encoder=batcher,
             ocr=ocr,
         )
@@ -301,7 +304,14 @@ def opened(
         raise SetupError(
             f"no store {where}: make it with `pagesight-server index DIR --store {where}`"
         )
-    store = Gallery(where, limits=config.gallery.limits, postgres=config.gallery.postgres)
+    recognition = config.recognition
+    store = Gallery(
+        where,
+        limits=config.gallery.limits,
+        postgres=config.gallery.postgres,
+        # The published method compares whole texts, of every picture.
+        texts_per_label=None if recognition.method == "seed" else recognition.texts_per_label,
+    )
     try:
         yield store
     finally:

@@ -36,7 +36,9 @@ def main() -> None:
         labels += bool(texts)
         first += is_brand[:1] == [True]
         lines = (
-            line.text for p in snapshot.pictures if p.label == label for line in p.reading.lines
+            line.text
+            for row in snapshot.sample[label]
+            for line in snapshot.sampled_readings[row].lines
         )
         if any(word in line for line in lines for word in brand.words):
             shows += 1

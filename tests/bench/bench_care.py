@@ -80,7 +80,7 @@ def _pairs(snapshot: Snapshot) -> list[str]:
     """The pairs of pictures that come nearest to being near duplicates, the nearest first."""
     lengths = np.linalg.norm(snapshot.embeddings[:], axis=1, keepdims=True)
     cosines = (snapshot.embeddings / lengths) @ (snapshot.embeddings / lengths).T
-    texts = [page_text(p.reading) for p in snapshot.pictures]
+    texts = [page_text(p.reading) if p.reading else "" for p in snapshot.pictures]
     names = [p.source for p in snapshot.pictures]
     pairs = [
         (float(cosines[i, j]), fuzz.ratio(texts[i], texts[j]) / 100, names[i], names[j])

@@ -156,7 +156,7 @@ def hold_back(screens: ScreenSet, seed: int) -> tuple[Knowledge, list[Shown], fr
     )
     traffic: dict[str, Shown] = {}
     for row, one in enumerate(snapshot.pictures):
-        if one.label in held:
+        if one.label in held and one.reading is not None:
             seen = SeenPicture(
                 image_id=one.image_id, embedding=snapshot.embeddings[row], reading=one.reading
             )

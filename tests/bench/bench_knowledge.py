@@ -52,9 +52,15 @@ BUNDLES = Bundles(encoder="bench", ocr="bench")
 
 
 class Drawn:
-    """Generates pages of made-up words; those of one label share lines."""
+    """Generates pages of made-up words; those of one label share lines.
 
-    def __init__(self, seed: int = 0) -> None:
+    Args:
+        seed: Of all that is drawn.
+        dimension: Values of an embedding.
+    """
+
+    def __init__(self, seed: int = 0, *, dimension: int = DIMENSION) -> None:
+        self._dimension = dimension
         self._random = random.Random(seed)
         self._vectors = np.random.Generator(np.random.PCG64(seed))
         self._words = ["".join(self._characters(2)) for _ in range(WORDS)]
@@ -65,8 +71,9 @@ class Drawn:
 
     def picture(self, label: str) -> tuple[Picture, Halves]:
         """Draws a picture of a label and its embedding, in half precision as it is stored."""
-        own = self._own.setdefault(label, self._page())
-        centre = self._centres.setdefault(label, self._vectors.standard_normal(DIMENSION))
+        if label not in self._own:
+            self._own[label] = self._page()
+        own = self._own[label]
         variable = [f"{''.join(self._characters(8))}{self._random.randrange(10**6)}"]
         variable += [
             "".join(self._characters(self._random.randint(3, 14))) for _ in range(VARIABLE - 1)
@@ -78,8 +85,6 @@ class Drawn:
             for i, text in enumerate(texts)
         ]
         self._made += 1
-        vector = centre + 0.5 * self._vectors.standard_normal(DIMENSION)
-        vector /= np.linalg.norm(vector)
         picture = Picture(
             image_id=f"{self._made:064x}",
             label=label,
@@ -89,7 +94,14 @@ class Drawn:
             added_revision=1,
             reading=Reading(width_px=1080, height_px=2400, lines=tuple(lines)),
         )
-        return picture, vector.astype(np.float16)
+        return picture, self.vector(label)
+
+    def vector(self, label: str) -> Halves:
+        """Draws what a picture of a label looks like."""
+        if label not in self._centres:
+            self._centres[label] = self._vectors.standard_normal(self._dimension)
+        vector = self._centres[label] + 0.5 * self._vectors.standard_normal(self._dimension)
+        return (vector / np.linalg.norm(vector)).astype(np.float16)
 
     def _page(self) -> list[str]:
         brand = "".join(self._characters(3))

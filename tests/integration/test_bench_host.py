@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import bench_host, gil
+from tests.bench import bench_host, bench_host_parts, gil
 from tests.bench.gil import Ticks
 
 
@@ -40,6 +40,25 @@ def test_servers_of_one_and_of_two_processes_are_measured(
         assert row["conditions"]["screenshots"] == 8
     assert rows[0]["rate_to_first"] == 1.0
     assert "canvas, boxes, crops" in capsys.readouterr().out
+
+
+@pytest.mark.heavy
+def test_the_parts_of_a_screenshots_pixels_are_measured(
+    tmp_path: Path, bundles: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench_host_parts.main(
+        [
+            *("--out", str(tmp_path), "--bundles", str(bundles), "--pages", "1"),
+            *("--rounds", "1", "--lines", "4"),
+        ]
+    )
+    rows = json.loads((tmp_path / "host_parts.json").read_text("utf-8"))
+    cpu_ms = {row["part"]: row["cpu_ms"] for row in rows}
+    assert {"decode", "prepare", "detector without its network", "- quads"} < set(cpu_ms)
+    assert all(ms > 0 for part, ms in cpu_ms.items() if part != "- crops")
+    assert all(row["least_ms"] <= row["cpu_ms"] for row in rows)
+    assert rows[0]["conditions"]["lines"] == 4
+    assert "prepare by Pillow" in capsys.readouterr().out
 
 
 def test_what_cores_and_processes_can_do_follows_from_cpu_time_and_gil() -> None:

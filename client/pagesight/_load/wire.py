@@ -24,10 +24,10 @@ from pagesight import _requests
 from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
 from pagesight._errors import PagesightError, UnavailableError, from_status
+from pagesight._inputs import ClassifyOptions, Priority
 from pagesight._load.mix import Item
 from pagesight._load.plan import Plan
 from pagesight._load.tally import Reply
-from pagesight._results import ClassifyOptions, Priority
 from pagesight._security import TlsConfig
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub

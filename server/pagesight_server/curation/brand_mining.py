@@ -27,8 +27,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
 from pagesight_server.curation.ngrams import is_cjk, joined, ngrams, pieces, tokenize
-from pagesight_server.gallery.snapshot import Picture, Snapshot, is_reserved
+from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.text.lines import lines_below_status_bar
+from pagesight_server.text.reading import Reading
 
 MAX_PICTURES = 20
 """Most pictures of a label whose text is used: enough to see which phrases are stable."""
@@ -169,16 +170,16 @@ def _app_of(label: str) -> str:
 
 def _pages(snapshot: Snapshot) -> _Pages:
     """The tokenized lines of the first `MAX_PICTURES` pictures of each label."""
-    pages: defaultdict[str, list[tuple[_Line, ...]]] = defaultdict(list)
-    for picture in snapshot.pictures:
-        if not is_reserved(picture.label) and len(pages[picture.label]) < MAX_PICTURES:
-            pages[picture.label].append(tuple(_lines(picture)))
-    return dict(pages)
+    return {
+        label: [tuple(_lines(snapshot.sampled_readings[row])) for row in rows]
+        for label, rows in snapshot.sample.first(MAX_PICTURES).items()
+        if not is_reserved(label)
+    }
 
 
-def _lines(picture: Picture) -> Iterator[_Line]:
-    height = max(1, picture.reading.height_px)
-    for line in lines_below_status_bar(picture.reading):
+def _lines(reading: Reading) -> Iterator[_Line]:
+    height = max(1, reading.height_px)
+    for line in lines_below_status_bar(reading):
         tokens = tokenize(line.text)
         yield _Line(tokens, joined(tokens), (line.box.top + line.box.bottom) / 2 / height)
 

@@ -242,7 +242,8 @@ def diagnose(
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             groups.union(row, other)
-        if (read := legibility(pictures[row].reading)).poor:
+        reading = examiner.reading(row)
+        if reading is not None and (read := legibility(reading)).poor:
             examined.hardly_read.append(HardlyRead(picture=pictures[row], legibility=read))
         if row in left_out_rows:
             candidates = examiner.weigh(row, hits)
@@ -285,10 +286,17 @@ class _Examiner:
     def __init__(self, knowledge: Knowledge) -> None:
         self._method = knowledge.method
         self._snapshot = knowledge.snapshot
+        self._readings: dict[int, Reading | None] = {}
         self._texts: dict[int, str] = {}
         self._rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
         for row, picture in enumerate(self._snapshot.pictures):
             self._rows_of_label[picture.label].append(row)
+
+    def reading(self, row: int) -> Reading | None:
+        """The text of a picture, asked for once."""
+        if row not in self._readings:
+            self._readings[row] = self._snapshot.reading(row)
+        return self._readings[row]
 
     def search(self, row: int) -> Hits:
         """The nearest neighbours of a picture, itself excluded."""
@@ -312,8 +320,7 @@ class _Examiner:
 
     def weigh(self, row: int, hits: Hits) -> tuple[Candidate, ...]:
         """What speaks for each label, as if the picture were a query and not enrolled."""
-        reading = self._snapshot.pictures[row].reading
-        query = Query(embedding=self._snapshot.embeddings[row], reading=reading)
+        query = Query(embedding=self._snapshot.embeddings[row], reading=self.reading(row))
         return self._method.weigh(query, hits, without=row)
 
     def looks(self, row: int, hits: Hits) -> float:
@@ -352,7 +359,8 @@ class _Examiner:
 
     def _text(self, row: int) -> str:
         if row not in self._texts:
-            self._texts[row] = page_text(self._snapshot.pictures[row].reading)
+            reading = self.reading(row)
+            self._texts[row] = page_text(reading) if reading else ""
         return self._texts[row]
 
 

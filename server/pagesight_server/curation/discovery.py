@@ -140,7 +140,7 @@ def discover(
         step()
         typical.append(_most_typical_first(likeness, pages, group))
     typical.sort(key=lambda one: (-len(one[0]), -one[1], left[one[0][0]].image_id))
-    taken = {picture.label for picture in knowledge.snapshot.pictures}
+    taken = set(knowledge.snapshot.sample)
     found = []
     for rows, alike in typical:
         step()
@@ -181,7 +181,7 @@ def place_cut(snapshot: Snapshot, likeness: Likeness) -> float:
     """
     drawn = {
         label: rows
-        for label, rows in snapshot.drawn(PLACED_BY_PER_LABEL).items()
+        for label, rows in snapshot.sample.first(PLACED_BY_PER_LABEL).items()
         if len(rows) > 1 and not is_reserved(label)
     }
     if len(drawn) < 2 or sum(map(len, drawn.values())) < MIN_PLACED_BY:
@@ -240,7 +240,8 @@ def _answer(knowledge: Knowledge, picture: SeenPicture) -> tuple[str, str]:
 
 def _unwanted(snapshot: Snapshot, dismissed: Sequence[SeenPicture]) -> list[Pages]:
     """What pictures must not resemble: what was dismissed, and examples of unknown pages."""
-    examples = [row for row, one in enumerate(snapshot.pictures) if is_reserved(one.label)]
+    sample = snapshot.sample
+    examples = [row for label in sample if is_reserved(label) for row in sample[label]]
     unwanted = []
     if dismissed:
         unwanted.append(Pages.of(dismissed))

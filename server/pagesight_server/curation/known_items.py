@@ -54,9 +54,7 @@ def draw_known(
                     candidates, knowledge.calibration, with_text=True, review_above=review_above
                 ),
                 knowledge=knowledge,
-                query=Query(
-                    embedding=snapshot.embeddings[row], reading=snapshot.pictures[row].reading
-                ),
+                query=Query(embedding=snapshot.embeddings[row], reading=snapshot.reading(row)),
                 left_out=row,
             ),
         )

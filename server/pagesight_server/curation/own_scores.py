@@ -9,7 +9,7 @@ to page. Screenshots of the labels whose own pictures lie near the threshold are
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,11 +66,11 @@ def rows_to_examine(snapshot: Snapshot, most: int = MAX_EXAMINED) -> list[int]:
 
 
 def can_be_left_out(snapshot: Snapshot, rows: list[int]) -> list[int]:
-    """Those of some pictures that show a known page and are not the only one of their label.
+    """Returns those pictures that show a known page and are not the only one of their label.
 
     Without its only picture a label cannot answer, so nothing can be said of that one.
     """
-    counts = Counter(picture.label for picture in snapshot.pictures)
+    counts = snapshot.sample.counts
     labels = [snapshot.pictures[row].label for row in rows]
     return [
         row

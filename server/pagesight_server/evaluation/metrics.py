@@ -109,7 +109,7 @@ class Metrics:
     open_set: OpenSet
 
     def to_json(self) -> dict[str, object]:
-        """The object in `metrics.json`."""
+        """Returns the object that stands in `metrics.json`."""
         return asdict(self)
 
 

@@ -11,9 +11,10 @@ import numpy as np
 from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.queries import (
     facts,
-    has_sound_content,
+    has_sound_vector,
+    look_columns,
     picture,
-    picture_columns,
+    texts,
     warn_of_damage,
 )
 from pagesight_server.gallery.snapshot import Bundles, Changes
@@ -33,13 +34,11 @@ def changes(db: Connection, gallery: Row, since: int, at: int) -> Changes | None
         "since": since,
         "at": at,
         "encoder": gallery["encoder_bundle"],
-        "ocr": gallery["ocr_bundle"],
     }
     joined = db.execute(
-        f"""SELECT {picture_columns(db)}
+        f"""SELECT {look_columns(db)}
            FROM memberships m
            JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
-           JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
            WHERE m.gallery_id = :gallery AND m.added_revision > :since
              AND m.added_revision <= :at
              AND (m.removed_revision IS NULL OR m.removed_revision > :at)
@@ -52,9 +51,10 @@ def changes(db: Connection, gallery: Row, since: int, at: int) -> Changes | None
              AND removed_revision > :since AND removed_revision <= :at""",
         values,
     ).fetchall()
+    read = texts(db, gallery["ocr_bundle"], [row["image_id"].hex() for row in joined])
     sound, damaged = [], []
     for row in joined:
-        if has_sound_content(row, gallery):
+        if row["image_id"].hex() in read and has_sound_vector(row, gallery):
             sound.append(row)
         else:
             damaged.append(row["image_id"].hex())
@@ -64,7 +64,7 @@ def changes(db: Connection, gallery: Row, since: int, at: int) -> Changes | None
         revision=at,
         bundles=Bundles(encoder=gallery["encoder_bundle"], ocr=gallery["ocr_bundle"]),
         left=tuple((row["label"], row["image_id"].hex()) for row in left),
-        joined=tuple(map(picture, sound)),
+        joined=tuple(picture(row, read[row["image_id"].hex()]) for row in sound),
         halves=np.stack(vectors) if vectors else np.empty((0, 0), np.float16),
         facts=facts(db, gallery, at),
         damaged=frozenset(damaged),

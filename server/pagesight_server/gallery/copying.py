@@ -114,7 +114,7 @@ def _begin(to: Gallery, source: str) -> None:
 
 
 class _Copy:
-    """One run of a copy."""
+    """Copies one store into another, once through."""
 
     def __init__(
         self, source: Database, target: Database, beside: Database, progress: Progress
@@ -271,7 +271,7 @@ def _differences(
 
 
 def _with_texts(table: Table, rows: Iterable[Values]) -> list[Values]:
-    """Rows whose texts are texts again, not bytes."""
+    """Returns rows whose texts are texts again, not bytes."""
     whole = list(rows)
     for row in whole:
         for name in table.texts:

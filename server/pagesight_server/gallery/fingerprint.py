@@ -62,7 +62,7 @@ def fingerprint(
 
 
 def _parts(values: Iterator[Any]) -> Iterator[bytes]:
-    """Values so that no two rows are written alike; a text is as its UTF-8."""
+    """Writes values so that no two rows are alike; a text counts as its UTF-8."""
     for value in values:
         if value is None:
             yield b"n"

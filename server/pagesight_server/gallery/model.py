@@ -72,7 +72,7 @@ class Content:
 
     @property
     def form(self) -> Form:
-        """In what form the picture is kept."""
+        """Says in what form the picture is kept."""
         if self.data is None:
             return "none"
         return "thumbnail" if self.is_thumbnail else "original"

@@ -80,7 +80,7 @@ def _translated(sql: str) -> str:
 
 
 class PostgresConnection:
-    """A connection in a transaction.
+    """Runs statements in one transaction of a server.
 
     Args:
         connection: As psycopg has it.

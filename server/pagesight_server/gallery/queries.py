@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from pagesight_server.gallery.database import Connection, Row
 from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.model import GalleryInfo, ListedImage, Revision
-from pagesight_server.gallery.snapshot import LabelFacts, Picture, Snapshot, is_reserved
+from pagesight_server.gallery.snapshot import (
+    LabelFacts,
+    Picture,
+    ReadTexts,
+    Snapshot,
+    is_reserved,
+)
+from pagesight_server.gallery.text_sample import TextSample
 from pagesight_server.gallery.transaction import AT, facts_of, image_key, names
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.text.reading import Reading, line_count
@@ -18,43 +27,63 @@ from pagesight_server.text.reading import Reading, line_count
 log = logging.getLogger(__name__)
 
 
-def snapshot(db: Connection, gallery: Row, at: int, *, rounded: bool) -> Snapshot:
-    """Everything that recognition needs.
+def snapshot(
+    db: Connection,
+    gallery: Row,
+    at: int,
+    *,
+    rounded: bool,
+    texts_per_label: int | None,
+    read_texts: ReadTexts,
+) -> Snapshot:
+    """Reads what recognition needs: how every picture looks, and the texts of a sample.
 
     Args:
         db: The store.
         gallery: Its row.
         at: The revision.
         rounded: Leaves the vectors as they are stored: half the memory, to be indexed first.
+        texts_per_label: Pictures of a label at most whose text is learnt from; None: all.
+        read_texts: Reads the other texts when they are asked for.
     """
-    values = {
-        "gallery": gallery["id"],
-        "at": at,
-        "encoder": gallery["encoder_bundle"],
-        "ocr": gallery["ocr_bundle"],
-    }
+    values = {"gallery": gallery["id"], "at": at, "encoder": gallery["encoder_bundle"]}
     tables = f"""
         FROM memberships m
         JOIN embeddings e ON e.image_id = m.image_id AND e.bundle = :encoder
-        JOIN readings r ON r.image_id = m.image_id AND r.bundle = :ocr
         WHERE m.gallery_id = :gallery AND {AT}"""
     count: int = db.execute(f"SELECT count(*) AS n {tables}", values).fetchone()["n"]
     # One row at a time: a million of them are not held twice.
     halves = np.empty((0, 0), np.float16)
     pictures: list[Picture] = []
     damaged: list[str] = []
-    rows = db.stream(f"SELECT {picture_columns(db)} {tables} ORDER BY m.label, m.image_id", values)
+    rows = db.stream(f"SELECT {look_columns(db)} {tables} ORDER BY m.label, m.image_id", values)
     for row in rows:
-        if not has_sound_content(row, gallery):
+        if not has_sound_vector(row, gallery):
             damaged.append(row["image_id"].hex())
             continue
         vector = np.frombuffer(row["vector"], dtype="<f2")
         if not pictures:
             halves = np.empty((count, len(vector)), np.float16)
         halves[len(pictures)] = vector
-        pictures.append(picture(row))
-    warn_of_damage(gallery["name"], damaged)
+        pictures.append(picture(row, None))
     halves = halves[: len(pictures)]
+    while True:
+        sample = TextSample(pictures, texts_per_label)
+        missing = [
+            row for of_label in sample.values() for row in of_label if pictures[row].reading is None
+        ]
+        if not missing:
+            break
+        found = texts(db, gallery["ocr_bundle"], [pictures[row].image_id for row in missing])
+        for row in missing:
+            pictures[row] = replace(pictures[row], reading=found.get(pictures[row].image_id))
+        # Others of their labels come in for those whose text has changed on the disk.
+        if lost := [row for row in missing if pictures[row].reading is None]:
+            damaged += [pictures[row].image_id for row in lost]
+            halves = np.delete(halves, lost, axis=0)
+            for row in reversed(lost):
+                del pictures[row]
+    warn_of_damage(gallery["name"], damaged)
     return Snapshot(
         gallery=gallery["name"],
         revision=at,
@@ -64,35 +93,61 @@ def snapshot(db: Connection, gallery: Row, at: int, *, rounded: bool) -> Snapsho
         embeddings=Vectors.unindexed(halves) if rounded else halves.astype(np.float32),
         facts=facts(db, gallery, at),
         damaged=frozenset(damaged),
+        texts_per_label=texts_per_label,
+        read_texts=read_texts,
     )
 
 
-def picture_columns(db: Connection) -> str:
-    """SQL: what is read of a picture."""
-    dialect = db.dialect
+TEXTS_AT_A_TIME = 500
+"""Texts of one statement: each is a parameter, of which SQLite takes 32,766 and PostgreSQL as many
+more."""
+
+
+def texts(db: Connection, ocr_bundle: str, image_ids: Sequence[str]) -> dict[str, Reading]:
+    """The texts of some pictures, by id; those that have changed on the disk or lack are left out.
+
+    Args:
+        db: The store.
+        ocr_bundle: Which bundle read them.
+        image_ids: Each once.
+    """
+    read: dict[str, Reading] = {}
+    for begin in range(0, len(image_ids), TEXTS_AT_A_TIME):
+        keys = [bytes.fromhex(one) for one in image_ids[begin : begin + TEXTS_AT_A_TIME]]
+        names_of_keys = ", ".join(f":id{i}" for i in range(len(keys)))
+        rows = db.execute(
+            f"SELECT r.image_id, {db.dialect.text.format('r.reading')} AS reading, r.sha256 "
+            f"FROM readings r WHERE r.bundle = :ocr AND r.image_id IN ({names_of_keys})",
+            {"ocr": ocr_bundle, **{f"id{i}": key for i, key in enumerate(keys)}},
+        )
+        for row in rows:
+            if is_sound(row["image_id"], ocr_bundle, row["reading"], row["sha256"]):
+                read[row["image_id"].hex()] = Reading.from_json(row["reading"].decode())
+    return read
+
+
+def look_columns(db: Connection) -> str:
+    """SQL: what is read of a picture, its text apart."""
     return f"""m.image_id, m.label, m.source, m.author, m.added_at_ms, m.added_revision,
-        {dialect.binary.format("e.vector")} AS vector, e.sha256 AS vector_sha256,
-        {dialect.text.format("r.reading")} AS reading, r.sha256 AS reading_sha256"""
+        {db.dialect.binary.format("e.vector")} AS vector, e.sha256 AS vector_sha256"""
 
 
-def has_sound_content(row: Row, gallery: Row) -> bool:
-    """Whether embedding and text of a row of `picture_columns` are as they were stored."""
-    key = row["image_id"]
-    return is_sound(
-        key, gallery["encoder_bundle"], row["vector"], row["vector_sha256"]
-    ) and is_sound(key, gallery["ocr_bundle"], row["reading"], row["reading_sha256"])
+def has_sound_vector(row: Row, gallery: Row) -> bool:
+    """Whether the embedding of a row of `look_columns` is as it was stored."""
+    return is_sound(row["image_id"], gallery["encoder_bundle"], row["vector"], row["vector_sha256"])
 
 
-def picture(row: Row) -> Picture:
-    """A picture from a row of `picture_columns`."""
+def picture(row: Row, reading: Reading | None) -> Picture:
+    """A picture from a row of `look_columns`, and its text."""
     return Picture(
         image_id=row["image_id"].hex(),
-        label=row["label"],
+        # One string for all of a label's pictures, and of an author's.
+        label=sys.intern(row["label"]),
         source=row["source"],
-        author=row["author"],
+        author=sys.intern(row["author"]),
         added_at_ms=row["added_at_ms"],
         added_revision=row["added_revision"],
-        reading=Reading.from_json(row["reading"].decode()),
+        reading=reading,
     )
 
 

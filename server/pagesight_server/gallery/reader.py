@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, SetupError
+from pagesight_server.common.garbage import collection_put_off
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
-from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.fingerprint import Fingerprint, fingerprint
 from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
@@ -37,7 +38,9 @@ from pagesight_server.gallery.snapshot import (
     normal_form,
 )
 from pagesight_server.gallery.sqlite_file import SqliteDatabase
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.gallery.unfinished import refuse_incomplete
+from pagesight_server.text.reading import Reading
 
 log = logging.getLogger(__name__)
 
@@ -49,15 +52,22 @@ class Reader:
         location: The file, made when missing, or the address of a database.
         postgres: What the latter needs besides.
         incomplete: Whether it may be a copy that is not complete.
+        texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
     """
 
     def __init__(
-        self, location: StoreLocation, postgres: PostgresOptions, *, incomplete: bool = False
+        self,
+        location: StoreLocation,
+        postgres: PostgresOptions,
+        *,
+        incomplete: bool = False,
+        texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
         self.location = location
+        self.texts_per_label = texts_per_label
         self.database: Database = open_database(location, postgres)
         try:
             if not incomplete:
@@ -66,8 +76,6 @@ class Reader:
         except BaseException:
             self.database.close()
             raise
-        self._told_damaged: set[bytes | None] = set()
-        """Digests of the calibrations that were warned of."""
 
     def close(self) -> None:
         """Closes the store; it can be opened again."""
@@ -90,7 +98,7 @@ class Reader:
         return {row["name"]: row["revision"] for row in rows}
 
     def last_revisions(self) -> dict[str, int]:
-        """As `revisions`, and the last revision of each gallery that was deleted."""
+        """Returns what `revisions` does, and the last revision of each gallery that was deleted."""
         with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
@@ -101,7 +109,7 @@ class Reader:
             return queries.galleries(db, after=after, limit=limit)
 
     def gallery(self, name: str) -> GalleryInfo:
-        """One gallery.
+        """Describes one gallery at its present revision.
 
         Raises:
             NotFoundError: no such gallery.
@@ -114,6 +122,8 @@ class Reader:
     ) -> Snapshot:
         """A gallery at a revision, the present one unless told otherwise.
 
+        Of a label with more than `texts_per_label` pictures it holds the texts of a sample.
+
         Args:
             name: The gallery.
             revision: The present one when None.
@@ -122,8 +132,24 @@ class Reader:
         Raises:
             NotFoundError: no such gallery or revision.
         """
+        with collection_put_off(), self.database.reading() as db:
+            gallery, at = _at(db, name, revision)
+            return queries.snapshot(
+                db,
+                gallery,
+                at,
+                rounded=rounded,
+                texts_per_label=self.texts_per_label,
+                read_texts=partial(self.texts, gallery["ocr_bundle"]),
+            )
+
+    def texts(self, ocr_bundle: str, image_ids: Sequence[str]) -> dict[str, Reading]:
+        """The texts of some pictures, by id, as a bundle read them.
+
+        Those that have changed on the disk, were purged or were never stored lack.
+        """
         with self.database.reading() as db:
-            return queries.snapshot(db, *_at(db, name, revision), rounded=rounded)
+            return queries.texts(db, ocr_bundle, list(dict.fromkeys(image_ids)))
 
     def changes(self, name: str, revision: int) -> Changes | None:
         """What became of a gallery since a revision; None when it must be read whole.
@@ -198,41 +224,6 @@ class Reader:
         """
         with self.database.reading() as db:
             return settlements.settlements(db, gallery_row(db, name)["id"])
-
-    def calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The stored calibration of a revision; None when there is none, or it is damaged."""
-        return self._calibration(name, "revision = :revision", revision, method)
-
-    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The newest sound calibration of a revision or an earlier one; None without."""
-        return self._calibration(name, "revision <= :revision", revision, method)
-
-    def _calibration(self, name: str, which: str, revision: int, method: str) -> str | None:
-        with self.database.reading() as db:
-            rows = db.execute(
-                f"SELECT revision, {db.dialect.text.format('calibration')} AS calibration, sha256 "
-                f"FROM calibrations WHERE gallery_id = :gallery AND {which} AND method = :method "
-                "ORDER BY revision DESC",
-                {
-                    "gallery": gallery_row(db, name)["id"],
-                    "revision": revision,
-                    "method": method,
-                },
-            )
-            for row in rows:
-                if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
-                    return bytes(row["calibration"]).decode()
-                if row["sha256"] in self._told_damaged:
-                    continue  # asked for again and again, as running servers do
-                self._told_damaged.add(row["sha256"])
-                log.warning(
-                    "gallery %s: the calibration of revision %d has changed on the disk and is "
-                    "not used (%s)",
-                    name,
-                    row["revision"],
-                    method,
-                )
-        return None
 
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
 from pagesight_server.common.arrays import Embeddings
 from pagesight_server.common.errors import BundleMismatchError, InvalidRequestError
+from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL, TextSample
 from pagesight_server.index.vectors import Halves, Vectors
 from pagesight_server.text.reading import Reading
 
@@ -152,7 +153,17 @@ class Picture:
     added_at_ms: int
     """Unix time, UTC."""
     added_revision: int
-    reading: Reading
+    reading: Reading | None
+    """Its text; None where it is not held, as nothing is learnt from it: `Snapshot.readings`."""
+
+
+ReadTexts = Callable[[Sequence[str]], Mapping[str, Reading]]
+"""The texts of pictures, given by id; those that have changed on the disk or were purged lack."""
+
+
+def no_texts(_image_ids: Sequence[str]) -> Mapping[str, Reading]:
+    """The texts of pictures that no store has: none."""
+    return {}
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -174,7 +185,7 @@ class Changes:
     """Ids of pictures that would have joined, had their embedding or text not changed on disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
     """A gallery at one revision. Pictures are ordered by label, then id."""
 
@@ -188,6 +199,10 @@ class Snapshot:
     facts: Mapping[str, LabelFacts]
     damaged: frozenset[str] = frozenset()
     """Ids of members that are left out, as their embedding or text has changed on the disk."""
+    texts_per_label: int | None = TEXTS_PER_LABEL
+    """Pictures of a label at most whose text is learnt from; None: all."""
+    read_texts: ReadTexts = field(default=no_texts, compare=False, repr=False)
+    """Reads the texts that are not held from the store; blocks."""
 
     @property
     def bundles(self) -> Bundles:
@@ -229,6 +244,7 @@ class Snapshot:
         kept = np.delete(np.arange(len(self.pictures), dtype=np.int64), gone)
         before = [was.get(picture.image_id, -1) for picture in changes.joined]
         new = np.asarray(before, np.int64) < 0
+        labels = {label for label, _ in changes.left} | {one.label for one in changes.joined}
         return replace(
             self,
             revision=changes.revision,
@@ -236,26 +252,94 @@ class Snapshot:
             embeddings=self.embeddings.after(np.insert(kept, places, before), changes.halves[new]),
             facts=changes.facts,
             damaged=(self.damaged - {image_id for _, image_id in changes.left}) | changes.damaged,
+        )._holding_sample(self.sample, labels)
+
+    def _holding_sample(self, before: TextSample, changed: Collection[str]) -> Snapshot:
+        """The snapshot with the texts of its sample, and no others of the labels that changed.
+
+        A picture whose text should come in and cannot be read is left out as damaged.
+
+        Args:
+            before: The sample of the snapshot before.
+            changed: The labels of which a picture joined or left since.
+        """
+        most, snapshot = self.texts_per_label, self
+        sample = TextSample(self.pictures, most, before=before, changed=changed)
+        while missing := [
+            row
+            for label in changed
+            for row in sample.get(label, ())
+            if snapshot.pictures[row].reading is None
+        ]:
+            texts = self.read_texts([snapshot.pictures[row].image_id for row in missing])
+            pictures = list(snapshot.pictures)
+            for row in missing:
+                pictures[row] = replace(pictures[row], reading=texts.get(pictures[row].image_id))
+            lost = {row for row in missing if pictures[row].reading is None}
+            snapshot = replace(snapshot, pictures=tuple(pictures))
+            if lost:
+                snapshot = snapshot._without(lost)
+                sample = TextSample(snapshot.pictures, most, before=sample, changed=changed)
+        if self.read_texts is not no_texts and not sample.is_whole:
+            snapshot = replace(snapshot, pictures=_letting_go(snapshot.pictures, sample, changed))
+        # A snapshot that is made otherwise draws its sample when it is first asked for.
+        snapshot.__dict__["sample"] = sample
+        return snapshot
+
+    def _without(self, rows: Collection[int]) -> Snapshot:
+        """The snapshot without some rows, which count as damaged."""
+        assert isinstance(self.embeddings, Vectors)
+        kept = [row for row in range(len(self.pictures)) if row not in rows]
+        nothing = np.empty((0, self.embeddings.shape[1]), np.float16)
+        return replace(
+            self,
+            pictures=tuple(self.pictures[row] for row in kept),
+            embeddings=self.embeddings.after(np.asarray(kept, np.int64), nothing),
+            damaged=self.damaged | {self.pictures[row].image_id for row in rows},
         )
+
+    @cached_property
+    def sample(self) -> TextSample:
+        """For each label, the rows of the pictures whose text is learnt from."""
+        return TextSample(self.pictures, self.texts_per_label)
+
+    @cached_property
+    def sampled_readings(self) -> Mapping[int, Reading]:
+        """The texts of the sample, by row.
+
+        Raises:
+            ValueError: a snapshot was put together without one of them.
+        """
+        readings = {}
+        for rows in self.sample.values():
+            for row in rows:
+                reading = self.pictures[row].reading
+                if reading is None:
+                    raise ValueError(f"{self.pictures[row].image_id} is learnt from, without text")
+                readings[row] = reading
+        return readings
+
+    def readings(self, rows: Sequence[int]) -> list[Reading | None]:
+        """The texts of some pictures, read from the store where they are not held; may block.
+
+        None for one that has changed on the disk, or was purged, since the gallery was read.
+
+        Raises:
+            StorageError: the store cannot be read now.
+        """
+        pictures = [self.pictures[row] for row in rows]
+        missing = [picture.image_id for picture in pictures if picture.reading is None]
+        texts = self.read_texts(missing) if missing else {}
+        return [picture.reading or texts.get(picture.image_id) for picture in pictures]
+
+    def reading(self, row: int) -> Reading | None:
+        """The text of a picture; as `readings`."""
+        return self.readings([row])[0]
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that can be an answer, in order."""
-        return tuple(sorted({p.label for p in self.pictures if not is_reserved(p.label)}))
-
-    def drawn(self, most: int) -> dict[str, list[int]]:
-        """At most so many rows of each label, in order: those whose ids come first.
-
-        Ids are hashes of the pictures, so these are as good as drawn by lot; and a picture that
-        joins or leaves changes no other's place but the last one's.
-        """
-        rows: defaultdict[str, list[int]] = defaultdict(list)
-        for row, picture in enumerate(self.pictures):
-            rows[picture.label].append(row)
-        return {
-            label: sorted(rows[label], key=lambda row: self.pictures[row].image_id)[:most]
-            for label in sorted(rows)
-        }
+        return tuple(label for label in self.sample if not is_reserved(label))
 
     def outputs(self, label: str) -> tuple[str, ...]:
         """The business labels of an answer: none for `other`."""
@@ -263,3 +347,16 @@ class Snapshot:
             return ()
         facts = self.facts.get(label)
         return facts.outputs if facts and facts.outputs else (label,)
+
+
+def _letting_go(
+    pictures: Sequence[Picture], sample: TextSample, labels: Collection[str]
+) -> tuple[Picture, ...]:
+    """Pictures without the texts of some labels that are not of the sample."""
+    held = {row for label in labels for row in sample.get(label, ())}
+    return tuple(
+        replace(picture, reading=None)
+        if picture.label in labels and picture.reading is not None and row not in held
+        else picture
+        for row, picture in enumerate(pictures)
+    )

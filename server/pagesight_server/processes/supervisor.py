@@ -73,7 +73,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """The worker in words."""
+        """Names the worker in the log."""
         return f"process {self.number}"
 
     @property

@@ -16,7 +16,6 @@ from __future__ import annotations
 import json
 import math
 from bisect import bisect_left, bisect_right
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -213,6 +212,8 @@ def calibrate(
 ) -> Calibration:
     """Leaves each picture out in turn, and sees how its own page and all others then fit.
 
+    Of a label with more pictures than are learnt from, those of its sample.
+
     Args:
         name: Of the method. The published one has a rule of its own, the epsilon quantile.
         snapshot: The gallery.
@@ -221,8 +222,9 @@ def calibrate(
         begun: What an earlier call over the same snapshot had come to; goes on from there.
         step: Called every `STEP_PICTURES`; what it raises ends the calibration.
     """
-    counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
-    rows = [row for row, p in enumerate(snapshot.pictures) if p.label in counts]
+    sample = snapshot.sample
+    counts = {label: n for label, n in sample.counts.items() if not is_reserved(label)}
+    rows = sorted(row for label in counts for row in sample[label])
     if len(rows) > MAX_CALIBRATION_PICTURES:
         rows = sorted(
             np.random.Generator(np.random.PCG64(0))

@@ -29,10 +29,6 @@ from pagesight_server.text.lines import PageLine, Place, median_place, page_line
 from pagesight_server.text.matching import matching_key
 from pagesight_server.text.reading import Reading
 
-MAX_PICTURES = 64
-"""Pictures of one label whose lines are compared: the standard error of a document frequency of 64
-is at most 6 %, and a query is compared with every line of them."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NameEvidence:
@@ -106,11 +102,11 @@ class EntityNames:
         self._labels: dict[str, _LabelLines] = {}
         self._position: dict[int, tuple[str, int]] = {}
         """For each row that is compared, its label and its index among the label's pictures."""
-        for label, rows in snapshot.drawn(MAX_PICTURES).items():
+        for label, rows in snapshot.sample.items():
             if is_reserved(label):
                 continue
             self._position |= {row: (label, picture) for picture, row in enumerate(rows)}
-            readings = tuple(snapshot.pictures[row].reading for row in rows)
+            readings = tuple(snapshot.sampled_readings[row] for row in rows)
             lines = before._labels.get(label) if before else None
             if lines is None or lines.readings != readings:
                 lines = _LabelLines.of(readings, tuple(map(page_lines, readings)))

@@ -11,7 +11,6 @@ order the scorers run. The published method, `seed.py`, stands behind the same i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -32,7 +31,6 @@ from pagesight_server.recognition.candidates import (
     Query,
     Term,
     TermName,
-    best_per_label,
     by_rank,
 )
 from pagesight_server.recognition.entity_names import EntityNames
@@ -66,7 +64,7 @@ LeftOut = TermName | Literal["whitening", "gallery_weights"]
 """A kind of evidence that can be left out, to measure what it is worth."""
 
 MatchingTexts = dict[str, tuple[Reading, str]]
-"""By image id: what was read, and all of it as matching keys."""
+"""By image id, of the sample: what was read, and all of it as matching keys."""
 
 
 class Method(Protocol):
@@ -81,7 +79,7 @@ class Method(Protocol):
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """In words, what of the query tells one label from another, if anything does."""
+        """Says in words what of the query tells one label from another, if anything does."""
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
         """The labels that no text tells from others, with these, where the method mines texts."""
@@ -110,8 +108,8 @@ class PagesightMethod:
     be among them: three of the four errors on drawn seed 22 (docs/recognition.md)."""
 
     READ_LABELS, READ_PICTURES = 8, 8
-    """Labels compared because they read alike, and how many pictures of each: those that look most
-    alike of `templates.MAX_PICTURES`."""
+    """Labels compared because they read alike, and how many pictures of each, or of one that has
+    more pictures than are read: those that look most alike of its sample."""
 
     EVIDENCE: ClassVar[Mapping[LeftOut, str]] = {
         "looks": "how alike the pictures look",
@@ -141,7 +139,11 @@ class PagesightMethod:
         self._known = nearest(snapshot.embeddings, np.flatnonzero(~reserved))
         self._unknown = nearest(snapshot.embeddings, np.flatnonzero(reserved))
         self._matching: MatchingTexts = _matching(snapshot, before._matching if before else {})
-        self._texts = [text for _, text in self._matching.values()]
+        self._texts: dict[int, str] = {
+            row: self._matching[snapshot.pictures[row].image_id][1]
+            for row in snapshot.sampled_readings
+        }
+        """All text of each picture of the sample, as matching keys, by row."""
         self._templates: Templates = Templates(snapshot, before._templates if before else None)
         self._names: EntityNames = EntityNames(snapshot, before._names if before else None)
         self._whitening: Whitening = Whitening(
@@ -191,7 +193,7 @@ class PagesightMethod:
     ) -> tuple[Candidate, ...]:
         """The best picture of each label among the hits, and what the label always shows."""
         if query.reading is None:
-            return self._by_looks(self._whitened(query.embedding, hits, without=without))
+            return self._by_looks(query.embedding, hits, without=without)
         scored, chosen = self._compare(query.embedding, query.reading, hits, without=without)
         likely = sorted((self._likeness(scored, candidate) for candidate in chosen), key=by_rank)
         vetoed = self._veto(scored, likely)
@@ -203,9 +205,10 @@ class PagesightMethod:
         """What scorers need of a query, and the picture that speaks for each label."""
         page_text = self._templates.weigh(reading, without=without)
         hits = self._with_labels_read_alike(embedding, hits, page_text, without=without)
+        hits = self._with_sample(embedding, hits, without=without)
         hits = self._whitened(embedding, hits, without=without)
         text = normalised_text(reading)
-        rows = hits.rows.tolist()
+        rows = [row for row in hits.rows.tolist() if row in self._texts]
         others = [self._texts[row] for row in rows]
         ratios = dict(zip(rows, text_ratios(text, others).tolist(), strict=True))
         lines = page_text.lines
@@ -230,15 +233,20 @@ class PagesightMethod:
 
     def _fit_looks_share(self) -> float:
         """The share of looks against all text that ranks the gallery's own pictures best."""
-        pictures = self._snapshot.pictures
-        counts = Counter(picture.label for picture in pictures if not is_reserved(picture.label))
-        rows = [row for row, picture in enumerate(pictures) if counts[picture.label] > 1]
+        pictures, sample = self._snapshot.pictures, self._snapshot.sample
+        rows = sorted(
+            row
+            for label, of_label in sample.items()
+            if len(of_label) > 1 and not is_reserved(label)
+            for row in of_label
+        )
         rows = rows[:: max(1, -(-len(rows) // MAX_FITTED))]
         if len(rows) < MIN_FITTED:
             return LOOKS_SHARE
         evidence, own = [], []
         for row in rows:
-            embedding, reading = self._snapshot.embeddings[row], pictures[row].reading
+            embedding = self._snapshot.embeddings[row]
+            reading = self._snapshot.sampled_readings[row]
             hits = self.search(embedding, without=row)
             scored, chosen = self._compare(embedding, reading, hits, without=row)
             candidates = [one for one in chosen if not is_reserved(one.label)]
@@ -307,37 +315,68 @@ class PagesightMethod:
             unsought = is_reserved(label) and "unknown_example" in self._without
             if agrees[i] <= 0 or label in seen or unsought:
                 continue
-            rows = [row for row in self._templates.drawn[label] if row != without]
-            near = cosines(embedding, self._snapshot.embeddings[rows])
-            parts.append(ranked(np.asarray(rows, np.int64), near, self.READ_PICTURES))
+            parts.append(self._nearest_of_sample(embedding, label, {without}))
         return Hits(*map(np.concatenate, zip(*parts, strict=True)))
 
-    def _by_looks(self, hits: Hits) -> tuple[Candidate, ...]:
+    def _with_sample(self, embedding: Embedding, hits: Hits, *, without: int | None) -> Hits:
+        """Adds pictures of the sample of each label of which hits have a picture outside it.
+
+        Such a picture looks like its label; what the label reads like its sample says.
+        """
+        seen = set(hits.rows.tolist())
+        outside = {self._snapshot.pictures[row].label for row in seen - self._texts.keys()}
+        but = seen | {without}
+        parts = [hits, *(self._nearest_of_sample(embedding, name, but) for name in sorted(outside))]
+        return Hits(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _nearest_of_sample(
+        self, embedding: Embedding, label: str, but: Collection[int | None]
+    ) -> Hits:
+        """Those of a label's sample that look most alike, some left out."""
+        rows = [row for row in self._snapshot.sample[label] if row not in but]
+        near = cosines(embedding, self._snapshot.embeddings[rows])
+        return ranked(np.asarray(rows, np.int64), near, self.READ_PICTURES)
+
+    def _by_looks(
+        self, embedding: Embedding, hits: Hits, *, without: int | None
+    ) -> tuple[Candidate, ...]:
         """One candidate per label where no text was read."""
+        hits = self._with_sample(embedding, hits, without=without)
+        hits = self._whitened(embedding, hits, without=without)
+        chosen = self._chosen(hits, dict.fromkeys(self._texts, 0.0))
         return tuple(
-            best_per_label(
-                [
-                    Candidate(
-                        label=self._snapshot.pictures[row].label,
-                        row=row,
-                        visual=cosine,
-                        textual=0.0,
-                        terms=(Term("looks", cosine, cosine),),
-                    )
-                    for row, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True)
-                ]
+            sorted(
+                (one.with_terms(Term("looks", one.visual, one.visual)) for one in chosen),
+                key=by_rank,
             )
         )
 
     def _chosen(self, hits: Hits, ratios: Mapping[int, float]) -> list[Candidate]:
-        """The picture that speaks for each label: the most alike by the published weights."""
+        """The picture that speaks for each label: the most alike by the published weights.
+
+        It is one of the sample, as a person is shown its text; the label looks like any of its.
+
+        Args:
+            hits: Pictures; of each label one of the sample among them.
+            ratios: How alike the text of each hit of the sample reads, by row.
+        """
         best: dict[str, tuple[float, float, int]] = {}
+        outside: dict[str, float] = {}
         for row, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
             label = self._snapshot.pictures[row].label
+            if row not in self._texts:
+                outside[label] = max(cosine, outside.get(label, cosine))
+                continue
             key = (-(VISUAL_WEIGHT * cosine + TEXT_WEIGHT * ratios[row]), -cosine, row)
             best[label] = min(best.get(label, key), key)
         return [
-            Candidate(label=label, row=row, visual=-negated, textual=ratios[row], terms=())
+            Candidate(
+                label=label,
+                row=row,
+                visual=max(-negated, outside.get(label, -negated)),
+                textual=ratios[row],
+                terms=(),
+            )
             for label, (_, negated, row) in best.items()
         ]
 
@@ -381,11 +420,12 @@ METHODS: Mapping[MethodName, type[SeedMethod | PagesightMethod]] = {
 
 
 def _matching(snapshot: Snapshot, before: MatchingTexts) -> MatchingTexts:
-    """All text of each picture as matching keys, by id; of what is known already, as it was."""
+    """All text of the sample's pictures, by id; of what is known already, as it was."""
     texts = {}
-    for picture in snapshot.pictures:
-        known = before.get(picture.image_id)
-        if known is None or known[0] is not picture.reading:
-            known = (picture.reading, normalised_text(picture.reading))
-        texts[picture.image_id] = known
+    for row, reading in snapshot.sampled_readings.items():
+        image_id = snapshot.pictures[row].image_id
+        known = before.get(image_id)
+        if known is None or known[0] is not reading:
+            known = (reading, normalised_text(reading))
+        texts[image_id] = known
     return texts

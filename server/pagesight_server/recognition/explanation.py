@@ -158,18 +158,14 @@ def compare_with_page(
         without: Row of the snapshot that counts as not enrolled.
     """
     image_id = snapshot.pictures[candidate.row].image_id
-    if reading is None:
+    shown = snapshot.reading(candidate.row)
+    if reading is None or shown is None:
         return PageComparison(
             candidate=candidate, image_id=image_id, findings=(), matches=(), lines=0
         )
-    rows = [
-        row
-        for row, picture in enumerate(snapshot.pictures)
-        if picture.label == candidate.label and row not in {candidate.row, without}
-    ]
-    shown_by_picture = _telling(snapshot.pictures[candidate.row].reading)
-    shown_by_others = [_telling(snapshot.pictures[row].reading) for row in rows]
-    shown_by_others = shown_by_others[: MAX_PICTURES - 1]
+    rows = [row for row in snapshot.sample[candidate.label] if row not in {candidate.row, without}]
+    shown_by_picture = _telling(shown)
+    shown_by_others = [_telling(snapshot.sampled_readings[row]) for row in rows[: MAX_PICTURES - 1]]
     asked = _telling(reading)
     findings: list[Finding] = []
     matches: list[LineMatch] = []

@@ -9,7 +9,6 @@ Calibration, diagnostics and the comparison of methods all judge a gallery by th
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -57,7 +56,7 @@ def leave_one_out(
         with_text: Whether their text counts as read.
     """
     for row in rows:
-        reading = snapshot.pictures[row].reading if with_text else None
+        reading = snapshot.reading(row) if with_text else None
         query = Query(embedding=snapshot.embeddings[row], reading=reading)
         hits = method.search(query.embedding, without=row)
         yield row, method.weigh(query, hits, without=row)
@@ -77,7 +76,7 @@ def left_out_scores(
         rows: Pictures of known pages.
         with_text: Whether their text counts as read.
     """
-    counts = Counter(picture.label for picture in snapshot.pictures)
+    counts = snapshot.sample.counts
     own: list[float] = []
     pseudo: list[float] = []
     looks: list[float] = []

@@ -36,10 +36,11 @@ class SeedMethod:
         known = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
         self._snapshot = snapshot
         self._index = nearest(snapshot.embeddings, np.asarray(known, np.int64))
-        self._texts = [picture.reading.joined() for picture in snapshot.pictures]
+        readings = snapshot.readings(range(len(snapshot.pictures)))
+        self._texts = [reading.joined() if reading else "" for reading in readings]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
-        """The five nearest pictures."""
+        """Finds the five nearest pictures."""
         return self._index.search(embedding, self.K, without=without)
 
     def weigh(
@@ -57,11 +58,11 @@ class SeedMethod:
         )
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return ()
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return {}
 
     def _candidate(self, row: int, cosine: float, text: str | None) -> Candidate:

@@ -7,8 +7,8 @@
 
 Nothing is trained: the table is counts. A changed gallery takes over what a change does not
 touch, which is all of a label whose texts and their spellings stay; what is touched is rebuilt
-whole, and the outcome is that of a table made from nothing. What a label may cost is bounded: its
-first `MAX_PICTURES` pictures by id count, a hash of their bytes and so as good as drawn by lot.
+whole, and the outcome is that of a table made from nothing. What a label may cost is bounded: the
+pictures of its sample count (`gallery/text_sample.py`).
 """
 
 from __future__ import annotations
@@ -27,10 +27,6 @@ from pagesight_server.text.lines import PageLine, page_lines
 from pagesight_server.text.matching import informative
 from pagesight_server.text.reading import Reading
 from pagesight_server.text.variants import SpellingVariants, variant_similarities
-
-MAX_PICTURES = 100
-"""Pictures of one label whose text is counted: the standard error of a document frequency of 100
-is at most 5 %."""
 
 SIBLINGS_DIFFER = 0.3
 """Difference of two labels' smoothed document frequencies from which a string tells them apart:
@@ -158,18 +154,14 @@ class Templates:
     """
 
     def __init__(self, snapshot: Snapshot, before: Templates | None = None) -> None:
-        self.drawn = snapshot.drawn(MAX_PICTURES)
-        """For each label, the rows of the pictures whose text is counted."""
-        self.labels = list(self.drawn)
+        self.labels = list(snapshot.sample)
         self._position = {
             row: (label, picture)
-            for label, rows in enumerate(self.drawn.values())
+            for label, rows in enumerate(snapshot.sample.values())
             for picture, row in enumerate(rows)
         }
         """For each row that is counted, the indices of its label and of it among the label's."""
-        self._texts: dict[str, _LabelText] = _label_texts(
-            snapshot, self.drawn, before._texts if before else {}
-        )
+        self._texts: dict[str, _LabelText] = _label_texts(snapshot, before._texts if before else {})
         counts = _picture_counts(self._texts, before)
         self._variants: SpellingVariants = SpellingVariants(
             counts, before._variants if before else None
@@ -338,13 +330,11 @@ class Templates:
         )
 
 
-def _label_texts(
-    snapshot: Snapshot, drawn: Mapping[str, Sequence[int]], before: Mapping[str, _LabelText]
-) -> dict[str, _LabelText]:
+def _label_texts(snapshot: Snapshot, before: Mapping[str, _LabelText]) -> dict[str, _LabelText]:
     """The text of each label; that of an earlier revision where the readings are the same."""
     texts = {}
-    for label, rows in drawn.items():
-        readings = tuple(snapshot.pictures[row].reading for row in rows)
+    for label, rows in snapshot.sample.items():
+        readings = tuple(snapshot.sampled_readings[row] for row in rows)
         text = before.get(label)
         if text is None or text.readings != readings:
             keys = tuple(tuple(line.key for line in page_lines(reading)) for reading in readings)

@@ -32,7 +32,7 @@ from pagesight_server.common.errors import (
 from pagesight_server.common.priority import urgent_as
 from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.service import convert
+from pagesight_server.service import convert, statuses
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
@@ -136,13 +136,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on calls are refused, and streams are not read from, only answered, and end."""
+        """Refuses calls from now on; streams are read from no more, answered, and ended."""
         self._draining.set()
 
     async def Classify(  # noqa: N802
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
-        """One screenshot."""
+        """Answers one screenshot."""
         image = request.query.image
         with self._watched(CLASSIFY, request, image) as message:
             if self._draining.is_set():
@@ -159,7 +159,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         request_iterator: AsyncIterator[pb.ClassifyStreamRequest | Malformed],
         context: Context,
     ) -> None:
-        """Many screenshots; each fails alone.
+        """Answers many screenshots, of which each fails alone.
 
         A place is free again when its reply is written, so whoever reads replies
         slowly slows its own sending and nobody else's. A stream that this side ends has status
@@ -246,7 +246,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
-                    request_id=request.request_id, error=convert.status_of(error)
+                    request_id=request.request_id, error=statuses.status_of(error)
                 )
         return pb.ClassifyStreamResponse(
             request_id=request.request_id, classification=classification
@@ -302,7 +302,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
-        self._keep(image, answered)
+        if options.keep:
+            self._keep(image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

@@ -1,6 +1,6 @@
 """Spelling variants: lines that are one line of a page, read or written a little differently.
 
-    line ──its rarest characters──> candidates that have one of them ──RapidFuzz──> variants
+    line ──its rarest characters or pairs──> candidates that have one ──RapidFuzz──> variants
     variants ──connected components──> in each, the commonest lines stand for the others
 
 Two lines are spelling variants when RapidFuzz finds them 0.8 similar *and* they do not differ by
@@ -9,7 +9,9 @@ a longer line, and brands are what white-label pages differ in.
 
 A gallery of 10,000 pictures has some 70,000 lines, too many to compare each with each. Lines
 that are 0.8 similar share two thirds of the characters of either, so one of any third of them,
-and one character more, is in both: only lines that have one of its rarest are compared.
+and one character more, is in both; and all but the shortest share neighbouring characters, too.
+Only lines that have one of its rarest characters, or of its rarest pairs of neighbours, are
+compared, whichever are fewer: pairs are the rarer, the more lines there are.
 
 A changed gallery gets a new table, made from the one before. What a change touches is rebuilt
 whole: the variants of a line that gained or lost one, and the spellings of a component with such
@@ -21,6 +23,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from functools import cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +43,10 @@ EQUAL = 100.0
 MIN_WORD = 2
 """Chinese characters that make a word. A single one that differs is a misreading; two may be a
 name, or all that tells one page's title from another's: 个人信息, 补充个人信息."""
+
+PAIR_BUCKETS = 1 << 16
+"""Numbers that stand for pairs of characters. There are more pairs than that, and a set for each
+would take more memory than the lines; two that share a number cost a comparison."""
 
 MAX_EXAMINED = 5
 """Most similar lines among which `find_variant` looks for one that does not differ by a word."""
@@ -93,6 +101,22 @@ def variant_similarities(lines: Sequence[str], others: Sequence[str]) -> NDArray
     return similarities
 
 
+@cache
+def pairs_to_look_up(length: int) -> int:
+    """Of how many pairs of neighbours of a line at least one is in all its spelling variants.
+
+    Of two lines of n and m characters with L of them in common, in order, at least
+    3 L - n - m - 1 pairs of either stand in the other: a character that is missing costs two
+    pairs, one that is added one more. A ratio of 0.8 is L >= 0.4 (n + m).
+
+    Returns:
+        0 where a variant may have no pair in common: for lines of fewer than four characters.
+    """
+    others = range(-(-2 * length // 3), 3 * length // 2 + 1)
+    shared = min(3 * -(-2 * (length + m) // 5) - length - m - 1 for m in others)
+    return max(0, length - shared) if length >= 4 and shared >= 1 else 0
+
+
 class SpellingVariants:
     """A table of lines, each under the canonical spelling that stands for it; never changes.
 
@@ -110,6 +134,8 @@ class SpellingVariants:
         # Shallow copies: the values are shared with the table before and never changed.
         self._lines_with: dict[str, set[str]] = dict(before._lines_with) if before else {}
         """Inverted index: the lines that have each character."""
+        self._lines_with_pair: dict[int, set[str]] = dict(before._lines_with_pair) if before else {}
+        """The lines that have each pair of neighbours, by its number."""
         self._variants: dict[str, dict[str, float]] = dict(before._variants) if before else {}
         """The graph of variants: those of each line, itself not among them, with their ratios."""
         self._canonical: dict[str, str] = dict(before._canonical) if before else {}
@@ -143,7 +169,7 @@ class SpellingVariants:
         return [(text, ratio / 100) for text, ratio in ratios.items()]
 
     def _index(self, added: Set[str], removed: Set[str]) -> Mapping[str, dict[str, float]]:
-        """Rebuilds the index of each character of an added or removed line, in new sets.
+        """Rebuilds the index of what an added or removed line has, in new sets.
 
         Each added line is compared with what is indexed before it, so no pair is compared twice.
 
@@ -152,12 +178,16 @@ class SpellingVariants:
         """
         for character in {c for line in added | removed for c in line}:
             self._lines_with[character] = self._lines_with.get(character, set()) - removed
+        for pair in {pair for line in added | removed for pair in _pairs(line)}:
+            self._lines_with_pair[pair] = self._lines_with_pair.get(pair, set()) - removed
         gained: defaultdict[str, dict[str, float]] = defaultdict(dict)
         for line in added:
             for other, ratio in variants_among(line, self._candidates(line)).items():
                 gained[line][other] = gained[other][line] = ratio
             for character in set(line):
                 self._lines_with[character].add(line)
+            for pair in set(_pairs(line)):
+                self._lines_with_pair[pair].add(line)
         return gained
 
     def _link(
@@ -197,11 +227,15 @@ class SpellingVariants:
         return respelled
 
     def _candidates(self, line: str) -> set[str]:
-        """Lines that have one of the line's rarest characters; all its variants are among them."""
+        """Finds lines with one of the line's rarest parts: all its variants are among them."""
         empty: set[str] = set()
         rarest_first = sorted((self._lines_with.get(c, empty) for c in line), key=len)
         # A line that is 0.8 similar lacks at most a third of the characters.
-        return empty.union(*rarest_first[: len(line) // 3 + 1])
+        fewest = rarest_first[: len(line) // 3 + 1]
+        if wanted := pairs_to_look_up(len(line)):
+            by_pair = sorted((self._lines_with_pair.get(p, empty) for p in _pairs(line)), key=len)
+            fewest = min(fewest, by_pair[:wanted], key=lambda sets: sum(map(len, sets)))
+        return empty.union(*fewest)
 
     def _components(self, lines: Iterable[str]) -> Iterable[set[str]]:
         """The connected components of the graph of variants that have one of some lines."""
@@ -217,7 +251,7 @@ class SpellingVariants:
             yield component
 
     def _choose_canonical(self, component: Iterable[str]) -> Iterable[tuple[str, str]]:
-        """Each line of a component with its canonical spelling.
+        """Maps each line of a component to its canonical spelling.
 
         The lines come commonest first. One that is no variant of a canonical line becomes
         canonical itself; another goes under the most similar canonical line.
@@ -233,3 +267,9 @@ class SpellingVariants:
             if not nearest:
                 rank[line] = place
             yield line, min(nearest)[2] if nearest else line
+
+
+def _pairs(line: str) -> list[int]:
+    """The numbers of a line's pairs of neighbours, in order."""
+    codes = [ord(character) for character in line]
+    return [(31 * a + b) % PAIR_BUCKETS for a, b in pairwise(codes)]

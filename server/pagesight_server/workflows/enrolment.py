@@ -42,7 +42,7 @@ THUMBNAIL_SIDE_PX = 640
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A picture to enrol."""
+    """Holds a picture to enrol, and the label it is given."""
 
     data: bytes
     label: str
@@ -173,11 +173,7 @@ async def index_folder(
     found = read_folder(folder)
     pictures = found.pictures
     revisions = enroller.store.revisions()
-    enrolled = (
-        {p.label for p in enroller.store.snapshot(gallery).pictures}
-        if gallery in revisions
-        else set()
-    )
+    enrolled = set(enroller.store.labels(gallery)[1]) if gallery in revisions else set()
     if labels is None and (folder / LABELS_FILE).is_file():
         labels = folder / LABELS_FILE
     facts = read_labels(labels, enrolled | set(pictures)) if labels is not None else {}

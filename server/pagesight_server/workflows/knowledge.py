@@ -45,7 +45,7 @@ ELSEWHERE_POLL_S = 0.5
 
 
 class StoppedError(Exception):
-    """A calibration was broken off."""
+    """Says that a calibration was broken off."""
 
 
 async def until_retry(stop: threading.Event) -> None:
@@ -140,7 +140,7 @@ def load_knowledge(
         StoppedError: `stop` was set.
     """
     snapshot = store.snapshot(name) if snapshot is None else snapshot
-    key = _calibration_key(method, epsilon)
+    key = _calibration_key(snapshot, method, epsilon)
     stored = _parsed(store.calibration(name, snapshot.revision, key))
     steps = _Steps(store, snapshot, key, stop or threading.Event())
     knowledge = Knowledge.of(
@@ -170,7 +170,7 @@ def load_calibration(
     """The stored calibration that queries of a revision use; None where it is still to be made."""
     if validated := load_validated_calibration(store, snapshot, method, epsilon):
         return validated
-    key = _calibration_key(method, epsilon)
+    key = _calibration_key(snapshot, method, epsilon)
     return _parsed(store.calibration(snapshot.gallery, snapshot.revision, key))
 
 
@@ -188,7 +188,7 @@ async def made_elsewhere(
         NotFoundError: the gallery was deleted.
         StoppedError: `stop` was set.
     """
-    key = _calibration_key(method, epsilon)
+    key = _calibration_key(snapshot, method, epsilon)
     give_up_s = time.monotonic() + ELSEWHERE_S
     while time.monotonic() < give_up_s:
         if stop.is_set():
@@ -228,7 +228,7 @@ def _parsed(stored: str | None) -> Calibration | None:
 def validated_calibration_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:
     """The store's key of a calibration from labelled traffic; other bundles have another key."""
     bundles = snapshot.bundles
-    return f"{_calibration_key(method, epsilon)} validation {bundles.encoder} {bundles.ocr}"
+    return f"{_method_key(method, epsilon)} validation {bundles.encoder} {bundles.ocr}"
 
 
 def outdated_calibration_warning(knowledge: Knowledge) -> str:
@@ -288,5 +288,14 @@ def calibration_set(calibration: Calibration) -> str:
     return f"the gallery's own {calibration.pictures} pictures, each left out in turn,"
 
 
-def _calibration_key(method: MethodName, epsilon: float) -> str:
+def _calibration_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:
+    """The store's key of a calibration from the gallery itself.
+
+    Where labels have more pictures than texts are learnt from, other samples have another key.
+    """
+    key = _method_key(method, epsilon)
+    return key if snapshot.sample.is_whole else f"{key} texts {snapshot.texts_per_label}"
+
+
+def _method_key(method: MethodName, epsilon: float) -> str:
     return f"{method} {epsilon} v{CALIBRATION_VERSION}"

@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turned:
-    """An answer that would turn."""
+    """Holds an answer that would turn."""
 
     image_id: str
     before: str

@@ -59,7 +59,7 @@ class Recalibrator:
         """One for each gallery that is being calibrated."""
 
     def start(self, name: str) -> None:
-        """Begins, unless this gallery is being calibrated already."""
+        """Begins to calibrate a gallery, unless that has begun already."""
         self.tasks.start(name, lambda: self._calibrate(name))
 
     async def _calibrate(self, name: str) -> None:

@@ -168,7 +168,7 @@ class Registry:
             await self._refresher.prepared(gallery)
 
     async def refresh_after_change(self, gallery: str) -> None:
-        """As `refresh`, for who has changed a gallery: that is done, whatever the store does now.
+        """Does what `refresh` does for who has changed a gallery, whatever the store does now.
 
         A store that has gone away since is caught up with when it is back.
         """

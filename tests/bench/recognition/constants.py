@@ -172,10 +172,9 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
     COST: {
         "recognition.balance": ("MAX_PICTURES", "STEPS", "CONVERGED"),
         "recognition.calibration": ("MAX_CALIBRATION_PICTURES", "MAX_QUANTILES", "STEP_PICTURES"),
-        "recognition.entity_names": ("MAX_PICTURES",),
-        "recognition.templates": ("MAX_PICTURES", "AGREEMENT_PICTURES", "MAX_IDS_A_STRING"),
+        "recognition.templates": ("AGREEMENT_PICTURES", "MAX_IDS_A_STRING"),
         "recognition.whitening": ("MAX_PICTURES", "FOLDS"),
-        "text.variants": ("MAX_EXAMINED",),
+        "text.variants": ("MAX_EXAMINED", "PAIR_BUCKETS"),
     },
     EXACT: {
         "recognition.calibration": ("EMPTY_THRESHOLD", "CALIBRATION_VERSION"),

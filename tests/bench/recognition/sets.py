@@ -85,7 +85,7 @@ class ScreenSet:
 
     def per_page(self, pictures: int) -> ScreenSet:
         """The set with at most so many gallery pictures of each label, as good as drawn by lot."""
-        rows = sorted(row for rows in self.snapshot.drawn(pictures).values() for row in rows)
+        rows = sorted(row for rows in self.snapshot.sample.first(pictures).values() for row in rows)
         return replace(
             self,
             name=f"{self.name}, {pictures} a page",

@@ -214,7 +214,7 @@ def test_a_picture_whose_text_was_hardly_read_is_named_with_how_much_of_it() -> 
     nonsense = [line._replace(confidence=0.6) for line in lines]
     pictures = list(gallery.pictures)
     for row, found_lines in ((1, unsure), (2, nonsense)):
-        text = replace(pictures[row].reading, lines=tuple(found_lines))
+        text = replace(reading(), lines=tuple(found_lines))
         pictures[row] = replace(pictures[row], reading=text)
     found = diagnose(Knowledge.of(replace(gallery, pictures=tuple(pictures))))
     assert [(h.picture.image_id, *h.legibility) for h in found.hardly_read] == [

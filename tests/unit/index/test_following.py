@@ -34,6 +34,8 @@ from pagesight_server.workflows.registry import Registry
 from tests.support.parts import BUNDLES, reading, unit
 
 LABELS = ["a", "b", "other_x"]
+TEXTS_PER_LABEL = 3
+"""Few, so that texts come into the sample and leave it."""
 some = st.lists(st.integers(0, 9), min_size=1, max_size=4)
 
 
@@ -48,7 +50,7 @@ def picture(store: Gallery, number: int, dimension: int = 8) -> str:
         height_px=240,
         data=data,
         embedding=unit(*direction),
-        reading=reading("额度"),
+        reading=reading(f"第{number}页"),
     )
     store.put_content(content, BUNDLES)
     return content.image_id
@@ -63,6 +65,7 @@ def same(followed: Snapshot, whole: Snapshot) -> None:
     assert followed.pictures == whole.pictures
     assert followed.revision == whole.revision
     assert followed.facts == whole.facts
+    assert dict(followed.sample) == dict(whole.sample)
     np.testing.assert_array_equal(followed.embeddings[:], whole.embeddings[:])
     rows = np.arange(len(whole.pictures), dtype=np.int64)[::2]
     query = unit(*np.random.default_rng(whole.revision).normal(size=8))
@@ -80,7 +83,7 @@ class Follower(RuleBasedStateMachine):
     def begin(self) -> None:
         self.folder = tempfile.TemporaryDirectory()
         self.path = Path(self.folder.name) / "gallery.db"
-        self.store = Gallery(self.path)
+        self.store = Gallery(self.path, texts_per_label=TEXTS_PER_LABEL)
         self.ids = [picture(self.store, number) for number in range(10)]
         self.store.enrol(Change(), [Entry(image_id=self.ids[0], label="a")], BUNDLES)
         self.reopen()
@@ -96,7 +99,7 @@ class Follower(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.store.close()
-        self.store = Gallery(self.path)
+        self.store = Gallery(self.path, texts_per_label=TEXTS_PER_LABEL)
         self.index_manager = IndexManager()
         self.refresher = Refresher(
             KnowledgeTable(),

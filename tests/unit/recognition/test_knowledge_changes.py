@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
-from pagesight_server.recognition import entity_names, templates
+from pagesight_server.recognition import templates
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.knowledge import Knowledge
@@ -80,16 +80,34 @@ def all_candidates(known: Knowledge) -> list[tuple[Candidate, ...]]:
     return candidates
 
 
-@given(steps=st.lists(st.tuples(galleries, facts), min_size=2, max_size=4))
+@given(
+    steps=st.lists(st.tuples(galleries, facts), min_size=2, max_size=4),
+    texts_per_label=st.sampled_from([2, 5, 64]),
+)
 def test_changes_lead_to_the_same_bits_as_reading_all_anew(
-    steps: list[tuple[dict[int, Page], dict[str, str]]],
+    steps: list[tuple[dict[int, Page], dict[str, str]]], texts_per_label: int
 ) -> None:
-    known = Knowledge.of(gallery(*steps[0]), calibration=ALL_SAME)
+    def at(held: dict[int, Page], brands: dict[str, str]) -> Snapshot:
+        return replace(gallery(held, brands), texts_per_label=texts_per_label)
+
+    known = Knowledge.of(at(*steps[0]), calibration=ALL_SAME)
     for held, brands in steps[1:]:
-        now = gallery(held, brands)
+        now = at(held, brands)
         known = Knowledge.of(now, calibration=ALL_SAME, before=known)
         assert known.settled
         assert all_candidates(known) == all_candidates(Knowledge.of(now, calibration=ALL_SAME))
+
+
+@given(held=galleries, brands=facts)
+def test_labels_with_no_more_pictures_than_the_sample_are_answered_to_the_same_bits(
+    held: dict[int, Page], brands: dict[str, str]
+) -> None:
+    whole = gallery(held, brands)
+    most = max(whole.sample.counts.values())
+    sampled = Knowledge.of(replace(whole, texts_per_label=most))
+    read_whole = Knowledge.of(replace(whole, texts_per_label=None))
+    assert sampled.calibration == read_whole.calibration
+    assert all_candidates(sampled) == all_candidates(read_whole)
 
 
 def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> None:
@@ -108,17 +126,20 @@ def test_a_metric_of_an_earlier_revision_serves_until_it_is_learnt_anew() -> Non
     assert all_candidates(again) == all_candidates(whole)
 
 
-def test_a_label_costs_no_more_than_its_first_pictures() -> None:
-    most = max(templates.MAX_PICTURES, entity_names.MAX_PICTURES)
-    held: dict[int, Page] = {n: ("a", (f"第{chr(0x4E00 + n)}行文字",)) for n in range(most)}
-    few = gallery(held, {})
-    held[most] = ("a", ("还款",))  # Its id comes last.
-    many = gallery(held, {})
+def test_a_label_costs_no_more_than_its_sample() -> None:
+    held: dict[int, Page] = {n: ("a", (f"第{chr(0x4E00 + n)}行文字",)) for n in range(8)}
+    few = replace(gallery(held, {}), texts_per_label=8)
+    held[8] = ("a", ("还款",))  # Its id comes last, and all were enrolled at once.
+    many = replace(gallery(held, {}), texts_per_label=8)
     query = reading("还款")
     assert Templates(few).weigh(query).explained.tolist() == [0.0]
     assert Templates(many).weigh(query).explained.tolist() == [0.0]
     # A picture that is not counted can be left out as well.
-    assert Templates(many).weigh(query, without=most).explained.tolist() == [0.0]
+    assert Templates(many).weigh(query, without=8).explained.tolist() == [0.0]
+    # Had it been enrolled later it would count at once.
+    *older, last = many.pictures
+    later = replace(many, pictures=(*older, replace(last, added_revision=2)))
+    assert Templates(later).weigh(query).explained.tolist() == [1.0]
 
 
 def test_ids_of_strings_that_are_gone_are_given_out_anew() -> None:

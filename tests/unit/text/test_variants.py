@@ -15,6 +15,7 @@ from pagesight_server.text.variants import (
     SpellingVariants,
     differ_by_a_word,
     find_variant,
+    pairs_to_look_up,
     variant_similarities,
     variants_among,
 )
@@ -63,6 +64,37 @@ def test_the_rarest_characters_lose_no_line_that_is_alike(
         found = dict(table.matches(asked))
         assert found.keys() == expected
         assert all(ratio == fuzz.ratio(asked, text) / 100 for text, ratio in found.items())
+
+
+@given(
+    line=st.text("甲乙丙丁戊己庚辛", min_size=1, max_size=20),
+    edits=st.lists(
+        st.tuples(st.integers(0, 19), st.sampled_from(["", "子", "甲", "子丑"])), max_size=5
+    ),
+)
+def test_of_the_pairs_that_are_looked_up_one_is_in_every_line_that_is_alike(
+    line: str, edits: list[tuple[int, str]]
+) -> None:
+    other = line
+    for place, text in edits:
+        other = other[:place] + text + other[place + (len(text) < 2) :]
+    if fuzz.ratio(line, other) < ALIKE:
+        return
+    for one, another in ((line, other), (other, line)):
+        pairs = [a + b for a, b in pairwise(one)]
+        missing = sum(pair not in another for pair in pairs)
+        wanted = pairs_to_look_up(len(one))
+        assert wanted == 0 or missing < wanted <= len(pairs)
+
+
+@pytest.mark.parametrize(
+    ("length", "wanted"),
+    # By hand. 3: "ab" and "axb" are alike and share no pair. 8: of lines of 7 characters 6 must be
+    # in common, so 18 - 15 - 1 = 2 pairs are, and 6 of the 7 pairs hold one of them.
+    [(1, 0), (2, 0), (3, 0), (4, 3), (5, 4), (8, 6)],
+)
+def test_how_many_pairs_are_looked_up(length: int, wanted: int) -> None:
+    assert pairs_to_look_up(length) == wanted
 
 
 @given(tables=st.lists(TABLES, min_size=2, max_size=4))
