@@ -143,13 +143,15 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
         """Answers one screenshot."""
-        with self._watched(CLASSIFY, request) as message:
+        image = request.query.image
+        with self._watched(CLASSIFY, request, image) as message:
             if self._draining.is_set():
                 problem = ShuttingDownError(SHUTTING_DOWN)
                 message.failed(problem)
                 await refuse(context, problem)
             caller = _Caller(caller_of(context), context.peer(), context.time_remaining)
-            classification = await answer(context, self._classify(request.query, message, caller))
+            work = self._classify(request.query, image, message, caller)
+            classification = await answer(context, work)
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
@@ -231,14 +233,16 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self, received: pb.ClassifyStreamRequest | Malformed, caller: _Caller
     ) -> pb.ClassifyStreamResponse:
         request = _message(received)
-        with self._watched(CLASSIFY_STREAM, request) as message:
+        # Each access to a field of bytes makes a copy.
+        image = request.query.image
+        with self._watched(CLASSIFY_STREAM, request, image) as message:
             try:
                 parsed(received)
                 if not request.request_id:
                     raise InvalidRequestError(
                         "request_id is empty: replies of a stream are matched by it"
                     )
-                classification = await self._classify(request.query, message, caller)
+                classification = await self._classify(request.query, image, message, caller)
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
@@ -249,30 +253,30 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         )
 
     def _watched(
-        self, method: str, request: pb.ClassifyRequest | pb.ClassifyStreamRequest
+        self, method: str, request: pb.ClassifyRequest | pb.ClassifyStreamRequest, image: bytes
     ) -> AbstractContextManager[Message]:
         return self._telemetry.message(
             method,
             traceparent=request.query.traceparent,
             request_id=request.request_id,
-            image_bytes=len(request.query.image),
+            image_bytes=len(image),
         )
 
     async def _classify(
-        self, query: pb.Query, message: Message, caller: _Caller
+        self, query: pb.Query, image: bytes, message: Message, caller: _Caller
     ) -> pb.Classification:
         try:
-            return await self._answer(query, message, caller)
+            return await self._answer(query, image, message, caller)
         except BaseException as error:
             # Here, while it is what was raised and not yet a status.
             message.failed(error)
             raise
 
     async def _answer(
-        self, query: pb.Query, message: Message, caller: _Caller
+        self, query: pb.Query, image: bytes, message: Message, caller: _Caller
     ) -> pb.Classification:
         options = convert.options_of(query, default_ocr=self._ocr)
-        self._limits.spend(caller.name, len(query.image))
+        self._limits.spend(caller.name, len(image))
         budget_s = _budget_s(query, caller)
         began_s = asyncio.get_running_loop().time()
         if options.min_revision or self._is_preparing(options.gallery):
@@ -290,7 +294,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 message.admitted()
                 with urgent_as(options.priority):
                     answered = await self._pipeline.classify(
-                        query.image, gallery=options.gallery, ocr=options.ocr
+                        image, gallery=options.gallery, ocr=options.ocr
                     )
         except TimeoutError:
             raise DeadlineError(
@@ -299,7 +303,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
         if options.keep:
-            self._keep(query.image, answered)
+            self._keep(image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

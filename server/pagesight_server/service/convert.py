@@ -17,6 +17,8 @@ from pagesight_server.text.lines import digit_boxes
 from pagesight_server.text.reading import Box, Reading
 
 MAX_TOP_K = 100
+_OCR_MODES = frozenset(pb.OcrMode.values())
+_READS: Mapping[int, bool] = {pb.OCR_MODE_FULL: True, pb.OCR_MODE_OFF: False}
 _PRIORITIES = {
     pb.PRIORITY_UNSPECIFIED: Priority.NORMAL,
     pb.PRIORITY_LOW: Priority.LOW,
@@ -68,21 +70,21 @@ def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
     Raises:
         InvalidRequestError: a value that this server does not know.
     """
+    options = query.options
     if query.priority not in _PRIORITIES:
         raise InvalidRequestError(f"unknown priority {query.priority}")
-    if query.options.ocr not in pb.OcrMode.values():
-        raise InvalidRequestError(f"unknown ocr mode {query.options.ocr}")
-    if query.options.top_k > MAX_TOP_K:
-        raise InvalidRequestError(f"top_k is {query.options.top_k}, at most {MAX_TOP_K}")
+    if options.ocr not in _OCR_MODES:
+        raise InvalidRequestError(f"unknown ocr mode {options.ocr}")
+    if options.top_k > MAX_TOP_K:
+        raise InvalidRequestError(f"top_k is {options.top_k}, at most {MAX_TOP_K}")
     if query.min_revision < 0:
         raise InvalidRequestError("min_revision must not be negative; 0 means any")
-    ocr = {pb.OCR_MODE_FULL: True, pb.OCR_MODE_OFF: False}.get(query.options.ocr, default_ocr)
     return Options(
         gallery=gallery_of(query.gallery),
         priority=_PRIORITIES[query.priority],
-        ocr=ocr,
-        top_k=query.options.top_k,
-        explain=query.options.explain,
+        ocr=_READS.get(options.ocr, default_ocr),
+        top_k=options.top_k,
+        explain=options.explain,
         min_revision=query.min_revision,
         keep=not query.do_not_keep,
     )

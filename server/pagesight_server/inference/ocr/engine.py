@@ -134,6 +134,9 @@ class OcrEngine:
             longest_px=self._library.longest_px,
             narrowest_px=self._settings.narrowest_px,
         )
+        if len(bands) == 1:
+            with self.pool.finding(share):
+                return await self._detectors.run(lambda detector: detector.find(pixels))
         # No more than there are threads: the bands of others are searched between these.
         places = asyncio.Semaphore(self._settings.detectors)
 
