@@ -4,7 +4,7 @@
 
 Every number comes from the bundle's manifest; the steps are those of the source model's
 processor, without its libraries (tests/export/test_siglip2_server.py holds them together): to the
-byte but for the resizing, whose values may be one level off (`resize.py`). Every picture has
+byte but for how the resizing rounds, mostly by one level (`resize.py`). Every picture has
 `max_num_patches` patches, as in training: a GPU then meets one shape only, and a grid rarely leaves
 more than a tenth of them empty.
 """

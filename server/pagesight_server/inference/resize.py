@@ -5,10 +5,10 @@
                                          └─ pillow, others ───> Pillow
 
 `cykooz.resizer` computes what Pillow's antialiased bilinear resizing does, with SIMD, for a third
-of the CPU time, and within one level of each value (docs/decisions/0030). It copies what it is
-given, twice under the GIL, so it is given bands of rows: they stay in a core's own cache, and a
-large picture is never there three times. Of filters with negative weights the two promise no more
-than two levels, as one resizes rows first and the other columns: those are left to Pillow.
+of the CPU time; values are rounded otherwise now and then, by one level (docs/decisions/0030). It
+copies what it is given, twice under the GIL, so it is given bands of rows: they stay in a core's
+own cache, and a large picture is never there three times. As one of the two resizes rows first and
+the other columns, filters with negative weights would round further apart: they are left to Pillow.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ def pillow(interpolation: str) -> Resize:
 
 
 def bilinear(picture: Pixels, height: int, width: int) -> Pixels:
-    """What `pillow("bilinear")` gives, each value within one level, by `cykooz.resizer`.
+    """What `pillow("bilinear")` gives but for rounding, by `cykooz.resizer`.
 
     Args:
         picture: Height x width x 3.
