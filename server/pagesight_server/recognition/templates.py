@@ -248,7 +248,8 @@ class Templates:
         """
         if not found:
             return np.zeros(len(self.labels))
-        lines, strings, weights = map(np.asarray, zip(*found, strict=True))
+        lines, strings = np.asarray([one[:2] for one in found], np.int64).T
+        weights = np.asarray([one[2] for one in found], np.float64)
         entries, labels = frequencies.labels_showing(strings)
         lines, weights = lines[entries], weights[entries]
         # Of several strings that a line shows to a label, the most similar counts.
@@ -257,7 +258,7 @@ class Templates:
         first = np.ones(len(order), bool)
         first[1:] = (lines[1:] != lines[:-1]) | (labels[1:] != labels[:-1])
         # It adds up line by line, in their order.
-        return np.bincount(labels[first], weights[first], len(self.labels))
+        return np.bincount(labels[first], weights[first], len(self.labels)).astype(np.float64)
 
     def _smoothed_spelling(self, label: int, key: str, without: int | None) -> float:
         """The smoothed document frequency of a matching key, to the letter, in a label.
