@@ -155,9 +155,6 @@ export: .venv-export/.done ## Export a checkpoint: ARGS='encoder --model FOLDER 
 
 # --- checking ---------------------------------------------------------------
 
-# One line before the results; `.venv/bin/coverage report` has the table. COVERAGE= leaves it out.
-COVERAGE ?= --cov --cov-report= -p tests.support.coverage_totals
-
 # What tests write goes into memory where there is room: a store waits for the disk at every commit.
 in_memory = if (( $$(df --output=avail -B1M /dev/shm 2>/dev/null | tail -n 1 || echo 0) > 4000 )); then \
 	export TMPDIR=$$(mktemp -d /dev/shm/pagesight.XXXXXX); trap 'rm -rf "$$TMPDIR"' EXIT; fi
@@ -169,6 +166,10 @@ test: setup .venv-export/.done ## Run the whole test suite
 	.venv-export/bin/python -m pytest -q tests/export
 	echo "all other tests, in .venv"
 	$(BIN)/python -m pytest -q $(COVERAGE) $(ARGS)
+
+.PHONY: coverage
+coverage: COVERAGE := --cov --cov-report= -p tests.support.coverage_totals
+coverage: test ## The same, and which share of the lines it runs; `.venv/bin/coverage report` has the table
 
 .PHONY: test-fast
 test-fast: setup ## Run the unit tests but for the heavy ones: a minute and a half, no torch

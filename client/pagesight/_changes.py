@@ -40,7 +40,7 @@ class NearDuplicate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolOutcome:
-    """What became of one item."""
+    """Says what became of one item: added, there already, or failed and why."""
 
     image_id: str
     """SHA-256 of the picture in hexadecimal; empty when it was never known."""
@@ -54,7 +54,7 @@ class EnrolOutcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolResult:
-    """What became of an enrolment."""
+    """Says what became of an enrolment, item by item, and at which revision the gallery is."""
 
     revision: int
     """After the call; unchanged when nothing was added."""
@@ -64,7 +64,7 @@ class EnrolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoveResult:
-    """What became of a removal."""
+    """Says how many pictures a removal took out, and the revision it made."""
 
     revision: int
     removed: int
@@ -92,7 +92,7 @@ class RollbackResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SetLabelsResult:
-    """What became of setting labels."""
+    """Says at which revision a gallery is once labels were set."""
 
     revision: int
     """After the call; unchanged when nothing was new."""

@@ -134,7 +134,7 @@ calibration set look like theirs. `unknown`: one that a newer server sends."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classification:
-    """What a screenshot shows.
+    """Says which known page a screenshot shows or that it shows none, and on what evidence.
 
     `score` is held against `threshold`: together they say which side the answer is on, and on the
     scale of one gallery alone. `doubt` says how sure that is, on one scale for all galleries.

@@ -91,7 +91,7 @@ class TurnedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewResult:
-    """What enrolling pictures would change."""
+    """Says which answers enrolling pictures would turn, and whether for the better."""
 
     revision: int
     """The revision that was looked at; 0 where there is no gallery yet."""

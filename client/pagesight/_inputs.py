@@ -69,7 +69,7 @@ class ChangeOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnrolItem:
-    """One labelled screenshot to teach."""
+    """Holds one screenshot to teach, and the page that it shows."""
 
     image: ImageSource
     label: str

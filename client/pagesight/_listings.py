@@ -60,7 +60,7 @@ class GalleryInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageInfo:
-    """One image of a gallery."""
+    """Describes one image of a gallery: what it shows, and who added it when."""
 
     image_id: str
     label: str
@@ -92,7 +92,7 @@ sends."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionInfo:
-    """One change that was made."""
+    """Describes one change that was made, and by whom; each made a revision."""
 
     revision: int
     made_at: datetime | None

@@ -97,7 +97,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerFigures:
-    """What one reviewer did."""
+    """Counts what one reviewer decided, and how many hidden known items rightly."""
 
     reviewer: str
     decided: int

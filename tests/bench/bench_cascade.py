@@ -109,11 +109,10 @@ class Probe(Recogniser):
         outputs = self.graph.run({"crops": crop, "widths": np.array([strip.shape[1]])})
         self.cpu_s += time.thread_time() - started_s
         self.columns += width
-        (both,) = decode_ctc(
+        indices, steps = outputs["indices"][0], outputs["confidences"][0]
+        [(text, mean)] = decode_ctc(
             outputs["indices"], outputs["confidences"], self._characters, self._blank
         )
-        text, mean = both
-        indices, steps = outputs["indices"][0], outputs["confidences"][0]
         keep = indices != self._blank
         keep[1:] &= indices[1:] != indices[:-1]
         of_characters = steps[keep] if keep.any() else np.zeros(1, np.float32)

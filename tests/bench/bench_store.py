@@ -44,6 +44,7 @@ from pagesight_server.gallery.tables import TABLES
 from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.vectors import Vectors
+from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.text.reading import Reading
 from pagesight_server.workflows.knowledge import load_knowledge
@@ -65,6 +66,15 @@ QUERIES, ENROLMENTS = 30, 3
 """Repetitions of what takes milliseconds."""
 
 EPSILON = 0.05
+
+GIVEN = Calibration(
+    epsilon=EPSILON,
+    pictures=2_000,
+    guaranteed=True,
+    threshold_with_text=0.5,
+    threshold_without_text=0.5,
+)
+"""Stands for the calibration that the store has, where none is to be made."""
 
 INSERTS = {table.name: table.insert for table in TABLES}
 
@@ -156,7 +166,7 @@ class _Stages:
         self.row[f"{name}_mb"] = round(rss_mb(os.getpid()) - before_mb)
 
 
-def load(location: StoreLocation, texts_per_label: int) -> dict[str, float]:
+def load(location: StoreLocation, texts_per_label: int, *, given: bool) -> dict[str, float]:
     """Reads a store as a replica does when it starts; for a process of its own."""
     stages = _Stages()
     index = IndexManager()
@@ -166,7 +176,11 @@ def load(location: StoreLocation, texts_per_label: int) -> dict[str, float]:
         with stages.stage("index"):
             snapshot = _indexed(index, snapshot)
         with stages.stage("knowledge"):
-            knowledge = load_knowledge(store, "bench", "pagesight", EPSILON, snapshot=snapshot)
+            knowledge = (
+                Knowledge.of(snapshot, calibration=GIVEN)
+                if given
+                else load_knowledge(store, "bench", "pagesight", EPSILON, snapshot=snapshot)
+            )
         stages.row |= _answers(knowledge)
     index.close()
     return stages.row | {"peak_mb": round(_peak_mb())}
@@ -243,28 +257,41 @@ def _peak_mb() -> float:
 
 
 def measure(
-    location: StoreLocation, pictures: int, labels: int, texts_per_label: int
+    location: StoreLocation, pictures: int, labels: int, texts_per_label: int, *, given: bool
 ) -> dict[str, Any]:
-    """Fills a store and loads it in processes of their own, first without its calibration."""
+    """Fills a store and loads it in processes of their own, first without its calibration.
+
+    Args:
+        location: Where the store is made.
+        pictures: How many.
+        labels: How many labels share them.
+        texts_per_label: Pictures of a label at most whose text is learnt from.
+        given: Whether the calibration is made up, so that none is made.
+    """
     start_s = time.perf_counter()
     fill(location, pictures, labels)
     filled_s = time.perf_counter() - start_s
-    first, again = (_loaded(location, texts_per_label) for _ in range(2))
+    first = again = _loaded(location, texts_per_label, given=given)
+    if not given:
+        again = _loaded(location, texts_per_label, given=False)
     return {
         "store": "sqlite" if isinstance(location, Path) else "postgresql",
         "pictures": pictures,
         "labels": labels,
         "texts_per_label": texts_per_label,
         "fill_s": round(filled_s, 1),
-        "calibration_cpu_s": round(first["knowledge_cpu_s"] - again["knowledge_cpu_s"], 1),
+        "calibration_cpu_s": None
+        if given
+        else round(first["knowledge_cpu_s"] - again["knowledge_cpu_s"], 1),
         **again,
     }
 
 
-def _loaded(location: StoreLocation, texts_per_label: int) -> dict[str, float]:
+def _loaded(location: StoreLocation, texts_per_label: int, *, given: bool) -> dict[str, float]:
     """What `load` measures in another process."""
     command = [sys.executable, "-m", "tests.bench.bench_store", "--load", str(location)]
     command += ["--texts-per-label", str(texts_per_label)]
+    command += ["--given-calibration"] if given else []
     loaded: dict[str, float] = json.loads(
         subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
     )
@@ -278,10 +305,14 @@ def main() -> None:
     parser.add_argument("--labels", type=int, default=300)
     parser.add_argument("--stores", nargs="+", default=["sqlite", "postgresql"])
     parser.add_argument("--texts-per-label", type=int, default=TEXTS_PER_LABEL)
+    parser.add_argument(
+        "--given-calibration", action="store_true", help="Make none: it takes minutes."
+    )
     parser.add_argument("--load", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.load:
-        print(json.dumps(load(store_location(arguments.load), arguments.texts_per_label)))
+        location, given = store_location(arguments.load), arguments.given_calibration
+        print(json.dumps(load(location, arguments.texts_per_label, given=given)))
         return
     rows = []
     for pictures in arguments.pictures:
@@ -290,7 +321,13 @@ def main() -> None:
                 tempfile.TemporaryDirectory(prefix="pagesight-bench-") as folder,
                 _store(kind, Path(folder)) as location,
             ):
-                row = measure(location, pictures, arguments.labels, arguments.texts_per_label)
+                row = measure(
+                    location,
+                    pictures,
+                    arguments.labels,
+                    arguments.texts_per_label,
+                    given=arguments.given_calibration,
+                )
             print(row, flush=True)
             rows.append({**row, **texts(), **machine()})
     out = Path("bench")

@@ -118,7 +118,8 @@ def _misread(text: str, rng: random.Random) -> str:
 def draw(old: int, newer: int, tests: int, unknown: int) -> tuple[list[Seen], list[Seen]]:
     """The pictures of a gallery, in the order of their enrolment, and those that test it."""
     encoder = Encoder(bundle.load(Path("bundles/encoder"), "encoder"), Compute(threads=1))
-    gallery, asked = [], []
+    gallery: list[Seen] = []
+    asked: list[Seen] = []
     for number in range(old + newer + tests):
         for label in DEMO_LABELS:
             rng = random.Random(f"{label} {number}")

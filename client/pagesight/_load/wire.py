@@ -170,7 +170,7 @@ class StreamLane(Lane):
 
 
 class _Stream:
-    """One ClassifyStream call."""
+    """Sends and reads over one ClassifyStream call."""
 
     def __init__(self, stub: ClassifierServiceAsyncStub, endpoint: Endpoint) -> None:
         self.is_over = False
@@ -261,7 +261,7 @@ def _failed(error: PagesightError, at_s: float) -> Reply:
 
 
 class Lanes:
-    """All connections of one process."""
+    """Spreads messages over all connections of one process."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes

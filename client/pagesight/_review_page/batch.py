@@ -37,7 +37,7 @@ SOURCE = "review"
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """An enrolment that was made."""
+    """Notes an enrolment that was made, and what undoing it takes back."""
 
     revision_before: int
     revision: int

@@ -39,7 +39,7 @@ for a minute at most, and a hundred thousand are read once in it."""
 
 
 class Desk(Protocol):
-    """What feeds add to."""
+    """Takes what feeds add."""
 
     reviewer: str
 
@@ -67,7 +67,7 @@ class Desk(Protocol):
 
 
 class Feed(ABC):
-    """A thread that adds work."""
+    """Adds work to a desk, in a thread of its own, until it is stopped."""
 
     polls = True
     """A round adds all that there is, and later ones what is new."""

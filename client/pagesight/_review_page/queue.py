@@ -42,7 +42,7 @@ QUESTIONS: tuple[GalleryFindingKind, ...] = (
 
 
 class Queue:
-    """One reviewer's work, undecided.
+    """Holds one reviewer's undecided work, and deals a hand from it.
 
     Args:
         reviewer: Whose, by the name under which the server records decisions.

@@ -33,7 +33,7 @@ MODE_FOLDER, MODE_FILE = 0o700, 0o600
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One answered screenshot."""
+    """Holds one screenshot and its answer."""
 
     path: Path
     answer: Classification

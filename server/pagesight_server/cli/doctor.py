@@ -54,7 +54,7 @@ DRAFT_MB = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """The results of all checks."""
+    """Collects the results of all checks."""
 
     facts: dict[str, object] = field(default_factory=dict)
     """What would run, by name, in the order of the checks."""

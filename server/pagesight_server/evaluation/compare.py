@@ -57,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one method."""
+    """Holds the figures of one method."""
 
     name: str
     family: str

@@ -92,7 +92,7 @@ class OpenSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """All figures of one run."""
+    """Holds all figures of one run."""
 
     n: int
     """Number of known images."""

@@ -47,7 +47,7 @@ _Change: TypeAlias = tuple[Literal["insert", "update"], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """What a copy did."""
+    """Says what a copy did."""
 
     put: int
     """Rows that the target did not have, or had otherwise."""

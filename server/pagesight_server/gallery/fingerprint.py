@@ -16,7 +16,7 @@ from pagesight_server.gallery.tables import TABLES, whole_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableDigest:
-    """What a table holds."""
+    """Says how much a table holds, and a digest of it."""
 
     rows: int
     sha256: str

@@ -174,7 +174,7 @@ class PostgresDatabase:
 
     @contextmanager
     def writing(self, *, alone: bool = False, patient: bool = True) -> Iterator[PostgresConnection]:
-        """A transaction for a request.
+        """Begins a transaction for a request.
 
         Args:
             alone: Whether no other transaction may write meanwhile.

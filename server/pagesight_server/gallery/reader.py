@@ -273,7 +273,7 @@ class Reader:
             return [contents.full_id(db, beginning) for beginning in beginnings]
 
     def purged(self) -> list[str]:
-        """The pictures that were purged."""
+        """Lists the pictures that were purged, by their ids."""
         with self.database.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]

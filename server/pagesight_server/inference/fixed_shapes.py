@@ -33,7 +33,7 @@ LEAST_MB = 64
 
 
 class Runs(Protocol):
-    """What runs a graph."""
+    """Runs a graph, whichever session that takes."""
 
     def run(self, inputs: Tensors) -> Tensors:
         """Runs the graph; inputs and outputs by their names."""

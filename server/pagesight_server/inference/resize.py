@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
 from typing import Any, NamedTuple, TypeAlias
 
 import cv2
@@ -62,7 +63,7 @@ def resizing(how: Mapping[str, Any] | None) -> Resizing | None:
     if library == "opencv" and interpolation in _OPENCV:
         return Resizing(opencv(interpolation), f"OpenCV {cv2.__version__}")
     if library == "pillow" and interpolation == "bilinear" and cykooz is not None:
-        return Resizing(bilinear, f"cykooz.resizer ({_instructions()})")
+        return Resizing(bilinear, _cykooz_version())
     if library == "pillow" and interpolation in _PILLOW:
         return Resizing(pillow(interpolation), f"Pillow {PIL.__version__}")
     return None
@@ -146,6 +147,7 @@ def _bands(whole_height: int, whole_width: int, height: int) -> Iterator[_Band]:
         yield _Band(top, bottom, first, last, crop_top, end - first - crop_top)
 
 
-def _instructions() -> str:
-    """The processor's instructions that `cykooz.resizer` uses here."""
-    return str(cykooz.Resizer().cpu_extensions.name)
+def _cykooz_version() -> str:
+    """The version of `cykooz.resizer`, and the processor's instructions that it uses here."""
+    instructions = cykooz.Resizer().cpu_extensions.name
+    return f"cykooz.resizer {version('cykooz-resizer')}, {instructions}"

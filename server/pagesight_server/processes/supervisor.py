@@ -279,7 +279,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
 
 
 def _in_words(code: int) -> str:
-    """How a process ended."""
+    """Says how a process ended."""
     if code >= 0:
         return f"with exit code {code}"
     try:

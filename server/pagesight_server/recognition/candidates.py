@@ -58,7 +58,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The evidence for one label."""
+    """Holds the evidence for one label, and its scores."""
 
     label: str
     row: int

@@ -258,7 +258,8 @@ class Templates:
         first = np.ones(len(order), bool)
         first[1:] = (lines[1:] != lines[:-1]) | (labels[1:] != labels[:-1])
         # It adds up line by line, in their order.
-        return np.bincount(labels[first], weights[first], len(self.labels)).astype(np.float64)
+        counted = np.bincount(labels[first], weights[first], len(self.labels))
+        return counted.astype(np.float64, copy=False)
 
     def _smoothed_spelling(self, label: int, key: str, without: int | None) -> float:
         """The smoothed document frequency of a matching key, to the letter, in a label.

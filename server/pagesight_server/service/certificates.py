@@ -51,7 +51,7 @@ def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
 
 
 def read_authorities(path: Path) -> bytes:
-    """The authorities of client certificates.
+    """Reads the authorities of client certificates.
 
     Raises:
         SetupError: the file cannot be read, or holds no certificate.

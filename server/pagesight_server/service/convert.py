@@ -96,7 +96,7 @@ def gallery_of(name: str) -> str:
 
 
 def classification(answer: Answer, options: Options) -> pb.Classification:
-    """The reply to a query."""
+    """Makes the reply to a query."""
     decision, knowledge = answer.decision, answer.knowledge
     snapshot = knowledge.snapshot
     explanation = Explanation()

@@ -57,7 +57,7 @@ def max_images(asked: int) -> int:
 
 
 def diagnosis(diagnosed: Diagnosis) -> pb.Diagnosis:
-    """The result of Diagnose."""
+    """Makes the result of Diagnose."""
     return pb.Diagnosis(
         revision=diagnosed.revision,
         images=diagnosed.images,

@@ -44,7 +44,7 @@ def truth(label: str) -> str:
 
 
 def discovery(discovered: Discovered, unreadable: Unreadable) -> pb.Discovery:
-    """The result of Discover."""
+    """Makes the result of Discover."""
     return pb.Discovery(
         clusters=[
             pb.Cluster(
@@ -64,7 +64,7 @@ def discovery(discovered: Discovered, unreadable: Unreadable) -> pb.Discovery:
 
 
 def preview(previewed: Previewed, unreadable: Unreadable) -> pb.PreviewResult:
-    """The result of Preview."""
+    """Makes the result of Preview."""
     return pb.PreviewResult(
         revision=previewed.revision,
         answered=previewed.answered,

@@ -37,7 +37,7 @@ MAX_AUTHOR_CHARS = 256
 
 
 def change_of(change: gpb.Change) -> Change:
-    """What every change carries.
+    """Reads what every change carries.
 
     Raises:
         InvalidRequestError: a negative revision, a request_id or author that is too long.
@@ -89,7 +89,7 @@ def _calibration(knowledge: Knowledge) -> gpb.Calibration:
 
 
 def enrolled(applied: Applied) -> gpb.EnrolResult:
-    """The answer to an Enrol call."""
+    """Makes the answer to an Enrol call."""
     return gpb.EnrolResult(
         revision=applied.revision,
         outcomes=[
@@ -104,7 +104,7 @@ def enrolled(applied: Applied) -> gpb.EnrolResult:
 
 
 def image(listed: ListedImage) -> gpb.Image:
-    """One image of a listing."""
+    """Makes one image of a listing."""
     return gpb.Image(
         image_id=listed.image_id,
         label=listed.label,
@@ -119,7 +119,7 @@ def image(listed: ListedImage) -> gpb.Image:
 
 
 def revision(made: Revision) -> gpb.Revision:
-    """One change of a history."""
+    """Makes one change of a history."""
     return gpb.Revision(
         revision=made.revision,
         made_at=_timestamp(made.made_at_ms),

@@ -43,7 +43,7 @@ _REASONS: Mapping[KeptReason, pb.KeptReason.ValueType] = {
 
 
 def kept(listed: ListedAnswer) -> pb.KeptAnswer:
-    """One answer of a listing."""
+    """Makes one kept answer of a listing."""
     answer = listed.answer
     return pb.KeptAnswer(
         image_id=answer.image_id,
@@ -172,7 +172,7 @@ def reviewer_of(request: pb.RecordRevealRequest) -> str:
 
 
 def decision(made: Decision) -> pb.Decision:
-    """One decision of a listing."""
+    """Makes one decision of a listing."""
     return pb.Decision(
         decision_id=made.decision_id,
         image_id=made.image_id,

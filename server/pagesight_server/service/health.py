@@ -73,7 +73,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(  # noqa: N802
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Any:
-        """How a service is now."""
+        """Answers how a service is now."""
         if request.service not in self._services:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}"

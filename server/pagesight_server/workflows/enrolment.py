@@ -130,7 +130,7 @@ class Enroller:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What became of a folder."""
+    """Says what became of the pictures of a folder."""
 
     revision: int = 0
     added: int = 0

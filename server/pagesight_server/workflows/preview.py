@@ -66,7 +66,7 @@ class Turned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previewed:
-    """What enrolling would change."""
+    """Says what enrolling would change."""
 
     revision: int
     answered: int

@@ -147,6 +147,34 @@ async def test_closing_ends_a_preparation_at_its_next_step(
     assert "gallery default is prepared further after the next start" in caplog.text
 
 
+async def test_a_server_that_is_to_end_follows_its_store_and_refits_no_more(
+    large: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
+    caplog.set_level(logging.INFO)
+    registry = registry_of(large)
+    await asyncio.wait_for(registry.load(), WAIT_S)
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    before = registry.get("default").calibration
+    large.calibrated.clear()
+    enrol(large, {"b3": "b"})
+    await asyncio.wait_for(registry.refresh(), WAIT_S)
+    registry.stop_recalibrating()
+    large.calibrated.set()
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    assert "gallery default: calibrated by 1 of 5 pictures" in caplog.text
+    assert "gallery default is calibrated further after the next start" in caplog.text
+
+    caplog.clear()
+    enrol(large, {"b4": "b"})
+    await asyncio.wait_for(registry.refresh(), WAIT_S)
+    await asyncio.wait_for(registry.settled(), WAIT_S)
+    known = registry.get("default")
+    assert (len(known.snapshot.pictures), known.calibration) == (6, before)
+    assert "calibrated" not in caplog.text
+    await registry.close()
+
+
 async def test_a_gallery_that_cannot_be_prepared_is_told_and_not_tried_again_as_it_is(
     large: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -120,7 +120,7 @@ class Entry:
 
     @property
     def shape(self) -> Shape:
-        """How it is read."""
+        """Says in which shape it is read."""
         return self.key[2]
 
     def leave(self) -> None:

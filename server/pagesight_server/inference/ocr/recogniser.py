@@ -45,7 +45,7 @@ class Shape(NamedTuple):
 
 
 class Text(NamedTuple):
-    """The text of a strip."""
+    """Holds the text of a strip."""
 
     text: str
     confidence: float

@@ -49,7 +49,7 @@ class Region(NamedTuple):
 
     @classmethod
     def of(cls, box: Box, strip: Pixels, crop: Pixels | None = None) -> Region:
-        """A region, digest included.
+        """Makes a region, with the digest of its pixels.
 
         Args:
             box: In pixels of the picture, or of the band, that was searched.

@@ -33,7 +33,8 @@ def text_ratios(text: str, others: Sequence[str]) -> NDArray[np.float64]:
     if not text or not others:
         return np.zeros(len(others))
     # All in one call, which runs without the GIL.
-    percent = process.cdist([text], others, scorer=fuzz.ratio, dtype=np.float64)[0]
-    percent[[not other for other in others]] = 0.0
-    ratios: NDArray[np.float64] = percent / 100
+    ratios: NDArray[np.float64] = (
+        process.cdist([text], others, scorer=fuzz.ratio, dtype=np.float64)[0] / 100
+    )
+    ratios[[not other for other in others]] = 0.0
     return ratios

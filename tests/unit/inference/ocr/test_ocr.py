@@ -105,11 +105,10 @@ def congruence(engine: OcrEngine, library: Library, pages: Sequence[Pixels]) -> 
 
 
 @pytest.mark.heavy
-@pytest.mark.parametrize("count", [8, pytest.param(30, marks=pytest.mark.slow)])
-def test_pages_read_as_in_the_library(engine: OcrEngine, library: Library, count: int) -> None:
-    pages = [page(number, width=540, part=0.45) for number in range(count)]
+def test_thirty_pages_read_as_in_the_library(engine: OcrEngine, library: Library) -> None:
+    pages = [page(number, width=540, part=0.45) for number in range(30)]
     found = congruence(engine, library, pages)
-    assert found.characters > 50 * count, "the pages were meant to show text"
+    assert found.characters > 1500, "the pages were meant to show text"
     assert found.error_rate <= MAX_ERROR_RATE, found.differences
 
 
