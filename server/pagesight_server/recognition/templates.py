@@ -248,7 +248,8 @@ class Templates:
         """
         if not found:
             return np.zeros(len(self.labels))
-        lines, strings, weights = map(np.asarray, zip(*found, strict=True))
+        lines, strings = np.asarray([one[:2] for one in found], np.int64).T
+        weights = np.asarray([one[2] for one in found], np.float64)
         entries, labels = frequencies.labels_showing(strings)
         lines, weights = lines[entries], weights[entries]
         # Of several strings that a line shows to a label, the most similar counts.
