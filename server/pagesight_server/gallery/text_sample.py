@@ -22,10 +22,10 @@ from typing import Protocol
 
 TEXTS_PER_LABEL = 64
 """Pictures of a label whose text is learnt from, unless the settings say otherwise: the standard
-error of a document frequency of 64 is at most 6 %. docs/recognition.md has 16 to 128."""
+error of a document frequency of 64 is at most 6 %. docs/recognition.md has 16 to 64."""
 
 NEWEST_SHARE = 4
-"""One of so many pictures of a sample is among the newest of its label: 16 of 64 are as many as a
+"""One of so many pictures of a sample is among the newest of its label: 16 of 64 are more than a
 page needs to be known (docs/recognition.md, How many pictures a page needs), and the others speak
 for all that the label has shown before."""
 
