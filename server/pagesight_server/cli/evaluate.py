@@ -1,7 +1,7 @@
 """`evaluate`: measures answers on labelled screenshots, with the pipeline that `serve` uses.
 
 The reports are imported by the functions that make them: `serve`, a command of the same program,
-starts without (docs/decisions/0035).
+starts without (docs/decisions/0032).
 """
 
 from __future__ import annotations
