@@ -13,6 +13,8 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check --require-hashes
 ARGS ?=
+# Of the hundred processes that tests start each would compile our code anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Where torch comes from, if not from pip's own index; README.md says when to set it.
 TORCH_INDEX ?=
 
@@ -35,8 +37,9 @@ help: ## List the commands
 	@command -v $(PYTHON) >/dev/null || { echo "pagesight needs Python 3.11 to 3.13: apt install python3.11 python3.11-venv, or set PYTHON=" >&2; exit 1; }
 	@echo "installing torch and what exports with it into .venv-export (once; about 1.6 GB)"
 	$(PYTHON) -m venv --clear .venv-export
-	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check $(addprefix --index-url ,$(TORCH_INDEX)) torch==2.13.0
-	.venv-export/bin/python $(PIP_INSTALL) --no-deps -r requirements/export.txt
+	@# Eleven thousand files, few of which are used: those are compiled then.
+	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-compile $(addprefix --index-url ,$(TORCH_INDEX)) torch==2.13.0
+	.venv-export/bin/python $(PIP_INSTALL) --no-compile --no-deps -r requirements/export.txt
 	.venv-export/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	touch $@
 
@@ -152,23 +155,31 @@ export: .venv-export/.done ## Export a checkpoint: ARGS='encoder --model FOLDER 
 
 # --- checking ---------------------------------------------------------------
 
-# One line before the results; `.venv/bin/coverage report` has the table. COVERAGE= leaves it out.
-COVERAGE ?= --cov --cov-report= -p tests.support.coverage_totals
+# What tests write goes into memory where there is room: a store waits for the disk at every commit.
+in_memory = if (( $$(df --output=avail -B1M /dev/shm 2>/dev/null | tail -n 1 || echo 0) > 4000 )); then \
+	export TMPDIR=$$(mktemp -d /dev/shm/pagesight.XXXXXX); trap 'rm -rf "$$TMPDIR"' EXIT; fi
 
 .PHONY: test
 test: setup .venv-export/.done ## Run the whole test suite
-	@echo "tests of exporting checkpoints, in .venv-export"
+	@$(in_memory)
+	echo "tests of exporting checkpoints, in .venv-export"
 	.venv-export/bin/python -m pytest -q tests/export
 	echo "all other tests, in .venv"
 	$(BIN)/python -m pytest -q $(COVERAGE) $(ARGS)
 
+.PHONY: coverage
+coverage: COVERAGE := --cov --cov-report= -p tests.support.coverage_totals
+coverage: test ## The same, and which share of the lines it runs; `.venv/bin/coverage report` has the table
+
 .PHONY: test-fast
 test-fast: setup ## Run the unit tests but for the heavy ones: a minute and a half, no torch
-	@$(BIN)/python -m pytest -q -m 'not heavy' tests/unit $(ARGS)
+	@$(in_memory)
+	$(BIN)/python -m pytest -q -m 'not heavy' tests/unit $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run the long versions of the tests too
-	@$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
+	@$(in_memory)
+	$(BIN)/python -m pytest --timeout 3600 -m slow $(ARGS)
 
 .PHONY: bench
 bench: setup ## Measure costs, latencies and the gRPC edge, with real screenshots too: SCREENS=DIR
@@ -196,6 +207,10 @@ bench-index: setup ## Compare the index with plain faiss and usearch on 10 k and
 .PHONY: bench-host
 bench-host: setup ## Measure what the host does beside the models, with 1, 2 and 4 processes
 	@$(BIN)/python -m tests.bench.bench_host $(ARGS)
+
+.PHONY: bench-host-parts
+bench-host-parts: setup ## Measure what the pixels of a screenshot cost the host, part by part
+	@$(BIN)/python -m tests.bench.bench_host_parts $(ARGS)
 
 .PHONY: bench-telemetry
 bench-telemetry: setup ## Measure what telemetry costs: SCREENS=DIR, or the no-op alone without

@@ -32,7 +32,7 @@ _GROUPS = {
     "Errors": (),
     "Values": (),
 }
-_MODULES = ("_results", "_curation", "_review")
+_MODULES = ("_inputs", "_classification", "_changes", "_listings", "_curation", "_review")
 """Those of the values that have constants or aliases."""
 
 

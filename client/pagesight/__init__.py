@@ -16,6 +16,31 @@ for callers who speak the protocol themselves. Everything else is private.
 """
 
 from pagesight._aio_client import AsyncClient
+from pagesight._changes import (
+    DeleteResult,
+    EnrolOutcome,
+    EnrolResult,
+    LabelField,
+    NearDuplicate,
+    Progress,
+    RelabelResult,
+    RemoveResult,
+    RollbackResult,
+    SetLabelsResult,
+)
+from pagesight._classification import (
+    OTHER,
+    Box,
+    Candidate,
+    Classification,
+    Finding,
+    FindingKind,
+    MatchingLine,
+    ReviewReason,
+    ScoreTerm,
+    ScoreTermName,
+    StreamResult,
+)
 from pagesight._client import Client
 from pagesight._curation import (
     BrandSuggestion,
@@ -58,42 +83,23 @@ from pagesight._errors import (
     UnavailableError,
     UnreadableFileError,
 )
-from pagesight._results import (
-    OTHER,
-    Box,
-    CalibrationInfo,
-    CalibrationSource,
-    Candidate,
+from pagesight._inputs import (
     ChangeOptions,
-    Classification,
     ClassifyOptions,
     DefaultKey,
-    DeleteResult,
     EnrolItem,
-    EnrolOutcome,
-    EnrolResult,
-    Finding,
-    FindingKind,
+    ImageSource,
+    Priority,
+)
+from pagesight._listings import (
+    CalibrationInfo,
+    CalibrationSource,
     GalleryInfo,
     ImageInfo,
-    ImageSource,
-    LabelField,
     LabelInfo,
     Labels,
-    MatchingLine,
-    NearDuplicate,
-    Priority,
-    Progress,
-    RelabelResult,
-    RemoveResult,
-    ReviewReason,
     RevisionInfo,
     RevisionKind,
-    RollbackResult,
-    ScoreTerm,
-    ScoreTermName,
-    SetLabelsResult,
-    StreamResult,
 )
 from pagesight._retry import RetryPolicy
 from pagesight._review import (

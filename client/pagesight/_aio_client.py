@@ -10,15 +10,8 @@ from pagesight._aio_discovery import AsyncDiscoveryCalls
 from pagesight._aio_gallery import AsyncGalleryCalls
 from pagesight._aio_review_calls import AsyncReviewCalls
 from pagesight._aio_stream import AsyncStream, read_image
-from pagesight._results import (
-    Classification,
-    ClassifyOptions,
-    DefaultKey,
-    ImageSource,
-    K,
-    Priority,
-    StreamResult,
-)
+from pagesight._classification import Classification, K, StreamResult
+from pagesight._inputs import ClassifyOptions, DefaultKey, ImageSource, Priority
 from pagesight._spread import places_of
 
 
@@ -46,6 +39,7 @@ class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
         priority: Priority | None = None,
         traceparent: str | None = None,
         min_revision: int | None = None,
+        keep: bool = True,
     ) -> Classification:
         """Tells which known page one screenshot shows, or `other`; see `Client.classify`."""
         template = _requests.query(
@@ -58,6 +52,7 @@ class AsyncClient(AsyncGalleryCalls, AsyncReviewCalls, AsyncDiscoveryCalls):
                 priority=priority,
                 traceparent=traceparent,
                 min_revision=min_revision,
+                keep=keep,
             )
         )
         request = _requests.classify(template, await read_image(image))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Se
 
 from pagesight import _discovery_requests as requests
 from pagesight._aio_stream import as_async
+from pagesight._changes import Progress
 from pagesight._connection import AsyncConnection
 from pagesight._discovery import (
     Discovery,
@@ -15,7 +16,7 @@ from pagesight._discovery import (
     PreviewPicture,
     PreviewResult,
 )
-from pagesight._results import EnrolItem, ImageSource, Progress
+from pagesight._inputs import EnrolItem, ImageSource
 from pagesight._upload import upload_async
 from pagesight.v1 import review_pb2 as messages
 

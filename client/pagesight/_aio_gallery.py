@@ -16,6 +16,16 @@ from typing import Unpack
 
 from pagesight import _curation_replies, _replies, _requests
 from pagesight._aio_stream import as_async
+from pagesight._changes import (
+    DeleteResult,
+    EnrolResult,
+    LabelField,
+    Progress,
+    RelabelResult,
+    RemoveResult,
+    RollbackResult,
+    SetLabelsResult,
+)
 from pagesight._connection import AsyncConnection
 from pagesight._curation import (
     Diagnosis,
@@ -23,23 +33,8 @@ from pagesight._curation import (
     LabelSuggestions,
     SettleResult,
 )
-from pagesight._results import (
-    ChangeOptions,
-    DeleteResult,
-    EnrolItem,
-    EnrolResult,
-    GalleryInfo,
-    ImageInfo,
-    LabelField,
-    LabelInfo,
-    Labels,
-    Progress,
-    RelabelResult,
-    RemoveResult,
-    RevisionInfo,
-    RollbackResult,
-    SetLabelsResult,
-)
+from pagesight._inputs import ChangeOptions, EnrolItem
+from pagesight._listings import GalleryInfo, ImageInfo, LabelInfo, Labels, RevisionInfo
 from pagesight._upload import upload_async
 from pagesight.v1 import gallery_pb2 as messages
 

@@ -39,6 +39,11 @@ class AsyncReviewCalls(AsyncConnection):
         request = messages.ListKeptRequest(gallery=gallery, page_size=1)
         return await self._call(self._review.ListKept, request, _review_messages.keep_limits)
 
+    async def recorded_name(self, reviewer: str = "", *, gallery: str = "") -> str:
+        """Tells under which name the server lists what a reviewer decides through this client."""
+        request = messages.ListKeptRequest(gallery=gallery, undecided_by=reviewer, page_size=1)
+        return await self._call(self._review.ListKept, request, _review_messages.recorded_name)
+
     async def get_kept_image(
         self, image_id: str, *, gallery: str = "", max_side_px: int = 0
     ) -> bytes:

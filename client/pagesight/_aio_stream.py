@@ -21,12 +21,13 @@ import grpc
 from pagesight import _replies, _requests
 from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
+from pagesight._classification import K, StreamResult
 from pagesight._connection import OpenStream
 from pagesight._errors import CallCancelledError, PagesightError
+from pagesight._inputs import ClassifyOptions, ImageSource
 from pagesight._lanes import Lane, Lanes, Step
 from pagesight._ledger import Ledger, Outcome, split
 from pagesight._resend import Resends
-from pagesight._results import ClassifyOptions, ImageSource, K, StreamResult
 from pagesight._spread import Places, method_at
 from pagesight._stream import Answer, Changed, Event, Fed, Over
 from pagesight.v1 import classifier_pb2 as classifier

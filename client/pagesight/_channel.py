@@ -137,7 +137,7 @@ class Endpoint:
 
     @property
     def addresses(self) -> list[str]:
-        """Each of the addresses."""
+        """Yields each of the addresses."""
         return [address.strip() for address in self.address.split(",")]
 
     @property

@@ -12,17 +12,10 @@ from collections.abc import Generator, Iterable
 from typing import Any, Unpack, overload
 
 from pagesight import _replies, _requests
+from pagesight._classification import Classification, K, StreamResult
 from pagesight._discovery_calls import DiscoveryCalls
 from pagesight._gallery import GalleryCalls
-from pagesight._results import (
-    Classification,
-    ClassifyOptions,
-    DefaultKey,
-    ImageSource,
-    K,
-    Priority,
-    StreamResult,
-)
+from pagesight._inputs import ClassifyOptions, DefaultKey, ImageSource, Priority
 from pagesight._review_calls import ReviewCalls
 from pagesight._spread import places_of
 from pagesight._stream import Stream
@@ -58,6 +51,7 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
         priority: Priority | None = None,
         traceparent: str | None = None,
         min_revision: int | None = None,
+        keep: bool = True,
     ) -> Classification:
         """Tells which known page one screenshot shows, or `other`.
 
@@ -72,6 +66,7 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
             traceparent: W3C trace context. None: the current OpenTelemetry span, if there is one.
             min_revision: Answer at this revision of the gallery or a later one, as a change
                 returned it: then its pictures are found on any replica. None: as it is known.
+            keep: False: the server keeps neither answer nor screenshot for review.
 
         Raises:
             InvalidImageError: The picture cannot be read, here or by the server.
@@ -91,6 +86,7 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
                 priority=priority,
                 traceparent=traceparent,
                 min_revision=min_revision,
+                keep=keep,
             )
         )
         request = _requests.classify(template, _requests.read_image(image))

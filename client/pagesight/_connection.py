@@ -55,7 +55,7 @@ class OpenStream(Protocol):
 
 
 class Opened(NamedTuple):
-    """A channel and its stubs."""
+    """Holds a channel and the stubs that call through it."""
 
     process: int
     """Which one opened it."""

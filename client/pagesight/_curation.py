@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from pagesight._results import LabelInfo
+from pagesight._listings import LabelInfo
 
 GalleryFindingKind: TypeAlias = Literal[
     "wrong_label",
@@ -26,7 +26,7 @@ the first label. `hardly_read`: a `HardlyReadImage`. `unknown`: what a newer ser
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """That a person looked at a finding, and that all is well."""
+    """Says that a person looked at a finding, and that all is well."""
 
     author: str
     """Empty where unknown."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pagesight._errors import PagesightError
-from pagesight._results import ImageSource
+from pagesight._inputs import ImageSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +77,7 @@ class PreviewPicture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnedAnswer:
-    """An answer that would turn."""
+    """Says how an answer would turn if the pictures were enrolled."""
 
     image_id: str
     """SHA-256 of the bytes of the picture, in hexadecimal."""
@@ -91,7 +91,7 @@ class TurnedAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreviewResult:
-    """What enrolling pictures would change."""
+    """Says which answers enrolling pictures would turn, and whether for the better."""
 
     revision: int
     """The revision that was looked at; 0 where there is no gallery yet."""

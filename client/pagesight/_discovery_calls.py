@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 
 from pagesight import _discovery_requests as requests
+from pagesight._changes import Progress
 from pagesight._connection import Connection
 from pagesight._discovery import (
     Discovery,
@@ -21,7 +22,7 @@ from pagesight._discovery import (
     PreviewPicture,
     PreviewResult,
 )
-from pagesight._results import EnrolItem, ImageSource, Progress
+from pagesight._inputs import EnrolItem, ImageSource
 from pagesight._upload import upload
 from pagesight.v1 import review_pb2 as messages
 

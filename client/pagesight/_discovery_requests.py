@@ -21,8 +21,8 @@ from pagesight._discovery import (
     UnreadablePicture,
 )
 from pagesight._errors import PagesightError, from_status
+from pagesight._inputs import EnrolItem, ImageSource
 from pagesight._requests import read_image
-from pagesight._results import EnrolItem, ImageSource
 from pagesight.v1 import gallery_pb2, review_pb2
 
 

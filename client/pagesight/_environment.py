@@ -114,7 +114,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 class Proxy(NamedTuple):
-    """A proxy of the environment."""
+    """Describes a proxy that the environment names."""
 
     variable: str
     """The variable that names it."""

@@ -15,6 +15,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Unpack
 
 from pagesight import _curation_replies, _replies, _requests
+from pagesight._changes import (
+    DeleteResult,
+    EnrolResult,
+    LabelField,
+    Progress,
+    RelabelResult,
+    RemoveResult,
+    RollbackResult,
+    SetLabelsResult,
+)
 from pagesight._connection import Connection
 from pagesight._curation import (
     Diagnosis,
@@ -22,23 +32,8 @@ from pagesight._curation import (
     LabelSuggestions,
     SettleResult,
 )
-from pagesight._results import (
-    ChangeOptions,
-    DeleteResult,
-    EnrolItem,
-    EnrolResult,
-    GalleryInfo,
-    ImageInfo,
-    LabelField,
-    LabelInfo,
-    Labels,
-    Progress,
-    RelabelResult,
-    RemoveResult,
-    RevisionInfo,
-    RollbackResult,
-    SetLabelsResult,
-)
+from pagesight._inputs import ChangeOptions, EnrolItem
+from pagesight._listings import GalleryInfo, ImageInfo, LabelInfo, Labels, RevisionInfo
 from pagesight._upload import upload
 from pagesight.v1 import gallery_pb2 as messages
 

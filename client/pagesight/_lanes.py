@@ -201,7 +201,7 @@ class Lanes:
                 )
             if not isinstance(error, PagesightError):
                 raise error
-            wait_s = lane.attempts.wait_s(error, tell=not self._others_serve(lane))
+            wait_s = lane.attempts.wait_s(error, tell=not self._others_may_serve(lane))
             if wait_s is None:
                 lane.is_spent = True
                 # One whose certificate is not trusted, say, is no matter while others answer.
@@ -223,9 +223,11 @@ class Lanes:
                 lane.call = None
             return calls
 
-    def _others_serve(self, lane: Lane) -> bool:
+    def _others_may_serve(self, lane: Lane) -> bool:
+        """Tells whether another connection takes calls, or may do so as soon as it is there."""
         every = range(len(self._places))
-        return any(self._places.is_ready(place) for place in every if place != lane.place)
+        serve = any(self._places.is_ready(place) for place in every if place != lane.place)
+        return serve or not self._places.is_settled()
 
     def _closed(self) -> list[Lane]:
         return [lane for lane in self._lanes if not (lane.is_open or self._is_finished)]

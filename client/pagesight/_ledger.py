@@ -17,8 +17,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, Generic, TypeAlias
 
+from pagesight._classification import Classification, K, StreamResult
 from pagesight._errors import InternalError, PagesightError
-from pagesight._results import Classification, ImageSource, K, StreamResult
+from pagesight._inputs import ImageSource
 
 _LONGEST_WAIT_S = 0.5
 """Ctrl-C that comes just before a thread falls asleep does not wake it: sleep in naps."""

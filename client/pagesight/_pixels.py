@@ -26,11 +26,11 @@ _COLOUR_TYPES = {1: 0, 3: 2, 4: 6}
 
 @runtime_checkable
 class PilImage(Protocol):
-    """A `PIL.Image.Image`."""
+    """Stands for a `PIL.Image.Image`, which is never imported."""
 
     @property
     def mode(self) -> str:
-        """Such as "RGB"."""
+        """Names the channels of a pixel, such as "RGB"."""
 
     def save(self, fp: Any, format: str | None = None, **params: Any) -> None:  # noqa: A002
         """Writes a file."""
@@ -42,14 +42,14 @@ class PixelArray(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Height, width, channels."""
+        """Tells height and width in pixels, and the channels where there are several."""
 
     @property
     def __array_interface__(self) -> Any:
         """Describes the memory."""
 
     def tobytes(self) -> bytes:
-        """Its values, row by row."""
+        """Returns its values as bytes, row by row."""
 
 
 def is_pixels(image: object) -> TypeGuard[PilImage | PixelArray]:

@@ -1,7 +1,7 @@
 """Messages to values: the only way from a reply to what callers see.
 
 Both clients and the stream share these functions; each takes one message and
-returns one value of `_results`. An absent timestamp is None, never 1970.
+returns one value. An absent timestamp is None, never 1970.
 """
 
 from __future__ import annotations
@@ -12,33 +12,37 @@ from typing import Any, TypeAlias, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from pagesight._errors import InternalError, PagesightError, from_status
-from pagesight._results import (
-    Box,
-    CalibrationInfo,
-    CalibrationSource,
-    Candidate,
-    Classification,
+from pagesight._changes import (
     DeleteResult,
     EnrolOutcome,
-    Finding,
-    FindingKind,
-    GalleryInfo,
-    ImageInfo,
-    LabelInfo,
-    Labels,
-    MatchingLine,
     NearDuplicate,
     Progress,
     RelabelResult,
     RemoveResult,
-    ReviewReason,
-    RevisionInfo,
-    RevisionKind,
     RollbackResult,
+    SetLabelsResult,
+)
+from pagesight._classification import (
+    Box,
+    Candidate,
+    Classification,
+    Finding,
+    FindingKind,
+    MatchingLine,
+    ReviewReason,
     ScoreTerm,
     ScoreTermName,
-    SetLabelsResult,
+)
+from pagesight._errors import InternalError, PagesightError, from_status
+from pagesight._listings import (
+    CalibrationInfo,
+    CalibrationSource,
+    GalleryInfo,
+    ImageInfo,
+    LabelInfo,
+    Labels,
+    RevisionInfo,
+    RevisionKind,
 )
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1 import gallery_pb2 as gallery
@@ -257,7 +261,7 @@ def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
 
 
 async def last_async(replies: AsyncIterable[Any], progress: ProgressCallback | None) -> Any:
-    """As `last`, for event loops."""
+    """Does what `last` does, for event loops."""
     result = None
     async for reply in replies:
         result = _result(reply, progress)

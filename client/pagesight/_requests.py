@@ -18,20 +18,13 @@ from typing import get_args
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from pagesight import _pixels, _trace
+from pagesight._changes import EnrolOutcome, EnrolResult, LabelField
 from pagesight._curation import GalleryFinding
 from pagesight._curation_replies import KINDS as FINDING_KINDS
 from pagesight._errors import InternalError, InvalidImageError, PagesightError, UnreadableFileError
+from pagesight._inputs import ChangeOptions, ClassifyOptions, EnrolItem, ImageSource
+from pagesight._listings import LabelInfo
 from pagesight._replies import enrol_outcome
-from pagesight._results import (
-    ChangeOptions,
-    ClassifyOptions,
-    EnrolItem,
-    EnrolOutcome,
-    EnrolResult,
-    ImageSource,
-    LabelField,
-    LabelInfo,
-)
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1 import gallery_pb2 as gallery
 
@@ -129,6 +122,7 @@ def query(options: ClassifyOptions) -> classifier.Query:
             explain=options.get("explain", False),
         ),
         min_revision=min_revision,
+        do_not_keep=not options.get("keep", True),
     )
 
 

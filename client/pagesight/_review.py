@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypeAlias
 
-from pagesight._results import Classification, ReviewReason
+from pagesight._classification import Classification, ReviewReason
 
 KeptReason: TypeAlias = Literal["doubtful", "rejected", "random", "unknown"]
 """Why a server kept an answer: its doubt was high, it was `OTHER`, or it was drawn at random.
@@ -97,7 +97,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerFigures:
-    """What one reviewer did."""
+    """Counts what one reviewer decided, and how many hidden known items rightly."""
 
     reviewer: str
     decided: int

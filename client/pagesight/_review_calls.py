@@ -1,6 +1,7 @@
 """The review calls of the client for callers with threads; they need the role `review`.
 
     list_kept, get_kept_image, keep_limits      answers that the server kept for a person
+    recorded_name                               who a reviewer is to the server
     draw_known                                  pictures of known pages, to be hidden among them
     record_decisions, withdraw_decisions, list_decisions, record_reveal, review_figures
 
@@ -55,6 +56,19 @@ class ReviewCalls(Connection):
         """
         request = messages.ListKeptRequest(gallery=gallery, page_size=1)
         return self._call(self._review.ListKept, request, _review_messages.keep_limits)
+
+    def recorded_name(self, reviewer: str = "", *, gallery: str = "") -> str:
+        """Tells under which name the server lists what a reviewer decides through this client.
+
+        Where callers have tokens it is the token's name and that of the reviewer, with a slash
+        between: `Decision.reviewer` of `list_decisions` is the same.
+
+        Args:
+            reviewer: Who decides, as in `Decision.reviewer` of `record_decisions`.
+            gallery: Empty: "default".
+        """
+        request = messages.ListKeptRequest(gallery=gallery, undecided_by=reviewer, page_size=1)
+        return self._call(self._review.ListKept, request, _review_messages.recorded_name)
 
     def get_kept_image(self, image_id: str, *, gallery: str = "", max_side_px: int = 0) -> bytes:
         """Reads the picture of a kept answer; the server's audit log says that it was read.

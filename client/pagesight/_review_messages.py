@@ -49,6 +49,11 @@ def keep_limits(message: review.ListKeptResponse) -> KeepLimits:
     return KeepLimits(capacity=message.capacity, keep_days=message.keep_days)
 
 
+def recorded_name(message: review.ListKeptResponse) -> str:
+    """Reads the name under which a reviewer's decisions are listed."""
+    return message.reviewer
+
+
 def kept_picture(message: review.GetKeptImageResponse) -> bytes:
     """Reads the reply to GetKeptImage."""
     return message.image

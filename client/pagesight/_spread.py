@@ -88,7 +88,7 @@ class Places:
             self._listeners[key] = listener
 
     def unlisten(self, key: object) -> None:
-        """No longer calls it."""
+        """Stops calling it when the servers change."""
         with self._lock:
             self._listeners.pop(key, None)
 
@@ -170,19 +170,19 @@ class _Methods:
         """Which of them can take calls."""
 
     def unary_unary(self, *arguments: Any, **options: Any) -> Any:
-        """As `grpc.Channel` has it."""
+        """Makes the call that `grpc.Channel` would, over one of the channels."""
         return self._turns("unary_unary", arguments, options)
 
     def unary_stream(self, *arguments: Any, **options: Any) -> Any:
-        """As `grpc.Channel` has it."""
+        """Makes the call that `grpc.Channel` would, over one of the channels."""
         return self._turns("unary_stream", arguments, options)
 
     def stream_unary(self, *arguments: Any, **options: Any) -> Any:
-        """As `grpc.Channel` has it."""
+        """Makes the call that `grpc.Channel` would, over one of the channels."""
         return self._turns("stream_unary", arguments, options)
 
     def stream_stream(self, *arguments: Any, **options: Any) -> Any:
-        """As `grpc.Channel` has it."""
+        """Makes the call that `grpc.Channel` would, over one of the channels."""
         return self._turns("stream_stream", arguments, options)
 
     def _turns(self, kind: str, arguments: Any, options: Any) -> Turns:
@@ -205,7 +205,7 @@ class SpreadChannel(_Methods, grpc.Channel):
         callback(self.places.state())
 
     def unsubscribe(self, callback: Any) -> None:
-        """No longer follows it."""
+        """Stops telling it of states."""
         self.places.unlisten(callback)
 
     def close(self) -> None:
@@ -232,7 +232,7 @@ class AsyncSpreadChannel(_Methods, grpc.aio.Channel):
         ]
 
     def get_state(self, try_to_connect: bool = False) -> grpc.ChannelConnectivity:
-        """The state of all together."""
+        """Returns the state of all together: ready as soon as one is."""
         del try_to_connect  # All are being connected.
         return self.places.state()
 

@@ -27,11 +27,12 @@ import grpc
 
 from pagesight import _replies, _requests
 from pagesight._channel import Endpoint
+from pagesight._classification import K, StreamResult
 from pagesight._errors import CallCancelledError, PagesightError
+from pagesight._inputs import ClassifyOptions
 from pagesight._lanes import Lane, Lanes, Step
 from pagesight._ledger import Ledger, Outcome, split
 from pagesight._resend import Resends
-from pagesight._results import ClassifyOptions, K, StreamResult
 from pagesight._spread import Places, method_at
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -58,7 +59,7 @@ class Over(NamedTuple):
 
 
 class Fed(NamedTuple):
-    """The source has ended."""
+    """Says that the source has ended."""
 
 
 class Changed(NamedTuple):

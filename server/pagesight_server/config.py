@@ -57,7 +57,7 @@ measures the shares)."""
 
 
 class Config(BaseSettings):
-    """All settings."""
+    """Holds all settings, each section under its own name."""
 
     model_config = SettingsConfigDict(
         env_prefix="PAGESIGHT_", env_nested_delimiter="__", extra="ignore", frozen=True

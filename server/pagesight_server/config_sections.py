@@ -297,7 +297,7 @@ class GalleryConfig(_Section):
 
     @property
     def limits(self) -> Limits:
-        """The quotas of each gallery."""
+        """What each gallery may hold at most, as the store takes it."""
         return Limits(max_pictures=self.max_pictures, max_bytes=self.max_bytes)
 
 

@@ -52,6 +52,8 @@ class Models:
     """OCR threads, detection and recognition together: the concurrency that keeps all busy."""
     prepare: Callable[[Pixels], Tensors]
     """The encoder's inputs for one picture; runs in a worker thread."""
+    resized_by: str
+    """The library that resizes pictures for the encoder, with its version."""
     encoder: Batcher[Tensors, Embedding]
     """Takes pictures that are prepared."""
     ocr: OcrEngine
@@ -184,6 +186,7 @@ async def models(config: Config, *, processes: int = 1) -> AsyncIterator[Models]
             bundles=Bundles(encoder=encoder_bundle.id, ocr=ocr_bundle.id),
             readers=settings.detectors + settings.recognisers,
             prepare=encoder.prepare,
+            resized_by=encoder.resized_by,
             encoder=batcher,
             ocr=ocr,
         )

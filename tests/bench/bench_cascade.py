@@ -41,7 +41,7 @@ from pagesight_server.inference.decode import decode
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings, load
 from pagesight_server.inference.ocr.detector import Detector
 from pagesight_server.inference.ocr.engine import library_numbers, sure_from
-from pagesight_server.inference.ocr.recogniser import Network, Recogniser
+from pagesight_server.inference.ocr.recogniser import Network, Recogniser, decode_ctc
 from pagesight_server.inference.ocr.settings import library_widths
 from pagesight_server.inference.settings import Compute, ImageLimits
 from pagesight_server.text.matching import matching_key
@@ -110,7 +110,9 @@ class Probe(Recogniser):
         self.cpu_s += time.thread_time() - started_s
         self.columns += width
         indices, steps = outputs["indices"][0], outputs["confidences"][0]
-        text, mean = self._text(indices, steps)
+        [(text, mean)] = decode_ctc(
+            outputs["indices"], outputs["confidences"], self._characters, self._blank
+        )
         keep = indices != self._blank
         keep[1:] &= indices[1:] != indices[:-1]
         of_characters = steps[keep] if keep.any() else np.zeros(1, np.float32)

@@ -2,18 +2,22 @@
 
     drawn pages of 27 and 40 lines ──real OCR, once──> recorded outputs of the sessions
        └──streams──> the real service, 1, 2, 4 processes, sessions that sleep and answer from those
-                        └── CPU by thread, waits for the GIL, lag of the event loop, screenshots/s
+                        └── CPU time by thread, in all and under the GIL; lag of the event loop;
+                            screenshots/s
 
 The models take no core, so what the server spends is the host's part: decoding, preparation for a
 NaFlex encoder of 1024 patches, canvas, boxes and crops, lines, evidence, gRPC. The threads of one
-kind are a stage. The callers are one process, which bounds the rate where `caller_busy_share` nears
-1. They share the machine; --server-cores and --caller-cores keep them apart.
+kind are a stage. How the time under the GIL is had, and how sure it is: `tests/bench/gil.py`.
 
-The share of time in which the GIL is held is that of samples in which a thread waited for it longer
-than 0.1 ms, its waits for a core not counted. Whoever holds it may wait for a core as well: on a
-machine that is busy otherwise the share is too high. What 16 cores can do follows from the CPU time
-of a screenshot, what one process can do from its time under the GIL, and how many processes 16
-cores need from the two. It is the CPU path: on CUDA lines are padded to fewer widths.
+The callers are one thread, on the cores of the server unless --caller-cores gives it others. What
+it takes of them is not the server's: `alone_per_s` is the rate in what it leaves, and
+`alone_to_first` compares that with the first row's. Where other processes share the machine, only
+figures of CPU time can be compared.
+
+What 16 cores can do follows from the CPU time of a screenshot, what one process can do from its
+time under the GIL, and how many processes 16 cores need from the two. Lines are padded and batched
+as on a CPU, in 20 small batches a screenshot where there is one; --lines-as-on-cuda has the few
+large ones of a GPU, whose machine this is about.
 
 Writes `bench/host.json`: a row for each number of lines and of processes.
 """
@@ -27,29 +31,29 @@ import itertools
 import json
 import math
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from pagesight import Client
+from pagesight_server.common.cores import cores as cpu_count
 from pagesight_server.inference import bundle
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.ocr import OcrSettings
 from pagesight_server.inference.ocr import load as load_ocr
 from pagesight_server.inference.settings import Compute, ImageLimits, ReadingMode
+from tests.bench import gil
 from tests.bench.gpu_path import pages
+from tests.bench.host_caller import encoded, send
 from tests.bench.host_serve import VARIABLE
 from tests.bench.host_sessions import Recorder, Sleeps
 from tests.bench.measure import machine, own_cpu_s, quantile
@@ -65,8 +69,6 @@ IN_FLIGHT = 4
 """Screenshots in flight on each stream."""
 PATCHES, PATCH, DIMENSION = 1024, 16, 1152
 """Geometry of the encoder that is stood in for: SigLIP2 so400m NaFlex."""
-GIL_HELD_MS = 0.1
-"""A sleeping thread is back within some 60 us where the GIL is free: Linux's timer slack is 50."""
 MANY_CORES = 16
 
 STAGES = {
@@ -74,7 +76,6 @@ STAGES = {
     "encoder": "batches of the encoder",
     "detector": "canvas, boxes, crops",
     "recogniser": "lines",
-    "bench": "bench",
 }
 """Stages by the beginning of a thread's name. The main thread is the event loop, all others are
 gRPC's."""
@@ -86,8 +87,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.caller_cores and not options.server_cores:
         parser.error("with --caller-cores the server needs cores of its own: --server-cores")
-    if options.caller_cores:
-        os.sched_setaffinity(0, options.caller_cores)
     before = machine()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -97,11 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for row in rows:
         first = next(one for one in rows if one["lines"] == row["lines"])
         row["rate_to_first"] = round(row["per_s"] / first["per_s"], 2)
+        row["alone_to_first"] = round(row["alone_per_s"] / first["alone_per_s"], 2)
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
         "screenshots": options.screenshots,
         "streams_a_process": options.streams,
         "in_flight": IN_FLIGHT,
+        "lines_as_on_cuda": options.lines_as_on_cuda,
         "caller_cores": options.caller_cores,
         "sleeps": asdict(Sleeps()),
     }
@@ -122,6 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--lines", nargs="+", type=int, default=list(LINES))
     parser.add_argument("--processes", nargs="+", type=int, default=[1, 2, 4])
     parser.add_argument("--ocr-threads", type=int, default=4, help="of each kind and process")
+    parser.add_argument("--lines-as-on-cuda", action="store_true",
+                        help="pad and batch lines by the settings for CUDA")  # fmt: skip
     parser.add_argument("--server-cores", nargs="+", type=int, default=[], metavar="CORE")
     parser.add_argument("--cores-a-process", type=int, default=0, metavar="N",
                         help="a server has N of --server-cores a process; 0: all")  # fmt: skip
@@ -141,7 +144,9 @@ class Prepared:
         self._folder = folder
         self._options = options
         count = options.warmup + options.screenshots
-        self._pages = {lines: pages(range(count), lines, SIZE) for lines in options.lines}
+        self._messages = {
+            lines: encoded(pages(range(count), lines, SIZE)) for lines in options.lines
+        }
         for kind in ("out", "bundles", "gallery"):
             (folder / kind).mkdir()
         (folder / "bundles" / "ocr").symlink_to((options.bundles / "ocr").resolve())
@@ -154,10 +159,15 @@ class Prepared:
             label = folder / "gallery" / f"page_{number}"
             label.mkdir()
             (label / "1.jpg").write_bytes(page)
+        library = gil.compiled(folder)
+        if library is None:
+            print("no C compiler: the time under the GIL is not measured", file=sys.stderr)
         self._settings = {
             "recording": str(folder / "recording.npz"),
             "sleeps": asdict(Sleeps()),
             "out": str(folder / "out"),
+            "gil": str(library) if library else None,
+            "lines_as_on_cuda": options.lines_as_on_cuda,
         }
         self._variables = {
             "PAGESIGHT_COMPUTE__OCR_THREADS": str(options.ocr_threads),
@@ -183,33 +193,78 @@ class Prepared:
 
     def measure(self, lines: int, processes: int) -> Row:
         """Measures a server of so many processes with pages of so many lines."""
-        options, drawn = self._options, self._pages[lines]
+        options, messages = self._options, self._messages[lines]
         serve = self._command("serve", "--port", "0", "--json", "--processes", str(processes))
         cores = options.server_cores[: options.cores_a_process * processes or None]
         with started(serve, self._environment(cores)) as (listening, pid):
+            if cores:
+                _run_on(options.caller_cores or cores)
             of_workers = listening.get("processes", [{"pid": pid}])
             pids = [int(worker["pid"]) for worker in of_workers]  # type: ignore[attr-defined]
             address = f"{listening['host']}:{listening['port']}"
-            # The kernel spreads connections by chance: so many that no process is without.
-            streams = options.streams * processes
-            with Client(address, connections=streams) as client:
-                send(client, drawn[: options.warmup], streams)
-                before, own_s, start_s = cpu_ms(pids), own_cpu_s(), time.monotonic()
-                answered = send(client, drawn[options.warmup :], streams)
-                end_s = time.monotonic()
-                after, own_s = cpu_ms(pids), own_cpu_s() - own_s
-        files = [self._folder / "out" / f"{pid}.json" for pid in pids]
-        samples = [json.loads(file.read_text("utf-8")) for file in files]
-        spent = {stage: after[stage] - before[stage] for stage in after if stage != "bench"}
+            call = partial(
+                send,
+                address,
+                # The kernel spreads connections by chance: so many that no process is without.
+                streams=options.streams * processes,
+                in_flight=IN_FLIGHT,
+            )
+            call(messages[: options.warmup])
+            before = [self._threads(pid) for pid in pids]
+            own_s, start_s = own_cpu_s(), time.monotonic()
+            answered = call(messages[options.warmup :])
+            end_s, own_s = time.monotonic(), own_cpu_s() - own_s
+            after = [self._threads(pid) for pid in pids]
+        loops = (self._folder / "out" / f"{pid}.loop" for pid in pids)
+        lag_ms = (between(json.loads(file.read_text("utf-8")), start_s, end_s) for file in loops)
         return {"server_cores": len(cores) or machine()["cores"]} | row_of(
             lines=lines,
             answered=answered,
             seconds=end_s - start_s,
-            cpu_ms_by_stage=spent,
+            threads=[
+                after_it.since(before_of.get(thread))
+                for before_of, after_of in zip(before, after, strict=True)
+                for thread, after_it in after_of.items()
+            ],
+            processes=processes,
             caller_cpu_s=own_s,
-            gil_ms=[between(each["gil"], start_s, end_s) for each in samples],
-            lag_ms=[ms for each in samples for ms in between(each["loop"], start_s, end_s)],
+            shared_cores=0 if options.caller_cores else len(cores) or cpu_count(),
+            lag_ms=[ms for each in lag_ms for ms in each],
         )
+
+    def _threads(self, pid: int) -> dict[int, Thread]:
+        """What the threads of a process took so far, by number."""
+        file = self._folder / "out" / f"{pid}.gil"
+        ticks = gil.read(file) if file.exists() else {}
+        threads = {}
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            try:
+                name = (task / "comm").read_text("utf-8").strip()
+                on_cpu_ns = int((task / "schedstat").read_text("utf-8").split()[0])
+            except FileNotFoundError:
+                continue  # The thread has ended; those that work do not.
+            number = int(task.name)
+            stage = next((of for start, of in STAGES.items() if name.startswith(start)), "gRPC")
+            threads[number] = Thread(
+                "event loop" if number == pid else stage,
+                on_cpu_ns / 1e6,
+                ticks.get(number % gil.SLOTS, gil.Ticks(0, 0)),
+            )
+        return threads
+
+
+class Thread(NamedTuple):
+    """What a thread took."""
+
+    stage: str
+    cpu_ms: float
+    ticks: gil.Ticks
+
+    def since(self, before: Thread | None) -> Thread:
+        """What it took after a time; None: since it began."""
+        if before is None:
+            return self
+        return Thread(self.stage, self.cpu_ms - before.cpu_ms, self.ticks.since(before.ticks))
 
 
 def row_of(
@@ -217,9 +272,10 @@ def row_of(
     lines: int,
     answered: int,
     seconds: float,
-    cpu_ms_by_stage: dict[str, float],
+    processes: int,
+    threads: Sequence[Thread],
     caller_cpu_s: float,
-    gil_ms: Sequence[Sequence[float]],
+    shared_cores: int,
     lag_ms: Sequence[float],
 ) -> Row:
     """The figures of one measurement.
@@ -228,24 +284,32 @@ def row_of(
         lines: Lines of a page.
         answered: Screenshots.
         seconds: That they took.
-        cpu_ms_by_stage: CPU time of all processes.
+        processes: Of the server.
+        threads: What all of their threads took.
         caller_cpu_s: CPU time of the callers.
-        gil_ms: Of each process, how long a thread waited for the GIL, by sample.
+        shared_cores: Cores of the server on which the callers run, too; 0: they have others.
         lag_ms: How late the event loops were, by sample.
     """
-    held = [statistics.mean(ms > GIL_HELD_MS for ms in of_process) for of_process in gil_ms]
-    cpu_each_ms = sum(cpu_ms_by_stage.values()) / answered
-    gil_each_ms = 1000 * sum(held) * seconds / answered
+    stages = ("event loop", "gRPC", *STAGES.values())
+    cpu_ms, ticks, held = (dict.fromkeys(stages, 0.0) for _ in range(3))
+    for thread in threads:
+        cpu_ms[thread.stage] += thread.cpu_ms / answered
+        ticks[thread.stage] += thread.ticks.taken
+        held[thread.stage] += thread.ticks.held
+    gil_ms = {stage: cpu_ms[stage] * held[stage] / max(1.0, ticks[stage]) for stage in stages}
+    cpu_each_ms, gil_each_ms = sum(cpu_ms.values()), sum(gil_ms.values())
     by_cpu = 1000 * MANY_CORES / cpu_each_ms
     by_gil = 1000 / gil_each_ms if gil_each_ms else float("inf")
+    called_share = caller_cpu_s / seconds / shared_cores if shared_cores else 0.0
     return {
         "lines": lines,
-        "processes": len(gil_ms),
+        "processes": processes,
         "per_s": round(answered / seconds, 2),
         "rate_to_first": 0.0,
+        "alone_per_s": round(answered / seconds / (1 - called_share), 2),
+        "alone_to_first": 0.0,
         "cpu_ms": round(cpu_each_ms, 1),
         "gil_ms": round(gil_each_ms, 1),
-        "gil_held_share": [round(share, 2) for share in held],
         "lag_p50_ms": round(quantile(lag_ms, 0.5), 2),
         "lag_p99_ms": round(quantile(lag_ms, 0.99), 2),
         "caller_cpu_ms": round(1000 * caller_cpu_s / answered, 1),
@@ -253,61 +317,15 @@ def row_of(
         "one_process_at_most_per_s": round(min(by_cpu, by_gil), 1),
         "ceiling_of_16_cores_per_s": round(by_cpu, 1),
         "processes_for_16_cores": max(1, math.ceil(by_cpu / by_gil)),
-        "stages_cpu_ms": {
-            stage: round(ms / answered, 2) for stage, ms in sorted(cpu_ms_by_stage.items())
-        },
+        "stages_cpu_ms": {stage: round(ms, 2) for stage, ms in sorted(cpu_ms.items())},
+        "stages_gil_ms": {stage: round(ms, 2) for stage, ms in sorted(gil_ms.items())},
     }
 
 
-def send(client: Client, drawn: Sequence[bytes], streams: int) -> int:
-    """Classifies all pages over so many streams; returns how many were answered.
-
-    Raises:
-        PagesightError: of the first page that was not.
-    """
-    rest, lock = iter(drawn), threading.Lock()
-    failed: list[BaseException] = []
-    answered: Counter[int] = Counter()
-
-    def shared() -> Iterator[bytes]:
-        while True:
-            with lock:
-                page = next(rest, None)
-            if page is None:
-                return
-            yield page
-
-    def stream(number: int) -> None:
-        try:
-            for result in client.classify_stream(shared(), max_in_flight=IN_FLIGHT):
-                result.unwrap()
-                answered[number] += 1
-        except BaseException as error:
-            failed.append(error)
-
-    threads = [threading.Thread(target=stream, args=(number,)) for number in range(streams)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if failed:
-        raise failed[0]
-    return answered.total()
-
-
-def cpu_ms(pids: Iterable[int]) -> dict[str, float]:
-    """CPU time of the threads of some processes, by stage, in milliseconds."""
-    spent = dict.fromkeys(("event loop", "gRPC", *STAGES.values()), 0.0)
-    for pid in pids:
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            try:
-                name = (task / "comm").read_text("utf-8").strip()
-                on_cpu_ns = int((task / "schedstat").read_text("utf-8").split()[0])
-            except FileNotFoundError:
-                continue  # The thread has ended; those that work do not.
-            stage = next((of for start, of in STAGES.items() if name.startswith(start)), "gRPC")
-            spent["event loop" if int(task.name) == pid else stage] += on_cpu_ns / 1e6
-    return spent
+def _run_on(cores: Sequence[int]) -> None:
+    """Has all threads of this process run on some cores."""
+    for task in Path("/proc/self/task").iterdir():
+        os.sched_setaffinity(int(task.name), cores)
 
 
 def between(samples: Sequence[Sequence[float]], start_s: float, end_s: float) -> list[float]:
@@ -366,14 +384,15 @@ def _write_encoder(folder: Path) -> None:
 def show(rows: Sequence[Row], conditions: Row) -> None:
     """Prints the rates, and the CPU time by stage."""
     console = Console(width=200)
-    figures = [key for key in rows[0] if key != "stages_cpu_ms"]
+    figures = [key for key in rows[0] if not key.startswith("stages_")]
     rates = Table(*figures, title="host", title_justify="left")
     stages = list(rows[0]["stages_cpu_ms"])
-    costs = Table("lines", "processes", *stages, title="CPU ms by stage", title_justify="left")
+    costs = Table("lines", "processes", "ms", *stages, title="by stage", title_justify="left")
     for row in rows:
         rates.add_row(*(str(row[key]) for key in figures))
-        spent = (str(row["stages_cpu_ms"][stage]) for stage in stages)
-        costs.add_row(str(row["lines"]), str(row["processes"]), *spent)
+        for kind, key in (("CPU", "stages_cpu_ms"), ("under the GIL", "stages_gil_ms")):
+            of_stages = (str(row[key][stage]) for stage in stages)
+            costs.add_row(str(row["lines"]), str(row["processes"]), kind, *of_stages)
     console.print(rates)
     console.print(costs)
     console.print(", ".join(f"{key} {value}" for key, value in conditions.items()))

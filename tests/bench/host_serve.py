@@ -1,10 +1,13 @@
 """The command `pagesight-server` over recorded model outputs, which tells how busy its host is.
 
-    python -m tests.bench.host_serve serve ...    BENCH_HOST={"recording", "sleeps", "out", "cores"}
+    BENCH_HOST='{"recording": ...}' python -m tests.bench.host_serve serve ...
+
+Lines may be batched as on CUDA although the sessions are replayed: fewer widths, larger batches.
 
 Threads carry their names for the system (proc(5), comm), so that the benchmark can add up their CPU
-time from outside. Each process writes OUT/<pid>.json when it ends: samples of how long a thread
-waited for the GIL, and of how late the event loop was.
+time from outside. Each process writes OUT/<pid>.gil while it runs: at which ticks of their CPU time
+its threads hold the GIL (`tests/bench/gil.py`); and OUT/<pid>.loop when it ends: how late its event
+loop was.
 """
 
 from __future__ import annotations
@@ -12,7 +15,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import random
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -22,57 +24,65 @@ from typing import Any
 
 from pagesight_server import wiring
 from pagesight_server.__main__ import main
+from pagesight_server.config import Config
+from pagesight_server.inference.ocr import OcrSettings
+from tests.bench import gil
 from tests.bench.host_sessions import Sleeps, replay
 
 VARIABLE = "BENCH_HOST"
 
-GIL_EVERY_S = (0.002, 0.008)
-"""Between two samples of the GIL: at random, so that they beat with nothing."""
-LAG_EVERY_S = 0.01
+LAG_EVERY_S = 0.1
+"""Between two samples of the event loop, whose own cost is charged to it."""
 
 
-def _name_threads() -> None:
+def _watch_threads(counting: gil.Counting | None) -> None:
+    """Gives threads their names, and has them counted."""
     run = threading.Thread.run
+    if counting is not None:
+        counting.this_thread()
 
     def named(self: threading.Thread) -> None:
         task = Path(f"/proc/self/task/{threading.get_native_id()}/comm")
         task.write_text(self.name[:15])
+        if counting is not None:
+            counting.this_thread()
         run(self)
 
     threading.Thread.run = named  # type: ignore[method-assign]
 
 
-class _Samples:
-    """When, and how long in milliseconds."""
+class _Lag:
+    """When, and how late in milliseconds the event loop was."""
 
     def __init__(self) -> None:
-        self.gil: list[tuple[float, float]] = []
-        self.loop: list[tuple[float, float]] = []
+        self.samples: list[tuple[float, float]] = []
+        self._loop = asyncio.get_running_loop()
+        self._sample()
 
-    def watch_gil(self) -> None:
-        """Sleeps, and notes how much later than asked for it has the GIL again.
+    def stop(self) -> None:
+        """Takes no more samples."""
+        self._timer.cancel()
 
-        What this thread waited for a core (proc(5), schedstat) is taken off.
-        """
-        with open("/proc/thread-self/schedstat", "rb", 0) as schedstat:
-            while True:
-                waited_ns = int(schedstat.read().split()[1])
-                sleep_s = random.uniform(*GIL_EVERY_S)
-                due_s = time.monotonic() + sleep_s
-                time.sleep(sleep_s)
-                now_s = time.monotonic()
-                schedstat.seek(0)
-                for_core_s = (int(schedstat.read().split()[1]) - waited_ns) / 1e9
-                schedstat.seek(0)
-                self.gil.append((now_s, 1000 * max(0.0, now_s - due_s - for_core_s)))
+    def _sample(self) -> None:
+        """Has itself called again, and notes how much later than asked for it is."""
+        due_s = self._loop.time() + LAG_EVERY_S
+        self._timer = self._loop.call_at(due_s, self._woken, due_s)
 
-    async def watch_loop(self) -> None:
-        """Sleeps, and notes how much later than asked for it runs again."""
-        while True:
-            due_s = time.monotonic() + LAG_EVERY_S
-            await asyncio.sleep(LAG_EVERY_S)
-            now_s = time.monotonic()
-            self.loop.append((now_s, 1000 * (now_s - due_s)))
+    def _woken(self, due_s: float) -> None:
+        now_s = time.monotonic()  # the clock of the loop
+        self.samples.append((now_s, 1000 * (now_s - due_s)))
+        self._sample()
+
+
+def _batch_as_on_cuda() -> None:
+    """Has lines padded and batched by the settings for CUDA, whatever the device is."""
+    settings = wiring.ocr_settings
+
+    def on_cuda(config: Config) -> OcrSettings:
+        compute = config.compute.model_copy(update={"device": "cuda"})
+        return settings(config.model_copy(update={"compute": compute}))
+
+    wiring.ocr_settings = on_cuda
 
 
 def _watched(out: Path) -> None:
@@ -82,15 +92,12 @@ def _watched(out: Path) -> None:
     @asynccontextmanager
     async def models(*arguments: Any, **options: Any) -> AsyncIterator[wiring.Models]:
         async with load(*arguments, **options) as loaded:
-            samples = _Samples()
-            threading.Thread(target=samples.watch_gil, name="bench", daemon=True).start()
-            lag = asyncio.create_task(samples.watch_loop())
+            lag = _Lag()
             try:
                 yield loaded
             finally:
-                lag.cancel()
-                body = {"gil": samples.gil, "loop": samples.loop}
-                (out / f"{os.getpid()}.json").write_text(json.dumps(body), "utf-8")
+                lag.stop()
+                (out / f"{os.getpid()}.loop").write_text(json.dumps(lag.samples), "utf-8")
 
     wiring.models = models
 
@@ -99,7 +106,11 @@ if __name__ == "__main__":
     settings = json.loads(os.environ[VARIABLE])
     if settings["cores"]:
         os.sched_setaffinity(0, settings["cores"])
-    _name_threads()
+    out = Path(settings["out"])
+    library = settings["gil"]
+    _watch_threads(gil.Counting(Path(library), out / f"{os.getpid()}.gil") if library else None)
     replay(Path(settings["recording"]), Sleeps(**settings["sleeps"]))
-    _watched(Path(settings["out"]))
+    _watched(out)
+    if settings["lines_as_on_cuda"]:
+        _batch_as_on_cuda()
     main()

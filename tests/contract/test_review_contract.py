@@ -101,6 +101,14 @@ async def test_answers_are_kept_with_their_pictures_the_newest_first(party: Part
     assert await kept_image(party, party.image_id(2), 4096) == party.picture(2)
 
 
+async def test_an_answer_that_is_not_to_be_kept_is_not(party: Party) -> None:
+    await party.enrol((1, "a"))
+    await party.classify(party.picture(1), do_not_keep=True)
+    await party.classify(party.picture(2))
+    listed, _ = await kept(party)
+    assert [one.image_id for one in listed] == [party.image_id(2)]
+
+
 async def test_of_a_picture_that_comes_again_one_answer_is_kept(party: Party) -> None:
     await party.enrol((1, "a"))
     for number in (1, 2, 1):
@@ -126,8 +134,9 @@ async def test_a_reviewer_is_shown_what_that_reviewer_has_not_decided(party: Par
         (2, ["mei"]),
     ]
     for reviewer, left in (("mei", [3, 2]), ("li", [3, 1]), ("an", [3, 2, 1])):
-        listed, _ = await kept(party, undecided_by=reviewer)
+        listed, page = await kept(party, undecided_by=reviewer)
         assert [one.image_id for one in listed] == [party.image_id(number) for number in left]
+        assert page.reviewer == reviewer
     told = await figures(party)
     assert told.waiting == 1
     oldest = (await kept(party))[0][0].kept_at

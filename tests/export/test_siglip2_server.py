@@ -20,6 +20,7 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import load
 from pagesight_server.inference.encoder import Encoder
 from pagesight_server.inference.naflex import Naflex
+from pagesight_server.inference.resize import pillow
 from pagesight_server.inference.settings import Compute
 from tests.export.models import PATCHES
 
@@ -64,13 +65,15 @@ SIZES = [
 
 
 @pytest.mark.parametrize("limit", [64, 256, 1024])
-def test_the_servers_patches_are_the_source_processors_to_the_byte(
-    encoder: Encoder, limit: int
-) -> None:
+def test_the_servers_patches_are_the_source_processors(encoder: Encoder, limit: int) -> None:
+    """To the byte where Pillow resizes, and but for rounding where `cykooz.resizer` does."""
     processor = Siglip2ImageProcessor(max_num_patches=limit)
-    naflex = encoder._prepare
-    assert isinstance(naflex, Naflex)
-    naflex = Naflex(patch_size=16, max_num_patches=limit, resize=naflex.resize)
+    prepare = encoder._prepare
+    assert isinstance(prepare, Naflex)
+    exact, own = (
+        Naflex(patch_size=16, max_num_patches=limit, resize=resize)
+        for resize in (pillow("bilinear"), prepare.resize)
+    )
     draw = np.random.default_rng(limit)
     drawn = [(int(h), int(w)) for h, w in draw.integers(1, 1500, (10, 2))]
     for height, width in SIZES + drawn:
@@ -82,11 +85,14 @@ def test_the_servers_patches_are_the_source_processors_to_the_byte(
             return_tensors="np",
         )
 
-        found = naflex([noise(height, width)])
+        for naflex in (exact, own):
+            found = naflex([noise(height, width)])
 
-        assert found["shapes"].tolist() == wanted["spatial_shapes"].tolist(), (height, width)
-        assert np.array_equal(found["mask"], wanted["pixel_attention_mask"].astype(bool))
-        assert np.array_equal(found["patches"], wanted["pixel_values"]), (height, width)
+            assert found["shapes"].tolist() == wanted["spatial_shapes"].tolist(), (height, width)
+            assert np.array_equal(found["mask"], wanted["pixel_attention_mask"].astype(bool))
+            apart = np.abs(found["patches"].astype(int) - wanted["pixel_values"])
+            assert apart.max() <= (2 if naflex is own else 0), (height, width)
+            assert np.sum(apart > 1) <= 1 + apart.size // 50_000, (height, width)
 
 
 def test_the_server_gives_the_checkpoints_embeddings(
@@ -96,7 +102,9 @@ def test_the_server_gives_the_checkpoints_embeddings(
     found = encoder.encode([pictures.picture(number) for number in numbers])
 
     cosines = (found * reference.embeddings[list(numbers)]).sum(1)
-    assert cosines.min() >= 0.9999
+    # These weights see bytes four times as large as trained ones do (models.enlarge).
+    assert cosines.min() >= (0.9999 if encoder.resized_by.startswith("Pillow") else 0.999)
+    assert cosines.mean() >= 0.9999
     assert np.abs(np.linalg.norm(found, axis=1) - 1).max() < 1e-5
 
 

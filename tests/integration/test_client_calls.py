@@ -14,8 +14,8 @@ import pytest
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, LabelInfo
 from pagesight.v1 import classifier_pb2
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 
 
 def image_id(image: bytes) -> str:

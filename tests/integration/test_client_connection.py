@@ -20,8 +20,9 @@ from opentelemetry import context, trace
 import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, TlsConfig
 from pagesight.v1.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
-from tests.fakes import FakeClassifier, FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_classifier import FakeClassifier
+from tests.support.fake_server import FakeServer
 from tests.support.relay import Relay
 
 QUICK = RetryPolicy(attempts=3, first_delay_s=0.01, longest_delay_s=0.05)

@@ -15,8 +15,8 @@ import pytest
 from pagesight import AsyncClient, Client
 from pagesight._spread import Places, places_of
 from pagesight.v1.classifier_pb2_grpc import add_ClassifierServiceServicer_to_server
-from tests.fakes import FakeClassifier
 from tests.support import WAIT_S
+from tests.support.fake_classifier import FakeClassifier
 
 
 class Peers(FakeClassifier):

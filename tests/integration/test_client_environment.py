@@ -17,8 +17,8 @@ import pytest
 import pagesight
 from pagesight import AsyncClient, Client
 from pagesight._environment import is_loopback, proxy_of, to_connect
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 
 ROOT = Path(__file__).parents[2]
 

@@ -26,8 +26,8 @@ from typer.testing import CliRunner
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, RetryPolicy
 from pagesight._cli import app
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import solid
 
 ROOT = Path(__file__).parents[2]

@@ -21,8 +21,8 @@ from pagesight._cli import app
 from pagesight._spread import Places, places_of
 from pagesight_server.config_sections import ServerConfig
 from pagesight_server.service.classifier import ClassifierService
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.names import NameServer
 from tests.support.pictures import RED, shade, solid
 from tests.support.serving import serving

@@ -21,8 +21,8 @@ from PIL import Image
 import pagesight
 from pagesight import AsyncClient, Client, RetryPolicy, StreamResult, _requests
 from pagesight._ledger import END_GRACE_S
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 
 Results = list[StreamResult[Any]]
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import GREEN, RED, solid
 from tests.support.replicas import until
 from tests.support.serving import serving

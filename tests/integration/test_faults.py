@@ -30,7 +30,6 @@ from tests.support.serving import Serving, details, failed_to_write, request, re
 from tests.support.watching import BatchedModels
 
 ROOT = Path(__file__).parents[2]
-TINY = 10_000
 ALMOST_RED = (254, 0, 0)
 
 SERVE = """
@@ -56,22 +55,23 @@ def nothing_left(served: Serving) -> bool:
     return served.gate.waiting == 0 and served.models.active == 0
 
 
-async def test_ten_thousand_tiny_messages_each_have_their_reply(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tiny", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+async def test_thousands_of_tiny_messages_each_have_their_reply(tmp_path: Path, tiny: int) -> None:
     async with serving(tmp_path) as served:
         await served.enrol(("a", solid(RED)))
         stream = served.stream()
 
         async def send() -> None:
-            for number in range(TINY):
+            for number in range(tiny):
                 await stream.write(request(str(number), b"?"))
             await stream.done_writing()
 
         sending = asyncio.create_task(send())
-        replies = [await read(stream) for _ in range(TINY)]
+        replies = [await read(stream) for _ in range(tiny)]
         await sending
         assert await stream.read() is grpc.aio.EOF
         assert await stream.code() is grpc.StatusCode.OK
-        assert sorted(int(reply.request_id) for reply in replies) == list(range(TINY))
+        assert sorted(int(reply.request_id) for reply in replies) == list(range(tiny))
         assert {details(reply.error) for reply in replies} == {("IMAGE_UNUSABLE", None)}
         assert nothing_left(served)
         assert (await served.classify(solid(RED))).label == "a"

@@ -19,8 +19,8 @@ from pagesight._load.blocks import Blocks
 from pagesight._load.crew import Generator
 from pagesight._load.plan import Plan
 from pagesight._load.wire import Access
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import BLUE, RED, solid
 from tests.support.serving import serving
 

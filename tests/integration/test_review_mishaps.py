@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,19 @@ from pagesight import (
     InvalidImageError,
     UnavailableError,
 )
+from pagesight._review_page import pictures
 from pagesight._review_page.batch import enrol_item
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.model import Decided
 from tests.integration.test_review_page import Visitor, until
+from tests.support import WAIT_S
 from tests.support.reviewing import (
     ACCOUNT,
     LOGIN,
     TICKETS,
     Page,
     StubServer,
+    image_id,
     picture,
     reviewed,
     stub_server,
@@ -127,6 +131,50 @@ def test_a_picture_that_was_not_enrolled_still_waits_for_it(
     batches.enrol([one.decision_id])
     assert batches.teachable() == [one]
     assert desk.undo() is one
+
+
+def test_a_picture_that_is_gone_is_left_out_of_a_batch_and_said(
+    page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", 0)  # so that files are read again
+    desk, batches = page.review.desk, page.review.batches
+    first, second = decided(desk), decided(desk)
+    gone, left = Path(first.waiting.path), Path(second.waiting.path)
+    gone.unlink()
+    visitor = Visitor(page)
+    visitor.post("/batch/preview", decision=f"{second.decision_id}\n{first.decision_id}")
+    shown = until(lambda: re.search("left out: .*", visitor.http.get("/batch/preview").text))
+    assert shown[0].startswith(f"left out: {gone.name}: cannot read")
+    batch = batches.enrol([first.decision_id, second.decision_id])
+    assert batch.pictures == 1
+    assert [problem.partition(": cannot read")[0] for problem in batch.problems] == [gone.name]
+    assert (first.enrolled_revision, second.enrolled_revision) == (0, batch.revision)
+    assert f"{gone.name}: cannot read" in visitor.http.get("/batch").text
+    visitor.http.close()
+    left.unlink()
+    with pytest.raises(ValueError, match=f"{gone.name}: cannot read"):
+        batches.enrol([first.decision_id])
+
+
+def test_a_picture_of_a_cluster_that_is_gone_is_left_out_and_said(
+    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "MAX_BYTES", 0)
+    for number in range(30, 34):
+        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
+    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+        page.wait_until_fed()
+        discoveries = page.review.discoveries
+        discoveries.start()
+        (cluster,) = until(lambda: discoveries.clusters)
+        (tmp_path / "31.png").unlink()
+        batch = discoveries.enrol(cluster.key, TICKETS)
+        assert batch.pictures == 3
+        assert "; left out: 31.png: cannot read" in discoveries.done[cluster.key]
+        with server.client() as client:
+            assert page.review.desk.outbox.wait_until_sent(WAIT_S) == 0
+            decided_ids = {one.image_id for one in client.list_decisions()}
+    assert decided_ids == set(cluster.image_ids) - {image_id(picture(TICKETS, 31))}
 
 
 def test_what_the_gallery_had_already_can_be_taken_back(page: Page) -> None:

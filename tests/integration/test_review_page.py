@@ -11,12 +11,13 @@ from typing import TypeVar
 import httpx
 import pytest
 
-from pagesight import GalleryFinding
+from pagesight import GalleryFinding, UnavailableError
 from pagesight._review_page.model import Question
 from pagesight._review_page.security import CSP
 from tests.support import WAIT_S
 from tests.support.reviewing import (
     ACCOUNT,
+    CARD_NUMBER,
     LOGIN,
     TICKETS,
     Page,
@@ -247,6 +248,53 @@ def test_what_the_server_kept_is_looked_at(tmp_path: Path) -> None:
                 assert len(page.decisions(client)) == 1
                 assert list(client.list_kept(undecided_by="ann")) == []
             visitor.http.close()
+
+
+def test_a_server_keeps_nothing_of_a_folder_that_is_reviewed(tmp_path: Path) -> None:
+    with stub_server(tmp_path / "server", keep=10) as server:
+        server.enrol(LOGIN, ACCOUNT)
+        (tmp_path / "query.png").write_bytes(picture(TICKETS, 30))
+        with reviewed(server, pictures=[tmp_path / "query.png"]) as page:
+            page.wait_until_fed()
+            until(lambda: page.review.desk.deal(()).cards)  # answered twice, once with reasons
+        with server.client() as client:
+            client.classify(picture(TICKETS, 31))
+            (kept,) = until(lambda: list(client.list_kept()))
+    assert kept.image_id == image_id(picture(TICKETS, 31))
+
+
+def test_with_all_digits_shown_the_server_notes_each_picture_before_it_is_seen(
+    server: StubServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", "pagesight_server.audit")
+    (tmp_path / "query.png").write_bytes(picture(LOGIN, 20))
+    with reviewed(server, pictures=[tmp_path / "query.png"], show_digits=True) as page:
+        desk = page.review.desk
+        note = desk.client.record_reveal
+
+        def refusing(*_arguments: str, **_names: str) -> None:
+            raise UnavailableError("nobody notes anything")
+
+        def nothing_is_dealt() -> str:
+            assert desk.deal(()).cards == ()
+            return desk.reach.away
+
+        monkeypatch.setattr(desk.client, "record_reveal", refusing)
+        page.wait_until_fed()
+        assert until(nothing_is_dealt) == "nobody notes anything"
+        monkeypatch.setattr(desk.client, "record_reveal", note)
+        visitor = Visitor(page)
+        key = visitor.key()
+        assert CARD_NUMBER in visitor.http.get("/more?have=").text
+        visitor.post("/reveal", key=key)
+        visitor.http.close()
+    seen = image_id(picture(LOGIN, 20))
+    lines = [record.getMessage() for record in caplog.records if "revealed" in record.message]
+    assert [line.rpartition(": ")[2] for line in lines] == [seen]
+    assert "(reviewer 'ann')" in lines[0]
 
 
 def test_a_batch_is_not_undone_over_somebody_else_s_change(

@@ -15,8 +15,8 @@ from pagesight_server.config_sections import ReviewConfig
 from pagesight_server.gallery import backup
 from pagesight_server.gallery.location import PostgresUrl
 from pagesight_server.service.auth import RequireRole, read_tokens
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import BLUE, GREEN, RED, shade, solid
 from tests.support.serving import Serving, serving
 
@@ -115,6 +115,8 @@ async def test_the_name_of_the_token_stands_before_that_of_the_reviewer(guarded:
         for name in ("mei", "person/mei"):
             left = [one.image_id async for one in person.list_kept(undecided_by=name)]
             assert left == [image_id(solid(BLUE)), image_id(solid(GREEN))]
+        assert await person.recorded_name("mei") == "person/mei"
+        assert await person.recorded_name() == "person"
 
 
 async def test_the_audit_says_who_saw_and_decided_and_not_what(

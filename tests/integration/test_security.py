@@ -181,6 +181,13 @@ async def test_every_token_of_the_file_is_compared_and_never_with_equals(
         ("[[token]]\nname = 'a'\nroles = ['admin']\n", "sha256"),
         (f"[[token]]\nname = 'a'\nsha256 = '{'0' * 64}'\nroles = ['king']\n", "roles among"),
         ("[[token]]\nname = 'a'\nsha256 = '00'\nroles = ['admin']\n", "64 digits"),
+        (
+            "".join(
+                f"[[token]]\nname = {name!r}\nsha256 = '{digit * 64}'\nroles = ['review']\n"
+                for name, digit in (("team", "0"), ("team/mei", "1"))
+            ),
+            "'team/mei' is named like a reviewer of 'team'",
+        ),
         ("token = 3", "name, sha256"),
         ("[[token", "name, sha256"),
     ],

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 
 from pagesight import AsyncClient, Client, EnrolItem, NotFoundError
 from pagesight._cli import app
-from tests.fakes import FakeServer
 from tests.support.fake_curation import OTHER_PAGE
+from tests.support.fake_server import FakeServer
 
 Run: TypeAlias = Callable[..., Result]
 

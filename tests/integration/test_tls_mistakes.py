@@ -24,8 +24,8 @@ from pagesight_server.common.errors import SetupError
 from pagesight_server.config_sections import SecurityConfig, ServerConfig
 from pagesight_server.service import auth, certificates
 from pagesight_server.service.listening import why_not
-from tests.fakes import FakeGallery
 from tests.support import WAIT_S
+from tests.support.fake_gallery import FakeGallery
 from tests.support.serving import serving
 
 ONCE = pagesight.RetryPolicy(attempts=1)

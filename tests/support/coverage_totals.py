@@ -1,7 +1,7 @@
 """A pytest plugin that prints the coverage of each package in one line, before the results.
 
-`make test` loads it beside pytest-cov, whose own reports have a line for each file; that table is
-`.venv/bin/coverage report` afterwards.
+`make coverage` loads it beside pytest-cov, whose own reports have a line for each file; that table
+is `.venv/bin/coverage report` afterwards.
 """
 
 from __future__ import annotations

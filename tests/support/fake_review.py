@@ -88,7 +88,11 @@ class FakeReview(FakeDiscovery):
             answers.append(told)
         page, token = _page(answers, request, context)
         return pb.ListKeptResponse(
-            answers=page, next_page_token=token, capacity=self.capacity, keep_days=14
+            answers=page,
+            next_page_token=token,
+            capacity=self.capacity,
+            keep_days=14,
+            reviewer=request.undecided_by,
         )
 
     def GetKeptImage(  # noqa: N802

@@ -43,6 +43,11 @@ def image_id(number: int) -> str:
     return f"{number:064x}"
 
 
+def held(snapshot: Snapshot) -> dict[str, str]:
+    """Label by image id of all that a gallery holds."""
+    return {picture.image_id: picture.label for picture in snapshot.pictures}
+
+
 def snapshot(
     *pictures: tuple[str, Sequence[float], Sequence[str]],
     facts: Mapping[str, LabelFacts] | None = None,

@@ -22,8 +22,8 @@ from pagesight.v1 import (
 )
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight_server.config_sections import ReviewConfig
-from tests.fakes import FakeServer
 from tests.support import WAIT_S
+from tests.support.fake_server import FakeServer
 from tests.support.pictures import shade, solid
 from tests.support.serving import details, serving, status_of
 

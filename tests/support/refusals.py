@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from typing import Any, NoReturn
 
 import grpc
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+
+_LABEL = re.compile(
+    r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]{1,128}"
+)
+
+MAX_SOURCE_CHARS = 1_024
 
 
 def status(
@@ -49,3 +56,12 @@ def invalid(message: str) -> status_pb2.Status:
 def not_found(message: str) -> status_pb2.Status:
     """What is not there."""
     return status(grpc.StatusCode.NOT_FOUND, message, "NOT_FOUND")
+
+
+def label_refusal(label: str, source: str = "") -> status_pb2.Status | None:
+    """Why a picture cannot be enrolled under a label, whatever it shows."""
+    if not _LABEL.fullmatch(label) or label != label.strip() or label in {".", ".."}:
+        return invalid(f"{label!r} cannot be a label")
+    if len(source) > MAX_SOURCE_CHARS:
+        return invalid(f"source has {len(source)} characters")
+    return None

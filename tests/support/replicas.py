@@ -12,6 +12,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -84,6 +85,10 @@ class Replica:
         assert self._process is not None
         self._process.send_signal(number)
 
+    def runs(self) -> bool:
+        """Whether it has been started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def ended(self) -> int:
         """Waits for its end; returns its exit code."""
         assert self._process is not None
@@ -99,7 +104,7 @@ class Replica:
 
     def close(self) -> None:
         """Ends it, whatever it does."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is not None and self.runs():
             self._process.kill()
             self.ended()
 
@@ -133,12 +138,15 @@ def replicas(
             stack.callback(server.close)
         # The first alone: it makes the store.
         servers[0].start()
-        starting = [threading.Thread(target=server.start) for server in servers[1:]]
-        for thread in starting:
-            thread.start()
-        for thread in starting:
-            thread.join()
+        start_together(servers[1:])
         yield servers
+
+
+def start_together(servers: Sequence[Replica]) -> None:
+    """Starts servers at the same time, and waits until all serve."""
+    if servers:
+        with ThreadPoolExecutor(len(servers)) as threads:
+            list(threads.map(Replica.start, servers))
 
 
 def until(true: Callable[[], bool], what: str, *, working: Callable[[], bool]) -> None:

@@ -110,6 +110,7 @@ async def _models(config: Config, *, processes: int = 1) -> AsyncIterator[wiring
             bundles=BUNDLES,
             readers=2,
             prepare=_prepare,
+            resized_by="nothing",
             encoder=encoder,
             ocr=ocr,
         )

@@ -1,12 +1,14 @@
 """The image and the compose file are of what there is: paths, locks, settings, stages.
 
-No image is built here, as no Docker daemon is at hand; what the instructions say is checked.
+No image is built here: that takes minutes and a builder (docs/operations.md, The image). What the
+instructions say is checked.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -43,7 +45,7 @@ class Instruction(NamedTuple):
 def instructions() -> list[Instruction]:
     """What the Dockerfile says, without comments; ARG, before the first stage, is of stage ""."""
     found, stage = [], ""
-    for line in DOCKERFILE.read_text("utf-8").splitlines():
+    for line in DOCKERFILE.read_text("utf-8").replace("\\\n", " ").splitlines():
         if line and not line.startswith("#"):
             kind, _, rest = line.partition(" ")
             if kind == "FROM":
@@ -54,6 +56,11 @@ def instructions() -> list[Instruction]:
 
 def of_kind(kind: str) -> list[Instruction]:
     return [found for found in instructions() if found.kind == kind]
+
+
+def runs() -> list[Instruction]:
+    """The commands of the stages, without the options of RUN itself."""
+    return [found._replace(rest=re.sub(r"^(--\S+ )+", "", found.rest)) for found in of_kind("RUN")]
 
 
 def copied() -> list[tuple[str, str, list[str]]]:
@@ -113,9 +120,9 @@ def test_every_stage_is_made_of_an_earlier_one_and_the_default_is_the_cpu() -> N
 
 
 def test_what_pip_installs_is_locked_or_the_wheel() -> None:
-    commands = [shlex.split(rest) for _, _, rest in of_kind("RUN")]
+    commands = [shlex.split(rest) for _, _, rest in runs()]
     installs = [words for words in commands if words[0] == "pip"]
-    assert len(installs) == 7
+    assert len(installs) == 6
     for words in installs:
         locks = [after for word, after in pairwise(words) if word == "-r"]
         if "/wheels/*.whl" in words:
@@ -139,7 +146,7 @@ def test_every_lock_that_a_stage_installs_was_copied_into_it() -> None:
         for source in sources
         if not taken_from
     }
-    for stage, _, rest in of_kind("RUN"):
+    for stage, _, rest in runs():
         for lock in re.findall(r"-r (\S+)", rest):
             assert (stage, lock) in here, (stage, lock)
 
@@ -153,8 +160,44 @@ def test_the_lock_of_postgresql_goes_beside_those_of_the_server(beside: str) -> 
     assert {name: postgres[name] for name in shared} == {name: other[name] for name in shared}
 
 
+def test_what_reaches_an_index_takes_the_settings_of_pip_as_a_secret() -> None:
+    for whole, command in zip(of_kind("RUN"), runs(), strict=True):
+        asks = command.rest.startswith("pip ") and "--no-index" not in command.rest
+        options = whole.rest.removesuffix(command.rest).strip()
+        secret = "--mount=type=secret,id=pip.conf,target=/etc/pip.conf"
+        assert options == (secret if asks else ""), whole.rest
+    # An ARG or ENV of an index would stay in the image.
+    assert not re.search(r"(?m)^(ARG|ENV).*PIP_", DOCKERFILE.read_text("utf-8"))
+
+
+@pytest.mark.parametrize("device", ["cpu", "gpu"])
+def test_the_code_lies_on_the_bundles_and_they_on_the_packages(device: str) -> None:
+    layers = [(taken_from, sources) for stage, taken_from, sources in copied() if stage == device]
+    assert layers == [
+        (f"{device}-packages", ["/opt/pagesight"]),
+        ("bundles", ["/bundles"]),
+        ("code", ["/code"]),
+    ]
+    # Nothing of the code is in the packages below it, or the two would differ after each change.
+    for stage, taken_from, sources in copied():
+        if stage == f"{device}-packages":
+            assert not taken_from
+            assert all(source.startswith("requirements/") for source in sources)
+
+
+def test_the_labels_of_the_image_are_those_of_the_project() -> None:
+    (label,) = of_kind("LABEL")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert dict(pair.split("=", 1) for pair in shlex.split(label.rest)) == {
+        "org.opencontainers.image.title": project["name"],
+        "org.opencontainers.image.description": project["description"],
+        "org.opencontainers.image.version": project["version"],
+        "org.opencontainers.image.licenses": project["license"],
+    }
+
+
 def test_the_commands_of_the_image_exist_with_their_options() -> None:
-    lines = [shlex.split(rest.replace("/opt/pagesight/bin/", "")) for _, _, rest in of_kind("RUN")]
+    lines = [shlex.split(rest.replace("/opt/pagesight/bin/", "")) for _, _, rest in runs()]
     lines += [yaml.safe_load(rest.partition("CMD ")[2]) for _, _, rest in of_kind("HEALTHCHECK")]
     (entry,), (default,) = of_kind("ENTRYPOINT"), of_kind("CMD")
     lines.append(yaml.safe_load(entry.rest) + yaml.safe_load(default.rest))
@@ -185,7 +228,7 @@ def test_who_serves_is_a_number_and_not_root() -> None:
     (user,) = of_kind("USER")
     assert user.stage == "runtime"
     uid, gid = user.rest.split(":")
-    made = " ".join(rest for stage, _, rest in of_kind("RUN") if stage == "runtime")
+    made = " ".join(rest for stage, _, rest in runs() if stage == "runtime")
     assert f"--uid {uid}" in made
     assert f"--gid {gid}" in made
     assert int(uid) > 0

@@ -25,3 +25,18 @@ def test_what_only_keeps_or_configures_loads_no_model_codec_or_index(module: str
     code = f"import sys, {module}\nprint(*(name for name in {HEAVY!r} if name in sys.modules))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.split() == []
+
+
+def test_a_server_starts_without_what_answers_need_not() -> None:
+    needless = (
+        "rapidocr.ch_ppocr_det",  # It parses its list of models twice and imports an HTTP client.
+        "omegaconf",
+        "requests",
+        "shapely",
+        "jinja2",
+        "pagesight_server.evaluation",
+    )
+    code = "import sys, pagesight_server.__main__\n"
+    code += f"print(*(name for name in {needless!r} if name in sys.modules))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

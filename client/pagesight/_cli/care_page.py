@@ -90,7 +90,7 @@ def pictures(found: Diagnosis) -> list[str]:
 
 
 def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> str:
-    """The whole page.
+    """Returns the whole page, as HTML.
 
     Args:
         found: What the server found.

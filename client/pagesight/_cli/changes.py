@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pagesight._results import ChangeOptions
+from pagesight._inputs import ChangeOptions
 
 
 def options(gallery: str, author: str, expected_revision: int | None) -> ChangeOptions:

@@ -9,9 +9,9 @@ from typing import Annotated, Literal, TypeAlias
 
 import typer
 
+from pagesight._classification import StreamResult
 from pagesight._cli import files, render, session, wire
 from pagesight._cli.review import needing_review_extra
-from pagesight._results import StreamResult
 
 Sort: TypeAlias = Literal["doubt", "name"]
 

@@ -18,10 +18,11 @@ from typing import Annotated
 
 import typer
 
+from pagesight._changes import EnrolOutcome, EnrolResult, Progress
 from pagesight._cli import changes, files, render, session, wire
 from pagesight._client import Client
 from pagesight._errors import NotFoundError, ResourceExhaustedError
-from pagesight._results import EnrolItem, EnrolOutcome, EnrolResult, Progress
+from pagesight._inputs import EnrolItem
 
 ITEM_OVERHEAD_BYTES = 2_048
 """More than a picture's label, its source and the message around them ever take."""

@@ -58,7 +58,7 @@ _File = TypeVar("_File")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelledFile:
-    """A picture to enrol."""
+    """Names a picture to enrol, and the label that its folder gives it."""
 
     path: Path
     label: str

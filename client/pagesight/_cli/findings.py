@@ -32,7 +32,7 @@ class Findings:
 
     @staticmethod
     def of(diagnosis: Diagnosis) -> Findings:
-        """Those of a diagnosis."""
+        """Collects the findings of a diagnosis."""
         return Findings({_subject(found): found for found in diagnosis.findings})
 
     def suspect(self, one: Suspect) -> GalleryFinding | None:

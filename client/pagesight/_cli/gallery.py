@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from pagesight._changes import SetLabelsResult
 from pagesight._cli import changes, ids, labels, render, session, wire
 from pagesight._cli.brands import suggest_brands
 from pagesight._cli.doctor import doctor
 from pagesight._cli.enrol import enrol
 from pagesight._client import Client
 from pagesight._errors import AbortedError
-from pagesight._results import SetLabelsResult
 
 ATTEMPTS = 5
 """How often labels are read and set, where somebody changes the gallery in between."""

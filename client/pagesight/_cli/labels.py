@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pagesight._results import LabelInfo
+from pagesight._listings import LabelInfo
 
 KEYS = ("brands", "outputs")
 

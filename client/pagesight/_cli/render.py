@@ -18,17 +18,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from pagesight._changes import EnrolOutcome
+from pagesight._classification import Candidate, Classification
 from pagesight._errors import PagesightError, UnreadableFileError
-from pagesight._results import (
-    CalibrationInfo,
-    Candidate,
-    Classification,
-    EnrolOutcome,
-    GalleryInfo,
-    ImageInfo,
-    LabelInfo,
-    RevisionInfo,
-)
+from pagesight._listings import CalibrationInfo, GalleryInfo, ImageInfo, LabelInfo, RevisionInfo
 
 MAX_LINES = 6
 """Matching lines shown of a candidate; --json has them all."""

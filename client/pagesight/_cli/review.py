@@ -103,7 +103,8 @@ def review(
         bool, typer.Option("--open/--no-browser", help="Open the page in your browser.")
     ] = False,
     show_digits: Annotated[
-        bool, typer.Option("--show-digits", help="Do not mask digits; noted once.")
+        bool,
+        typer.Option("--show-digits", help="Do not mask digits; the server notes each picture."),
     ] = False,
 ) -> None:
     """Look at doubtful answers, correct them, and teach what is new.
@@ -220,25 +221,27 @@ def reviewing(
         client,
         gallery=gallery,
         reviewer=reviewer,
+        recorded_name=client.recorded_name(reviewer, gallery=gallery),
         reach=reach,
         known_share=known_share,
         second_opinions=second_opinions,
         show_digits=show_digits,
     )
     if show_digits:
-        session.tell(f"digits are shown to {render.shown(reviewer)}")
+        session.tell(f"digits are shown to {render.shown(reviewer)}; the server notes each picture")
     try:
         exporting = None if export is None else ExportFolder(export)
     except OSError as error:
         session.fail(f"cannot write to {error.filename}: {error.strerror}")
     of_folder = None
-    feeds: list[Feed] = [feed.DecisionsFeed(client, gallery, desk, reach)]
+    decisions = feed.DecisionsFeed(client, gallery, desk, reach)
+    feeds: list[Feed] = [decisions]
     if questions:
         feeds.append(feed.QuestionsFeed(client, gallery, desk, reach))
     if known_share:
         feeds.append(feed.KnownFeed(client, gallery, desk, reach))
     if pictures is None:
-        feeds.append(feed.KeptFeed(client, gallery, desk, reach))
+        feeds.append(feed.KeptFeed(client, gallery, desk, reach, decisions.caught_up))
     else:
         of_folder = feed.FolderFeed(client, gallery, desk, reach, pictures)
         feeds.append(of_folder)

@@ -26,10 +26,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from pagesight._changes import Progress as CallProgress
 from pagesight._client import Client
 from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError, UnavailableError
-from pagesight._results import Progress as CallProgress
 from pagesight._retry import DEFAULT_RETRY_FOR_S
 from pagesight._security import TlsConfig
 

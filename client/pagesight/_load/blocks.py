@@ -139,7 +139,7 @@ class Blocks:
         return max(0.0, mean - reach), mean + reach
 
     def whole(self) -> Histogram:
-        """All latencies."""
+        """Returns the latencies of all blocks together."""
         whole = Histogram()
         for counts in self._counts.values():
             whole.add(counts)

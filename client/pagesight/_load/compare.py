@@ -41,7 +41,7 @@ SIZE = 1.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One figure of both reports."""
+    """Compares one figure of two reports."""
 
     name: str
     before: float | None
@@ -85,7 +85,7 @@ class Comparison:
 
     @property
     def in_words(self) -> str:
-        """The verdict as a sentence."""
+        """Says the verdict as a sentence."""
         if self.differences:
             return f"no verdict: the loads differ ({'; '.join(self.differences)})"
         if self.verdict == "none":

@@ -37,7 +37,7 @@ SHED = "RESOURCE_EXHAUSTED"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """The result of one rate."""
+    """Holds what one rate came to."""
 
     due: int
     """Messages that were due."""

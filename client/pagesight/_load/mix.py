@@ -52,7 +52,7 @@ class Weighted(Generic[T]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One message to send."""
+    """Holds one message to send."""
 
     image: bytes
     """The picture, encoded."""

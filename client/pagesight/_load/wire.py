@@ -24,10 +24,10 @@ from pagesight import _requests
 from pagesight._aio_status import Ending
 from pagesight._channel import Endpoint
 from pagesight._errors import PagesightError, UnavailableError, from_status
+from pagesight._inputs import ClassifyOptions, Priority
 from pagesight._load.mix import Item
 from pagesight._load.plan import Plan
 from pagesight._load.tally import Reply
-from pagesight._results import ClassifyOptions, Priority
 from pagesight._security import TlsConfig
 from pagesight.v1 import classifier_pb2 as classifier
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
@@ -170,7 +170,7 @@ class StreamLane(Lane):
 
 
 class _Stream:
-    """One ClassifyStream call."""
+    """Sends and reads over one ClassifyStream call."""
 
     def __init__(self, stub: ClassifierServiceAsyncStub, endpoint: Endpoint) -> None:
         self.is_over = False
@@ -261,7 +261,7 @@ def _failed(error: PagesightError, at_s: float) -> Reply:
 
 
 class Lanes:
-    """All connections of one process."""
+    """Spreads messages over all connections of one process."""
 
     def __init__(self, lanes: Sequence[Lane]) -> None:
         self._lanes = lanes

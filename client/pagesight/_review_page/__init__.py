@@ -8,7 +8,7 @@
     pictures   screenshots and gallery pictures at hand
     batch      enrolling as one revision, previewed and undone      discovery   new pages
     export     labelled traffic as folders                          labels      type-ahead
-    masking    digits are shown when they are asked for
+    masking    digits are shown when they are asked for             reveals     and that noted first
     view       what is shown, as plain values -> templates/         static/     styles and keys
     app        the routes       security   who may use them         serve       on loopback
 

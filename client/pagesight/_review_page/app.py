@@ -25,8 +25,8 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from pagesight._classification import OTHER
 from pagesight._errors import NotFoundError, PagesightError, UnreadableFileError
-from pagesight._results import OTHER
 from pagesight._review_page import labels, view
 from pagesight._review_page.batch import in_words
 from pagesight._review_page.export import media_type
@@ -67,7 +67,7 @@ class Routes:
         self._templates = view.environment(csrf=review.secrets.csrf, covers=self._covers)
 
     def all(self) -> list[BaseRoute]:
-        """Every route."""
+        """Returns every route, static files included."""
         get: dict[str, Handler] = {
             "/": self.queue,
             "/more": self.more,
@@ -149,6 +149,9 @@ class Routes:
             self._review.batches.put_aside(decided)
         except OSError as error:
             return PlainTextResponse(f"recorded, but not exported: {error.strerror}", 500)
+        except PagesightError as error:
+            why = view.printable(in_words(error))
+            return PlainTextResponse(f"recorded, but not exported: {why}", 500)
         return Response(status_code=204)
 
     def undo(self, _request: Request, form: Mapping[str, str]) -> Response:
@@ -174,10 +177,8 @@ class Routes:
 
     def _note_reveal(self, image_ids: Iterable[str]) -> None:
         """Notes that digits are shown, before they are: what nobody could note is not shown."""
-        reviewer = self._desk.reviewer
-        for image_id in image_ids:
-            self._desk.client.record_reveal(image_id, gallery=self._desk.gallery, reviewer=reviewer)
-            logger.info("digits of %s shown to %s", image_id[:12], reviewer or "unknown")
+        for image_id in self._desk.reveals.note(image_ids):
+            logger.info("digits of %s shown to %s", image_id[:12], self._desk.reviewer or "unknown")
 
     def rest(self, _request: Request, _form: Mapping[str, str]) -> Response:
         self._desk.go_on()
@@ -284,7 +285,8 @@ class Routes:
         }
 
     def _preview(self) -> Response:
-        return self._render("preview", job=self._review.batches.preview)
+        batches = self._review.batches
+        return self._render("preview", job=batches.preview, without=batches.preview_without)
 
     # --- discovery ---
 

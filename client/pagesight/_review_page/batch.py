@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,7 @@ from pathlib import Path
 from pagesight._client import Client
 from pagesight._discovery import PreviewPicture, PreviewResult
 from pagesight._errors import AbortedError, NotFoundError, PagesightError
-from pagesight._results import EnrolItem
+from pagesight._inputs import EnrolItem
 from pagesight._review_page.desk import Desk
 from pagesight._review_page.export import ExportFolder
 from pagesight._review_page.jobs import Job
@@ -37,7 +37,7 @@ SOURCE = "review"
 
 @dataclass(slots=True, kw_only=True)
 class Batch:
-    """An enrolment that was made."""
+    """Notes an enrolment that was made, and what undoing it takes back."""
 
     revision_before: int
     revision: int
@@ -69,6 +69,8 @@ class Batches:
         validation: Sequence[tuple[Path, str]] = (),
     ) -> None:
         self.preview: Job[PreviewResult] | None = None
+        self.preview_without: tuple[str, ...] = ()
+        """Pictures that the preview had to leave out, and why."""
         self.made: list[Batch] = []
         self.export = export
         self._desk = desk
@@ -93,12 +95,17 @@ class Batches:
     def start_preview(self, decision_ids: Collection[str]) -> None:
         """Begins to ask what enrolling these would change."""
         chosen, others = self._split(decision_ids)
-        items = [self._item(one) for one in chosen]
+        others = others[:MAX_VALIDATION]
+        data, self.preview_without = self._desk.pictures.screenshots(
+            [one.waiting for one in (*chosen, *others)]
+        )
+        items = _enrol_items(chosen, data)
         pictures = [
             *(PreviewPicture(image=path, truth=label) for path, label in self._validation),
             *(
-                PreviewPicture(image=self._desk.pictures.screenshot(one.waiting), truth=one.label)
-                for one in others[:MAX_VALIDATION]
+                PreviewPicture(image=data[one.waiting.image_id], truth=one.label)
+                for one in others
+                if one.waiting.image_id in data
             ),
         ]
         gallery = self._desk.gallery
@@ -109,15 +116,17 @@ class Batches:
         )
 
     def enrol(self, decision_ids: Collection[str]) -> Batch:
-        """Enrols decided screenshots, as one revision.
+        """Enrols decided screenshots, as one revision; those that are gone are left out and said.
 
         Raises:
             PagesightError: Nothing is enrolled.
-            ValueError: Nothing is chosen.
+            ValueError: Nothing is chosen, or nothing of it is there any more.
         """
         chosen, _ = self._split(decision_ids)
+        data, gone = self._desk.pictures.screenshots([one.waiting for one in chosen])
+        chosen = [one for one in chosen if one.waiting.image_id in data]
         batch = self.enrol_items(
-            [self._item(one) for one in chosen], [one.waiting.image_id for one in chosen]
+            _enrol_items(chosen, data), [one.waiting.image_id for one in chosen], gone
         )
         taken = [one for one, failed in zip(chosen, batch.failed, strict=True) if not failed]
         batch.decision_ids = frozenset(one.decision_id for one in taken)
@@ -129,15 +138,22 @@ class Batches:
         self.preview = None
         return batch
 
-    def enrol_items(self, items: Sequence[EnrolItem], image_ids: Sequence[str]) -> Batch:
+    def enrol_items(
+        self, items: Sequence[EnrolItem], image_ids: Sequence[str], gone: Sequence[str] = ()
+    ) -> Batch:
         """Enrols pictures, as one revision.
+
+        Args:
+            items: What to send.
+            image_ids: Of each the screenshot that it is of.
+            gone: What had to be left out, and why: told with the problems of the batch.
 
         Raises:
             PagesightError: Nothing is enrolled.
             ValueError: There is none.
         """
         if not items:
-            raise ValueError("choose at least one picture")
+            raise ValueError("; ".join(gone) or "choose at least one picture")
         sent = frozenset(
             f"{image_id}:{item.label}" for image_id, item in zip(image_ids, items, strict=True)
         )
@@ -165,10 +181,13 @@ class Batches:
             revision=result.revision,
             labels=tuple(dict.fromkeys(item.label for item in items)),
             pictures=sum(outcome.added for outcome in result.outcomes),
-            problems=tuple(
-                f"{outcome.image_id[:12]}: {outcome.error.message}"
-                for outcome in result.outcomes
-                if outcome.error is not None
+            problems=(
+                *gone,
+                *(
+                    f"{outcome.image_id[:12]}: {outcome.error.message}"
+                    for outcome in result.outcomes
+                    if outcome.error is not None
+                ),
             ),
             failed=tuple(outcome.error is not None for outcome in result.outcomes),
         )
@@ -229,15 +248,20 @@ class Batches:
         chosen = [one for one in teachable if one.decision_id in decision_ids]
         return chosen, [one for one in teachable if one.decision_id not in decision_ids]
 
-    def _item(self, one: Decided) -> EnrolItem:
-        data = self._desk.pictures.screenshot(one.waiting)
-        return enrol_item(one.waiting.image_id, data, one.label)
-
     def _revision(self) -> int:
         try:
             return self._client.get_gallery(gallery=self._desk.gallery).revision
         except NotFoundError:
             return 0
+
+
+def _enrol_items(decided: Sequence[Decided], data: Mapping[str, bytes]) -> list[EnrolItem]:
+    """What is enrolled of those whose bytes are at hand, by their image ids."""
+    return [
+        enrol_item(one.waiting.image_id, data[one.waiting.image_id], one.label)
+        for one in decided
+        if one.waiting.image_id in data
+    ]
 
 
 def enrol_item(image_id: str, data: bytes, label: str) -> EnrolItem:

@@ -26,6 +26,7 @@ from pagesight._review_page.pictures import Pictures
 from pagesight._review_page.prepare import Preparer
 from pagesight._review_page.queue import Queue
 from pagesight._review_page.reach import PASSING, Reach
+from pagesight._review_page.reveals import Reveals
 
 FIRST_CARD_S = 2.0
 """How long a deal waits for the first card before it says that there is none yet."""
@@ -60,7 +61,20 @@ class Counts:
 
 
 class Desk:
-    """One reviewer's work on one gallery."""
+    """One reviewer's work on one gallery.
+
+    Args:
+        client: Makes the calls.
+        gallery: Which gallery.
+        reviewer: Who decides, as the server is told.
+        recorded_name: The same, as the server lists decisions: two persons of one account name
+            are told apart by their tokens.
+        reach: Is told whether the server answers.
+        known_share: Share of known items among the screenshots, 0 to 1.
+        second_opinions: Share of what others decided that is decided here too, 0 to 1.
+        show_digits: Mask nothing; the server notes each picture that is made ready.
+        draw: Draws where known items go.
+    """
 
     def __init__(
         self,
@@ -68,6 +82,7 @@ class Desk:
         *,
         gallery: str,
         reviewer: str,
+        recorded_name: str,
         reach: Reach,
         known_share: float = 0.05,
         second_opinions: float = 0.1,
@@ -79,13 +94,16 @@ class Desk:
         self.reviewer = reviewer
         self.reach = reach
         self.pictures = Pictures(client, gallery)
-        self.prepare = Preparer(client, gallery, self.pictures, reach, show_digits=show_digits)
+        self.reveals = Reveals(client, gallery, reviewer)
+        self.prepare = Preparer(
+            client, gallery, self.pictures, reach, self.reveals, show_digits=show_digits
+        )
         self.outbox = Outbox(client, gallery, reach)
         self.feeding: Callable[[], bool] = lambda: False
         """Whether screenshots are still to be added."""
         self._lock = threading.RLock()
         self._queue = Queue(
-            reviewer,
+            recorded_name,
             known_share=known_share,
             second_opinions=second_opinions,
             draw=draw or random.Random(),
@@ -101,7 +119,7 @@ class Desk:
     # --- what feeds add ---
 
     def add(self, waiting: Waiting) -> None:
-        """Adds a screenshot, unless it waits already or need not be looked at."""
+        """Adds a screenshot, unless it waits already; it waits while it need be looked at."""
         with self._lock:
             self._queue.add(waiting)
 
@@ -115,11 +133,16 @@ class Desk:
         with self._lock:
             self._queue.add_question(question)
 
-    def note_decision(self, image_id: str, reviewer: str, decision_id: str = "") -> None:
+    def note_decision(self, image_id: str, reviewer: str, decision_id: str) -> None:
         """Notes that somebody decided a picture, so that it may leave the queue."""
         with self._lock:
             if decision_id not in self._own_ids:  # one of our own may have been taken back since
-                self._queue.note_decision(image_id, reviewer)
+                self._queue.note_decision(image_id, reviewer, decision_id)
+
+    def forget_decision(self, image_id: str, decision_id: str) -> None:
+        """Notes that somebody took a decision back, so that its picture may wait again."""
+        with self._lock:
+            self._queue.forget_decision(image_id, decision_id)
 
     def unusable(self, why: str) -> None:
         """Notes a picture that cannot be looked at."""

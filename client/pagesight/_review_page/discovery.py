@@ -15,8 +15,10 @@ import uuid
 from collections.abc import Callable
 from functools import partial
 
+from pagesight._changes import Progress
+from pagesight._classification import OTHER
 from pagesight._discovery import Cluster, Discovery, DismissedCluster
-from pagesight._results import OTHER, Progress
+from pagesight._errors import NotFoundError
 from pagesight._review import Decision
 from pagesight._review_page.batch import Batch, Batches, enrol_item
 from pagesight._review_page.desk import Desk
@@ -80,7 +82,7 @@ class Discoveries:
 
     @property
     def clusters(self) -> tuple[Cluster, ...]:
-        """Those that were found and are not done with."""
+        """The clusters that were found and are not done with."""
         if self.job is None or self.job.result is None:
             return ()
         return tuple(one for one in self.job.result.clusters if one.key not in self.done)
@@ -122,7 +124,7 @@ class Discoveries:
         """
         cluster = self.cluster(key)
         batch = self._enrol(cluster, label, len(cluster.image_ids))
-        self.done[key] = f"enrolled as {label}, revision {batch.revision}"
+        self.done[key] = _done(f"enrolled as {label}", batch)
         return batch
 
     def keep_unknown(self, key: str) -> Batch:
@@ -133,7 +135,7 @@ class Discoveries:
             PagesightError: Nothing is enrolled.
         """
         batch = self._enrol(self.cluster(key), OTHER, TYPICAL)
-        self.done[key] = f"known to be unknown, revision {batch.revision}"
+        self.done[key] = _done("known to be unknown", batch)
         return batch
 
     def dismiss(self, key: str) -> None:
@@ -147,16 +149,23 @@ class Discoveries:
         if self._kept:
             dismissed = DismissedCluster(kept_image_ids=tuple(ids))
         else:
-            dismissed = DismissedCluster(images=tuple(self.picture(one) for one in ids))
+            data, gone = self._desk.pictures.screenshots([self._waiting(one) for one in ids])
+            if not data:
+                raise NotFoundError("; ".join(gone))
+            dismissed = DismissedCluster(images=tuple(data.values()))
         self._desk.client.dismiss_clusters(
             [dismissed], gallery=self._desk.gallery, author=self._author
         )
         self.done[key] = "dismissed"
 
     def _enrol(self, cluster: Cluster, label: str, pictures: int) -> Batch:
-        ids = cluster.image_ids[:pictures]
-        items = [enrol_item(image_id, self.picture(image_id), label) for image_id in ids]
-        batch = self._batches.enrol_items(items, ids)
+        chosen = [self._waiting(one) for one in cluster.image_ids[:pictures]]
+        data, gone = self._desk.pictures.screenshots(chosen)
+        if not data:
+            raise NotFoundError("; ".join(gone))
+        items = [enrol_item(image_id, screenshot, label) for image_id, screenshot in data.items()]
+        batch = self._batches.enrol_items(items, tuple(data), gone)
+        missing = {one.image_id for one in chosen if one.image_id not in data}
         decisions = [
             Decision(
                 decision_id=uuid.uuid4().hex,
@@ -168,6 +177,7 @@ class Discoveries:
                 reviewer=self._desk.reviewer,
             )
             for image_id in cluster.image_ids
+            if image_id not in missing
         ]
         for decision in decisions:
             self._desk.outbox.record(decision)
@@ -179,3 +189,9 @@ class Discoveries:
         if image_id in self._pictures:
             return self._pictures[image_id]
         return Waiting(image_id=image_id, origin="kept")
+
+
+def _done(what: str, batch: Batch) -> str:
+    """What became of a cluster that was enrolled, in words."""
+    told = f"{what}, revision {batch.revision}"
+    return f"{told}; left out: {'; '.join(batch.problems)}" if batch.problems else told

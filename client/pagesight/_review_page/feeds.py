@@ -3,7 +3,7 @@
     FolderFeed     pictures of a folder, answered in the background as a backfill
     KeptFeed       answers that the server kept (`review.keep`), asked for again and again
     KnownFeed      pictures of the gallery with a known label, hidden among the others
-    DecisionsFeed  what other reviewers decided meanwhile
+    DecisionsFeed  what other reviewers decided meanwhile, and took back
     QuestionsFeed  what the gallery's doctor found and nobody settled
 
 A feed that meets a server that is away waits and goes on; one that is refused ends and says so.
@@ -33,9 +33,13 @@ IN_FLIGHT = 8
 
 FIRST_PAGE = 1_000
 
+WHOLE_EVERY = 30
+"""Rounds of which one reads all decisions: one that is taken back long after it was made is missed
+for a minute at most, and a hundred thousand are read once in it."""
+
 
 class Desk(Protocol):
-    """What feeds add to."""
+    """Takes what feeds add."""
 
     reviewer: str
 
@@ -48,8 +52,11 @@ class Desk(Protocol):
     def add_question(self, question: Question) -> None:
         """Adds a finding of the doctor."""
 
-    def note_decision(self, image_id: str, reviewer: str, decision_id: str = "") -> None:
+    def note_decision(self, image_id: str, reviewer: str, decision_id: str) -> None:
         """Notes that somebody decided a picture."""
+
+    def forget_decision(self, image_id: str, decision_id: str) -> None:
+        """Notes that somebody took a decision back."""
 
     def unusable(self, why: str) -> None:
         """Notes a picture that cannot be looked at."""
@@ -60,7 +67,7 @@ class Desk(Protocol):
 
 
 class Feed(ABC):
-    """A thread that adds work."""
+    """Adds work to a desk, in a thread of its own, until it is stopped."""
 
     polls = True
     """A round adds all that there is, and later ones what is new."""
@@ -132,7 +139,11 @@ class FolderFeed(Feed):
         """Goes on with what has no answer; a stream that broke is no end."""
         done: set[Path] = set()
         results = self.client.classify_stream(
-            self._pictures(), max_in_flight=IN_FLIGHT, gallery=self.gallery, priority="low"
+            self._pictures(),
+            max_in_flight=IN_FLIGHT,
+            gallery=self.gallery,
+            priority="low",
+            keep=False,
         )
         try:
             for result in results:
@@ -179,22 +190,29 @@ class FolderFeed(Feed):
 
 
 class KeptFeed(Feed):
-    """Asks for the answers that the server kept."""
+    """Asks for the answers that the server kept, once it is known which of them are decided."""
 
-    def __init__(self, client: Client, gallery: str, desk: Desk, reach: Reach) -> None:
+    def __init__(
+        self,
+        client: Client,
+        gallery: str,
+        desk: Desk,
+        reach: Reach,
+        decisions_read: threading.Event,
+    ) -> None:
         super().__init__(client, gallery, desk, reach)
+        self._decisions_read = decisions_read
         self._seen: set[str] = set()
 
     def round(self) -> float | None:
         """Adds what is new; stops at the first page that holds nothing new."""
+        self._decisions_read.wait()
         new_of_page = 0
         listed = self.client.list_kept(gallery=self.gallery, undecided_by=self.desk.reviewer)
         for at, kept in enumerate(listed, start=1):
             if kept.image_id not in self._seen:
                 self._seen.add(kept.image_id)
                 new_of_page += 1
-                for reviewer in kept.reviewers:
-                    self.desk.note_decision(kept.image_id, reviewer)
                 self.desk.add(
                     Waiting(
                         image_id=kept.image_id,
@@ -240,25 +258,46 @@ class KnownFeed(Feed):
 
 
 class DecisionsFeed(Feed):
-    """Hears what others decide."""
+    """Hears what others decide, and what they take back."""
 
     def __init__(self, client: Client, gallery: str, desk: Desk, reach: Reach) -> None:
         super().__init__(client, gallery, desk, reach)
-        self._seen: set[str] = set()
+        self._known: list[tuple[str, str]] = []
+        """The decisions that there were, their ids and pictures, the newest first."""
+        self._read_rounds = 0
 
     def round(self) -> float | None:
-        """Reads the newest decisions, back to those that are known already."""
-        new = []
+        """Reads the newest decisions, back to a page of which all are known already.
+
+        What is known and missing among those that were read has been taken back. Now and then it
+        reads all.
+        """
+        known = {decision_id: at for at, (decision_id, _) in enumerate(self._known)}
+        whole = self._read_rounds % WHOLE_EVERY == 0
+        listed: list[tuple[str, str]] = []
+        new_of_page = 0
+        reached = len(self._known)
         for decision in self.client.list_decisions(gallery=self.gallery):
-            if decision.decision_id in self._seen:
-                break
-            new.append(decision)
+            listed.append((decision.decision_id, decision.image_id))
+            if decision.decision_id not in known:
+                new_of_page += 1
+                if not decision.known_label:
+                    self.desk.note_decision(
+                        decision.image_id, decision.reviewer, decision.decision_id
+                    )
+            if len(listed) % FIRST_PAGE == 0:
+                if not whole and not new_of_page:
+                    reached = known[decision.decision_id] + 1
+                    break
+                new_of_page = 0
             if self.stopped.is_set():
                 return None
-        for decision in new:
-            self._seen.add(decision.decision_id)
-            if not decision.known_label:
-                self.desk.note_decision(decision.image_id, decision.reviewer, decision.decision_id)
+        there = {decision_id for decision_id, _ in listed}
+        for decision_id, image_id in self._known[:reached]:
+            if decision_id not in there:
+                self.desk.forget_decision(image_id, decision_id)
+        self._known = [*listed, *self._known[reached:]]
+        self._read_rounds += 1
         return POLL_S
 
 

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from pagesight._changes import Progress
 from pagesight._errors import PagesightError
-from pagesight._results import Progress
 
 T = TypeVar("T")
 logger = logging.getLogger("pagesight.review")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from pagesight._results import Box, Candidate, Classification
+from pagesight._classification import Box, Candidate, Classification
 
 MASK = "•"
 

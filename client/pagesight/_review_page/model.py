@@ -14,8 +14,8 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from pagesight._classification import OTHER, Classification
 from pagesight._curation import GalleryFinding
-from pagesight._results import OTHER, Classification
 
 Origin: TypeAlias = Literal["folder", "kept", "known"]
 

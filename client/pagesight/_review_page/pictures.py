@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pagesight._client import Client
-from pagesight._errors import UnreadableFileError
+from pagesight._errors import NotFoundError, UnreadableFileError
 from pagesight._requests import read_image
 from pagesight._review_page.model import Waiting
 
@@ -42,6 +42,24 @@ class Pictures:
             PagesightError: It is not there any more, or cannot be read.
         """
         return self._once(("screenshot", waiting.image_id), lambda: self._read(waiting))
+
+    def screenshots(self, waiting: Sequence[Waiting]) -> tuple[dict[str, bytes], tuple[str, ...]]:
+        """Reads several; one that is gone takes no other with it.
+
+        Returns:
+            The bytes by image id, and of each that is not there any more what it is and why.
+
+        Raises:
+            PagesightError: The server does not answer.
+        """
+        read: dict[str, bytes] = {}
+        gone = []
+        for one in waiting:
+            try:
+                read[one.image_id] = self.screenshot(one)
+            except (NotFoundError, UnreadableFileError) as error:
+                gone.append(f"{Path(one.path).name or one.image_id[:12]}: {error.message}")
+        return read, tuple(gone)
 
     def of_gallery(self, image_id: str) -> bytes:
         """Reads a picture of the gallery, as the server keeps it.

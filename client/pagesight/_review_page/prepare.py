@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from pagesight._classification import Box, Classification
 from pagesight._client import Client
 from pagesight._errors import NotFoundError, PagesightError
-from pagesight._results import Box, Classification
 from pagesight._review_page import masking
 from pagesight._review_page.model import Card, Question, Stage, Waiting
 from pagesight._review_page.pictures import Pictures
 from pagesight._review_page.reach import Reach
+from pagesight._review_page.reveals import Reveals
 
 AT_ONCE = 3
 """Screenshots made ready at a time."""
@@ -32,12 +33,20 @@ class Preparer:
     """Makes cards ready in threads of its own; safe to use from many threads."""
 
     def __init__(
-        self, client: Client, gallery: str, pictures: Pictures, reach: Reach, *, show_digits: bool
+        self,
+        client: Client,
+        gallery: str,
+        pictures: Pictures,
+        reach: Reach,
+        reveals: Reveals,
+        *,
+        show_digits: bool,
     ) -> None:
         self._client = client
         self._gallery = gallery
         self._pictures = pictures
         self._reach = reach
+        self._reveals = reveals
         self._show_digits = show_digits
         self._lock = threading.Lock()
         self._digits: dict[str, tuple[Box, ...]] = {}
@@ -72,6 +81,8 @@ class Preparer:
         """
         data = self._pictures.screenshot(waiting)
         answer = waiting.answer or self._classify(data)
+        if self._show_digits:
+            self._reveals.note([waiting.image_id])
         self._digits[waiting.image_id] = masking.query_covers(answer)
         for candidate in answer.candidates[:2]:
             try:
@@ -96,12 +107,14 @@ class Preparer:
         return question
 
     def find_digits(self, image_id: str, data: bytes) -> None:
-        """Asks where digits stand in a picture, unless that is known.
+        """Asks where digits stand in a picture, unless that is known, or all are to be shown.
 
         Raises:
             PagesightError: The server does not answer.
         """
-        if image_id not in self._digits and not self._show_digits:
+        if self._show_digits:
+            self._reveals.note([image_id])
+        elif image_id not in self._digits:
             self._digits[image_id] = masking.query_covers(self._classify(data))
 
     def find_digits_of(self, pictures: Sequence[tuple[str, Callable[[], bytes]]]) -> None:
@@ -114,7 +127,9 @@ class Preparer:
 
     def digits(self, image_id: str) -> tuple[Box, ...] | None:
         """Returns the boxes of a picture that hold digits; None: unknown, so that it is veiled."""
-        return () if self._show_digits else self._digits.get(image_id)
+        if self._show_digits:
+            return () if self._reveals.noted(image_id) else None
+        return self._digits.get(image_id)
 
     def close(self) -> None:
         """Ends its threads."""
@@ -122,7 +137,12 @@ class Preparer:
 
     def _classify(self, data: bytes) -> Classification:
         answer = self._client.classify(
-            data, gallery=self._gallery, top_k=CANDIDATES, explain=True, priority="high"
+            data,
+            gallery=self._gallery,
+            top_k=CANDIDATES,
+            explain=True,
+            priority="high",
+            keep=False,
         )
         self._reach.answered()
         return answer

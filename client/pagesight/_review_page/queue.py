@@ -42,10 +42,10 @@ QUESTIONS: tuple[GalleryFindingKind, ...] = (
 
 
 class Queue:
-    """One reviewer's work, undecided.
+    """Holds one reviewer's undecided work, and deals a hand from it.
 
     Args:
-        reviewer: Whose.
+        reviewer: Whose, by the name under which the server records decisions.
         known_share: Share of known items among the screenshots, 0 to 1.
         second_opinions: Share of what others decided that this reviewer decides too, 0 to 1.
         draw: Draws where known items go.
@@ -73,15 +73,22 @@ class Queue:
         self._questions: OrderedDict[str, Question] = OrderedDict()
         self._closed: dict[str, tuple[Question, bool]] = {}
         """Questions that were answered, and whether they are settled."""
-        self._decided_by: dict[str, set[str]] = {}
+        self._decided_by: dict[str, dict[str, str]] = {}
+        """By picture the reviewers who decided it, each by the id of the decision."""
+        self._left: dict[str, Waiting] = {}
+        """Screenshots that wait no more since others decided them, by their SHA-256."""
         self._ordered: list[tuple[Waiting, Stage]] | None = None
         self._dealt = 0
 
     # --- screenshots ---
 
     def add(self, waiting: Waiting) -> None:
-        """Adds a screenshot, unless it waits already or need not be looked at."""
-        if waiting.image_id not in self._waiting and not self._settled(waiting.image_id):
+        """Adds a screenshot, unless it waits already; it waits while it need be looked at."""
+        if waiting.image_id in self._waiting:
+            return
+        if self._settled(waiting.image_id):
+            self._left[waiting.image_id] = waiting
+        else:
             self._waiting[waiting.image_id] = waiting
             self._ordered = None
 
@@ -94,15 +101,25 @@ class Queue:
         """How many known items are to be drawn."""
         return max(0, KNOWN_AT_HAND - len(self._known)) if self._known_share else 0
 
-    def note_decision(self, image_id: str, reviewer: str) -> None:
+    def note_decision(self, image_id: str, reviewer: str, decision_id: str) -> None:
         """Notes that somebody decided a picture, so that it may leave."""
-        self._decided_by.setdefault(image_id, set()).add(reviewer)
+        self._decided_by.setdefault(image_id, {})[decision_id] = reviewer
         if image_id in self._waiting and self._settled(image_id):
-            self.take_out([image_id])
+            self._left[image_id] = self._waiting.pop(image_id)
+            self._ordered = None
+
+    def forget_decision(self, image_id: str, decision_id: str) -> None:
+        """Notes that a decision was taken back, so that its picture may wait again."""
+        self._decided_by.get(image_id, {}).pop(decision_id, None)
+        if image_id in self._left and not self._settled(image_id):
+            self._waiting.setdefault(image_id, self._left.pop(image_id))
+            self._ordered = None
 
     def take_out(self, image_ids: Collection[str]) -> list[Waiting]:
-        """Takes screenshots out; returns those that waited."""
+        """Takes screenshots out for good; returns those that waited."""
         self._ordered = None
+        for image_id in image_ids:
+            self._left.pop(image_id, None)
         taken = [self._waiting.pop(image_id, None) for image_id in image_ids]
         return [one for one in taken if one is not None]
 
@@ -113,8 +130,9 @@ class Queue:
 
     def remove(self, waiting: Waiting) -> None:
         """Takes a screenshot or a known item out, since it is decided or cannot be looked at."""
-        self._known.pop(waiting.key, None)
-        if self._waiting.get(waiting.image_id) is waiting:
+        if waiting.origin == "known":
+            self._known.pop(waiting.key, None)
+        else:
             self.take_out([waiting.image_id])
         self._drop(waiting.key)
 
@@ -241,13 +259,8 @@ class Queue:
 
     def _settled(self, image_id: str) -> bool:
         """Whether nobody need look at a picture here: a share is decided by two."""
-        by = self._decided_by.get(image_id, set())
-        if any(is_of(name, self._reviewer) for name in by):
+        by = set(self._decided_by.get(image_id, {}).values())
+        if self._reviewer in by:
             return True
         second = share_of(image_id, SECOND_OPINION_SALT) < self._second_opinions
         return len(by) > (1 if second else 0)
-
-
-def is_of(name: str, reviewer: str) -> bool:
-    """Whether a reviewer's name as the server gives it, a token's before it, is this one's."""
-    return name == reviewer or name.endswith(f"/{reviewer}")

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from pagesight._classification import Classification
 from pagesight._client import Client
 from pagesight._errors import NotFoundError
 from pagesight._requests import read_image
-from pagesight._results import Classification
 from pagesight._review_page import view
 from pagesight._review_page.export import SUFFIXES, media_type
 from pagesight._review_page.model import Card, Waiting
@@ -33,7 +33,7 @@ MODE_FOLDER, MODE_FILE = 0o700, 0o600
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """One answered screenshot."""
+    """Holds one screenshot and its answer."""
 
     path: Path
     answer: Classification

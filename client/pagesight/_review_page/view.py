@@ -18,7 +18,7 @@ from importlib.metadata import version
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pagesight._results import (
+from pagesight._classification import (
     OTHER,
     Box,
     Candidate,
@@ -75,7 +75,7 @@ QUESTION_TEXT = {
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A rectangle over a picture."""
+    """Marks a rectangle over a picture."""
 
     box: Box
     kind: str
@@ -84,7 +84,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A candidate."""
+    """Shows a candidate that a key takes: its picture, and the lines in which it differs."""
 
     rank: int
     label: str

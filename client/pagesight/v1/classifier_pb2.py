@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpagesight/v1/classifier.proto\x12\x0cpagesight.v1\x1a\x17google/rpc/status.proto\"I\n\x0f\x43lassifyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pagesight.v1.Query\"\\\n\x10\x43lassifyResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1c.pagesight.v1.Classification\"~\n\x15\x43lassifyStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pagesight.v1.Query\x12-\n\x0breply_order\x18\x03 \x01(\x0e\x32\x18.pagesight.v1.ReplyOrder\"\x94\x01\n\x16\x43lassifyStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1c.pagesight.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xcf\x01\n\x05Query\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12(\n\x08priority\x18\x04 \x01(\x0e\x32\x16.pagesight.v1.Priority\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12&\n\x07options\x18\x06 \x01(\x0b\x32\x15.pagesight.v1.Options\x12\x19\n\x0cmin_revision\x18\x07 \x01(\x03H\x00\x88\x01\x01\x42\x0f\n\r_min_revision\"M\n\x07Options\x12\r\n\x05top_k\x18\x01 \x01(\r\x12\"\n\x03ocr\x18\x02 \x01(\x0e\x32\x15.pagesight.v1.OcrMode\x12\x0f\n\x07\x65xplain\x18\x03 \x01(\x08\"\x87\x04\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x15\n\rclosest_label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\r\n\x05\x64oubt\x18\x05 \x01(\x01\x12\x0e\n\x06review\x18\x06 \x01(\x08\x12\x32\n\x0ereview_reasons\x18\x07 \x03(\x0e\x32\x1a.pagesight.v1.ReviewReason\x12\x0f\n\x07outputs\x18\x08 \x03(\t\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.pagesight.v1.Candidate\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\'\n\x08\x66indings\x18\x0b \x03(\x0b\x32\x15.pagesight.v1.Finding\x12\x0f\n\x07gallery\x18\x0c \x01(\t\x12\x10\n\x08revision\x18\r \x01(\x03\x12\x16\n\x0e\x65ncoder_bundle\x18\x0e \x01(\t\x12\x12\n\nocr_bundle\x18\x0f \x01(\t\x12;\n\x08stage_ms\x18\x10 \x03(\x0b\x32).pagesight.v1.Classification.StageMsEntry\x12&\n\x0b\x64igit_boxes\x18\x11 \x03(\x0b\x32\x11.pagesight.v1.Box\x1a.\n\x0cStageMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9c\x01\n\x07\x46inding\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.pagesight.v1.FindingKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\tquery_box\x18\x03 \x01(\x0b\x32\x11.pagesight.v1.Box\x12&\n\x0bgallery_box\x18\x04 \x01(\x0b\x32\x11.pagesight.v1.Box\x12\x0c\n\x04note\x18\x05 \x01(\t\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05right\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x05\"\xf4\x01\n\tCandidate\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x12\n\nrank_score\x18\x03 \x01(\x01\x12&\n\x05terms\x18\x04 \x03(\x0b\x32\x17.pagesight.v1.ScoreTerm\x12\x0e\n\x06visual\x18\x05 \x01(\x01\x12\x0f\n\x07textual\x18\x06 \x01(\x01\x12\x10\n\x08image_id\x18\x07 \x01(\t\x12\x32\n\x0ematching_lines\x18\x08 \x03(\x0b\x32\x1a.pagesight.v1.MatchingLine\x12&\n\x0b\x64igit_boxes\x18\t \x03(\x0b\x32\x11.pagesight.v1.Box\"Y\n\tScoreTerm\x12)\n\x04name\x18\x01 \x01(\x0e\x32\x1b.pagesight.v1.ScoreTermName\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x12\n\nrank_score\x18\x03 \x01(\x01\"L\n\x0cMatchingLine\x12\x12\n\nquery_text\x18\x01 \x01(\t\x12\x14\n\x0cgallery_text\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x01*_\n\nReplyOrder\x12\x1b\n\x17REPLY_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPLY_ORDER_AS_FINISHED\x10\x01\x12\x17\n\x13REPLY_ORDER_AS_SENT\x10\x02*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*H\n\x07OcrMode\x12\x18\n\x14OCR_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rOCR_MODE_FULL\x10\x01\x12\x10\n\x0cOCR_MODE_OFF\x10\x02*\xb7\x01\n\x0cReviewReason\x12\x1d\n\x19REVIEW_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREVIEW_REASON_NEAR_THRESHOLD\x10\x01\x12!\n\x1dREVIEW_REASON_CLOSE_RUNNER_UP\x10\x02\x12#\n\x1fREVIEW_REASON_BRAND_NOT_VISIBLE\x10\x03\x12\x1e\n\x1aREVIEW_REASON_LOOKS_UNLIKE\x10\x04*x\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INDING_KIND_AGREES\x10\x01\x12\x18\n\x14\x46INDING_KIND_FORBIDS\x10\x02\x12\x18\n\x14\x46INDING_KIND_MISSING\x10\x03*\xe1\x02\n\rScoreTermName\x12\x1f\n\x1bSCORE_TERM_NAME_UNSPECIFIED\x10\x00\x12\x19\n\x15SCORE_TERM_NAME_LOOKS\x10\x01\x12\x1c\n\x18SCORE_TERM_NAME_ALL_TEXT\x10\x02\x12\x1f\n\x1bSCORE_TERM_NAME_STABLE_TEXT\x10\x03\x12\'\n#SCORE_TERM_NAME_DISCRIMINATIVE_TEXT\x10\x04\x12\"\n\x1eSCORE_TERM_NAME_EXPLAINED_TEXT\x10\x05\x12!\n\x1dSCORE_TERM_NAME_MISSING_BRAND\x10\x06\x12\"\n\x1eSCORE_TERM_NAME_REPLACED_NAMES\x10\x07\x12\x1c\n\x18SCORE_TERM_NAME_SIBLINGS\x10\x08\x12#\n\x1fSCORE_TERM_NAME_UNKNOWN_EXAMPLE\x10\t2\xbf\x01\n\x11\x43lassifierService\x12I\n\x08\x43lassify\x12\x1d.pagesight.v1.ClassifyRequest\x1a\x1e.pagesight.v1.ClassifyResponse\x12_\n\x0e\x43lassifyStream\x12#.pagesight.v1.ClassifyStreamRequest\x1a$.pagesight.v1.ClassifyStreamResponse(\x01\x30\x01\x42\x39\n\x0cpagesight.v1P\x01Z\x18pagesight/v1;pagesightv1\xaa\x02\x0cPagesight.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dpagesight/v1/classifier.proto\x12\x0cpagesight.v1\x1a\x17google/rpc/status.proto\"I\n\x0f\x43lassifyRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pagesight.v1.Query\"\\\n\x10\x43lassifyResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x34\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1c.pagesight.v1.Classification\"~\n\x15\x43lassifyStreamRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\"\n\x05query\x18\x02 \x01(\x0b\x32\x13.pagesight.v1.Query\x12-\n\x0breply_order\x18\x03 \x01(\x0e\x32\x18.pagesight.v1.ReplyOrder\"\x94\x01\n\x16\x43lassifyStreamResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x36\n\x0e\x63lassification\x18\x02 \x01(\x0b\x32\x1c.pagesight.v1.ClassificationH\x00\x12#\n\x05\x65rror\x18\x03 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xe4\x01\n\x05Query\x12\r\n\x05image\x18\x01 \x01(\x0c\x12\x0f\n\x07gallery\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x03 \x01(\r\x12(\n\x08priority\x18\x04 \x01(\x0e\x32\x16.pagesight.v1.Priority\x12\x13\n\x0btraceparent\x18\x05 \x01(\t\x12&\n\x07options\x18\x06 \x01(\x0b\x32\x15.pagesight.v1.Options\x12\x19\n\x0cmin_revision\x18\x07 \x01(\x03H\x00\x88\x01\x01\x12\x13\n\x0b\x64o_not_keep\x18\x08 \x01(\x08\x42\x0f\n\r_min_revision\"M\n\x07Options\x12\r\n\x05top_k\x18\x01 \x01(\r\x12\"\n\x03ocr\x18\x02 \x01(\x0e\x32\x15.pagesight.v1.OcrMode\x12\x0f\n\x07\x65xplain\x18\x03 \x01(\x08\"\x87\x04\n\x0e\x43lassification\x12\r\n\x05label\x18\x01 \x01(\t\x12\x15\n\rclosest_label\x18\x02 \x01(\t\x12\r\n\x05score\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\r\n\x05\x64oubt\x18\x05 \x01(\x01\x12\x0e\n\x06review\x18\x06 \x01(\x08\x12\x32\n\x0ereview_reasons\x18\x07 \x03(\x0e\x32\x1a.pagesight.v1.ReviewReason\x12\x0f\n\x07outputs\x18\x08 \x03(\t\x12+\n\ncandidates\x18\t \x03(\x0b\x32\x17.pagesight.v1.Candidate\x12\x0f\n\x07reasons\x18\n \x03(\t\x12\'\n\x08\x66indings\x18\x0b \x03(\x0b\x32\x15.pagesight.v1.Finding\x12\x0f\n\x07gallery\x18\x0c \x01(\t\x12\x10\n\x08revision\x18\r \x01(\x03\x12\x16\n\x0e\x65ncoder_bundle\x18\x0e \x01(\t\x12\x12\n\nocr_bundle\x18\x0f \x01(\t\x12;\n\x08stage_ms\x18\x10 \x03(\x0b\x32).pagesight.v1.Classification.StageMsEntry\x12&\n\x0b\x64igit_boxes\x18\x11 \x03(\x0b\x32\x11.pagesight.v1.Box\x1a.\n\x0cStageMsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"\x9c\x01\n\x07\x46inding\x12\'\n\x04kind\x18\x01 \x01(\x0e\x32\x19.pagesight.v1.FindingKind\x12\x0c\n\x04text\x18\x02 \x01(\t\x12$\n\tquery_box\x18\x03 \x01(\x0b\x32\x11.pagesight.v1.Box\x12&\n\x0bgallery_box\x18\x04 \x01(\x0b\x32\x11.pagesight.v1.Box\x12\x0c\n\x04note\x18\x05 \x01(\t\"?\n\x03\x42ox\x12\x0c\n\x04left\x18\x01 \x01(\x05\x12\x0b\n\x03top\x18\x02 \x01(\x05\x12\r\n\x05right\x18\x03 \x01(\x05\x12\x0e\n\x06\x62ottom\x18\x04 \x01(\x05\"\xf4\x01\n\tCandidate\x12\r\n\x05label\x18\x01 \x01(\t\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x12\n\nrank_score\x18\x03 \x01(\x01\x12&\n\x05terms\x18\x04 \x03(\x0b\x32\x17.pagesight.v1.ScoreTerm\x12\x0e\n\x06visual\x18\x05 \x01(\x01\x12\x0f\n\x07textual\x18\x06 \x01(\x01\x12\x10\n\x08image_id\x18\x07 \x01(\t\x12\x32\n\x0ematching_lines\x18\x08 \x03(\x0b\x32\x1a.pagesight.v1.MatchingLine\x12&\n\x0b\x64igit_boxes\x18\t \x03(\x0b\x32\x11.pagesight.v1.Box\"Y\n\tScoreTerm\x12)\n\x04name\x18\x01 \x01(\x0e\x32\x1b.pagesight.v1.ScoreTermName\x12\r\n\x05score\x18\x02 \x01(\x01\x12\x12\n\nrank_score\x18\x03 \x01(\x01\"L\n\x0cMatchingLine\x12\x12\n\nquery_text\x18\x01 \x01(\t\x12\x14\n\x0cgallery_text\x18\x02 \x01(\t\x12\x12\n\nsimilarity\x18\x03 \x01(\x01*_\n\nReplyOrder\x12\x1b\n\x17REPLY_ORDER_UNSPECIFIED\x10\x00\x12\x1b\n\x17REPLY_ORDER_AS_FINISHED\x10\x01\x12\x17\n\x13REPLY_ORDER_AS_SENT\x10\x02*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*H\n\x07OcrMode\x12\x18\n\x14OCR_MODE_UNSPECIFIED\x10\x00\x12\x11\n\rOCR_MODE_FULL\x10\x01\x12\x10\n\x0cOCR_MODE_OFF\x10\x02*\xb7\x01\n\x0cReviewReason\x12\x1d\n\x19REVIEW_REASON_UNSPECIFIED\x10\x00\x12 \n\x1cREVIEW_REASON_NEAR_THRESHOLD\x10\x01\x12!\n\x1dREVIEW_REASON_CLOSE_RUNNER_UP\x10\x02\x12#\n\x1fREVIEW_REASON_BRAND_NOT_VISIBLE\x10\x03\x12\x1e\n\x1aREVIEW_REASON_LOOKS_UNLIKE\x10\x04*x\n\x0b\x46indingKind\x12\x1c\n\x18\x46INDING_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13\x46INDING_KIND_AGREES\x10\x01\x12\x18\n\x14\x46INDING_KIND_FORBIDS\x10\x02\x12\x18\n\x14\x46INDING_KIND_MISSING\x10\x03*\xe1\x02\n\rScoreTermName\x12\x1f\n\x1bSCORE_TERM_NAME_UNSPECIFIED\x10\x00\x12\x19\n\x15SCORE_TERM_NAME_LOOKS\x10\x01\x12\x1c\n\x18SCORE_TERM_NAME_ALL_TEXT\x10\x02\x12\x1f\n\x1bSCORE_TERM_NAME_STABLE_TEXT\x10\x03\x12\'\n#SCORE_TERM_NAME_DISCRIMINATIVE_TEXT\x10\x04\x12\"\n\x1eSCORE_TERM_NAME_EXPLAINED_TEXT\x10\x05\x12!\n\x1dSCORE_TERM_NAME_MISSING_BRAND\x10\x06\x12\"\n\x1eSCORE_TERM_NAME_REPLACED_NAMES\x10\x07\x12\x1c\n\x18SCORE_TERM_NAME_SIBLINGS\x10\x08\x12#\n\x1fSCORE_TERM_NAME_UNKNOWN_EXAMPLE\x10\t2\xbf\x01\n\x11\x43lassifierService\x12I\n\x08\x43lassify\x12\x1d.pagesight.v1.ClassifyRequest\x1a\x1e.pagesight.v1.ClassifyResponse\x12_\n\x0e\x43lassifyStream\x12#.pagesight.v1.ClassifyStreamRequest\x1a$.pagesight.v1.ClassifyStreamResponse(\x01\x30\x01\x42\x39\n\x0cpagesight.v1P\x01Z\x18pagesight/v1;pagesightv1\xaa\x02\x0cPagesight.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,18 +35,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\014pagesight.v1P\001Z\030pagesight/v1;pagesightv1\252\002\014Pagesight.V1'
   _globals['_CLASSIFICATION_STAGEMSENTRY']._loaded_options = None
   _globals['_CLASSIFICATION_STAGEMSENTRY']._serialized_options = b'8\001'
-  _globals['_REPLYORDER']._serialized_start=1971
-  _globals['_REPLYORDER']._serialized_end=2066
-  _globals['_PRIORITY']._serialized_start=2068
-  _globals['_PRIORITY']._serialized_end=2162
-  _globals['_OCRMODE']._serialized_start=2164
-  _globals['_OCRMODE']._serialized_end=2236
-  _globals['_REVIEWREASON']._serialized_start=2239
-  _globals['_REVIEWREASON']._serialized_end=2422
-  _globals['_FINDINGKIND']._serialized_start=2424
-  _globals['_FINDINGKIND']._serialized_end=2544
-  _globals['_SCORETERMNAME']._serialized_start=2547
-  _globals['_SCORETERMNAME']._serialized_end=2900
+  _globals['_REPLYORDER']._serialized_start=1992
+  _globals['_REPLYORDER']._serialized_end=2087
+  _globals['_PRIORITY']._serialized_start=2089
+  _globals['_PRIORITY']._serialized_end=2183
+  _globals['_OCRMODE']._serialized_start=2185
+  _globals['_OCRMODE']._serialized_end=2257
+  _globals['_REVIEWREASON']._serialized_start=2260
+  _globals['_REVIEWREASON']._serialized_end=2443
+  _globals['_FINDINGKIND']._serialized_start=2445
+  _globals['_FINDINGKIND']._serialized_end=2565
+  _globals['_SCORETERMNAME']._serialized_start=2568
+  _globals['_SCORETERMNAME']._serialized_end=2921
   _globals['_CLASSIFYREQUEST']._serialized_start=72
   _globals['_CLASSIFYREQUEST']._serialized_end=145
   _globals['_CLASSIFYRESPONSE']._serialized_start=147
@@ -56,23 +56,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CLASSIFYSTREAMRESPONSE']._serialized_start=370
   _globals['_CLASSIFYSTREAMRESPONSE']._serialized_end=518
   _globals['_QUERY']._serialized_start=521
-  _globals['_QUERY']._serialized_end=728
-  _globals['_OPTIONS']._serialized_start=730
-  _globals['_OPTIONS']._serialized_end=807
-  _globals['_CLASSIFICATION']._serialized_start=810
-  _globals['_CLASSIFICATION']._serialized_end=1329
-  _globals['_CLASSIFICATION_STAGEMSENTRY']._serialized_start=1283
-  _globals['_CLASSIFICATION_STAGEMSENTRY']._serialized_end=1329
-  _globals['_FINDING']._serialized_start=1332
-  _globals['_FINDING']._serialized_end=1488
-  _globals['_BOX']._serialized_start=1490
-  _globals['_BOX']._serialized_end=1553
-  _globals['_CANDIDATE']._serialized_start=1556
-  _globals['_CANDIDATE']._serialized_end=1800
-  _globals['_SCORETERM']._serialized_start=1802
-  _globals['_SCORETERM']._serialized_end=1891
-  _globals['_MATCHINGLINE']._serialized_start=1893
-  _globals['_MATCHINGLINE']._serialized_end=1969
-  _globals['_CLASSIFIERSERVICE']._serialized_start=2903
-  _globals['_CLASSIFIERSERVICE']._serialized_end=3094
+  _globals['_QUERY']._serialized_end=749
+  _globals['_OPTIONS']._serialized_start=751
+  _globals['_OPTIONS']._serialized_end=828
+  _globals['_CLASSIFICATION']._serialized_start=831
+  _globals['_CLASSIFICATION']._serialized_end=1350
+  _globals['_CLASSIFICATION_STAGEMSENTRY']._serialized_start=1304
+  _globals['_CLASSIFICATION_STAGEMSENTRY']._serialized_end=1350
+  _globals['_FINDING']._serialized_start=1353
+  _globals['_FINDING']._serialized_end=1509
+  _globals['_BOX']._serialized_start=1511
+  _globals['_BOX']._serialized_end=1574
+  _globals['_CANDIDATE']._serialized_start=1577
+  _globals['_CANDIDATE']._serialized_end=1821
+  _globals['_SCORETERM']._serialized_start=1823
+  _globals['_SCORETERM']._serialized_end=1912
+  _globals['_MATCHINGLINE']._serialized_start=1914
+  _globals['_MATCHINGLINE']._serialized_end=1990
+  _globals['_CLASSIFIERSERVICE']._serialized_start=2924
+  _globals['_CLASSIFIERSERVICE']._serialized_end=3115
 # @@protoc_insertion_point(module_scope)

@@ -352,6 +352,7 @@ class Query(google.protobuf.message.Message):
     TRACEPARENT_FIELD_NUMBER: builtins.int
     OPTIONS_FIELD_NUMBER: builtins.int
     MIN_REVISION_FIELD_NUMBER: builtins.int
+    DO_NOT_KEEP_FIELD_NUMBER: builtins.int
     image: builtins.bytes
     """The encoded picture: JPEG, PNG or WebP. Required; the server's limits on
     bytes and pixels are in its configuration (16 MiB and 25 megapixels unless
@@ -376,6 +377,10 @@ class Query(google.protobuf.message.Message):
     fails with DEADLINE_EXCEEDED or UNAVAILABLE. Absent or zero means what the
     server knows now.
     """
+    do_not_keep: builtins.bool
+    """Do not keep this answer and its picture for review, whatever review.keep says: for
+    whoever shows them to a person already. False means that the server may keep them.
+    """
     @property
     def options(self) -> global___Options:
         """What to compute and what to tell. Absent means the server's defaults."""
@@ -390,9 +395,10 @@ class Query(google.protobuf.message.Message):
         traceparent: builtins.str = ...,
         options: global___Options | None = ...,
         min_revision: builtins.int | None = ...,
+        do_not_keep: builtins.bool = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["_min_revision", b"_min_revision", "min_revision", b"min_revision", "options", b"options"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["_min_revision", b"_min_revision", "deadline_ms", b"deadline_ms", "gallery", b"gallery", "image", b"image", "min_revision", b"min_revision", "options", b"options", "priority", b"priority", "traceparent", b"traceparent"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["_min_revision", b"_min_revision", "deadline_ms", b"deadline_ms", "do_not_keep", b"do_not_keep", "gallery", b"gallery", "image", b"image", "min_revision", b"min_revision", "options", b"options", "priority", b"priority", "traceparent", b"traceparent"]) -> None: ...
     def WhichOneof(self, oneof_group: typing.Literal["_min_revision", b"_min_revision"]) -> typing.Literal["min_revision"] | None: ...
 
 global___Query = Query

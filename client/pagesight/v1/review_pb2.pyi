@@ -172,12 +172,18 @@ class ListKeptResponse(google.protobuf.message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     CAPACITY_FIELD_NUMBER: builtins.int
     KEEP_DAYS_FIELD_NUMBER: builtins.int
+    REVIEWER_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
     """Empty on the last page."""
     capacity: builtins.int
     """How many answers the server keeps at most. Zero means that it keeps none."""
     keep_days: builtins.float
     """Days after which a kept answer is forgotten."""
+    reviewer: builtins.str
+    """The name under which ListDecisions lists what the caller decides as `undecided_by`:
+    with the name of the caller's token before it. Empty where callers have no tokens
+    and `undecided_by` is empty.
+    """
     @property
     def answers(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___KeptAnswer]:
         """The answers, the newest first."""
@@ -189,8 +195,9 @@ class ListKeptResponse(google.protobuf.message.Message):
         next_page_token: builtins.str = ...,
         capacity: builtins.int = ...,
         keep_days: builtins.float = ...,
+        reviewer: builtins.str = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["answers", b"answers", "capacity", b"capacity", "keep_days", b"keep_days", "next_page_token", b"next_page_token"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["answers", b"answers", "capacity", b"capacity", "keep_days", b"keep_days", "next_page_token", b"next_page_token", "reviewer", b"reviewer"]) -> None: ...
 
 global___ListKeptResponse = ListKeptResponse
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from pagesight_server import evaluation, wiring
+from pagesight_server import wiring
 from pagesight_server.cli.evaluate import FeaturesOption, cached_pipeline
 from pagesight_server.cli.options import (
     BundlesOption,
@@ -38,6 +38,9 @@ from pagesight_server.workflows.knowledge import (
     own_rejected_warning,
     validated_calibration_key,
 )
+
+if TYPE_CHECKING:
+    from pagesight_server import evaluation
 
 
 def calibrate(
@@ -131,6 +134,8 @@ def calibrate(
 async def _validate(
     config: Config, knowledge: Knowledge, folder: Path, features: Path | None, *, quiet: bool
 ) -> evaluation.Validation:
+    from pagesight_server import evaluation
+
     async with wiring.models(config) as models:
         models.check(knowledge.snapshot)
         with (

@@ -19,6 +19,7 @@ from pathlib import Path
 from pagesight_server import wiring
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import PagesightError
+from pagesight_server.common.memory import memory_bytes
 from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
@@ -53,7 +54,7 @@ DRAFT_MB = 100
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """The results of all checks."""
+    """Collects the results of all checks."""
 
     facts: dict[str, object] = field(default_factory=dict)
     """What would run, by name, in the order of the checks."""
@@ -112,6 +113,7 @@ async def _models(config: Config, findings: Findings) -> Bundles | None:
             findings.facts.update(
                 {
                     "encoder": models.bundles.encoder,
+                    "resized_by": models.resized_by,
                     "ocr": models.bundles.ocr,
                     "verified": "hashes and golden pairs of both bundles",
                     "readers": models.readers,
@@ -144,7 +146,7 @@ def memory_plan(config: Config) -> dict[str, object]:
     plan: dict[str, object] = {name: config.processes * mb for name, mb in each.items()}
     plan |= {
         "process_now_mb": _resident_mb(),
-        "machine_mb": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MEGABYTE,
+        "machine_mb": memory_bytes() // MEGABYTE,
     }
     if config.compute.device == "cuda":
         # A draft may be in the bundle, which this does not open.

@@ -1,4 +1,8 @@
-"""`evaluate`: measures answers on labelled screenshots, with the pipeline that `serve` uses."""
+"""`evaluate`: measures answers on labelled screenshots, with the pipeline that `serve` uses.
+
+The reports are imported by the functions that make them: `serve`, a command of the same program,
+starts without (docs/decisions/0032).
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from pagesight_server import evaluation, wiring
+from pagesight_server import wiring
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -32,12 +36,14 @@ from pagesight_server.cli.options import (
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
 from pagesight_server.config import Config
-from pagesight_server.evaluation import detectors
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.pipeline import Pipeline
+
+if TYPE_CHECKING:
+    from pagesight_server import evaluation
 
 FeaturesOption = Annotated[
     Path | None,
@@ -78,6 +84,8 @@ def evaluate(
 
     Example: pagesight-server evaluate test/ --store gallery.db --out report/
     """
+    from pagesight_server import evaluation
+
     if compare and no_ocr:
         raise SetupError("--compare needs text for some of its methods: leave out --no-ocr")
     settings = settings_of(config, store=store, bundles=bundles, recognition={"method": method})
@@ -116,6 +124,9 @@ async def _evaluate(
     features: Path | None,
     quiet: bool,
 ) -> tuple[evaluation.Run, evaluation.Comparison | None]:
+    from pagesight_server import evaluation
+    from pagesight_server.evaluation import detectors
+
     recognition = config.recognition
     if comparing:
         detectors.check()
@@ -164,6 +175,8 @@ def cached_pipeline(
     if features is None:
         yield pipeline
         return
+    from pagesight_server import evaluation
+
     cache = evaluation.FeatureFile(features, models.bundles)
     try:
         yield replace(pipeline, cache=cache)

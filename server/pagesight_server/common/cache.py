@@ -83,6 +83,10 @@ class Lru(Generic[K, V]):
         self.hits += 1
         return value
 
+    def lookup(self, key: K) -> V | None:
+        """The value of a key, which is a hit; None where it is not cached, which counts nothing."""
+        return self[key] if key in self._values else None
+
     def __setitem__(self, key: K, value: V) -> None:
         """Caches a value, in place of the least recently used one where there is no room."""
         self._values[key] = value

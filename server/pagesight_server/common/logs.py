@@ -83,7 +83,7 @@ class JsonLines(logging.Formatter):
         self._process = {"process": process} if process else {}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line of a record."""
+        """Writes a record as one line."""
         body: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname,

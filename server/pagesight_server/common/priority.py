@@ -15,7 +15,7 @@ from contextvars import ContextVar
 
 
 class Priority(enum.IntEnum):
-    """Smaller goes first."""
+    """Orders what waits: the smaller value goes first."""
 
     HIGH = 0
     NORMAL = 1

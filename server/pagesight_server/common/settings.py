@@ -111,7 +111,7 @@ class Layers:
                 yield name, name[len(self.prefix) :].lower().replace("__", ".")
 
     def variable(self, setting: str) -> str:
-        """The variable of a setting."""
+        """Names the environment variable of a setting."""
         return self.prefix + setting.upper().replace(".", "__")
 
     def settings_in_file(self) -> Iterator[str]:

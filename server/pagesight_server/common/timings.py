@@ -118,4 +118,4 @@ neither block nor raise."""
 
 
 def ignore(_run: Run) -> None:
-    """The observer that does nothing."""
+    """Does nothing, as the observer where nobody observes."""

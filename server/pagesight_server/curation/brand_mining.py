@@ -80,7 +80,7 @@ class Suggestion(NamedTuple):
 
 
 class _Line(NamedTuple):
-    """One line of text, tokenized."""
+    """Holds one line of text, tokenized."""
 
     tokens: tuple[str, ...]
     text: str

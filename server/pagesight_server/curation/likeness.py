@@ -38,7 +38,7 @@ class SeenPicture:
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
 class Pages:
-    """Pictures prepared for being compared."""
+    """Holds pictures prepared for being compared."""
 
     embeddings: Embeddings
     """Unit vectors."""
@@ -56,7 +56,7 @@ class Pages:
 
     @staticmethod
     def of(pictures: Sequence[SeenPicture]) -> Pages:
-        """Pictures that were seen and read."""
+        """Prepares pictures that were seen and read."""
         embeddings = (
             np.stack([picture.embedding for picture in pictures])
             if pictures
@@ -66,7 +66,7 @@ class Pages:
 
     @staticmethod
     def of_gallery(snapshot: Snapshot, rows: Sequence[int]) -> Pages:
-        """Pictures of a gallery's sample."""
+        """Prepares the pictures of a gallery's sample."""
         embeddings = snapshot.embeddings[np.asarray(rows, np.int64)]
         return Pages.prepared(embeddings, (snapshot.sampled_readings[row] for row in rows))
 
@@ -74,7 +74,7 @@ class Pages:
         return len(self.texts)
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Pages:
-        """Some of the pictures."""
+        """Returns some of the pictures, prepared as they are."""
         chosen = np.asarray(rows, np.int64)
         return Pages(
             embeddings=self.embeddings[chosen],
@@ -93,7 +93,7 @@ class Pages:
         return ratios
 
     def silent_with(self, others: Pages) -> NDArray[np.bool_]:
-        """True where neither shows text, shape (pictures, others)."""
+        """Returns True where neither shows text, shape (pictures, others)."""
         both: NDArray[np.bool_] = self.silent[:, None] & others.silent[None, :]
         return both
 

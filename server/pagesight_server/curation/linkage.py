@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 
 class Join(NamedTuple):
-    """Two clusters that became one, each named by one of its rows."""
+    """Joins two clusters, each named by one of its rows."""
 
     row: int
     other: int

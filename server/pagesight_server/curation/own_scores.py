@@ -66,7 +66,7 @@ def rows_to_examine(snapshot: Snapshot, most: int = MAX_EXAMINED) -> list[int]:
 
 
 def can_be_left_out(snapshot: Snapshot, rows: list[int]) -> list[int]:
-    """Those of some pictures that show a known page and are not the only one of their label.
+    """Returns those pictures that show a known page and are not the only one of their label.
 
     Without its only picture a label cannot answer, so nothing can be said of that one.
     """

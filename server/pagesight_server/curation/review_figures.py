@@ -26,7 +26,7 @@ MAX_DAYS = 90
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewerFigures:
-    """What one reviewer did."""
+    """Counts what one reviewer decided, and how many hidden known items rightly."""
 
     reviewer: str
     decided: int

@@ -23,7 +23,7 @@ _ORDER = ("decode", "encode", "read", "search", "evidence", "decide")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnswerRow:
-    """One screenshot and its answer."""
+    """Holds one screenshot of the test and its answer."""
 
     name: str
     """Caption of the screenshot."""

@@ -57,7 +57,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """The figures of one method."""
+    """Holds the figures of one method."""
 
     name: str
     family: str
@@ -80,7 +80,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """The table: `compare.json`."""
+    """Holds the table that `compare.json` is written from."""
 
     epsilon: float
     """Target false rejection rate."""
@@ -91,7 +91,7 @@ class Comparison:
     rows: tuple[Row, ...]
 
     def to_json(self) -> dict[str, object]:
-        """The object in `compare.json`."""
+        """Returns the object that stands in `compare.json`."""
         return asdict(self)
 
 

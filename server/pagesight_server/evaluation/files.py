@@ -20,7 +20,7 @@ from pagesight_server.evaluation.summary import comparison_markdown
 
 
 def metrics_json(run: Run) -> str:
-    """The text of `metrics.json`."""
+    """Writes the text of `metrics.json`."""
     figures = {
         **run.metrics.to_json(),
         "outputs": asdict(run.outputs),
@@ -39,7 +39,7 @@ def predictions_jsonl(run: Run) -> str:
 
 
 def compare_json(comparison: Comparison) -> str:
-    """The text of `compare.json`."""
+    """Writes the text of `compare.json`."""
     return json.dumps(comparison.to_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 

@@ -52,7 +52,7 @@ class Band:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Level:
-    """One label against the threshold."""
+    """Compares the scores of one label with the threshold."""
 
     label: str
     band: Band | None

@@ -92,7 +92,7 @@ class OpenSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metrics:
-    """All figures of one run."""
+    """Holds all figures of one run."""
 
     n: int
     """Number of known images."""
@@ -109,7 +109,7 @@ class Metrics:
     open_set: OpenSet
 
     def to_json(self) -> dict[str, object]:
-        """The object in `metrics.json`."""
+        """Returns the object that stands in `metrics.json`."""
         return asdict(self)
 
 

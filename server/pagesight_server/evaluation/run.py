@@ -64,7 +64,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A finished evaluation."""
+    """Holds what a finished evaluation found."""
 
     folder: Path
     gallery: str

@@ -298,7 +298,7 @@ def _forget(store: Gallery, files: Sequence[Path]) -> None:
 
 
 def _known(store: Gallery, image_ids: Sequence[str]) -> list[str]:
-    """Those of the pictures that a store holds or held."""
+    """Finds which of these pictures a store holds or held."""
     with store.database.reading() as db:
         rows = db.execute(f"{IDS} UNION SELECT image_id FROM purged").fetchall()
     held = {row["id"].hex() for row in rows}

@@ -47,7 +47,7 @@ _Change: TypeAlias = tuple[Literal["insert", "update"], Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """What a copy did."""
+    """Says what a copy did."""
 
     put: int
     """Rows that the target did not have, or had otherwise."""
@@ -114,7 +114,7 @@ def _begin(to: Gallery, source: str) -> None:
 
 
 class _Copy:
-    """One run of a copy."""
+    """Copies one store into another, once through."""
 
     def __init__(
         self, source: Database, target: Database, beside: Database, progress: Progress
@@ -271,7 +271,7 @@ def _differences(
 
 
 def _with_texts(table: Table, rows: Iterable[Values]) -> list[Values]:
-    """Rows whose texts are texts again, not bytes."""
+    """Returns rows whose texts are texts again, not bytes."""
     whole = list(rows)
     for row in whole:
         for name in table.texts:

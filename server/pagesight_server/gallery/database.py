@@ -69,7 +69,7 @@ class Row(Protocol):
 
 
 class Cursor(Protocol):
-    """The result of one statement."""
+    """Reads the rows that one statement gave."""
 
     @property
     def rowcount(self) -> int:

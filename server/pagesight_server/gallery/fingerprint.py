@@ -16,7 +16,7 @@ from pagesight_server.gallery.tables import TABLES, whole_rows
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableDigest:
-    """What a table holds."""
+    """Says how much a table holds, and a digest of it."""
 
     rows: int
     sha256: str
@@ -62,7 +62,7 @@ def fingerprint(
 
 
 def _parts(values: Iterator[Any]) -> Iterator[bytes]:
-    """Values so that no two rows are written alike; a text is as its UTF-8."""
+    """Writes values so that no two rows are alike; a text counts as its UTF-8."""
     for value in values:
         if value is None:
             yield b"n"

@@ -61,7 +61,7 @@ class LabelledFolder:
 
     @property
     def count(self) -> int:
-        """Number of pictures."""
+        """How many pictures there are, those under all labels."""
         return sum(map(len, self.pictures.values()))
 
     @property

@@ -107,7 +107,7 @@ def _readings(db: Connection) -> Iterator[str]:
 
 
 def _calibrations(db: Connection) -> Iterator[str]:
-    """Those that may still be used: of present revisions, and from labelled traffic."""
+    """Checks the calibrations still in use: of present revisions, and of labelled traffic."""
     calibration = db.dialect.text.format("c.calibration")
     rows = db.execute(
         f"SELECT g.name, c.revision, c.method, {calibration} AS calibration, c.sha256 "

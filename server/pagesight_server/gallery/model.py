@@ -47,7 +47,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What every change carries."""
+    """Carries what every change does: which gallery, by whom, and what must hold before."""
 
     gallery: str = DEFAULT_GALLERY
     author: str = ""
@@ -72,7 +72,7 @@ class Content:
 
     @property
     def form(self) -> Form:
-        """In what form the picture is kept."""
+        """Says in what form the picture is kept."""
         if self.data is None:
             return "none"
         return "thumbnail" if self.is_thumbnail else "original"
@@ -90,7 +90,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What became of one entry."""
+    """Says what became of one entry: added, there already, or failed and why."""
 
     image_id: str
     added: bool
@@ -100,7 +100,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """The answer to a change."""
+    """Answers a change: the revision after it, counts, and what became of each entry."""
 
     revision: int
     counts: Mapping[str, int]
@@ -126,7 +126,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One change that was made."""
+    """Describes one change that was made, as the history has it."""
 
     revision: int
     made_at_ms: int
@@ -177,7 +177,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purged:
-    """What a purge did."""
+    """Says which pictures a purge deleted, and the revisions that it made."""
 
     image_ids: tuple[str, ...]
     revisions: Mapping[str, int]

@@ -80,7 +80,7 @@ def _translated(sql: str) -> str:
 
 
 class PostgresConnection:
-    """A connection in a transaction.
+    """Runs statements in one transaction of a server.
 
     Args:
         connection: As psycopg has it.
@@ -174,7 +174,7 @@ class PostgresDatabase:
 
     @contextmanager
     def writing(self, *, alone: bool = False, patient: bool = True) -> Iterator[PostgresConnection]:
-        """A transaction for a request.
+        """Begins a transaction for a request.
 
         Args:
             alone: Whether no other transaction may write meanwhile.

@@ -84,7 +84,7 @@ class Connector:
         }
 
     def connect(self) -> DictConnection:
-        """A new connection.
+        """Opens a new connection.
 
         Raises:
             SetupError: the file of the password cannot be read.

@@ -36,7 +36,7 @@ def snapshot(
     texts_per_label: int | None,
     read_texts: ReadTexts,
 ) -> Snapshot:
-    """Everything that recognition needs: what every picture looks like, and the texts of a sample.
+    """Reads what recognition needs: how every picture looks, and the texts of a sample.
 
     Args:
         db: The store.

@@ -15,7 +15,6 @@ from pagesight_server.common.garbage import collection_put_off
 from pagesight_server.gallery import changes as changes_since
 from pagesight_server.gallery import contents, queries, replicas, settlements
 from pagesight_server.gallery.database import Connection, Database, Row
-from pagesight_server.gallery.digests import is_sound
 from pagesight_server.gallery.fingerprint import Fingerprint, fingerprint
 from pagesight_server.gallery.gallery_rows import find_gallery, gallery_row
 from pagesight_server.gallery.location import PostgresOptions, StoreLocation
@@ -77,8 +76,6 @@ class Reader:
         except BaseException:
             self.database.close()
             raise
-        self._told_damaged: set[bytes | None] = set()
-        """Digests of the calibrations that were warned of."""
 
     def close(self) -> None:
         """Closes the store; it can be opened again."""
@@ -101,7 +98,7 @@ class Reader:
         return {row["name"]: row["revision"] for row in rows}
 
     def last_revisions(self) -> dict[str, int]:
-        """As `revisions`, and the last revision of each gallery that was deleted."""
+        """Returns what `revisions` does, and the last revision of each gallery that was deleted."""
         with self.database.reading() as db:
             rows = db.execute("SELECT name, revision FROM galleries").fetchall()
         return {row["name"]: row["revision"] for row in rows}
@@ -112,7 +109,7 @@ class Reader:
             return queries.galleries(db, after=after, limit=limit)
 
     def gallery(self, name: str) -> GalleryInfo:
-        """One gallery.
+        """Describes one gallery at its present revision.
 
         Raises:
             NotFoundError: no such gallery.
@@ -228,41 +225,6 @@ class Reader:
         with self.database.reading() as db:
             return settlements.settlements(db, gallery_row(db, name)["id"])
 
-    def calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The stored calibration of a revision; None when there is none, or it is damaged."""
-        return self._calibration(name, "revision = :revision", revision, method)
-
-    def last_calibration(self, name: str, revision: int, method: str) -> str | None:
-        """The newest sound calibration of a revision or an earlier one; None without."""
-        return self._calibration(name, "revision <= :revision", revision, method)
-
-    def _calibration(self, name: str, which: str, revision: int, method: str) -> str | None:
-        with self.database.reading() as db:
-            rows = db.execute(
-                f"SELECT revision, {db.dialect.text.format('calibration')} AS calibration, sha256 "
-                f"FROM calibrations WHERE gallery_id = :gallery AND {which} AND method = :method "
-                "ORDER BY revision DESC",
-                {
-                    "gallery": gallery_row(db, name)["id"],
-                    "revision": revision,
-                    "method": method,
-                },
-            )
-            for row in rows:
-                if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
-                    return bytes(row["calibration"]).decode()
-                if row["sha256"] in self._told_damaged:
-                    continue  # asked for again and again, as running servers do
-                self._told_damaged.add(row["sha256"])
-                log.warning(
-                    "gallery %s: the calibration of revision %d has changed on the disk and is "
-                    "not used (%s)",
-                    name,
-                    row["revision"],
-                    method,
-                )
-        return None
-
     def answered(self, change: Change, kind: str) -> Applied | None:
         """What a change with this request_id was told before; None when it is new.
 
@@ -311,7 +273,7 @@ class Reader:
             return [contents.full_id(db, beginning) for beginning in beginnings]
 
     def purged(self) -> list[str]:
-        """The pictures that were purged."""
+        """Lists the pictures that were purged, by their ids."""
         with self.database.reading() as db:
             rows = db.execute("SELECT image_id FROM purged ORDER BY image_id").fetchall()
         return [row["image_id"].hex() for row in rows]

@@ -116,7 +116,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDecision:
-    """A decision of a listing."""
+    """Holds a decision, and the number that places it in listings."""
 
     decision: Decision
     number: int

@@ -4,7 +4,8 @@
     enrol, remove, relabel, rollback, set_facts, move, delete (one revision each)
     settle, unsettle                                          (what a person found to be well)
     keep, record_decisions ...                                (for review: review_records.py)
-    purge, expire                                             (what is let go of)
+    put_calibration ...                                       (calibration_records.py)
+    purge, expire, beat, leave                                (what is let go of: upkeep.py)
     snapshot, images, history                                 (read any revision: reader.py)
 
 A change is one transaction, synced to disk before it returns: what was
@@ -19,13 +20,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from pagesight_server.common.errors import InvalidRequestError, NotFoundError, RevisionError
-from pagesight_server.gallery import contents, purge, queries, replicas, settlements
+from pagesight_server.gallery import contents, queries, settlements
+from pagesight_server.gallery.calibration_records import CalibrationRecords
 from pagesight_server.gallery.database import Row
-from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import (
     created,
     find_gallery,
-    gallery_row,
     insert_gallery,
     lock_gallery,
     lock_gallery_row,
@@ -39,16 +39,12 @@ from pagesight_server.gallery.model import (
     ChangeKind,
     Content,
     Entry,
-    Expired,
     Limits,
     Outcome,
-    Purged,
     Settled,
     Settlement,
 )
 from pagesight_server.gallery.reader import answer_to
-from pagesight_server.gallery.review_model import KeepLimits
-from pagesight_server.gallery.review_records import ReviewRecords
 from pagesight_server.gallery.snapshot import (
     Bundles,
     LabelFacts,
@@ -58,12 +54,12 @@ from pagesight_server.gallery.snapshot import (
 )
 from pagesight_server.gallery.text_sample import TEXTS_PER_LABEL
 from pagesight_server.gallery.transaction import Edit, names
+from pagesight_server.gallery.upkeep import Upkeep
 
 KEPT_ANSWERS = 1_000
 """Answers to changes with a request_id that each gallery remembers, the newest. A repeat comes
 within seconds of the first; an answer to an enrolment of 1 000 pictures takes about 80 KB."""
 
-_DAY_MS = 24 * 60 * 60 * 1000
 _Work = tuple[str | None, dict[str, int], tuple[Outcome, ...]]
 """Of a change: its summary (None: nothing changed), counts and outcomes."""
 
@@ -73,7 +69,7 @@ def unix_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Gallery(ReviewRecords):
+class Gallery(Upkeep, CalibrationRecords):
     """The store: every gallery in one database.
 
     Args:
@@ -348,59 +344,6 @@ class Gallery(ReviewRecords):
             "list it again and repeat the change"
         )
 
-    # --- letting go -------------------------------------------------------------------
-
-    def purge(self, image_ids: Sequence[str], *, author: str) -> Purged:
-        """Deletes pictures for ever, from the present and the past of every gallery.
-
-        The history keeps revision, time, who and content hash; the file is rewritten, so that
-        none of their bytes are left in it. May be repeated, which ends a purge that was killed.
-
-        Raises:
-            NotFoundError: the store never had one of them; nothing is changed.
-            StorageError: the file could not be rewritten: run it again.
-        """
-        with self.database.writing(alone=True) as db:
-            revisions = purge.purge(db, image_ids, author, self.now_ms())
-            self.database.announce(db)
-        self.database.scrub()
-        with self.database.writing() as db:
-            db.execute("UPDATE purged SET scrubbed = 1 WHERE scrubbed = 0")
-        return Purged(image_ids=tuple(dict.fromkeys(image_ids)), revisions=revisions)
-
-    def expire(self, keep_removed_days: int, keep: KeepLimits | None = None) -> Expired:
-        """Forgets pictures that were removed long ago or never enrolled, and old kept answers.
-
-        Args:
-            keep_removed_days: Days after which a removed picture cannot be rolled back to; 0
-                keeps them all.
-            keep: How long answers are kept for review; they are left alone when None.
-        """
-        now_ms = self.now_ms()
-        before_ms = now_ms - keep_removed_days * _DAY_MS if keep_removed_days else None
-        with self.database.writing(alone=True) as db:
-            removed, unused = purge.expire(db, before_ms, now_ms)
-        answers = self.forget_kept(keep) if keep is not None else 0
-        if removed or unused or answers:
-            self.database.scrub()
-        return Expired(removed=removed, unused=unused, answers=answers)
-
-    # --- replicas -------------------------------------------------------------------
-
-    def beat(self, replica_id: str, name: str, revisions: Mapping[str, int]) -> None:
-        """Notes that a process serves this store, and the revision of each gallery it has loaded.
-
-        Raises:
-            StorageError: somebody else is writing, or the disk is full: the note is not made.
-        """
-        with self.database.writing(patient=False) as db:
-            replicas.beat(db, replica_id, name, revisions)
-
-    def leave(self, replica_id: str) -> None:
-        """Takes back that a process serves this store."""
-        with self.database.writing(patient=False) as db:
-            replicas.leave(db, replica_id)
-
     # --- settled findings -----------------------------------------------------------
 
     def settle(
@@ -423,52 +366,6 @@ class Gallery(ReviewRecords):
         """
         with self.database.writing() as db:
             return settlements.forget(db, lock_gallery_row(db, name)["id"], keys)
-
-    # --- calibrations ---------------------------------------------------------------
-
-    def drop_calibrations(self, name: str, method: str) -> int:
-        """Forgets the calibrations of all revisions; how many there were."""
-        with self.database.writing() as db:
-            return db.execute(
-                "DELETE FROM calibrations WHERE gallery_id = :gallery AND method = :method",
-                {"gallery": gallery_row(db, name)["id"], "method": method},
-            ).rowcount
-
-    def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
-        """Stores the calibration of a revision, replacing an earlier one."""
-        with self.database.writing() as db:
-            db.execute(
-                "INSERT INTO calibrations (gallery_id, revision, method, calibration, sha256) "
-                "VALUES (:gallery, :revision, :method, :calibration, :sha256) "
-                "ON CONFLICT (gallery_id, revision, method) DO UPDATE SET "
-                "calibration = excluded.calibration, sha256 = excluded.sha256",
-                {
-                    "gallery": gallery_row(db, name)["id"],
-                    "revision": revision,
-                    "method": method,
-                    "calibration": calibration,
-                    "sha256": digest(revision, method, calibration.encode()),
-                },
-            )
-
-    def drop_damaged_calibrations(self) -> int:
-        """Forgets the calibrations that have changed on the disk; how many there were."""
-        with self.database.writing() as db:
-            rows = db.execute(
-                f"SELECT gallery_id, revision, method, "
-                f"{db.dialect.text.format('calibration')} AS calibration, sha256 FROM calibrations"
-            )
-            damaged = [
-                {column: row[column] for column in ("gallery_id", "revision", "method")}
-                for row in rows
-                if not is_sound(row["revision"], row["method"], row["calibration"], row["sha256"])
-            ]
-            db.executemany(
-                "DELETE FROM calibrations WHERE gallery_id = :gallery_id "
-                "AND revision = :revision AND method = :method",
-                damaged,
-            )
-        return len(damaged)
 
 
 def _updates(facts: Mapping[str, LabelUpdate | LabelFacts]) -> dict[str, LabelUpdate]:

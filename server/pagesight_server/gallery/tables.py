@@ -52,7 +52,7 @@ class Table:
 
     @property
     def whole(self) -> tuple[str, ...]:
-        """All columns of a row."""
+        """The names of all columns: key, what is compared, and what is large."""
         return (*self.key, *self.columns, *self.large)
 
     @property
@@ -273,7 +273,7 @@ NO_CONTENT = frozenset({"backups", "replicas", "copying"})
 
 
 def batched(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    """Rows, so many at a time."""
+    """Yields rows in lists, so many at a time."""
     remaining = iter(rows)
     while batch := list(islice(remaining, size)):
         yield batch

@@ -290,7 +290,7 @@ class GenerationStore:
         return self.folder / f"{key}.json"
 
     def _files(self) -> Iterator[Path]:
-        """The files of all generations."""
+        """Finds the files of all generations."""
         for kind in ("json", "vectors", "codes"):
             yield from self.folder.glob(f"*.{kind}")
 
@@ -319,7 +319,7 @@ def _key(gallery: str, bundle: str) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """The contents of a manifest.
+    """Parses the contents of a manifest.
 
     Raises:
         ValueError: it is damaged, or of another version.

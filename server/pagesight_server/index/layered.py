@@ -102,7 +102,7 @@ class LayeredIndex:
     def search_many(
         self, queries: Embeddings, k: int, *, without: Rows | None = None
     ) -> list[Hits]:
-        """`search` for several queries, faster than one by one.
+        """Searches for several queries at once, which is faster than one by one.
 
         Args:
             queries: Unit vectors, shape (queries, dimension).

@@ -109,7 +109,7 @@ class Frame:
         return pixels
 
     def _filled_exchanged(self, fill: Callable[[Pixels], bool]) -> Pixels | None:
-        """As `filled`, with rows and columns exchanged; what was moved is given back meanwhile.
+        """Does what `filled` does with rows and columns exchanged, and gives back what was moved.
 
         Each band of stored rows is exchanged in its place. From then on a row of the upright
         picture is in one piece in each band, and the bands can be given back from their front.

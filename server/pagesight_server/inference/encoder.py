@@ -11,26 +11,17 @@ left to that.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
-from PIL import Image
 
 from pagesight_server.common.arrays import Embeddings, Pixels
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import Bundle, Tensors
-from pagesight_server.inference.naflex import Naflex, Resize
+from pagesight_server.inference.naflex import Naflex
 from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.resize import Resizing, resizing
 from pagesight_server.inference.settings import Compute
-
-_OPENCV = {"area": cv2.INTER_AREA, "linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}
-_PILLOW = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
 
 
 class Encoder:
@@ -49,7 +40,10 @@ class Encoder:
     def __init__(self, bundle: Bundle, compute: Compute, *, sizes: Sequence[int] = ()) -> None:
         self.bundle = bundle
         self._sizes = tuple(sizes)
-        self._prepare = _preprocessing(bundle)
+        by = resizing(bundle.manifest["preprocessing"].get("resize"))
+        self._prepare = _preprocessing(bundle, by)
+        self.resized_by = by.library if by is not None else ""
+        """The library that resizes pictures, with its version."""
         self._graph = Graph(bundle.file("model.onnx"), compute, half=bundle.half)
         bundle.check_golden(lambda _graph, inputs: self._run(inputs))
         for size in self._sizes:
@@ -115,33 +109,18 @@ def padded(inputs: Tensors, size: int) -> Tensors:
     }
 
 
-def _preprocessing(bundle: Bundle) -> Callable[[Sequence[Pixels]], Tensors]:
+def _preprocessing(
+    bundle: Bundle, resizing: Resizing | None
+) -> Callable[[Sequence[Pixels]], Tensors]:
     """The preprocessing that the manifest names: pictures to the inputs of the graph."""
     geometry = bundle.manifest["input"]
-    resize = bundle.manifest["preprocessing"].get("resize")
-    call = _resize(resize)
-    if call is not None and geometry["geometry"] == "naflex":
-        return Naflex.from_manifest(geometry, call)
-    if call is not None and geometry["geometry"] == "fixed":
-        height, width = int(geometry["height"]), int(geometry["width"])
+    if resizing is not None and geometry["geometry"] == "naflex":
+        return Naflex.from_manifest(geometry, resizing.resize)
+    if resizing is not None and geometry["geometry"] == "fixed":
+        call, height, width = resizing.resize, int(geometry["height"]), int(geometry["width"])
         return lambda pictures: {"pixels": np.stack([call(p, height, width) for p in pictures])}
     raise SetupError(
-        f"bundle {bundle.id} needs preprocessing that this server does not know: "
-        f"geometry {geometry['geometry']!r}, resize {resize}; upgrade pagesight"
+        f"bundle {bundle.id} needs preprocessing that this server does not know: geometry "
+        f"{geometry['geometry']!r}, resize {bundle.manifest['preprocessing'].get('resize')}; "
+        "upgrade pagesight"
     )
-
-
-def _resize(how: Mapping[str, Any] | None) -> Resize | None:
-    """The resizing that a manifest names; None where this server has no such."""
-    library, interpolation = (how or {}).get("library"), str((how or {}).get("interpolation"))
-    if library == "opencv" and interpolation in _OPENCV:
-        flag = _OPENCV[interpolation]
-        return lambda p, height, width: np.asarray(
-            cv2.resize(p, (width, height), interpolation=flag), dtype=np.uint8
-        )
-    if library == "pillow" and interpolation in _PILLOW:
-        kernel = _PILLOW[interpolation]
-        return lambda p, height, width: np.asarray(
-            Image.fromarray(p).resize((width, height), kernel), dtype=np.uint8
-        )
-    return None

@@ -33,7 +33,7 @@ LEAST_MB = 64
 
 
 class Runs(Protocol):
-    """What runs a graph."""
+    """Runs a graph, whichever session that takes."""
 
     def run(self, inputs: Tensors) -> Tensors:
         """Runs the graph; inputs and outputs by their names."""
@@ -72,7 +72,7 @@ class Padding(ABC):
 
     @abstractmethod
     def pad(self, inputs: Tensors, shape: Shape) -> Tensors:
-        """The inputs, padded."""
+        """Returns the inputs, padded to the shape."""
 
     @abstractmethod
     def cut(self, outputs: Tensors, inputs: Tensors) -> Tensors:
@@ -124,7 +124,7 @@ class Lines(Padding):
         return {name: values[:lines] for name, values in outputs.items()}
 
     def blank(self, shape: Shape) -> Tensors:
-        """Black lines."""
+        """Returns a batch of black lines of a shape."""
         size, width = shape
         return {
             "crops": np.zeros((size, self._height_px, width, 3), np.uint8),
@@ -167,7 +167,7 @@ class Canvases(Padding):
         return {name: values[..., :height, :width] for name, values in outputs.items()}
 
     def blank(self, shape: Shape) -> Tensors:
-        """A black canvas."""
+        """Returns a black canvas of a shape."""
         return {"pixels": np.zeros((1, *shape, 3), np.uint8)}
 
 

@@ -57,7 +57,7 @@ class Layout(NamedTuple):
     """Segments that must not spoil the picture: where each starts and ends."""
 
     def mended(self, data: bytes) -> bytes:
-        """The file without them."""
+        """Returns the file without them."""
         starts = (0, *(end for _, end in self.broken))
         ends = (*(start for start, _ in self.broken), len(data))
         pieces = (data[start:end] for start, end in zip(starts, ends, strict=True))

@@ -50,7 +50,7 @@ class PixelGate:
 
     @property
     def waiting(self) -> int:
-        """Pictures that wait for room."""
+        """How many pictures wait for room."""
         return len(self._waiting)
 
     @contextlib.contextmanager

@@ -3,26 +3,25 @@
     picture -> grid of its aspect ratio -> resized to whole patches -> patches -> padded, masked
 
 Every number comes from the bundle's manifest; the steps are those of the source model's
-processor, to the byte, without its libraries (tests/export/test_siglip2_server.py holds them
-together). Every picture has `max_num_patches` patches, as in training: a GPU then meets one shape
-only, and a grid rarely leaves more than a tenth of them empty.
+processor, without its libraries (tests/export/test_siglip2_server.py holds them together): to the
+byte but for how the resizing rounds, mostly by one level (`resize.py`). Every picture has
+`max_num_patches` patches, as in training: a GPU then meets one shape only, and a grid rarely leaves
+more than a tenth of them empty.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Tensors
-
-Resize: TypeAlias = Callable[[Pixels, int, int], Pixels]
-"""Resizes a picture to a height and a width in pixels."""
+from pagesight_server.inference.resize import Resize
 
 _SCALE_STEP = 1e-5
 _SCALE_MAX = 100.0
@@ -65,7 +64,7 @@ class Naflex:
             rows and columns of its grid.
         """
         side, limit = self.patch_size, self.max_num_patches
-        patches = np.zeros((len(pictures), limit, side * side * 3), dtype=np.uint8)
+        patches = np.empty((len(pictures), limit, side * side * 3), dtype=np.uint8)
         mask = np.zeros((len(pictures), limit), dtype=np.bool_)
         shapes = np.empty((len(pictures), 2), dtype=np.int64)
         for number, picture in enumerate(pictures):
@@ -73,9 +72,10 @@ class Naflex:
                 picture.shape[0], picture.shape[1], patch_size=side, max_num_patches=limit
             )
             pixels = self.resize(picture, rows * side, columns * side)
-            blocks = pixels.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
             own = rows * columns
-            patches[number, :own] = blocks.reshape(own, -1)
+            blocks = patches[number, :own].reshape(rows, columns, side, side, 3)
+            blocks[...] = pixels.reshape(rows, side, columns, side, 3).swapaxes(1, 2)
+            patches[number, own:] = 0
             mask[number, :own] = True
             shapes[number] = rows, columns
         return {"patches": patches, "mask": mask, "shapes": shapes}

@@ -185,7 +185,7 @@ def session(
 
 
 def _options(compute: Compute) -> Any:
-    """The `onnxruntime.SessionOptions` of a session."""
+    """Sets the `onnxruntime.SessionOptions` of a session."""
     options = ort.SessionOptions()
     if compute.device == "cpu":
         _share_arena()

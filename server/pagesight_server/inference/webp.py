@@ -53,7 +53,7 @@ def canvas(data: bytes) -> Canvas | None:
 
 
 def _uint(data: bytes) -> int:
-    """A little-endian unsigned integer."""
+    """Reads a little-endian unsigned integer."""
     return int.from_bytes(data, "little")
 
 
@@ -64,7 +64,7 @@ class Still:
     _stored: Pixels
 
     def rows(self, top: int, bottom: int) -> Image.Image:
-        """Rows as RGB or RGBA."""
+        """Returns rows as RGB or RGBA."""
         has_alpha = self._stored.shape[2] == 4
         order = cv2.COLOR_BGRA2RGBA if has_alpha else cv2.COLOR_BGR2RGB
         return Image.fromarray(cv2.cvtColor(self._stored[top:bottom], order))

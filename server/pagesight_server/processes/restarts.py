@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 @dataclass(slots=True, kw_only=True)
 class Restarts:
-    """The restarts of one worker."""
+    """Counts the restarts of one worker, and says when it may start again."""
 
     most: int = 5
     """Ends within the window that are too many: whoever supervises this server shall know."""

@@ -73,7 +73,7 @@ class Slot:
 
     @property
     def name(self) -> str:
-        """The worker in words."""
+        """Names the worker in the log."""
         return f"process {self.number}"
 
     @property
@@ -279,7 +279,7 @@ async def _lines(descriptor: int) -> AsyncIterator[bytes]:
 
 
 def _in_words(code: int) -> str:
-    """How a process ended."""
+    """Says how a process ended."""
     if code >= 0:
         return f"with exit code {code}"
     try:

@@ -58,7 +58,7 @@ class Term(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """The evidence for one label."""
+    """Holds the evidence for one label, and its scores."""
 
     label: str
     row: int
@@ -81,7 +81,7 @@ class Candidate:
         object.__setattr__(self, "rank_score", sum(term.rank_score for term in self.terms))
 
     def with_terms(self, *terms: Term) -> Candidate:
-        """The candidate with more terms."""
+        """Returns the candidate with more terms, which count in both scores."""
         return replace(self, terms=(*self.terms, *terms))
 
     def without_terms(self, names: Collection[TermName]) -> Candidate:

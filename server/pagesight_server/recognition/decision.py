@@ -39,7 +39,7 @@ ReviewReason = Literal["near_threshold", "close_runner_up", "brand_not_visible",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What a screenshot shows."""
+    """Says which page a screenshot shows, or `other`, and how doubtful that is."""
 
     label: str
     """A known page or `other`."""

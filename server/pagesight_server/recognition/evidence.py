@@ -34,7 +34,7 @@ from pagesight_server.recognition.candidates import (
     by_rank,
 )
 from pagesight_server.recognition.entity_names import EntityNames
-from pagesight_server.recognition.scorers.all_text import AllText, text_ratio
+from pagesight_server.recognition.scorers.all_text import AllText, text_ratios
 from pagesight_server.recognition.scorers.brands import MissingBrand
 from pagesight_server.recognition.scorers.looks import Looks
 from pagesight_server.recognition.scorers.page_text import PageText
@@ -52,7 +52,6 @@ from pagesight_server.recognition.scorers.siblings import Siblings
 from pagesight_server.recognition.seed import SeedMethod
 from pagesight_server.recognition.templates import Templates, TextEvidence
 from pagesight_server.recognition.whitening import Whitening
-from pagesight_server.text.lines import page_lines
 from pagesight_server.text.matching import normalised_text
 from pagesight_server.text.reading import Reading
 
@@ -80,7 +79,7 @@ class Method(Protocol):
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """In words, what of the query tells one label from another, if anything does."""
+        """Says in words what of the query tells one label from another, if anything does."""
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
         """The labels that no text tells from others, with these, where the method mines texts."""
@@ -209,12 +208,10 @@ class PagesightMethod:
         hits = self._with_sample(embedding, hits, without=without)
         hits = self._whitened(embedding, hits, without=without)
         text = normalised_text(reading)
-        ratios = {
-            row: text_ratio(text, self._texts[row])
-            for row in hits.rows.tolist()
-            if row in self._texts
-        }
-        lines = page_lines(reading)
+        rows = [row for row in hits.rows.tolist() if row in self._texts]
+        others = [self._texts[row] for row in rows]
+        ratios = dict(zip(rows, text_ratios(text, others).tolist(), strict=True))
+        lines = page_text.lines
         coverage = float(page_text.explained.max(initial=0.0))
         scored = ScoredQuery(
             ratios=ratios,
@@ -388,7 +385,13 @@ class PagesightMethod:
         terms = tuple(scorer.term(query, candidate) for scorer in self._scorers)
         read = sum(term.score for term in terms if term.name != "looks")
         looks = query.accepting(candidate.label).looks
-        return replace(candidate, textual=read / (1 - looks), terms=terms)
+        return Candidate(
+            label=candidate.label,
+            row=candidate.row,
+            visual=candidate.visual,
+            textual=read / (1 - looks),
+            terms=terms,
+        )
 
     def _veto(self, query: ScoredQuery, likely: Sequence[Candidate]) -> tuple[Candidate, ...]:
         """Subtracts what names forbid, from as many of the best as may still come first.

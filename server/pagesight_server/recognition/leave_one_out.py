@@ -22,7 +22,7 @@ EMPTY_SCORE = -1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeftOutScores:
-    """What left-out pictures score."""
+    """Holds what pictures score that were left out in turn."""
 
     own: tuple[float, ...]
     """Of pictures whose label has others: what a known page scores."""

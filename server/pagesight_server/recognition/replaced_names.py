@@ -93,13 +93,18 @@ def find_candidates(
     """
     text = joined(lines)
     keys = list(places)
-    absent = {key: place for key, place in places.items() if key not in text}
+    absent = [key for key in keys if key not in text]
+    inside = [key for key in absent if cjk_count(key) >= MIN_NAME]
+    titles = {key: places[key] for key in absent if len(key) <= MAX_TITLE and _may_be_name(key)}
     candidates = []
     for line in lines:
+        # Lines of digits or Latin letters have no block that may be a name.
+        if cjk_count(line.key) < MIN_NAME or line.key in places:
+            continue
         if find_variant(line.key, keys) is not None:
             continue
         for whole_line in (False, True):
-            pairs = _in_same_place(line, absent) if whole_line else _inside_line(line, absent)
+            pairs = _in_same_place(line, titles) if whole_line else _inside_line(line, inside)
             observed = {
                 old: new for old, new in pairs if old not in text and new not in gallery_text
             }
@@ -174,31 +179,28 @@ def joined(lines: Sequence[PageLine]) -> str:
     return _APART.join(line.key for line in lines)
 
 
-def _inside_line(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str, str]]:
+def _inside_line(line: PageLine, absent: Sequence[str]) -> list[tuple[str, str]]:
     """Pairs of what lines of the label show and what this line shows in its place.
 
     Args:
         line: A line of the screenshot.
-        absent: The lines of the label that the screenshot does not show.
+        absent: The lines of the label that the screenshot does not show and that may hold a name.
     """
-    # Lines of digits or Latin letters have no block that may be a name.
-    if cjk_count(line.key) < MIN_NAME:
-        return []
-    keys = [key for key in absent if cjk_count(key) >= MIN_NAME]
-    aligned = process.extract(line.key, keys, scorer=fuzz.ratio, score_cutoff=ALIGNED, limit=None)
+    aligned = process.extract(line.key, absent, scorer=fuzz.ratio, score_cutoff=ALIGNED, limit=None)
     blocks = (pair for key, _, _ in aligned for pair in exchanged_blocks(key, line.key))
     return [(old, new) for old, new in blocks if _may_be_name(old) and _may_be_name(new)]
 
 
-def _in_same_place(line: PageLine, absent: Mapping[str, Place]) -> list[tuple[str, str]]:
-    """Pairs of a short line of the label and this short line, which stands in its place."""
+def _in_same_place(line: PageLine, titles: Mapping[str, Place]) -> list[tuple[str, str]]:
+    """Pairs of a short line of the label and this short line, which stands in its place.
+
+    Args:
+        line: A line of the screenshot.
+        titles: The lines of the label that the screenshot does not show and that may be a name.
+    """
     if not _may_be_name(line.key):
         return []
-    return [
-        (key, line.key)
-        for key, place in absent.items()
-        if len(key) <= MAX_TITLE and _may_be_name(key) and place.near(line.place)
-    ]
+    return [(key, line.key) for key, place in titles.items() if place.near(line.place)]
 
 
 def _may_be_name(block: str) -> bool:

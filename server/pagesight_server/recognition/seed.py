@@ -11,7 +11,7 @@ from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.index.cosines import Hits
 from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.candidates import Candidate, Query, Term, best_per_label
-from pagesight_server.recognition.scorers.all_text import text_ratio
+from pagesight_server.recognition.scorers.all_text import text_ratios
 
 VISUAL_WEIGHT = 0.6
 """Weight of the cosine, against 0.4 of the text; both are the prototype's."""
@@ -40,7 +40,7 @@ class SeedMethod:
         self._texts = [reading.joined() if reading else "" for reading in readings]
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
-        """The five nearest pictures."""
+        """Finds the five nearest pictures."""
         return self._index.search(embedding, self.K, without=without)
 
     def weigh(
@@ -58,11 +58,11 @@ class SeedMethod:
         )
 
     def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return ()
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
-        """Nothing: it compares whole texts."""
+        """Names nothing, as this method compares whole texts."""
         return {}
 
     def _candidate(self, row: int, cosine: float, text: str | None) -> Candidate:
@@ -70,7 +70,7 @@ class SeedMethod:
         looks = cosine if text is None else self._visual_weight * cosine
         terms = [Term("looks", looks, looks)]
         if text is not None:
-            textual = text_ratio(text, theirs)
+            textual = float(text_ratios(text, [theirs])[0])
             read = (1 - self._visual_weight) * textual
             terms.append(Term("all_text", read, read))
         return Candidate(

@@ -112,11 +112,20 @@ class DocumentFrequencies:
         pictures[label] -= 1
         return replace(self, entry_counts=counts, pictures=pictures)
 
-    def labels_showing(self, string: int) -> Integers:
-        """The labels of which at least one picture shows a string."""
-        starts = self.string_starts
-        entries = self.entries_by_string[starts[string] : starts[string + 1]]
-        return self.entry_labels[entries[self.entry_counts[entries] > 0]]
+    def labels_showing(self, strings: Integers) -> tuple[Integers, Integers]:
+        """The labels of which at least one picture shows each of some strings.
+
+        Returns:
+            Pairs, as two arrays: which of the strings, as an index into them, and which label.
+        """
+        starts = self.string_starts[strings]
+        sizes = self.string_starts[strings + 1] - starts
+        which = np.repeat(np.arange(len(strings)), sizes)
+        # Each string's entries follow each other, from its start on.
+        before = np.cumsum(sizes) - sizes
+        entries = self.entries_by_string[np.arange(len(which)) + (starts - before)[which]]
+        shows = self.entry_counts[entries] > 0
+        return which[shows], self.entry_labels[entries[shows]]
 
     def smoothed(self, label: int, strings: Integers) -> Floats:
         """The smoothed document frequencies (n + ½)/(N + 1) of some strings, above 0 and below 1.

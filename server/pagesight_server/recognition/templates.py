@@ -23,7 +23,7 @@ import numpy as np
 
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.string_rates import DocumentFrequencies, Floats, Integers
-from pagesight_server.text.lines import page_lines
+from pagesight_server.text.lines import PageLine, page_lines
 from pagesight_server.text.matching import informative
 from pagesight_server.text.reading import Reading
 from pagesight_server.text.variants import SpellingVariants, variant_similarities
@@ -74,6 +74,8 @@ class TextEvidence:
     """The same over the strings that the label shows more often than any other."""
     explained: Floats
     """How much of the query's text the label has ever shown."""
+    lines: Sequence[PageLine]
+    """The lines of the query, as they were compared."""
     shown: tuple[str, ...]
     """The strings of the table that the query shows, sorted."""
     ids: Integers
@@ -204,18 +206,19 @@ class Templates:
             frequencies = frequencies.without_picture(label, shown_by_picture)
         similarities: dict[str, float] = {}
         spellings: dict[str, int] = {}
-        explained, total = np.zeros(len(self.labels)), 0
-        for line in page_lines(reading):
+        # Which line shows which string, how similar, and what the line weighs.
+        found: list[tuple[int, int, float]] = []
+        total = 0
+        lines = page_lines(reading)
+        for number, line in enumerate(lines):
             weight = _line_weight(line.key)
             total += weight
             if line.key in self._variants.counts:
                 spellings[line.key] = self._ids[self._variants.canonical(line.key)]
-            best = np.zeros(len(self.labels))
             for string, similarity in self._variants.matches(line.key):
                 similarities[string] = max(similarity, similarities.get(string, 0.0))
-                labels = frequencies.labels_showing(self._ids[string])
-                best[labels] = np.maximum(best[labels], similarity)
-            explained += weight * best
+                found.append((number, self._ids[string], weight * similarity))
+        explained = self._explained(frequencies, found)
         shown = tuple(sorted(similarities))
         ids = np.asarray([self._ids[string] for string in shown], np.int64)
         similarity_by_id = np.zeros(len(self._ids))
@@ -225,12 +228,38 @@ class Templates:
             stable=stable,
             discriminative=discriminative,
             explained=explained / max(1, total),
+            lines=lines,
             shown=shown,
             ids=ids,
             frequencies=frequencies,
             spellings=dict(sorted(spellings.items())),
             spelled=lambda label, key: self._smoothed_spelling(label, key, without),
         )
+
+    def _explained(
+        self, frequencies: DocumentFrequencies, found: Sequence[tuple[int, int, float]]
+    ) -> Floats:
+        """How much text of a query each label has ever shown, in characters; shape (labels,).
+
+        Args:
+            frequencies: The table that is asked.
+            found: The number of a line, ascending, the id of a string that it shows, and what the
+                line weighs by how similar the string is.
+        """
+        if not found:
+            return np.zeros(len(self.labels))
+        lines, strings = np.asarray([one[:2] for one in found], np.int64).T
+        weights = np.asarray([one[2] for one in found], np.float64)
+        entries, labels = frequencies.labels_showing(strings)
+        lines, weights = lines[entries], weights[entries]
+        # Of several strings that a line shows to a label, the most similar counts.
+        order = np.lexsort((-weights, labels, lines))
+        lines, labels, weights = lines[order], labels[order], weights[order]
+        first = np.ones(len(order), bool)
+        first[1:] = (lines[1:] != lines[:-1]) | (labels[1:] != labels[:-1])
+        # It adds up line by line, in their order.
+        counted = np.bincount(labels[first], weights[first], len(self.labels))
+        return counted.astype(np.float64, copy=False)
 
     def _smoothed_spelling(self, label: int, key: str, without: int | None) -> float:
         """The smoothed document frequency of a matching key, to the letter, in a label.

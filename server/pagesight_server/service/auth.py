@@ -87,7 +87,7 @@ def roles_for(service: str, method: str) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Token:
-    """One caller."""
+    """Describes one caller: its name, and what it may do."""
 
     name: str
     sha256: bytes
@@ -122,6 +122,15 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
                 f"{path}: token {token.name!r} needs the 64 digits of a SHA-256 and roles among "
                 f"{', '.join(ROLES)}"
             )
+    names = {token.name for token in tokens}
+    for longer in sorted(names):
+        # A reviewer is named behind the token, with a slash between.
+        for shorter in names:
+            if longer.startswith(f"{shorter}/"):
+                raise SetupError(
+                    f"{path}: the token {longer!r} is named like a reviewer of {shorter!r}: "
+                    "rename one of the two"
+                )
     return tokens
 
 
@@ -194,7 +203,7 @@ class RequireRole(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Any:
-        """As grpc.aio calls it, in the task that then runs the call."""
+        """Checks a call; grpc.aio calls this in the task that then runs the call."""
         service, _, method = handler_call_details.method.strip("/").partition("/")
         handler = await continuation(handler_call_details)
         if service == _OPEN or handler is None:

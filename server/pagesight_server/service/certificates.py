@@ -51,7 +51,7 @@ def read_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
 
 
 def read_authorities(path: Path) -> bytes:
-    """The authorities of client certificates.
+    """Reads the authorities of client certificates.
 
     Raises:
         SetupError: the file cannot be read, or holds no certificate.
@@ -87,7 +87,7 @@ def _untimely(path: Path, name: str, now: datetime) -> Iterator[str]:
 
 
 def validity(der: bytes) -> tuple[datetime, datetime]:
-    """From when to when a certificate is valid.
+    """Reads from when to when a certificate is valid.
 
     Args:
         der: The certificate.
@@ -121,7 +121,7 @@ def _inside(data: bytes) -> bytes:
 
 
 def _elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Tag and content of each element, one after the other."""
+    """Yields tag and content of each element, one after the other."""
     at = 0
     while at < len(data):
         tag, length, at = data[at], data[at + 1], at + 2

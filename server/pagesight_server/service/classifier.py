@@ -32,7 +32,7 @@ from pagesight_server.common.errors import (
 from pagesight_server.common.priority import urgent_as
 from pagesight_server.config_sections import SecurityConfig
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.service import convert
+from pagesight_server.service import convert, statuses
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
@@ -136,20 +136,22 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self._draining = asyncio.Event()
 
     def drain(self) -> None:
-        """From now on calls are refused, and streams are not read from, only answered, and end."""
+        """Refuses calls from now on; streams are read from no more, answered, and ended."""
         self._draining.set()
 
     async def Classify(  # noqa: N802
         self, request: pb.ClassifyRequest, context: Context
     ) -> pb.ClassifyResponse:
-        """One screenshot."""
-        with self._watched(CLASSIFY, request) as message:
+        """Answers one screenshot."""
+        image = request.query.image
+        with self._watched(CLASSIFY, request, image) as message:
             if self._draining.is_set():
                 problem = ShuttingDownError(SHUTTING_DOWN)
                 message.failed(problem)
                 await refuse(context, problem)
             caller = _Caller(caller_of(context), context.peer(), context.time_remaining)
-            classification = await answer(context, self._classify(request.query, message, caller))
+            work = self._classify(request.query, image, message, caller)
+            classification = await answer(context, work)
         return pb.ClassifyResponse(request_id=request.request_id, classification=classification)
 
     async def ClassifyStream(  # type: ignore[override]  # noqa: N802
@@ -157,7 +159,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         request_iterator: AsyncIterator[pb.ClassifyStreamRequest | Malformed],
         context: Context,
     ) -> None:
-        """Many screenshots; each fails alone.
+        """Answers many screenshots, of which each fails alone.
 
         A place is free again when its reply is written, so whoever reads replies
         slowly slows its own sending and nobody else's. A stream that this side ends has status
@@ -231,48 +233,50 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
         self, received: pb.ClassifyStreamRequest | Malformed, caller: _Caller
     ) -> pb.ClassifyStreamResponse:
         request = _message(received)
-        with self._watched(CLASSIFY_STREAM, request) as message:
+        # Each access to a field of bytes makes a copy.
+        image = request.query.image
+        with self._watched(CLASSIFY_STREAM, request, image) as message:
             try:
                 parsed(received)
                 if not request.request_id:
                     raise InvalidRequestError(
                         "request_id is empty: replies of a stream are matched by it"
                     )
-                classification = await self._classify(request.query, message, caller)
+                classification = await self._classify(request.query, image, message, caller)
             except Exception as error:
                 message.failed(error)
                 return pb.ClassifyStreamResponse(
-                    request_id=request.request_id, error=convert.status_of(error)
+                    request_id=request.request_id, error=statuses.status_of(error)
                 )
         return pb.ClassifyStreamResponse(
             request_id=request.request_id, classification=classification
         )
 
     def _watched(
-        self, method: str, request: pb.ClassifyRequest | pb.ClassifyStreamRequest
+        self, method: str, request: pb.ClassifyRequest | pb.ClassifyStreamRequest, image: bytes
     ) -> AbstractContextManager[Message]:
         return self._telemetry.message(
             method,
             traceparent=request.query.traceparent,
             request_id=request.request_id,
-            image_bytes=len(request.query.image),
+            image_bytes=len(image),
         )
 
     async def _classify(
-        self, query: pb.Query, message: Message, caller: _Caller
+        self, query: pb.Query, image: bytes, message: Message, caller: _Caller
     ) -> pb.Classification:
         try:
-            return await self._answer(query, message, caller)
+            return await self._answer(query, image, message, caller)
         except BaseException as error:
             # Here, while it is what was raised and not yet a status.
             message.failed(error)
             raise
 
     async def _answer(
-        self, query: pb.Query, message: Message, caller: _Caller
+        self, query: pb.Query, image: bytes, message: Message, caller: _Caller
     ) -> pb.Classification:
         options = convert.options_of(query, default_ocr=self._ocr)
-        self._limits.spend(caller.name, len(query.image))
+        self._limits.spend(caller.name, len(image))
         budget_s = _budget_s(query, caller)
         began_s = asyncio.get_running_loop().time()
         if options.min_revision or self._is_preparing(options.gallery):
@@ -290,7 +294,7 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                 message.admitted()
                 with urgent_as(options.priority):
                     answered = await self._pipeline.classify(
-                        query.image, gallery=options.gallery, ocr=options.ocr
+                        image, gallery=options.gallery, ocr=options.ocr
                     )
         except TimeoutError:
             raise DeadlineError(
@@ -298,7 +302,8 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             ) from None
         answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
-        self._keep(query.image, answered)
+        if options.keep:
+            self._keep(image, answered)
         if options.explain:
             # Matching lines and reasons take milliseconds of Python: not on the event loop.
             return await asyncio.to_thread(convert.classification, answered, options)

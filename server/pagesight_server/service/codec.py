@@ -19,7 +19,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from pagesight_server.common.errors import InvalidRequestError
-from pagesight_server.service import convert
+from pagesight_server.service import statuses
 
 R = TypeVar("R")
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -35,9 +35,9 @@ async def answer(context: Context, work: Awaitable[R]) -> R:
 
 async def refuse(context: Context, error: Exception) -> NoReturn:
     """Ends a call with an error, told in its status and in google.rpc.Status beside it."""
-    status = convert.status_of(error)
+    status = statuses.status_of(error)
     context.set_trailing_metadata((("grpc-status-details-bin", status.SerializeToString()),))
-    await context.abort(convert.code_of(status), status.message)
+    await context.abort(statuses.code_of(status), status.message)
     raise AssertionError("abort raises")
 
 
@@ -111,7 +111,7 @@ def _checked(behaviour: Callable[[Any, Any], Awaitable[Any]]) -> Any:
 
 
 def _checked_stream(behaviour: Callable[[Any, Any], AsyncIterator[Any]]) -> Any:
-    """Of a service that knows nothing of this module: the first bad message ends its stream."""
+    """Passes the messages of a service that knows nothing of this; a bad one ends its stream."""
 
     async def checked(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
         async def messages() -> AsyncIterator[Any]:

@@ -20,7 +20,7 @@ from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.inference.settings import ImageLimits
 from pagesight_server.inference.thumbnails import shrink
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.service import convert
+from pagesight_server.service import convert, convert_galleries
 
 MAX_SIDE_PX = 4_096
 """Of a picture made smaller; larger ones are asked for as they were received."""
@@ -57,7 +57,7 @@ def max_images(asked: int) -> int:
 
 
 def diagnosis(diagnosed: Diagnosis) -> pb.Diagnosis:
-    """The result of Diagnose."""
+    """Makes the result of Diagnose."""
     return pb.Diagnosis(
         revision=diagnosed.revision,
         images=diagnosed.images,
@@ -129,7 +129,7 @@ def suggestions(knowledge: Knowledge, report: Callable[[int, int], None]) -> pb.
     for picture in snapshot.pictures:
         if picture.label in counts:
             counts[picture.label] += 1
-    labels = {label.label: label for label in convert.labels(counts, snapshot.facts)}
+    labels = {label.label: label for label in convert_galleries.labels(counts, snapshot.facts)}
     return pb.BrandSuggestions(
         revision=snapshot.revision,
         labels=[

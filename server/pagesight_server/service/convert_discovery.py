@@ -9,7 +9,8 @@ from pagesight.v1 import review_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError, RequestError
 from pagesight_server.curation.discovery import MIN_PICTURES, Discovered
 from pagesight_server.gallery.snapshot import check_label
-from pagesight_server.service import convert
+from pagesight_server.service import statuses
+from pagesight_server.service.convert_galleries import MAX_AUTHOR_CHARS
 from pagesight_server.workflows.preview import Previewed
 
 MAX_CLUSTERS = 100
@@ -43,7 +44,7 @@ def truth(label: str) -> str:
 
 
 def discovery(discovered: Discovered, unreadable: Unreadable) -> pb.Discovery:
-    """The result of Discover."""
+    """Makes the result of Discover."""
     return pb.Discovery(
         clusters=[
             pb.Cluster(
@@ -63,7 +64,7 @@ def discovery(discovered: Discovered, unreadable: Unreadable) -> pb.Discovery:
 
 
 def preview(previewed: Previewed, unreadable: Unreadable) -> pb.PreviewResult:
-    """The result of Preview."""
+    """Makes the result of Preview."""
     return pb.PreviewResult(
         revision=previewed.revision,
         answered=previewed.answered,
@@ -84,7 +85,7 @@ def preview(previewed: Previewed, unreadable: Unreadable) -> pb.PreviewResult:
 
 def _unreadable(pictures: Unreadable) -> list[pb.UnreadablePicture]:
     return [
-        pb.UnreadablePicture(index=index, error=convert.status_of(error))
+        pb.UnreadablePicture(index=index, error=statuses.status_of(error))
         for index, error in pictures
     ]
 
@@ -107,5 +108,5 @@ def check_dismissal(request: pb.DismissClustersRequest) -> None:
                 f"a cluster is dismissed by {pictures} pictures: give 1 to {MAX_TYPICAL}, the most "
                 "typical ones"
             )
-    if len(request.author) > convert.MAX_AUTHOR_CHARS:
-        raise InvalidRequestError(f"author has at most {convert.MAX_AUTHOR_CHARS} characters")
+    if len(request.author) > MAX_AUTHOR_CHARS:
+        raise InvalidRequestError(f"author has at most {MAX_AUTHOR_CHARS} characters")

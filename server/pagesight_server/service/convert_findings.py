@@ -12,7 +12,7 @@ from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.curation.findings import KEY_DIGITS, Finding, FindingKind
 from pagesight_server.gallery import Settlement
 from pagesight_server.gallery.snapshot import check_label
-from pagesight_server.service.convert import MAX_AUTHOR_CHARS
+from pagesight_server.service.convert_galleries import MAX_AUTHOR_CHARS
 
 MAX_FINDINGS = 1_000
 """Findings that one call may settle: a person settles a screenful."""

@@ -21,6 +21,7 @@ from pagesight_server.gallery.review_model import (
 from pagesight_server.gallery.snapshot import check_label
 from pagesight_server.service import convert
 from pagesight_server.service.auth import CALLER
+from pagesight_server.service.convert_galleries import MAX_AUTHOR_CHARS
 
 MAX_DECISIONS = 1_000
 """Decisions that one call may record or withdraw."""
@@ -42,7 +43,7 @@ _REASONS: Mapping[KeptReason, pb.KeptReason.ValueType] = {
 
 
 def kept(listed: ListedAnswer) -> pb.KeptAnswer:
-    """One answer of a listing."""
+    """Makes one kept answer of a listing."""
     answer = listed.answer
     return pb.KeptAnswer(
         image_id=answer.image_id,
@@ -64,7 +65,7 @@ def kept(listed: ListedAnswer) -> pb.KeptAnswer:
 def undecided_by(reviewer: str) -> tuple[str, ...]:
     """The names under which a reviewer's decisions may be written down; none for nobody."""
     _check_reviewer(reviewer)
-    return (reviewer, _named(reviewer)) if reviewer else ()
+    return (reviewer, recorded_name(reviewer)) if reviewer else ()
 
 
 def known_count(asked: int) -> int:
@@ -121,7 +122,7 @@ def _decision(message: pb.Decision) -> Decision:
         shown_closest_label=_label(message.shown_closest_label),
         shown_doubt=doubt,
         revision=message.revision,
-        reviewer=_named(message.reviewer),
+        reviewer=recorded_name(message.reviewer),
         known_label=_label(message.known_label),
         seconds=seconds,
     )
@@ -132,7 +133,7 @@ def _label(label: str) -> str:
     return check_label(label) if label else ""
 
 
-def _named(reviewer: str) -> str:
+def recorded_name(reviewer: str) -> str:
     """The name of a reviewer behind that of the token of the present call."""
     return "/".join(filter(None, (CALLER.get(), reviewer)))
 
@@ -171,7 +172,7 @@ def reviewer_of(request: pb.RecordRevealRequest) -> str:
 
 
 def decision(made: Decision) -> pb.Decision:
-    """One decision of a listing."""
+    """Makes one decision of a listing."""
     return pb.Decision(
         decision_id=made.decision_id,
         image_id=made.image_id,
@@ -234,7 +235,7 @@ def _check_id(decision_id: str) -> None:
 
 
 def _check_reviewer(reviewer: str) -> None:
-    if len(reviewer) > convert.MAX_AUTHOR_CHARS or "\0" in reviewer:
+    if len(reviewer) > MAX_AUTHOR_CHARS or "\0" in reviewer:
         raise InvalidRequestError(
-            f"reviewer has at most {convert.MAX_AUTHOR_CHARS} characters, none of them NUL"
+            f"reviewer has at most {MAX_AUTHOR_CHARS} characters, none of them NUL"
         )

@@ -17,7 +17,14 @@ from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.curation.findings import findings
 from pagesight_server.gallery import Applied, Change, Gallery
 from pagesight_server.inference.settings import ImageLimits
-from pagesight_server.service import audit, convert, convert_curation, convert_findings
+from pagesight_server.service import (
+    audit,
+    convert,
+    convert_curation,
+    convert_findings,
+    convert_galleries,
+    paging,
+)
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, Malformed, answer
 from pagesight_server.service.gates import (
@@ -54,19 +61,20 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def ListGalleries(  # noqa: N802
         self, request: pb.ListGalleriesRequest, context: Context
     ) -> pb.ListGalleriesResponse:
-        """One page of the galleries."""
+        """Answers one page of the galleries."""
 
         def work() -> pb.ListGalleriesResponse:
-            size = convert.page_size(request.page_size)
-            position = convert.position_of(request.page_token, str)
+            size = paging.page_size(request.page_size)
+            position = paging.position_of(request.page_token, str)
             galleries = self._store.galleries(after=position[0] if position else "", limit=size + 1)
             more = len(galleries) > size
             knowledge = self._registry.known()
             return pb.ListGalleriesResponse(
                 galleries=[
-                    convert.gallery(info, knowledge.get(info.name)) for info in galleries[:size]
+                    convert_galleries.gallery(info, knowledge.get(info.name))
+                    for info in galleries[:size]
                 ],
-                next_page_token=convert.page_token(galleries[size - 1].name) if more else "",
+                next_page_token=paging.page_token(galleries[size - 1].name) if more else "",
             )
 
         return await answer(context, self._ask(work))
@@ -74,12 +82,12 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetGallery(  # noqa: N802
         self, request: pb.GetGalleryRequest, context: Context
     ) -> pb.GetGalleryResponse:
-        """One gallery."""
+        """Answers what there is to know of one gallery."""
 
         def work() -> pb.GetGalleryResponse:
             info = self._store.gallery(convert.gallery_of(request.gallery))
             knowledge = self._registry.known().get(info.name)
-            return pb.GetGalleryResponse(gallery=convert.gallery(info, knowledge))
+            return pb.GetGalleryResponse(gallery=convert_galleries.gallery(info, knowledge))
 
         return await answer(context, self._ask(work))
 
@@ -108,10 +116,10 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             self._registry.watch.check()
             async with self._enrolments.place(context):
                 header, items = await self._enrolments.receive(request_iterator)
-                change = convert.change_of(header)
+                change = convert_galleries.change_of(header)
                 applied = await self._enroller.enrol(change, items, progress=report)
                 await self._registry.refresh_after_change(change.gallery)
-                result = convert.enrolled(applied)
+                result = convert_galleries.enrolled(applied)
                 added = {outcome.image_id for outcome in applied.outcomes if outcome.added}
                 knowledge = self._registry.known().get(change.gallery)
                 if not added or knowledge is None:
@@ -168,7 +176,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """Sets what the operator knows of some labels."""
 
         def work(change: Change) -> Applied:
-            return self._store.set_facts(change, convert.updates_of(request))
+            return self._store.set_facts(change, convert_galleries.updates_of(request))
 
         applied = await answer(context, self._change(context, request.change, work))
         return pb.SetLabelsResponse(revision=applied.revision)
@@ -180,7 +188,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         work: Callable[[Change], Applied],
     ) -> Applied:
         PEER.set(context.peer())
-        change = convert.change_of(message)
+        change = convert_galleries.change_of(message)
         applied = await self._ask(partial(work, change))
         await self._registry.refresh_after_change(change.gallery)
         return applied
@@ -196,8 +204,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """One page of the images of a gallery."""
 
         def work() -> pb.ListImagesResponse:
-            size = convert.page_size(request.page_size)
-            position = convert.position_of(request.page_token, int, str, str)
+            size = paging.page_size(request.page_size)
+            position = paging.position_of(request.page_token, int, str, str)
             at, after = (position[0], position[1:]) if position else (None, ("", ""))
             revision, images = self._store.images(
                 convert.gallery_of(request.gallery),
@@ -210,8 +218,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             last = images[:size][-1] if more else None
             return pb.ListImagesResponse(
                 revision=revision,
-                images=map(convert.image, images[:size]),
-                next_page_token=convert.page_token(revision, last.label, last.image_id)
+                images=map(convert_galleries.image, images[:size]),
+                next_page_token=paging.page_token(revision, last.label, last.image_id)
                 if last
                 else "",
             )
@@ -224,8 +232,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
         """One page of the changes of a gallery."""
 
         def work() -> pb.ListHistoryResponse:
-            size = convert.page_size(request.page_size)
-            position = convert.position_of(request.page_token, int)
+            size = paging.page_size(request.page_size)
+            position = paging.position_of(request.page_token, int)
             revisions = self._store.history(
                 convert.gallery_of(request.gallery),
                 before=position[0] if position else None,
@@ -233,8 +241,8 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
             )
             more = len(revisions) > size
             return pb.ListHistoryResponse(
-                revisions=map(convert.revision, revisions[:size]),
-                next_page_token=convert.page_token(revisions[size - 1].revision) if more else "",
+                revisions=map(convert_galleries.revision, revisions[:size]),
+                next_page_token=paging.page_token(revisions[size - 1].revision) if more else "",
             )
 
         return await answer(context, self._ask(work))
@@ -242,11 +250,13 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetLabels(  # noqa: N802
         self, request: pb.GetLabelsRequest, context: Context
     ) -> pb.GetLabelsResponse:
-        """What the operator knows of each label."""
+        """Answers what the operator knows of each label."""
 
         def work() -> pb.GetLabelsResponse:
             revision, counts, facts = self._store.labels(convert.gallery_of(request.gallery))
-            return pb.GetLabelsResponse(revision=revision, labels=convert.labels(counts, facts))
+            return pb.GetLabelsResponse(
+                revision=revision, labels=convert_galleries.labels(counts, facts)
+            )
 
         return await answer(context, self._ask(work))
 
@@ -302,7 +312,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def SuggestBrands(  # type: ignore[override]  # noqa: N802
         self, request: pb.SuggestBrandsRequest, context: Context
     ) -> None:
-        """Brand names for a person to confirm."""
+        """Proposes brand names for a person to confirm."""
 
         def work(report: Report) -> pb.BrandSuggestions:
             knowledge = self._registry.get(convert.gallery_of(request.gallery))
@@ -322,7 +332,7 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
     async def GetImage(  # noqa: N802
         self, request: pb.GetImageRequest, context: Context
     ) -> pb.GetImageResponse:
-        """A picture of a gallery."""
+        """Answers a picture of a gallery, as it is kept or smaller."""
 
         def work() -> pb.GetImageResponse:
             self._registry.watch.check()

@@ -146,7 +146,7 @@ _store_threads = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="store")
 
 
 async def in_store_thread(work: Callable[[], T]) -> T:
-    """As `asyncio.to_thread`, in threads of which screenshots need none.
+    """Does what `asyncio.to_thread` does, in threads of which screenshots need none.
 
     A store that hangs would else hold the threads in which screenshots are decoded, until it is
     known to be away.
@@ -157,7 +157,7 @@ async def in_store_thread(work: Callable[[], T]) -> T:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """As `asyncio.to_thread`, but a cancelled caller waits for the thread, which goes on anyway.
+    """Does what `asyncio.to_thread` does, but a cancelled caller waits until the thread is done.
 
     So whoever asks, leaves and asks again has no more threads at work than who stays.
     """
@@ -170,7 +170,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def in_stoppable_thread(work: Callable[[Callable[[], None]], T]) -> T:
-    """As `in_thread`, for work of minutes: it ends at its next step once the caller is cancelled.
+    """Does what `in_thread` does for work of minutes, which ends at its next step once cancelled.
 
     Args:
         work: Is given what to call between its steps; that raises when the work should end.

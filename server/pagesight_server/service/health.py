@@ -57,11 +57,11 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
         self._over = asyncio.Event()
 
     def serve(self) -> None:
-        """From now on everything is serving, and whoever watches is told."""
+        """Says from now on that everything is serving, to whoever watches too."""
         self._ready.set()
 
     def step_down(self) -> None:
-        """From now on nothing is serving, and whoever watches is told."""
+        """Says from now on that nothing is serving, to whoever watches too."""
         self._stepped_down.set()
         self._ready.set()  # wakes those who watch
 
@@ -73,7 +73,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
     async def Check(  # noqa: N802
         self, request: Any, context: grpc.aio.ServicerContext[Any, Any]
     ) -> Any:
-        """How a service is now."""
+        """Answers how a service is now."""
         if request.service not in self._services:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND, f"there is no service {request.service!r}"

@@ -15,7 +15,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.review_records import NEWEST
 from pagesight_server.gallery.transaction import image_key
 from pagesight_server.inference.thumbnails import shrink
-from pagesight_server.service import audit, convert, convert_review
+from pagesight_server.service import audit, convert, convert_review, paging
 from pagesight_server.service.auth import PEER
 from pagesight_server.service.codec import Context, answer
 from pagesight_server.service.convert_curation import MAX_SIDE_PX
@@ -65,11 +65,11 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def ListKept(  # noqa: N802
         self, request: pb.ListKeptRequest, context: Context
     ) -> pb.ListKeptResponse:
-        """One page of the answers that were kept."""
+        """Answers one page of the answers that were kept."""
 
         def work() -> pb.ListKeptResponse:
-            size = convert.page_size(request.page_size, default=convert.MAX_PAGE)
-            position = convert.position_of(request.page_token, int)
+            size = paging.page_size(request.page_size, default=paging.MAX_PAGE)
+            position = paging.position_of(request.page_token, int)
             answers = self._store.kept(
                 convert.gallery_of(request.gallery),
                 since_ms=self._since_ms(),
@@ -80,9 +80,10 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             more = len(answers) > size
             return pb.ListKeptResponse(
                 answers=map(convert_review.kept, answers[:size]),
-                next_page_token=convert.page_token(answers[size - 1].number) if more else "",
+                next_page_token=paging.page_token(answers[size - 1].number) if more else "",
                 capacity=self._limits.answers,
                 keep_days=self._limits.keep_days,
+                reviewer=convert_review.recorded_name(request.undecided_by),
             )
 
         return await answer(context, self._ask(work))
@@ -90,7 +91,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def GetKeptImage(  # noqa: N802
         self, request: pb.GetKeptImageRequest, context: Context
     ) -> pb.GetKeptImageResponse:
-        """The picture of a kept answer."""
+        """Answers the picture of a kept answer, and says so in the audit log."""
         PEER.set(context.peer())
 
         def work() -> pb.GetKeptImageResponse:
@@ -112,7 +113,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def DrawKnown(  # noqa: N802
         self, request: pb.DrawKnownRequest, context: Context
     ) -> pb.DrawKnownResponse:
-        """Pictures of the gallery, answered as if it did not hold them."""
+        """Draws pictures of the gallery, answered as if it did not hold them."""
 
         def work() -> pb.DrawKnownResponse:
             count = convert_review.known_count(request.count)
@@ -171,11 +172,11 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def ListDecisions(  # noqa: N802
         self, request: pb.ListDecisionsRequest, context: Context
     ) -> pb.ListDecisionsResponse:
-        """One page of the decisions."""
+        """Answers one page of the decisions."""
 
         def work() -> pb.ListDecisionsResponse:
-            size = convert.page_size(request.page_size, default=convert.MAX_PAGE)
-            position = convert.position_of(request.page_token, int)
+            size = paging.page_size(request.page_size, default=paging.MAX_PAGE)
+            position = paging.position_of(request.page_token, int)
             made = self._store.decisions(
                 convert.gallery_of(request.gallery),
                 image_ids=convert_review.image_ids_of(request),
@@ -185,7 +186,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
             more = len(made) > size
             return pb.ListDecisionsResponse(
                 decisions=[convert_review.decision(one.decision) for one in made[:size]],
-                next_page_token=convert.page_token(made[size - 1].number) if more else "",
+                next_page_token=paging.page_token(made[size - 1].number) if more else "",
             )
 
         return await answer(context, self._ask(work))
@@ -193,7 +194,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def GetReviewFigures(  # noqa: N802
         self, request: pb.GetReviewFiguresRequest, context: Context
     ) -> pb.GetReviewFiguresResponse:
-        """How much was decided, and how well."""
+        """Answers how much was decided, and how well."""
 
         def work() -> pb.GetReviewFiguresResponse:
             gallery = convert.gallery_of(request.gallery)
@@ -207,7 +208,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def Discover(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.DiscoverRequest], context: Context
     ) -> None:
-        """Pictures by likeness."""
+        """Sorts pictures by likeness, to find new pages among them."""
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.Discovery]:
@@ -231,7 +232,7 @@ class ReviewService(review_pb2_grpc.ReviewServiceServicer):
     async def Preview(  # type: ignore[override]  # noqa: N802
         self, request_iterator: AsyncIterator[pb.PreviewRequest], context: Context
     ) -> None:
-        """Which answers would turn."""
+        """Answers which answers would turn if pictures were enrolled."""
         PEER.set(context.peer())
 
         def work(report: Report) -> Awaitable[pb.PreviewResult]:

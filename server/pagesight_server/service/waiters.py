@@ -23,7 +23,7 @@ from pagesight_server.common.priority import Priority
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waiter:
-    """One who waits."""
+    """Stands for one who waits in a queue, until it is its turn or it gives way."""
 
     priority: Priority
     caller: Hashable

@@ -246,7 +246,7 @@ class Telemetry:
 
     @property
     def waiting(self) -> int:
-        """Messages that wait for admission."""
+        """How many messages wait for admission."""
         return len(self._waiting)
 
     def oldest_s(self) -> float:

@@ -36,6 +36,7 @@ _VARIABLE = re.compile(r"[\d*#]+")
 _CJK = re.compile(r"[㐀-鿿]")
 
 
+@lru_cache(maxsize=8192)
 def normalised_line(text: str) -> str:
     """Normalises what varies between pictures of one page: case, width, spaces, digits, masks.
 

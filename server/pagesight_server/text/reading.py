@@ -17,7 +17,7 @@ class Box(NamedTuple):
 
 
 class TextLine(NamedTuple):
-    """One recognised line."""
+    """Holds one recognised line, and where it stands."""
 
     text: str
     confidence: float

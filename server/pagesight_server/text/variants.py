@@ -37,6 +37,9 @@ ALIKE = 80.0
 """RapidFuzz ratio, of 100, from which two lines may be spelling variants: one character of five
 misread."""
 
+EQUAL = 100.0
+"""RapidFuzz ratio of equal lines."""
+
 MIN_WORD = 2
 """Chinese characters that make a word. A single one that differs is a misreading; two may be a
 name, or all that tells one page's title from another's: 个人信息, 补充个人信息."""
@@ -156,8 +159,14 @@ class SpellingVariants:
         Returns:
             Each with its similarity, 0.8 to 1.
         """
-        spellings = [text for text in self._candidates(line) if self._canonical[text] == text]
-        return [(text, ratio / 100) for text, ratio in variants_among(line, spellings).items()]
+        canonical = self._canonical
+        if line in canonical:
+            known = {line: EQUAL, **self._variants[line]}
+            ratios = {text: ratio for text, ratio in known.items() if canonical[text] == text}
+        else:
+            spellings = [text for text in self._candidates(line) if canonical[text] == text]
+            ratios = variants_among(line, spellings)
+        return [(text, ratio / 100) for text, ratio in ratios.items()]
 
     def _index(self, added: Set[str], removed: Set[str]) -> Mapping[str, dict[str, float]]:
         """Rebuilds the index of what an added or removed line has, in new sets.
@@ -218,7 +227,7 @@ class SpellingVariants:
         return respelled
 
     def _candidates(self, line: str) -> set[str]:
-        """Lines that have one of the line's rarest parts; all its variants are among them."""
+        """Finds lines with one of the line's rarest parts: all its variants are among them."""
         empty: set[str] = set()
         rarest_first = sorted((self._lines_with.get(c, empty) for c in line), key=len)
         # A line that is 0.8 similar lacks at most a third of the characters.
@@ -242,7 +251,7 @@ class SpellingVariants:
             yield component
 
     def _choose_canonical(self, component: Iterable[str]) -> Iterable[tuple[str, str]]:
-        """Each line of a component with its canonical spelling.
+        """Maps each line of a component to its canonical spelling.
 
         The lines come commonest first. One that is no variant of a canonical line becomes
         canonical itself; another goes under the most similar canonical line.

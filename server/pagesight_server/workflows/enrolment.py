@@ -42,7 +42,7 @@ THUMBNAIL_SIDE_PX = 640
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """A picture to enrol."""
+    """Holds a picture to enrol, and the label it is given."""
 
     data: bytes
     label: str
@@ -130,7 +130,7 @@ class Enroller:
 
 @dataclass(slots=True)
 class IndexReport:
-    """What became of a folder."""
+    """Says what became of the pictures of a folder."""
 
     revision: int = 0
     added: int = 0

@@ -45,7 +45,7 @@ ELSEWHERE_POLL_S = 0.5
 
 
 class StoppedError(Exception):
-    """A calibration was broken off."""
+    """Says that a calibration was broken off."""
 
 
 async def until_retry(stop: threading.Event) -> None:

@@ -56,7 +56,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turned:
-    """An answer that would turn."""
+    """Holds an answer that would turn."""
 
     image_id: str
     before: str
@@ -66,7 +66,7 @@ class Turned:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Previewed:
-    """What enrolling would change."""
+    """Says what enrolling would change."""
 
     revision: int
     answered: int

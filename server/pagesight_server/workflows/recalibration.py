@@ -35,7 +35,6 @@ class Recalibrator:
         store: Keeps the calibration of each revision.
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
-        stop: Breaks calibrations off once it is set.
         calibrates: Whether calibrations are made here, or waited for.
     """
 
@@ -46,21 +45,25 @@ class Recalibrator:
         *,
         method: MethodName,
         epsilon: float,
-        stop: threading.Event,
         calibrates: bool = True,
     ) -> None:
         self._table = table
         self._store = store
         self._method: MethodName = method
         self._epsilon = epsilon
-        self._stop = stop
+        self._stop = threading.Event()
         self._calibrates = calibrates
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being calibrated."""
 
     def start(self, name: str) -> None:
-        """Begins, unless this gallery is being calibrated already."""
-        self.tasks.start(name, lambda: self._calibrate(name))
+        """Begins to calibrate a gallery, unless that has begun already or `stop` was called."""
+        if not self._stop.is_set():
+            self.tasks.start(name, lambda: self._calibrate(name))
+
+    def stop(self) -> None:
+        """Has what is begun end at its next step, which is kept, and nothing begin any more."""
+        self._stop.set()
 
     async def _calibrate(self, name: str) -> None:
         calibrated: Snapshot | None = None
@@ -90,6 +93,8 @@ class Recalibrator:
             self._store, snapshot, self._method, self._epsilon, self._stop
         ):
             return  # The refresh that brings the next revision begins anew.
+        if self._stop.is_set():
+            raise StoppedError  # Its first step would be done before it is asked.
         refitted = await asyncio.to_thread(
             load_knowledge,
             self._store,

@@ -72,7 +72,7 @@ class Registry:
         self._store = store
         self._table = KnowledgeTable()
         self._stop = threading.Event()
-        """Set: calibrations are broken off, and go on after the next start."""
+        """Set: preparations are broken off, and go on after the next start."""
         self._refresher = Refresher(
             self._table,
             store,
@@ -87,7 +87,6 @@ class Registry:
             store,
             method=method,
             epsilon=epsilon,
-            stop=self._stop,
             calibrates=calibrates,
         )
         self._rebuilder = IndexRebuilder(self._table, index_manager)
@@ -168,7 +167,7 @@ class Registry:
             await self._refresher.prepared(gallery)
 
     async def refresh_after_change(self, gallery: str) -> None:
-        """As `refresh`, for who has changed a gallery: that is done, whatever the store does now.
+        """Does what `refresh` does for who has changed a gallery, whatever the store does now.
 
         A store that has gone away since is caught up with when it is back.
         """
@@ -240,9 +239,18 @@ class Registry:
             for each in tasks:
                 await each.settled()
 
+    def stop_recalibrating(self) -> None:
+        """Breaks off the deferred refits, which go on after the next start; all else goes on.
+
+        For a server that is to end, and answers and follows the store until then: its cores are for
+        that, and for others that serve.
+        """
+        self._recalibrator.stop()
+
     async def close(self) -> None:
         """Ends the background work; what it has stored stays."""
         self._stop.set()
+        self._recalibrator.stop()
         await self._refreshes.cancel()
         for tasks in (self._refresher.tasks, self._recalibrator.tasks):
             # They end at their next step, and keep what they have come to.

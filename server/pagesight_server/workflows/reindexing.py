@@ -32,7 +32,7 @@ _NO_ORIGINAL = {
 
 @dataclass(slots=True)
 class ReindexReport:
-    """What became of a gallery."""
+    """Says what became of a gallery that was moved to other bundles."""
 
     revision: int = 0
     """The gallery's revision at the end."""

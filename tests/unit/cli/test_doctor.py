@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import cv2
 import pytest
 
 from pagesight_server.__main__ import main
@@ -47,6 +48,7 @@ def test_all_is_well(
     assert facts["device"] == "cpu"
     assert "CPUExecutionProvider" in facts["providers"]
     assert facts["encoder"].startswith("builtin@")
+    assert facts["resized_by"] == f"OpenCV {cv2.__version__}"
     # 25 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
     assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 25_000_000 // 2**20
     # While they are decoded: 50 megapixels at once, 16 bytes each.

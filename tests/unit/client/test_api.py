@@ -40,6 +40,7 @@ CALLS = """
     rollback set_labels settle_findings suggest_brands unsettle_findings
 
     draw_known get_kept_image keep_limits list_decisions list_kept record_decisions record_reveal
+    recorded_name
     review_figures withdraw_decisions
 """
 

@@ -259,3 +259,18 @@ def test_calls_take_turns_at_the_places_that_are_ready() -> None:
     assert [places.turn("unary_unary") for _ in range(3)] == [0, 1, 2]
     places.note(1, CONNECTING)
     assert not places.is_settled()
+
+
+def test_a_server_that_is_away_is_told_of_only_when_no_other_may_answer(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    books = Books(2)
+    away, other = books.each
+    books.places.note(away.place, FAILING)
+    books.places.note(other.place, CONNECTING)
+    books.lanes.ended(away, UnavailableError("no server answers at a:1"))
+    assert caplog.messages == []
+    books.places.note(other.place, FAILING)
+    books.lanes.open(away)
+    books.lanes.ended(away, UnavailableError("no server answers at a:1"))
+    assert caplog.messages == ["no server answers at a:1; trying again for 60 s"]

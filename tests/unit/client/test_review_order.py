@@ -29,7 +29,7 @@ def question(kind: str = "wrong_label") -> Question:
 
 def queue(*, known_share: float = 0.0, second_opinions: float = 0.0) -> Queue:
     return Queue(
-        "ann",
+        "token/ann",
         known_share=known_share,
         second_opinions=second_opinions,
         draw=random.Random(1),
@@ -126,18 +126,48 @@ def test_what_another_decided_leaves_but_for_second_opinions() -> None:
     for work in (none, all_of_them, tenth):
         for item in items:
             work.add(item)
-            work.note_decision(item.image_id, "token/bob")
+            work.note_decision(item.image_id, "token/bob", f"bob's of {item.image_id}")
     assert none.counts == (0, 0)
     assert all_of_them.counts == (1_000, 0)
     assert 62 <= tenth.counts[0] <= 138
-    # A third opinion is not asked for, nor one's own again, whatever token it came with.
+    # A third opinion is not asked for, nor one's own again.
     for item in items:
-        all_of_them.note_decision(item.image_id, "carol")
+        all_of_them.note_decision(item.image_id, "carol", f"carol's of {item.image_id}")
     assert all_of_them.counts == (0, 0)
     mine = queue(second_opinions=1.0)
-    mine.note_decision(items[0].image_id, "token/ann")
+    mine.note_decision(items[0].image_id, "token/ann", "made yesterday")
     mine.add(items[0])
     assert mine.counts == (0, 0)
+
+
+def test_who_has_the_same_name_under_another_token_is_somebody_else() -> None:
+    item = waiting(1, doubt=0.99)
+    work = queue(second_opinions=1.0)
+    work.add(item)
+    for token in ("other", "other/token"):
+        work.note_decision(item.image_id, f"{token}/ann", "hers")
+        assert work.counts == (1, 0)
+
+
+def test_what_another_takes_back_waits_again_unless_it_was_decided_here() -> None:
+    first, second, third = (waiting(number, doubt=0.99) for number in (1, 2, 3))
+    work = queue()
+    for item in (first, second):
+        work.add(item)
+        work.note_decision(item.image_id, "bob", f"bob's of {item.image_id}")
+    work.note_decision(first.image_id, "carol", "carol's")
+    work.note_decision(third.image_id, "bob", "bob's third")
+    work.add(third)  # decided before it was heard of
+    assert work.counts == (0, 0)
+    work.forget_decision(first.image_id, f"bob's of {first.image_id}")
+    assert work.counts == (0, 0)  # carol's stands
+    work.forget_decision(first.image_id, "carol's")
+    work.forget_decision(third.image_id, "bob's third")
+    assert work.counts == (2, 0)
+    work.remove(second)
+    work.forget_decision(second.image_id, f"bob's of {second.image_id}")
+    work.forget_decision(second.image_id, "never heard of")
+    assert work.counts == (2, 0)
 
 
 def test_a_question_is_reopened_on_top_and_says_whether_it_was_settled() -> None:

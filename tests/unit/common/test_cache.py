@@ -142,6 +142,15 @@ async def test_switched_off_it_computes_every_time() -> None:
     assert cache.hits == 0
 
 
+def test_a_value_that_is_looked_up_is_a_hit_and_one_that_is_not_there_counts_nothing() -> None:
+    cache: Lru[str, int] = Lru(2)
+    cache["a"], cache["b"] = 1, 2
+    assert (cache.lookup("a"), cache.lookup("c")) == (1, None)
+    cache["d"] = 4  # "b" is the least recently used.
+    assert (cache.lookup("a"), cache.lookup("b")) == (1, None)
+    assert cache.stats() == CacheStats(hits=2, misses=0, entries=2)
+
+
 def test_a_negative_size_says_so() -> None:
     with pytest.raises(ValueError, match="max_entries"):
         SingleFlightLru[str, int](-1)

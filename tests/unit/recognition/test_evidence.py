@@ -15,6 +15,7 @@ from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
 from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.evidence import PagesightMethod
+from pagesight_server.recognition.scorers.all_text import text_ratios
 from pagesight_server.recognition.seed import SeedMethod
 from pagesight_server.text.matching import normalised_line
 from tests.support.parts import reading, snapshot, unit
@@ -286,3 +287,9 @@ def test_the_terms_add_up_to_both_scores_and_name_each_kind_of_evidence_once() -
     ]
     assert best.score == sum(term.score for term in best.terms)
     assert best.rank_score == sum(term.rank_score for term in best.terms)
+
+
+def test_no_text_is_like_no_other_and_none_is_like_it() -> None:
+    assert text_ratios("abcd", ["abcd", "", "abxy"]).tolist() == [1.0, 0.0, 0.5]
+    assert text_ratios("", ["abcd", ""]).tolist() == [0.0, 0.0]
+    assert text_ratios("abcd", []).tolist() == []

@@ -55,14 +55,15 @@ def test_the_rarest_characters_lose_no_line_that_is_alike(
     counts: Mapping[str, int], line: str
 ) -> None:
     table = SpellingVariants(counts)
-    expected = {
-        text
-        for text in table.canonical_spellings()
-        if fuzz.ratio(line, text) >= ALIKE and not differ_by_a_word(line, text)
-    }
-    found = dict(table.matches(line))
-    assert found.keys() == expected
-    assert all(ratio == fuzz.ratio(line, text) / 100 for text, ratio in found.items())
+    for asked in (line, *counts):
+        expected = {
+            text
+            for text in table.canonical_spellings()
+            if fuzz.ratio(asked, text) >= ALIKE and not differ_by_a_word(asked, text)
+        }
+        found = dict(table.matches(asked))
+        assert found.keys() == expected
+        assert all(ratio == fuzz.ratio(asked, text) / 100 for text, ratio in found.items())
 
 
 @given(

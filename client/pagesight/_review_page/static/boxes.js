@@ -10,9 +10,13 @@ function fit(img) {
 
 function fitAll(root) {
   for (const img of root.querySelectorAll(".frame > img")) {
+    const lost = () => img.parentElement.classList.add("lost");
     if (img.complete && img.naturalWidth) fit(img);
-    else img.addEventListener("load", () => fit(img), { once: true });
-    img.addEventListener("error", () => img.parentElement.classList.add("lost"), { once: true });
+    else if (img.complete) lost();
+    else {
+      img.addEventListener("load", () => fit(img), { once: true });
+      img.addEventListener("error", lost, { once: true });
+    }
   }
 }
 

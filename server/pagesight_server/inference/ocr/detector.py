@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from rapidocr.ch_ppocr_det.utils import DBPostProcess
 from rapidocr.utils.process_img import (
     ResizeImgError,
     apply_vertical_padding,
@@ -76,9 +75,8 @@ class Detector:
                 f"bundle {bundle.id} scores boxes in a way that this server does not know: "
                 f"{mode!r}; upgrade pagesight"
             )
-        library = DBPostProcess(unclip_ratio=self._detection["unclip_ratio"])
-        numbers = {key: self._detection[key] for key in _QUADS}
-        self._quads = QuadFinder(**numbers, grow=library.unclip)
+        self.quads = QuadFinder(**{key: self._detection[key] for key in _QUADS})
+        """Finds quads in the network's maps."""
         path = bundle.file(bundle.manifest["input"][network]["file"])
         self.graph = graph or canvas_graph(path, compute, half=bundle.half)
 
@@ -104,12 +102,15 @@ class Detector:
         size = self._canvas(*picture.shape[:2])
         canvas = picture if size == picture.shape[1::-1] else cv2.resize(picture, size)
         outputs = self.graph.run({"pixels": canvas[None]})
-        quads = self._quads(outputs["probability"][0, 0], *picture.shape[:2])
+        quads = self.quads(outputs["probability"][0, 0], *picture.shape[:2])
         if len(quads) == 0:
             return []
-        strips = [scaled(crop, self._strip_height) for crop in crops(picture, quads)]
+        shown = crops(picture, quads)
         boxes = _boxes(map_boxes_to_original(quads, record, height_px, width_px))
-        return [Region.of(box, strip) for box, strip in zip(boxes, strips, strict=True)]
+        return [
+            Region.of(box, scaled(crop, self._strip_height), crop)
+            for box, crop in zip(boxes, shown, strict=True)
+        ]
 
     def _canvas(self, height_px: int, width_px: int) -> tuple[int, int]:
         """Width and height of the canvas that a picture is scaled to for the network."""

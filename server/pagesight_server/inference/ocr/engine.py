@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 import cv2
@@ -69,6 +70,8 @@ class OcrEngine:
         self._settings = settings
         self._library = library
         self._first: Network = "recognition" if sure_from is None else "draft"
+        # Lines of few widths come again and again.
+        self._shapes = lru_cache(maxsize=4096)(self._made_shapes)
         self.pool = LinePool(
             recognisers,
             settings,
@@ -103,11 +106,12 @@ class OcrEngine:
                     f"the picture has {len(regions):,} lines of text, the limit is "
                     f"{self._settings.max_lines:,}: send it in parts"
                 )
-            padded = library_widths([region.strip.shape[1] for region in regions], self._library)
+            widths = [region.strip.shape[1] for region in regions]
+            padded = library_widths(widths, self._library)
             with measure("recognise"):
                 lines = [
-                    Line(region.strip, region.digest, self._shapes(region.strip, width))
-                    for region, width in zip(regions, padded, strict=True)
+                    Line(region.strip, region.digest, self._shapes(*both))
+                    for region, *both in zip(regions, widths, padded, strict=True)
                 ]
                 texts = await self.pool.submit(lines, share)
         found = [
@@ -130,6 +134,9 @@ class OcrEngine:
             longest_px=self._library.longest_px,
             narrowest_px=self._settings.narrowest_px,
         )
+        if len(bands) == 1:
+            with self.pool.finding(share):
+                return await self._detectors.run(lambda detector: detector.find(pixels))
         # No more than there are threads: the bands of others are searched between these.
         places = asyncio.Semaphore(self._settings.detectors)
 
@@ -142,11 +149,11 @@ class OcrEngine:
         regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
         return join(list(zip(bands, regions_of_bands, strict=True)))
 
-    def _shapes(self, strip: Pixels, padded: int) -> list[Shape]:
+    def _made_shapes(self, width: int, padded: int) -> tuple[Shape, ...]:
         """How a strip is read: narrow, and where that is unsure as the library pads it."""
-        first = Shape(self._settings.width(strip.shape[1]), self._first)
+        first = Shape(self._settings.width(width), self._first)
         again = Shape(self._settings.width(padded))
-        return [first] if first == again else [first, again]
+        return (first,) if first == again else (first, again)
 
 
 def load(

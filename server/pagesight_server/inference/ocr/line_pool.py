@@ -205,15 +205,16 @@ class LinePool:
 
     def _want(self, reading: Pending, number: int, step: int = 0) -> None:
         """Takes the text of a line from the cache, or waits for it: in its shapes from a step."""
-        line = reading.lines[number]
-        for at in range(step, len(line.shapes)):
-            key = (line.digest, line.strip.shape[1], line.shapes[at])
-            if key not in self.cache:
-                entry = self._entry(key, line.strip, reading, is_first=at == 0)
+        strip, digest, shapes = reading.lines[number]
+        for at in range(step, len(shapes)):
+            key = (digest, strip.shape[1], shapes[at])
+            text = self.cache.lookup(key)
+            if text is None:
+                entry = self._entry(key, strip, reading, is_first=at == 0)
                 entry.wanted_by.append((reading, number, at))
                 reading.wanted[number] = entry
                 return
-            if self._takes(reading, number, at, self.cache[key]):
+            if self._takes(reading, number, at, text):
                 return
 
     def _entry(self, key: Key, strip: Pixels, reading: Pending, *, is_first: bool) -> Entry:
@@ -221,8 +222,9 @@ class LinePool:
         entry = self._entries.get(key)
         if entry is None:
             self.cache.misses += 1
-            owner, submitted_s = reading.origin
-            origin = RunItem(owner, submitted_s if is_first else time.perf_counter())
+            origin = reading.origin
+            if not is_first:
+                origin = origin._replace(submitted_s=time.perf_counter())
             entry = Entry(next(self._numbers), key, strip, origin)
             if self.cache.max_entries:
                 self._entries[key] = entry
@@ -281,23 +283,24 @@ class LinePool:
         most = self._settings.count(shape.width, sys.maxsize)
         # A strip that several want is one.
         waiting: set[Entry] = set()
-        for one in itertools.chain.from_iterable(share.waiting(shape) for _, share in ranked):
-            waiting.add(one)
-            if len(waiting) == most:
+        for _, share in ranked:
+            waiting.update(itertools.islice(share.waiting(shape), most))
+            if len(waiting) >= most:
                 break
         heapq.heapify(ranked)
         entries: list[Entry] = []
-        count = self._settings.count(shape.width, len(waiting))
+        count, cost = self._settings.count(shape.width, len(waiting)), shape.cost
         while len(entries) < count:
-            share = ranked[0][1]
+            before, share = ranked[0]
             if not share.waits_for(shape):
                 heapq.heappop(ranked)
                 continue
             entry = share.next(shape)
             entry.leave()
-            share.columns += shape.cost
+            share.columns += cost
             entries.append(entry)
-            heapq.heapreplace(ranked, (rank(share), share))
+            if (now := rank(share)) != before:
+                heapq.heapreplace(ranked, (now, share))
         self.depth -= len(entries)
         self.batches += 1
         self.strips += len(entries)

@@ -9,9 +9,10 @@ Nothing here locks: the line pool does, for its threads.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import NamedTuple, TypeAlias
 
 from pagesight_server.common.arrays import Pixels
@@ -71,13 +72,14 @@ class Share:
 
     def due(self) -> Shape:
         """The shape of the first strip that it waits for; it must wait for one."""
-        return min(self._queues, key=lambda shape: self.next(shape).number)
+        firsts = (next(iter(queue)) for queue in self._queues.values())
+        return min(firsts, key=attrgetter("number")).shape
 
     def next(self, shape: Shape) -> Entry:
         """What it waits for next in a shape; it must wait for one."""
         return next(iter(self._queues[shape]))
 
-    def waiting(self, shape: Shape) -> Iterable[Entry]:
+    def waiting(self, shape: Shape) -> Collection[Entry]:
         """What it waits for in a shape, in order."""
         return self._queues.get(shape, ())
 
@@ -85,14 +87,20 @@ class Share:
         """Has it wait for a strip."""
         if self not in entry.shares:
             entry.shares.append(self)
-            self._queues.setdefault(entry.shape, {})[entry] = None
+            shape = entry.shape
+            queue = self._queues.get(shape)
+            if queue is None:
+                self._queues[shape] = {entry: None}
+            else:
+                queue[entry] = None
 
     def remove(self, entry: Entry) -> None:
         """Has it no longer wait for a strip."""
-        queue = self._queues[entry.shape]
+        shape = entry.shape
+        queue = self._queues[shape]
         del queue[entry]
         if not queue:
-            del self._queues[entry.shape]
+            del self._queues[shape]
 
 
 @dataclass(eq=False, slots=True)
@@ -112,7 +120,7 @@ class Entry:
 
     @property
     def shape(self) -> Shape:
-        """How it is read."""
+        """Says in which shape it is read."""
         return self.key[2]
 
     def leave(self) -> None:

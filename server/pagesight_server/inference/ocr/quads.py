@@ -1,28 +1,34 @@
 """Probability map to quads around lines of text: the library's, at a fraction of its CPU time.
 
-    probability -> mask -> contours -> smallest quads -> of those with a high mean: grown -> scaled
+    probability -> mask -> contours -> rectangles ─┬─ upright, of high mean: grown ─┬─> scaled
+                                                   └─ tilted, of high mean: grown ──┘
 
 The network draws lines too thin, so quads grow. The library grows each as a polygon with round
 corners and takes the smallest quad around that. Of an upright quad that is the quad with each side
-moved out, which needs no polygon; on screenshots nearly all are upright. Tilted ones are grown by
-the library. What the library does line by line in Python is done for all at once, with the GIL
-released where arrays are large (docs/decisions/0021).
+moved out, which takes no polygon, and what its mean is of is a slice, which takes no mask; on
+screenshots nearly all are upright, and a few numbers each. Tilted ones are grown by `pyclipper`, as
+in the library (docs/decisions/0021).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
+import pyclipper
 from numpy.typing import NDArray
 
 Quads: TypeAlias = NDArray[np.float32]
 """Quadrilaterals x 4 corners x 2, x before y; corners from top left, clockwise."""
 
-Grow: TypeAlias = Callable[[NDArray[np.float32]], NDArray[Any]]
-"""Grows one quadrilateral, 4 corners x 2, to a polygon of any number of points."""
+Rectangle: TypeAlias = tuple[tuple[float, float], tuple[float, float], float]
+"""Centre, sides and angle in degrees, as OpenCV has them."""
+
+Sides: TypeAlias = tuple[float, float, float, float]
+"""Left, top, right and bottom of an upright rectangle, in pixels."""
 
 _MIN_SIDE_PX = 3
 """Shortest side on the map, in pixels, and two more when grown."""
@@ -39,7 +45,6 @@ class QuadFinder:
         max_candidates: Contours looked at.
         unclip_ratio: How far quads grow, as a multiple of area / perimeter.
         use_dilation: Whether text reaches one pixel further down and to the right.
-        grow: Grows a tilted quad, as the library does.
     """
 
     def __init__(
@@ -50,14 +55,12 @@ class QuadFinder:
         max_candidates: int,
         unclip_ratio: float,
         use_dilation: bool,
-        grow: Grow,
     ) -> None:
         self._thresh = thresh
         self._box_thresh = box_thresh
         self._max_candidates = max_candidates
         self._unclip_ratio = unclip_ratio
         self._kernel = np.ones((2, 2), np.uint8) if use_dilation else None
-        self._grow = grow
 
     def __call__(self, probability: NDArray[np.float32], height_px: int, width_px: int) -> Quads:
         """Finds the quads of a map, in the coordinates of the picture; none where it has no text.
@@ -71,9 +74,22 @@ class QuadFinder:
         if self._kernel is not None:
             mask = cv2.dilate(mask, self._kernel)
         contours, _ = cv2.findContours(mask, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-        quads = _smallest(contours[: self._max_candidates], _MIN_SIDE_PX)
-        quads = quads[_means(probability, quads) >= self._box_thresh]
-        quads = self._grown(quads)
+        boxes: list[Sides] = []
+        tilted: list[Rectangle] = []
+        for contour in contours[: self._max_candidates]:
+            rectangle: Rectangle = cv2.minAreaRect(contour)
+            if min(rectangle[1]) < _MIN_SIDE_PX:
+                continue
+            box = _upright(rectangle)
+            if box is None:
+                tilted.append(rectangle)
+            elif self._is_text(probability, box) and (grown := self._grown(box)) is not None:
+                boxes.append(grown)
+        left, top, right, bottom = np.array(boxes, np.float32).reshape(-1, 4).T
+        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
+        quads: Quads = np.moveaxis(corners, 2, 0)
+        if tilted:
+            quads = np.concatenate((quads, self._grown_tilted(probability, tilted)))
         canvas_px = np.array(probability.shape[::-1], np.float32)
         picture_px = np.array((width_px, height_px), np.float32)
         quads = np.clip(np.round(quads / canvas_px * picture_px), 0, picture_px - 1)
@@ -83,20 +99,53 @@ class QuadFinder:
         found: Quads = quads[np.minimum(across, down) >= _MIN_GROWN_PX + 1]
         return found
 
-    def _grown(self, quads: Quads) -> Quads:
-        """The smallest quads around those grown; without what is too small even so."""
-        distances = self._unclip_ratio * _area(quads) / _perimeter(quads)
+    def _is_text(self, probability: NDArray[np.float32], box: Sides) -> bool:
+        """Whether the mean probability of a box's pixels, the last ones included, is enough."""
+        left, top = max(0, math.floor(box[0])), max(0, math.floor(box[1]))
+        right, bottom = left + int(box[2] - left), top + int(box[3] - top)
+        inside = probability[top : bottom + 1, left : right + 1]
+        return bool(cv2.mean(inside)[0] >= self._box_thresh)
+
+    def _grown(self, box: Sides) -> Sides | None:
+        """A box with each side moved out; None where it is too small even so."""
+        across, down = box[2] - box[0], box[3] - box[1]
+        distance = self._unclip_ratio * (across * down) / (2 * (across + down))
         # The library's polygons have whole coordinates, cut off.
-        corners = np.trunc(quads)
-        upright = is_upright(corners)
-        low = _rounded(corners[upright].min(axis=1) - distances[upright, None])
-        high = _rounded(corners[upright].max(axis=1) + distances[upright, None])
-        large = np.min(high - low, axis=1) >= _MIN_SIDE_PX + 2
-        (left, top), (right, bottom) = low[large].T, high[large].T
-        corners = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-        tilted = [np.asarray(self._grow(quad)).reshape(-1, 1, 2) for quad in quads[~upright]]
-        grown = np.moveaxis(corners, 2, 0).astype(np.float32)
-        return np.concatenate((grown, _smallest(tilted, _MIN_SIDE_PX + 2)))
+        left, top = _rounded(int(box[0]) - distance), _rounded(int(box[1]) - distance)
+        right, bottom = _rounded(int(box[2]) + distance), _rounded(int(box[3]) + distance)
+        large = min(right - left, bottom - top) >= _MIN_SIDE_PX + 2
+        return (left, top, right, bottom) if large else None
+
+    def _grown_tilted(
+        self, probability: NDArray[np.float32], rectangles: Sequence[Rectangle]
+    ) -> Quads:
+        """The smallest quads around those of high mean that are grown."""
+        quads = _corners(rectangles)
+        quads = quads[_means(probability, quads) >= self._box_thresh]
+        around = [
+            cv2.minAreaRect(
+                _grown_round(
+                    quad, self._unclip_ratio * cv2.contourArea(quad) / cv2.arcLength(quad, True)
+                )
+            )
+            for quad in quads
+        ]
+        return _corners([one for one in around if min(one[1]) >= _MIN_SIDE_PX + 2])
+
+
+def _upright(rectangle: Rectangle) -> Sides | None:
+    """The sides of an upright rectangle; None of others."""
+    if rectangle[2] % 90 != 0:
+        return None
+    (x, y), _, (opposite_x, opposite_y), _ = cv2.boxPoints(rectangle).tolist()
+    return min(x, opposite_x), min(y, opposite_y), max(x, opposite_x), max(y, opposite_y)
+
+
+def _grown_round(quad: NDArray[np.float32], distance_px: float) -> NDArray[np.int64]:
+    """The polygon with round corners around one quad, points x 1 x 2, as the library grows it."""
+    offset = pyclipper.PyclipperOffset()
+    offset.AddPath(quad, pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    return np.array(offset.Execute(distance_px), np.int64).reshape(-1, 1, 2)
 
 
 def is_upright(quads: Quads) -> NDArray[np.bool_]:
@@ -115,10 +164,9 @@ def is_upright(quads: Quads) -> NDArray[np.bool_]:
     return upright
 
 
-def _smallest(polygons: Sequence[NDArray[Any]], least_px: int) -> Quads:
-    """The smallest quads around polygons, without those that have a side below `least_px`."""
-    rectangles = [cv2.minAreaRect(polygon) for polygon in polygons]
-    corners = [cv2.boxPoints(one) for one in rectangles if min(one[1]) >= least_px]
+def _corners(rectangles: Sequence[Rectangle]) -> Quads:
+    """The corners of rectangles."""
+    corners = [cv2.boxPoints(one) for one in rectangles]
     return _clockwise(np.array(corners, np.float32).reshape(-1, 4, 2))
 
 
@@ -148,23 +196,6 @@ def _means(probability: NDArray[np.float32], quads: Quads) -> NDArray[np.float64
     return means
 
 
-def _area(quads: Quads) -> NDArray[np.float64]:
-    """Area of each quad in square pixels."""
-    x, y = np.moveaxis(quads.astype(np.float64), 2, 0)
-    area: NDArray[np.float64] = np.abs(
-        (x * np.roll(y, -1, axis=1) - np.roll(x, -1, axis=1) * y).sum(axis=1) / 2
-    )
-    return area
-
-
-def _perimeter(quads: Quads) -> NDArray[np.float64]:
-    """Perimeter of each quad in pixels."""
-    sides = np.diff(quads.astype(np.float64), axis=1, append=quads[:, :1])
-    perimeter: NDArray[np.float64] = np.hypot(sides[:, :, 0], sides[:, :, 1]).sum(axis=1)
-    return perimeter
-
-
-def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rounded to whole numbers, halves away from 0 as the library's polygons are."""
-    rounded: NDArray[np.float64] = np.trunc(values + np.copysign(0.5, values))
-    return rounded
+def _rounded(value: float) -> int:
+    """Rounded to a whole number, halves away from 0 as the library's polygons are."""
+    return int(value + math.copysign(0.5, value))

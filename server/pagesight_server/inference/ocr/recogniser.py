@@ -45,7 +45,7 @@ class Shape(NamedTuple):
 
 
 class Text(NamedTuple):
-    """The text of a strip."""
+    """Holds the text of a strip."""
 
     text: str
     confidence: float
@@ -86,22 +86,40 @@ class Recogniser:
             widths[slot] = strip.shape[1]
             crops[slot, :, : strip.shape[1]] = strip
         outputs = self.graph.run({"crops": crops, "widths": widths})
-        return [
-            self._text(indices, confidences)
-            for indices, confidences in zip(outputs["indices"], outputs["confidences"], strict=True)
-        ]
+        return decode_ctc(outputs["indices"], outputs["confidences"], self._characters, self._blank)
 
     def warm(self, shapes: Iterable[tuple[int, int]]) -> None:
         """Runs each (batch size, width) once, so that no request waits for a first run."""
         for size, width in shapes:
             self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
 
-    def _text(self, indices: NDArray[np.int64], confidences: NDArray[np.float32]) -> Text:
-        """Greedy CTC decoding: repeats collapse, blanks are dropped."""
-        keep = indices != self._blank
-        keep[1:] &= indices[1:] != indices[:-1]
-        text = "".join(self._characters[i] for i in indices[keep])
-        return Text(text, float(confidences[keep].mean()) if text else 0.0)
+
+def decode_ctc(
+    indices: NDArray[np.int64],
+    confidences: NDArray[np.float32],
+    characters: Sequence[str],
+    blank: int,
+) -> list[Text]:
+    """Greedy CTC decoding: repeats collapse, blanks are dropped.
+
+    Args:
+        indices: Of the characters, shape (lines, steps).
+        confidences: Of each, 0 to 1, in the same shape.
+        characters: By index.
+        blank: The index that stands for none.
+    """
+    keep = indices != blank
+    keep[:, 1:] &= indices[:, 1:] != indices[:, :-1]
+    read = list(map(characters.__getitem__, indices[keep].tolist()))
+    kept = confidences[keep]
+    texts, start = [], 0
+    for end in np.cumsum(np.count_nonzero(keep, axis=1)).tolist():
+        text = "".join(read[start:end])
+        # As `mean` has it, to the bit, in half the time; `add.reduceat` sums in another order.
+        total = np.add.reduce(kept[start:end])
+        texts.append(Text(text, float(total / np.float32(end - start)) if text else 0.0))
+        start = end
+    return texts
 
 
 class Reader:

@@ -45,13 +45,24 @@ class Region(NamedTuple):
     strip: Pixels
     """48 x width x 3, BGR, turned upright."""
     digest: bytes
-    """Digest of the strip's pixels: equal lines have equal digests."""
+    """Digest of the line's pixels: lines of equal digests have equal strips."""
 
     @classmethod
-    def of(cls, box: Box, strip: Pixels) -> Region:
-        """A region, digest included."""
-        # Processors have instructions for SHA-256, so it takes half of what BLAKE2 takes.
-        return cls(box, strip, hashlib.sha256(np.ascontiguousarray(strip).data).digest())
+    def of(cls, box: Box, strip: Pixels, crop: Pixels | None = None) -> Region:
+        """Makes a region, with the digest of its pixels.
+
+        Args:
+            box: In pixels of the picture, or of the band, that was searched.
+            strip: 48 x width x 3.
+            crop: What the strip was scaled from, with nothing else: it is digested where it is
+                the smaller one, as most lines of a screenshot are. None: the strip is.
+        """
+        digested = strip if crop is None or crop.size >= strip.size else crop
+        # Processors have instructions for SHA-256, so it takes half of what BLAKE2 takes. With the
+        # height, as 2 rows of 6 pixels have the same bytes as 3 of 4.
+        digest = hashlib.sha256(len(digested).to_bytes(4, "big"))
+        digest.update(np.ascontiguousarray(digested).data)
+        return cls(box, strip, digest.digest())
 
 
 ROW_PX = 32

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
-from rapidfuzz import fuzz
+import numpy as np
+from numpy.typing import NDArray
+from rapidfuzz import fuzz, process
 
 from pagesight_server.recognition.candidates import Candidate, Term, TermName
 from pagesight_server.recognition.scorers.scorer import ScoredQuery
@@ -25,6 +28,13 @@ class AllText:
         )
 
 
-def text_ratio(text: str, other: str) -> float:
-    """How alike two texts read, 0 to 1; 0 when either is empty."""
-    return fuzz.ratio(text, other) / 100 if text and other else 0.0
+def text_ratios(text: str, others: Sequence[str]) -> NDArray[np.float64]:
+    """How alike a text and each of some others read, 0 to 1; 0 when either is empty."""
+    if not text or not others:
+        return np.zeros(len(others))
+    # All in one call, which runs without the GIL.
+    ratios: NDArray[np.float64] = (
+        process.cdist([text], others, scorer=fuzz.ratio, dtype=np.float64)[0] / 100
+    )
+    ratios[[not other for other in others]] = 0.0
+    return ratios

@@ -48,7 +48,7 @@ class Weights:
         coverage: float = 1.0,
         without: Collection[TermName] = (),
     ) -> Weights:
-        """The weights of one label.
+        """Returns the weights of one label.
 
         Args:
             agreement: How well the label's pictures agree on their text, 0 to 1: the more, the

@@ -39,7 +39,7 @@ def both(probability: NDArray[np.float32], size: Size, **numbers: Any) -> tuple[
     numbers = NUMBERS | numbers
     library = DBPostProcess(**numbers, score_mode="fast")
     theirs, _scores = library(probability[None, None], size)
-    ours = QuadFinder(**numbers, grow=library.unclip)(probability, *size)
+    ours = QuadFinder(**numbers)(probability, *size)
     return np.asarray(theirs, np.float32).reshape(-1, 4, 2), ours
 
 
@@ -116,7 +116,7 @@ def test_an_upright_line_is_grown_by_hand() -> None:
     probability[20:30, 100:200] = 0.9
     # Dilated to columns 100 to 200 and rows 20 to 30: 100 x 10 pixels from centre to centre, grown
     # by 1.6 * 1000 / 220 = 7.27 on each side.
-    (found,) = QuadFinder(**NUMBERS, grow=_never)(probability, 64, 320).tolist()
+    (found,) = QuadFinder(**NUMBERS)(probability, 64, 320).tolist()
     assert found == [[93, 13], [207, 13], [207, 37], [93, 37]]
 
 
@@ -187,7 +187,3 @@ def page(number: int, tilt: float) -> Pixels:
     turn = cv2.getRotationMatrix2D((368, 464), tilt, 1)
     turned: Pixels = cv2.warpAffine(pixels, turn, (736, 928), borderMode=cv2.BORDER_REPLICATE)
     return turned
-
-
-def _never(quad: NDArray[np.float32]) -> NDArray[Any]:
-    raise AssertionError(f"{quad} is upright")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pagesight_server.common.arrays import Pixels
+from pagesight_server.inference.ocr.detector import scaled
 from pagesight_server.inference.ocr.tiling import OVERLAP, Band, Region, cut, join
 from pagesight_server.text.reading import Box
 
@@ -19,6 +22,36 @@ def bands(height_px: int, width_px: int) -> list[Band]:
 
 def region(left: int, top: int, right: int, bottom: int) -> Region:
     return Region.of(Box(left, top, right, bottom), np.zeros((48, 8, 3), np.uint8))
+
+
+def digest(crop: Pixels) -> bytes:
+    """The digest of a line that is cut out so."""
+    return Region.of(Box(0, 0, 1, 1), scaled(crop, 48), crop).digest
+
+
+@pytest.mark.parametrize("height_px", [9, 30, 47, 48, 49, 90])
+def test_lines_have_equal_digests_if_their_pixels_are_equal(height_px: int) -> None:
+    crop = np.random.default_rng(0).integers(0, 256, (height_px, 100, 3), dtype=np.uint8)
+    other = crop.copy()
+    other[height_px // 2 - 1 : height_px // 2 + 1, 50] ^= 64
+    assert digest(crop) == digest(crop.copy()) == digest(np.tile(crop, (1, 2, 1))[:, 100:])
+    assert digest(other) != digest(crop)
+
+
+def test_lines_of_the_same_bytes_and_another_shape_have_other_digests() -> None:
+    flat = np.arange(12 * 20 * 3, dtype=np.uint8)
+    shapes = [(12, 20, 3), (20, 12, 3), (10, 24, 3), (24, 10, 3)]
+    assert len({digest(flat.reshape(shape)) for shape in shapes}) == 4
+
+
+def test_the_smaller_of_crop_and_strip_is_digested() -> None:
+    box, strip = Box(0, 0, 1, 1), np.full((48, 96, 3), 7, np.uint8)
+    larger, smaller = np.full((96, 192, 3), 7, np.uint8), np.full((24, 48, 3), 7, np.uint8)
+    alone = Region.of(box, strip).digest
+    assert alone == hashlib.sha256(b"\0\0\0\x30" + b"\x07" * strip.size).digest()
+    assert Region.of(box, strip, larger).digest == alone
+    expected = hashlib.sha256(b"\0\0\0\x18" + b"\x07" * smaller.size).digest()
+    assert Region.of(box, strip, smaller).digest == expected
 
 
 @pytest.mark.parametrize(
