@@ -182,6 +182,7 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
         "recognition.leave_one_out": ("EMPTY_SCORE",),
         "recognition.string_rates": ("MIN_TOTAL_WEIGHT",),
         "recognition.scorers.scorer": ("TEXT_WEIGHT",),
+        "text.variants": ("EQUAL",),
     },
     SHOWN: {
         "recognition.decision": ("EXPECTED_NATS", "REVIEW_ABOVE"),
