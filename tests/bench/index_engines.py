@@ -1,6 +1,6 @@
 """The engines that the index benchmark compares, each built over the same vectors.
 
-    fp16 vectors ──> faiss Flat | IVF-Flat | IVF-PQ | IVF-RaBitQ | usearch | pagesight's two bases
+    fp16 vectors ──> faiss Flat | IVF-Flat | IVF-PQ | IVF-RaBitQ | usearch | pagesight's three bases
 
 faiss's own IVF indexes get the lists and codes of pagesight's bases and look into 16 lists without
 rescoring, so that they show what the codes alone find.
@@ -28,10 +28,10 @@ from pagesight_server.index.ivf import (
     training_size,
     untrained,
 )
-from pagesight_server.index.layered import LayeredIndex
+from pagesight_server.index.layered import FlatBase, LayeredIndex
 from pagesight_server.index.policy import IndexSettings, list_count
 from pagesight_server.index.rotation import rotated
-from pagesight_server.index.vectors import Vectors
+from pagesight_server.index.vectors import Generation, Vectors
 
 K = 5
 BLOCK = 16_384
@@ -119,6 +119,18 @@ def usearch(stored: Halves, folder: Path) -> Engine:
     return Engine(search=search, settings="fp16, defaults", resident=index.memory_usage / count)
 
 
+def pagesight_exact(stored: Halves, folder: Path) -> Engine:
+    """The exact base of ours, and the exact cosines of what it finds."""
+    count, dimension = stored.shape
+    vectors = Vectors.of_generation(Generation(halves=stored, base=FlatBase(stored)))
+    index = LayeredIndex(vectors, np.arange(count, dtype=np.int64))
+    return Engine(
+        search=lambda q: np.stack([hits.rows for hits in index.search_many(q, K)]),
+        settings="fp32, and fp16 for the cosines",
+        resident=6 * dimension,
+    )
+
+
 def pagesight(stored: Halves, folder: Path, *, kind: Codes) -> Engine:
     """A base of ours: codes choose, vectors in a mapped file are scored exactly."""
     count, dimension = stored.shape
@@ -152,6 +164,7 @@ ENGINES: Mapping[str, Callable[[Halves, Path], Engine]] = {
     "faiss IVF-RaBitQ": partial(ivf_codes, kind="ivfrabitq"),
     "faiss IVF-RaBitQ, rotated": partial(ivf_codes, kind="ivfrabitq", rotate=True),
     "usearch HNSW": usearch,
+    "pagesight exact": pagesight_exact,
     "pagesight IVF-PQ": partial(pagesight, kind="ivfpq"),
     "pagesight IVF-RaBitQ": partial(pagesight, kind="ivfrabitq"),
 }

@@ -1,11 +1,16 @@
-"""Exact index over one matrix.
+"""Exact search: every vector of a matrix is compared.
 
-vectors ──faiss, fp32──> somewhat more than k ──cosines──> sorted, ties by row ──> k
+vectors ──matrix product, fp32──> somewhat more than k ──cosines──> sorted, ties by row ──> k
+
+The product is NumPy's and not that of faiss's flat index, whose memory is in small pages: a query
+of 50,000 vectors of 1,152 values spends most of its time there in looking up addresses. NumPy asks
+the system for huge ones (docs/benchmarks.md, The index).
 """
 
 from __future__ import annotations
 
-import faiss
+import numpy as np
+from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.index.cosines import (
@@ -21,6 +26,9 @@ from pagesight_server.index.cosines import (
 SPARE = 8
 """Candidates fetched beyond those wanted at first, so that few ties need a second search."""
 
+PRODUCTS = 4_000_000
+"""Products that are held at once, 16 MB: queries of a large matrix are answered in parts."""
+
 
 class FlatIndex:
     """Exact cosine search over some rows of a matrix; safe to search from many threads.
@@ -32,10 +40,8 @@ class FlatIndex:
 
     def __init__(self, embeddings: Embeddings, rows: Rows) -> None:
         self._rows = rows
-        self._index = faiss.IndexFlatIP(max(1, embeddings.shape[1]))
         self._embeddings = embeddings
-        if len(rows):
-            self._index.add(unit(embeddings[rows]))
+        self._unit = unit(embeddings[rows])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -51,17 +57,52 @@ class FlatIndex:
         wanted = min(k + (without is not None), len(self._rows))
         if wanted == 0:
             return NO_HITS
-        rows = self._rows[_nearest_with_ties(self._index, query, wanted)]
+        _, positions = with_ties(self._unit, query[None, :], wanted)
+        rows = self._rows[positions[0]]
         rows = rows if without is None else rows[rows != without]
         return ranked(rows, cosines(query, self._embeddings[rows]), k)
 
 
-def _nearest_with_ties(index: faiss.IndexFlatIP, query: Embedding, wanted: int) -> Rows:
-    """Positions in the index of the `wanted` nearest, and of all that tie with the last of them."""
-    fetched = min(wanted + SPARE, index.ntotal)
+def with_ties(
+    vectors: Embeddings, queries: Embeddings, wanted: int
+) -> tuple[NDArray[np.float32], Rows]:
+    """The `wanted` nearest vectors, and all that tie with the last of them; as `most_alike`."""
+    fetched = min(wanted + SPARE, len(vectors))
     while True:
-        scores, positions = index.search(query[None, :], fetched)
-        if fetched == index.ntotal or has_all_ties(scores, wanted):
-            nearest: Rows = positions[0]
-            return nearest
-        fetched = min(2 * fetched, index.ntotal)
+        scores, positions = most_alike(vectors, queries, fetched)
+        if fetched == len(vectors) or has_all_ties(scores, wanted):
+            return scores, positions
+        fetched = min(2 * fetched, len(vectors))
+
+
+def most_alike(
+    vectors: Embeddings,
+    queries: Embeddings,
+    count: int,
+    *,
+    allowed: NDArray[np.bool_] | None = None,
+) -> tuple[NDArray[np.float32], Rows]:
+    """The vectors with the largest products, best first: scores and positions, (queries, count).
+
+    Args:
+        vectors: Unit vectors, shape (vectors, dimension).
+        queries: Unit vectors, shape (queries, dimension).
+        count: How many for each query, at most as many as there are vectors.
+        allowed: For each vector, whether it may be found; None allows all. Where too few may, the
+            last positions are -1.
+    """
+    scores = np.empty((len(queries), count), np.float32)
+    positions = np.empty((len(queries), count), np.int64)
+    step = max(1, PRODUCTS // max(1, len(vectors)))
+    for start in range(0, len(queries) if count else 0, step):
+        part = slice(start, start + step)
+        products = queries[part] @ vectors.T
+        if allowed is not None:
+            products[:, ~allowed] = -np.inf
+        best = np.argpartition(products, -count, axis=1)[:, -count:]
+        best_scores = np.take_along_axis(products, best, axis=1)
+        order = np.argsort(-best_scores, axis=1, kind="stable")
+        scores[part] = np.take_along_axis(best_scores, order, axis=1)
+        positions[part] = np.take_along_axis(best, order, axis=1)
+    positions[scores == -np.inf] = -1
+    return scores, positions

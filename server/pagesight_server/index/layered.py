@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.index.cosines import NO_HITS, Hits, Rows, has_all_ties, ranked, unit
-from pagesight_server.index.exact import SPARE, FlatIndex
+from pagesight_server.index.exact import SPARE, FlatIndex, most_alike, with_ties
 from pagesight_server.index.vectors import BLOCK, Allowed, Halves, Layout, Vectors, halves_at
 
 EXACT_ROWS, EXACT_SHARE = 4_096, 0.125
@@ -51,24 +50,20 @@ class FlatBase:
     exact = True
 
     def __init__(self, vectors: Embeddings | Halves) -> None:
-        self._index = faiss.IndexFlatIP(max(1, vectors.shape[1]))
+        self._unit = np.empty(vectors.shape, np.float32)
         for start in range(0, len(vectors), BLOCK):
-            self._index.add(unit(np.asarray(vectors[start : start + BLOCK], np.float32)))
+            block = slice(start, start + BLOCK)
+            self._unit[block] = unit(np.asarray(vectors[block], np.float32))
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The true nearest, best first; args and result as in `Base.candidates`."""
-        count = min(count, self._index.ntotal)
-        if count == 0:
-            empty = (len(queries), 0)
-            return np.empty(empty, np.float32), np.empty(empty, np.int64)
+        size = len(self._unit)
         if allowed is None:
-            scores, slots = self._index.search(queries, count)
-        else:
-            parameters = faiss.SearchParameters(sel=faiss.IDSelectorBitmap(allowed.bits))
-            scores, slots = self._index.search(queries, count, params=parameters)
-        return scores, slots
+            return most_alike(self._unit, queries, min(count, size))
+        bits = np.unpackbits(allowed.bits, count=size, bitorder="little").view(np.bool_)
+        return most_alike(self._unit, queries, min(count, size), allowed=bits)
 
 
 class LayeredIndex:
@@ -179,14 +174,10 @@ class _LayoutIndex:
     def delta_candidates(self, queries: Embeddings, wanted: int) -> Rows:
         """Rows of the `wanted` nearest of the delta and of all ties, shape (queries, c)."""
         count = len(self._delta_rows)
-        fetched = min(wanted + SPARE, count)
-        if not fetched:
+        if not count:
             return np.empty((len(queries), 0), np.int64)
-        while True:
-            scores, positions = faiss.knn(queries, self._delta, fetched, faiss.METRIC_INNER_PRODUCT)
-            if fetched == count or has_all_ties(scores, min(wanted, fetched)):
-                return np.asarray(self._delta_rows[positions], np.int64)
-            fetched = min(2 * fetched, count)
+        _, positions = with_ties(self._delta, queries, min(wanted, count))
+        return np.asarray(self._delta_rows[positions], np.int64)
 
     def cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
         """The exact cosines of candidates, shape of `rows`; undefined where a row is -1."""

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from pagesight_server.index.exact import FlatIndex
+from pagesight_server.index import exact
+from pagesight_server.index.exact import FlatIndex, most_alike
 from tests.support.parts import unit
 
 # Cosines with (1, 0): 1, 0.8, 0.6, 0, -1.
@@ -68,6 +69,22 @@ def test_the_search_agrees_with_sorting_all_cosines(
     order = [row for row in np.argsort(-cosines).tolist() if row != without][:k]
     assert hits.rows.tolist() == order
     np.testing.assert_allclose(hits.cosines, cosines[order], atol=1e-5)
+
+
+def test_many_queries_are_answered_in_parts_as_each_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    vectors = np.stack([unit(*random.normal(size=8)) for _ in range(30)])
+    queries = np.stack([unit(*random.normal(size=8)) for _ in range(7)])
+    monkeypatch.setattr(exact, "PRODUCTS", 2 * len(vectors))
+    _, positions = most_alike(vectors, queries, 4)
+    assert positions.tolist() == np.argsort(-(queries @ vectors.T))[:, :4].tolist()
+
+
+def test_where_fewer_may_be_found_than_asked_for_the_last_are_none() -> None:
+    allowed = np.array([False, True, False, False, True])
+    scores, positions = most_alike(VECTORS, unit(1, 0)[None, :], 3, allowed=allowed)
+    assert positions.tolist() == [[1, 4, -1]]
+    assert scores[0, :2].tolist() == pytest.approx([1.0, 0.8])
 
 
 def test_many_threads_may_search_at_once() -> None:
