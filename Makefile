@@ -159,13 +159,17 @@ export: .venv-export/.done ## Export a checkpoint: ARGS='encoder --model FOLDER 
 in_memory = if (( $$(df --output=avail -B1M /dev/shm 2>/dev/null | tail -n 1 || echo 0) > 4000 )); then \
 	export TMPDIR=$$(mktemp -d /dev/shm/pagesight.XXXXXX); trap 'rm -rf "$$TMPDIR"' EXIT; fi
 
+# At once, a file in one of them: its servers and fixtures are made once. In the order of pyproject's
+# testpaths, where what takes long stands first. ARGS='-n 0' runs all in one process.
+PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: test
 test: setup .venv-export/.done ## Run the whole test suite
 	@$(in_memory)
 	echo "tests of exporting checkpoints, in .venv-export"
 	.venv-export/bin/python -m pytest -q tests/export
 	echo "all other tests, in .venv"
-	$(BIN)/python -m pytest -q $(COVERAGE) $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) $(COVERAGE) $(ARGS)
 
 .PHONY: coverage
 coverage: COVERAGE := --cov --cov-report= -p tests.support.coverage_totals
@@ -174,7 +178,7 @@ coverage: test ## The same, and which share of the lines it runs; `.venv/bin/cov
 .PHONY: test-fast
 test-fast: setup ## Run the unit tests but for the heavy ones: a minute and a half, no torch
 	@$(in_memory)
-	$(BIN)/python -m pytest -q -m 'not heavy' tests/unit $(ARGS)
+	$(BIN)/python -m pytest -q $(PARALLEL) -m 'not heavy' tests/unit $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run the long versions of the tests too
