@@ -184,7 +184,7 @@ class _Run:
     """Height and width of the canvas, of a detection network."""
     thumbnail: Any = None
     width: int = 0
-    """Of the strips, of a recognition network."""
+    """The width of the strips in pixels, where a recognition network ran."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> _Run:

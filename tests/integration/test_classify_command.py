@@ -6,37 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pagesight._cli import session
 from tests.support import WAIT_S
-from tests.support.command import Run, command_of, rows
+from tests.support.command import Run, rows
 from tests.support.fake_server import FakeServer
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def pagesight(server: FakeServer) -> Run:
-    return command_of(server)
-
-
-@pytest.fixture
-def shots(tmp_path: Path) -> Path:
-    folder = tmp_path / "shots"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "1.png").write_bytes(b"login")
-    (folder / "2.jpg").write_bytes(b"other")
-    (folder / "deep/3.webp").write_bytes(b"unsure")
-    (folder / "notes.txt").write_bytes(b"no picture")
-    return folder
 
 
 def test_a_folder_becomes_a_table_of_answers(pagesight: Run, shots: Path) -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,30 +13,8 @@ import pytest
 from pagesight._cli import session
 from pagesight_server.config import NAMES
 from tests.support import WAIT_S
-from tests.support.command import Run, command_of
+from tests.support.command import Run
 from tests.support.fake_server import FakeServer
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def pagesight(server: FakeServer) -> Run:
-    return command_of(server)
-
-
-@pytest.fixture
-def shots(tmp_path: Path) -> Path:
-    folder = tmp_path / "shots"
-    (folder / "deep").mkdir(parents=True)
-    (folder / "1.png").write_bytes(b"login")
-    (folder / "2.jpg").write_bytes(b"other")
-    (folder / "deep/3.webp").write_bytes(b"unsure")
-    (folder / "notes.txt").write_bytes(b"no picture")
-    return folder
 
 
 def test_an_unreachable_server_is_one_line_that_says_how_to_start_one(

@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from pagesight._cli import app
-from tests.support.command import Run, command_of, rows
+from tests.support.command import Run, rows
 from tests.support.fake_server import FakeServer
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
-
-
-@pytest.fixture
-def pagesight(server: FakeServer) -> Run:
-    return command_of(server)
-
-
-@pytest.fixture
-def pages(tmp_path: Path) -> Path:
-    folder = tmp_path / "pages"
-    for label, names in {"dxm_user_info": "ab", "zsyh_amount": "c"}.items():
-        (folder / label).mkdir(parents=True)
-        for name in names:
-            (folder / label / f"{name}.png").write_bytes(name.encode())
-    return folder
 
 
 def image_id(image: bytes) -> str:

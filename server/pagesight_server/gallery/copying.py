@@ -54,7 +54,7 @@ class Copied:
     deleted: int
     """Rows that only the target had."""
     fingerprint: Fingerprint
-    """Of both stores."""
+    """The digest of what either store holds: they are equal."""
 
 
 def copy(

@@ -178,7 +178,7 @@ class Changes:
     joined: tuple[Picture, ...]
     """Pictures that were not there, or there under another label; by label, then id."""
     halves: Halves
-    """Of each that joined."""
+    """The embeddings of those that joined, as they are stored: shape (joined, dimension)."""
     facts: Mapping[str, LabelFacts]
     """All of the later revision."""
     damaged: frozenset[str] = frozenset()
