@@ -9,6 +9,8 @@ the system for huge ones (docs/benchmarks.md, The index).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,22 +59,30 @@ class FlatIndex:
         wanted = min(k + (without is not None), len(self._rows))
         if wanted == 0:
             return NO_HITS
-        _, positions = with_ties(self._unit, query[None, :], wanted)
+        _, positions = with_ties(
+            lambda count: most_alike(self._unit, query[None, :], count), len(self._rows), wanted
+        )
         rows = self._rows[positions[0]]
         rows = rows if without is None else rows[rows != without]
         return ranked(rows, cosines(query, self._embeddings[rows]), k)
 
 
 def with_ties(
-    vectors: Embeddings, queries: Embeddings, wanted: int
+    search: Callable[[int], tuple[NDArray[np.float32], Rows]], size: int, wanted: int
 ) -> tuple[NDArray[np.float32], Rows]:
-    """The `wanted` nearest vectors, and all that tie with the last of them; as `most_alike`."""
-    fetched = min(wanted + SPARE, len(vectors))
+    """The `wanted` nearest vectors of an exact search, and all that tie with the last of them.
+
+    Args:
+        search: Finds so many, as `most_alike` does.
+        size: How many vectors there are to be found.
+        wanted: At most `size`.
+    """
+    fetched = min(wanted + SPARE, size)
     while True:
-        scores, positions = most_alike(vectors, queries, fetched)
-        if fetched == len(vectors) or has_all_ties(scores, wanted):
+        scores, positions = search(fetched)
+        if fetched == size or has_all_ties(scores, wanted):
             return scores, positions
-        fetched = min(2 * fetched, len(vectors))
+        fetched = min(2 * fetched, size)
 
 
 def most_alike(

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index.cosines import NO_HITS, Hits, Rows, has_all_ties, ranked, unit
-from pagesight_server.index.exact import SPARE, FlatIndex, most_alike, with_ties
+from pagesight_server.index.cosines import NO_HITS, Hits, Rows, ranked, unit
+from pagesight_server.index.exact import FlatIndex, most_alike, with_ties
 from pagesight_server.index.vectors import BLOCK, Allowed, Halves, Layout, Vectors, halves_at
 
 EXACT_ROWS, EXACT_SHARE = 4_096, 0.125
@@ -159,16 +159,15 @@ class _LayoutIndex:
         An exact base gives the `wanted` nearest and all that tie with the last of them, any other
         as many as its recall needs.
         """
-        fetched = min(wanted + SPARE, self._base_rows) if self._base.exact else wanted
-        if not self._base_rows:
+        size = self._base_rows
+        if not size:
             return np.empty((len(queries), 0), np.int64)
-        while True:
-            scores, slots = self._base.candidates(queries, fetched, self._allowed)
-            if not self._base.exact or fetched == self._base_rows:
-                break
-            if has_all_ties(scores, min(wanted, fetched)):
-                break
-            fetched = min(2 * fetched, self._base_rows)
+
+        def search(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return self._base.candidates(queries, count, self._allowed)
+
+        exact = self._base.exact
+        _, slots = with_ties(search, size, min(wanted, size)) if exact else search(wanted)
         return np.where(slots >= 0, self._row_of_slot[np.maximum(slots, 0)], -1).astype(np.int64)
 
     def delta_candidates(self, queries: Embeddings, wanted: int) -> Rows:
@@ -176,7 +175,9 @@ class _LayoutIndex:
         count = len(self._delta_rows)
         if not count:
             return np.empty((len(queries), 0), np.int64)
-        _, positions = with_ties(self._delta, queries, min(wanted, count))
+        _, positions = with_ties(
+            lambda fetched: most_alike(self._delta, queries, fetched), count, min(wanted, count)
+        )
         return np.asarray(self._delta_rows[positions], np.int64)
 
     def cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
