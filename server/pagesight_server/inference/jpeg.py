@@ -30,8 +30,10 @@ MAX_SEGMENTS = 10_000
 END = b"\xff\xd9"
 
 _MARKER = re.compile(rb"\xff([^\x00\xff])")
-_MARKER_IN_SCAN = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")
-"""Within the data of a scan an FF of its own is followed by 00, a restart by D0 to D7."""
+_GOES_ON = np.isin(np.arange(256), [0x00, 0xFF, *range(0xD0, 0xD8)])
+"""What follows an FF within the data of a scan: 00 one of its own, D0 to D7 a restart."""
+_LOOKED_AT = 64 * 1024
+"""Bytes of a scan that are looked through at once."""
 
 _ALONE = frozenset({0x01, 0xD8, *range(0xD0, 0xD8)})
 """Markers without a length: TEM, SOI, RST0 to RST7."""
@@ -93,13 +95,24 @@ def layout(data: bytes) -> Layout:
                 raise ImageError(
                     f"the JPEG has more than {MAX_SCANS} scans: save it again, as a plain one"
                 )
-            after = _MARKER_IN_SCAN.search(data, at)
+            after = _end_of_scan(data, at)
             if after is None:
                 return Layout(scans, False, tuple(broken))
-            at = after.start()
+            at = after
     raise ImageError(
         f"the JPEG has more than {MAX_SEGMENTS:,} segments: save it again, as a plain one"
     )
+
+
+def _end_of_scan(data: bytes, start: int) -> int | None:
+    """Where the first marker after the data of a scan is; None where there is none."""
+    for at in range(start, len(data) - 1, _LOOKED_AT):
+        part = np.frombuffer(data, np.uint8, min(_LOOKED_AT + 1, len(data) - at), at)
+        marks = np.flatnonzero(part[:-1] == 0xFF)
+        ends = marks[~_GOES_ON[part[marks + 1]]]
+        if ends.size:
+            return at + int(ends[0])
+    return None
 
 
 def pixels_of(data: bytes, frame: Frame) -> Pixels | None:

@@ -93,7 +93,8 @@ class QuadFinder:
         canvas_px = np.array(probability.shape[::-1], np.float32)
         picture_px = np.array((width_px, height_px), np.float32)
         quads = np.clip(np.round(quads / canvas_px * picture_px), 0, picture_px - 1)
-        quads = _clockwise(quads)
+        if tilted:  # rounded, two corners may have changed places
+            quads[len(boxes) :] = _clockwise(quads[len(boxes) :])
         across = np.linalg.norm(quads[:, 0] - quads[:, 1], axis=1)
         down = np.linalg.norm(quads[:, 0] - quads[:, 3], axis=1)
         found: Quads = quads[np.minimum(across, down) >= _MIN_GROWN_PX + 1]
