@@ -209,7 +209,7 @@ class ComputeConfig(_Section):
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
     the process, so that no core idles while one of the two stages has nothing to do, at some 150 MB
     a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
-    detectors' sessions, unless `cuda_graphs` is set."""
+    detectors' sessions."""
     reading: ReadingMode | None = None
     """`cascade`: the draft of the OCR bundle reads every line, and its recognition network again
     what the draft is unsure of. `full`: the recognition network alone. Not set: the cascade, where
@@ -225,8 +225,8 @@ class ComputeConfig(_Section):
     """Whether text is read in a session for each of a few shapes on CUDA, which are all run as
     warm-up, instead of one that is prepared anew at each change of shape. On a CPU: no effect."""
     cuda_graphs: bool = False
-    """Whether those sessions record their kernels once and play them back. Not tried on a GPU
-    yet."""
+    """Whether the sessions that recognise text record their kernels once, in the thread that reads,
+    and play them back. Not tried on a GPU yet."""
 
     @model_validator(mode="after")
     def _graphs_have_fixed_shapes(self) -> ComputeConfig:

@@ -24,6 +24,7 @@ from rich.markup import escape
 
 from pagesight_server import telemetry, wiring
 from pagesight_server.cli.doctor import examine
+from pagesight_server.cli.gpu_watch import GpuWatch
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -167,7 +168,8 @@ async def _serve_from(
     )
     pipeline = models.pipeline(registry.get, remember=server.remember)
     enroller = models.enroller(store, pipeline)
-    models.observe(exporting.telemetry.ran)
+    gpu = GpuWatch(exporting.telemetry.ran, worker.stop)
+    models.observe(gpu.ran)
     telemetry.watch(
         exporting.meter,
         exporting.telemetry,
@@ -267,6 +269,7 @@ async def _serve_from(
             await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
+    gpu.check()
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -20,6 +20,7 @@
         ├── UnauthenticatedError  UNAUTHENTICATED      no token, or none that is known
         ├── PermissionDeniedError PERMISSION_DENIED    the token may not do this
         └── ShuttingDownError     UNAVAILABLE          another replica can answer
+            └── GpuLostError          UNAVAILABLE          CUDA failed for good: this process ends
 
 Whatever else escapes is a bug: INTERNAL, everything in the log, nothing in the
 reply. A rejection (`other`) is a result and never appears here.
@@ -182,3 +183,11 @@ class ShuttingDownError(RequestError):
 
     status = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
+
+
+class GpuLostError(ShuttingDownError):
+    """CUDA is of no more use to this process, which ends; another one can answer.
+
+    After some errors, such as an illegal address, each further call of CUDA fails with the same
+    one until the process ends (CUDA Runtime API, Error Handling).
+    """
