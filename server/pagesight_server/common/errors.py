@@ -2,6 +2,7 @@
 
     PagesightError            something went wrong, and the message says what to do
     ├── SetupError            the server cannot start, a command cannot run (exit code 1)
+    │   └── OlderStoreError       the store must be brought forward first, or made
     └── RequestError          one request failed; the message is safe to show its sender
         ├── ImageError            INVALID_ARGUMENT     the picture cannot be used
         ├── InvalidRequestError   INVALID_ARGUMENT     another field cannot be used
@@ -36,6 +37,27 @@ class PagesightError(Exception):
 
 class SetupError(PagesightError):
     """The server cannot start or a command cannot run as configured."""
+
+
+class OlderStoreError(SetupError):
+    """A store that was to be opened as it is has an older schema than this code reads.
+
+    Args:
+        store: Its name, as a person may read it.
+        version: Its schema; 0: there is nothing yet.
+        present: The schema that this code reads.
+    """
+
+    def __init__(self, store: str, version: int, present: int) -> None:
+        super().__init__(
+            f"{store} has schema {version} and this pagesight needs {present}: its `serve`, like "
+            "any other command that opens the store, brings it forward, and an older pagesight can "
+            "never open it again: stop the older servers and make a backup with the older version "
+            "first"
+            if version
+            else f"{store} holds no store yet: `serve` or `index` makes it"
+        )
+        self.version = version
 
 
 class RequestError(PagesightError):
