@@ -188,7 +188,8 @@ class Gallery(Upkeep, CalibrationRecords):
 
         Raises:
             NotFoundError: a label has no picture in the gallery; nothing is changed.
-            InvalidRequestError: a label cannot be one or is named twice, or a name is empty.
+            InvalidRequestError: a label cannot be one or is named twice, or a name is empty or
+                too long, or there are too many.
         """
         updates = _updates(facts)
 
