@@ -28,7 +28,11 @@ reply. A rejection (`other`) is a result and never appears here.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Fault: TypeAlias = Literal["caller", "server"]
+"""Whose doing an error is: the caller's, or the server's, which lacks time, room or its store.
+Neither is a bug: a bug is no error of this tree."""
 
 
 class PagesightError(Exception):
@@ -69,6 +73,9 @@ class RequestError(PagesightError):
     reason: ClassVar[str]
     """`reason` of google.rpc.ErrorInfo: stable, for programs (errors.proto)."""
 
+    fault: ClassVar[Fault]
+    """Whose doing it is: what is the caller's spends nothing of what the server has promised."""
+
     retry_after_ms: int | None = None
     """When a retry can succeed; None where none can."""
 
@@ -78,6 +85,7 @@ class ImageError(RequestError):
 
     status = "INVALID_ARGUMENT"
     reason = "IMAGE_UNUSABLE"
+    fault = "caller"
 
 
 class InvalidRequestError(RequestError):
@@ -85,6 +93,7 @@ class InvalidRequestError(RequestError):
 
     status = "INVALID_ARGUMENT"
     reason = "REQUEST_INVALID"
+    fault = "caller"
 
 
 class NotFoundError(RequestError):
@@ -92,6 +101,7 @@ class NotFoundError(RequestError):
 
     status = "NOT_FOUND"
     reason = "NOT_FOUND"
+    fault = "caller"
 
 
 class AlreadyExistsError(RequestError):
@@ -99,6 +109,7 @@ class AlreadyExistsError(RequestError):
 
     status = "ALREADY_EXISTS"
     reason = "OTHER_LABEL"
+    fault = "caller"
 
 
 class RevisionError(RequestError):
@@ -106,6 +117,7 @@ class RevisionError(RequestError):
 
     status = "ABORTED"
     reason = "REVISION_MOVED"
+    fault = "caller"
 
 
 class BehindError(RequestError):
@@ -113,6 +125,7 @@ class BehindError(RequestError):
 
     status = "UNAVAILABLE"
     reason = "REVISION_BEHIND"
+    fault = "caller"
     retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
@@ -125,6 +138,7 @@ class BundleMismatchError(RequestError):
 
     status = "FAILED_PRECONDITION"
     reason = "OTHER_BUNDLES"
+    fault = "caller"
 
 
 class PurgedError(RequestError):
@@ -132,6 +146,7 @@ class PurgedError(RequestError):
 
     status = "FAILED_PRECONDITION"
     reason = "PURGED"
+    fault = "caller"
 
 
 class LimitError(RequestError):
@@ -139,6 +154,7 @@ class LimitError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "LIMIT_REACHED"
+    fault = "caller"
 
 
 class StorageError(RequestError):
@@ -146,6 +162,7 @@ class StorageError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "STORAGE_FULL"
+    fault = "server"
 
 
 class StoreAwayError(StorageError):
@@ -165,6 +182,7 @@ class OverloadedError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+    fault: ClassVar[Fault] = "server"
     retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
@@ -176,6 +194,7 @@ class RateLimitedError(OverloadedError):
     """One caller asks for more than a caller may; others are not concerned."""
 
     reason = "RATE_LIMITED"
+    fault = "caller"
 
 
 class DeadlineError(RequestError):
@@ -183,6 +202,7 @@ class DeadlineError(RequestError):
 
     status = "DEADLINE_EXCEEDED"
     reason = "BUDGET_SPENT"
+    fault = "server"
 
 
 class UnauthenticatedError(RequestError):
@@ -190,6 +210,7 @@ class UnauthenticatedError(RequestError):
 
     status = "UNAUTHENTICATED"
     reason = "TOKEN_MISSING"
+    fault = "caller"
 
 
 class PermissionDeniedError(RequestError):
@@ -197,6 +218,7 @@ class PermissionDeniedError(RequestError):
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_MISSING"
+    fault = "caller"
 
 
 class ShuttingDownError(RequestError):
@@ -204,3 +226,12 @@ class ShuttingDownError(RequestError):
 
     status = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
+    fault = "server"
+
+
+def reasons(fault: Fault) -> frozenset[str]:
+    """The reasons of all errors that are one side's doing."""
+    kinds: list[type[RequestError]] = RequestError.__subclasses__()
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    return frozenset(kind.reason for kind in kinds if kind.fault == fault)

@@ -32,7 +32,12 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from pagesight_server.common.errors import DeadlineError, OverloadedError, RequestError
+from pagesight_server.common.errors import (
+    DeadlineError,
+    OverloadedError,
+    RequestError,
+    reasons,
+)
 from pagesight_server.common.logs import masked
 from pagesight_server.common.timings import Interval, Run, StageTimes, current, recording
 from pagesight_server.gallery.snapshot import OTHER
@@ -368,7 +373,7 @@ class Telemetry:
 _SERVER_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
 """Status codes that are errors of the server (OpenTelemetry's semantic conventions for gRPC)."""
 
-_CALLER_FAULTS = frozenset({"IMAGE_UNUSABLE", "REQUEST_INVALID", "NOT_FOUND", "OTHER_BUNDLES"})
+_CALLER_FAULTS = reasons("caller")
 """Reasons that are no error of this server."""
 
 

@@ -133,6 +133,41 @@ def test_the_dashboard_shows_what_an_operator_asks_for_first() -> None:
     assert has("timeseries", "pagesight:latency_errors:ratio_rate1h")
 
 
+def kinds_of_errors() -> list[type[RequestError]]:
+    kinds = RequestError.__subclasses__()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
+
+
+def test_of_every_reason_it_is_decided_whether_it_spends_the_budget() -> None:
+    kinds = kinds_of_errors()
+    by_caller = {kind.reason for kind in kinds if kind.fault == "caller"}
+    by_server = {kind.reason for kind in kinds if kind.fault == "server"}
+    # What each is, is said here a second time: an error that is new is decided on by a person.
+    assert by_server == {
+        "BUDGET_SPENT",
+        "OVERLOADED",
+        "SHUTTING_DOWN",
+        "STORAGE_FULL",
+        "STORE_AWAY",
+    }
+    assert by_caller | by_server == {kind.reason for kind in kinds}
+    assert not by_caller & by_server
+    burning = [rule for rule in rules() if "availability_errors" in rule.get("record", "")]
+    assert len(burning) == 7
+    for rule in burning:
+        left_out = re.findall(r'error_type!~"([^"]*)"', rule["expr"])
+        assert [set(reasons.split("|")) for reasons in left_out] == [by_caller] * 2
+
+
+def test_no_reason_is_taken_for_a_bug() -> None:
+    (alert,) = [rule for rule in rules() if rule.get("alert") == "PagesightInternalErrors"]
+    (no_bug,) = re.findall(r'error_type!~"([^"]*)"', alert["expr"])
+    assert all(re.fullmatch(no_bug, kind.reason) for kind in kinds_of_errors())
+    assert not re.fullmatch(no_bug, KeyError.__name__)
+
+
 def test_the_latency_objective_lies_on_a_bucket(exported: str) -> None:
     (bound,) = {b for rule in rules() for b in re.findall(r'le="([^"]+)"', rule["expr"])}
     assert float(bound) in REQUEST_S
@@ -230,10 +265,8 @@ def test_every_setting_that_the_manual_names_is_one() -> None:
 
 def test_every_reason_that_the_manual_names_is_one_that_callers_see() -> None:
     manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    kinds = [RequestError]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    known = {kind.reason for kind in kinds[1:]} | {kind.status for kind in kinds[1:]}
+    kinds = kinds_of_errors()
+    known = {kind.reason for kind in kinds} | {kind.status for kind in kinds}
     known |= {"TOO_MANY_PINGS"}  # what the SDK makes of gRPC's own end of a connection
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", manual))
     named = {name for name in named if not name.startswith(("OTEL_", "PAGESIGHT_"))}
