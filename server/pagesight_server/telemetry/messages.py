@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -258,6 +258,14 @@ class Telemetry:
         """Age in seconds of the message that waits longest; 0 when none waits."""
         since_s = next(iter(list(self._waiting.values())), None)
         return 0.0 if since_s is None else time.perf_counter() - since_s
+
+    def forget_all_but(self, known: Callable[[], Container[str]]) -> None:
+        """Watches the drift of these galleries alone from now on.
+
+        Args:
+            known: Gives the names of the galleries that there are now, in any thread.
+        """
+        self._drifts.known = known
 
     def drifts(self) -> dict[str, Drift]:
         """The drift of each gallery, by name."""
