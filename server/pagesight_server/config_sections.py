@@ -304,7 +304,7 @@ class GalleryConfig(_Section):
 class ReviewConfig(_Section):
     """Which answers are kept, with their pictures, for a person to look at (`pagesight review`).
 
-    These are callers' screenshots: see docs/operations.md, Answers kept for review.
+    These are callers' screenshots: see docs/personal-data.md, Answers kept for review.
     """
 
     keep: Annotated[int, Field(ge=0)] = 0
@@ -339,7 +339,7 @@ class ReviewConfig(_Section):
 
 
 class TelemetryConfig(_Section):
-    """What has no standard OTEL_* variable; those choose the exporters (docs/operations.md)."""
+    """What has no standard OTEL_* variable; those choose the exporters (docs/monitoring.md)."""
 
     logs: Literal["text", "json"] = "text"
     """Format of the log on standard error; JSON lines carry trace and span id."""

@@ -1067,11 +1067,13 @@ class Label(google.protobuf.message.Message):
     """Images that carry it. Ignored by SetLabels."""
     @property
     def brands(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """A page of this label normally shows one of these names. May be empty."""
+        """A page of this label normally shows one of these names: at most 100, each of at
+        most 128 characters, none empty; more or longer ones fail SetLabels. May be empty.
+        """
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Business labels of the reply. Empty means the label itself."""
+        """Business labels of the reply, within the same limits. Empty means the label itself."""
 
     def __init__(
         self,

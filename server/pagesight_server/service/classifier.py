@@ -176,12 +176,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             end = _End.SENT_ALL
             try:
                 async for request in request_iterator:
-                    if ending.is_set():  # It was not begun, and its caller sends it elsewhere.
-                        end = _End.CUT
-                        break
                     if as_sent is None:
                         as_sent = _message(request).reply_order == pb.REPLY_ORDER_AS_SENT
-                    await places.acquire()
+                    if not ending.is_set():
+                        await places.acquire()
+                    if ending.is_set():  # It is not begun, and its caller sends it elsewhere.
+                        end = _End.CUT
+                        break
                     task = asyncio.create_task(self._reply(request, caller))
                     tasks.add(task)
                     if as_sent:
