@@ -537,8 +537,9 @@ class Classification(google.protobuf.message.Message):
     def stage_ms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """Milliseconds by stage: queue (waiting for a place), decode, encode, read
         (and of it detect and recognise), search, evidence, decide, and total from
-        arrival to answer. Stages overlap: encode and read run at the same time. A
-        screenshot that was seen lately is not decoded, encoded or read again.
+        arrival to answer, not counting what options.explain adds. Stages overlap:
+        encode and read run at the same time. A screenshot that was seen lately is
+        not decoded, encoded or read again.
         """
 
     @property
