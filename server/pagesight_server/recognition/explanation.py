@@ -61,6 +61,7 @@ REVIEW_TEXT: Mapping[ReviewReason, str] = {
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brand names is visible",
     "looks_unlike": "it looks like no picture of the page",
+    "uncalibrated": "no page has a second picture, so nothing says how well a known page fits",
 }
 """What a reason for review is called in words."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.candidates import NAME_TERMS, Candidate, Query, lead_over
@@ -99,6 +99,26 @@ def left_out_scores(
         looks=tuple(looks),
         leads=tuple(leads),
     )
+
+
+def unread_scores(method: Method, snapshot: Snapshot, rows: Sequence[int]) -> tuple[float, ...]:
+    """What a page would score that looks exactly like a picture and shows none of its text.
+
+    Args:
+        method: Compares queries with the snapshot.
+        snapshot: The gallery.
+        rows: Pictures of known pages; those without text say nothing here.
+    """
+    scores = []
+    for row in rows:
+        reading = snapshot.reading(row)
+        if reading is None or not reading.lines:
+            continue
+        query = Query(embedding=snapshot.embeddings[row], reading=replace(reading, lines=()))
+        candidates = method.weigh(query, method.search(query.embedding))
+        own = next(c for c in candidates if c.label == snapshot.pictures[row].label)
+        scores.append(own.without_terms(NAME_TERMS).score)
+    return tuple(scores)
 
 
 def answer_score(candidates: Sequence[Candidate]) -> float:

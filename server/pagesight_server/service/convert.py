@@ -46,6 +46,7 @@ _REVIEW_REASONS: Mapping[str, pb.ReviewReason.ValueType] = {
     "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
     "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
     "looks_unlike": pb.REVIEW_REASON_LOOKS_UNLIKE,
+    "uncalibrated": pb.REVIEW_REASON_UNCALIBRATED,
 }
 
 
