@@ -136,7 +136,7 @@ def explain(
         step()
         compared.append(compare_with_page(snapshot, reading, candidate, without=without))
     return Explanation(
-        reasons=tuple(_reasons(knowledge, query, decision, compared)),
+        reasons=tuple(_reasons(knowledge, query, decision, compared, without=without)),
         findings=() if reading is None else _boxed(compared[0]),
         why_not=_why_not(reading, decision, compared),
         matching_lines={page.candidate.label: page.matches for page in compared[:pages]},
@@ -279,7 +279,12 @@ def _boxed(page: PageComparison) -> tuple[Finding, ...]:
 
 
 def _reasons(
-    knowledge: Knowledge, query: Query, decision: Decision, compared: Sequence[PageComparison]
+    knowledge: Knowledge,
+    query: Query,
+    decision: Decision,
+    compared: Sequence[PageComparison],
+    *,
+    without: int | None,
 ) -> Iterator[str]:
     """The decision in words for a reviewer, one statement each."""
     best = decision.candidates[0]
@@ -299,7 +304,7 @@ def _reasons(
     if len(decision.candidates) > 1:
         second = decision.candidates[1]
         yield f"runner-up {second.label}: score {second.score:.3f}"
-        yield from knowledge.method.differences(query, best.label, second.label)
+        yield from knowledge.method.differences(query, best.label, second.label, without=without)
     yield from (f"review: {REVIEW_TEXT[reason]}" for reason in decision.review_reasons)
     if decision.against is not None and decision.against.rank_score > best.rank_score:
         yield (
