@@ -595,7 +595,8 @@ class EnrolOutcome(google.protobuf.message.Message):
     def near_duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NearDuplicate]:
         """Pictures of the gallery that are almost the same, under this label or
         another, the most alike first; at most 5. They teach nothing new, and make
-        the gallery look surer of itself than it is. Empty unless added.
+        the gallery look surer of itself than it is. Empty unless added, and when the
+        store went away before they were compared.
         """
 
     def __init__(
