@@ -17,8 +17,9 @@ from pagesight_server.index.exact import FlatIndex, most_alike, with_ties
 from pagesight_server.index.vectors import BLOCK, Allowed, Halves, Layout, Vectors, halves_at
 
 EXACT_ROWS, EXACT_SHARE = 4_096, 0.125
-"""Rows, and share of a base, up to which an index over a part of the rows is exact, such as that
-over the examples of unknown pages: the lists nearest to a query may well hold none of so few."""
+"""Rows, and share of a base, up to which an index over a part of the rows compares these alone,
+such as the examples of unknown pages: the lists nearest to a query may well hold none of so few,
+and an exact base would compare all of its vectors for them."""
 
 
 class Neighbours(Protocol):
@@ -140,7 +141,7 @@ class _LayoutIndex:
         slots = layout.slots[rows]
         in_base = slots < base_size
         few = min(EXACT_ROWS, EXACT_SHARE * base_size)
-        if not self._base.exact and np.count_nonzero(in_base) <= few:
+        if np.count_nonzero(in_base) <= few:
             in_base[:] = False
         self._row_of_slot = np.full(base_size, -1, np.int32)
         """The row of each slot of the base, -1 where it is not indexed."""
