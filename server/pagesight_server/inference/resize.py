@@ -38,6 +38,7 @@ _PILLOW = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
+
 class Resizing(NamedTuple):
     """A way of resizing."""
 
