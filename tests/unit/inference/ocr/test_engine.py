@@ -18,6 +18,7 @@ from pagesight_server.common.errors import ImageError
 from pagesight_server.common.priority import Priority, urgent_as
 from pagesight_server.common.threads import WorkerPool
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
+from pagesight_server.inference.ocr.detector import TextColumns
 from pagesight_server.inference.ocr.engine import Detect, owned
 from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, library_widths
@@ -40,7 +41,7 @@ class Detector:
         self.seen: list[tuple[int, ...]] = []
         self.broken = broken
 
-    def find(self, pixels: Pixels) -> list[Region]:
+    def find(self, pixels: Pixels, columns: TextColumns) -> list[Region]:
         self.seen.append(pixels.shape)
         if self.broken:
             raise BrokenError
@@ -212,7 +213,7 @@ async def test_equal_lines_are_recognised_once_and_counted() -> None:
 
 async def test_lines_of_equal_bytes_and_different_shape_are_different() -> None:
     class Shapes(Detector):
-        def find(self, pixels: Pixels) -> list[Region]:
+        def find(self, pixels: Pixels, columns: TextColumns) -> list[Region]:
             # 48 x 20 and 48 x 10 pixels: the second's bytes begin the first's.
             strips = (np.zeros((48, 20, 3), np.uint8), np.zeros((48, 10, 3), np.uint8))
             return [Region.of(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
