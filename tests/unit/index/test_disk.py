@@ -56,7 +56,7 @@ def test_what_was_written_is_read(
     np.testing.assert_array_equal(taken[0], ids)
     np.testing.assert_array_equal(taken[1].halves, halves)
     queries = halves[:3].astype(np.float32)
-    _, slots = taken[1].base.candidates(queries, 5, None)
+    slots = taken[1].base.candidates(queries, 5, None)
     assert [row in found for row, found in enumerate(slots.tolist())] == [True] * 3
 
 

@@ -212,7 +212,7 @@ class CountingBase(FlatBase):
 
     def candidates(
         self, queries: NDArray[np.float32], count: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
         self.queries += len(queries)
         return super().candidates(queries, count, allowed)
 
