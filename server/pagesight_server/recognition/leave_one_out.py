@@ -11,10 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.candidates import NAME_TERMS, Candidate, Query, lead_over
 from pagesight_server.recognition.evidence import Method
+
+AT_ONCE = 25
+"""Pictures that are searched for at once, as many as calibration leaves out in a step. Each takes
+2 CPU-ms then instead of 10, of 30,000 pictures and 1,152 values."""
 
 EMPTY_SCORE = -1.0
 """Score of an answer from a gallery that holds no known page."""
@@ -55,11 +62,14 @@ def leave_one_out(
         rows: The pictures to leave out in turn.
         with_text: Whether their text counts as read.
     """
-    for row in rows:
-        reading = snapshot.reading(row) if with_text else None
-        query = Query(embedding=snapshot.embeddings[row], reading=reading)
-        hits = method.search(query.embedding, without=row)
-        yield row, method.weigh(query, hits, without=row)
+    remaining = iter(rows)
+    while part := list(islice(remaining, AT_ONCE)):
+        embeddings = snapshot.embeddings[part]
+        found = method.search_many(embeddings, without=np.asarray(part, np.int64))
+        for row, embedding, hits in zip(part, embeddings, found, strict=True):
+            reading = snapshot.reading(row) if with_text else None
+            query = Query(embedding=embedding, reading=reading)
+            yield row, method.weigh(query, hits, without=row)
 
 
 def left_out_scores(
