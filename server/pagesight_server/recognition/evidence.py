@@ -250,10 +250,11 @@ class PagesightMethod:
         if len(rows) < MIN_FITTED:
             return LOOKS_SHARE
         evidence, own = [], []
-        for row in rows:
-            embedding = self._snapshot.embeddings[row]
+        without = np.asarray(rows, np.int64)
+        embeddings = self._snapshot.embeddings[without]
+        hits_of = self.search_many(embeddings, without=without)
+        for row, embedding, hits in zip(rows, embeddings, hits_of, strict=True):
             reading = self._snapshot.sampled_readings[row]
-            hits = self.search(embedding, without=row)
             scored, chosen = self._compare(embedding, reading, hits, without=row)
             candidates = [one for one in chosen if not is_reserved(one.label)]
             labels = [candidate.label for candidate in candidates]

@@ -16,6 +16,7 @@ from itertools import islice
 import numpy as np
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
+from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import NAME_TERMS, Candidate, Query, lead_over
 from pagesight_server.recognition.evidence import Method
 
@@ -62,14 +63,28 @@ def leave_one_out(
         rows: The pictures to leave out in turn.
         with_text: Whether their text counts as read.
     """
+    for row, hits in left_out_hits(method, snapshot, rows):
+        reading = snapshot.reading(row) if with_text else None
+        query = Query(embedding=snapshot.embeddings[row], reading=reading)
+        yield row, method.weigh(query, hits, without=row)
+
+
+def left_out_hits(
+    method: Method, snapshot: Snapshot, rows: Iterable[int]
+) -> Iterator[tuple[int, Hits]]:
+    """The pictures worth comparing with each picture, that picture left out.
+
+    Args:
+        method: Compares queries with the snapshot.
+        snapshot: The gallery.
+        rows: The pictures to leave out in turn.
+    """
     remaining = iter(rows)
     while part := list(islice(remaining, AT_ONCE)):
-        embeddings = snapshot.embeddings[part]
-        found = method.search_many(embeddings, without=np.asarray(part, np.int64))
-        for row, embedding, hits in zip(part, embeddings, found, strict=True):
-            reading = snapshot.reading(row) if with_text else None
-            query = Query(embedding=embedding, reading=reading)
-            yield row, method.weigh(query, hits, without=row)
+        without = np.asarray(part, np.int64)
+        yield from zip(
+            part, method.search_many(snapshot.embeddings[without], without=without), strict=True
+        )
 
 
 def left_out_scores(
