@@ -45,7 +45,7 @@ def index(device: str, *, small: bool) -> list[Finding]:
     _, truth = faiss.knn(queries, vectors, 5, faiss.METRIC_INNER_PRODUCT)
 
     def recall(base: IvfBase) -> float:
-        _, slots = base.candidates(queries, 5, None)
+        slots = base.candidates(queries, 5, None)
         return statistics.mean(
             len(set(true) & set(returned)) / 5
             for true, returned in zip(truth.tolist(), slots.tolist(), strict=True)

@@ -26,7 +26,7 @@ from onnx.numpy_helper import to_array
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.ocr import OcrEngine, OcrSettings
-from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
+from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector, TextColumns
 from pagesight_server.inference.ocr.engine import (
     finding_network,
     library_numbers,
@@ -79,10 +79,10 @@ class TimedDetector(Detector):
         file = source.manifest["input"][network]["file"]
         self.graph = TimedGraph(source.file(file), stages, self._stage)
 
-    def find(self, pixels: Pixels) -> list[Region]:
+    def find(self, pixels: Pixels, columns: TextColumns | None = None) -> list[Region]:
         """Detects the text of a picture."""
         start, network = time.thread_time(), self._stages[self._stage]
-        regions = super().find(pixels)
+        regions = super().find(pixels, columns)
         network = self._stages[self._stage] - network
         self._stages["resizing, boxes, crops"] += time.thread_time() - start - network
         return regions

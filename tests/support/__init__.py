@@ -16,6 +16,8 @@ watching.py         telemetry exported into memory
 collector.py        an OTLP collector
 relay.py            a network that can fall silent
 fuzzing.py          random inputs, reproducible by seed
+line_pools.py       line pools with fake recognisers, and lines that carry numbers
+ocr_fakes.py        an OCR engine whose models read what the picture carries
 congruence.py       two readings of a picture compared, and the OCR library as reference
 coverage_totals.py  a pytest plugin that prints the coverage of each package
 cuda.py             a CUDA runtime library without a GPU

@@ -31,6 +31,7 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.config import Config
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from pagesight_server.inference.bundle import Tensors
+from pagesight_server.inference.ocr.detector import TextColumns
 from pagesight_server.inference.ocr.engine import OcrEngine, owned
 from pagesight_server.inference.ocr.recogniser import Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers, OcrSettings
@@ -48,7 +49,7 @@ ENCODE_MS = "TESTS_SERVING_ENCODE_MS"
 class NoText:
     """A detector and a recogniser that find and read nothing."""
 
-    def find(self, pixels: Pixels) -> list[Region]:
+    def find(self, pixels: Pixels, columns: TextColumns) -> list[Region]:
         """Finds nothing."""
         return []
 

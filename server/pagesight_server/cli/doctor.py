@@ -26,6 +26,7 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Bundles, Snapshot, check_bundles
 from pagesight_server.index.manager import gpu_mb
 from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL
+from pagesight_server.inference.ocr.settings import COLUMN_BYTES
 from pagesight_server.inference.onnx_session import BUFFERS_MB, CONTEXT_MB, MEGABYTE, providers
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.service import auth, certificates
@@ -134,8 +135,10 @@ def memory_plan(config: Config) -> dict[str, object]:
     server, image = config.server, config.image
     decoded = config.active + server.max_enrolments + server.max_examinations
     at_once = max(image.max_pixels, image.max_pixels_at_once)
+    columns = wiring.ocr_settings(config).max_text_columns
     each = {
         "pixels_mb": decoded * 3 * image.max_pixels // MEGABYTE,
+        "lines_mb": decoded * COLUMN_BYTES * columns // MEGABYTE,
         "decoding_mb": at_once * CODEC_BYTES_A_PIXEL // MEGABYTE,
         "reading_mb": config.ocr_threads * DETECTOR_MB,
         "recognising_mb": config.ocr_threads

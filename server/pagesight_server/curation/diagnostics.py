@@ -38,6 +38,7 @@ from pagesight_server.index.cosines import Hits, cosines
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.decision import Decision, decide
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.recognition.leave_one_out import left_out_hits
 from pagesight_server.text.legibility import Legibility, legibility
 from pagesight_server.text.lines import lines_below_status_bar
 from pagesight_server.text.matching import letters_and_digits
@@ -216,8 +217,8 @@ def near_duplicates(
     rows = [row for row, p in enumerate(knowledge.snapshot.pictures) if p.image_id in wanted]
     examiner = _Examiner(knowledge)
     duplicates = {}
-    for row in rows:
-        if near := examiner.near(row, examiner.search(row)):
+    for row, hits in left_out_hits(knowledge.method, knowledge.snapshot, rows):
+        if near := examiner.near(row, hits):
             picture = knowledge.snapshot.pictures[row]
             duplicates[picture.image_id] = [duplicate for _, duplicate in near[:MAX_NEAR]]
     return duplicates
@@ -243,9 +244,9 @@ def diagnose(
     examiner = _Examiner(knowledge)
     examined = _Examined()
     groups = _UnionFind(len(pictures))
-    for done, row in enumerate(rows):
+    hits_of = left_out_hits(knowledge.method, knowledge.snapshot, rows)
+    for done, (row, hits) in enumerate(hits_of):
         progress(done, len(rows))
-        hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             groups.union(row, other)
         reading = knowledge.snapshot.reading(row)
@@ -302,10 +303,6 @@ class _Examiner:
         for row, picture in enumerate(self._snapshot.pictures):
             rows[picture.label].append(row)
         return rows
-
-    def search(self, row: int) -> Hits:
-        """The nearest neighbours of a picture, itself excluded."""
-        return self._method.search(self._snapshot.embeddings[row], without=row)
 
     def near(self, row: int, hits: Hits) -> list[tuple[int, NearDuplicate]]:
         """Near duplicates of a picture among its hits, with their rows, by falling similarity."""

@@ -11,8 +11,8 @@
     manager.py   which generation is searched, and when the next one is built
     owner.py     one thread for a resource that must not be shared
 
-This package alone imports faiss, and only in the modules that search: those that keep vectors
-(`vectors.py`, `policy.py`) are imported without it. A base may be approximate, but it only chooses
-*which* pictures are compared: every cosine that leaves this package is the true one, so no
+This package alone imports faiss, and only where there are codes (`ivf.py`, `gpu.py` and what uses
+them): exact search and the keeping of vectors do without it. A base may be approximate, but it only
+chooses *which* pictures are compared: every cosine that leaves this package is the true one, so no
 quantisation error can reach the threshold that decides `other`.
 """

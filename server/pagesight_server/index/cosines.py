@@ -12,10 +12,6 @@ from pagesight_server.common.arrays import Embedding, Embeddings
 Rows = NDArray[np.int64]
 """Row numbers of a snapshot."""
 
-TIE = 1e-5
-"""Difference of cosines below which faiss may give two pictures in the wrong order: it sums fp32
-products in another order than `cosines` does."""
-
 _MIN_SQUARE = 1e-12
 """Least squared length to divide by: a vector of zeros gets cosine 0 and no division by zero."""
 
@@ -58,13 +54,3 @@ def ranked(rows: Rows, scores: NDArray[np.float32], k: int) -> Hits:
     """The `k` rows of the highest scores, best first; ties in the order of their rows."""
     order = np.lexsort((rows, -scores))[:k]
     return Hits(rows[order], scores[order])
-
-
-def has_all_ties(scores: NDArray[np.float32], wanted: int) -> bool:
-    """Whether, for every query, what was not fetched cannot tie with the last one wanted.
-
-    Args:
-        scores: Cosines by faiss, shape (queries, fetched), highest first.
-        wanted: How many of those fetched are wanted.
-    """
-    return bool((scores[:, -1] < scores[:, wanted - 1] - TIE).all())

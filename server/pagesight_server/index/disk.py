@@ -222,16 +222,19 @@ class GenerationStore:
             purged: Image ids of which nothing may be kept, in hexadecimal.
         """
         key = _key(gallery, bundle)
-        try:
-            manifest = _parsed(self._manifest_path(key).read_text())
-            names = {Path(manifest[kind][0]).name for kind in ("vectors", "codes")}
-        except (OSError, *_MALFORMED):
-            manifest, names = {}, set()
-        with contextlib.suppress(OSError), self._locked(wait=False):
-            self._delete_files(key, keep=names)
+        manifest, names = self._manifest(key)
         if purged and manifest and self._holds_any(manifest, purged):
             log.warning("the index of gallery %s is made anew: it held a purged picture", gallery)
-            self._delete_key(key)
+            # At once, whoever holds the lock: named by their contents, they are of no newer one.
+            for name in names:
+                (self.folder / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError), self._locked(wait=False):
+            # Anew, as whoever held the lock may have written another generation meanwhile.
+            _, names = self._manifest(key)
+            if all((self.folder / name).exists() for name in names):
+                self._delete_files(key, keep=names)
+            else:
+                self._delete_key(key)
 
     def _holds_any(self, manifest: dict[str, Any], image_ids: Collection[str]) -> bool:
         path = self.folder / Path(manifest["vectors"][0]).name
@@ -285,6 +288,14 @@ class GenerationStore:
             return int(_parsed(self._manifest_path(key).read_text())["shape"][0])
         except (OSError, *_MALFORMED):
             return 0
+
+    def _manifest(self, key: str) -> tuple[dict[str, Any], set[str]]:
+        """The manifest on disk and the files it names; both empty where none can be read."""
+        try:
+            manifest = _parsed(self._manifest_path(key).read_text())
+            return manifest, {Path(manifest[kind][0]).name for kind in ("vectors", "codes")}
+        except (OSError, *_MALFORMED):
+            return {}, set()
 
     def _manifest_path(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -98,7 +98,7 @@ class IvfBase:
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
         """The best by code in the nearest lists; in all lists where those hold too few.
 
         Args and result as in `Base.candidates`.
@@ -108,13 +108,13 @@ class IvfBase:
         # More lists where few slots are allowed, so that as many allowed ones are compared.
         nprobe = min(self._host.nlist, -(-self.measured.nprobe * total // max(1, eligible)))
         best = count * self.measured.k_factor
-        scores, slots = self.search_lists(queries, best, nprobe, allowed)
+        _, slots = self.search_lists(queries, best, nprobe, allowed)
         short = np.count_nonzero(slots >= 0, axis=1) < min(count, eligible, slots.shape[1])
         if short.any():
-            scores[short], slots[short] = self.search_lists(
+            _, slots[short] = self.search_lists(
                 queries[short], slots.shape[1], self._host.nlist, allowed, host=True
             )
-        return scores, slots
+        return slots
 
     def search_lists(
         self,
@@ -135,7 +135,7 @@ class IvfBase:
             host: Whether to search on the CPU even where there is a GPU.
 
         Returns:
-            Scores and slots as in `Base.candidates`.
+            Scores and slots, best first, each of shape (queries, c); slot -1 where there is none.
         """
         count = min(count, self._host.ntotal)
         # The GPU index cannot filter: slots that are not allowed displace allowed ones.
@@ -269,7 +269,7 @@ def _tune(
             k_factor=k_factor,
             recall=0.0,
         )
-        _, slots = IvfBase(index, tried).candidates(queries, NEAREST + 1, None)
+        slots = IvfBase(index, tried).candidates(queries, NEAREST + 1, None)
         # Rescoring is exact: a true neighbour among the candidates is found, and no other is.
         recall = _recall(slots, truth, held_out)
         best = max(best, recall)

@@ -6,34 +6,18 @@ query ──> base: candidates among the allowed slots ─┐
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
-from pagesight_server.common.arrays import Embedding, Embeddings
-from pagesight_server.index.cosines import NO_HITS, Hits, Rows, ranked, unit
-from pagesight_server.index.exact import FlatIndex, most_alike, with_ties
+from pagesight_server.common.arrays import Embeddings
+from pagesight_server.index.cosines import NO_HITS, Hits, Rows, cosines, ranked, unit
+from pagesight_server.index.exact import FlatIndex, Neighbours, most_alike
 from pagesight_server.index.vectors import BLOCK, Allowed, Halves, Layout, Vectors, halves_at
 
 EXACT_ROWS, EXACT_SHARE = 4_096, 0.125
-"""Rows, and share of a base, up to which an index over a part of the rows is exact, such as that
-over the examples of unknown pages: the lists nearest to a query may well hold none of so few."""
-
-
-class Neighbours(Protocol):
-    """Finds the nearest pictures of a snapshot."""
-
-    def __len__(self) -> int: ...
-
-    def search(self, query: Embedding, k: int, *, without: int | None = None) -> Hits:
-        """The `k` nearest pictures, or all when there are fewer.
-
-        Args:
-            query: Unit vector, shape (dimension,).
-            k: How many hits.
-            without: A row to leave out, as if the gallery lacked it.
-        """
+"""Rows, and share of a base, up to which an index over a part of the rows compares these alone,
+such as the examples of unknown pages: the lists nearest to a query may well hold none of so few,
+and an exact base would compare all of its vectors for them."""
 
 
 def nearest(embeddings: Embeddings | Vectors, rows: Rows) -> Neighbours:
@@ -57,16 +41,16 @@ class FlatBase:
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """The true nearest, best first; args and result as in `Base.candidates`."""
+    ) -> NDArray[np.int64]:
+        """The true nearest, and all that tie with the last of them; as in `Base.candidates`."""
         size = len(self._unit)
         if allowed is None:
             return most_alike(self._unit, queries, min(count, size))
         bits = np.unpackbits(allowed.bits, count=size, bitorder="little").view(np.bool_)
-        return most_alike(self._unit, queries, min(count, size), allowed=bits)
+        return most_alike(self._unit, queries, min(count, allowed.slots), allowed=bits)
 
 
-class LayeredIndex:
+class LayeredIndex(Neighbours):
     """Cosine search over some rows of `Vectors`; safe to search from many threads.
 
     Args:
@@ -83,27 +67,10 @@ class LayeredIndex:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def search(self, query: Embedding, k: int, *, without: int | None = None) -> Hits:
-        """The `k` nearest pictures, or all when there are fewer.
-
-        Args:
-            query: Unit vector, shape (dimension,).
-            k: How many hits.
-            without: A row to leave out, as if the gallery lacked it.
-        """
-        leave_out = None if without is None else np.asarray([without], np.int64)
-        return self.search_many(query[None, :], k, without=leave_out)[0]
-
     def search_many(
         self, queries: Embeddings, k: int, *, without: Rows | None = None
     ) -> list[Hits]:
-        """Searches for several queries at once, which is faster than one by one.
-
-        Args:
-            queries: Unit vectors, shape (queries, dimension).
-            k: How many hits for each.
-            without: For each query, a row to leave out; shape (queries,).
-        """
+        """Args and result as in `Neighbours.search_many`."""
         wanted = min(k + (without is not None), len(self._rows))
         if wanted <= 0:
             return [NO_HITS] * len(queries)
@@ -115,13 +82,13 @@ class LayeredIndex:
             [index.base_candidates(queries, wanted), index.delta_candidates(queries, wanted)],
             axis=1,
         )
-        scores = index.cosines(queries, candidates)
         hits = []
-        for i in range(len(queries)):
-            usable = candidates[i] >= 0
+        for number, rows in enumerate(candidates):
+            usable = rows >= 0
             if without is not None:
-                usable &= candidates[i] != without[i]
-            hits.append(ranked(candidates[i][usable], scores[i][usable], k))
+                usable &= rows != without[number]
+            rows = rows[usable]
+            hits.append(ranked(rows, cosines(queries[number], index.vectors_of(rows)), k))
         return hits
 
 
@@ -140,7 +107,7 @@ class _LayoutIndex:
         slots = layout.slots[rows]
         in_base = slots < base_size
         few = min(EXACT_ROWS, EXACT_SHARE * base_size)
-        if not self._base.exact and np.count_nonzero(in_base) <= few:
+        if np.count_nonzero(in_base) <= few:
             in_base[:] = False
         self._row_of_slot = np.full(base_size, -1, np.int32)
         """The row of each slot of the base, -1 where it is not indexed."""
@@ -159,15 +126,9 @@ class _LayoutIndex:
         An exact base gives the `wanted` nearest and all that tie with the last of them, any other
         as many as its recall needs.
         """
-        size = self._base_rows
-        if not size:
+        if not self._base_rows:
             return np.empty((len(queries), 0), np.int64)
-
-        def search(count: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return self._base.candidates(queries, count, self._allowed)
-
-        exact = self._base.exact
-        _, slots = with_ties(search, size, min(wanted, size)) if exact else search(wanted)
+        slots = self._base.candidates(queries, wanted, self._allowed)
         return np.where(slots >= 0, self._row_of_slot[np.maximum(slots, 0)], -1).astype(np.int64)
 
     def delta_candidates(self, queries: Embeddings, wanted: int) -> Rows:
@@ -175,15 +136,9 @@ class _LayoutIndex:
         count = len(self._delta_rows)
         if not count:
             return np.empty((len(queries), 0), np.int64)
-        _, positions = with_ties(
-            lambda fetched: most_alike(self._delta, queries, fetched), count, min(wanted, count)
-        )
-        return np.asarray(self._delta_rows[positions], np.int64)
+        positions = most_alike(self._delta, queries, min(wanted, count))
+        return np.where(positions >= 0, self._delta_rows[positions], -1)
 
-    def cosines(self, queries: Embeddings, rows: Rows) -> NDArray[np.float32]:
-        """The exact cosines of candidates, shape of `rows`; undefined where a row is -1."""
-        slots = self.layout.slots[np.maximum(rows, 0).ravel()]
-        vectors = halves_at(self.layout, slots).astype(np.float32).reshape(*rows.shape, -1)
-        dots = np.einsum("qcd,qd->qc", vectors, queries)
-        squares = np.einsum("qcd,qcd->qc", vectors, vectors)
-        return np.asarray(dots / np.sqrt(np.maximum(squares, 1e-12)), np.float32)
+    def vectors_of(self, rows: Rows) -> Embeddings:
+        """The vectors of some rows, shape (rows, dimension)."""
+        return halves_at(self.layout, self.layout.slots[rows]).astype(np.float32)

@@ -40,7 +40,7 @@ class Base(Protocol):
     """Chooses candidates among the slots of a generation; their scores are computed elsewhere."""
 
     exact: bool
-    """Whether the candidates are always the true nearest."""
+    """Whether the candidates are always the true nearest, and all that tie with the last."""
 
     @property
     def kind(self) -> str:
@@ -48,8 +48,8 @@ class Base(Protocol):
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Scores and slots, best first, each of shape (queries, c); slot -1 where there is none.
+    ) -> NDArray[np.int64]:
+        """Slots in any order, shape (queries, c); -1 where there is none.
 
         Args:
             queries: Unit vectors, shape (queries, dimension).
@@ -77,7 +77,7 @@ class Unindexed:
 
     def candidates(
         self, queries: Embeddings, count: int, allowed: Allowed | None
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    ) -> NDArray[np.int64]:
         """Raises RuntimeError: these vectors cannot be searched."""
         raise RuntimeError("these vectors were read to be indexed")
 

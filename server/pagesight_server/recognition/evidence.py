@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.index.cosines import Hits, cosines, ranked
+from pagesight_server.index.cosines import Hits, Rows, cosines, ranked
 from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.balance import MAX_PICTURES as MAX_FITTED
 from pagesight_server.recognition.balance import MIN_PICTURES as MIN_FITTED
@@ -72,6 +72,9 @@ class Method(Protocol):
 
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """The pictures worth comparing; `without` leaves one out, for calibration."""
+
+    def search_many(self, embeddings: Embeddings, *, without: Rows | None = None) -> list[Hits]:
+        """As `search` for each of several, which is faster at once; `without` is one of each."""
 
     def weigh(
         self, query: Query, hits: Hits, *, without: int | None = None
@@ -187,13 +190,16 @@ class PagesightMethod:
 
         Searched apart, so that many examples crowd out no known page.
         """
-        known = self._known.search(embedding, self.K, without=without)
+        left_out = None if without is None else np.asarray([without], np.int64)
+        return self.search_many(embedding[None, :], without=left_out)[0]
+
+    def search_many(self, embeddings: Embeddings, *, without: Rows | None = None) -> list[Hits]:
+        """As `search` for each of several, which is faster at once; `without` is one of each."""
+        known = self._known.search_many(embeddings, self.K, without=without)
         if "unknown_example" in self._without:
             return known
-        unknown = self._unknown.search(embedding, self.K, without=without)
-        both = np.concatenate([known.cosines, unknown.cosines])
-        order = np.argsort(-both, kind="stable")
-        return Hits(np.concatenate([known.rows, unknown.rows])[order], both[order])
+        unknown = self._unknown.search_many(embeddings, self.K, without=without)
+        return [_by_cosine(*both) for both in zip(known, unknown, strict=True)]
 
     def weigh(
         self, query: Query, hits: Hits, *, without: int | None = None
@@ -251,10 +257,11 @@ class PagesightMethod:
         if len(rows) < MIN_FITTED:
             return LOOKS_SHARE
         evidence, own = [], []
-        for row in rows:
-            embedding = self._snapshot.embeddings[row]
+        without = np.asarray(rows, np.int64)
+        embeddings = self._snapshot.embeddings[without]
+        hits_of = self.search_many(embeddings, without=without)
+        for row, embedding, hits in zip(rows, embeddings, hits_of, strict=True):
             reading = self._snapshot.sampled_readings[row]
-            hits = self.search(embedding, without=row)
             scored, chosen = self._compare(embedding, reading, hits, without=row)
             candidates = [one for one in chosen if not is_reserved(one.label)]
             labels = [candidate.label for candidate in candidates]
@@ -426,6 +433,13 @@ METHODS: Mapping[MethodName, type[SeedMethod | PagesightMethod]] = {
     "seed": SeedMethod,
     "pagesight": PagesightMethod,
 }
+
+
+def _by_cosine(known: Hits, unknown: Hits) -> Hits:
+    """Hits of both kinds, nearest first; of equal ones those of known pages."""
+    both = np.concatenate([known.cosines, unknown.cosines])
+    order = np.argsort(-both, kind="stable")
+    return Hits(np.concatenate([known.rows, unknown.rows])[order], both[order])
 
 
 def _normalised(snapshot: Snapshot, before: NormalisedTexts) -> NormalisedTexts:

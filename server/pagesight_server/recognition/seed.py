@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from pagesight_server.common.arrays import Embedding
+from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.index.cosines import Hits
+from pagesight_server.index.cosines import Hits, Rows
 from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.candidates import Candidate, Query, Term, best_per_label
 from pagesight_server.recognition.scorers.all_text import text_ratios
@@ -42,6 +42,10 @@ class SeedMethod:
     def search(self, embedding: Embedding, *, without: int | None = None) -> Hits:
         """Finds the five nearest pictures."""
         return self._index.search(embedding, self.K, without=without)
+
+    def search_many(self, embeddings: Embeddings, *, without: Rows | None = None) -> list[Hits]:
+        """Finds the five nearest of each of several; `without` leaves one out of each."""
+        return self._index.search_many(embeddings, self.K, without=without)
 
     def weigh(
         self, query: Query, hits: Hits, *, without: int | None = None

@@ -172,6 +172,7 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
     COST: {
         "recognition.balance": ("MAX_PICTURES", "STEPS", "CONVERGED"),
         "recognition.calibration": ("MAX_CALIBRATION_PICTURES", "MAX_QUANTILES", "STEP_PICTURES"),
+        "recognition.leave_one_out": ("AT_ONCE",),
         "recognition.templates": ("AGREEMENT_PICTURES", "MAX_IDS_A_STRING"),
         "recognition.whitening": ("MAX_PICTURES", "FOLDS"),
         "text.variants": ("MAX_EXAMINED", "MAX_RATIOS", "PAIR_BUCKETS"),

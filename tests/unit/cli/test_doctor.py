@@ -55,6 +55,8 @@ def test_all_is_well(
     assert facts["resized_by"] == f"OpenCV {cv2.__version__}"
     # 25 megapixels, 3 bytes each: two screenshots and, unless set, two each of the others.
     assert facts["memory"]["pixels_mb"] == (2 + 2 + 2) * 3 * 25_000_000 // 2**20
+    # 800,000 columns of text each, 48 x 3 bytes high.
+    assert facts["memory"]["lines_mb"] == (2 + 2 + 2) * 48 * 3 * 800_000 // 2**20
     # While they are decoded: 50 megapixels at once, 16 bytes each.
     assert facts["memory"]["decoding_mb"] == 50_000_000 * 16 // 2**20
     assert facts["memory"]["reading_mb"] == cores() * 450

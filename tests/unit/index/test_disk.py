@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_what_was_written_is_read(
     np.testing.assert_array_equal(taken[0], ids)
     np.testing.assert_array_equal(taken[1].halves, halves)
     queries = halves[:3].astype(np.float32)
-    _, slots = taken[1].base.candidates(queries, 5, None)
+    slots = taken[1].base.candidates(queries, 5, None)
     assert [row in found for row, found in enumerate(slots.tolist())] == [True] * 3
 
 
@@ -192,6 +193,50 @@ def test_a_generation_with_a_purged_picture_is_deleted(
     generations.clean_up("default", "encoder@1", ["ab" * 32, bytes(ids[7]).hex()])
     assert "it held a purged picture" in caplog.text
     assert not any(bytes(ids[7]) in path.read_bytes() for path in generations.folder.iterdir())
+
+
+class LateStore(GenerationStore):
+    """A store whose lock is free only once another process has ended its build."""
+
+    def __init__(self, folder: Path, build: Callable[[], object]) -> None:
+        super().__init__(folder)
+        self._build = build
+
+    @contextmanager
+    def _locked(self, *, wait: bool = True) -> Iterator[None]:
+        self._build()
+        with super()._locked(wait=wait):
+            yield
+
+
+@pytest.mark.parametrize("purges", [False, True])
+def test_what_another_process_ends_meanwhile_is_kept(
+    generations: GenerationStore,
+    halves: NDArray[np.float16],
+    ids: NDArray[np.uint8],
+    made: Build,
+    purges: bool,
+) -> None:
+    late = LateStore(
+        generations.folder,
+        lambda: generations.write("default", "encoder@1", ids[:400], halves[:400], made),
+    )
+    purged = [bytes(ids[500]).hex()] if purges else []
+    late.clean_up("default", "encoder@1", purged)
+    taken = generations.read("default", "encoder@1")
+    assert taken is not None
+    np.testing.assert_array_equal(taken[0], ids[:400])
+
+
+def test_a_purged_picture_goes_also_while_another_process_writes(
+    generations: GenerationStore, ids: NDArray[np.uint8]
+) -> None:
+    with generations._locked():
+        other = GenerationStore(generations.folder)
+        other.clean_up("default", "encoder@1", [bytes(ids[7]).hex()])
+    assert not list(generations.folder.glob("*.vectors"))
+    other.clean_up("default", "encoder@1", [])
+    assert [path.name for path in generations.folder.iterdir()] == ["lock"]
 
 
 def test_a_new_generation_replaces_the_files_of_the_old(

@@ -76,15 +76,27 @@ def test_many_queries_are_answered_in_parts_as_each_alone(monkeypatch: pytest.Mo
     vectors = np.stack([unit(*random.normal(size=8)) for _ in range(30)])
     queries = np.stack([unit(*random.normal(size=8)) for _ in range(7)])
     monkeypatch.setattr(exact, "PRODUCTS", 2 * len(vectors))
-    _, positions = most_alike(vectors, queries, 4)
-    assert positions.tolist() == np.argsort(-(queries @ vectors.T))[:, :4].tolist()
+    positions = most_alike(vectors, queries, 4)
+    nearest = np.argsort(-(queries @ vectors.T))[:, :4]
+    assert positions.tolist() == np.sort(nearest).tolist()
 
 
-def test_where_fewer_may_be_found_than_asked_for_the_last_are_none() -> None:
+def test_all_that_tie_with_the_last_are_found_and_other_queries_have_none_in_their_place() -> None:
+    vectors = np.stack([unit(0, 1), unit(1, 0), unit(1, 0), unit(3, 4), unit(1, 0)])
+    queries = np.stack([unit(1, 0), unit(0, 1)])
+    assert most_alike(vectors, queries, 2).tolist() == [[1, 2, 4], [0, 3, -1]]
+
+
+def test_a_vector_that_is_no_number_hides_no_other() -> None:
+    vectors = VECTORS.copy()
+    vectors[3] = np.nan
+    assert FlatIndex(vectors, ALL).search(unit(1, 0), 1).rows.tolist() == [1]
+    assert FlatIndex(vectors, ALL).search(unit(1, 0), 3).rows.tolist() == [1, 4, 2]
+
+
+def test_only_what_is_allowed_is_found() -> None:
     allowed = np.array([False, True, False, False, True])
-    scores, positions = most_alike(VECTORS, unit(1, 0)[None, :], 3, allowed=allowed)
-    assert positions.tolist() == [[1, 4, -1]]
-    assert scores[0, :2].tolist() == pytest.approx([1.0, 0.8])
+    assert most_alike(VECTORS, unit(1, 0)[None, :], 2, allowed=allowed).tolist() == [[1, 4]]
 
 
 def test_many_threads_may_search_at_once() -> None:

@@ -20,7 +20,7 @@ from pagesight_server.index.exact import FlatIndex
 from pagesight_server.index.ivf import Codes, IvfBase, RecallError, build
 from pagesight_server.index.layered import FlatBase, LayeredIndex
 from pagesight_server.index.policy import IndexSettings, code_bytes, list_count
-from pagesight_server.index.vectors import Generation, Layout, Vectors, halves_at
+from pagesight_server.index.vectors import Allowed, Generation, Layout, Vectors, halves_at
 from tests.support.parts import unit
 
 DIMENSION = 8
@@ -203,6 +203,37 @@ def test_a_few_rows_of_many_are_all_found_however_far_they_are(
         query = unit(*random.standard_normal(32))
         expected = brute_force(halves, query, few.tolist(), 5)
         assert index.search(query, 5).rows.tolist() == [row for row, _ in expected]
+
+
+class CountingBase(FlatBase):
+    """An exact base that counts the queries it is asked."""
+
+    queries = 0
+
+    def candidates(
+        self, queries: NDArray[np.float32], count: int, allowed: Allowed | None
+    ) -> NDArray[np.int64]:
+        self.queries += len(queries)
+        return super().candidates(queries, count, allowed)
+
+
+@pytest.mark.parametrize(
+    ("step", "asked"),
+    [
+        pytest.param(10, 0, id="a tenth of the rows"),
+        pytest.param(5, 1, id="a fifth, above the share of an eighth"),
+    ],
+)
+def test_an_exact_base_is_not_asked_for_a_few_of_its_rows(
+    halves: NDArray[np.float16], step: int, asked: int
+) -> None:
+    base = CountingBase(halves)
+    rows = np.arange(0, 3_000, step, dtype=np.int64)
+    index = LayeredIndex(Vectors.of_generation(Generation(halves=halves, base=base)), rows)
+    query = unit(*halves[1].tolist())
+    expected = brute_force(halves, query, rows.tolist(), 5)
+    assert index.search(query, 5).rows.tolist() == [row for row, _ in expected]
+    assert base.queries == asked
 
 
 def test_half_of_the_rows_are_searched_as_well_as_all(

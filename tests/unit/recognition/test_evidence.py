@@ -15,6 +15,7 @@ from pagesight_server.gallery.snapshot import LabelFacts, Snapshot
 from pagesight_server.index.cosines import Hits
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.evidence import PagesightMethod
+from pagesight_server.recognition.leave_one_out import leave_one_out
 from pagesight_server.recognition.scorers.all_text import text_ratios
 from pagesight_server.recognition.seed import SeedMethod
 from pagesight_server.text.matching import normalised_line
@@ -181,6 +182,38 @@ def test_the_hits_of_known_and_unknown_pages_come_nearest_first() -> None:
 @pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
 def test_a_picture_can_be_left_out(method: type[SeedMethod | PagesightMethod]) -> None:
     assert method(TWO).search(unit(1, 0), without=0).rows.tolist() == [1]
+
+
+@pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])
+def test_several_at_once_are_searched_as_one_by_one(
+    method: type[SeedMethod | PagesightMethod],
+) -> None:
+    gallery = snapshot(
+        ("a", (4, 3), []), ("a", (1, 0), []), ("b", (3, 4), []), ("other", (1, 1), [])
+    )
+    embeddings, without = np.stack([unit(1, 0), unit(0, 1), unit(3, 4)]), np.array([1, 0, 2])
+    together = method(gallery).search_many(embeddings, without=without)
+    for embedding, row, hits in zip(embeddings, without.tolist(), together, strict=True):
+        alone = method(gallery).search(embedding, without=row)
+        assert hits.rows.tolist() == alone.rows.tolist()
+        assert hits.cosines.tolist() == alone.cosines.tolist()
+        assert row not in hits.rows.tolist()
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 100])
+def test_pictures_left_out_in_parts_have_the_candidates_of_each_alone(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = snapshot(("a", (4, 3), ["abcd"]), ("a", (1, 0), ["abce"]), ("b", (3, 4), ["abcf"]))
+    method = PagesightMethod(gallery)
+    monkeypatch.setattr("pagesight_server.recognition.leave_one_out.AT_ONCE", at_once)
+    for row, asked, candidates in leave_one_out(method, gallery, [2, 0, 1], with_text=True):
+        assert asked.reading == gallery.reading(row)
+        hits = method.search(asked.embedding, without=row)
+        assert candidates == method.weigh(asked, hits, without=row)
+        assert row not in [candidate.row for candidate in candidates]
+    rows_in_order = leave_one_out(method, gallery, iter([2, 0, 1]), with_text=False)
+    assert [row for row, _, _ in rows_in_order] == [2, 0, 1]
 
 
 @pytest.mark.parametrize("method", [SeedMethod, PagesightMethod])

@@ -12,6 +12,7 @@ upright ones its pixels, both without its arithmetic in Python (0021).
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
@@ -26,7 +27,7 @@ from rapidocr.utils.process_img import (
 )
 
 from pagesight_server.common.arrays import Pixels
-from pagesight_server.common.errors import SetupError
+from pagesight_server.common.errors import ImageError, SetupError
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import Runs, canvas_graph
 from pagesight_server.inference.ocr.quads import QuadFinder, Quads, is_upright
@@ -43,6 +44,37 @@ _QUADS = ("thresh", "box_thresh", "max_candidates", "unclip_ratio", "use_dilatio
 
 DetectionNetwork: TypeAlias = Literal["detection", "draft_detection"]
 """A network that finds text, by its name in the manifest's `input`."""
+
+
+class TextColumns:
+    """The columns of text that one picture may have; for the threads of all its bands at once.
+
+    Args:
+        most: Pixels of width that its lines may have together, scaled to the network's height.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def take(self, widths: Iterable[int]) -> None:
+        """Counts lines that are about to be scaled.
+
+        Args:
+            widths: Their widths in pixels, once they are scaled.
+
+        Raises:
+            ImageError: the picture has too many columns with these.
+        """
+        with self._lock:
+            self._taken += sum(widths)
+            taken = self._taken
+        if taken > self._most:
+            raise ImageError(
+                "the picture has too much text: its lines are wider together than "
+                f"{self._most:,} pixels, each scaled to the height it is read at: send it in parts"
+            )
 
 
 class Detector:
@@ -92,11 +124,15 @@ class Detector:
             with first_run(f"finding text on {width} x {height} pixels"):
                 self.graph.run({"pixels": np.zeros((1, height, width, 3), np.uint8)})
 
-    def find(self, pixels: Pixels) -> list[Region]:
+    def find(self, pixels: Pixels, columns: TextColumns | None = None) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.
 
         Args:
             pixels: Height x width x 3, RGB.
+            columns: What the picture may have, of which this may be a band; None: no limit.
+
+        Raises:
+            ImageError: it has more columns of text.
         """
         height_px, width_px = pixels.shape[:2]
         try:
@@ -118,6 +154,8 @@ class Detector:
         if len(quads) == 0:
             return []
         shown = crops(picture, quads)
+        if columns is not None:
+            columns.take(scaled_width(crop, self._strip_height) for crop in shown)
         boxes = _boxes(map_boxes_to_original(quads, record, height_px, width_px))
         return [
             Region.of(box, scaled(crop, self._strip_height), crop)
@@ -164,9 +202,15 @@ def crops(picture: Pixels, quads: Quads) -> list[Pixels]:
 
 def scaled(crop: Pixels, height_px: int) -> Pixels:
     """A crop scaled to a height."""
-    height, width = crop.shape[:2]
-    strip: Pixels = cv2.resize(crop, (math.ceil(height_px * (width / height)), height_px))
+    strip: Pixels = cv2.resize(crop, (scaled_width(crop, height_px), height_px))
     return strip
+
+
+def scaled_width(crop: Pixels, height_px: int) -> int:
+    """The width in pixels of a crop scaled to a height."""
+    height: int = crop.shape[0]
+    width: int = crop.shape[1]
+    return math.ceil(height_px * (width / height))
 
 
 def _boxes(quads: Quads) -> list[Box]:

@@ -27,7 +27,7 @@ from pagesight_server.common.threads import WorkerPool, lower_priority
 from pagesight_server.common.timings import measure
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import InTurn, Runs
-from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector
+from pagesight_server.inference.ocr.detector import DetectionNetwork, Detector, TextColumns
 from pagesight_server.inference.ocr.line_pool import LinePool, Recognise
 from pagesight_server.inference.ocr.line_queues import Line, Share
 from pagesight_server.inference.ocr.recogniser import Network, Reader, Recogniser, Shape
@@ -42,8 +42,8 @@ T = TypeVar("T")
 class Detect(Protocol):
     """The interface of a detector, as the engine uses it."""
 
-    def find(self, pixels: Pixels) -> list[Region]:
-        """Finds the text regions of a picture, in any order."""
+    def find(self, pixels: Pixels, columns: TextColumns) -> list[Region]:
+        """Finds the text regions of a picture or a band of it, in any order."""
 
 
 class OcrEngine:
@@ -93,7 +93,7 @@ class OcrEngine:
             pixels: Height x width x 3, RGB.
 
         Raises:
-            ImageError: it has more lines than one picture may.
+            ImageError: it has more lines, or more columns of text, than one picture may.
             RuntimeError: the engine is closed.
             Exception: whatever a session raises.
         """
@@ -128,6 +128,7 @@ class OcrEngine:
     async def _regions(self, pixels: Pixels, share: Share) -> list[Region]:
         """Finds the text regions of a picture, each once."""
         height_px, width_px = pixels.shape[:2]
+        columns = TextColumns(self._settings.max_text_columns)
         bands = cut(
             height_px,
             width_px,
@@ -136,7 +137,7 @@ class OcrEngine:
         )
         if len(bands) == 1:
             with self.pool.finding(share):
-                return await self._detectors.run(lambda detector: detector.find(pixels))
+                return await self._detectors.run(lambda detector: detector.find(pixels, columns))
         # No more than there are threads: the bands of others are searched between these.
         places = asyncio.Semaphore(self._settings.detectors)
 
@@ -144,7 +145,7 @@ class OcrEngine:
             part = pixels[band.top : band.bottom]
             async with places:
                 with self.pool.finding(share):
-                    return await self._detectors.run(lambda detector: detector.find(part))
+                    return await self._detectors.run(lambda detector: detector.find(part, columns))
 
         regions_of_bands = await _gather_or_cancel(find(band) for band in bands)
         return join(list(zip(bands, regions_of_bands, strict=True)))

@@ -33,7 +33,7 @@ class Line(NamedTuple):
     strip: Pixels
     """48 x at most the width of its shapes x 3."""
     digest: bytes
-    """Digest of the strip's pixels: equal lines have equal digests."""
+    """Digest of the line's pixels: lines of equal digests have equal strips."""
     shapes: Sequence[Shape]
     """How it is read: in one after the other, up to the first whose text is sure, or the last."""
 

@@ -11,6 +11,9 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+COLUMN_BYTES = 3 * 48
+"""Of a line that is scaled to 48 pixels height, for each pixel of its width."""
+
 WIDTHS = (
     *range(64, 257, 32),
     *range(320, 641, 32),
@@ -96,6 +99,14 @@ class OcrSettings:
     """Lines of text that one picture may have; more are refused before any is read. A long page has
     hundreds; 2,000 take a core some minutes."""
 
+    max_text_columns: int = 800_000
+    """Pixels of width that the lines of one picture may have together once they are scaled to 48
+    pixels height, `COLUMN_BYTES` each: 110 MB, held until all are read. More are refused before any
+    is scaled, as small print makes wide lines: 164 of 8 pixels height on 2000 x 2000 make 1.26
+    million. The longest screenshot of a phone of 720 pixels width, 32,767 high and nothing but
+    lines of the usual 14 sp, has 760,000, and of one of 1080 370,000, what bands share counted
+    twice (`tests/unit/inference/ocr/test_text_columns.py`)."""
+
     sizes: tuple[int, ...] = ()
     """Batch sizes that recognition runs at, ascending from 1, so that a CUDA session meets few
     shapes; all are run before the first request. Empty: any size, and no warm-up."""
@@ -127,12 +138,13 @@ class OcrSettings:
             self.narrowest_px,
             self.share_columns,
             self.max_lines,
+            self.max_text_columns,
         )
         if min(counts) < 1 or self.cache_entries < 0 or not 0 <= self.reread_below <= 1:
             raise ValueError(
-                "need detectors, recognisers, max_enlarged_px, narrowest_px, share_columns and "
-                "max_lines of at least 1, cache_entries of at least 0 and reread_below from 0 to "
-                f"1, got {self}"
+                "need detectors, recognisers, max_enlarged_px, narrowest_px, share_columns, "
+                "max_lines and max_text_columns of at least 1, cache_entries of at least 0 and "
+                f"reread_below from 0 to 1, got {self}"
             )
         if not self.widths or self.widths[0] < 8 or not _ascend(self.widths):
             raise ValueError(f"widths must ascend from 8 or more, got {self.widths}")

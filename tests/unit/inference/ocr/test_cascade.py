@@ -22,7 +22,8 @@ from pagesight_server.inference.ocr.recogniser import Network, Shape, Text
 from pagesight_server.inference.ocr.settings import LibraryNumbers
 from pagesight_server.inference.settings import ReadingMode
 from tests.support import WAIT_S
-from tests.unit.inference.ocr.test_engine import SMALL, Detector, picture, settle, texts
+from tests.support.line_pools import settle
+from tests.support.ocr_fakes import SMALL, Detector, picture, texts
 
 DRAFT, AGAIN = "draft", "recognition"
 

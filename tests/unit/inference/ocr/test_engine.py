@@ -17,90 +17,26 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
 from pagesight_server.common.priority import Priority, urgent_as
 from pagesight_server.common.threads import WorkerPool
-from pagesight_server.inference.ocr import OcrEngine, OcrSettings
+from pagesight_server.inference.ocr import OcrEngine
+from pagesight_server.inference.ocr.detector import TextColumns
 from pagesight_server.inference.ocr.engine import Detect, owned
 from pagesight_server.inference.ocr.recogniser import Shape, Text
-from pagesight_server.inference.ocr.settings import LibraryNumbers, library_widths
+from pagesight_server.inference.ocr.settings import LibraryNumbers
 from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.text.reading import Box
 from tests.support import WAIT_S
+from tests.support.line_pools import settle
+from tests.support.ocr_fakes import (
+    SMALL,
+    BrokenError,
+    Detector,
+    Recogniser,
+    engine,
+    picture,
+    texts,
+)
 
 Result = TypeVar("Result")
-SMALL = OcrSettings(widths=(64, 128, 320, 640), reread_below=0.9, max_columns=640)
-
-
-class BrokenError(Exception):
-    """What a broken session raises."""
-
-
-class Detector:
-    """Takes each row of a picture that is not 0 for a line: its value, and twice it as width."""
-
-    def __init__(self, *, broken: bool = False) -> None:
-        self.seen: list[tuple[int, ...]] = []
-        self.broken = broken
-
-    def find(self, pixels: Pixels) -> list[Region]:
-        self.seen.append(pixels.shape)
-        if self.broken:
-            raise BrokenError
-        rows = np.flatnonzero(pixels[:, 0, 0])
-        # Backwards: the order is the engine's business.
-        return [
-            Region.of(Box(3, int(row), 9, int(row) + 1), line(int(pixels[row, 0, 0])))
-            for row in rows[::-1]
-        ]
-
-
-class Recogniser:
-    """Reads the value of a strip and how far it is padded; unsure of chosen values."""
-
-    def __init__(self, *, unsure: dict[int, float] | None = None, broken: int = -1) -> None:
-        self.runs: list[tuple[int, int]] = []
-        self.broken = broken
-        self._unsure = unsure or {}
-
-    def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
-        values = [int(strip[0, 0, 0]) for strip in strips]
-        self.runs += [(value, shape.width) for value in values]
-        if self.broken in values:
-            raise BrokenError
-        return [Text(f"{value}@{shape.width}", self._unsure.get(value, 0.99)) for value in values]
-
-
-def line(value: int) -> Pixels:
-    return np.full((48, 2 * value, 3), value, np.uint8)
-
-
-def picture(*values: int, height: int = 100) -> Pixels:
-    """A picture with a line of each value in the top rows."""
-    pixels = np.zeros((height, 32, 3), np.uint8)
-    pixels[: len(values)] = np.array(values, np.uint8).reshape(-1, 1, 1)
-    return pixels
-
-
-def engine(
-    detector: Detector | None = None,
-    recogniser: Recogniser | None = None,
-    config: OcrSettings = SMALL,
-) -> OcrEngine:
-    return OcrEngine(
-        owned([detector or Detector()], name="test"),
-        [owned([recogniser or Recogniser()], name="test")],
-        config,
-        LibraryNumbers(longest_px=200, padded_px=320, min_confidence=0.5),
-    )
-
-
-async def texts(ours: OcrEngine, *values: int) -> list[str]:
-    async with asyncio.timeout(WAIT_S):
-        return [line.text for line in (await ours.read(picture(*values))).lines]
-
-
-async def settle() -> None:
-    """Lets every task that can run now run."""
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def test_lines_come_in_reading_order_where_they_stand() -> None:
@@ -176,19 +112,6 @@ async def test_an_unsure_line_is_padded_like_the_widest_of_its_six() -> None:
     await ours.close()
 
 
-@pytest.mark.parametrize(
-    ("widths", "padded"),
-    [
-        pytest.param([], [], id="none"),
-        pytest.param([50, 400, 60], [400, 400, 400], id="one batch"),
-        pytest.param([50, 60], [320, 320], id="never less than 320"),
-        pytest.param([500, 90, 10, 20, 30, 40, 400], [500, *[400] * 6], id="batches of six"),
-    ],
-)
-def test_the_library_pads_sorted_lines_six_by_six(widths: list[int], padded: list[int]) -> None:
-    assert library_widths(widths, LibraryNumbers()) == padded
-
-
 async def test_what_is_too_unsure_or_blank_is_no_line() -> None:
     class Blank(Recogniser):
         def read(self, strips: Sequence[Pixels], shape: Shape) -> list[Text]:
@@ -212,7 +135,7 @@ async def test_equal_lines_are_recognised_once_and_counted() -> None:
 
 async def test_lines_of_equal_bytes_and_different_shape_are_different() -> None:
     class Shapes(Detector):
-        def find(self, pixels: Pixels) -> list[Region]:
+        def find(self, pixels: Pixels, columns: TextColumns) -> list[Region]:
             # 48 x 20 and 48 x 10 pixels: the second's bytes begin the first's.
             strips = (np.zeros((48, 20, 3), np.uint8), np.zeros((48, 10, 3), np.uint8))
             return [Region.of(Box(0, i, 1, i + 1), strip) for i, strip in enumerate(strips)]
@@ -403,49 +326,3 @@ async def test_a_long_page_that_is_given_up_leaves_no_line_behind() -> None:
     # One was being read.
     assert recogniser.runs == [(100, 320), (120, 320)]
     await ours.close()
-
-
-@pytest.mark.parametrize(
-    ("pixels", "width"), [(1, 64), (64, 64), (65, 128), (320, 320), (641, 1280), (1281, 1920)]
-)
-def test_a_line_is_padded_to_the_next_width(pixels: int, width: int) -> None:
-    assert SMALL.width(pixels) == width
-
-
-@pytest.mark.parametrize(
-    ("width", "waiting", "sizes", "count"),
-    [
-        pytest.param(64, 100, (), 10, id="640 columns"),
-        pytest.param(64, 3, (), 3, id="what is there"),
-        pytest.param(64, 100, (1, 2, 4, 8, 16), 8, id="the greatest fixed size that fits"),
-        pytest.param(64, 3, (1, 2, 4), 2, id="the greatest fixed size that fills"),
-        pytest.param(1280, 9, (), 1, id="over the budget alone"),
-    ],
-)
-def test_a_batch_keeps_within_the_budget(
-    width: int, waiting: int, sizes: tuple[int, ...], count: int
-) -> None:
-    assert replace(SMALL, sizes=sizes).count(width, waiting) == count
-
-
-def test_every_shape_that_fixed_sizes_can_meet_is_named() -> None:
-    config = replace(SMALL, sizes=(1, 4))
-    assert set(config.shapes()) == {(1, 64), (4, 64), (1, 128), (4, 128), (1, 320), (1, 640)}
-    assert list(SMALL.shapes()) == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"widths": (128, 64)}, "widths must ascend"),
-        ({"widths": ()}, "widths must ascend"),
-        ({"sizes": (2, 4)}, "sizes must ascend from 1"),
-        ({"max_columns": 10}, "max_columns must be at least 64"),
-        ({"reread_below": 1.5}, "reread_below from 0 to 1"),
-        ({"recognisers": 0}, "of at least 1"),
-        ({"detectors": 2, "detection_sessions": 3}, "detection_sessions from 0 to detectors, 2"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused(wrong: dict[str, object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        OcrSettings(**wrong)  # type: ignore[arg-type]
