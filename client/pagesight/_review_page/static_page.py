@@ -21,7 +21,7 @@ from pagesight._client import Client
 from pagesight._errors import NotFoundError
 from pagesight._requests import read_image
 from pagesight._review_page import view
-from pagesight._review_page.export import SUFFIXES, media_type
+from pagesight._review_page.export import SUFFIXES, file_stem, media_type
 from pagesight._review_page.model import Card, Waiting
 from pagesight._review_page.order import in_order
 
@@ -89,9 +89,10 @@ def write(
         for candidate in one.answer.candidates:
             if candidate.image_id not in of_gallery:
                 of_gallery[candidate.image_id] = ""
+                stem = file_stem(candidate.image_id)
                 with suppress(NotFoundError):
                     data = client.get_image(candidate.image_id, gallery=gallery)
-                    of_gallery[candidate.image_id] = _put(pictures, candidate.image_id, data)
+                    of_gallery[candidate.image_id] = _put(pictures, stem, data)
         card = Card(waiting=item, answer=one.answer, stage=stage, revealed=show_digits)
         name = _put(pictures, item.key, read_image(one.path))
         shown.append((view.card_view(card, sizes.get), name, one.path.name))

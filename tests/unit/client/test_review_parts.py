@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pagesight import Box, Candidate, Classification, Finding, MatchingLine, ScoreTerm
-from pagesight._review_page import labels, masking, view
+from pagesight import (
+    Box,
+    Candidate,
+    Classification,
+    Client,
+    Finding,
+    InternalError,
+    MatchingLine,
+    ScoreTerm,
+)
+from pagesight._review_page import labels, masking, static_page, view
 from pagesight._review_page.export import ExportFolder, media_type
 from pagesight._review_page.model import Card, Waiting
 
@@ -61,6 +72,15 @@ def answer(**values: object) -> Classification:
         ),
     }
     return Classification(**settings | values)  # type: ignore[arg-type]
+
+
+class FakePictures:
+    """Has every picture of a gallery."""
+
+    def get_image(self, image_id: str, *, gallery: str) -> bytes:
+        """Returns the same bytes for each."""
+        assert gallery == "default"
+        return PNG
 
 
 def card(*, revealed: bool = False) -> view.CardView:
@@ -137,6 +157,34 @@ def test_a_label_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a label"):
             folder.put(ID, label, PNG)
     assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
+
+
+@pytest.mark.parametrize("image_id", ["../../victim", "/victim", "*", "", f"{ID}\n", ID.upper()])
+def test_a_server_s_id_that_is_no_hash_names_no_file(tmp_path: Path, image_id: str) -> None:
+    folder = ExportFolder(tmp_path / "labelled")
+    kept = folder.put(ID, "login", PNG)
+    with pytest.raises(InternalError, match="no SHA-256"):
+        folder.put(image_id, "login", PNG)
+    folder.take_back(image_id)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def test_the_static_page_writes_no_picture_outside_its_folder(tmp_path: Path) -> None:
+    shot = tmp_path / "shot.png"
+    shot.write_bytes(PNG)
+    (candidate, _) = answer().candidates
+    bad = answer(candidates=(replace(candidate, image_id="../../victim"),))
+    with pytest.raises(InternalError, match="no SHA-256"):
+        static_page.write(
+            tmp_path / "seen",
+            [static_page.Looked(shot, bad)],
+            cast(Client, FakePictures()),
+            gallery="default",
+            sort="doubt",
+            show_digits=False,
+            step=lambda: None,
+        )
+    assert not (tmp_path / "victim").exists()
 
 
 @pytest.mark.parametrize(
