@@ -159,7 +159,7 @@ def test_a_label_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
 
 
-@pytest.mark.parametrize("image_id", ["../../victim", "/victim", "*", "", f"{ID}\n", ID.upper()])
+@pytest.mark.parametrize("image_id", ["../../victim", "*", "", f"{ID}\n", ID.upper()])
 def test_a_server_s_id_that_is_no_hash_names_no_file(tmp_path: Path, image_id: str) -> None:
     folder = ExportFolder(tmp_path / "labelled")
     kept = folder.put(ID, "login", PNG)
