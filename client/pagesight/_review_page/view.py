@@ -11,7 +11,7 @@ The live page and the static one show the same values. Templates escape whatever
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -91,7 +91,8 @@ class Choice:
     score: float
     image_id: str
     size: tuple[int, int] | None
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark, ...] | None
+    """None: where digits stand is not known, so that the picture is veiled."""
     lines: tuple[Line, ...]
 
 
@@ -147,7 +148,10 @@ class CardView:
     threshold: float
     margin: float
     reasons: tuple[str, ...]
-    marks: tuple[Mark, ...]
+    size: tuple[int, int] | None
+    """In which the boxes of the screenshot count; None: in its own pixels."""
+    marks: tuple[Mark, ...] | None
+    """None: where digits stand is not known, so that it is veiled."""
     choices: tuple[Choice, ...]
     terms: tuple[Term, ...]
     words: tuple[Words, ...]
@@ -196,11 +200,14 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             where that is not known.
     """
     answer, shown = card.answer, _text(card.revealed)
-    query_covers = () if card.revealed else masking.query_covers(answer)
-    marks = [
-        *(Mark(one.query_box, one.kind) for one in answer.findings if one.query_box is not None),
-        *(Mark(box, "cover") for box in query_covers),
+    # What waits is answered as it is shown; a known item was answered as the gallery received it,
+    # of which the server may keep a smaller picture.
+    known = card.waiting.origin == "known"
+    size = size_of(card.waiting.image_id) if known else None
+    on_query = [
+        Mark(one.query_box, one.kind) for one in answer.findings if one.query_box is not None
     ]
+    query_covers = () if card.revealed else masking.query_covers(answer)
     on_page = [
         Mark(one.gallery_box, one.kind) for one in answer.findings if one.gallery_box is not None
     ]
@@ -212,9 +219,10 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             image_id=candidate.image_id,
             size=size_of(candidate.image_id),
             # Texts are boxed for the closest page alone.
-            marks=(
-                *(on_page if rank == 1 else ()),
-                *(Mark(box, "cover") for box in _gallery_covers(card, candidate)),
+            marks=_marks(
+                on_page if rank == 1 else (),
+                _gallery_covers(card, candidate),
+                placed=size_of(candidate.image_id) is not None,
             ),
             lines=tuple(_lines(candidate, shown)),
         )
@@ -231,13 +239,23 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
         threshold=answer.threshold,
         margin=answer.score - answer.threshold,
         reasons=tuple(REASON_TEXT[reason] for reason in answer.review_reasons),
-        marks=tuple(marks),
+        size=size,
+        marks=_marks(on_query, query_covers, placed=size is not None or not known),
         choices=choices,
         terms=tuple(_terms(answer)),
         words=tuple(_words(answer, shown)),
         revealed=card.revealed,
         revision=answer.revision,
     )
+
+
+def _marks(
+    boxes: Iterable[Mark], covers: Sequence[Box], *, placed: bool
+) -> tuple[Mark, ...] | None:
+    """What is drawn over a picture; None where it has covers and no place for them is known."""
+    if covers and not placed:
+        return None
+    return (*boxes, *(Mark(box, "cover") for box in covers))
 
 
 def _gallery_covers(card: Card, candidate: Candidate) -> tuple[Box, ...]:
