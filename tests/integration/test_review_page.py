@@ -98,6 +98,13 @@ def test_without_cookie_or_with_a_wrong_token_nothing_is_shown(page: Page) -> No
             assert stranger.get(path).status_code == 403
 
 
+def test_cookies_of_other_programs_on_this_machine_do_no_harm(visitor: Visitor) -> None:
+    ours = "; ".join(f"{name}={value}" for name, value in visitor.http.cookies.items())
+    for odd in ('prefs={"theme":"dark"}', "a b=c", "=", "no sign", "k\u00e9=\u00e9"):
+        cookie = f"{odd}; {ours}".encode()
+        assert visitor.http.get("/", headers={b"cookie": cookie}).status_code == 200
+
+
 def test_another_host_s_name_is_refused_whatever_it_knows(page: Page, visitor: Visitor) -> None:
     answer = visitor.http.get("/", headers={"host": "attacker.example"})
     assert answer.status_code == 421
