@@ -43,7 +43,7 @@ STAGE_TEXT: dict[Stage, str] = {
     "rest": "of the rest",
 }
 REASON_TEXT: dict[ReviewReason, str] = {
-    "near_threshold": "it fits hardly well enough",
+    "near_threshold": "it only just fits well enough",
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brands is visible",
     "looks_unlike": "it looks like no picture of the page",
@@ -65,11 +65,11 @@ QUESTION_TEXT = {
     "wrong_label": "Is it rightly {0}, or {1}?",
     "odd_picture": "Is it rightly {0}? It is unlike the rest.",
     "near_duplicates": "Are these all wanted? They are almost the same.",
-    "rejected_pictures": "Are these well? As queries they would be rejected.",
-    "hardly_read": "Is it well? Its text could hardly be read.",
-    "no_own_text": "Is {0} well? It has no text of its own.",
-    "few_pictures": "Is {0} well with so few pictures?",
-    "unlike_pictures": "Are these well? No other picture of {0} resembles them.",
+    "rejected_pictures": "Are these right? As queries they would be rejected.",
+    "hardly_read": "Is it right? Its text could hardly be read.",
+    "no_own_text": "Is {0} right as it is? It has no text of its own.",
+    "few_pictures": "Are so few pictures of {0} enough?",
+    "unlike_pictures": "Does this show {0}? No other picture of it resembles what is here.",
 }
 
 
