@@ -101,7 +101,7 @@ def doctor(
     if before and not show_all:
         console.print(f"{render.count(before, 'finding')} settled before; --all shows them")
     if html is not None:
-        console.print(f"pictures side by side: {html}", soft_wrap=True)
+        console.print(f"pictures side by side: {render.shown(html)}", soft_wrap=True)
 
 
 def _checked(keys: Sequence[str], option: str) -> list[str]:
