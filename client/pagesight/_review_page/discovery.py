@@ -198,5 +198,5 @@ class Discoveries:
 
 def _done(what: str, batch: Batch) -> str:
     """What became of a cluster that was enrolled, in words."""
-    told = f"{what}, revision {batch.revision}"
+    told = f"{what}, revision {batch.revision}: undo it under Batch"
     return f"{told}; left out: {'; '.join(batch.problems)}" if batch.problems else told
