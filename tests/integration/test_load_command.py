@@ -82,6 +82,8 @@ def test_an_open_loop_sends_as_told_and_reports(
     assert found["pictures"]["distinct_sends"] == 20
     assert "<svg" in (tmp_path / "out/report.html").read_text("utf-8")
     assert "20 of 20 answered" in result.stdout
+    # In per cent, as the target was given.
+    assert "errors 1.00% 0.00% met" in " ".join(result.stdout.split())
     assert result.stderr == ""
 
 
