@@ -362,6 +362,36 @@ def test_a_phone_s_width_needs_no_sideways_scrolling(
         assert len(decisions(tab, page, server)) == 1
 
 
+def test_by_touch_alone_help_opens_and_the_choice_of_a_label_is_left(
+    server: StubServer, tmp_path: Path, browser: Browser
+) -> None:
+    with (
+        reviewed(server, pictures=folder(tmp_path, LOGIN)) as page,
+        browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True) as context,
+    ):
+        tab = opened(context, page)
+        first = shown(tab)
+        tab.get_by_role("button", name="Help").tap()
+        expect(tab.locator("#help")).to_contain_text("only the screenshot")
+        tab.get_by_role("button", name="Close").tap()
+        card(tab).get_by_role("button", name="label…").tap()
+        tab.get_by_role("button", name="Cancel").tap()
+        expect(tab.locator("dialog[open]")).to_have_count(0)
+        assert shown(tab) == first
+        assert decisions(tab, page, server) == []
+        # Figures keep their line: a score is not broken between two of its digits.
+        scores = card(tab).locator(".terms td:last-child")
+        lines = scores.evaluate_all(
+            """cells => cells.map((cell) => {
+                 const range = document.createRange();
+                 range.selectNodeContents(cell);
+                 return range.getClientRects().length;
+               })"""
+        )
+        assert set(lines) == {1}
+        assert quiet(tab)
+
+
 def test_the_focus_is_seen_and_nothing_is_stored(
     server: StubServer, tmp_path: Path, context: BrowserContext
 ) -> None:

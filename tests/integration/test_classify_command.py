@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pagesight._cli import session
+from pagesight import Classification
+from pagesight._cli import session, wire
 from tests.support import WAIT_S
-from tests.support.command import Run, rows
+from tests.support.command import Run, command_of, rows
 from tests.support.fake_server import FakeServer
 
 
@@ -64,6 +66,24 @@ def test_json_is_one_object_per_picture(pagesight: Run, shots: Path) -> None:
         },
     }
     assert len(found) == 4
+
+
+def test_json_alone_keeps_no_answer_of_a_folder_without_end(
+    server: FakeServer, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[int] = []
+
+    def noting(value: Classification, **_more: object) -> None:
+        assert value.label
+        kept.append(sum(isinstance(one, Classification) for one in gc.get_objects()))
+
+    monkeypatch.setattr(wire, "print_line", noting)
+    for number in range(30):
+        (shots / f"more{number}.png").write_bytes(b"login")
+    result = command_of(server)("classify", shots, "--json", "--in-flight", "1")
+    assert (result.exit_code, len(kept)) == (0, 33)
+    # One is in hand, and one may be on its way.
+    assert max(kept) - kept[0] <= 2
 
 
 def test_pictures_that_fail_are_one_line_each_and_exit_code_1(pagesight: Run, shots: Path) -> None:

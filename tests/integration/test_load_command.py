@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pagesight._cli import app
+from pagesight._load import crew
 from pagesight._load.blocks import Blocks
 from pagesight._load.crew import Generator
 from pagesight._load.plan import Plan
@@ -80,6 +82,8 @@ def test_an_open_loop_sends_as_told_and_reports(
     assert found["pictures"]["distinct_sends"] == 20
     assert "<svg" in (tmp_path / "out/report.html").read_text("utf-8")
     assert "20 of 20 answered" in result.stdout
+    # In per cent, as the target was given.
+    assert "errors 1.00% 0.00% met" in " ".join(result.stdout.split())
     assert result.stderr == ""
 
 
@@ -178,6 +182,26 @@ def test_processes_share_a_load_and_their_counts_are_added(
     assert (found["sent"], found["ok"]) == (20, 20)
     assert found["generator"]["processes"] == 2
     assert len({query.image for query in server.classifier.queries}) == 20
+
+
+def test_processes_that_take_too_long_to_begin_are_one_line(
+    pagesight: Run, shots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "READY_S", 0.0)
+    result = pagesight("load", shots, *QUICK, "--processes", 2)
+    assert result.exit_code == 1
+    [said] = result.stderr.splitlines()
+    assert said.startswith("pagesight: the processes were not ready within 0 s")
+
+
+def test_a_report_is_written_of_a_folder_whose_name_is_no_text(
+    pagesight: Run, shots: Path, tmp_path: Path
+) -> None:
+    odd = shots.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    result = pagesight("load", odd, *QUICK, "--out", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert read(tmp_path / "out")["plan"]["names"] == [str(odd)]
+    assert "\\udcff" in (tmp_path / "out" / "report.html").read_text("utf-8")
 
 
 def test_a_process_that_cannot_begin_says_why(pagesight: Run, tmp_path: Path) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +177,58 @@ def test_a_picture_of_a_cluster_that_is_gone_is_left_out_and_said(
             assert page.review.desk.outbox.wait_until_sent(WAIT_S) == 0
             decided_ids = {one.image_id for one in client.list_decisions()}
     assert decided_ids == set(cluster.image_ids) - {image_id(picture(TICKETS, 31))}
+
+
+def test_a_picture_of_a_cluster_that_was_not_enrolled_is_not_decided_and_waits_on(
+    server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(30, 34):
+        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
+    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+        page.wait_until_fed()
+        desk, discoveries = page.review.desk, page.review.discoveries
+        discoveries.start()
+        (cluster,) = until(lambda: discoveries.clusters)
+        enrol = desk.client.enrol
+
+        def refusing_one(items: Sequence[EnrolItem], **options: Any) -> EnrolResult:
+            made = enrol(items[1:], **options)
+            error = InvalidImageError("it cannot be read")
+            outcome = EnrolOutcome(image_id=cluster.image_ids[0], added=False, error=error)
+            return EnrolResult(revision=made.revision, outcomes=(outcome, *made.outcomes))
+
+        monkeypatch.setattr(desk.client, "enrol", refusing_one)
+        batch = discoveries.enrol(cluster.key, TICKETS)
+        assert batch.pictures == 3
+        assert "left out: " in discoveries.done[cluster.key]
+        assert [one.image_id for one in desk.rejected()] == [cluster.image_ids[0]]
+        with server.client() as client:
+            decided_ids = {one.image_id for one in page.decisions(client)}
+        assert decided_ids == set(cluster.image_ids[1:])
+
+
+def test_a_button_pressed_twice_enrols_once(
+    server: StubServer, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk, batches = page.review.desk, page.review.batches
+    one = decided(desk)
+    begun, again = threading.Event(), threading.Event()
+    enrol = desk.client.enrol
+
+    def slow(*arguments: Any, **options: Any) -> EnrolResult:
+        begun.set()
+        assert again.wait(WAIT_S)
+        return enrol(*arguments, **options)
+
+    monkeypatch.setattr(desk.client, "enrol", slow)
+    with ThreadPoolExecutor(2) as presses:
+        first = presses.submit(batches.enrol, [one.decision_id])
+        assert begun.wait(WAIT_S)
+        second = presses.submit(batches.enrol, [one.decision_id])
+        again.set()
+        assert first.result(WAIT_S) is second.result(WAIT_S)
+    assert len(batches.made) == 1
+    assert desk.client.get_gallery().revision == 2
 
 
 def test_what_the_gallery_had_already_can_be_taken_back(page: Page) -> None:

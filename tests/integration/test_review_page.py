@@ -98,6 +98,13 @@ def test_without_cookie_or_with_a_wrong_token_nothing_is_shown(page: Page) -> No
             assert stranger.get(path).status_code == 403
 
 
+def test_cookies_of_other_programs_on_this_machine_do_no_harm(visitor: Visitor) -> None:
+    ours = "; ".join(f"{name}={value}" for name, value in visitor.http.cookies.items())
+    for odd in ('prefs={"theme":"dark"}', "a b=c", "=", "no sign", "k\u00e9=\u00e9"):
+        cookie = f"{odd}; {ours}".encode()
+        assert visitor.http.get("/", headers={b"cookie": cookie}).status_code == 200
+
+
 def test_another_host_s_name_is_refused_whatever_it_knows(page: Page, visitor: Visitor) -> None:
     answer = visitor.http.get("/", headers={"host": "attacker.example"})
     assert answer.status_code == 421
@@ -192,7 +199,13 @@ def test_hidden_known_items_look_like_others_and_give_an_accuracy(
         desk, visitor = page.review.desk, Visitor(page)
         item = until(lambda: next((one for one in desk._queue._known.values()), None))
         desk._queue.put_back(item, "doubtful")
-        until(lambda: item.key in visitor.http.get("/more?have=").text)
+        shown = until(
+            lambda: re.search(
+                f"/picture/{item.key}.*?</svg>", visitor.http.get("/more?have=").text, re.DOTALL
+            )
+        )
+        # Its boxes count in pixels of what the gallery received, whatever the server keeps of it.
+        assert 'viewBox="0 0 100 200"' in shown[0]
         label = item.known_label
         assert visitor.post("/decide", key=item.key, label=label, teach="1").status_code == 204
         assert not desk.decided[0].teach

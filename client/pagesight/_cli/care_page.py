@@ -62,6 +62,7 @@ figure img, .none { width: 100%; height: 330px; object-fit: cover; object-positi
 .answers { margin-top: .75rem }
 code { font: 12px/1.6 ui-monospace, monospace; overflow-wrap: anywhere; display: block;
   margin: .15rem 0 .5rem; padding: .4rem .6rem; border: 1px solid var(--line); border-radius: 6px }
+code.inline { display: inline; padding: 0 .3rem; margin: 0 }
 table { border-collapse: collapse } td, th { padding: .2rem 1.2rem .2rem 0; text-align: right;
   border-bottom: 1px solid var(--line) } td:first-child, th:first-child { text-align: left;
   overflow-wrap: anywhere } th { font-weight: 600; vertical-align: bottom; white-space: nowrap }
@@ -131,7 +132,7 @@ def page(found: Diagnosis, thumbnails: Mapping[str, bytes], *, gallery: str) -> 
         ),
         _left(len(render_diagnosis.looks_wanted(found)), MAX_PICTURES, "none"),
         "<h2>How much each label's pictures say</h2>",
-        f"<p>{escape(render_diagnosis.rejection(found))}</p>",
+        f"<p>{_with_commands(render_diagnosis.rejection(found))}</p>",
         _labels(found.labels, findings),
     ]
     title = escape(f"pagesight gallery doctor: {gallery}")
@@ -212,7 +213,7 @@ def _rejected(
     many = render.too_many(found.rejected_images / found.left_out_images)
     labels = render_diagnosis.rejected_labels(found)
     return [
-        f"<p{_BAD if many else ''}>{escape(render_diagnosis.own_rejected(found))}.</p>",
+        f"<p{_BAD if many else ''}>{_with_commands(render_diagnosis.own_rejected(found))}.</p>",
         _cards(
             _card(
                 label.label,
@@ -248,6 +249,14 @@ def _looks(
     note = f"least alike: cosine {label.least_looks:.3f} with any other of {label.images} pictures"
     settling = _settling(findings.label("unlike_pictures", label), gallery)
     return _card(label.label, note, label.unlike_image_ids, thumbnails, settling)
+
+
+def _with_commands(sentence: str) -> str:
+    """A sentence of the terminal's, with the commands that it has in backticks as code."""
+    parts = escape(sentence).split("`")
+    return "".join(
+        f'<code class="inline">{part}</code>' if at % 2 else part for at, part in enumerate(parts)
+    )
 
 
 def _cards(cards: Iterable[str]) -> str:

@@ -89,7 +89,9 @@ def classify(
     found = files.pictures(paths)
     session.tell_left_out(found.left_out_in_words)
     pictures = found.pictures
+    # All that the table and the page show; of a folder without end, --json alone keeps nothing.
     results: dict[int, StreamResult[int]] = {}
+    failed = False
     try:
         with (
             session.connected(address, retry_for) as client,
@@ -106,7 +108,9 @@ def classify(
                 explain=explain,
                 min_revision=min_revision,
             ):
-                results[result.key] = result
+                failed = failed or result.error is not None
+                if html is not None or not as_json:
+                    results[result.key] = result
                 if as_json:
                     _print_json(pictures[result.key], result)
                 bar.step()
@@ -134,7 +138,7 @@ def classify(
         # What was answered before the server went away is shown too.
         if results and not as_json:
             _print_table(pictures, results, explain=explain and html is None)
-    if any(result.error for result in results.values()):
+    if failed:
         raise typer.Exit(1)
 
 

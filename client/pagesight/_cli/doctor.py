@@ -101,7 +101,7 @@ def doctor(
     if before and not show_all:
         console.print(f"{render.count(before, 'finding')} settled before; --all shows them")
     if html is not None:
-        console.print(f"pictures side by side: {html}", soft_wrap=True)
+        console.print(f"pictures side by side: {render.shown(html)}", soft_wrap=True)
 
 
 def _checked(keys: Sequence[str], option: str) -> list[str]:
@@ -143,7 +143,7 @@ def _settle(
         wire.print_line(result)
         return
     for key in result.keys:
-        typer.echo(f"settled {key}: {render.shown(findings.well(by_key[key]))}")
+        typer.echo(f"settled {render.shown(key)}: {render.shown(findings.well(by_key[key]))}")
 
 
 def _unsettle(client: Client, keys: Sequence[str], gallery: str, *, as_json: bool) -> None:
@@ -152,7 +152,7 @@ def _unsettle(client: Client, keys: Sequence[str], gallery: str, *, as_json: boo
         wire.print_line(result)
     else:
         for key in result.keys:
-            typer.echo(f"settled no longer: {key}")
+            typer.echo(f"settled no longer: {render.shown(key)}")
     if missing := [key for key in keys if key not in result.keys]:
         session.fail(f"was not settled: {', '.join(missing)}")
 

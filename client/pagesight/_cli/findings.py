@@ -95,19 +95,19 @@ def unsettled(diagnosis: Diagnosis) -> Diagnosis:
 
 
 def settle_command(found: GalleryFinding, gallery: str) -> str:
-    """The command that settles a finding."""
-    return f"pagesight gallery doctor{gallery_option(gallery)} --settle {found.key}"
+    """The command that settles a finding; what a server named is quoted, here as below."""
+    return f"pagesight gallery doctor{gallery_option(gallery)} --settle {shlex.quote(found.key)}"
 
 
 def relabel_command(one: Suspect, gallery: str) -> str:
     """The command that gives a suspect the label that it fits better."""
     label = shlex.quote(one.suggested_label)
-    return f"pagesight gallery relabel{gallery_option(gallery)} {label} {one.image_id}"
+    return f"pagesight gallery relabel{gallery_option(gallery)} {label} {shlex.quote(one.image_id)}"
 
 
 def remove_command(images: Sequence[ImageLabel], gallery: str) -> str:
     """The command that keeps the first of some pictures alone."""
-    rest = " ".join(image.image_id for image in images[1:])
+    rest = shlex.join(image.image_id for image in images[1:])
     return f"pagesight gallery remove{gallery_option(gallery)} {rest}"
 
 

@@ -257,7 +257,7 @@ def rollback(
             f"the gallery is at revision {result.revision}"
         )
         for image_id in result.lost_image_ids:
-            typer.echo(f"cannot come back: {image_id}", err=True)
+            session.tell(f"cannot come back: {image_id}")
 
 
 @app.command("get-labels")

@@ -286,8 +286,9 @@ def _write(report: dict[str, Any], out: Path) -> None:
 
     try:
         text = json.dumps(report, ensure_ascii=False, indent=2, allow_nan=False)
-        (out / "report.json").write_text(text + "\n", encoding="utf-8")
-        (out / "report.html").write_text(page(report), encoding="utf-8")
+        for name, content in (("report.json", text + "\n"), ("report.html", page(report))):
+            # As on the terminal: the name of a PATH may be no text at all.
+            (out / name).write_text(content, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         session.fail(f"--out: cannot write to {out}: {error.strerror}")
 

@@ -139,7 +139,7 @@ def _targets(report: Mapping[str, Any]) -> Table:
         (name, f"{found['limit_ms']:g} ms", f"{_figure(found['value_ms'])} ms", found["met"])
         for name, found in report["slo"].items()
     ] + [
-        (name, f"{found['limit']:.4g}", f"{found['value']:.4g}", found["met"])
+        (name, _share(found["limit"]), _share(found["value"]), found["met"])
         for name, found in report["slo_shares"].items()
     ]
     for name, limit, value, met in rows:

@@ -149,7 +149,7 @@ def about_suspect(one: Suspect) -> tuple[str, str]:
 
 def about_group(group: Sequence[ImageLabel]) -> tuple[str, str]:
     """Asks whether pictures that are almost the same are all wanted, and names the first."""
-    names = ", ".join(f"{shown(image.label)} {image.image_id[:12]}" for image in group[:4])
+    names = ", ".join(f"{shown(image.label)} {shown(image.image_id)[:12]}" for image in group[:4])
     left = f" and {len(group) - 4} more" if len(group) > 4 else ""
     several = len({image.label for image in group}) > 1
     evidence = f"Almost the same{' under several labels' if several else ''}: {names}{left}"
@@ -167,7 +167,7 @@ def _answers(
     finding = settles[1]
     width = max(len(acts[0]), len(settles[0]))
     if said := who_settled(finding):
-        return Group(Text(f"  {shown(said)} ({finding.key if finding else ''})", "dim"))
+        return Group(Text(f"  {shown(said)} ({shown(finding.key) if finding else ''})", "dim"))
     answers = [acts] if finding is None else [acts, (settles[0], settle_command(finding, gallery))]
     # To be copied, so in one line each, however narrow the terminal.
     return Group(
@@ -183,7 +183,7 @@ def _key(finding: GalleryFinding | None, before: str) -> Text:
     if finding is None:
         return Text()
     said = who_settled(finding)
-    return Text(f"{before}{finding.key}{f' {shown(said)}' if said else ''}", "dim")
+    return Text(f"{before}{shown(finding.key)}{f' {shown(said)}' if said else ''}", "dim")
 
 
 def _label(label: LabelHealth, finding: GalleryFinding | None) -> Text:

@@ -184,10 +184,11 @@ def needing_review_extra() -> ModuleType:
 
 
 class _AuditHandler(logging.Handler):
-    """Prints what is noted, such as that digits were shown."""
+    """Prints what is noted: that digits were shown, or why work behind the page failed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        session.tell(render.shown(record.getMessage()))
+        for line in self.format(record).splitlines():
+            session.tell(line)
 
 
 @contextmanager
@@ -228,7 +229,7 @@ def reviewing(
         show_digits=show_digits,
     )
     if show_digits:
-        session.tell(f"digits are shown to {render.shown(reviewer)}; the server notes each picture")
+        session.tell(f"digits are shown to {reviewer}; the server notes each picture")
     try:
         exporting = None if export is None else ExportFolder(export)
     except OSError as error:
@@ -276,7 +277,7 @@ def _send_the_rest(desk: Desk) -> None:
         refusal = "" if desk.reach.away else "".join(desk.reach.refusals[-1:])
         with suppress(OSError):  # the terminal may be closed
             session.warn(
-                f"{render.shown(refusal) or 'the server is away'}: waiting to send "
+                f"{refusal or 'the server is away'}: waiting to send "
                 f"{render.count(unsent, 'decision')}; Ctrl-C again gives them up"
             )
         while unsent := desk.outbox.wait_until_sent(SEND_FOR_S):
@@ -318,8 +319,7 @@ def _tell_end(made: Review) -> None:
     told = f"{render.count(len(decided) - len(known), 'decision')}, {corrected} corrected"
     if desk.outbox.refused:
         told += f"; {desk.outbox.refused} not recorded, as the server refused them"
-        why = "; ".join(desk.reach.refusals[-3:])
-        session.warn(render.shown(why))
+        session.warn("; ".join(desk.reach.refusals[-3:]))
     waiting = desk.counts.teach
     if waiting:
         told += f"; {render.count(waiting, 'picture')} marked and not enrolled"

@@ -27,6 +27,7 @@ from rich.progress import (
 )
 
 from pagesight._changes import Progress as CallProgress
+from pagesight._cli import render
 from pagesight._client import Client
 from pagesight._connection import DEFAULT_ADDRESS
 from pagesight._errors import PagesightError, UnavailableError
@@ -107,20 +108,23 @@ def _messages() -> Console:
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
-def tell(message: str) -> None:
-    """Says something that is no result."""
-    _messages().print(message)
+def tell(message: str, *, style: str = "") -> None:
+    """Says something that is no result, in one line.
+
+    Messages quote servers and files: what could steer the terminal becomes marks.
+    """
+    _messages().print(render.shown(message), style=style)
 
 
 def warn(message: str) -> None:
     """Says what one item's matter is, without ending the command."""
-    _messages().print(message, style="red")
+    tell(message, style="red")
 
 
 def tell_left_out(words: str) -> None:
     """Says what of the folders was left out, and why; nothing where nothing was."""
     if words:
-        _messages().print(f"left out: {words}", style="yellow")
+        tell(f"left out: {words}", style="yellow")
 
 
 def fail(message: str) -> NoReturn:

@@ -131,6 +131,12 @@ class Crew:
             async with asyncio.timeout(READY_S):
                 for worker in self._workers:
                     await worker.receive("ready")
+        except TimeoutError:
+            await self._end()
+            raise WorkerError(
+                f"the processes were not ready within {READY_S:g} s: give it fewer pictures or "
+                "--processes"
+            ) from None
         except BaseException:
             await self._end()
             raise

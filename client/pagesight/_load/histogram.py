@@ -35,8 +35,9 @@ class Histogram:
     __hash__ = None  # type: ignore[assignment]
 
     def record_s(self, seconds: float) -> None:
-        """Counts one duration, clipped to the range of 1 µs to an hour."""
-        self._counts.record_value(min(max(1, round(1e6 * seconds)), LONGEST_US))
+        """Counts one duration, clipped to the range of 1 µs to an hour; NaN as the shortest."""
+        # Clipped before it is rounded: a server may claim that a stage took infinitely long.
+        self._counts.record_value(round(min(max(1.0, 1e6 * seconds), LONGEST_US)))
 
     @property
     def count(self) -> int:

@@ -10,6 +10,7 @@ A batch is made of decisions, or of a cluster of a discovery.
 from __future__ import annotations
 
 import hashlib
+import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -73,6 +74,8 @@ class Batches:
         """Pictures that the preview had to leave out, and why."""
         self.made: list[Batch] = []
         self.export = export
+        self.changing = threading.RLock()
+        """Held while the gallery is changed from here: a button pressed twice changes it once."""
         self._desk = desk
         self._client: Client = desk.client
         self._author = author
@@ -118,11 +121,23 @@ class Batches:
     def enrol(self, decision_ids: Collection[str]) -> Batch:
         """Enrols decided screenshots, as one revision; those that are gone are left out and said.
 
+        Returns:
+            What was enrolled; where these are enrolled already, as by a button pressed twice, the
+            batch that did it.
+
         Raises:
             PagesightError: Nothing is enrolled.
             ValueError: Nothing is chosen, or nothing of it is there any more.
         """
-        chosen, _ = self._split(decision_ids)
+        with self.changing:
+            chosen, _ = self._split(decision_ids)
+            if not chosen:
+                for made in reversed(self.made):
+                    if not made.undone and not made.decision_ids.isdisjoint(decision_ids):
+                        return made
+            return self._enrol(chosen)
+
+    def _enrol(self, chosen: list[Decided]) -> Batch:
         data, gone = self._desk.pictures.screenshots([one.waiting for one in chosen])
         chosen = [one for one in chosen if one.waiting.image_id in data]
         batch = self.enrol_items(
@@ -141,7 +156,7 @@ class Batches:
     def enrol_items(
         self, items: Sequence[EnrolItem], image_ids: Sequence[str], gone: Sequence[str] = ()
     ) -> Batch:
-        """Enrols pictures, as one revision.
+        """Enrols pictures, as one revision; whoever calls it holds `changing`.
 
         Args:
             items: What to send.
@@ -202,6 +217,10 @@ class Batches:
             PagesightError: It could not be; `AbortedError` where the gallery has moved on.
             KeyError: There is no such batch.
         """
+        with self.changing:
+            return self._undo(key)
+
+    def _undo(self, key: str) -> Batch:
         batch = next((one for one in self.made if one.key == key), None)
         if batch is None:
             raise KeyError(key)

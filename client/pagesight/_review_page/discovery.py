@@ -122,9 +122,10 @@ class Discoveries:
             KeyError: There is no such cluster.
             PagesightError: Nothing is enrolled.
         """
-        cluster = self.cluster(key)
-        batch = self._enrol(cluster, label, len(cluster.image_ids))
-        self.done[key] = _done(f"enrolled as {label}", batch)
+        with self._batches.changing:
+            cluster = self.cluster(key)
+            batch = self._enrol(cluster, label, len(cluster.image_ids))
+            self.done[key] = _done(f"enrolled as {label}", batch)
         return batch
 
     def keep_unknown(self, key: str) -> Batch:
@@ -134,8 +135,9 @@ class Discoveries:
             KeyError: There is no such cluster.
             PagesightError: Nothing is enrolled.
         """
-        batch = self._enrol(self.cluster(key), OTHER, TYPICAL)
-        self.done[key] = _done("known to be unknown", batch)
+        with self._batches.changing:
+            batch = self._enrol(self.cluster(key), OTHER, TYPICAL)
+            self.done[key] = _done("known to be unknown", batch)
         return batch
 
     def dismiss(self, key: str) -> None:
@@ -165,6 +167,7 @@ class Discoveries:
             raise NotFoundError("; ".join(gone))
         items = [enrol_item(image_id, screenshot, label) for image_id, screenshot in data.items()]
         batch = self._batches.enrol_items(items, tuple(data), gone)
+        failed = {one for one, failed in zip(data, batch.failed, strict=True) if failed}
         missing = {one.image_id for one in chosen if one.image_id not in data}
         decisions = [
             Decision(
@@ -177,12 +180,14 @@ class Discoveries:
                 reviewer=self._desk.reviewer,
             )
             for image_id in cluster.image_ids
-            if image_id not in missing
+            if image_id not in missing | failed
         ]
         for decision in decisions:
             self._desk.outbox.record(decision)
         batch.cluster_decision_ids = tuple(one.decision_id for one in decisions)
-        batch.taken_out = tuple(self._desk.take_out(cluster.image_ids))
+        # What failed waits on, to be decided by itself; what is gone cannot be looked at.
+        decided = [one for one in cluster.image_ids if one not in failed]
+        batch.taken_out = tuple(self._desk.take_out(decided))
         return batch
 
     def _waiting(self, image_id: str) -> Waiting:
@@ -193,5 +198,5 @@ class Discoveries:
 
 def _done(what: str, batch: Batch) -> str:
     """What became of a cluster that was enrolled, in words."""
-    told = f"{what}, revision {batch.revision}"
+    told = f"{what}, revision {batch.revision}: undo it under Batch"
     return f"{told}; left out: {'; '.join(batch.problems)}" if batch.problems else told

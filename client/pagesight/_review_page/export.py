@@ -8,8 +8,10 @@ A picture that is enrolled leaves the folder: what the gallery holds says nothin
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
+from pagesight._errors import InternalError
 from pagesight._review_page import labels
 
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
@@ -33,6 +35,23 @@ def media_type(data: bytes) -> str:
     return "application/octet-stream"
 
 
+_IMAGE_ID = re.compile("[0-9a-f]{64}")
+
+
+def file_stem(image_id: str) -> str:
+    """Returns the id of a picture as the beginning of a file's name: ids come from the server.
+
+    Raises:
+        InternalError: It is no SHA-256, and might lead out of the folder.
+    """
+    if not _IMAGE_ID.fullmatch(image_id):
+        raise InternalError(
+            f"the server's reply names a picture {image_id!r}, which is no SHA-256: nothing is "
+            "written under that name"
+        )
+    return image_id
+
+
 class ExportFolder:
     """The folder of labelled traffic of one review."""
 
@@ -49,17 +68,19 @@ class ExportFolder:
         """Writes a picture under its label, and nowhere else.
 
         Raises:
+            InternalError: The id is none.
             OSError: It cannot be written.
             ValueError: The label cannot be the name of a folder.
         """
         if why := labels.why_not(label):
             raise ValueError(why)
+        stem = file_stem(image_id)
         self.take_back(image_id)
         folder = self.root / label
         folder.mkdir(exist_ok=True, mode=0o700)
-        path = folder / f"{image_id}{SUFFIXES.get(media_type(data), '')}"
+        path = folder / f"{stem}{SUFFIXES.get(media_type(data), '')}"
         # A screenshot is its owner's alone, and never half there.
-        half = folder / f".{image_id}.part"
+        half = folder / f".{stem}.part"
         descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -67,6 +88,7 @@ class ExportFolder:
         return path
 
     def take_back(self, image_id: str) -> None:
-        """Deletes a picture from whichever label's folder holds it."""
-        for path in self.root.glob(f"*/{image_id}*"):
-            path.unlink(missing_ok=True)
+        """Deletes a picture from whichever label's folder holds it; none holds what is no id."""
+        if _IMAGE_ID.fullmatch(image_id):
+            for path in self.root.glob(f"*/{image_id}*"):
+                path.unlink(missing_ok=True)

@@ -203,9 +203,11 @@ class KeptFeed(Feed):
         super().__init__(client, gallery, desk, reach)
         self._decisions_read = decisions_read
         self._seen: set[str] = set()
+        self._listed_whole = False
+        """A round has come to its end: what is older than a page of known answers is known too."""
 
     def round(self) -> float | None:
-        """Adds what is new; stops at the first page that holds nothing new."""
+        """Adds what is new; once all was listed, it stops at the first page of nothing new."""
         self._decisions_read.wait()
         new_of_page = 0
         listed = self.client.list_kept(gallery=self.gallery, undecided_by=self.desk.reviewer)
@@ -224,11 +226,12 @@ class KeptFeed(Feed):
                     )
                 )
             if at % FIRST_PAGE == 0:
-                if not new_of_page:
+                if self._listed_whole and not new_of_page:
                     break
                 new_of_page = 0
             if self.stopped.is_set():
                 return None
+        self._listed_whole = True
         return POLL_S
 
 

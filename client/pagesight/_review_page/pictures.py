@@ -78,20 +78,26 @@ class Pictures:
         """
         return self._sizes.get(image_id)
 
-    def learn_sizes(self, label: str, revision: int) -> None:
-        """Asks once how large the pictures of a label are.
+    def learn_size(self, image_id: str, label: str, revision: int) -> None:
+        """Asks how large the pictures of a label are, unless that of one of them is known.
+
+        Args:
+            image_id: The picture.
+            label: Its label.
+            revision: The label is not asked about twice at the same one.
 
         Raises:
             PagesightError: The server does not tell.
         """
         with self._lock:
-            listed = (label, revision) in self._labels_listed
+            if image_id in self._sizes or (label, revision) in self._labels_listed:
+                return
+        images = self._client.list_images(gallery=self._gallery, label=label, page_size=1_000)
+        sizes = {image.image_id: (image.width_px, image.height_px) for image in images}
+        with self._lock:
+            self._sizes.update(sizes)
+            # Not before: whoever asks meanwhile, or after a failure, must not take it for known.
             self._labels_listed.add((label, revision))
-        if not listed:
-            images = self._client.list_images(gallery=self._gallery, label=label, page_size=1_000)
-            sizes = {image.image_id: (image.width_px, image.height_px) for image in images}
-            with self._lock:
-                self._sizes.update(sizes)
 
     def _read(self, waiting: Waiting) -> bytes:
         if waiting.origin == "kept":

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from pagesight._classification import Box, Classification
@@ -85,11 +86,14 @@ class Preparer:
             self._reveals.note([waiting.image_id])
         self._digits[waiting.image_id] = masking.query_covers(answer)
         for candidate in answer.candidates[:2]:
-            try:
+            with suppress(NotFoundError):  # not kept: the page says so in its place
                 self._pictures.of_gallery(candidate.image_id)
-                self._pictures.learn_sizes(candidate.label, answer.revision)
-            except NotFoundError:  # not kept: the page says so in its place
-                continue
+        sized = [(one.image_id, one.label) for one in answer.candidates]
+        if waiting.known_label:
+            sized.append((waiting.image_id, waiting.known_label))
+        for image_id, label in sized:
+            with suppress(NotFoundError):  # gone meanwhile: it is veiled where digits stand in it
+                self._pictures.learn_size(image_id, label, answer.revision)
         return Card(waiting=waiting, answer=answer, stage=stage, revealed=self._show_digits)
 
     def question(self, question: Question) -> Question:

@@ -21,9 +21,10 @@ from pagesight._client import Client
 from pagesight._errors import NotFoundError
 from pagesight._requests import read_image
 from pagesight._review_page import view
-from pagesight._review_page.export import SUFFIXES, media_type
+from pagesight._review_page.export import SUFFIXES, file_stem, media_type
 from pagesight._review_page.model import Card, Waiting
 from pagesight._review_page.order import in_order
+from pagesight._review_page.pictures import Pictures
 
 Sort: TypeAlias = Literal["doubt", "name"]
 
@@ -81,20 +82,22 @@ def write(
     ordered = in_order(waiting)
     if sort == "name":
         ordered.sort(key=lambda placed: placed[0].key)
-    sizes: dict[str, tuple[int, int]] = {}
+    sizes = Pictures(client, gallery)
     of_gallery: dict[str, str] = {}
     shown = []
     for item, stage in ordered:
         one = looked[int(item.key)]
-        for candidate in one.answer.candidates:
-            if candidate.image_id not in of_gallery:
-                of_gallery[candidate.image_id] = ""
+        for closest in one.answer.candidates[:1]:
+            if closest.image_id not in of_gallery:
+                of_gallery[closest.image_id] = ""
+                stem = file_stem(closest.image_id)
                 with suppress(NotFoundError):
-                    data = client.get_image(candidate.image_id, gallery=gallery)
-                    of_gallery[candidate.image_id] = _put(pictures, candidate.image_id, data)
+                    data = client.get_image(closest.image_id, gallery=gallery)
+                    of_gallery[closest.image_id] = _put(pictures, stem, data)
+                    sizes.learn_size(closest.image_id, closest.label, one.answer.revision)
         card = Card(waiting=item, answer=one.answer, stage=stage, revealed=show_digits)
         name = _put(pictures, item.key, read_image(one.path))
-        shown.append((view.card_view(card, sizes.get), name, one.path.name))
+        shown.append((view.card_view(card, sizes.size), name, one.path.name))
         step()
     static = Path(__file__).parent / "static"
     for name in ("style.css", "boxes.js"):

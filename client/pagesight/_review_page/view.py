@@ -11,7 +11,7 @@ The live page and the static one show the same values. Templates escape whatever
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -43,7 +43,7 @@ STAGE_TEXT: dict[Stage, str] = {
     "rest": "of the rest",
 }
 REASON_TEXT: dict[ReviewReason, str] = {
-    "near_threshold": "it fits hardly well enough",
+    "near_threshold": "it only just fits well enough",
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brands is visible",
     "looks_unlike": "it looks like no picture of the page",
@@ -66,11 +66,11 @@ QUESTION_TEXT = {
     "wrong_label": "Is it rightly {0}, or {1}?",
     "odd_picture": "Is it rightly {0}? It is unlike the rest.",
     "near_duplicates": "Are these all wanted? They are almost the same.",
-    "rejected_pictures": "Are these well? As queries they would be rejected.",
-    "hardly_read": "Is it well? Its text could hardly be read.",
-    "no_own_text": "Is {0} well? It has no text of its own.",
-    "few_pictures": "Is {0} well with so few pictures?",
-    "unlike_pictures": "Are these well? No other picture of {0} resembles them.",
+    "rejected_pictures": "Are these right? As queries they would be rejected.",
+    "hardly_read": "Is it right? Its text could hardly be read.",
+    "no_own_text": "Is {0} right as it is? It has no text of its own.",
+    "few_pictures": "Are so few pictures of {0} enough?",
+    "unlike_pictures": "Does this show {0}? No other picture of it resembles what is here.",
 }
 
 
@@ -92,7 +92,8 @@ class Choice:
     score: float
     image_id: str
     size: tuple[int, int] | None
-    marks: tuple[Mark, ...]
+    marks: tuple[Mark, ...] | None
+    """None: where digits stand is not known, so that the picture is veiled."""
     lines: tuple[Line, ...]
 
 
@@ -148,7 +149,10 @@ class CardView:
     threshold: float
     margin: float
     reasons: tuple[str, ...]
-    marks: tuple[Mark, ...]
+    size: tuple[int, int] | None
+    """In which the boxes of the screenshot count; None: in its own pixels."""
+    marks: tuple[Mark, ...] | None
+    """None: where digits stand is not known, so that it is veiled."""
     choices: tuple[Choice, ...]
     terms: tuple[Term, ...]
     words: tuple[Words, ...]
@@ -197,11 +201,14 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             where that is not known.
     """
     answer, shown = card.answer, _text(card.revealed)
-    query_covers = () if card.revealed else masking.query_covers(answer)
-    marks = [
-        *(Mark(one.query_box, one.kind) for one in answer.findings if one.query_box is not None),
-        *(Mark(box, "cover") for box in query_covers),
+    # What waits is answered as it is shown; a known item was answered as the gallery received it,
+    # of which the server may keep a smaller picture.
+    known = card.waiting.origin == "known"
+    size = size_of(card.waiting.image_id) if known else None
+    on_query = [
+        Mark(one.query_box, one.kind) for one in answer.findings if one.query_box is not None
     ]
+    query_covers = () if card.revealed else masking.query_covers(answer)
     on_page = [
         Mark(one.gallery_box, one.kind) for one in answer.findings if one.gallery_box is not None
     ]
@@ -213,9 +220,10 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
             image_id=candidate.image_id,
             size=size_of(candidate.image_id),
             # Texts are boxed for the closest page alone.
-            marks=(
-                *(on_page if rank == 1 else ()),
-                *(Mark(box, "cover") for box in _gallery_covers(card, candidate)),
+            marks=_marks(
+                on_page if rank == 1 else (),
+                _gallery_covers(card, candidate),
+                placed=size_of(candidate.image_id) is not None,
             ),
             lines=tuple(_lines(candidate, shown)),
         )
@@ -232,13 +240,23 @@ def card_view(card: Card, size_of: SizeOf) -> CardView:
         threshold=answer.threshold,
         margin=answer.score - answer.threshold,
         reasons=tuple(REASON_TEXT[reason] for reason in answer.review_reasons),
-        marks=tuple(marks),
+        size=size,
+        marks=_marks(on_query, query_covers, placed=size is not None or not known),
         choices=choices,
         terms=tuple(_terms(answer)),
         words=tuple(_words(answer, shown)),
         revealed=card.revealed,
         revision=answer.revision,
     )
+
+
+def _marks(
+    boxes: Iterable[Mark], covers: Sequence[Box], *, placed: bool
+) -> tuple[Mark, ...] | None:
+    """What is drawn over a picture; None where it has covers and no place for them is known."""
+    if covers and not placed:
+        return None
+    return (*boxes, *(Mark(box, "cover") for box in covers))
 
 
 def _gallery_covers(card: Card, candidate: Candidate) -> tuple[Box, ...]:

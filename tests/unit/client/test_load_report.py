@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -60,6 +61,12 @@ def test_histograms_of_processes_add_up_exactly() -> None:
 
 def test_what_is_longer_than_an_hour_or_negative_is_still_counted() -> None:
     assert counted(-1.0, 0.0, 1e9).count == 3
+
+
+def test_times_that_are_none_are_counted_too_as_a_server_may_send_some() -> None:
+    strange = counted(math.nan, math.inf, -math.inf)
+    # 1 µs, 1 µs and an hour.
+    assert strange.percentiles_ms([50, 100]) == [0.001, pytest.approx(3_600_000, rel=0.001)]
 
 
 def test_the_interval_of_a_percentile_is_that_of_its_ranks() -> None:

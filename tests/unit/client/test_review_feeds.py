@@ -6,9 +6,12 @@ import threading
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
-from pagesight import Decision
+import pytest
+
+from pagesight import Decision, KeptAnswer, UnavailableError
 from pagesight._client import Client
 from pagesight._review_page.feeds import FIRST_PAGE, WHOLE_EVERY, DecisionsFeed, KeptFeed
+from pagesight._review_page.model import Waiting
 from pagesight._review_page.reach import Reach
 
 
@@ -117,3 +120,53 @@ def test_what_was_kept_is_read_once_it_is_known_what_is_decided() -> None:
     kept = cast(Client, FakeKept())
     KeptFeed(kept, "default", desk, Reach(), cast(threading.Event, FakeEvent())).round()
     assert done == ["decisions read", "kept listed"]
+
+
+def kept_answer(number: int) -> KeptAnswer:
+    return KeptAnswer(
+        image_id=f"{number:064x}",
+        gallery="default",
+        revision=1,
+        label="login",
+        closest_label="login",
+        score=0.5,
+        threshold=0.5,
+        doubt=0.5,
+        review_reasons=(),
+        kept_reason="random",
+        kept_at=None,
+        decisions=0,
+        reviewers=(),
+    )
+
+
+def test_what_was_kept_is_listed_to_its_end_though_the_server_goes_away_in_its_midst() -> None:
+    added: list[str] = []
+    lengths: list[int] = []
+
+    class FakeKept:
+        """Goes away after the first page of the first listing."""
+
+        def list_kept(self, **_options: str) -> Iterator[KeptAnswer]:
+            lengths.append(0)
+            for number in range(2 * FIRST_PAGE + 10):
+                if len(lengths) == 1 and number == FIRST_PAGE:
+                    raise UnavailableError("away")
+                lengths[-1] += 1
+                yield kept_answer(number)
+
+    class FakeAdding:
+        reviewer = "ann"
+
+        def add(self, waiting: Waiting) -> None:
+            added.append(waiting.image_id)
+
+    read = threading.Event()
+    read.set()
+    feed = KeptFeed(cast(Client, FakeKept()), "default", cast(Any, FakeAdding()), Reach(), read)
+    with pytest.raises(UnavailableError):
+        feed.round()
+    feed.round()
+    assert added == [f"{number:064x}" for number in range(2 * FIRST_PAGE + 10)]
+    feed.round()
+    assert lengths == [FIRST_PAGE, 2 * FIRST_PAGE + 10, FIRST_PAGE]

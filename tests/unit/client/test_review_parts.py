@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 
-from pagesight import Box, Candidate, Classification, Finding, MatchingLine, ScoreTerm
-from pagesight._review_page import labels, masking, view
+from pagesight import (
+    Box,
+    Candidate,
+    Classification,
+    Client,
+    Finding,
+    ImageInfo,
+    InternalError,
+    MatchingLine,
+    ScoreTerm,
+    UnavailableError,
+)
+from pagesight._review_page import labels, masking, static_page, view
 from pagesight._review_page.export import ExportFolder, media_type
-from pagesight._review_page.model import Card, Waiting
+from pagesight._review_page.model import Card, Origin, Waiting
+from pagesight._review_page.pictures import Pictures
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"..."
 ID = "ab" * 32
@@ -63,10 +77,69 @@ def answer(**values: object) -> Classification:
     return Classification(**settings | values)  # type: ignore[arg-type]
 
 
-def card(*, revealed: bool = False) -> view.CardView:
-    waiting = Waiting(image_id=ID, origin="folder")
+class FakePictures:
+    """Has every picture of a gallery, a thumbnail of it, and can fail to list them once."""
+
+    def __init__(self, *, away_once: bool = False) -> None:
+        self.away_once = away_once
+        self.listed: list[str] = []
+
+    def get_image(self, image_id: str, *, gallery: str) -> bytes:
+        """Returns the same bytes for each."""
+        assert gallery == "default"
+        return PNG
+
+    def list_images(self, *, gallery: str, label: str, page_size: int) -> list[ImageInfo]:
+        """Returns the only picture of a label."""
+        assert (gallery, page_size) == ("default", 1_000)
+        self.listed.append(label)
+        if self.away_once:
+            self.away_once = False
+            raise UnavailableError("away")
+        return [
+            ImageInfo(
+                image_id=ID,
+                label=label,
+                source="",
+                author="",
+                added_at=None,
+                added_revision=1,
+                width_px=1080,
+                height_px=2400,
+                text_lines=3,
+            )
+        ]
+
+
+def card(
+    *,
+    revealed: bool = False,
+    size: tuple[int, int] | None = (1080, 2400),
+    origin: Origin = "folder",
+) -> view.CardView:
+    waiting = Waiting(image_id=ID, origin=origin)
     shown = Card(waiting=waiting, answer=answer(), stage="doubtful", revealed=revealed)
-    return view.card_view(shown, lambda _image_id: None)
+    return view.card_view(shown, lambda _image_id: size)
+
+
+def kinds(marks: tuple[view.Mark, ...] | None) -> list[str] | None:
+    return None if marks is None else [mark.kind for mark in marks]
+
+
+def written(tmp_path: Path, *answers: Classification) -> str:
+    """The static page of screenshots with these answers."""
+    shot = tmp_path / "shot.png"
+    shot.write_bytes(PNG)
+    index = static_page.write(
+        tmp_path / "seen",
+        [static_page.Looked(shot, one) for one in answers],
+        cast(Client, FakePictures()),
+        gallery="default",
+        sort="doubt",
+        show_digits=False,
+        step=lambda: None,
+    )
+    return index.read_text(encoding="utf-8")
 
 
 def test_digits_are_covered_where_the_server_says_and_where_findings_hold_some() -> None:
@@ -77,13 +150,13 @@ def test_digits_are_covered_where_the_server_says_and_where_findings_hold_some()
 
 def test_a_card_shows_no_digit_until_it_is_revealed() -> None:
     masked = card()
-    assert [mark.kind for mark in masked.marks] == ["agrees", "forbids", "cover"]
+    assert kinds(masked.marks) == ["agrees", "forbids", "cover"]
     assert [words.texts for words in masked.words] == [
         (("Pay ••", "says '••'"),),
         (("Log in", ""),),
     ]
     shown = card(revealed=True)
-    assert [mark.kind for mark in shown.marks] == ["agrees", "forbids"]
+    assert kinds(shown.marks) == ["agrees", "forbids"]
     assert shown.words[0].texts == (("Pay 12", "says '12'"),)
 
 
@@ -137,6 +210,62 @@ def test_a_label_cannot_lead_out_of_the_folder(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="a label"):
             folder.put(ID, label, PNG)
     assert [path.name for path in tmp_path.iterdir()] == ["labelled"]
+
+
+@pytest.mark.parametrize("image_id", ["../../victim", "*", "", f"{ID}\n", ID.upper()])
+def test_a_server_s_id_that_is_no_hash_names_no_file(tmp_path: Path, image_id: str) -> None:
+    folder = ExportFolder(tmp_path / "labelled")
+    kept = folder.put(ID, "login", PNG)
+    with pytest.raises(InternalError, match="no SHA-256"):
+        folder.put(image_id, "login", PNG)
+    folder.take_back(image_id)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [kept]
+
+
+def test_the_static_page_writes_no_picture_outside_its_folder(tmp_path: Path) -> None:
+    candidate = replace(answer().candidates[0], image_id="../../victim")
+    with pytest.raises(InternalError, match="no SHA-256"):
+        written(tmp_path, answer(candidates=(candidate,)))
+    assert not (tmp_path / "victim").exists()
+
+
+def test_the_static_page_covers_digits_where_they_stand_though_it_has_a_thumbnail(
+    tmp_path: Path,
+) -> None:
+    # The screenshot's own boxes count in its own pixels, which the browser knows.
+    page = written(tmp_path, answer())
+    assert page.count('viewBox="0 0 1080 2400"') == 1
+    assert page.count('<rect class="cover"') == 2
+    assert "veiled" not in page
+
+
+def test_a_picture_whose_size_nobody_told_is_veiled_where_digits_stand_in_it() -> None:
+    assert kinds(card().choices[0].marks) == ["agrees", "cover"]
+    assert kinds(card(size=None).choices[0].marks) is None
+    assert kinds(card(size=None).choices[1].marks) is None
+    assert kinds(card(size=None, revealed=True).choices[0].marks) == ["agrees"]
+    assert kinds(card(size=None).marks) == ["agrees", "forbids", "cover"]
+
+
+def test_a_hidden_known_item_is_covered_in_the_pixels_of_which_it_was_answered() -> None:
+    known = card(origin="known")
+    assert (known.size, kinds(known.marks)) == ((1080, 2400), ["agrees", "forbids", "cover"])
+    assert kinds(card(origin="known", size=None).marks) is None
+    assert card().size is None
+
+
+def test_sizes_are_asked_for_again_after_a_failure_and_then_no_more() -> None:
+    server = FakePictures(away_once=True)
+    sizes = Pictures(cast(Client, server), "default")
+    with pytest.raises(UnavailableError):
+        sizes.learn_size(ID, "login", 1)
+    assert sizes.size(ID) is None
+    for image_id, revision in ((ID, 1), (ID, 2), ("cd" * 32, 1)):
+        sizes.learn_size(image_id, "login", revision)
+    assert sizes.size(ID) == (1080, 2400)
+    assert server.listed == ["login", "login"]
+    sizes.learn_size("cd" * 32, "login", 2)
+    assert server.listed == ["login", "login", "login"]
 
 
 @pytest.mark.parametrize(

@@ -308,6 +308,7 @@ labels.addEventListener("close", () => {
   delete labelList.dataset.typed;
   current()?.focus({ preventScroll: true });
 });
+document.getElementById("show-help").addEventListener("click", () => help.showModal());
 help.addEventListener("close", () => current()?.focus({ preventScroll: true }));
 
 goOn.addEventListener("click", () => send("/rest", {}));
