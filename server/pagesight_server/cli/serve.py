@@ -181,14 +181,20 @@ async def _serve_from(
         if exporters:
             log.info("%s: %s", signal_name, ", ".join(exporters))
 
-    async def load() -> None:
-        start_s = time.monotonic()
+    may_follow = asyncio.Event()
+
+    async def turn() -> None:
         if worker.leads:
             # What has changed on the disk is made anew before it is read.
             await repair_galleries(
                 store, models.bundles, pipeline.extract_features, concurrency=models.readers
             )
-        await registry.load(worker.may_load.wait)
+        await worker.may_load.wait()
+        may_follow.set()
+
+    async def load() -> None:
+        start_s = time.monotonic()
+        await registry.load(turn)
         log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
         worker.loaded()
         await worker.serving.wait()
@@ -198,7 +204,7 @@ async def _serve_from(
         registry.stop_recalibrating()
 
     async def follow(what: Callable[[float], Awaitable[None]]) -> None:
-        await worker.may_load.wait()
+        await may_follow.wait()
         await what(server.follow_seconds)
 
     def ready(port: int) -> None:

@@ -219,7 +219,8 @@ class Refresher:
     def _load(self, name: str, revision: int) -> Knowledge | None:
         """The knowledge of a gallery now; None where the table has it already. Blocks."""
         before = self._table.get(name)
-        if before is not None and before.snapshot.revision == revision:
+        repaired = before is not None and self._is_repaired(before.snapshot)
+        if before is not None and before.snapshot.revision == revision and not repaired:
             validated = load_validated_calibration(
                 self._store, before.snapshot, self._method, self._epsilon
             )
@@ -231,11 +232,22 @@ class Refresher:
             name,
             self._method,
             self._epsilon,
-            snapshot=self.read_snapshot(name, before.snapshot if before else None),
+            snapshot=self.read_snapshot(
+                name, None if before is None or repaired else before.snapshot
+            ),
             interim_calibration=_reusable_calibration(before),
             before=before,
             stop=self._stop,
         )
+
+    def _is_repaired(self, snapshot: Snapshot) -> bool:
+        """Whether a picture that was left out as damaged has been made anew since. Blocks.
+
+        Whoever does that, at a start, by `gallery reindex` or by enrolling it again, makes no
+        revision of it.
+        """
+        damaged = snapshot.damaged
+        return bool(damaged) and self._store.has_any_content(damaged, snapshot.bundles)
 
     def read_snapshot(self, name: str, before: Snapshot | None) -> Snapshot:
         """The present snapshot, from the changes since an earlier one where that is possible.

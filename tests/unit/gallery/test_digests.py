@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -277,6 +277,58 @@ async def test_a_registry_over_damage_answers_from_the_rest(store: Gallery) -> N
     enrol(store, {"four": "b"})
     await registry.refresh()
     assert len(registry.get("default").snapshot.pictures) == 3
+    await registry.close()
+
+
+async def anew(store: Gallery, *names: str) -> None:
+    assert await repair_galleries(store, BUNDLES, Eyes()) == len(names)  # type: ignore[arg-type]
+
+
+async def enrolled_again(store: Gallery, *names: str) -> None:
+    for name in names:
+        put(store, name)
+    assert not enrol(store, dict.fromkeys(names, "a")).counts["added"]
+
+
+@pytest.mark.parametrize("made", [anew, enrolled_again])
+async def test_what_is_made_anew_without_a_revision_is_answered_from_by_whoever_follows(
+    store: Gallery, made: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = load_knowledge(store, "default", "pagesight", 0.05)
+    store.drop_calibrations("default", KEY)
+    flip(store, "embeddings", "vector", of(TWO))
+    leading, other = (
+        Registry(store, BUNDLES, method="pagesight", epsilon=0.05, calibrates=calibrates)
+        for calibrates in (True, False)
+    )
+    for registry in (leading, other):
+        await registry.load()
+        await registry.refresh()
+        assert registry.get("default").snapshot.damaged == {TWO}
+        assert registry.get("default").calibration != sound.calibration
+    await made(store, "two")
+    for registry in (leading, other):
+        await registry.refresh()
+        await registry.settled()
+        assert registry.get("default").snapshot.pictures == sound.snapshot.pictures
+        assert registry.get("default").snapshot.revision == 1
+        assert registry.get("default").calibration == sound.calibration
+    # Once it is whole again, nothing of it is read any more.
+    monkeypatch.setattr(store, "snapshot", None)
+    await leading.refresh()
+    for registry in (leading, other):
+        await registry.close()
+
+
+async def test_over_damage_the_calibration_of_all_pictures_is_used_where_it_was_made(
+    store: Gallery,
+) -> None:
+    sound = load_knowledge(store, "default", "pagesight", 0.05)
+    flip(store, "embeddings", "vector", of(TWO))
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05, calibrates=False)
+    await registry.load()
+    assert registry.get("default").snapshot.damaged == {TWO}
+    assert registry.get("default").calibration == sound.calibration
     await registry.close()
 
 
