@@ -93,9 +93,13 @@ class Registry:
         self._failed_on = ""
         """Why the last refresh of those that nobody waits for failed; empty where it did not."""
         self._refreshes = SingleFlightTasks()
-        """Refreshes that somebody waits for a revision of, each under a number of its own: one
-        that has begun may have looked at the store too early to serve the next."""
+        """Refreshes for who waits for a revision: at most one that looks at the store, and one
+        that is to begin behind it, which sees whatever was committed before and so serves all who
+        come until then. Whoever gives up waiting leaves no more behind."""
         self._refresh_numbers = itertools.count()
+        self._refreshing = asyncio.Lock()
+        self._refresh_due = False
+        """Whether one of them has not begun yet."""
         self._looking = False
         """Whether the store is looked through for the first time."""
         self._loading = False
@@ -220,8 +224,7 @@ class Registry:
         if not revision:
             return await self._waited(name, revision, timeout_s)
         if not self.watch.is_away:
-            # A task of its own: whoever stops waiting must not stop a refresh half way.
-            self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_or_log)
+            self._refresh_soon()
         return await self._waited(name, revision, timeout_s)
 
     async def _waited(self, name: str, revision: int, timeout_s: float) -> bool:
@@ -260,6 +263,20 @@ class Registry:
     def _start_background_work(self, knowledge: Knowledge) -> None:
         self._recalibrator.start(knowledge.snapshot.gallery)
         self._rebuilder.start_if_due(knowledge.snapshot)
+
+    def _refresh_soon(self) -> None:
+        """Begins a refresh, unless one is to begin anyway.
+
+        In a task of its own: whoever stops waiting must not stop a refresh half way.
+        """
+        if not self._refresh_due:
+            self._refresh_due = True
+            self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_in_turn)
+
+    async def _refresh_in_turn(self) -> None:
+        async with self._refreshing:
+            self._refresh_due = False
+            await self._refresh_or_log()
 
     async def _refresh_or_log(self) -> None:
         try:
