@@ -2,6 +2,7 @@
 
     put_calibration ──> one row of a revision and a method, with its digest
     calibration, last_calibration <── the newest whose digest is right; a damaged one is warned of
+    stored_calibrations ──> which there are
     drop_calibrations, drop_damaged_calibrations ──> they are made anew
 
 None of it makes a revision.
@@ -10,6 +11,7 @@ None of it makes a revision.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from functools import cached_property
 
 from pagesight_server.gallery.digests import digest, is_sound
@@ -61,6 +63,33 @@ class CalibrationRecords(Reader):
                     method,
                 )
         return None
+
+    def stored_calibrations(
+        self, methods: Collection[str]
+    ) -> dict[tuple[str, str], list[tuple[int, bytes | None]]]:
+        """The revisions that have a calibration, with its digest, by gallery and method.
+
+        Reads none of them, and asks for all galleries at once: meant to be polled.
+
+        Args:
+            methods: Those that are asked for.
+        """
+        names = {f"method{i}": method for i, method in enumerate(sorted(methods))}
+        stored: dict[tuple[str, str], list[tuple[int, bytes | None]]] = {}
+        if not names:
+            return stored
+        with self.database.reading() as db:
+            rows = db.execute(
+                "SELECT g.name, c.method, c.revision, c.sha256 FROM calibrations c "
+                "JOIN galleries g ON g.id = c.gallery_id WHERE g.deleted = 0 "
+                f"AND c.method IN ({', '.join(f':{name}' for name in names)}) "
+                "ORDER BY c.gallery_id, c.revision",
+                names,
+            )
+            for row in rows:
+                key = row["name"], row["method"]
+                stored.setdefault(key, []).append((row["revision"], row["sha256"]))
+        return stored
 
     def drop_calibrations(self, name: str, method: str) -> int:
         """Forgets the calibrations of all revisions; how many there were."""

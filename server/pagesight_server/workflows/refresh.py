@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pagesight_server.common.errors import NotFoundError, StoreAwayError
@@ -32,6 +32,7 @@ from pagesight_server.workflows.knowledge import (
     made_elsewhere,
     outdated_calibration_warning,
     until_retry,
+    validated_calibration_key,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.store_watch import StoreWatch
@@ -46,6 +47,10 @@ MIN_REUSE_PICTURES = 100
 """Minimum sample for reusing the previous calibration while recalibrating, in left-out pictures.
 Calibrating so many takes seconds, during which an acknowledged change would not be found; with
 fewer it takes less, and one picture more may move the threshold much."""
+
+
+_Placed = tuple[str, tuple[tuple[int, bytes | None], ...]]
+"""The key of a gallery's calibrations from labelled traffic, and revision and digest of each."""
 
 
 class Refresher:
@@ -88,6 +93,9 @@ class Refresher:
         """Held while one is prepared: several at once would take longer each, and more memory."""
         self._failed: dict[str, tuple[int, Exception]] = {}
         """The revisions that could not be prepared, and why."""
+        self._placed: dict[str, _Placed] = {}
+        """The calibrations from labelled traffic that there were when each gallery was last asked
+        for the newest of them."""
         self._sweep_due = True
         """Whether index files of deleted galleries may be left: at first of those that were
         deleted while no server ran."""
@@ -107,7 +115,11 @@ class Refresher:
                 await self._drop(name)
             for name in self._failed.keys() - revisions.keys():
                 del self._failed[name]
-            for name, revision in revisions.items():
+            for name in self._placed.keys() - revisions.keys():
+                del self._placed[name]
+            outdated, placed = await asyncio.to_thread(self._outdated, revisions)
+            for name in outdated:
+                revision = revisions[name]
                 try:
                     if await asyncio.to_thread(self._takes_long, name, revision):
                         self._prepare(name, revision, on_swap)
@@ -118,6 +130,8 @@ class Refresher:
                     continue
                 if knowledge is not None:
                     await self._swap(knowledge, on_swap)
+                if name in placed:
+                    self._placed[name] = placed[name]
             if self._sweep_due and not self.tasks:
                 self._sweep_due = not await asyncio.to_thread(self._sweep)
 
@@ -144,6 +158,31 @@ class Refresher:
         log.info("gallery %s is at revision %d", name, knowledge.snapshot.revision)
         if warning := outdated_calibration_warning(knowledge):
             log.warning("gallery %s: %s", name, warning)
+
+    def _outdated(self, revisions: Mapping[str, int]) -> tuple[list[str], dict[str, _Placed]]:
+        """Looks for what may have to be read, by one query for all galleries. Blocks.
+
+        Args:
+            revisions: The present revision of each gallery.
+
+        Returns:
+            The names of the galleries that another revision is known of, or none, or that may
+            have another calibration from labelled traffic, or had damaged pictures; and those
+            calibrations of each gallery whose present revision is known.
+        """
+        keys = {
+            name: validated_calibration_key(entry.snapshot, self._method, self._epsilon)
+            for name, entry in self._table.copy().items()
+            if entry.snapshot.revision == revisions.get(name) and not entry.snapshot.damaged
+        }
+        stored = self._store.stored_calibrations(set(keys.values()))
+        placed = {name: (key, tuple(stored.get((name, key), ()))) for name, key in keys.items()}
+        outdated = [
+            name
+            for name in revisions
+            if name not in placed or placed[name] != self._placed.get(name)
+        ]
+        return outdated, placed
 
     def _takes_long(self, name: str, revision: int) -> bool:
         """Whether a revision has nothing to be answered by, and much to calibrate. Blocks."""

@@ -13,6 +13,7 @@ import pytest
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Change, Gallery, backup
+from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
@@ -252,6 +253,24 @@ def test_a_damaged_threshold_from_labelled_traffic_gives_way_to_the_one_before(
     assert finding.endswith("run `calibrate --validation DIR` again, or --forget-validation")
     assert store.drop_calibrations("default", key) == 2
     assert backup.check(store) == []
+
+
+def test_the_calibrations_of_some_methods_are_told_by_revision_and_digest(store: Gallery) -> None:
+    enrol(store, {"four": "b"}, gallery="second")
+    enrol(store, {"five": "b"}, gallery="gone")
+    for gallery, method in [("default", "a"), ("default", "b"), ("second", "a"), ("gone", "a")]:
+        store.put_calibration(gallery, 1, method, "first")
+    store.put_calibration("default", 2, "a", "second")
+    store.delete(Change(gallery="gone"))
+    first, second = (digest(1, "a", b"first"), digest(2, "a", b"second"))
+    assert store.stored_calibrations({"a", "none"}) == {
+        ("default", "a"): [(1, first), (2, second)],
+        ("second", "a"): [(1, first)],
+    }
+    assert store.stored_calibrations({"a", "b"}).keys() == {
+        ("default", "a"), ("default", "b"), ("second", "a")
+    }  # fmt: skip
+    assert store.stored_calibrations(set()) == {}
 
 
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
