@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -159,7 +160,8 @@ async def _serve_from(
     # Of several processes the leader reads the history, and hears from the others what is theirs.
     audit = Audit(store, None if worker.leads else worker.changed)
     worker.on_change = audit.has_line
-    registry = models.registry(store, calibrates=worker.leads)
+    replica_id = uuid.uuid4().hex
+    registry = models.registry(store, calibrates=worker.leads, replica_id=replica_id)
     server = config.server
     limits = CallerLimits(config.security)
     keeper = wiring.keeper(
@@ -224,7 +226,12 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
+    heartbeat = Heartbeat(
+        store,
+        replica_name(server.port, worker.number),
+        registry.revisions,
+        replica_id=replica_id,
+    )
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))

@@ -3,6 +3,7 @@
     put_calibration ──> one row of a revision and a method, with its digest
     calibration, last_calibration <── the newest whose digest is right; a damaged one is warned of
     stored_calibrations ──> which there are
+    claim_calibration, drop_claim ──> which process makes one, as long as it is heard of
     drop_calibrations, drop_damaged_calibrations ──> they are made anew
 
 None of it makes a revision.
@@ -14,6 +15,7 @@ import logging
 from collections.abc import Collection
 from functools import cached_property
 
+from pagesight_server.gallery import replicas
 from pagesight_server.gallery.digests import digest, is_sound
 from pagesight_server.gallery.gallery_rows import gallery_row
 from pagesight_server.gallery.reader import Reader
@@ -99,6 +101,55 @@ class CalibrationRecords(Reader):
                 {"gallery": gallery_row(db, name)["id"], "method": method},
             ).rowcount
 
+    def claim_calibration(self, name: str, revision: int, method: str, replica_id: str) -> bool:
+        """Notes that a process which serves the store makes a calibration; may be repeated.
+
+        The claim counts until it is dropped, or until its process is not heard of (replicas.py).
+
+        Returns:
+            Whether it is this process's now: another one that is heard of may have it.
+
+        Raises:
+            NotFoundError: no such gallery.
+        """
+        values: dict[str, object] = {"revision": revision, "me": replica_id}
+        values["method"] = _claim_of(method)
+        with self.database.reading() as db:
+            values["gallery"] = gallery_row(db, name)["id"]
+            held = db.execute(
+                "SELECT 1 FROM calibrations WHERE gallery_id = :gallery AND revision = :revision "
+                "AND method = :method AND calibration <> :me "
+                f"AND {replicas.heard(db, 'calibrations.calibration')}",
+                values,
+            ).fetchone()
+        if held is not None:  # asked again and again, which must lock nothing
+            return False
+        values["sha256"] = digest(revision, _claim_of(method), replica_id.encode())
+        with self.database.writing() as db:
+            claimed = db.execute(
+                "INSERT INTO calibrations (gallery_id, revision, method, calibration, sha256) "
+                "VALUES (:gallery, :revision, :method, :me, :sha256) "
+                "ON CONFLICT (gallery_id, revision, method) DO UPDATE SET "
+                "calibration = excluded.calibration, sha256 = excluded.sha256 "
+                "WHERE calibrations.calibration = excluded.calibration "
+                f"OR NOT {replicas.heard(db, 'calibrations.calibration')}",
+                values,
+            )
+            return claimed.rowcount == 1
+
+    def drop_claim(self, name: str, method: str, replica_id: str) -> None:
+        """Takes back what a process has claimed, of every revision."""
+        with self.database.writing() as db:
+            db.execute(
+                "DELETE FROM calibrations WHERE gallery_id = :gallery AND method = :method "
+                "AND calibration = :me",
+                {
+                    "gallery": gallery_row(db, name)["id"],
+                    "method": _claim_of(method),
+                    "me": replica_id,
+                },
+            )
+
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         """Stores the calibration of a revision, replacing an earlier one."""
         with self.database.writing() as db:
@@ -134,3 +185,8 @@ class CalibrationRecords(Reader):
                 damaged,
             )
         return len(damaged)
+
+
+def _claim_of(method: str) -> str:
+    """The method under which the claimer of a calibration is kept."""
+    return f"{method} claimed"

@@ -84,6 +84,14 @@ def beat(db: Connection, replica_id: str, name: str, revisions: Mapping[str, int
     )
 
 
+def heard(db: Connection, replica_id: str) -> str:
+    """SQL: whether a process has been heard of lately, given its id as SQL."""
+    return (
+        f"EXISTS (SELECT 1 FROM replicas WHERE replicas.id = {replica_id} "
+        f"AND replicas.seen_at_ms >= {db.dialect.now_ms} - {SILENT_MS})"
+    )
+
+
 def leave(db: Connection, replica_id: str) -> None:
     """Notes that a process has ended, and remembers nothing."""
     db.execute("DELETE FROM replicas WHERE id = :id", {"id": replica_id})

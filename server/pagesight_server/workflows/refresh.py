@@ -25,11 +25,11 @@ from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.calibration_turns import CalibrationTurns
 from pagesight_server.workflows.knowledge import (
     StoppedError,
     load_knowledge,
     load_validated_calibration,
-    made_elsewhere,
     outdated_calibration_warning,
     until_retry,
     validated_calibration_key,
@@ -63,7 +63,7 @@ class Refresher:
         epsilon: Share of known pages that may be rejected.
         index_manager: How vectors are searched.
         stop: Breaks calibrations off once it is set.
-        calibrates: Whether calibrations of large galleries are made here, or waited for.
+        turns: Says whether the calibration of a large gallery is made here, or waited for.
     """
 
     def __init__(
@@ -74,8 +74,8 @@ class Refresher:
         method: MethodName,
         epsilon: float,
         index_manager: IndexManager,
+        turns: CalibrationTurns,
         stop: threading.Event | None = None,
-        calibrates: bool = True,
     ) -> None:
         self._table = table
         self._store = store
@@ -85,7 +85,7 @@ class Refresher:
         self._epsilon = epsilon
         self._index_manager = index_manager
         self._stop = stop or threading.Event()
-        self._calibrates = calibrates
+        self._turns = turns
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being prepared for its first answers, or for those from
         a calibration of its own."""
@@ -221,12 +221,21 @@ class Refresher:
     async def _prepare_and_swap(self, name: str, on_swap: Callable[[Knowledge], None]) -> None:
         async with self._in_turn:
             log.info("gallery %s is being prepared", name)
-            snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-            while not self._calibrates and not await made_elsewhere(
-                self._store, snapshot, self._method, self._epsilon, self._stop
-            ):
-                snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-            knowledge = await asyncio.to_thread(
+            knowledge: Knowledge | None = None
+            while knowledge is None:
+                knowledge = await self._calibrated(name)
+            async with self._table.writing:
+                # What was changed meanwhile and acknowledged must be found from the first.
+                changed = await asyncio.to_thread(self._load_after, knowledge)
+                await self._swap(changed, on_swap)
+
+    async def _calibrated(self, name: str) -> Knowledge | None:
+        """The knowledge of the present revision, from its calibration; None where it was left."""
+        snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
+        async with self._turns.turn(snapshot, self._stop) as is_present:
+            if not is_present:
+                return None
+            return await asyncio.to_thread(
                 load_knowledge,
                 self._store,
                 name,
@@ -235,10 +244,6 @@ class Refresher:
                 snapshot=snapshot,
                 stop=self._stop,
             )
-            async with self._table.writing:
-                # What was changed meanwhile and acknowledged must be found from the first.
-                changed = await asyncio.to_thread(self._load_after, knowledge)
-                await self._swap(changed, on_swap)
 
     def _load_after(self, knowledge: Knowledge) -> Knowledge:
         """The knowledge of the present revision, from that of one a while ago. Blocks."""
