@@ -104,7 +104,8 @@ class CalibrationRecords(Reader):
     def claim_calibration(self, name: str, revision: int, method: str, replica_id: str) -> bool:
         """Notes that a process which serves the store makes a calibration; may be repeated.
 
-        The claim counts until it is dropped, or until its process is not heard of (replicas.py).
+        The claim counts until it is dropped, or until its process is not heard of or another one
+        serves under its name (replicas.py).
 
         Returns:
             Whether it is this process's now: another one that is heard of may have it.
@@ -118,8 +119,8 @@ class CalibrationRecords(Reader):
             values["gallery"] = gallery_row(db, name)["id"]
             held = db.execute(
                 "SELECT 1 FROM calibrations WHERE gallery_id = :gallery AND revision = :revision "
-                "AND method = :method AND calibration <> :me "
-                f"AND {replicas.heard(db, 'calibrations.calibration')}",
+                "AND method = :method "
+                f"AND {replicas.others_heard(db, 'calibrations.calibration', ':me')}",
                 values,
             ).fetchone()
         if held is not None:  # asked again and again, which must lock nothing
@@ -131,8 +132,7 @@ class CalibrationRecords(Reader):
                 "VALUES (:gallery, :revision, :method, :me, :sha256) "
                 "ON CONFLICT (gallery_id, revision, method) DO UPDATE SET "
                 "calibration = excluded.calibration, sha256 = excluded.sha256 "
-                "WHERE calibrations.calibration = excluded.calibration "
-                f"OR NOT {replicas.heard(db, 'calibrations.calibration')}",
+                f"WHERE NOT {replicas.others_heard(db, 'calibrations.calibration', ':me')}",
                 values,
             )
             return claimed.rowcount == 1

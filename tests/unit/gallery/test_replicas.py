@@ -43,7 +43,7 @@ def test_a_replica_is_known_by_its_last_note_until_it_leaves(store: Gallery) -> 
     assert store.replicas() == []
 
 
-def test_one_replica_claims_a_calibration_until_it_is_silent_leaves_or_takes_it_back(
+def test_one_replica_claims_a_calibration_while_it_is_there_and_does_not_take_it_back(
     store: Gallery,
 ) -> None:
     enrol(store, {"one": "a"})
@@ -65,7 +65,10 @@ def test_one_replica_claims_a_calibration_until_it_is_silent_leaves_or_takes_it_
     silence(store, "replica 2", SILENT_MS + 1_000)
     assert claims("1")
     assert not claims("2")
-    store.leave("1")
+    store.beat("1 again", "replica 1", {})  # it was killed, and is there again within a second
+    assert claims("1 again")
+    store.leave("1 again")
+    store.beat("2", "replica 2", {})
     assert claims("2")
     # A claim is no calibration, and no damage.
     assert store.calibration("default", 1, "m") is None
