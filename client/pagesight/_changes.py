@@ -49,7 +49,8 @@ class EnrolOutcome:
     error: PagesightError | None = None
     near_duplicates: tuple[NearDuplicate, ...] = ()
     """Pictures that were almost there already, under this label or another: they teach
-    nothing new. The most alike first, at most 5; empty unless added."""
+    nothing new. The most alike first, at most 5; empty unless added, and when the store went away
+    before they were compared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,12 +124,18 @@ class Finding:
 
 
 ReviewReason: TypeAlias = Literal[
-    "near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike", "unknown"
+    "near_threshold",
+    "close_runner_up",
+    "brand_not_visible",
+    "looks_unlike",
+    "uncalibrated",
+    "unknown",
 ]
 """`near_threshold`: on the other side of the threshold the answer were another. `close_runner_up`:
 another page fits nearly as well. `brand_not_visible`: the page normally shows one of its brands,
 and the screenshot shows none. `looks_unlike`: it looks less like the page than nearly all of the
-calibration set look like theirs. `unknown`: one that a newer server sends."""
+calibration set look like theirs. `uncalibrated`: no label of the gallery has two pictures, so that
+nothing says how well a known page fits. `unknown`: one that a newer server sends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

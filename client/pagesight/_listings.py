@@ -110,9 +110,10 @@ class LabelInfo:
 
     label: str
     brands: tuple[str, ...] = ()
-    """A page of this label normally shows one of these names."""
+    """A page of this label normally shows one of these names: at most 100, of at most 128
+    characters each."""
     outputs: tuple[str, ...] = ()
-    """Business labels of the reply. Empty: the label itself."""
+    """Business labels of the reply, at most as many and as long. Empty: the label itself."""
     images: int = 0
     """Images that carry it; ignored by `set_labels`."""
 

@@ -72,6 +72,7 @@ _REVIEW_REASONS: dict[int, ReviewReason] = {
     classifier.REVIEW_REASON_CLOSE_RUNNER_UP: "close_runner_up",
     classifier.REVIEW_REASON_BRAND_NOT_VISIBLE: "brand_not_visible",
     classifier.REVIEW_REASON_LOOKS_UNLIKE: "looks_unlike",
+    classifier.REVIEW_REASON_UNCALIBRATED: "uncalibrated",
 }
 _CHANGES: dict[int, RevisionKind] = {
     gallery.REVISION_KIND_ENROL: "enrol",

@@ -107,8 +107,7 @@ class Config(BaseSettings):
         Beside a GPU half of the cores: what these threads do before and after a run takes longer
         than the run. They share the sessions of `ocr_threads`.
         """
-        # ONNX Runtime records a CUDA graph for each thread that runs it.
-        if self.compute.device == "cpu" or self.compute.cuda_graphs:
+        if self.compute.device == "cpu":
             return self.ocr_threads
         return max(self.ocr_threads, self._cores // 2)
 

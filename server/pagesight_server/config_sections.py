@@ -209,7 +209,7 @@ class ComputeConfig(_Section):
     """Text detection threads, and as many text recognition threads. 0: one of each per core of
     the process, so that no core idles while one of the two stages has nothing to do, at some 150 MB
     a core; on CUDA one of each. On CUDA at least half of the cores find text and share the
-    detectors' sessions, unless `cuda_graphs` is set."""
+    detectors' sessions."""
     reading: ReadingMode | None = None
     """`cascade`: the draft of the OCR bundle reads every line, and its recognition network again
     what the draft is unsure of. `full`: the recognition network alone. Not set: the cascade, where
@@ -225,8 +225,8 @@ class ComputeConfig(_Section):
     """Whether text is read in a session for each of a few shapes on CUDA, which are all run as
     warm-up, instead of one that is prepared anew at each change of shape. On a CPU: no effect."""
     cuda_graphs: bool = False
-    """Whether those sessions record their kernels once and play them back. Not tried on a GPU
-    yet."""
+    """Whether the sessions that recognise text record their kernels once, in the thread that reads,
+    and play them back. Not tried on a GPU yet."""
 
     @model_validator(mode="after")
     def _graphs_have_fixed_shapes(self) -> ComputeConfig:
@@ -304,7 +304,7 @@ class GalleryConfig(_Section):
 class ReviewConfig(_Section):
     """Which answers are kept, with their pictures, for a person to look at (`pagesight review`).
 
-    These are callers' screenshots: see docs/operations.md, Answers kept for review.
+    These are callers' screenshots: see docs/personal-data.md, Answers kept for review.
     """
 
     keep: Annotated[int, Field(ge=0)] = 0
@@ -339,7 +339,7 @@ class ReviewConfig(_Section):
 
 
 class TelemetryConfig(_Section):
-    """What has no standard OTEL_* variable; those choose the exporters (docs/operations.md)."""
+    """What has no standard OTEL_* variable; those choose the exporters (docs/monitoring.md)."""
 
     logs: Literal["text", "json"] = "text"
     """Format of the log on standard error; JSON lines carry trace and span id."""

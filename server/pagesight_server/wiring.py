@@ -293,15 +293,18 @@ def opened(
     config: Config,
     *,
     must_exist: bool = False,
+    migrates: bool = True,
 ) -> Iterator[Gallery]:
     """Opens the store and closes it afterwards.
 
     Args:
         config: Where it is, and the quotas of its galleries.
         must_exist: Whether a missing file is an error instead of made.
+        migrates: False: it is neither made nor brought forward from an older schema.
 
     Raises:
         SetupError: it cannot be opened, or is missing although it must exist.
+        OlderStoreError: it would have to be made or brought forward.
         StorageError: its database cannot be reached.
     """
     where = config.store
@@ -314,6 +317,7 @@ def opened(
         where,
         limits=config.gallery.limits,
         postgres=config.gallery.postgres,
+        migrates=migrates,
         # The published method compares whole texts, of every picture.
         texts_per_label=None if recognition.method == "seed" else recognition.texts_per_label,
     )

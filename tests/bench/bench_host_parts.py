@@ -6,7 +6,9 @@
 
 `make bench-host` measures the server; this says where its time for pixels goes. CPU time of the one
 thread that does it all, parts in turns on each page, so that a busy machine disturbs them alike:
-ratios within one run hold, not milliseconds from one hour to another.
+ratios within one run hold, not milliseconds from one hour to another. Under the GIL is the share of
+the thread's ticks at which it holds the lock (`tests/bench/gil.py`), where there is a C compiler;
+caches are as cold as after the part before, as they are in the server.
 
 Writes `bench/host_parts.json`: a row for each part.
 """
@@ -16,11 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -40,12 +44,48 @@ from pagesight_server.inference.ocr.tiling import Region
 from pagesight_server.inference.resize import pillow, resizing
 from pagesight_server.inference.settings import Compute, ImageLimits
 from pagesight_server.text.reading import Box
+from tests.bench import gil
 from tests.bench.bench_host import PATCH, PATCHES, SIZE
 from tests.bench.gpu_path import pages
 from tests.bench.measure import machine
 
 STRIP_PX = 48
 BOX = Box(0, 0, 1, 1)
+
+
+class Spent(NamedTuple):
+    """What one part of one page took."""
+
+    cpu_ms: float
+    ticks: gil.Ticks
+
+
+class Meter:
+    """Measures calls in the thread that makes it.
+
+    Args:
+        folder: Where the library that counts ticks is compiled to, and counts.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        library = gil.compiled(folder)
+        self.counts_ticks = library is not None
+        self._file = folder / "ticks"
+        if library is not None:
+            gil.Counting(library, self._file).this_thread()
+
+    def call(self, call: Callable[[], Any]) -> tuple[Any, Spent]:
+        """What a call gives, and what it took."""
+        before, start_s = self._ticks(), time.thread_time()
+        result = call()
+        cpu_ms = 1000 * (time.thread_time() - start_s)
+        return result, Spent(cpu_ms, self._ticks().since(before))
+
+    def _ticks(self) -> gil.Ticks:
+        none = gil.Ticks(0, 0)
+        if not self.counts_ticks:
+            return none
+        return gil.read(self._file).get(threading.get_native_id() % gil.SLOTS, none)
 
 
 class Answers:
@@ -70,9 +110,11 @@ class Parts:
 
     Args:
         ocr: The OCR bundle.
+        meter: Measures each.
     """
 
-    def __init__(self, ocr: Path) -> None:
+    def __init__(self, ocr: Path, meter: Meter) -> None:
+        self._meter = meter
         loaded = bundle.load(ocr, "ocr")
         picture = loaded.manifest["preprocessing"]["picture"]
         self._bounds = picture["min_side_len"], picture["max_side_len"]
@@ -90,19 +132,17 @@ class Parts:
             for resize in (pillow("bilinear"), named.resize)
         )
 
-    def run(self, number: int, page: bytes) -> dict[str, float]:
-        """CPU milliseconds of each part for one page.
+    def run(self, number: int, page: bytes) -> dict[str, Spent]:
+        """What each part takes for one page.
 
         Args:
             number: Of the page, by which the network's answer is remembered.
             page: The encoded screenshot.
         """
-        spent: dict[str, float] = {}
+        spent: dict[str, Spent] = {}
 
         def timed(part: str, call: Callable[[], Any]) -> Any:
-            start_s = time.thread_time()
-            result = call()
-            spent[part] = 1000 * (time.thread_time() - start_s)
+            result, spent[part] = self._meter.call(call)
             return result
 
         pixels: Pixels = timed("decode", lambda: decode(page, ImageLimits()))
@@ -132,14 +172,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     before = machine()
     cv2.setNumThreads(1)
     drawn = pages(range(options.pages), options.lines, SIZE)
-    parts = Parts(options.bundles / "ocr")
-    spent: defaultdict[str, list[float]] = defaultdict(list)
-    for number, page in enumerate(drawn):
-        parts.run(number, page)
-    for _ in range(options.rounds):
+    spent: defaultdict[str, list[Spent]] = defaultdict(list)
+    with tempfile.TemporaryDirectory() as folder:
+        parts = Parts(options.bundles / "ocr", meter := Meter(Path(folder)))
         for number, page in enumerate(drawn):
-            for part, ms in parts.run(number, page).items():
-                spent[part].append(ms)
+            parts.run(number, page)
+        for _ in range(options.rounds):
+            for number, page in enumerate(drawn):
+                for part, took in parts.run(number, page).items():
+                    spent[part].append(took)
     conditions = before | {
         "load_1_min_after": machine()["load_1_min"],
         "lines": options.lines,
@@ -147,10 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rounds": options.rounds,
         "resized_by": parts.resized_by,
     }
-    rows = [
-        {"part": part, "cpu_ms": round(statistics.median(ms), 2), "least_ms": round(min(ms), 2)}
-        for part, ms in spent.items()
-    ]
+    rows = [_row(part, took, counts_ticks=meter.counts_ticks) for part, took in spent.items()]
     options.out.mkdir(parents=True, exist_ok=True)
     body = [row | {"conditions": conditions} for row in rows]
     (options.out / "host_parts.json").write_text(json.dumps(body, indent=2), "utf-8")
@@ -160,6 +198,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console = Console(width=160)
     console.print(table)
     console.print(", ".join(f"{key} {value}" for key, value in conditions.items()))
+
+
+def _row(part: str, took: Sequence[Spent], *, counts_ticks: bool) -> dict[str, Any]:
+    """What a part took of all pages; under the GIL by the mean, as its ticks are few."""
+    cpu_ms = [one.cpu_ms for one in took]
+    ticks, held = (sum(counted) for counted in zip(*(one.ticks for one in took), strict=True))
+    gil_ms = round(statistics.fmean(cpu_ms) * held / max(1, ticks), 2) if counts_ticks else None
+    return {
+        "part": part,
+        "cpu_ms": round(statistics.median(cpu_ms), 2),
+        "least_ms": round(min(cpu_ms), 2),
+        "gil_ms": gil_ms,
+        "ticks": ticks,
+    }
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,6 +28,7 @@ from pathlib import Path
 
 from tests.bench import gpu_nets, gpu_weights
 from tests.bench.fatbin import keep_only
+from tests.bench.gpu_verdict import other_encoder
 
 ROOT = Path(__file__).parents[2]
 LOCK = ROOT / "requirements" / "gpu-cu13.txt"
@@ -60,6 +61,9 @@ def main() -> int:
     out: Path = options.out
     if out.exists() and any(out.iterdir()):
         print(f"{out} is not empty: delete it, or name another with --out", file=sys.stderr)
+        return 2
+    if options.encoder is not None and (problem := other_encoder(options.encoder)):
+        print(f"what is carried would need {problem}", file=sys.stderr)
         return 2
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as scratch:

@@ -102,7 +102,7 @@ def _run(
     broken = False
     try:
         findings = stage(options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # the latter of a service that does not start
         traceback.print_exc()
         broken = True
         note = f"{type(error).__name__}: {error}"
@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
                              "they are made with onnx")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path("bench"))
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--ocr-threads", type=int, nargs="+", default=[1, 4, 8],
+    parser.add_argument("--ocr-threads", type=int, nargs="+", default=[1, 2],
                         help="thread counts to try for the whole path")  # fmt: skip
     return parser
 

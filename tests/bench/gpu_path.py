@@ -27,8 +27,8 @@ SIZES = ((1080, 2400), (1170, 2532), (720, 1280), (1440, 3200), (828, 1792), (12
 """Widths and heights in pixels of phones' screenshots, which the drawn pages have in turns."""
 
 MEASURED_S = 12.0
-"""Seconds for which a number of OCR threads is measured: three numbers, the service and drawing
-the pages stay within two minutes."""
+"""Seconds for which a number of OCR threads is measured: two numbers, the sessions of each, the
+service and drawing the pages are to stay within two minutes."""
 
 
 def page(number: int, lines: int, size: tuple[int, int] | None = None) -> bytes:
@@ -141,6 +141,7 @@ async def whole_path(options: argparse.Namespace) -> list[Finding]:
     several thread counts are tried, and the service runs with the best one. Both are warmed up, as
     the first run of each input shape is slow.
     """
+    from pagesight_server.common.errors import SetupError
     from pagesight_server.config import read_config
     from tests.bench import sides
     from tests.bench.arrivals import at_random
@@ -165,11 +166,18 @@ async def whole_path(options: argparse.Namespace) -> list[Finding]:
                     "server": {"remember": 0},
                 },
             )
-            rates[threads], read = await _rate(config, warmup, counted, lines, seconds)
+            what = f"whole path with OCR, {threads} threads each"
+            try:
+                rates[threads], read = await _rate(config, warmup, counted, lines, seconds)
+            except SetupError as error:  # such as too little memory for so many
+                findings.append(Finding(what=what, found=float("nan"), note=str(error)))
+                continue
             findings.append(
-                Finding(what=f"whole path with OCR, {threads} threads each", found=rates[threads],
-                        unit="screenshots/s", note=f"median {read:g} lines read")
+                Finding(what=what, found=rates[threads], unit="screenshots/s",
+                        note=f"median {read:g} lines read")
             )  # fmt: skip
+        if not rates:
+            raise SetupError(findings[-1].note)
         best = max(rates, key=rates.__getitem__)
         settings = {
             "COMPUTE__DEVICE": options.device,

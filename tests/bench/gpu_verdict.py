@@ -129,8 +129,10 @@ def _cuda_provider() -> bool:
 
 
 def _faiss_gpu() -> bool:
-    import faiss
-
+    try:
+        import faiss
+    except RuntimeError:  # its CUDA libraries are missing
+        return False
     return bool(getattr(faiss, "get_num_gpus", lambda: 0)())
 
 
@@ -142,6 +144,18 @@ def encoder_kind(folder: Path) -> tuple[str, int | None]:
     """The dtype of an encoder bundle, and its number of patches; None where it has no patches."""
     manifest = json.loads((folder / "manifest.json").read_text("utf-8"))
     return manifest["dtype"], manifest["input"].get("max_num_patches")
+
+
+def other_encoder(folder: Path) -> str:
+    """Why an encoder bundle is not the one that the targets are for; empty where it is."""
+    kind, patches = encoder_kind(folder)
+    if (kind, patches) == ("float16", PATCHES):
+        return ""
+    return (
+        f"another encoder bundle in {folder}: this one is {kind} with "
+        f"{f'{patches} patches' if patches else 'a fixed input size'}; "
+        f"the targets are for FP16 with {PATCHES} patches: {EXPORT.format(folder=folder)}"
+    )
 
 
 def missing(
@@ -192,12 +206,8 @@ def missing(
     if {"encoder", "path"}.intersection(checks):
         if not (encoder / "manifest.json").is_file():
             absent.append(f"an encoder bundle in {encoder}: {EXPORT.format(folder=encoder)}")
-        elif not small and (kind := encoder_kind(encoder)) != ("float16", PATCHES):
-            absent.append(
-                f"another encoder bundle in {encoder}: this one is {kind[0]} with "
-                f"{f'{kind[1]} patches' if kind[1] else 'a fixed input size'}; "
-                f"the targets are for FP16 with {PATCHES} patches: {EXPORT.format(folder=encoder)}"
-            )
+        elif not small and (problem := other_encoder(encoder)):
+            absent.append(problem)
     if {"ocr", "path"}.intersection(checks) and not (ocr / "manifest.json").is_file():
         absent.append(f"an OCR bundle in {ocr}: pagesight-export ocr --out {ocr}")
     return absent

@@ -178,7 +178,7 @@ KEPT_MB = 250
 
 
 def told(seen: Sequence[tuple[str, float, float, float]]) -> str:
-    """The figures of a flood, as docs/operations.md has them."""
+    """The figures of a flood, as docs/sizing.md has them."""
     return "\n".join(
         f"{name}: {before:.0f} MB before, peak {peak:.0f} MB so far, then {kept:.0f} MB"
         for name, before, peak, kept in seen

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pagesight.v1 import review_pb2 as pb
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.priority import Priority, present
 from pagesight_server.config_sections import ReviewConfig, ServerConfig
+from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.service import discovering
 from pagesight_server.text.reading import Reading
 from tests.support import WAIT_S
@@ -170,6 +172,30 @@ async def test_pictures_are_seen_behind_screenshots(tmp_path: Path) -> None:
         assert priorities == [Priority.LOW, Priority.LOW]
         await served.classify(solid(WHITE))
         assert priorities[-1] is Priority.NORMAL
+
+
+async def test_a_preview_walks_the_pictures_of_a_gallery_beside_the_event_loop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walking: set[threading.Thread] = set()
+
+    class Walked(tuple[Picture, ...]):
+        def __iter__(self) -> Iterator[Picture]:
+            walking.add(threading.current_thread())
+            return super().__iter__()
+
+    async with serving(tmp_path) as served:
+        await taught(served)
+        known = served.registry.get("default")
+        pictures = Walked(known.snapshot.pictures)
+        walked = replace(known, snapshot=replace(known.snapshot, pictures=pictures))
+        monkeypatch.setattr(served.registry, "get", lambda _gallery: walked)
+        async with pagesight.AsyncClient(served.address) as client:
+            item = pagesight.EnrolItem(image=solid(BLUE), label="blue")
+            told = await client.preview([item], [pagesight.PreviewPicture(image=solid(BLUE))])
+        assert told.right_after == told.right_before == 0
+    assert walking
+    assert threading.current_thread() not in walking
 
 
 async def test_enrolling_really_gives_the_answers_that_the_preview_told(tmp_path: Path) -> None:

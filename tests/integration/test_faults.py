@@ -1,4 +1,4 @@
-"""What callers see on bad days, over real sockets; docs/operations.md lists all of them."""
+"""What callers see on bad days, over real sockets; docs/faults.md lists all of them."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from pagesight_server.config_sections import ServerConfig
 from pagesight_server.gallery import Gallery, backup
 from pagesight_server.inference.batcher import BatchConfig, Batcher
 from tests.support import WAIT_S
+from tests.support.manual import page
 from tests.support.parts import FakeModels, mean_colour, unit
 from tests.support.pictures import GREEN, RED, shade, solid
 from tests.support.relay import Relay
@@ -295,10 +296,8 @@ async def _found(channel: grpc.aio.Channel, labels: list[str]) -> None:
     assert answer.classification.closest_label == "0 0 0"
 
 
-def test_every_fault_that_operations_lists_has_the_test_it_names() -> None:
-    text = (ROOT / "docs/operations.md").read_text("utf-8")
-    section = text.split("\n## Faults\n")[1].split("\n## ")[0]
-    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", section)
+def test_every_fault_that_the_manual_lists_has_the_test_it_names() -> None:
+    named = re.findall(r"`(tests/\S+\.py)::(test_\w+)`", page("faults.md"))
     assert len(named) >= 11
     for file, test in named:
         assert f"def {test}(" in (ROOT / file).read_text("utf-8"), f"{file} has no {test}"

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from pagesight.v1 import gallery_pb2 as pb
+from pagesight_server.common.errors import StoreAwayError
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.service import galleries
 from tests.support.gallery_calls import GREEN_ID, RED_ID, fails, id_of
 from tests.support.pictures import BLUE, GREEN, RED, solid
 from tests.support.serving import Serving, result_of, serving
@@ -42,6 +44,19 @@ async def test_pictures_that_were_almost_there_are_told_when_they_are_enrolled(
     assert not known.near_duplicates
     again = await served.enrol(("b", copy), request_id="once")
     assert again == applied
+
+
+async def test_an_enrolment_stands_where_its_pictures_cannot_be_compared_any_more(
+    served: Serving, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(*_: object) -> None:
+        raise StoreAwayError("connection refused")
+
+    monkeypatch.setattr(galleries, "near_duplicates", away)
+    applied = await served.enrol(("a", solid(RED)))
+    assert [(one.added, len(one.near_duplicates)) for one in applied.outcomes] == [(True, 0)]
+    assert applied.revision == 1
+    assert "what was enrolled is not compared: connection refused" in caplog.text
 
 
 async def test_a_wrong_label_is_found_with_the_pictures_that_speak_against_it(

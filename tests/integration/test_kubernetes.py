@@ -31,6 +31,7 @@ from pagesight_server.cli.doctor import memory_plan
 from pagesight_server.config import Config, config_of, read_layers, unknown_variables
 from pagesight_server.telemetry.exporting import exporters_of
 from tests.prometheus_rule import RULES, TARGET, prometheus_rule
+from tests.support.manual import page
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = ROOT / "ops" / "kubernetes"
@@ -40,10 +41,10 @@ VERSIONS = ("1.30", kubernetes_validate.latest_version())
 """The oldest Kubernetes for which the manifests are, by the preStop hook, and the newest known."""
 
 PROCESS_MB = 413
-"""A server before its first screenshot (docs/operations.md, Memory of pictures)."""
+"""A server before its first screenshot (docs/sizing.md, Memory of pictures)."""
 
 SUPERVISOR_S = 15
-"""How long after `drain_seconds` a supervisor waits at most (docs/operations.md)."""
+"""How long after `drain_seconds` a supervisor waits at most (docs/several-processes.md)."""
 
 Resource = dict[str, Any]
 
@@ -418,7 +419,7 @@ def test_the_autoscaler_asks_for_metrics_that_a_server_exports() -> None:
     assert age["metadata"]["ignoreNullValues"] == "false"
     # An age does not grow smaller by being divided by the number of replicas; a rate does.
     assert (age["metricType"], rate["metricType"]) == ("Value", "AverageValue")
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    manual = page("monitoring.md")
     metrics = set(re.findall(r"pagesight_\w+", str(scaled["spec"]["triggers"])))
     assert metrics == {"pagesight_queue_oldest_age_seconds", "pagesight_outcome_total"}
     # test_ops.py holds the manual's table against what a server exports.

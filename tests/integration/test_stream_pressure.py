@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import grpc
@@ -17,6 +18,8 @@ from pagesight_server.common.arrays import Embedding, Pixels
 from pagesight_server.common.priority import Priority, present
 from pagesight_server.config_sections import ServerConfig
 from pagesight_server.inference.settings import ImageLimits
+from pagesight_server.recognition.explanation import Explanation
+from pagesight_server.service import convert
 from pagesight_server.service.server import ENVELOPE_BYTES
 from pagesight_server.text.reading import Reading
 from tests.support import WAIT_S
@@ -267,6 +270,52 @@ async def test_a_budget_that_runs_out_at_work_frees_the_place(tmp_path: Path) ->
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.classify(solid(RED), deadline_ms=30)
         assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert (await served.classify(solid(GREEN))).label == "green_page"
+
+
+async def test_an_answer_keeps_its_place_until_it_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+
+    def explain(*_args: object, **_kwargs: object) -> Explanation:
+        begun.set()
+        assert go_on.wait(WAIT_S)
+        return Explanation(reasons=("because",))
+
+    monkeypatch.setattr(convert, "explain", explain)
+    async with serving(tmp_path, config=ServerConfig(port=0, max_active=1)) as served:
+        await teach(served)
+        explained = asyncio.create_task(
+            served.classify(solid(RED), options=pb.Options(explain=True))
+        )
+        await until(begun.is_set)
+        waiting = asyncio.create_task(served.classify(solid(GREEN)))
+        await queued(served, 1)
+        go_on.set()
+        assert list((await explained).reasons) == ["because"]
+        assert (await waiting).label == "green_page"
+
+
+async def test_an_explanation_ends_with_its_budget(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+
+    def explain(*_args: object, step: Callable[[], None], **_kwargs: object) -> Explanation:
+        try:
+            while True:
+                step()
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(convert, "explain", explain)
+    async with serving(tmp_path, config=ServerConfig(port=0, max_active=1)) as served:
+        await teach(served)
+        with pytest.raises(grpc.aio.AioRpcError) as error:
+            await served.classify(solid(RED), deadline_ms=1_000, options=pb.Options(explain=True))
+        assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert ended.is_set()
         assert (await served.classify(solid(GREEN))).label == "green_page"
 
 

@@ -26,6 +26,7 @@ from pagesight.v1 import classifier_pb2 as pb
 from pagesight.v1 import classifier_pb2_grpc, gallery_pb2_grpc
 from pagesight.v1 import gallery_pb2 as gpb
 from tests.support.collector import Collector, collecting
+from tests.support.manual import page
 
 ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools" / "prometheus" / "usr" / "bin"
@@ -296,8 +297,7 @@ def test_the_collector_is_told_who_sends_as_the_variables_say(observed: Observed
 def test_every_metric_of_the_manual_is_one_that_a_running_server_exports(
     observed: Observed,
 ) -> None:
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    table = manual.split("\n### Metrics\n")[1].split("\n### ")[0]
+    table = page("monitoring.md").split("\n## Metrics\n")[1].split("\n## ")[0]
     named = {
         name
         for row in re.findall(r"^\| (`[^|]*`) \|", table, re.MULTILINE)

@@ -17,6 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight_server.common.logs import JsonLines, TextLines
 from pagesight_server.config_sections import ServerConfig
+from pagesight_server.gallery import Change
 from pagesight_server.telemetry import trace_of_now, watch
 from tests.support import WAIT_S
 from tests.support.pictures import BLUE, GREEN, RED, solid
@@ -266,6 +267,19 @@ async def test_gauges_tell_of_galleries_queues_and_the_share_of_other(tmp_path: 
         await served.enrol(("red", solid((254, 0, 0))))
         for colour, label in ((RED, "red"), (GREEN, "green"), (BLUE, "other")):
             assert (await served.classify(solid(colour))).label == label
+        await served.enrol(("blue", solid(BLUE)), gallery="short-lived")
+        await served.classify(solid(BLUE), gallery="short-lived")
+        of_another = (("pagesight.gallery", "short-lived"),)
+        assert of_another in watching.points("pagesight.other.share")
+        served.store.delete(Change(gallery="short-lived"))
+        await served.registry.refresh()
+        # A gallery that is gone warns of nothing any more.
+        for metric in (
+            "pagesight.other.share",
+            "pagesight.drift.warning",
+            "pagesight.gallery.size",
+        ):
+            assert not [point for point in watching.points(metric) if of_another[0] in point]
     of_default = (("pagesight.gallery", "default"),)
     assert watching.points("pagesight.gallery.revision")[of_default].value == 2
     assert watching.points("pagesight.gallery.size")[of_default].value == 3

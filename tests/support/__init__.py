@@ -1,6 +1,7 @@
 """Shared parts of the server's tests: tiny pictures, models without weights, a real server.
 
 pictures.py         pictures of one colour, as bytes
+evaluations.py      folders of test screenshots, and a pipeline that answers by colour
 alterations.py      what happens to screenshots, and the answers before and after
 parts.py            readings, snapshots, fake models that encode a colour and read prepared texts
 stores.py           stores with pictures in them

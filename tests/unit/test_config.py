@@ -385,9 +385,6 @@ def test_a_container_has_the_cores_of_its_quota(
         pytest.param(
             "[server]\nprocesses = 4\n[compute]\ndevice = 'cuda'", 2, id="of a process's share"
         ),
-        pytest.param(
-            "[compute]\ndevice = 'cuda'\ncuda_graphs = true", 1, id="a CUDA graph is of one thread"
-        ),
     ],
 )
 def test_half_of_the_cores_find_text_beside_a_gpu(

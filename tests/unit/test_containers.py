@@ -1,6 +1,6 @@
 """The image and the compose file are of what there is: paths, locks, settings, stages.
 
-No image is built here: that takes minutes and a builder (docs/operations.md, The image). What the
+No image is built here: that takes minutes and a builder (docs/containers.md). What the
 instructions say is checked.
 """
 

@@ -56,6 +56,12 @@ def written(folder: Path, text: str | bytes) -> Path:
             id="Windows line ends and a byte order mark",
         ),
         pytest.param(
+            # Each of 129 characters as it is written, of 128 as it is kept.
+            "[zsyh_amount]\noutputs = [" + 100 * f"'e\u0301{'x' * 127}', " + "]",
+            {"zsyh_amount": (None, ("\u00e9" + "x" * 127,) * 100)},
+            id="as many and as long as they may be",
+        ),
+        pytest.param(
             "['cafe\u0301']\nbrands = ['cafe\u0301']\noutputs = ['cafe\u0301']",
             {"caf\u00e9": (("caf\u00e9",), ("caf\u00e9",))},
             id="another normal form",
@@ -97,6 +103,18 @@ MISTAKES = [
     pytest.param("[zsyh_amount]\nbrands = [1]", 2, "must be a list of names", id="a number"),
     pytest.param("[zsyh_amount]\nbrands = [' ']", 2, "must be a list of names", id="a blank"),
     pytest.param("[zsyh_amount]\noutputs = ['']", 2, "outputs must be a list", id="an empty name"),
+    pytest.param(
+        f"[zsyh_amount]\nbrands = ['x']\noutputs = {['x'] * 101}",
+        3,
+        "outputs are at most 100 names, not 101",
+        id="too many names",
+    ),
+    pytest.param(
+        f"[zsyh_amount]\nbrands = ['x', '{'é' * 129}']",
+        2,
+        "brands are names of at most 128 characters, and one of them has 129",
+        id="a name that is too long",
+    ),
     pytest.param("\nbrands = ['x']", 2, "outside a [label] section", id="no section"),
     pytest.param("# first\na = 1\n", 2, "'a' is outside a [label] section", id="a number outside"),
     pytest.param('\n["zsyh_amount"]\n"x" = 1', 3, "unknown key 'x'", id="quoted names"),

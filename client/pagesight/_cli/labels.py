@@ -24,6 +24,12 @@ from pagesight._listings import LabelInfo
 
 KEYS = ("brands", "outputs")
 
+MAX_NAMES = 100
+"""Brands of one label at most, and outputs."""
+
+MAX_NAME_CHARS = 128
+"""Of one of them."""
+
 
 class LabelsFileError(Exception):
     """The file cannot be used; the message names it and the line."""
@@ -66,6 +72,7 @@ def read(path: Path) -> list[Section]:
         label = _normal_form(name)
         if label in labels:
             raise fail(name, None, f"{label!r} is named twice, in two spellings")
+        lists: dict[str, tuple[str, ...]] = {}
         for key, value in section.items():
             if key not in KEYS:
                 raise fail(name, key, f"unknown key {key!r}: use {' or '.join(KEYS)}")
@@ -73,7 +80,9 @@ def read(path: Path) -> list[Section]:
                 isinstance(item, str) and item.strip() for item in value
             ):
                 raise fail(name, key, f"{key} must be a list of names, like {key} = ['放心借']")
-        lists = {key: tuple(map(_normal_form, section[key])) for key in KEYS if key in section}
+            lists[key] = tuple(map(_normal_form, value))
+            if problem := _too_much(lists[key], key):
+                raise fail(name, key, problem)
         labels[label] = Section(label=label, **lists)
     return list(labels.values())
 
@@ -106,6 +115,19 @@ def quoted(name: str) -> str:
     """Returns a name as TOML writes it."""
     # A JSON string is a TOML string, but for DEL, which TOML wants escaped.
     return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _too_much(names: Sequence[str], what: str) -> str:
+    """Why the server would refuse that many names, or such long ones; empty where it would not."""
+    if len(names) > MAX_NAMES:
+        return f"{what} are at most {MAX_NAMES} names, not {len(names):,}"
+    longest = max(map(len, names), default=0)
+    if longest > MAX_NAME_CHARS:
+        return (
+            f"{what} are names of at most {MAX_NAME_CHARS} characters, and one of them has "
+            f"{longest:,}"
+        )
+    return ""
 
 
 def _normal_form(name: str) -> str:

@@ -47,6 +47,7 @@ REASON_TEXT: dict[ReviewReason, str] = {
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brands is visible",
     "looks_unlike": "it looks like no picture of the page",
+    "uncalibrated": "no page has a second picture to compare with yet",
     "unknown": "a reason that this client does not know",
 }
 TERM_TEXT: dict[ScoreTermName, str] = {

@@ -120,6 +120,10 @@ class _ReviewReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._E
     """The screenshot looks less like the page than nearly all of the calibration set
     look like theirs: another company's colours, or a new version.
     """
+    REVIEW_REASON_UNCALIBRATED: _ReviewReason.ValueType  # 5
+    """There is no calibration set: no label of the gallery has two pictures, so that
+    nothing says how well a known page fits. A second picture of a page ends this.
+    """
 
 class ReviewReason(_ReviewReason, metaclass=_ReviewReasonEnumTypeWrapper):
     """Why a person should look at an answer."""
@@ -137,6 +141,10 @@ scrolled away, or another company's page.
 REVIEW_REASON_LOOKS_UNLIKE: ReviewReason.ValueType  # 4
 """The screenshot looks less like the page than nearly all of the calibration set
 look like theirs: another company's colours, or a new version.
+"""
+REVIEW_REASON_UNCALIBRATED: ReviewReason.ValueType  # 5
+"""There is no calibration set: no label of the gallery has two pictures, so that
+nothing says how well a known page fits. A second picture of a page ends this.
 """
 global___ReviewReason = ReviewReason
 
@@ -490,8 +498,9 @@ class Classification(google.protobuf.message.Message):
     other answer of a known page is `other` or the runner-up, whichever is nearer;
     of a rejection it is closest_label. Of a known page it is at least the share of
     the set that looks more like its page, and one where a brand of the page was
-    expected and none is visible. Zero means that none was farther, or that there
-    is no calibration set yet.
+    expected and none is visible, or where there is no calibration set yet. Zero
+    means that none was farther, or that nothing unknown is there to compare a
+    rejection with.
     """
     review: builtins.bool
     """Whether a person should look: there is a review reason."""
@@ -537,8 +546,9 @@ class Classification(google.protobuf.message.Message):
     def stage_ms(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.float]:
         """Milliseconds by stage: queue (waiting for a place), decode, encode, read
         (and of it detect and recognise), search, evidence, decide, and total from
-        arrival to answer. Stages overlap: encode and read run at the same time. A
-        screenshot that was seen lately is not decoded, encoded or read again.
+        arrival to answer, not counting what options.explain adds. Stages overlap:
+        encode and read run at the same time. A screenshot that was seen lately is
+        not decoded, encoded or read again.
         """
 
     @property

@@ -595,7 +595,8 @@ class EnrolOutcome(google.protobuf.message.Message):
     def near_duplicates(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___NearDuplicate]:
         """Pictures of the gallery that are almost the same, under this label or
         another, the most alike first; at most 5. They teach nothing new, and make
-        the gallery look surer of itself than it is. Empty unless added.
+        the gallery look surer of itself than it is. Empty unless added, and when the
+        store went away before they were compared.
         """
 
     def __init__(
@@ -1067,11 +1068,13 @@ class Label(google.protobuf.message.Message):
     """Images that carry it. Ignored by SetLabels."""
     @property
     def brands(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """A page of this label normally shows one of these names. May be empty."""
+        """A page of this label normally shows one of these names: at most 100, each of at
+        most 128 characters, none empty; more or longer ones fail SetLabels. May be empty.
+        """
 
     @property
     def outputs(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Business labels of the reply. Empty means the label itself."""
+        """Business labels of the reply, within the same limits. Empty means the label itself."""
 
     def __init__(
         self,

@@ -3,7 +3,8 @@
     device, bundles ──> memory ──> galleries ──> security, limits, telemetry
           └── a failed check is reported, and the others are still made
 
-Nothing is changed: no store is created, no calibration stored, no port opened.
+Nothing is changed: no store is created or brought forward to a newer schema, no calibration stored,
+no port opened.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from pagesight_server import wiring
 from pagesight_server.common.cores import cores
-from pagesight_server.common.errors import PagesightError
+from pagesight_server.common.errors import OlderStoreError, PagesightError
 from pagesight_server.common.memory import memory_bytes
 from pagesight_server.config import Config
 from pagesight_server.gallery import Gallery
@@ -61,7 +62,7 @@ class Findings:
     problems: list[str] = field(default_factory=list)
     """Failed checks: each keeps the server from starting or a gallery from answering."""
     warnings: list[str] = field(default_factory=list)
-    """Each makes a gallery answer worse than it could."""
+    """Each makes a gallery answer worse than it could, or is to be known before `serve` starts."""
 
     @contextmanager
     def check(self) -> Iterator[None]:
@@ -181,8 +182,19 @@ def _galleries(config: Config, running: Bundles | None, findings: Findings) -> N
             findings.facts["store"] = (
                 f"{config.store} (everybody on this machine may read it: chmod 600)"
             )
+    with findings.check():
+        try:
+            _each_gallery(config, running, findings)
+        except OlderStoreError as older:
+            if older.version:
+                findings.warnings.append(f"{older}; its galleries were not looked at")
+            else:
+                findings.facts["store"] = str(older)
+
+
+def _each_gallery(config: Config, running: Bundles | None, findings: Findings) -> None:
     shares: dict[str, object] = {}
-    with findings.check(), wiring.opened(config) as store:
+    with wiring.opened(config, must_exist=True, migrates=False) as store:
         for name in store.revisions():
             with findings.check():
                 snapshot = store.snapshot(name)

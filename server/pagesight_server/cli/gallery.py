@@ -344,7 +344,7 @@ def reindex(
     It works on the stored originals. Meanwhile servers continue with the old bundles, and an
     interrupted run resumes where it stopped. After the switch, which is atomic, a server with the
     old bundles answers FAILED_PRECONDITION until it is restarted with the new ones:
-    docs/operations.md says how to do that without downtime.
+    docs/upgrading.md says how to do that without downtime.
 
     Example: pagesight-server gallery reindex --bundles new-bundles --store gallery.db
     """

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -25,6 +25,7 @@ from rich.markup import escape
 
 from pagesight_server import telemetry, wiring
 from pagesight_server.cli.doctor import examine
+from pagesight_server.cli.gpu_watch import GpuWatch
 from pagesight_server.cli.options import (
     BundlesOption,
     ConfigOption,
@@ -52,6 +53,10 @@ from pagesight_server.workflows.heartbeat import Heartbeat, replica_name
 from pagesight_server.workflows.reindexing import repair_galleries
 
 log = logging.getLogger(__name__)
+
+NAMED_GALLERIES = 5
+"""Galleries at most that the line names which says where the server listens: a store may hold
+thousands."""
 
 
 def serve(
@@ -169,7 +174,8 @@ async def _serve_from(
     )
     pipeline = models.pipeline(registry.get, remember=server.remember)
     enroller = models.enroller(store, pipeline)
-    models.observe(exporting.telemetry.ran)
+    gpu = GpuWatch(exporting.telemetry.ran, worker.stop)
+    models.observe(gpu.ran)
     telemetry.watch(
         exporting.meter,
         exporting.telemetry,
@@ -210,9 +216,8 @@ async def _serve_from(
         await what(server.follow_seconds)
 
     def ready(port: int) -> None:
-        revisions = store.revisions()
-        galleries = ", ".join(f"{name} at revision {rev}" for name, rev in revisions.items())
-        line = f"serving {config.store} ({galleries or 'empty'}) on {server.address(port)}"
+        galleries = named_galleries(store.revisions())
+        line = f"serving {config.store} ({galleries}) on {server.address(port)}"
         if worker.number:
             worker.listening(line, exporting.metrics_address)
         elif as_json:
@@ -280,6 +285,15 @@ async def _serve_from(
             await heartbeat.leave()
         for name, cache in models.caches(pipeline).items():
             log.info("cache hits, %s: %s", name, cache)
+    gpu.check()
+
+
+def named_galleries(revisions: Mapping[str, int]) -> str:
+    """What a store holds, in a few words: the revisions of its first galleries, by name."""
+    words = [f"{name} at revision {revisions[name]}" for name in sorted(revisions)]
+    if len(words) > NAMED_GALLERIES:
+        words[NAMED_GALLERIES:] = [f"and {len(words) - NAMED_GALLERIES:,} more"]
+    return ", ".join(words) or "empty"
 
 
 async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None]) -> None:

@@ -2,6 +2,7 @@
 
     PagesightError            something went wrong, and the message says what to do
     ├── SetupError            the server cannot start, a command cannot run (exit code 1)
+    │   └── OlderStoreError       the store must be brought forward first, or made
     └── RequestError          one request failed; the message is safe to show its sender
         ├── ImageError            INVALID_ARGUMENT     the picture cannot be used
         ├── InvalidRequestError   INVALID_ARGUMENT     another field cannot be used
@@ -20,6 +21,7 @@
         ├── UnauthenticatedError  UNAUTHENTICATED      no token, or none that is known
         ├── PermissionDeniedError PERMISSION_DENIED    the token may not do this
         └── ShuttingDownError     UNAVAILABLE          another replica can answer
+            └── GpuLostError          UNAVAILABLE          CUDA failed for good: this process ends
 
 Whatever else escapes is a bug: INTERNAL, everything in the log, nothing in the
 reply. A rejection (`other`) is a result and never appears here.
@@ -27,7 +29,11 @@ reply. A rejection (`other`) is a result and never appears here.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
+
+Fault: TypeAlias = Literal["caller", "server"]
+"""Whose doing an error is: the caller's, or the server's, which lacks time, room or its store.
+Neither is a bug: a bug is no error of this tree."""
 
 
 class PagesightError(Exception):
@@ -36,6 +42,27 @@ class PagesightError(Exception):
 
 class SetupError(PagesightError):
     """The server cannot start or a command cannot run as configured."""
+
+
+class OlderStoreError(SetupError):
+    """A store that was to be opened as it is has an older schema than this code reads.
+
+    Args:
+        store: Its name, as a person may read it.
+        version: Its schema; 0: there is nothing yet.
+        present: The schema that this code reads.
+    """
+
+    def __init__(self, store: str, version: int, present: int) -> None:
+        super().__init__(
+            f"{store} has schema {version} and this pagesight needs {present}: its `serve`, like "
+            "any other command that opens the store, brings it forward, and an older pagesight can "
+            "never open it again: stop the older servers and make a backup with the older version "
+            "first"
+            if version
+            else f"{store} holds no store yet: `serve` or `index` makes it"
+        )
+        self.version = version
 
 
 class RequestError(PagesightError):
@@ -47,6 +74,9 @@ class RequestError(PagesightError):
     reason: ClassVar[str]
     """`reason` of google.rpc.ErrorInfo: stable, for programs (errors.proto)."""
 
+    fault: ClassVar[Fault]
+    """Whose doing it is: what is the caller's spends nothing of what the server has promised."""
+
     retry_after_ms: int | None = None
     """When a retry can succeed; None where none can."""
 
@@ -56,6 +86,7 @@ class ImageError(RequestError):
 
     status = "INVALID_ARGUMENT"
     reason = "IMAGE_UNUSABLE"
+    fault = "caller"
 
 
 class InvalidRequestError(RequestError):
@@ -63,6 +94,7 @@ class InvalidRequestError(RequestError):
 
     status = "INVALID_ARGUMENT"
     reason = "REQUEST_INVALID"
+    fault = "caller"
 
 
 class NotFoundError(RequestError):
@@ -70,6 +102,7 @@ class NotFoundError(RequestError):
 
     status = "NOT_FOUND"
     reason = "NOT_FOUND"
+    fault = "caller"
 
 
 class AlreadyExistsError(RequestError):
@@ -77,6 +110,7 @@ class AlreadyExistsError(RequestError):
 
     status = "ALREADY_EXISTS"
     reason = "OTHER_LABEL"
+    fault = "caller"
 
 
 class RevisionError(RequestError):
@@ -84,6 +118,7 @@ class RevisionError(RequestError):
 
     status = "ABORTED"
     reason = "REVISION_MOVED"
+    fault = "caller"
 
 
 class BehindError(RequestError):
@@ -91,6 +126,7 @@ class BehindError(RequestError):
 
     status = "UNAVAILABLE"
     reason = "REVISION_BEHIND"
+    fault = "caller"
     retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
@@ -103,6 +139,7 @@ class BundleMismatchError(RequestError):
 
     status = "FAILED_PRECONDITION"
     reason = "OTHER_BUNDLES"
+    fault = "caller"
 
 
 class PurgedError(RequestError):
@@ -110,6 +147,7 @@ class PurgedError(RequestError):
 
     status = "FAILED_PRECONDITION"
     reason = "PURGED"
+    fault = "caller"
 
 
 class LimitError(RequestError):
@@ -117,6 +155,7 @@ class LimitError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "LIMIT_REACHED"
+    fault = "caller"
 
 
 class StorageError(RequestError):
@@ -124,6 +163,7 @@ class StorageError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "STORAGE_FULL"
+    fault = "server"
 
 
 class StoreAwayError(StorageError):
@@ -143,6 +183,7 @@ class OverloadedError(RequestError):
 
     status = "RESOURCE_EXHAUSTED"
     reason = "OVERLOADED"
+    fault: ClassVar[Fault] = "server"
     retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:
@@ -154,6 +195,7 @@ class RateLimitedError(OverloadedError):
     """One caller asks for more than a caller may; others are not concerned."""
 
     reason = "RATE_LIMITED"
+    fault = "caller"
 
 
 class DeadlineError(RequestError):
@@ -161,6 +203,7 @@ class DeadlineError(RequestError):
 
     status = "DEADLINE_EXCEEDED"
     reason = "BUDGET_SPENT"
+    fault = "server"
 
 
 class UnauthenticatedError(RequestError):
@@ -168,6 +211,7 @@ class UnauthenticatedError(RequestError):
 
     status = "UNAUTHENTICATED"
     reason = "TOKEN_MISSING"
+    fault = "caller"
 
 
 class PermissionDeniedError(RequestError):
@@ -175,6 +219,7 @@ class PermissionDeniedError(RequestError):
 
     status = "PERMISSION_DENIED"
     reason = "ROLE_MISSING"
+    fault = "caller"
 
 
 class ShuttingDownError(RequestError):
@@ -182,3 +227,20 @@ class ShuttingDownError(RequestError):
 
     status = "UNAVAILABLE"
     reason = "SHUTTING_DOWN"
+    fault = "server"
+
+
+class GpuLostError(ShuttingDownError):
+    """CUDA is of no more use to this process, which ends; another one can answer.
+
+    After some errors, such as an illegal address, each further call of CUDA fails with the same
+    one until the process ends (CUDA Runtime API, Error Handling).
+    """
+
+
+def reasons(fault: Fault) -> frozenset[str]:
+    """The reasons of all errors that are one side's doing."""
+    kinds: list[type[RequestError]] = RequestError.__subclasses__()
+    for kind in kinds:
+        kinds.extend(kind.__subclasses__())
+    return frozenset(kind.reason for kind in kinds if kind.fault == fault)

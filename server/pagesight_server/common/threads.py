@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 R = TypeVar("R")
 
 
@@ -29,7 +29,7 @@ def lower_priority() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
-class WorkerPool(Generic[T]):
+class WorkerPool(Generic[T_co]):
     """A pool of threads and of as many resources; a resource is used by one thread at a time.
 
     Args:
@@ -41,22 +41,26 @@ class WorkerPool(Generic[T]):
 
     def __init__(
         self,
-        make: Callable[[], T],
+        make: Callable[[], T_co],
         count: int,
         *,
         name: str,
         first: Callable[[], None] = lambda: None,
     ) -> None:
-        self._idle_resources: queue.SimpleQueue[T] = queue.SimpleQueue()
+        self._idle_resources: queue.SimpleQueue[T_co] = queue.SimpleQueue()
         for _ in range(count):
             self._idle_resources.put(make())
         self._threads = ThreadPoolExecutor(count, thread_name_prefix=name, initializer=first)
 
-    async def run(self, work: Callable[[T], R]) -> R:
+    async def run(self, work: Callable[[T_co], R]) -> R:
         """Runs `work` with an idle resource; cancelling drops work that has not begun."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work)
 
-    def start(self, work: Callable[[T], object]) -> None:
+    def call(self, work: Callable[[T_co], R]) -> R:
+        """Runs `work` with an idle resource in one of the threads, and blocks until it is done."""
+        return self._threads.submit(self._run, work).result()
+
+    def start(self, work: Callable[[T_co], object]) -> None:
         """Has `work` run with an idle resource; it must tell by itself what it came to.
 
         Raises:
@@ -64,7 +68,7 @@ class WorkerPool(Generic[T]):
         """
         self._threads.submit(self._run, work)
 
-    def _run(self, work: Callable[[T], R]) -> R:
+    def _run(self, work: Callable[[T_co], R]) -> R:
         resource = self._idle_resources.get()
         try:
             return work(resource)

@@ -20,10 +20,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from rapidfuzz import fuzz
 
+from pagesight_server.common.cache import Lru
 from pagesight_server.curation.bounds import quantile_bound, rejection_bound
 from pagesight_server.curation.own_scores import (
     MAX_EXAMINED,
@@ -54,6 +56,10 @@ pages apart."""
 
 MAX_NEAR = 5
 """Most near duplicates reported for one picture: a reader needs one, and sees if there are many."""
+
+MAX_TEXTS = 4_096
+"""Pictures whose text is at hand to be compared: 30 times the neighbours of one. Rows follow each
+other by label, and so have their neighbours in common. A page of 500 characters takes 1 KB."""
 
 NEIGHBOURS = 5
 """Most nearest neighbours whose labels are counted; a label with few pictures has fewer."""
@@ -242,11 +248,13 @@ def diagnose(
         hits = examiner.search(row)
         for other, _ in examiner.near(row, hits):
             groups.union(row, other)
-        reading = examiner.reading(row)
-        if reading is not None and (read := legibility(reading)).poor:
+        reading = knowledge.snapshot.reading(row)
+        if reading is None:
+            continue  # It was purged or has changed on the disk: nothing can be said of its text.
+        if (read := legibility(reading)).poor:
             examined.hardly_read.append(HardlyRead(picture=pictures[row], legibility=read))
         if row in left_out_rows:
-            candidates = examiner.weigh(row, hits)
+            candidates = examiner.weigh(row, reading, hits)
             decision = decide(candidates, knowledge.calibration, with_text=True)
             examined.decisions[row] = decision
             examined.looks[row] = examiner.looks(row, hits)
@@ -286,17 +294,14 @@ class _Examiner:
     def __init__(self, knowledge: Knowledge) -> None:
         self._method = knowledge.method
         self._snapshot = knowledge.snapshot
-        self._readings: dict[int, Reading | None] = {}
-        self._texts: dict[int, str] = {}
-        self._rows_of_label: defaultdict[str, list[int]] = defaultdict(list)
-        for row, picture in enumerate(self._snapshot.pictures):
-            self._rows_of_label[picture.label].append(row)
+        self._texts: Lru[int, str] = Lru(MAX_TEXTS)
 
-    def reading(self, row: int) -> Reading | None:
-        """The text of a picture, asked for once."""
-        if row not in self._readings:
-            self._readings[row] = self._snapshot.reading(row)
-        return self._readings[row]
+    @cached_property
+    def _rows_of_label(self) -> Mapping[str, Sequence[int]]:
+        rows: defaultdict[str, list[int]] = defaultdict(list)
+        for row, picture in enumerate(self._snapshot.pictures):
+            rows[picture.label].append(row)
+        return rows
 
     def search(self, row: int) -> Hits:
         """The nearest neighbours of a picture, itself excluded."""
@@ -304,11 +309,13 @@ class _Examiner:
 
     def near(self, row: int, hits: Hits) -> list[tuple[int, NearDuplicate]]:
         """Near duplicates of a picture among its hits, with their rows, by falling similarity."""
+        looks = zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True)
+        alike = [(other, cosine) for other, cosine in looks if cosine >= SAME_LOOK]
+        if not alike:
+            return []
+        text, *texts = self._page_texts([row, *(other for other, _ in alike)])
         duplicates = []
-        for other, cosine in zip(hits.rows.tolist(), hits.cosines.tolist(), strict=True):
-            if cosine < SAME_LOOK:
-                continue
-            text, other_text = self._text(row), self._text(other)
+        for (other, cosine), other_text in zip(alike, texts, strict=True):
             textual = fuzz.ratio(text, other_text) / 100 if text and other_text else 0.0
             same_without_text = not text and not other_text and cosine >= SAME_LOOK_WITHOUT_TEXT
             if textual >= SAME_TEXT or same_without_text:
@@ -318,9 +325,9 @@ class _Examiner:
                 )
         return sorted(duplicates, key=lambda item: (-item[1].visual - item[1].textual, item[0]))
 
-    def weigh(self, row: int, hits: Hits) -> tuple[Candidate, ...]:
+    def weigh(self, row: int, reading: Reading, hits: Hits) -> tuple[Candidate, ...]:
         """What speaks for each label, as if the picture were a query and not enrolled."""
-        query = Query(embedding=self._snapshot.embeddings[row], reading=self.reading(row))
+        query = Query(embedding=self._snapshot.embeddings[row], reading=reading)
         return self._method.weigh(query, hits, without=row)
 
     def looks(self, row: int, hits: Hits) -> float:
@@ -357,11 +364,13 @@ class _Examiner:
             likely=2 * foreign >= len(neighbours) and decision.label == best.label,
         )
 
-    def _text(self, row: int) -> str:
-        if row not in self._texts:
-            reading = self.reading(row)
-            self._texts[row] = page_text(reading) if reading else ""
-        return self._texts[row]
+    def _page_texts(self, rows: Sequence[int]) -> list[str]:
+        """`page_text` of some pictures; those that are not at hand are read together."""
+        texts = {row: self._texts.lookup(row) for row in rows}
+        missing = [row for row, text in texts.items() if text is None]
+        for row, reading in zip(missing, self._snapshot.readings(missing), strict=True):
+            texts[row] = self._texts[row] = page_text(reading) if reading else ""
+        return [texts[row] or "" for row in rows]
 
 
 def page_text(reading: Reading) -> str:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pagesight_server.curation.own_scores import can_be_left_out
 from pagesight_server.gallery.snapshot import Picture
 from pagesight_server.recognition.answer import Answer
-from pagesight_server.recognition.candidates import Query
 from pagesight_server.recognition.decision import REVIEW_ABOVE, decide
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import leave_one_out
@@ -38,7 +37,8 @@ def draw_known(
 
     Args:
         knowledge: What is known of the gallery.
-        count: How many; fewer where it has fewer that can be left out.
+        count: How many; fewer where it has fewer that can be left out, or where the text of one
+            that was drawn cannot be read any more.
         review_above: Doubt from which an accepted answer asks for review.
         lot: What draws them; the system's randomness when None.
     """
@@ -54,9 +54,9 @@ def draw_known(
                     candidates, knowledge.calibration, with_text=True, review_above=review_above
                 ),
                 knowledge=knowledge,
-                query=Query(embedding=snapshot.embeddings[row], reading=snapshot.reading(row)),
+                query=query,
                 left_out=row,
             ),
         )
-        for row, candidates in left_out
+        for row, query, candidates in left_out
     ]

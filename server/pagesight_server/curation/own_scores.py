@@ -82,6 +82,8 @@ def can_be_left_out(snapshot: Snapshot, rows: list[int]) -> list[int]:
 def own_scores(knowledge: Knowledge, *, with_text: bool) -> dict[str, OwnScores]:
     """What the pictures of each label score, each left out; labels with one picture have none.
 
+    Nor has a picture whose text counts and cannot be read any more.
+
     Args:
         knowledge: What is known of the gallery.
         with_text: Whether their text counts as read.
@@ -90,7 +92,7 @@ def own_scores(knowledge: Knowledge, *, with_text: bool) -> dict[str, OwnScores]
     rows = can_be_left_out(snapshot, rows_to_examine(snapshot))
     decisions: defaultdict[str, list[Decision]] = defaultdict(list)
     left_out = leave_one_out(knowledge.method, snapshot, rows, with_text=with_text)
-    for row, candidates in left_out:
+    for row, _, candidates in left_out:
         decisions[snapshot.pictures[row].label].append(
             decide(candidates, knowledge.calibration, with_text=with_text)
         )

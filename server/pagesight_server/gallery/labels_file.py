@@ -17,7 +17,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from pagesight_server.common.errors import RequestError, SetupError
-from pagesight_server.gallery.snapshot import LabelUpdate, check_label, normal_form
+from pagesight_server.gallery.snapshot import LabelUpdate, check_label, check_names
 
 KEYS = ("brands", "outputs")
 
@@ -59,6 +59,7 @@ def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelUpdate]:
             raise fail(name, None, f"{label!r} is named twice, in two spellings")
         if label not in known:
             raise fail(name, None, f"the gallery has no label {label!r}")
+        lists: dict[str, tuple[str, ...]] = {}
         for key, value in section.items():
             if key not in KEYS:
                 raise fail(name, key, f"unknown key {key!r}: use {' or '.join(KEYS)}")
@@ -66,7 +67,10 @@ def read_labels(path: Path, known: Collection[str]) -> dict[str, LabelUpdate]:
                 isinstance(item, str) and item.strip() for item in value
             ):
                 raise fail(name, key, f"{key} must be a list of names, like {key} = ['放心借']")
-        lists = {key: tuple(map(normal_form, section[key])) for key in KEYS if key in section}
+            try:
+                lists[key] = check_names(value, key)
+            except RequestError as error:
+                raise fail(name, key, str(error)) from None
         updates[label] = LabelUpdate(**lists)
     return updates
 

@@ -21,7 +21,7 @@ from typing import Any
 import psycopg
 from psycopg import errors, pq
 
-from pagesight_server.common.errors import SetupError, StoreAwayError
+from pagesight_server.common.errors import OlderStoreError, SetupError, StoreAwayError
 from pagesight_server.gallery import schema
 from pagesight_server.gallery.database import Connection, Dialect
 from pagesight_server.gallery.location import (
@@ -149,21 +149,28 @@ class PostgresDatabase:
     Args:
         url: Where it is.
         options: How it is connected to.
+        migrates: False: its tables are neither made nor brought forward.
 
     Raises:
         SetupError: it holds another program's tables, a newer pagesight's, or cannot be used.
+        OlderStoreError: they would have to be.
         StoreAwayError: it cannot be reached.
     """
 
     dialect = DIALECT
 
-    def __init__(self, url: PostgresUrl, options: PostgresOptions) -> None:
+    def __init__(
+        self, url: PostgresUrl, options: PostgresOptions, *, migrates: bool = True
+    ) -> None:
         self.name = masked(url)
         self.derived_folder = derived_folder(url, options)
         self._connector = Connector(url, options)
         self._connections = Connections(self._connector.connect, options.connections)
         try:
-            self._prepare()
+            if migrates:
+                self._prepare()
+            else:
+                self._check_present()
         except BaseException:
             self.close()
             raise
@@ -264,6 +271,14 @@ class PostgresDatabase:
             for statement in schema.postgres_statements(version):
                 connection.execute(statement)
             connection.execute("UPDATE pagesight_store SET version = %s", (schema.VERSION,))
+
+    def _check_present(self) -> None:
+        with self._transaction(_READ) as connection:
+            version = self._version(connection)
+            if not version:
+                self._check_empty(connection)
+            if version < schema.VERSION:
+                raise OlderStoreError(self.name, version, schema.VERSION)
 
     def _version(self, connection: DictConnection) -> int:
         """The version of the tables, 0 where there are none; refuses what is not ours."""

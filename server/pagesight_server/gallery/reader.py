@@ -52,10 +52,12 @@ class Reader:
         location: The file, made when missing, or the address of a database.
         postgres: What the latter needs besides.
         incomplete: Whether it may be a copy that is not complete.
+        migrates: False: it is neither made nor brought forward from an older schema.
         texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
+        OlderStoreError: it would have to be made or brought forward.
     """
 
     def __init__(
@@ -64,11 +66,12 @@ class Reader:
         postgres: PostgresOptions,
         *,
         incomplete: bool = False,
+        migrates: bool = True,
         texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
         self.location = location
         self.texts_per_label = texts_per_label
-        self.database: Database = open_database(location, postgres)
+        self.database: Database = open_database(location, postgres, migrates=migrates)
         try:
             if not incomplete:
                 with self.database.reading() as db:
@@ -321,17 +324,19 @@ class Reader:
             return contents.without(db, row["id"], bundles, now_only=now_only)
 
 
-def open_database(location: StoreLocation, postgres: PostgresOptions) -> Database:
+def open_database(
+    location: StoreLocation, postgres: PostgresOptions, *, migrates: bool = True
+) -> Database:
     """Opens the database of a store; errors as `Reader`."""
     if isinstance(location, Path):
-        return SqliteDatabase(location)
+        return SqliteDatabase(location, migrates=migrates)
     try:
         from pagesight_server.gallery.postgres import PostgresDatabase
     except ImportError as error:
         raise SetupError(
             f"the store {location} needs psycopg: pip install 'pagesight[postgres]' ({error})"
         ) from error
-    return PostgresDatabase(location, postgres)
+    return PostgresDatabase(location, postgres, migrates=migrates)
 
 
 def answer_to(db: Connection, change: Change, kind: str) -> Applied | None:

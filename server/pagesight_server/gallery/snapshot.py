@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -33,6 +33,13 @@ _LABEL = re.compile(f"[^{_REFUSED}]{{1,128}}")
 
 MAX_SOURCE_CHARS = 1_024
 """Of where a picture came from: room for a path or an address, none for a picture's text."""
+
+MAX_NAMES = 100
+"""Brands of one label at most, and outputs: every reply of the label carries all of its outputs,
+and every query is searched for all of its brands."""
+
+MAX_NAME_CHARS = 128
+"""Of one brand or output, as of a label."""
 
 
 def is_reserved(label: str) -> bool:
@@ -77,7 +84,7 @@ def check_source(source: str) -> str:
     return source
 
 
-def check_names(names: Iterable[str], what: str) -> tuple[str, ...]:
+def check_names(names: Collection[str], what: str) -> tuple[str, ...]:
     """Returns brands or outputs in their normal form, or raises.
 
     Args:
@@ -85,11 +92,20 @@ def check_names(names: Iterable[str], what: str) -> tuple[str, ...]:
         what: Whose they are and what they are called, for the message.
 
     Raises:
-        InvalidRequestError: one of them is empty.
+        InvalidRequestError: there are more than `MAX_NAMES`, or one of them is empty or longer than
+            `MAX_NAME_CHARS`.
     """
+    if len(names) > MAX_NAMES:
+        raise InvalidRequestError(f"{what} are at most {MAX_NAMES} names, not {len(names):,}")
     normal = tuple(map(normal_form, names))
     if not all(name.strip() for name in normal):
         raise InvalidRequestError(f"{what} are names, and one of them is empty")
+    longest = max(map(len, normal), default=0)
+    if longest > MAX_NAME_CHARS:
+        raise InvalidRequestError(
+            f"{what} are names of at most {MAX_NAME_CHARS} characters, and one of them has "
+            f"{longest:,}"
+        )
     return normal
 
 

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from pagesight_server.common.errors import SetupError, StorageError
+from pagesight_server.common.errors import OlderStoreError, SetupError, StorageError
 from pagesight_server.common.files import make_file
 from pagesight_server.gallery import schema
 from pagesight_server.gallery.database import Connection, Dialect
@@ -211,27 +211,29 @@ class SqliteDatabase:
 
     Args:
         path: The file; made when missing, brought to the present schema when older.
+        migrates: False: it is neither made nor brought forward.
 
     Raises:
         SetupError: the file is no store, or one of a newer pagesight.
+        OlderStoreError: it would have to be brought forward.
     """
 
     dialect = DIALECT
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, migrates: bool = True) -> None:
         self.path = path
         self.name = str(path)
         self.derived_folder = derived_folder(path, PostgresOptions())
         self._lock = threading.RLock()
         self._readers = _Readers(path)
         try:
-            if not path.exists():
+            if migrates and not path.exists():
                 make_file(path)  # SQLite makes its side files with the mode of this one
             self.db = _connect(path)
         except (OSError, sqlite3.Error) as error:
             raise SetupError(f"cannot open the store {path}: {why(error, path)}") from error
         try:
-            self._prepare()
+            self._prepare(migrates=migrates)
         except BaseException as error:
             self.db.close()
             if isinstance(error, sqlite3.Error):
@@ -245,16 +247,24 @@ class SqliteDatabase:
                 kind,
             )
 
-    def _prepare(self) -> None:
+    def _prepare(self, *, migrates: bool) -> None:
         # Before anything is written, as the file may be another program's; and in one look, as
         # another process may be making it.
         self.db.execute("BEGIN")
-        self._version()
+        version = self._version()
         self.db.execute("COMMIT")
-        self._write_ahead()
+        if migrates:
+            self._write_ahead()
+        elif version < schema.VERSION:
+            raise OlderStoreError(self.name, version, schema.VERSION)
         self.db.execute("PRAGMA synchronous = FULL")
         # What is deleted is overwritten, so that a purge has less to find.
         self.db.execute("PRAGMA secure_delete = ON")
+        if migrates:
+            self._migrate()
+        self.db.execute("PRAGMA foreign_keys = ON")
+
+    def _migrate(self) -> None:
         with self.transaction():
             version = self._version()
             if version < schema.VERSION:
@@ -262,7 +272,6 @@ class SqliteDatabase:
                     self.db.execute(statement)
                 self.db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
                 self.db.execute(f"PRAGMA user_version = {schema.VERSION}")
-        self.db.execute("PRAGMA foreign_keys = ON")
 
     def _version(self) -> int:
         """The schema of the file, 0 of an empty one; refuses what this code cannot read."""

@@ -78,10 +78,12 @@ class Gallery(Upkeep, CalibrationRecords):
         limits: What each gallery may hold.
         postgres: What a PostgreSQL database needs beside its address.
         incomplete: Whether it may be a copy that is not complete.
+        migrates: False: it is neither made nor brought forward from an older schema.
         texts_per_label: Pictures of a label at most whose text a snapshot holds; None: all.
 
     Raises:
         SetupError: it is no store, or one of a newer pagesight, or such a copy.
+        OlderStoreError: it would have to be made or brought forward.
         StorageError: the database cannot be reached.
     """
 
@@ -93,9 +95,16 @@ class Gallery(Upkeep, CalibrationRecords):
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         postgres: PostgresOptions = PostgresOptions(),  # noqa: B008 - a frozen value
         incomplete: bool = False,
+        migrates: bool = True,
         texts_per_label: int | None = TEXTS_PER_LABEL,
     ) -> None:
-        super().__init__(location, postgres, incomplete=incomplete, texts_per_label=texts_per_label)
+        super().__init__(
+            location,
+            postgres,
+            incomplete=incomplete,
+            migrates=migrates,
+            texts_per_label=texts_per_label,
+        )
         self.now_ms = now_ms
         self._limits = limits
         self.on_change: Callable[[ChangeKind, Change, Applied], None] = (
@@ -179,7 +188,8 @@ class Gallery(Upkeep, CalibrationRecords):
 
         Raises:
             NotFoundError: a label has no picture in the gallery; nothing is changed.
-            InvalidRequestError: a label cannot be one or is named twice, or a name is empty.
+            InvalidRequestError: a label cannot be one or is named twice, or a name is empty or
+                too long, or there are too many.
         """
         updates = _updates(facts)
 

@@ -42,7 +42,7 @@ class IndexSettings:
 
     gpu_temporary_mb: int = 256
     """Temporary GPU memory of searches, in MB, for all galleries together. A batch that needs more
-    is searched in parts."""
+    is searched in parts, of eight queries at least: faiss then takes up to 512 MB beside it."""
 
     flat_up_to: int = 50_000
     """Pictures up to which every query is compared with each of them."""

@@ -19,7 +19,7 @@ from pagesight_server.common.arrays import Embeddings, Pixels
 from pagesight_server.common.errors import SetupError
 from pagesight_server.inference.bundle import Bundle, Tensors
 from pagesight_server.inference.naflex import Naflex
-from pagesight_server.inference.onnx_session import Graph
+from pagesight_server.inference.onnx_session import Graph, first_run
 from pagesight_server.inference.resize import Resizing, resizing
 from pagesight_server.inference.settings import Compute
 
@@ -46,8 +46,10 @@ class Encoder:
         """The library that resizes pictures, with its version."""
         self._graph = Graph(bundle.file("model.onnx"), compute, half=bundle.half)
         bundle.check_golden(lambda _graph, inputs: self._run(inputs))
-        for size in self._sizes:
-            self.encode([np.zeros((64, 32, 3), np.uint8)] * size)
+        # The largest first: what it takes of the GPU's memory, the others find room in.
+        for size in reversed(self._sizes):
+            with first_run(f"the encoder, {size} screenshots at once,"):
+                self.encode([np.zeros((64, 32, 3), np.uint8)] * size)
 
     def prepare(self, picture: Pixels) -> Tensors:
         """The inputs of the model for one picture, a batch of one; safe to call from any thread.

@@ -5,7 +5,11 @@
 
 ONNX Runtime keeps one cuDNN plan per convolution, that of the last shape, and makes it anew when
 the shape changes (`make gpu-check ARGS='--only load'` measures that). All sessions are run once
-when they are made. On a CPU there is nothing to prepare, and one session serves all shapes.
+before the server is ready. On a CPU there is nothing to prepare, and one session serves all shapes.
+
+CUDA graphs are recorded for lines alone, in the thread that reads them: ONNX Runtime keeps them for
+each thread, and while one is recorded no other thread may allocate. Canvases are searched by any of
+several threads.
 
 Written from ONNX Runtime's documentation and tested on a CPU; it has not run on a GPU yet.
 """
@@ -28,8 +32,9 @@ from pagesight_server.inference.settings import Compute
 Shape: TypeAlias = tuple[int, int]
 """Batch size and width of lines, or height and width of a canvas."""
 
-LEAST_MB = 64
-"""GPU memory that a session of a fixed shape may take at least, however small its shape."""
+LEAST_MB = 128
+"""GPU memory that a session of a fixed shape may take whatever its shape: weights, and what cuDNN
+asks for beside what the shape needs. A guess, not measured yet."""
 
 
 class Runs(Protocol):
@@ -84,9 +89,11 @@ class Padding(ABC):
 
     def share_mb(self, shape: Shape, total_mb: int) -> int:
         """GPU memory limit of the session of a shape: its share of that of all; 0: no limit."""
+        if not total_mb:
+            return 0
         areas = sum(a * b for a, b in self.shapes)
-        share = total_mb * shape[0] * shape[1] // areas
-        return max(LEAST_MB, share) if total_mb else 0
+        left_mb = max(0, total_mb - LEAST_MB * len(self.shapes))
+        return LEAST_MB + left_mb * shape[0] * shape[1] // areas
 
 
 class Lines(Padding):
@@ -177,24 +184,13 @@ class ShapedGraph:
     Args:
         padding: The shapes, and how inputs come to have them.
         any_shape: Runs inputs that none of them holds.
-        make: Makes the session of a shape, given the shapes of its outputs.
+        make: Makes the session of a shape.
     """
 
-    def __init__(
-        self,
-        padding: Padding,
-        any_shape: Runs,
-        make: Callable[[Shape, OutputShapes], Runs],
-    ) -> None:
+    def __init__(self, padding: Padding, any_shape: Runs, make: Callable[[Shape], Runs]) -> None:
         self._padding = padding
         self._any_shape = any_shape
-        self._sessions: dict[Shape, Runs] = {}
-        for shape in padding.shapes:
-            blank = padding.blank(shape)
-            outputs = any_shape.run(blank)
-            session = make(shape, {name: (v.shape, v.dtype) for name, v in outputs.items()})
-            session.run(blank)
-            self._sessions[shape] = session
+        self._sessions = {shape: make(shape) for shape in padding.shapes}
 
     def run(self, inputs: Tensors) -> Tensors:
         """Runs the graph; inputs and outputs by their names."""
@@ -218,7 +214,9 @@ def lines_graph(path: Path, compute: Compute, height_px: int, *, half: bool = Fa
         SetupError: it cannot be loaded, or not on the configured device.
     """
     fixed = compute.fixed
-    return _graph(path, compute, Lines(fixed.lines, height_px) if fixed else None, half)
+    padding = Lines(fixed.lines, height_px) if fixed else None
+    recorded = fixed is not None and fixed.cuda_graphs and compute.device == "cuda"
+    return _graph(path, compute, padding, half, recorded=recorded)
 
 
 def canvas_graph(path: Path, compute: Compute, *, half: bool = False) -> Runs:
@@ -236,14 +234,19 @@ def canvas_graph(path: Path, compute: Compute, *, half: bool = False) -> Runs:
     return _graph(path, compute, Canvases(fixed.canvases) if fixed else None, half)
 
 
-def _graph(path: Path, compute: Compute, padding: Padding | None, half: bool) -> Runs:
+def _graph(
+    path: Path, compute: Compute, padding: Padding | None, half: bool, *, recorded: bool = False
+) -> Runs:
     any_shape = Graph(path, compute, half=half)
-    if padding is None or compute.fixed is None:
+    if padding is None:
         return any_shape
-    recorded = compute.fixed.cuda_graphs and compute.device == "cuda"
 
-    def make(shape: Shape, outputs: OutputShapes) -> Runs:
+    def outputs(shape: Shape) -> OutputShapes:
+        found = any_shape.run(padding.blank(shape))
+        return {name: (values.shape, values.dtype) for name, values in found.items()}
+
+    def make(shape: Shape) -> Runs:
         limited = replace(compute, gpu_memory_mb=padding.share_mb(shape, compute.gpu_memory_mb))
-        return Graph(path, limited, half=half, recorded=outputs if recorded else None)
+        return Graph(path, limited, half=half, recorded=outputs(shape) if recorded else None)
 
     return ShapedGraph(padding, any_shape, make)

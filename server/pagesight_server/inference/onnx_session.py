@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import sys
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,10 +25,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import DTypeLike, NDArray
 
-from pagesight_server.common.errors import SetupError
+from pagesight_server.common.errors import GpuLostError, SetupError
 from pagesight_server.inference import cuda
 from pagesight_server.inference.bundle import Tensors
 from pagesight_server.inference.settings import Compute, Device
+
+log = logging.getLogger(__name__)
 
 OutputShapes: TypeAlias = Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]
 """Shape and dtype of each output of a graph, by its name."""
@@ -155,11 +158,54 @@ class Graph:
         )
 
     def run(self, inputs: Tensors) -> Tensors:
-        """Runs the graph; inputs and outputs by their names."""
+        """Runs the graph; inputs and outputs by their names.
+
+        Raises:
+            GpuLostError: CUDA failed, and does so from now on whatever is asked of it.
+            Exception: ONNX Runtime's own, of one run.
+        """
         if self._bound is not None:
-            return self._bound.run(inputs)
+            try:
+                return self._bound.run(inputs)
+            except Exception as error:
+                _check_gpu(error)
+                raise
         values = self._session.run(self.outputs, dict(inputs))
         return dict(zip(self.outputs, values, strict=True))
+
+
+@functools.cache
+def _tell_once(lost: str) -> None:
+    """Logs why CUDA is lost, which each run finds until the process ends."""
+    log.critical("a run failed, and CUDA with it: %s", lost)
+
+
+@contextlib.contextmanager
+def first_run(what: str) -> Iterator[None]:
+    """Has what a first run raises say what to do, as a GPU's memory is taken then.
+
+    Args:
+        what: Is run, for the message.
+
+    Raises:
+        SetupError: the run in its block failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        raise SetupError(
+            f"{what} cannot be run: {' '.join(str(error).split())[:300]}: on a GPU, see "
+            "compute.gpu_memory_mb and compute.batch_sizes"
+        ) from error
+
+
+def _check_gpu(error: Exception) -> None:
+    """Raises GpuLostError where CUDA refuses its simplest call too, after a run has failed."""
+    try:
+        cuda.load().free_bytes()
+    except SetupError as lost:
+        _tell_once(str(lost))
+        raise GpuLostError("the server's GPU has failed: ask another replica") from error
 
 
 def session(
@@ -231,7 +277,8 @@ def provider_options(
         "device_id": "0",
         # The default doubles the arena at every growth, and is soon twice what is needed.
         "arena_extend_strategy": "kSameAsRequested",
-        # The default, EXHAUSTIVE, benchmarks every convolution again for each new canvas size.
+        # The default, EXHAUSTIVE, may try out every convolution again for each new canvas size; by
+        # cuDNN's heuristics of before version 9, which the provider leaves it to there.
         "cudnn_conv_algo_search": "HEURISTIC",
     }
     if not half:

@@ -5,9 +5,9 @@
                                          └─ pillow, others ───> Pillow
 
 `cykooz.resizer` computes what Pillow's antialiased bilinear resizing does, with SIMD, for a fifth
-of the CPU time; values are rounded otherwise now and then, by one level (docs/decisions/0030). As
-one of the two resizes rows first and the other columns, filters with negative weights would round
-further apart: they are left to Pillow.
+of the CPU time; values are rounded otherwise now and then, by one level (docs/decisions/0030). One
+makes the horizontal pass first and the other the vertical one, so that filters with negative
+weights would round further apart: they are left to Pillow.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _PILLOW = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
 
 class Resizing(NamedTuple):
     """A way of resizing."""
@@ -94,13 +95,12 @@ def bilinear(picture: Pixels, height: int, width: int) -> Pixels:
         height: Height of the result in pixels.
         width: Width of the result in pixels.
     """
-    lower = _lower(picture, height)
-    # What has fewer columns is what has fewer rows once it is turned over.
-    resized: Pixels = cv2.transpose(_lower(cv2.transpose(lower), width))
+    lower = _vertical_pass(picture, height)
+    resized: Pixels = cv2.transpose(_vertical_pass(cv2.transpose(lower), width))
     return resized
 
 
-def _lower(picture: Pixels, height: int) -> Pixels:
+def _vertical_pass(picture: Pixels, height: int) -> Pixels:
     """A picture resized to a height, its width as it is."""
     resized = np.empty((height, *picture.shape[1:]), np.uint8)
     options = cykooz.ResizeOptions(cykooz.ResizeAlg.convolution(cykooz.FilterType.bilinear))
@@ -110,9 +110,9 @@ def _lower(picture: Pixels, height: int) -> Pixels:
 
 
 def _grey(pixels: Pixels) -> Image.Image:
-    """The memory of an array as Pillow's grey picture of the same rows: nothing is copied.
+    """The memory of an array as Pillow's grey picture, three times as wide: nothing is copied.
 
-    As rows are weighed alone, it does not matter which of their bytes are a pixel.
+    A vertical pass weighs the bytes of one column, whatever they mean.
     """
     height, width, channels = pixels.shape
     return Image.frombuffer("L", (width * channels, height), pixels, "raw", "L", 0, 1)

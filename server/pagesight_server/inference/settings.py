@@ -73,7 +73,7 @@ class FixedShapes:
     canvases: tuple[tuple[int, int], ...]
     """Height and width of canvases of text detection."""
     cuda_graphs: bool = False
-    """Whether the kernels of a run are recorded once and played back."""
+    """Whether the kernels of a run over lines are recorded once and played back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

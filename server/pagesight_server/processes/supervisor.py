@@ -266,14 +266,20 @@ class Supervisor:
 
 
 async def _lines(descriptor: int) -> AsyncIterator[bytes]:
-    """The lines of a pipe, to its end; closes it."""
+    """The lines of a pipe, however long, to its end; closes it.
+
+    What follows the last line is of a worker that was killed while it wrote, and is left out.
+    """
     reader = asyncio.StreamReader()
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb")
     )
     try:
-        async for line in reader:
-            yield line
+        rest = b""
+        while data := await reader.read(65_536):
+            *lines, rest = (rest + data).split(b"\n")
+            for line in lines:
+                yield line
     finally:
         transport.close()
 

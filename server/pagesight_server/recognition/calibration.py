@@ -17,19 +17,19 @@ import json
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.evidence import Method, MethodName
-from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_scores
+from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_scores, unread_scores
 
 EPSILON = 0.05
 """Share of known pages that may be rejected."""
 
-CALIBRATION_VERSION = 11
+CALIBRATION_VERSION = 12
 """Rises when the same gallery would be calibrated otherwise; stored ones are then made anew."""
 
 MAX_CALIBRATION_PICTURES = 2_000
@@ -55,7 +55,8 @@ few pictures for `epsilon` to be kept: with three different ones, the one left o
 others are least like, so traffic is rejected less."""
 
 EMPTY_THRESHOLD = 0.0
-"""Threshold of a gallery that holds no known page."""
+"""Threshold where nothing says what a page scores: without a known page, or by looks alone with a
+single picture of a single page. What is accepted then asks for review (`decision.py`)."""
 
 MAX_QUANTILES = 101
 """Numbers that a distribution is kept as: a step of 1 %, finer than any decision on it."""
@@ -246,6 +247,10 @@ def calibrate(
         thresholds = quantile(with_text.own, epsilon), quantile(without_text.own, epsilon)
         enough = True
     else:
+        if not with_text.own and not with_text.pseudo_unknown:
+            # The only picture of the only page: what reads nothing like it is not that page.
+            unread = unread_scores(method, snapshot, rows)
+            with_text = replace(with_text, pseudo_unknown=unread)
         enough = has_enough_pictures(pictures)
         thresholds = (
             place_threshold(with_text, epsilon, pictures=pictures),

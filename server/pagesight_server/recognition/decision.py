@@ -33,7 +33,9 @@ FORBIDDEN_BY = 1e-9
 """How far below the threshold an example of an unknown page that ranks higher pushes the score:
 more than the rounding of a sum, less than any difference that means anything."""
 
-ReviewReason = Literal["near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike"]
+ReviewReason = Literal[
+    "near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike", "uncalibrated"
+]
 """Why an accepted answer may be wrong."""
 
 
@@ -55,7 +57,8 @@ class Decision:
     """The example of an unknown page that fits best, if any was near."""
     doubt: float = 0.0
     """Share of the calibration set that was farther from the other answer than this one is, 0 to 1;
-    1 also where the page's brand name was expected and is not visible."""
+    1 also where the page's brand name was expected and is not visible, and where an accepted answer
+    has no calibration set to be held against."""
     review_reasons: tuple[ReviewReason, ...] = ()
     """Why a person should look; none for `other`."""
 
@@ -135,4 +138,5 @@ def _doubts(
         else 0.0,
         "looks_unlike": calibration.share_looking_more_alike(best.visual),
         "brand_not_visible": 1.0 if best.names.missing_nats > EXPECTED_NATS else 0.0,
+        "uncalibrated": 0.0 if calibration.pictures else 1.0,
     }

@@ -63,8 +63,8 @@ MAX_DIFFERENCES = 4
 LeftOut = TermName | Literal["whitening", "gallery_weights"]
 """A kind of evidence that can be left out, to measure what it is worth."""
 
-MatchingTexts = dict[str, tuple[Reading, str]]
-"""By image id, of the sample: what was read, and all of it as matching keys."""
+NormalisedTexts = dict[str, tuple[Reading, str]]
+"""By image id, of the sample: what was read, and all of it as `normalised_text`."""
 
 
 class Method(Protocol):
@@ -78,8 +78,13 @@ class Method(Protocol):
     ) -> tuple[Candidate, ...]:
         """One candidate per label among the hits, best first; `without` as in `search`."""
 
-    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
-        """Says in words what of the query tells one label from another, if anything does."""
+    def differences(
+        self, query: Query, label: str, other: str, *, without: int | None = None
+    ) -> tuple[str, ...]:
+        """Says in words what of the query tells one label from another, if anything does.
+
+        `without` is as in `search`.
+        """
 
     def labels_sharing_text(self) -> Mapping[str, tuple[str, ...]]:
         """The labels that no text tells from others, with these, where the method mines texts."""
@@ -138,12 +143,14 @@ class PagesightMethod:
         self._snapshot = snapshot
         self._known = nearest(snapshot.embeddings, np.flatnonzero(~reserved))
         self._unknown = nearest(snapshot.embeddings, np.flatnonzero(reserved))
-        self._matching: MatchingTexts = _matching(snapshot, before._matching if before else {})
+        self._normalised: NormalisedTexts = _normalised(
+            snapshot, before._normalised if before else {}
+        )
         self._texts: dict[int, str] = {
-            row: self._matching[snapshot.pictures[row].image_id][1]
+            row: self._normalised[snapshot.pictures[row].image_id][1]
             for row in snapshot.sampled_readings
         }
-        """All text of each picture of the sample, as matching keys, by row."""
+        """`normalised_text` of each picture of the sample, by row."""
         self._templates: Templates = Templates(snapshot, before._templates if before else None)
         self._names: EntityNames = EntityNames(snapshot, before._names if before else None)
         self._whitening: Whitening = Whitening(
@@ -280,11 +287,13 @@ class PagesightMethod:
             return np.asarray(left @ right.T, np.float32)
         return self._whitening.between(left, right, left_labels=left_labels)
 
-    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
+    def differences(
+        self, query: Query, label: str, other: str, *, without: int | None = None
+    ) -> tuple[str, ...]:
         """The strings of the query that one label shows more often than the other."""
         if query.reading is None:
             return ()
-        page_text = self._templates.weigh(query.reading)
+        page_text = self._templates.weigh(query.reading, without=without)
         _, strings = page_text.odds(self._place[label], self._place[other])
         if not strings:
             return ()
@@ -324,7 +333,7 @@ class PagesightMethod:
         Such a picture looks like its label; what the label reads like its sample says.
         """
         seen = set(hits.rows.tolist())
-        outside = {self._snapshot.pictures[row].label for row in seen - self._texts.keys()}
+        outside = {self._snapshot.pictures[row].label for row in seen if row not in self._texts}
         but = seen | {without}
         parts = [hits, *(self._nearest_of_sample(embedding, name, but) for name in sorted(outside))]
         return Hits(*map(np.concatenate, zip(*parts, strict=True)))
@@ -343,7 +352,7 @@ class PagesightMethod:
         """One candidate per label where no text was read."""
         hits = self._with_sample(embedding, hits, without=without)
         hits = self._whitened(embedding, hits, without=without)
-        chosen = self._chosen(hits, dict.fromkeys(self._texts, 0.0))
+        chosen = self._chosen(hits, dict.fromkeys(hits.rows.tolist(), 0.0))
         return tuple(
             sorted(
                 (one.with_terms(Term("looks", one.visual, one.visual)) for one in chosen),
@@ -419,7 +428,7 @@ METHODS: Mapping[MethodName, type[SeedMethod | PagesightMethod]] = {
 }
 
 
-def _matching(snapshot: Snapshot, before: MatchingTexts) -> MatchingTexts:
+def _normalised(snapshot: Snapshot, before: NormalisedTexts) -> NormalisedTexts:
     """All text of the sample's pictures, by id; of what is known already, as it was."""
     texts = {}
     for row, reading in snapshot.sampled_readings.items():

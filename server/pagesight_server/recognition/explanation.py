@@ -8,13 +8,14 @@
     comparisons with the closest page and the next ──> reasons, boxed findings, why not, lines
 
 Everything a reviewer is shown comes from one comparison per page, so no two of them can disagree.
-It costs a few milliseconds a page: for answers that somebody looks at, never on the way of
-every screenshot.
+A page costs a core about 10 ms where its pictures have 45 lines, and 0.5 s where they have 2,000
+(`python -m tests.bench.bench_explanation`): for answers that somebody looks at, never on the way
+of every screenshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rapidfuzz import fuzz
@@ -31,7 +32,7 @@ from pagesight_server.text.legibility import legibility
 from pagesight_server.text.lines import PageLine, page_lines
 from pagesight_server.text.matching import has_word
 from pagesight_server.text.reading import Reading
-from pagesight_server.text.variants import find_variant
+from pagesight_server.text.variants import find_variants
 
 MAX_PICTURES = 50
 """Pictures of a label that are looked at; a share of more would be no different."""
@@ -60,6 +61,7 @@ REVIEW_TEXT: Mapping[ReviewReason, str] = {
     "close_runner_up": "the runner-up fits nearly as well",
     "brand_not_visible": "none of its brand names is visible",
     "looks_unlike": "it looks like no picture of the page",
+    "uncalibrated": "no page has a second picture, so nothing says how well a known page fits",
 }
 """What a reason for review is called in words."""
 
@@ -113,6 +115,7 @@ def explain(
     *,
     pages: int = 1,
     without: int | None = None,
+    step: Callable[[], None] = lambda: None,
 ) -> Explanation:
     """Lays the screenshot's text beside that of the closest pages.
 
@@ -123,16 +126,17 @@ def explain(
             comparison finds in the same place.
         pages: How many candidates' matching lines are wanted.
         without: Row of the snapshot that was left out to find the answer.
+        step: Called before each page; what it raises ends the explanation.
     """
     if not decision.candidates:
         return Explanation(reasons=("the gallery knows no page yet",))
     snapshot, reading = knowledge.snapshot, query.reading
-    compared = [
-        compare_with_page(snapshot, reading, candidate, without=without)
-        for candidate in decision.candidates[: max(2, pages)]
-    ]
+    compared = []
+    for candidate in decision.candidates[: max(2, pages)]:
+        step()
+        compared.append(compare_with_page(snapshot, reading, candidate, without=without))
     return Explanation(
-        reasons=tuple(_reasons(knowledge, query, decision, compared)),
+        reasons=tuple(_reasons(knowledge, query, decision, compared, without=without)),
         findings=() if reading is None else _boxed(compared[0]),
         why_not=_why_not(reading, decision, compared),
         matching_lines={page.candidate.label: page.matches for page in compared[:pages]},
@@ -164,18 +168,19 @@ def compare_with_page(
             candidate=candidate, image_id=image_id, findings=(), matches=(), lines=0
         )
     rows = [row for row in snapshot.sample[candidate.label] if row not in {candidate.row, without}]
-    shown_by_picture = _telling(shown)
-    shown_by_others = [_telling(snapshot.sampled_readings[row]) for row in rows[: MAX_PICTURES - 1]]
+    page = _telling(shown)
+    keys = [line.key for line in page]
+    others = [_keys(snapshot.sampled_readings[row]) for row in rows[: MAX_PICTURES - 1]]
     asked = _telling(reading)
+    variants = find_variants([line.key for line in asked], [keys, *others])
     findings: list[Finding] = []
     matches: list[LineMatch] = []
     matched: set[int] = set()
     for line in asked:
-        variant = _variant(line, shown_by_picture)
-        finding = _finding(line, shown_by_picture, variant, shown_by_others)
-        findings.append(finding)
-        if variant is not None:
-            other = shown_by_picture[variant]
+        variant, *elsewhere = variants[line.key]
+        other = None if variant is None else page[variant]
+        findings.append(_finding(line, other, elsewhere))
+        if variant is not None and other is not None:
             matched.add(variant)
             matches.append(
                 LineMatch(
@@ -184,9 +189,14 @@ def compare_with_page(
                     similarity=fuzz.ratio(line.key, other.key) / 100,
                 )
             )
-    for place, line in enumerate(shown_by_picture):
-        if place not in matched and _variant(line, asked) is None:
-            findings += _missing(line, shown_by_others)
+    unmatched = [line for place, line in enumerate(page) if place not in matched]
+    variants = find_variants(
+        [line.key for line in unmatched], [[line.key for line in asked], *others]
+    )
+    for line in unmatched:
+        in_query, *elsewhere = variants[line.key]
+        if in_query is None:
+            findings += _missing(line, elsewhere)
     return PageComparison(
         candidate=candidate,
         image_id=image_id,
@@ -201,29 +211,34 @@ def _telling(reading: Reading) -> list[PageLine]:
     return [line for line in page_lines(reading) if has_word(line.key)]
 
 
-def _finding(
-    line: PageLine,
-    shown_by_picture: Sequence[PageLine],
-    variant: int | None,
-    shown_by_others: Sequence[Sequence[PageLine]],
-) -> Finding:
-    """Whether a line of the screenshot speaks for the page or against it."""
-    others = sum(_variant(line, lines) is not None for lines in shown_by_others)
-    shown = (variant is not None) + others
-    note = _shown(shown, 1 + len(shown_by_others))
+def _keys(reading: Reading) -> list[str]:
+    """The matching keys of these lines."""
+    return [line.key for line in _telling(reading)]
+
+
+def _finding(line: PageLine, other: PageLine | None, elsewhere: Sequence[int | None]) -> Finding:
+    """Whether a line of the screenshot speaks for the page or against it.
+
+    Args:
+        line: The line.
+        other: The line of the picture that speaks for the page that it matches.
+        elsewhere: Which line of each other picture it matches.
+    """
+    shown = (other is not None) + _count(elsewhere)
+    note = _shown(shown, 1 + len(elsewhere))
     return Finding(
         kind="agrees" if shown else "forbids",
         text=line.line.text,
         query_box=line.line.box,
-        gallery_box=None if variant is None else shown_by_picture[variant].line.box,
-        note=note if variant is not None or not shown else f"{note}, not this one",
+        gallery_box=None if other is None else other.line.box,
+        note=note if other is not None or not shown else f"{note}, not this one",
     )
 
 
-def _missing(line: PageLine, shown_by_others: Sequence[Sequence[PageLine]]) -> Iterator[Finding]:
+def _missing(line: PageLine, elsewhere: Sequence[int | None]) -> Iterator[Finding]:
     """A line of the page that the screenshot lacks, where the page mostly shows it."""
-    pictures = 1 + len(shown_by_others)
-    shown = 1 + sum(_variant(line, lines) is not None for lines in shown_by_others)
+    pictures = 1 + len(elsewhere)
+    shown = 1 + _count(elsewhere)
     if shown >= STABLE * pictures:
         yield Finding(
             kind="missing",
@@ -233,9 +248,9 @@ def _missing(line: PageLine, shown_by_others: Sequence[Sequence[PageLine]]) -> I
         )
 
 
-def _variant(line: PageLine, lines: Sequence[PageLine]) -> int | None:
-    """The index of the most similar spelling variant of a line."""
-    return find_variant(line.key, [other.key for other in lines])
+def _count(variants: Sequence[int | None]) -> int:
+    """On how many pictures a line has a variant."""
+    return sum(variant is not None for variant in variants)
 
 
 def _shown(count: int, pictures: int) -> str:
@@ -264,7 +279,12 @@ def _boxed(page: PageComparison) -> tuple[Finding, ...]:
 
 
 def _reasons(
-    knowledge: Knowledge, query: Query, decision: Decision, compared: Sequence[PageComparison]
+    knowledge: Knowledge,
+    query: Query,
+    decision: Decision,
+    compared: Sequence[PageComparison],
+    *,
+    without: int | None,
 ) -> Iterator[str]:
     """The decision in words for a reviewer, one statement each."""
     best = decision.candidates[0]
@@ -284,7 +304,7 @@ def _reasons(
     if len(decision.candidates) > 1:
         second = decision.candidates[1]
         yield f"runner-up {second.label}: score {second.score:.3f}"
-        yield from knowledge.method.differences(query, best.label, second.label)
+        yield from knowledge.method.differences(query, best.label, second.label, without=without)
     yield from (f"review: {REVIEW_TEXT[reason]}" for reason in decision.review_reasons)
     if decision.against is not None and decision.against.rank_score > best.rank_score:
         yield (

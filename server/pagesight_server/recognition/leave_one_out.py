@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
 from pagesight_server.recognition.candidates import NAME_TERMS, Candidate, Query, lead_over
@@ -44,22 +45,34 @@ class LeftOutScores:
         )
 
 
+class LeftOut(NamedTuple):
+    """A picture that was left out and taken for a query."""
+
+    row: int
+    query: Query
+    candidates: tuple[Candidate, ...]
+
+
 def leave_one_out(
     method: Method, snapshot: Snapshot, rows: Iterable[int], *, with_text: bool
-) -> Iterator[tuple[int, tuple[Candidate, ...]]]:
+) -> Iterator[LeftOut]:
     """The candidates of each picture, that picture left out.
 
     Args:
         method: Compares queries with the snapshot.
         snapshot: The gallery.
         rows: The pictures to leave out in turn.
-        with_text: Whether their text counts as read.
+        with_text: Whether their text counts as read. Then pictures are passed over whose text
+            cannot be read any more, as they were purged or have changed on the disk: by looks alone
+            they would be held against what others score with their text.
     """
     for row in rows:
         reading = snapshot.reading(row) if with_text else None
+        if with_text and reading is None:
+            continue
         query = Query(embedding=snapshot.embeddings[row], reading=reading)
         hits = method.search(query.embedding, without=row)
-        yield row, method.weigh(query, hits, without=row)
+        yield LeftOut(row, query, method.weigh(query, hits, without=row))
 
 
 def left_out_scores(
@@ -81,7 +94,7 @@ def left_out_scores(
     pseudo: list[float] = []
     looks: list[float] = []
     leads: list[float] = []
-    for row, candidates in leave_one_out(method, snapshot, rows, with_text=with_text):
+    for row, _, candidates in leave_one_out(method, snapshot, rows, with_text=with_text):
         label = snapshot.pictures[row].label
         if counts[label] > 1:
             own.append(answer_score(candidates))
@@ -99,6 +112,26 @@ def left_out_scores(
         looks=tuple(looks),
         leads=tuple(leads),
     )
+
+
+def unread_scores(method: Method, snapshot: Snapshot, rows: Sequence[int]) -> tuple[float, ...]:
+    """What a page would score that looks exactly like a picture and shows none of its text.
+
+    Args:
+        method: Compares queries with the snapshot.
+        snapshot: The gallery.
+        rows: Pictures of known pages; those without text say nothing here.
+    """
+    scores = []
+    for row in rows:
+        reading = snapshot.reading(row)
+        if reading is None or not reading.lines:
+            continue
+        query = Query(embedding=snapshot.embeddings[row], reading=replace(reading, lines=()))
+        candidates = method.weigh(query, method.search(query.embedding))
+        own = next(c for c in candidates if c.label == snapshot.pictures[row].label)
+        scores.append(own.without_terms(NAME_TERMS).score)
+    return tuple(scores)
 
 
 def answer_score(candidates: Sequence[Candidate]) -> float:

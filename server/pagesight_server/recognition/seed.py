@@ -57,7 +57,9 @@ class SeedMethod:
             )
         )
 
-    def differences(self, query: Query, label: str, other: str) -> tuple[str, ...]:
+    def differences(
+        self, query: Query, label: str, other: str, *, without: int | None = None
+    ) -> tuple[str, ...]:
         """Names nothing, as this method compares whole texts."""
         return ()
 

@@ -18,6 +18,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from pagesight.v1 import classifier_pb2 as pb
@@ -35,6 +36,7 @@ from pagesight_server.recognition.answer import Answer
 from pagesight_server.service import convert, statuses
 from pagesight_server.service.admission import Gate
 from pagesight_server.service.codec import Context, Malformed, answer, parsed, refuse, write
+from pagesight_server.service.gates import in_stoppable_thread
 from pagesight_server.service.rate_limits import CallerLimits, caller_of
 from pagesight_server.service.waiters import Waiters
 from pagesight_server.telemetry import Message, Telemetry
@@ -176,12 +178,13 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
             end = _End.SENT_ALL
             try:
                 async for request in request_iterator:
-                    if ending.is_set():  # It was not begun, and its caller sends it elsewhere.
-                        end = _End.CUT
-                        break
                     if as_sent is None:
                         as_sent = _message(request).reply_order == pb.REPLY_ORDER_AS_SENT
-                    await places.acquire()
+                    if not ending.is_set():
+                        await places.acquire()
+                    if ending.is_set():  # It is not begun, and its caller sends it elsewhere.
+                        end = _End.CUT
+                        break
                     task = asyncio.create_task(self._reply(request, caller))
                     tasks.add(task)
                     if as_sent:
@@ -296,18 +299,23 @@ class ClassifierService(classifier_pb2_grpc.ClassifierServiceServicer):
                     answered = await self._pipeline.classify(
                         image, gallery=options.gallery, ocr=options.ocr
                     )
+                answered.stage_ms["total"] += answered.stage_ms["queue"]
+                reply = await self._converted(answered, options)
         except TimeoutError:
             raise DeadlineError(
                 f"no answer within the {1000 * (budget_s or 0):.0f} ms that the request allowed"
             ) from None
-        answered.stage_ms["total"] += answered.stage_ms["queue"]
         message.answered(answered)
         if options.keep:
             self._keep(image, answered)
-        if options.explain:
-            # Matching lines and reasons take milliseconds of Python: not on the event loop.
-            return await asyncio.to_thread(convert.classification, answered, options)
-        return convert.classification(answered, options)
+        return reply
+
+    @staticmethod
+    async def _converted(answered: Answer, options: convert.Options) -> pb.Classification:
+        """The reply; matching lines and reasons are not found in the event loop."""
+        if not options.explain:
+            return convert.classification(answered, options)
+        return await in_stoppable_thread(partial(convert.classification, answered, options))
 
     def _is_preparing(self, gallery: str) -> bool:
         """Whether a gallery is there, or may be, and cannot be answered from yet."""

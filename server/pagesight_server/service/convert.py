@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -48,6 +48,7 @@ _REVIEW_REASONS: Mapping[str, pb.ReviewReason.ValueType] = {
     "close_runner_up": pb.REVIEW_REASON_CLOSE_RUNNER_UP,
     "brand_not_visible": pb.REVIEW_REASON_BRAND_NOT_VISIBLE,
     "looks_unlike": pb.REVIEW_REASON_LOOKS_UNLIKE,
+    "uncalibrated": pb.REVIEW_REASON_UNCALIBRATED,
 }
 
 
@@ -104,15 +105,28 @@ def timestamp(unix_ms: int) -> Timestamp:
     return stamp
 
 
-def classification(answer: Answer, options: Options) -> pb.Classification:
-    """Makes the reply to a query."""
+def classification(
+    answer: Answer, options: Options, step: Callable[[], None] = lambda: None
+) -> pb.Classification:
+    """Makes the reply to a query.
+
+    Args:
+        answer: The answer.
+        options: What the query asks for. To explain takes up to seconds of Python.
+        step: Called between the parts of an explanation; what it raises ends it.
+    """
     decision, knowledge = answer.decision, answer.knowledge
     snapshot = knowledge.snapshot
     explanation = Explanation()
     reasons: tuple[str, ...] = ()
     if options.explain:
         explanation = explain(
-            knowledge, answer.query, decision, pages=options.top_k, without=answer.left_out
+            knowledge,
+            answer.query,
+            decision,
+            pages=options.top_k,
+            without=answer.left_out,
+            step=step,
         )
         reasons = (*explanation.reasons, *filter(None, (explanation.why_not,)))
     return pb.Classification(

@@ -145,8 +145,8 @@ def updates_of(request: gpb.SetLabelsRequest) -> dict[str, LabelUpdate]:
     """What an operator says of labels: what the mask names, or without one what is not empty.
 
     Raises:
-        InvalidRequestError: a label that cannot be or is named twice, an empty name, or a path
-            of the mask that is no field of a label that can be set.
+        InvalidRequestError: a label that cannot be or is named twice, names that are empty, too
+            long or too many, or a path of the mask that is no field of a label that can be set.
     """
     masked = request.HasField("update_mask")
     paths = set(request.update_mask.paths)

@@ -164,7 +164,8 @@ class Discovering:
                 messages = self._messages(requests)
                 header = await self._header(messages)
                 gallery = convert.gallery_of(header.gallery)
-                additions = Additions(self._knowledge(gallery).snapshot)
+                snapshot = self._knowledge(gallery).snapshot
+                additions = await in_thread(lambda: Additions(snapshot))
                 asked: list[Asked] = []
                 tally = _Tally(header.pictures, self._config.review.max_pictures, report)
                 items = 0
@@ -186,12 +187,12 @@ class Discovering:
                     self._asked_of(one) for one in await in_thread(lambda: self._kept(gallery))
                 ]
             knowledge = self._knowledge(gallery)
-            # What was enrolled meanwhile is there already.
-            there = {picture.image_id for picture in knowledge.snapshot.pictures}
-            added = [one for one in added if one.image_id not in there]
 
             def work(step: Callable[[], None]) -> pb.PreviewResult:
-                made = preview(knowledge, added, asked, step=step)
+                # What was enrolled meanwhile is there already.
+                there = {picture.image_id for picture in knowledge.snapshot.pictures}
+                lacking = [one for one in added if one.image_id not in there]
+                made = preview(knowledge, lacking, asked, step=step)
                 return convert_discovery.preview(made, tally.unusable)
 
             return await in_stoppable_thread(work)

@@ -5,13 +5,14 @@ While the store is away whatever needs it is refused at once, with when to ask a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
 from pagesight.v1 import gallery_pb2 as pb
 from pagesight.v1 import gallery_pb2_grpc
-from pagesight_server.common.errors import InvalidRequestError
+from pagesight_server.common.errors import InvalidRequestError, StorageError
 from pagesight_server.config_sections import ServerConfig
 from pagesight_server.curation.diagnostics import diagnose, near_duplicates
 from pagesight_server.curation.findings import findings
@@ -31,13 +32,14 @@ from pagesight_server.service.gates import (
     EnrolmentGate,
     ExaminationGate,
     in_store_thread,
-    in_thread,
 )
 from pagesight_server.service.progress import Report, answer_with_progress
 from pagesight_server.workflows.enrolment import Enroller
 from pagesight_server.workflows.registry import Registry
 
 T = TypeVar("T")
+
+log = logging.getLogger(__name__)
 
 
 class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
@@ -125,7 +127,14 @@ class GalleryService(gallery_pb2_grpc.GalleryServiceServicer):
                 if not added or knowledge is None:
                     # Nothing new, or a repeat of what was enrolled into a gallery deleted since.
                     return result
-                duplicates = await in_thread(lambda: near_duplicates(knowledge, added))
+                try:
+                    duplicates = await in_store_thread(lambda: near_duplicates(knowledge, added))
+                except StorageError as error:
+                    # The pictures are in, and who is told of a failure enrols them again.
+                    log.warning(
+                        "gallery %s: what was enrolled is not compared: %s", change.gallery, error
+                    )
+                    return result
                 return convert_curation.with_near_duplicates(result, duplicates)
 
         await answer_with_progress(context, pb.EnrolResponse, work)

@@ -170,7 +170,7 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 async def in_stoppable_thread(work: Callable[[Callable[[], None]], T]) -> T:
-    """Does what `in_thread` does for work of minutes, which ends at its next step once cancelled.
+    """Does what `in_thread` does for longer work, which ends at its next step once cancelled.
 
     Args:
         work: Is given what to call between its steps; that raises when the work should end.

@@ -150,7 +150,9 @@ class ReadBriefly(grpc.aio.ServerInterceptor):
         now_s = asyncio.get_running_loop().time()
         if len(self._reading) >= self._most:
             oldest = next(iter(self._reading))
-            oldest.reschedule(max(now_s, self._reading.pop(oldest) + MOMENT_S))
+            began_s = self._reading.pop(oldest)
+            if not oldest.expired():  # One whose time ran out just now ends without that.
+                oldest.reschedule(max(now_s, began_s + MOMENT_S))
         try:
             async with asyncio.timeout(self._longest_s) as limit:
                 self._reading[limit] = now_s

@@ -19,7 +19,7 @@ import logging
 import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -244,11 +244,17 @@ class Drifts:
 
     After each line it is silent for a whole window of answers, so that traffic around the limit
     does not fill the log. For one event loop; figures may be read by any thread.
+
+    Args:
+        window: Answers in the sliding window of each gallery.
     """
 
     def __init__(self, *, window: int = WINDOW) -> None:
         self._window = window
         self._watched: dict[str, _Watch] = {}
+        self.known: Callable[[], Container[str]] | None = None
+        """Gives the names of the galleries that there are, for those that were deleted to be
+        forgotten; None: all of them."""
 
     def add(
         self, gallery: str, calibration: Calibration, decision: Decision, *, with_text: bool
@@ -263,7 +269,9 @@ class Drifts:
         """
         watch = self._watched.get(gallery)
         if watch is None:
-            watch = self._watched[gallery] = _Watch(Drift(calibration, window=self._window))
+            watch = _Watch(Drift(calibration, window=self._window))
+            # Replaced whole: another thread may be reading it.
+            self._watched = self._present() | {gallery: watch}
         elif watch.drift.calibration != calibration:
             watch.drift = watch.drift.under(calibration)
         watch.drift.add(decision, with_text=with_text)
@@ -272,8 +280,15 @@ class Drifts:
             self._log_changes(gallery, watch)
 
     def of_galleries(self) -> dict[str, Drift]:
-        """The drift of each gallery, by name."""
-        return {gallery: watch.drift for gallery, watch in self._watched.items()}
+        """The drift of each gallery that was not deleted, by name."""
+        return {gallery: watch.drift for gallery, watch in self._present().items()}
+
+    def _present(self) -> dict[str, _Watch]:
+        """What is watched of galleries that were not deleted."""
+        if self.known is None:
+            return dict(self._watched)
+        known = self.known()
+        return {name: watch for name, watch in self._watched.items() if name in known}
 
     def _log_changes(self, gallery: str, watch: _Watch) -> None:
         """Logs a warning that has begun or ended."""

@@ -55,6 +55,7 @@ def watch(
         known: Gives the present knowledge of each gallery, by its name.
         store_age_s: Gives the seconds since the state of the store was last known.
     """
+    telemetry.forget_all_but(known)
 
     def depths() -> Iterable[Value]:
         for name, depth in queues.items():

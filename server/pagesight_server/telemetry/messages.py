@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -32,7 +32,12 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from pagesight_server.common.errors import DeadlineError, OverloadedError, RequestError
+from pagesight_server.common.errors import (
+    DeadlineError,
+    OverloadedError,
+    RequestError,
+    reasons,
+)
 from pagesight_server.common.logs import masked
 from pagesight_server.common.timings import Interval, Run, StageTimes, current, recording
 from pagesight_server.gallery.snapshot import OTHER
@@ -254,6 +259,14 @@ class Telemetry:
         since_s = next(iter(list(self._waiting.values())), None)
         return 0.0 if since_s is None else time.perf_counter() - since_s
 
+    def forget_all_but(self, known: Callable[[], Container[str]]) -> None:
+        """Watches the drift of these galleries alone from now on.
+
+        Args:
+            known: Gives the names of the galleries that there are now, in any thread.
+        """
+        self._drifts.known = known
+
     def drifts(self) -> dict[str, Drift]:
         """The drift of each gallery, by name."""
         return self._drifts.of_galleries()
@@ -368,7 +381,7 @@ class Telemetry:
 _SERVER_FAULTS = frozenset({"UNKNOWN", "INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNIMPLEMENTED"})
 """Status codes that are errors of the server (OpenTelemetry's semantic conventions for gRPC)."""
 
-_CALLER_FAULTS = frozenset({"IMAGE_UNUSABLE", "REQUEST_INVALID", "NOT_FOUND", "OTHER_BUNDLES"})
+_CALLER_FAULTS = reasons("caller")
 """Reasons that are no error of this server."""
 
 

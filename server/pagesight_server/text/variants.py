@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 
 import numpy as np
@@ -50,6 +50,10 @@ would take more memory than the lines; two that share a number cost a comparison
 
 MAX_EXAMINED = 5
 """Most similar lines among which `find_variant` looks for one that does not differ by a word."""
+
+
+MAX_RATIOS = 1 << 20
+"""Ratios that `find_variants` holds at once: 8 MB."""
 
 
 def differ_by_a_word(a: str, b: str) -> bool:
@@ -83,6 +87,51 @@ def find_variant(line: str, others: Sequence[str]) -> int | None:
         line, others, scorer=fuzz.ratio, score_cutoff=ALIKE, limit=MAX_EXAMINED
     )
     return next((i for other, _, i in similar if not differ_by_a_word(line, other)), None)
+
+
+def find_variants(
+    lines: Iterable[str], pages: Sequence[Sequence[str]]
+) -> dict[str, list[int | None]]:
+    """For each line what `find_variant` finds on each of some pages.
+
+    Pictures of one label show mostly the same lines, and each two strings are compared once.
+
+    Args:
+        lines: Any lines, in which equal ones count once.
+        pages: The lines of each page.
+
+    Returns:
+        By line, for each page: the index of its most similar spelling variant; None without one.
+    """
+    places: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+    """By string: the pages that show it, and as which of their lines."""
+    for page, shown in enumerate(pages):
+        for index, other in enumerate(shown):
+            places[other].append((page, index))
+    strings = list(places)
+    distinct = list(dict.fromkeys(lines))
+    variants: dict[str, list[int | None]] = {line: [None] * len(pages) for line in distinct}
+    if not strings:
+        return variants
+    at_once = max(1, MAX_RATIOS // len(strings))
+    for first in range(0, len(distinct), at_once):
+        some = distinct[first : first + at_once]
+        # In calls of many lines, which run without the GIL.
+        ratios = process.cdist(
+            some, strings, scorer=fuzz.ratio, score_cutoff=ALIKE, dtype=np.float64
+        )
+        for line, row in zip(some, ratios, strict=True):
+            differs = cache(partial(differ_by_a_word, line))
+            nearest: defaultdict[int, list[tuple[float, int, str]]] = defaultdict(list)
+            for at in np.flatnonzero(row).tolist():
+                for page, index in places[strings[at]]:
+                    nearest[page].append((-row[at], index, strings[at]))
+            for page, near in nearest.items():
+                examined = sorted(near)[:MAX_EXAMINED]
+                variants[line][page] = next(
+                    (index for _, index, other in examined if not differs(other)), None
+                )
+    return variants
 
 
 def variant_similarities(lines: Sequence[str], others: Sequence[str]) -> NDArray[np.float64]:

@@ -174,7 +174,7 @@ UNTRIED: dict[str, dict[str, tuple[str, ...]]] = {
         "recognition.calibration": ("MAX_CALIBRATION_PICTURES", "MAX_QUANTILES", "STEP_PICTURES"),
         "recognition.templates": ("AGREEMENT_PICTURES", "MAX_IDS_A_STRING"),
         "recognition.whitening": ("MAX_PICTURES", "FOLDS"),
-        "text.variants": ("MAX_EXAMINED", "PAIR_BUCKETS"),
+        "text.variants": ("MAX_EXAMINED", "MAX_RATIOS", "PAIR_BUCKETS"),
     },
     EXACT: {
         "recognition.calibration": ("EMPTY_THRESHOLD", "CALIBRATION_VERSION"),

@@ -102,3 +102,17 @@ def test_the_code_that_is_carried_is_enough_for_the_two_checks(tmp_path: Path) -
         check=True,
         timeout=60,
     )
+
+
+def test_an_encoder_that_the_check_would_refuse_is_not_packed(
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, encoder = tmp_path / "out", bundles / "encoder"
+    arguments = ["gpu_carry", "--architecture", "90", "--out", str(out), "--encoder", str(encoder)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    assert gpu_carry.main() == 2
+    assert "this one is float32 with a fixed input size" in capsys.readouterr().err
+    assert not out.exists()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from pagesight_server.common.errors import SetupError
 from tests.bench import gpu_check, gpu_load, gpu_models, gpu_nets, gpu_path, gpu_weights
 from tests.bench import gpu_verdict as verdict
 from tests.bench.gpu_verdict import Check, Finding
@@ -151,6 +154,47 @@ def test_two_checks_run_on_a_cpu_and_tell_what_they_found(
     assert found["FP32: one shape"] > 0
     assert "load: no target" in told[-3]
     assert set(json.loads(told[-1])["checks"]) == {"load", "encoder"}
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit("the service did not start")])
+def test_a_check_that_breaks_is_a_finding_and_the_next_one_runs(
+    error: BaseException,
+    tmp_path: Path,
+    bundles: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def breaks(_options: object) -> list[Finding]:
+        raise error
+
+    stages = gpu_check._stages() | {
+        "load": breaks,
+        "encoder": lambda _options: [Finding(what="measured", found=1)],
+    }
+    monkeypatch.setattr(gpu_check, "_stages", lambda: stages)
+    code = gpu_check.main(
+        ["--device", "cpu", "--small", "--only", "load,encoder", "--bundles", str(bundles),
+         "--out", str(tmp_path)]
+    )  # fmt: skip
+    assert code == verdict.MISSED
+    rows = json.loads((tmp_path / "gpu.json").read_text("utf-8"))
+    assert [(row["what"], row["found"]) for row in rows] == [
+        ("load: completed", 0), ("measured", 1)
+    ]  # fmt: skip
+    assert str(error) in rows[0]["note"]
+    assert "load: FAILED" in capsys.readouterr().out
+
+
+def test_without_memory_for_any_number_of_threads_the_path_says_why(
+    bundles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scarce(*_arguments: object) -> tuple[float, float]:
+        raise SetupError("the GPU has 9 MB free")
+
+    monkeypatch.setattr(gpu_path, "_rate", scarce)
+    options = Namespace(device="cpu", small=True, bundles=bundles, ocr_threads=[1])
+    with pytest.raises(SetupError, match="9 MB free"):
+        asyncio.run(gpu_path.whole_path(options))
 
 
 def test_a_change_of_shape_is_what_alternating_costs_beyond_one_shape() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
@@ -16,7 +17,10 @@ from pagesight_server.cli.doctor import memory_plan
 from pagesight_server.common import packages
 from pagesight_server.common.cores import cores
 from pagesight_server.config import read_config
-from pagesight_server.gallery import Gallery
+from pagesight_server.gallery import Gallery, schema
+from pagesight_server.gallery.location import PostgresUrl, StoreLocation
+from pagesight_server.gallery.schema import VERSION
+from tests.support.postgres import PostgresServer
 from tests.support.stores import enrol
 
 
@@ -190,3 +194,60 @@ def test_the_plan_of_memory_is_that_of_all_processes(
     assert facts["memory"]["pixels_mb"] == 3 * ((2 + 2 + 2) * 3 * 25_000_000 // 2**20)
     assert facts["memory"]["reading_mb"] == 3 * 450
     assert facts["telemetry"]["prometheus"] == "localhost:9464 to 9466"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def location(request: pytest.FixtureRequest, tmp_path: Path) -> StoreLocation:
+    """Where a store may be made: a file, then a schema of a server."""
+    if request.param == "sqlite":
+        return tmp_path / "gallery.db"
+    url: StoreLocation = request.getfixturevalue("postgres_url")
+    return url
+
+
+def test_a_store_of_an_older_schema_is_a_warning_and_stays_as_it_is(
+    location: StoreLocation,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = Gallery(location)
+    enrol(store, {"one": "a"})
+    store.close()
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr(schema, "VERSION", VERSION + 1)
+        _, facts, _ = doctor(upgraded, capsys, "--bundles", tmp_path, "--store", location)
+    (warning,) = facts["warnings"]
+    assert f"has schema {VERSION} and this pagesight needs {VERSION + 1}" in warning
+    assert "an older pagesight can never open it again" in warning
+    assert [line for line in facts["problems"] if "no encoder bundle" not in line] == []
+    assert "gallery default" not in facts
+    # Which this version refuses to open where it was brought forward.
+    store = Gallery(location)
+    assert store.revisions() == {"default": 1}
+    store.close()
+
+
+def test_nothing_is_made_in_a_database_without_a_store(
+    postgres: PostgresServer,
+    postgres_url: PostgresUrl,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _, facts, _ = doctor(monkeypatch, capsys, "--bundles", tmp_path, "--store", postgres_url)
+    assert facts["store"].endswith("holds no store yet: `serve` or `index` makes it")
+    assert facts["warnings"] == []
+    (name,) = re.findall(r"search_path%3D(\w+)", postgres_url)
+    tables = postgres.execute(f"SELECT tablename FROM pg_tables WHERE schemaname = '{name}'")
+    assert tables == []
+
+
+def test_a_file_without_anything_in_it_stays_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "gallery.db"
+    store.touch(0o600)
+    _, facts, _ = doctor(monkeypatch, capsys, "--bundles", tmp_path, "--store", store)
+    assert facts["store"] == f"{store} holds no store yet: `serve` or `index` makes it"
+    assert store.stat().st_size == 0

@@ -181,6 +181,7 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
             classifier_pb2.REVIEW_REASON_CLOSE_RUNNER_UP,
             classifier_pb2.REVIEW_REASON_BRAND_NOT_VISIBLE,
             classifier_pb2.REVIEW_REASON_LOOKS_UNLIKE,
+            classifier_pb2.REVIEW_REASON_UNCALIBRATED,
         ],
         candidates=[
             classifier_pb2.Candidate(
@@ -230,7 +231,13 @@ def test_a_classification_holds_every_field_of_its_message() -> None:
         outputs=("zsyh", "amount"),
         doubt=0.25,
         review=True,
-        review_reasons=("near_threshold", "close_runner_up", "brand_not_visible", "looks_unlike"),
+        review_reasons=(
+            "near_threshold",
+            "close_runner_up",
+            "brand_not_visible",
+            "looks_unlike",
+            "uncalibrated",
+        ),
         candidates=(
             pagesight.Candidate(
                 label="zsyh_amount",

@@ -51,6 +51,8 @@ def test_a_known_item_is_neither_its_own_candidate_nor_its_own_evidence() -> Non
     told = explain(answer.knowledge, answer.query, answer.decision, without=answer.left_out)
     # No other picture shows that line, and its own does not count.
     assert {f.text: f.kind for f in told.findings} == {HOME: "agrees", "只有这张": "forbids"}
+    # The one other picture of home shows it, the one of the runner-up does not: 1.5 / 2, 0.5 / 2.
+    assert f"words that tell home from only: {HOME!r} (75% to 25%)" in told.reasons
 
 
 def test_a_gallery_without_company_has_no_known_items() -> None:

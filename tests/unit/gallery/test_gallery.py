@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -219,6 +220,19 @@ def test_facts_of_labels_are_replaced_and_kept_in_the_history(store: Gallery) ->
     assert store.set_facts(Change(), {"a": LabelFacts()}).revision == 3
     assert [dict(store.snapshot(revision=at).facts) for at in (1, 2, 3)] == [{}, {"a": both}, {}]
     assert store.labels("default") == (3, {"a": 1, "b": 1}, {})
+
+
+def test_longer_names_than_may_be_set_now_are_kept_where_they_are(store: Gallery) -> None:
+    enrol(store, {"one": "a", "two": "b"})  # 1
+    both = LabelFacts(brands=("A",))
+    store.set_facts(Change(), {"a": both, "b": both})  # 2
+    with store.database.writing() as db:  # as an earlier version took it
+        db.execute("UPDATE facts SET brands = :brands", {"brands": json.dumps(["x" * 129])})
+    longer = LabelFacts(brands=("x" * 129,))
+    store.set_facts(Change(), {"a": LabelUpdate(outputs=("y",))})  # 3
+    assert store.snapshot().facts == {"a": replace(longer, outputs=("y",)), "b": longer}
+    store.rollback(Change(), 2)
+    assert store.snapshot().facts == {"a": longer, "b": longer}
 
 
 def test_rolling_back_makes_a_new_revision_with_the_old_pictures_and_facts(

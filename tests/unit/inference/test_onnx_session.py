@@ -15,7 +15,8 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper
 
-from pagesight_server.common.errors import SetupError
+from pagesight_server.common.errors import GpuLostError, SetupError
+from pagesight_server.inference import cuda
 from pagesight_server.inference.cuda import Cuda
 from pagesight_server.inference.onnx_session import (
     Bound,
@@ -242,3 +243,24 @@ def test_what_is_no_model_is_an_error_that_names_the_file(tmp_path: Path) -> Non
 def test_a_setting_that_cannot_be_says_so(settings: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="need threads >= 1"):
         Compute(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        pytest.param(0, ValueError, id="of one run"),
+        pytest.param(700, GpuLostError, id="of CUDA for good"),  # cudaErrorIllegalAddress
+    ],
+)
+def test_a_run_that_fails_tells_whether_cuda_is_lost(
+    model: Path, monkeypatch: pytest.MonkeyPatch, error: int, raised: type[Exception]
+) -> None:
+    class Broken:
+        def run(self, _inputs: object) -> None:
+            raise ValueError("CUDA failure")
+
+    monkeypatch.setattr(cuda, "load", lambda: Cuda(FakeLibrary(error=error)))
+    graph = Graph(model, Compute())
+    graph._bound = Broken()  # type: ignore[assignment]
+    with pytest.raises(raised, match=r"CUDA failure|ask another replica"):
+        graph.run(inputs(1))

@@ -31,7 +31,8 @@ def note(what):
         notes.write(json.dumps([number, what]) + "\\n")
 
 def report(kind, **values):
-    os.write(reports, json.dumps({"kind": kind, **values}).encode() + b"\\n")
+    line = json.dumps({"kind": kind, **values}).encode() + b"\\n"
+    assert os.write(reports, line) == len(line)
 
 note("started, may load" if first["may_load"] else "started")
 assert first["leads"] == (number == 1)
@@ -42,7 +43,11 @@ if behaviour == "fails":
     os._exit(1)
 if behaviour == "crashes":
     os._exit(3)
-report("listening", line=f"serving from {number}", metrics=f"localhost:{number}")
+if behaviour == "is cut":
+    os.write(reports, b'{"kind": "listening", "line": "serv')
+    os._exit(3)
+many = ", and more" * (100_000 if behaviour == "says much" else 0)
+report("listening", line=f"serving from {number}{many}", metrics=f"localhost:{number}")
 if first["may_load"]:
     report("loaded")
 for line in sys.stdin:
@@ -118,6 +123,31 @@ async def test_all_are_told_to_load_after_the_first_and_to_serve_when_all_have(
             ["started", load, serving],
             ["started, may load", serving],
         )
+
+
+async def test_a_report_may_be_of_any_length(tmp_path: Path) -> None:
+    ready: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+
+    def note_ready(slots: Sequence[Slot]) -> None:
+        ready.set_result([slot.line for slot in slots])
+
+    supervisor = Supervisor(plan(tmp_path, "says much", processes=2), 7, note_ready)
+    async with running(supervisor) as (stop, task):
+        many = ", and more" * 100_000
+        waiting: list[asyncio.Future[Any]] = [ready, task]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert ready.result() == [f"serving from 1{many}", f"serving from 2{many}"]
+        stop.set()
+        await task
+
+
+async def test_half_a_report_is_none(tmp_path: Path) -> None:
+    supervisor = Supervisor(
+        plan(tmp_path, "is cut"), 7, lambda _: None, lambda: Restarts(most=2, first_s=0.01)
+    )
+    async with running(supervisor) as (_, task):
+        with pytest.raises(SetupError, match=r"ended 2 times .* at last with exit code 3: its log"):
+            await task
 
 
 async def test_what_a_worker_says_before_all_serve_ends_the_whole_at_once(tmp_path: Path) -> None:

@@ -285,3 +285,44 @@ def test_what_looks_like_no_picture_of_its_page_asks_for_review() -> None:
     decision = decide([colours], calibration, with_text=True)
     assert (decision.label, decision.doubt) == ("a", 1.0)
     assert decision.review_reasons == ("looks_unlike",)
+
+
+def test_what_no_calibration_set_stands_behind_asks_for_review() -> None:
+    singles = Knowledge.of(
+        snapshot(*((f"page {i}", (1, i), [f"text of page {'abcde'[i]}"]) for i in range(5)))
+    )
+    decision = asked(singles, Query(embedding=unit(1, 0), reading=reading("text of page a")))
+    assert (decision.label, decision.doubt) == ("page 0", 1.0)
+    assert decision.review_reasons == ("uncalibrated",)
+    by_looks = asked(singles, Query(embedding=unit(1, 0), reading=None))
+    assert by_looks.review_reasons == ("uncalibrated",)
+
+
+def test_a_second_picture_of_a_page_gives_answers_something_to_be_held_against() -> None:
+    pair = Knowledge.of(snapshot(*(("page", (1, i), ["text of page"]) for i in range(2))))
+    decision = asked(pair, Query(embedding=unit(1, 0), reading=reading("text of page")))
+    assert (decision.label, decision.doubt, decision.review) == ("page", 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("texts", "label"),
+    [
+        pytest.param(["12:30", "4,711.00"], "other", id="digits alone"),
+        pytest.param(["Aircraft seats", "Boarding 7"], "other", id="another text"),
+        pytest.param(
+            ["放心借", "可用额度 5.00", "我的账单"], "loan", id="the page with other data"
+        ),
+    ],
+)
+def test_a_first_picture_is_known_by_its_text_too(texts: list[str], label: str) -> None:
+    first = Knowledge.of(snapshot(("loan", (1, 0), ["放心借", "可用额度 12,000.00", "立即借款"])))
+    decision = asked(first, Query(embedding=unit(3, 4), reading=reading(*texts)))
+    assert decision.label == label
+    # 0.6 for looks, the published share: what has the same looks and none of the text.
+    assert decision.threshold == pytest.approx(0.6)
+
+
+def test_a_first_picture_without_text_is_known_by_its_looks() -> None:
+    first = Knowledge.of(snapshot(("map", (1, 0), [])))
+    same = asked(first, Query(embedding=unit(1, 0), reading=reading()))
+    assert (same.label, same.review_reasons) == ("map", ("uncalibrated",))

@@ -138,6 +138,8 @@ def test_a_mask_says_which_fields_of_labels_are_set(
         ([gpb.Label(label="\u00e9"), gpb.Label(label="e\u0301")], [], "named twice"),
         ([gpb.Label(label="a", brands=[" "])], ["brands"], "brands of label 'a' are names"),
         ([gpb.Label(label="a", outputs=[""])], ["outputs"], "one of them is empty"),
+        ([gpb.Label(label="a", outputs=["x"] * 300_000)], ["outputs"], "100 names, not 300,000"),
+        ([gpb.Label(label="a", brands=["x" * 129])], ["brands"], "at most 128 characters"),
         ([gpb.Label(label="a\u202eb")], [], "cannot be a label"),
         ([gpb.Label(label="a")], ["images"], "update_mask names 'images'"),
         ([gpb.Label(label="a")], ["brands.x"], "it may name brands and outputs"),

@@ -181,6 +181,22 @@ def test_traffic_on_the_limit_is_logged_at_most_once_for_a_window_of_answers(
     assert len(caplog.records) <= 20
 
 
+def test_what_is_known_of_a_gallery_is_forgotten_once_it_is_deleted() -> None:
+    drifts, known = Drifts(), {"a", "b"}
+    drifts.known = lambda: known
+    for name in ("a", "b"):
+        drifts.add(name, CALIBRATION, decision(0.9), with_text=True)
+    known.remove("a")
+    assert set(drifts.of_galleries()) == {"b"}
+    known.add("c")
+    drifts.add("c", CALIBRATION, decision(0.9), with_text=True)
+    # One that is made anew under its name begins anew.
+    known.add("a")
+    assert set(drifts.of_galleries()) == {"b", "c"}
+    drifts.add("a", CALIBRATION, decision(0.9), with_text=True)
+    assert drifts.of_galleries()["a"].figures().answers == 1
+
+
 def test_a_window_of_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="window >= 1"):
         Drift(CALIBRATION, window=0)

@@ -27,6 +27,7 @@ from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.telemetry import Telemetry, setup, watch
 from pagesight_server.telemetry.drift import MIN_ANSWERS
 from pagesight_server.telemetry.instruments import REQUEST_S
+from tests.support.manual import manual, page
 from tests.support.parts import snapshot, unit
 
 ROOT = Path(__file__).parents[3]
@@ -133,6 +134,41 @@ def test_the_dashboard_shows_what_an_operator_asks_for_first() -> None:
     assert has("timeseries", "pagesight:latency_errors:ratio_rate1h")
 
 
+def kinds_of_errors() -> list[type[RequestError]]:
+    kinds = RequestError.__subclasses__()
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+    return kinds
+
+
+def test_of_every_reason_it_is_decided_whether_it_spends_the_budget() -> None:
+    kinds = kinds_of_errors()
+    by_caller = {kind.reason for kind in kinds if kind.fault == "caller"}
+    by_server = {kind.reason for kind in kinds if kind.fault == "server"}
+    # What each is, is said here a second time: an error that is new is decided on by a person.
+    assert by_server == {
+        "BUDGET_SPENT",
+        "OVERLOADED",
+        "SHUTTING_DOWN",
+        "STORAGE_FULL",
+        "STORE_AWAY",
+    }
+    assert by_caller | by_server == {kind.reason for kind in kinds}
+    assert not by_caller & by_server
+    burning = [rule for rule in rules() if "availability_errors" in rule.get("record", "")]
+    assert len(burning) == 7
+    for rule in burning:
+        left_out = re.findall(r'error_type!~"([^"]*)"', rule["expr"])
+        assert [set(reasons.split("|")) for reasons in left_out] == [by_caller] * 2
+
+
+def test_no_reason_is_taken_for_a_bug() -> None:
+    (alert,) = [rule for rule in rules() if rule.get("alert") == "PagesightInternalErrors"]
+    (no_bug,) = re.findall(r'error_type!~"([^"]*)"', alert["expr"])
+    assert all(re.fullmatch(no_bug, kind.reason) for kind in kinds_of_errors())
+    assert not re.fullmatch(no_bug, KeyError.__name__)
+
+
 def test_the_latency_objective_lies_on_a_bucket(exported: str) -> None:
     (bound,) = {b for rule in rules() for b in re.findall(r'le="([^"]+)"', rule["expr"])}
     assert float(bound) in REQUEST_S
@@ -141,15 +177,15 @@ def test_the_latency_objective_lies_on_a_bucket(exported: str) -> None:
 
 def test_every_alert_has_a_runbook_and_every_runbook_an_alert() -> None:
     alerts = {rule["alert"]: rule for rule in rules() if "alert" in rule}
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    assert set(re.findall(r"^### (Pagesight\w+)$", manual, re.MULTILINE)) == set(alerts)
+    headings = re.findall(r"^## (.+)$", page("alerts.md"), re.MULTILINE)
+    assert sorted(headings) == sorted(alerts)
     for name, rule in alerts.items():
-        assert rule["annotations"]["runbook_url"] == f"docs/operations.md#{name.lower()}"
+        assert rule["annotations"]["runbook_url"] == f"docs/alerts.md#{name.lower()}"
         assert rule["labels"]["severity"] in {"page", "ticket"}
 
 
 def test_every_metric_is_in_the_manual(exported: str) -> None:
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    manual = page("monitoring.md")
     for name in re.findall(r"^# TYPE (\w+)", exported, re.MULTILINE):
         if name != "target_info":
             assert f"`{name}`" in manual, name
@@ -215,27 +251,22 @@ def test_every_setting_that_the_manual_names_is_one() -> None:
         for name, field in Config.model_fields.items()
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
     }
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    named = re.findall(rf"`({'|'.join(sections)})\.(\w+)", manual)
-    assert len(named) > 8
+    named = re.findall(rf"`({'|'.join(sections)})\.(\w+)", manual())
+    assert len(named) > 30
     for section, setting in named:
         assert setting in sections[section], setting
-    for section, heading in (("security", "Who may call"), ("security", "Limits of callers")):
-        text = manual.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-        rows = re.findall(r"^\| (`[^|]*`) \|", text, re.MULTILINE)
+    for name in ("security.md", "limits.md"):
+        rows = re.findall(r"^\| (`[^|]*`) \|", page(name), re.MULTILINE)
         assert rows
         for row in rows:
-            assert set(re.findall(r"`(\w+)`", row)) <= sections[section], row
+            assert set(re.findall(r"`(\w+)`", row)) <= sections["security"], row
 
 
 def test_every_reason_that_the_manual_names_is_one_that_callers_see() -> None:
-    manual = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    kinds = [RequestError]
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-    known = {kind.reason for kind in kinds[1:]} | {kind.status for kind in kinds[1:]}
+    kinds = kinds_of_errors()
+    known = {kind.reason for kind in kinds} | {kind.status for kind in kinds}
     known |= {"TOO_MANY_PINGS"}  # what the SDK makes of gRPC's own end of a connection
-    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", manual))
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", manual()))
     named = {name for name in named if not name.startswith(("OTEL_", "PAGESIGHT_"))}
     assert len(named) > 8
     assert named <= known | set(HealthCheckResponse.ServingStatus.keys())

@@ -15,6 +15,7 @@ from pagesight_server.text.variants import (
     SpellingVariants,
     differ_by_a_word,
     find_variant,
+    find_variants,
     pairs_to_look_up,
     variant_similarities,
     variants_among,
@@ -148,6 +149,27 @@ def test_one_rule_says_what_a_variant_is_however_it_is_asked(
         found = find_variant(line, others)
         assert (found is None) == (not variants)
         assert found is None or row[found] == max(row)
+
+
+NEAR = st.text("额度放心借ab#", min_size=3, max_size=6)
+"""Lines of so few characters that many are alike, and some differ by a word."""
+
+
+@given(lines=st.lists(NEAR, max_size=4), pages=st.lists(st.lists(NEAR, max_size=9), max_size=4))
+def test_variants_on_many_pages_are_those_on_each_of_them(
+    lines: list[str], pages: list[list[str]]
+) -> None:
+    assert find_variants(lines, pages) == {
+        line: [find_variant(line, page) for page in pages] for line in lines
+    }
+
+
+def test_no_more_lines_of_a_page_are_examined_where_many_pages_are_looked_at() -> None:
+    # Five lines of 12 of 14 characters are more alike than the sixth, and each has another name.
+    names = ["招商", "民生", "平安", "浦发", "兴业"]
+    line = "已阅读微众银行个人信息授权书"
+    pages = [[*(line.replace("微众", name) for name in names), "已阅读微众银行个人信息授"], [line]]
+    assert find_variants([line], pages) == {line: [find_variant(line, pages[0]), 0]}
 
 
 def test_no_variant_is_found_where_the_most_similar_line_has_another_name() -> None:

@@ -12,6 +12,7 @@ upright ones its pixels, both without its arithmetic in Python (0021).
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
 import cv2
@@ -30,6 +31,7 @@ from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import Runs, canvas_graph
 from pagesight_server.inference.ocr.quads import QuadFinder, Quads, is_upright
 from pagesight_server.inference.ocr.tiling import Region
+from pagesight_server.inference.onnx_session import first_run
 from pagesight_server.inference.settings import Compute
 from pagesight_server.text.reading import Box
 
@@ -79,6 +81,16 @@ class Detector:
         """Finds quads in the network's maps."""
         path = bundle.file(bundle.manifest["input"][network]["file"])
         self.graph = graph or canvas_graph(path, compute, half=bundle.half)
+
+    def warm(self, canvases: Iterable[tuple[int, int]]) -> None:
+        """Runs a canvas of each height and width once, so that no request waits for a first run.
+
+        Raises:
+            SetupError: one of them cannot be run.
+        """
+        for height, width in canvases:
+            with first_run(f"finding text on {width} x {height} pixels"):
+                self.graph.run({"pixels": np.zeros((1, height, width, 3), np.uint8)})
 
     def find(self, pixels: Pixels) -> list[Region]:
         """Finds the text regions of a picture; an empty list where there is no text.

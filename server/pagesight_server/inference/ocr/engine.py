@@ -187,20 +187,41 @@ def load(
         lambda graph, inputs: graphs[graph].run(inputs),
         unused=bundle.manifest["input"].keys() - graphs.keys(),
     )
-    for one in itertools.chain.from_iterable(by_name.values() for by_name in recognisers):
-        one.warm(settings.shapes())
+    readers = [
+        owned([Reader(by_name)], name="recogniser")
+        for by_name in itertools.islice(itertools.cycle(recognisers), settings.recognisers)
+    ]
+    _warm(detectors, readers, compute, settings)
     return OcrEngine(
         # Lines being recognised belong to earlier screenshots than those in detection: first in,
         # first out.
         owned(detectors, name="detector", first=lower_priority),
-        [
-            owned([Reader(by_name)], name="recogniser")
-            for by_name in itertools.islice(itertools.cycle(recognisers), settings.recognisers)
-        ],
+        readers,
         settings,
         library_numbers(bundle),
         sure_from=sure_from(bundle) if "draft" in in_use else None,
     )
+
+
+def _warm(
+    detectors: Sequence[Detector],
+    readers: Sequence[WorkerPool[Reader]],
+    compute: Compute,
+    settings: OcrSettings,
+) -> None:
+    """Runs each shape once that is known before: lines in their own threads, one by one."""
+    fixed = compute.fixed
+    if fixed is not None:
+        for detector in {id(one.graph): one for one in detectors}.values():
+            detector.warm(fixed.canvases)
+    shapes = tuple(settings.shapes()) if fixed is None else fixed.lines
+    try:
+        for reader in readers if shapes else ():
+            reader.call(lambda one: one.warm(shapes))
+    except BaseException:
+        for reader in readers:
+            reader.close()
+        raise
 
 
 def _detectors(

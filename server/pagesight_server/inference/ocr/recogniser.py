@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.inference.bundle import Bundle
 from pagesight_server.inference.fixed_shapes import lines_graph
+from pagesight_server.inference.onnx_session import first_run
 from pagesight_server.inference.settings import Compute
 
 Network: TypeAlias = Literal["recognition", "draft"]
@@ -89,9 +90,14 @@ class Recogniser:
         return decode_ctc(outputs["indices"], outputs["confidences"], self._characters, self._blank)
 
     def warm(self, shapes: Iterable[tuple[int, int]]) -> None:
-        """Runs each (batch size, width) once, so that no request waits for a first run."""
+        """Runs each (batch size, width) once, so that no request waits for a first run.
+
+        Raises:
+            SetupError: one of them cannot be run.
+        """
         for size, width in shapes:
-            self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
+            with first_run(f"{size} lines of {width} pixels at once"):
+                self.read([np.zeros((self._height, width, 3), np.uint8)] * size, width)
 
 
 def decode_ctc(
@@ -140,3 +146,12 @@ class Reader:
             shape: The network, and the width in pixels that they are padded to.
         """
         return self._recognisers[shape.network].read(strips, shape.width)
+
+    def warm(self, shapes: Sequence[tuple[int, int]]) -> None:
+        """Runs each (batch size, width) once with each network, in the thread that will read.
+
+        Raises:
+            SetupError: one of them cannot be run.
+        """
+        for recogniser in self._recognisers.values():
+            recogniser.warm(shapes)
