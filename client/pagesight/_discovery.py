@@ -63,7 +63,8 @@ class DismissedCluster:
     """Its most typical pictures, at most 5. They are seen and read again; what was seen and read
     is kept by the server, the pictures are not."""
     kept_image_ids: tuple[str, ...] = ()
-    """Ids of pictures that the server keeps for review, beside `images` or instead."""
+    """Ids of pictures that the server keeps for review, beside `images` or instead. Those that it
+    keeps no more are left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

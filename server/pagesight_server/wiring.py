@@ -116,12 +116,16 @@ class Models:
         """
         check_bundles(snapshot.gallery, snapshot.bundles, self.bundles)
 
-    def registry(self, store: Gallery, *, calibrates: bool = True) -> Registry:
+    def registry(
+        self, store: Gallery, *, calibrates: bool = True, replica_id: str = ""
+    ) -> Registry:
         """The registry of a store's galleries, prepared for queries.
 
         Args:
             store: The store.
             calibrates: Whether this process calibrates large galleries, or waits for another.
+            replica_id: Under which it is noted in the store that this process serves; empty where
+                it is not.
         """
         recognition = self.config.recognition
         return Registry(
@@ -131,6 +135,7 @@ class Models:
             epsilon=recognition.epsilon,
             index_manager=IndexManager(self.config.index, store.database.derived_folder),
             calibrates=calibrates,
+            replica_id=replica_id,
         )
 
 

@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -17,9 +18,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from pagesight import Client, EnrolItem
+from pagesight_server.gallery import Change, Entry, Gallery
 from tests.support import WAIT_S
+from tests.support.gallery_calls import id_of
+from tests.support.parts import BUNDLES, unit
 from tests.support.pictures import BLUE, GREEN, RED, solid
 from tests.support.serving_processes import HOLD_LOADING, Arrivals, Server, command, gone, served
+from tests.support.stores import content
 
 pytestmark = pytest.mark.heavy
 
@@ -146,6 +151,44 @@ def test_no_process_says_that_it_serves_before_all_know_the_galleries(
         assert "[2] pagesight_server.cli.serve: all galleries are known" not in log.read_text()
         arrivals.open()
         until_serving(server.address)
+
+
+def test_what_a_start_makes_anew_is_answered_from_whatever_was_read_meanwhile(
+    tmp_path: Path, arrivals: Arrivals
+) -> None:
+    store = Gallery(tmp_path / "gallery.db")
+    for colour in (RED, BLUE):
+        data = solid(colour)
+        seen = unit(*(value + 1 for value in colour))  # as the fake encoder does
+        store.put_content(
+            replace(content("any"), image_id=id_of(data), data=data, embedding=seen), BUNDLES
+        )
+    pages = [Entry(image_id=id_of(solid(RED)), label="red")]
+    pages.append(Entry(image_id=id_of(solid(BLUE)), label="blue"))
+    store.enrol(Change(), pages, BUNDLES)
+    with store.database.writing() as db:
+        sql = "UPDATE embeddings SET vector = :zeros WHERE image_id = :blue"
+        db.execute(sql, {"zeros": bytes(6), "blue": bytes.fromhex(id_of(solid(BLUE)))})
+    assert len(store.snapshot().pictures) == 1
+    store.close()
+    arrivals.close()
+    with served(tmp_path, **arrivals.variables) as (server, _):
+        arrivals.next()  # the damaged picture: it waits at the gate
+        with Client(server.address) as client:
+            # Whoever makes a change has the process read the gallery, damaged as it is.
+            revision = client.relabel([id_of(solid(RED))], "rot").revision
+            arrivals.open()
+            until_serving(server.address)
+        seen_by: set[int] = set()
+        give_up_s = time.monotonic() + WAIT_S
+        while len(seen_by) < 2:
+            assert time.monotonic() < give_up_s, f"only {seen_by} answer"
+            own = [("grpc.use_local_subchannel_pool", 1)]
+            with Client(server.address, channel_options=own) as client:
+                result = client.classify(blue(len(seen_by)), min_revision=revision)
+            assert result.closest_label == "blue"
+            seen_by.add(arrivals.next())
+        assert seen_by == set(server.pids)
 
 
 def test_a_worker_that_is_killed_loses_what_it_had_in_flight_which_is_sent_again(

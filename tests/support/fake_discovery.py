@@ -111,14 +111,16 @@ class FakeDiscovery(ReviewServiceServicer):
         for cluster in request.clusters:
             if not 1 <= len(cluster.images) + len(cluster.kept_image_ids) <= MAX_TYPICAL:
                 abort(context, invalid("give 1 to 5 pictures of a cluster"))
-            if unknown := set(cluster.kept_image_ids) - state.kept.keys():
-                abort(context, not_found(f"nothing is kept of {unknown}"))
-            images = [*cluster.images, *(self.images[i] for i in cluster.kept_image_ids)]
+            kept = [self.images[i] for i in cluster.kept_image_ids if i in state.kept]
+            images = [*cluster.images, *kept]
+            if not images:
+                abort(context, not_found(f"nothing is kept of {cluster.kept_image_ids}"))
             for image in images:
                 if (why := _unusable(image)) is not None:
                     abort(context, why)
             dismissed += images
-            keys.append(_key([hashlib.sha256(image).hexdigest() for image in images]))
+            sent = [hashlib.sha256(image).hexdigest() for image in cluster.images]
+            keys.append(_key([*cluster.kept_image_ids, *sent]))
         state.dismissed += dismissed
         return pb.DismissClustersResponse(keys=keys)
 

@@ -33,6 +33,8 @@ class Store(Gallery):
         self.calibrated = threading.Event()
         """Unset: the calibration of the next revision is held up before it is stored."""
         self.calibrated.set()
+        self.storing = threading.Event()
+        """Set when a calibration, or a step of it, is stored that may be held up."""
         self.held: str | None = None
         """The only gallery whose calibration is held up; None: whichever."""
         self.deleted_next: set[str] = set()
@@ -67,7 +69,9 @@ class Store(Gallery):
     def put_calibration(self, name: str, revision: int, method: str, calibration: str) -> None:
         if self.full:
             raise StorageError("the store could not be written and is unchanged: disk is full")
-        assert self.held not in (None, name) or self.calibrated.wait(WAIT_S)
+        if self.held in (None, name):
+            self.storing.set()
+            assert self.calibrated.wait(WAIT_S)
         super().put_calibration(name, revision, method, calibration)
 
 

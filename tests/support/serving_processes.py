@@ -68,7 +68,7 @@ class HeldRegistry(Registry):
 
     async def load(self, turn: Callable[[], Awaitable[object]] | None = None) -> None:
         """As it was, behind the gate."""
-        if not self._recalibrator._calibrates:
+        if not self._recalibrator._turns.calibrates:
             await asyncio.to_thread(_pass_gate)
         await super().load(turn)
 

@@ -1005,7 +1005,9 @@ class DismissedCluster(google.protobuf.message.Message):
 
     @property
     def kept_image_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """As an alternative, ids of pictures that the server kept."""
+        """As an alternative, ids of pictures that the server kept. Those that it keeps no
+        more are left out; where none is left, nothing is dismissed.
+        """
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -164,7 +165,8 @@ async def _serve_from(
     # Of several processes the leader reads the history, and hears from the others what is theirs.
     audit = Audit(store, None if worker.leads else worker.changed)
     worker.on_change = audit.has_line
-    registry = models.registry(store, calibrates=worker.leads)
+    replica_id = uuid.uuid4().hex
+    registry = models.registry(store, calibrates=worker.leads, replica_id=replica_id)
     server = config.server
     limits = CallerLimits(config.security)
     keeper = wiring.keeper(
@@ -187,14 +189,20 @@ async def _serve_from(
         if exporters:
             log.info("%s: %s", signal_name, ", ".join(exporters))
 
-    async def load() -> None:
-        start_s = time.monotonic()
+    may_follow = asyncio.Event()
+
+    async def turn() -> None:
         if worker.leads:
             # What has changed on the disk is made anew before it is read.
             await repair_galleries(
                 store, models.bundles, pipeline.extract_features, concurrency=models.readers
             )
-        await registry.load(worker.may_load.wait)
+        await worker.may_load.wait()
+        may_follow.set()
+
+    async def load() -> None:
+        start_s = time.monotonic()
+        await registry.load(turn)
         log.info("all galleries are known after %.1f s", time.monotonic() - start_s)
         worker.loaded()
         await worker.serving.wait()
@@ -204,7 +212,7 @@ async def _serve_from(
         registry.stop_recalibrating()
 
     async def follow(what: Callable[[float], Awaitable[None]]) -> None:
-        await worker.may_load.wait()
+        await may_follow.wait()
         await what(server.follow_seconds)
 
     def ready(port: int) -> None:
@@ -223,7 +231,12 @@ async def _serve_from(
     stop = worker.stop
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    heartbeat = Heartbeat(store, replica_name(server.port, worker.number), registry.revisions)
+    heartbeat = Heartbeat(
+        store,
+        replica_name(server.port, worker.number),
+        registry.revisions,
+        replica_id=replica_id,
+    )
     following = [
         asyncio.create_task(follow(what))
         for what in ((registry.follow, audit.follow) if worker.leads else (registry.follow,))

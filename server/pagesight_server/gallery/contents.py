@@ -46,6 +46,15 @@ def has(db: Connection, image_id: str, bundles: Bundles) -> bool:
     """Whether embedding and text are stored for these bundles; raises PurgedError."""
     key = image_key(image_id)
     check_not_purged(db, key)
+    return _is_sound(db, key, bundles)
+
+
+def has_any(db: Connection, image_ids: Iterable[str], bundles: Bundles) -> bool:
+    """Whether sound embedding and text of any of these pictures are stored for these bundles."""
+    return any(_is_sound(db, image_key(image_id), bundles) for image_id in image_ids)
+
+
+def _is_sound(db: Connection, key: bytes, bundles: Bundles) -> bool:
     sql = f"""SELECT 1 FROM embeddings e JOIN readings r USING (image_id)
               WHERE image_id = :id AND e.bundle = :encoder AND r.bundle = :ocr
                 AND {db.dialect.sound()}"""

@@ -127,8 +127,7 @@ class Database(Protocol):
 
         Args:
             alone: Whether nobody else may write meanwhile, to any gallery.
-            patient: Whether somebody else who writes is waited for. Not: it fails at once, and
-                keeps no thread of this process from reading.
+            patient: Whether somebody else who writes is waited for. Not: it fails at once.
         """
 
     def reading(self) -> AbstractContextManager[Connection]:

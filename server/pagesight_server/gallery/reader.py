@@ -6,7 +6,7 @@ Every method sees one state of the store, whatever other threads and processes w
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -245,6 +245,14 @@ class Reader:
         """
         with self.database.reading() as db:
             return contents.has(db, image_id, bundles)
+
+    def has_any_content(self, image_ids: Iterable[str], bundles: Bundles) -> bool:
+        """Whether sound embedding and text of any of these pictures are stored for these bundles.
+
+        Such as of those that a snapshot left out as damaged: making them anew is no revision.
+        """
+        with self.database.reading() as db:
+            return contents.has_any(db, image_ids, bundles)
 
     def image_bytes(self, image_id: str) -> bytes | None:
         """The bytes of a picture as they are kept; None where they are not.

@@ -84,6 +84,21 @@ def beat(db: Connection, replica_id: str, name: str, revisions: Mapping[str, int
     )
 
 
+def others_heard(db: Connection, replica_id: str, mine: str) -> str:
+    """SQL: whether a process has been heard of lately, and is none that another has replaced.
+
+    Args:
+        db: The store.
+        replica_id: SQL of its id.
+        mine: SQL of the id of the other, which replaces whoever served under its name before.
+    """
+    return (
+        f"EXISTS (SELECT 1 FROM replicas r WHERE r.id = {replica_id} "
+        f"AND r.seen_at_ms >= {db.dialect.now_ms} - {SILENT_MS} "
+        f"AND r.name <> coalesce((SELECT m.name FROM replicas m WHERE m.id = {mine}), ''))"
+    )
+
+
 def leave(db: Connection, replica_id: str) -> None:
     """Notes that a process has ended, and remembers nothing."""
     db.execute("DELETE FROM replicas WHERE id = :id", {"id": replica_id})

@@ -121,7 +121,7 @@ class Gallery(Upkeep, CalibrationRecords):
             StorageError: the disk is full.
         """
         with self.database.writing() as db:
-            contents.put(db, content, bundles, unix_ms())
+            contents.put(db, content, bundles, self.now_ms())
 
     def drop_unused(self, image_ids: Sequence[str]) -> None:
         """Forgets those of these pictures that were never in a gallery."""

@@ -226,8 +226,8 @@ class Edit:
             f"SELECT image_id FROM purged_memberships WHERE gallery_id = :gallery AND {AT}",
             {"gallery": self._id, "at": revision},
         )
-        lost = [key for key in then if key not in now and not self.has_content(key)]
-        lost = sorted([*lost, *(row["image_id"] for row in purged)])
+        lost = {key for key in then if key not in now and not self.has_content(key)}
+        lost |= {row["image_id"] for row in purged}
         back = [
             key
             for key, row in then.items()
@@ -243,7 +243,8 @@ class Edit:
             facts_then = old_facts.get(label, LabelFacts())
             whole = LabelUpdate(brands=facts_then.brands, outputs=facts_then.outputs)
             self.set_facts(label, whole)
-        return len(back), len(gone), tuple(_failed(key.hex(), self._gone(key)) for key in lost)
+        told = tuple(_failed(key.hex(), self._gone(key)) for key in sorted(lost))
+        return len(back), len(gone), told
 
     def empty(self) -> int:
         """Ends every membership and all that is known of labels; how many pictures that were."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from pagesight.v1 import classifier_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.common.priority import Priority
@@ -94,6 +96,13 @@ def options_of(query: pb.Query, *, default_ocr: bool) -> Options:
 def gallery_of(name: str) -> str:
     """The gallery that a message means."""
     return normal_form(name) or DEFAULT_GALLERY
+
+
+def timestamp(unix_ms: int) -> Timestamp:
+    """A moment, given by its Unix time in milliseconds."""
+    stamp = Timestamp()
+    stamp.FromMilliseconds(unix_ms)
+    return stamp
 
 
 def classification(

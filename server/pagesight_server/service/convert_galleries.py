@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from pagesight.v1 import gallery_pb2 as gpb
 from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.gallery import Applied, Change, ChangeKind, GalleryInfo, ListedImage, Revision
 from pagesight_server.gallery.snapshot import LabelFacts, LabelUpdate, check_label, check_names
 from pagesight_server.recognition.knowledge import Knowledge
-from pagesight_server.service.convert import gallery_of
+from pagesight_server.service.convert import gallery_of, timestamp
 from pagesight_server.service.statuses import make_status
 
 _CHANGES: Mapping[ChangeKind, gpb.RevisionKind.ValueType] = {
@@ -110,7 +108,7 @@ def image(listed: ListedImage) -> gpb.Image:
         label=listed.label,
         source=listed.source,
         author=listed.author,
-        added_at=_timestamp(listed.added_at_ms),
+        added_at=timestamp(listed.added_at_ms),
         added_revision=listed.added_revision,
         width_px=listed.width_px,
         height_px=listed.height_px,
@@ -122,7 +120,7 @@ def revision(made: Revision) -> gpb.Revision:
     """Makes one change of a history."""
     return gpb.Revision(
         revision=made.revision,
-        made_at=_timestamp(made.made_at_ms),
+        made_at=timestamp(made.made_at_ms),
         author=made.author,
         kind=_CHANGES.get(made.kind, gpb.REVISION_KIND_UNSPECIFIED),
         summary=made.summary,
@@ -172,9 +170,3 @@ def updates_of(request: gpb.SetLabelsRequest) -> dict[str, LabelUpdate]:
             }
         )
     return updates
-
-
-def _timestamp(unix_ms: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(unix_ms)
-    return stamp

@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from pagesight.v1 import review_pb2 as pb
 from pagesight_server.common.errors import InvalidRequestError
 from pagesight_server.common.priority import Priority
@@ -56,7 +54,7 @@ def kept(listed: ListedAnswer) -> pb.KeptAnswer:
         doubt=answer.doubt,
         review_reasons=convert.review_reasons(answer.review_reasons),
         kept_reason=_REASONS[answer.kept_reason],
-        kept_at=_timestamp(answer.kept_at_ms),
+        kept_at=convert.timestamp(answer.kept_at_ms),
         decisions=listed.decisions,
         reviewers=listed.reviewers,
     )
@@ -182,7 +180,7 @@ def decision(made: Decision) -> pb.Decision:
         shown_doubt=made.shown_doubt,
         revision=made.revision,
         reviewer=made.reviewer,
-        decided_at=_timestamp(made.decided_at_ms),
+        decided_at=convert.timestamp(made.decided_at_ms),
         known_label=made.known_label,
         seconds=made.seconds,
     )
@@ -195,7 +193,7 @@ def figures(made: ReviewFigures, waiting: Waiting) -> pb.GetReviewFiguresRespons
         decided=made.decided,
         agreed=made.agreed,
         waiting=waiting.answers,
-        oldest_waiting=None if oldest_ms is None else _timestamp(oldest_ms),
+        oldest_waiting=None if oldest_ms is None else convert.timestamp(oldest_ms),
         doubly_decided=made.doubly_decided,
         kappa=made.kappa,
         reviewers=[
@@ -216,12 +214,6 @@ def figures(made: ReviewFigures, waiting: Waiting) -> pb.GetReviewFiguresRespons
             pb.DayFigures(day=one.day, decided=one.decided, agreed=one.agreed) for one in made.days
         ],
     )
-
-
-def _timestamp(unix_ms: int) -> Timestamp:
-    stamp = Timestamp()
-    stamp.FromMilliseconds(unix_ms)
-    return stamp
 
 
 def _check_number(values: Sequence[object], what: str) -> None:

@@ -126,17 +126,22 @@ class Discovering:
         keys = []
         async with self._gate.place(context):
             for cluster in request.clusters:
-                ids = list(cluster.kept_image_ids)
+                ids = [image_id.lower() for image_id in cluster.kept_image_ids]
                 pictures = await in_thread(partial(self._kept_pictures, gallery, ids))
                 with urgent_as(Priority.LOW):
                     for image in cluster.images:
                         image_id, features, reading = await self._see(image)
+                        ids.append(image_id)
                         pictures.append(
                             DismissedPicture(
                                 image_id=image_id, embedding=features.embedding, reading=reading
                             )
                         )
-                keys.append(cluster_key([picture.image_id for picture in pictures]))
+                if not pictures:
+                    raise NotFoundError(
+                        f"no answer to any of {', '.join(ids)} is kept for {gallery!r}"
+                    )
+                keys.append(cluster_key(ids))
                 clusters[keys[-1]] = pictures
             await in_thread(
                 lambda: self._store.dismiss(
@@ -295,15 +300,17 @@ class Discovering:
     def _kept_pictures(self, gallery: str, image_ids: Sequence[str]) -> list[DismissedPicture]:
         """What was seen and read of kept pictures; blocks.
 
+        Those of which nothing is kept any more, or not by these bundles, are left out: the oldest
+        go while a person looks at clusters.
+
         Raises:
-            NotFoundError: nothing is kept of one, or not by these bundles.
             InvalidRequestError: the text of one was not read.
         """
         kept = {one.answer.image_id: one for one in self._kept(gallery)} if image_ids else {}
         pictures = []
-        for image_id in map(str.lower, image_ids):
+        for image_id in image_ids:
             if image_id not in kept:
-                raise NotFoundError(f"no answer to the picture {image_id} is kept for {gallery!r}")
+                continue
             reading = kept[image_id].reading
             if reading is None:
                 raise InvalidRequestError(

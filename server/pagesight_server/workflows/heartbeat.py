@@ -37,6 +37,7 @@ class Heartbeat:
         store: Where it is noted.
         name: How the process is called, for people.
         revisions: Gives the revision of each gallery that is answered from.
+        replica_id: Under which it is noted, another one for each process; made up when None.
         clock: Seconds, rising.
     """
 
@@ -46,13 +47,14 @@ class Heartbeat:
         name: str,
         revisions: Callable[[], Mapping[str, int]],
         *,
+        replica_id: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._name = name
         self._revisions = revisions
         self._clock = clock
-        self._id = uuid.uuid4().hex
+        self._id = replica_id or uuid.uuid4().hex
         self._noted: dict[str, int] | None = None
         self._noted_s = clock()
         self._fails = False

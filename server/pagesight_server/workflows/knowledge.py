@@ -10,6 +10,7 @@ Calibrations are kept under keys that name all they depend on besides the revisi
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 import threading
 import time
@@ -35,13 +36,8 @@ STEPS_EVERY_S = 5.0
 """How often a calibration that goes on is kept, and told of: so much is lost when it is broken
 off. One that takes less is neither."""
 
-
-ELSEWHERE_S = 600.0
-"""How long another process may take to calibrate before this one does it as well: five times as
-long as the largest galleries take."""
-
 ELSEWHERE_POLL_S = 0.5
-"""How often the store is asked meanwhile, as it is for changes."""
+"""How often the store is asked for what another process does, as it is for changes."""
 
 
 class StoppedError(Exception):
@@ -140,8 +136,8 @@ def load_knowledge(
         StoppedError: `stop` was set.
     """
     snapshot = store.snapshot(name) if snapshot is None else snapshot
-    key = _calibration_key(snapshot, method, epsilon)
-    stored = _parsed(store.calibration(name, snapshot.revision, key))
+    key = calibration_keys(snapshot, method, epsilon)[-1]
+    stored = _parsed(stored_calibration(store, snapshot, method, epsilon))
     steps = _Steps(store, snapshot, key, stop or threading.Event())
     knowledge = Knowledge.of(
         snapshot,
@@ -170,36 +166,7 @@ def load_calibration(
     """The stored calibration that queries of a revision use; None where it is still to be made."""
     if validated := load_validated_calibration(store, snapshot, method, epsilon):
         return validated
-    key = _calibration_key(snapshot, method, epsilon)
-    return _parsed(store.calibration(snapshot.gallery, snapshot.revision, key))
-
-
-async def made_elsewhere(
-    store: Gallery, snapshot: Snapshot, method: MethodName, epsilon: float, stop: threading.Event
-) -> bool:
-    """Waits until another process has stored the calibration of a revision.
-
-    Not for ever: that process may have failed, or be busy with another revision.
-
-    Returns:
-        Whether the revision is still the gallery's: nobody calibrates one that it has left.
-
-    Raises:
-        NotFoundError: the gallery was deleted.
-        StoppedError: `stop` was set.
-    """
-    key = _calibration_key(snapshot, method, epsilon)
-    give_up_s = time.monotonic() + ELSEWHERE_S
-    while time.monotonic() < give_up_s:
-        if stop.is_set():
-            raise StoppedError
-        name, revision = snapshot.gallery, snapshot.revision
-        if await asyncio.to_thread(store.calibration, name, revision, key):
-            return True
-        if (await asyncio.to_thread(store.gallery, name)).revision != revision:
-            return False
-        await asyncio.sleep(ELSEWHERE_POLL_S)
-    return True
+    return _parsed(stored_calibration(store, snapshot, method, epsilon))
 
 
 def load_validated_calibration(
@@ -288,13 +255,30 @@ def calibration_set(calibration: Calibration) -> str:
     return f"the gallery's own {calibration.pictures} pictures, each left out in turn,"
 
 
-def _calibration_key(snapshot: Snapshot, method: MethodName, epsilon: float) -> str:
-    """The store's key of a calibration from the gallery itself.
+def stored_calibration(
+    store: Gallery, snapshot: Snapshot, method: MethodName, epsilon: float
+) -> str | None:
+    """The stored calibration of a revision from the gallery itself; None where there is none."""
+    for key in calibration_keys(snapshot, method, epsilon):
+        if stored := store.calibration(snapshot.gallery, snapshot.revision, key):
+            return stored
+    return None
+
+
+def calibration_keys(snapshot: Snapshot, method: MethodName, epsilon: float) -> tuple[str, ...]:
+    """The store's keys of calibrations from the gallery itself, the preferred one first.
 
     Where labels have more pictures than texts are learnt from, other samples have another key.
+    What is made while pictures are left out as damaged has a key of its own, the last: it is not
+    that of the revision once they are made anew. Until then that of all pictures is preferred.
     """
     key = _method_key(method, epsilon)
-    return key if snapshot.sample.is_whole else f"{key} texts {snapshot.texts_per_label}"
+    if not snapshot.sample.is_whole:
+        key += f" texts {snapshot.texts_per_label}"
+    if not snapshot.damaged:
+        return (key,)
+    left_out = hashlib.sha256("".join(sorted(snapshot.damaged)).encode()).hexdigest()
+    return key, f"{key} without {left_out[:16]}"
 
 
 def _method_key(method: MethodName, epsilon: float) -> str:

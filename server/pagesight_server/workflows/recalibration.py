@@ -12,11 +12,11 @@ from pagesight_server.gallery import Gallery
 from pagesight_server.gallery.snapshot import Snapshot
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.calibration_turns import CalibrationTurns
 from pagesight_server.workflows.knowledge import (
     StoppedError,
     load_calibration,
     load_knowledge,
-    made_elsewhere,
     until_retry,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
@@ -35,7 +35,7 @@ class Recalibrator:
         store: Keeps the calibration of each revision.
         method: How evidence is weighed.
         epsilon: Share of known pages that may be rejected.
-        calibrates: Whether calibrations are made here, or waited for.
+        turns: Says whether a calibration is made here, or waited for.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class Recalibrator:
         *,
         method: MethodName,
         epsilon: float,
-        calibrates: bool = True,
+        turns: CalibrationTurns,
     ) -> None:
         self._table = table
         self._store = store
         self._method: MethodName = method
         self._epsilon = epsilon
         self._stop = threading.Event()
-        self._calibrates = calibrates
+        self._turns = turns
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being calibrated."""
 
@@ -89,22 +89,21 @@ class Recalibrator:
         )
         if calibration is not None and knowledge.settled:
             return
-        if not self._calibrates and not await made_elsewhere(
-            self._store, snapshot, self._method, self._epsilon, self._stop
-        ):
-            return  # The refresh that brings the next revision begins anew.
-        if self._stop.is_set():
-            raise StoppedError  # Its first step would be done before it is asked.
-        refitted = await asyncio.to_thread(
-            load_knowledge,
-            self._store,
-            snapshot.gallery,
-            self._method,
-            self._epsilon,
-            snapshot=snapshot,
-            before=knowledge,
-            stop=self._stop,
-        )
+        async with self._turns.turn(snapshot, self._stop) as is_present:
+            if not is_present:
+                return  # The refresh that brings the next revision begins anew.
+            if self._stop.is_set():
+                raise StoppedError  # Its first step would be done before it is asked.
+            refitted = await asyncio.to_thread(
+                load_knowledge,
+                self._store,
+                snapshot.gallery,
+                self._method,
+                self._epsilon,
+                snapshot=snapshot,
+                before=knowledge,
+                stop=self._stop,
+            )
         async with self._table.writing:
             if self._table.is_current(snapshot):
                 await self._table.put(snapshot.gallery, refitted)

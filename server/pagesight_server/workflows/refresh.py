@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from pagesight_server.common.errors import NotFoundError, StoreAwayError
@@ -25,13 +25,14 @@ from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import Calibration
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.calibration_turns import CalibrationTurns
 from pagesight_server.workflows.knowledge import (
     StoppedError,
     load_knowledge,
     load_validated_calibration,
-    made_elsewhere,
     outdated_calibration_warning,
     until_retry,
+    validated_calibration_key,
 )
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.store_watch import StoreWatch
@@ -48,6 +49,10 @@ Calibrating so many takes seconds, during which an acknowledged change would not
 fewer it takes less, and one picture more may move the threshold much."""
 
 
+_Placed = tuple[str, tuple[tuple[int, bytes | None], ...]]
+"""The key of a gallery's calibrations from labelled traffic, and revision and digest of each."""
+
+
 class Refresher:
     """Brings every gallery to the revision of the store, and drops those that it has no more.
 
@@ -58,7 +63,7 @@ class Refresher:
         epsilon: Share of known pages that may be rejected.
         index_manager: How vectors are searched.
         stop: Breaks calibrations off once it is set.
-        calibrates: Whether calibrations of large galleries are made here, or waited for.
+        turns: Says whether the calibration of a large gallery is made here, or waited for.
     """
 
     def __init__(
@@ -69,8 +74,8 @@ class Refresher:
         method: MethodName,
         epsilon: float,
         index_manager: IndexManager,
+        turns: CalibrationTurns,
         stop: threading.Event | None = None,
-        calibrates: bool = True,
     ) -> None:
         self._table = table
         self._store = store
@@ -80,7 +85,7 @@ class Refresher:
         self._epsilon = epsilon
         self._index_manager = index_manager
         self._stop = stop or threading.Event()
-        self._calibrates = calibrates
+        self._turns = turns
         self.tasks = SingleFlightTasks()
         """One for each gallery that is being prepared for its first answers, or for those from
         a calibration of its own."""
@@ -88,6 +93,9 @@ class Refresher:
         """Held while one is prepared: several at once would take longer each, and more memory."""
         self._failed: dict[str, tuple[int, Exception]] = {}
         """The revisions that could not be prepared, and why."""
+        self._placed: dict[str, _Placed] = {}
+        """The calibrations from labelled traffic that there were when each gallery was last asked
+        for the newest of them."""
         self._sweep_due = True
         """Whether index files of deleted galleries may be left: at first of those that were
         deleted while no server ran."""
@@ -107,7 +115,11 @@ class Refresher:
                 await self._drop(name)
             for name in self._failed.keys() - revisions.keys():
                 del self._failed[name]
-            for name, revision in revisions.items():
+            for name in self._placed.keys() - revisions.keys():
+                del self._placed[name]
+            outdated, placed = await asyncio.to_thread(self._outdated, revisions)
+            for name in outdated:
+                revision = revisions[name]
                 try:
                     if await asyncio.to_thread(self._takes_long, name, revision):
                         self._prepare(name, revision, on_swap)
@@ -118,6 +130,8 @@ class Refresher:
                     continue
                 if knowledge is not None:
                     await self._swap(knowledge, on_swap)
+                if name in placed:
+                    self._placed[name] = placed[name]
             if self._sweep_due and not self.tasks:
                 self._sweep_due = not await asyncio.to_thread(self._sweep)
 
@@ -144,6 +158,31 @@ class Refresher:
         log.info("gallery %s is at revision %d", name, knowledge.snapshot.revision)
         if warning := outdated_calibration_warning(knowledge):
             log.warning("gallery %s: %s", name, warning)
+
+    def _outdated(self, revisions: Mapping[str, int]) -> tuple[list[str], dict[str, _Placed]]:
+        """Looks for what may have to be read, by one query for all galleries. Blocks.
+
+        Args:
+            revisions: The present revision of each gallery.
+
+        Returns:
+            The names of the galleries that another revision is known of, or none, or that may
+            have another calibration from labelled traffic, or had damaged pictures; and those
+            calibrations of each gallery whose present revision is known.
+        """
+        keys = {
+            name: validated_calibration_key(entry.snapshot, self._method, self._epsilon)
+            for name, entry in self._table.copy().items()
+            if entry.snapshot.revision == revisions.get(name) and not entry.snapshot.damaged
+        }
+        stored = self._store.stored_calibrations(set(keys.values()))
+        placed = {name: (key, tuple(stored.get((name, key), ()))) for name, key in keys.items()}
+        outdated = [
+            name
+            for name in revisions
+            if name not in placed or placed[name] != self._placed.get(name)
+        ]
+        return outdated, placed
 
     def _takes_long(self, name: str, revision: int) -> bool:
         """Whether a revision has nothing to be answered by, and much to calibrate. Blocks."""
@@ -182,12 +221,21 @@ class Refresher:
     async def _prepare_and_swap(self, name: str, on_swap: Callable[[Knowledge], None]) -> None:
         async with self._in_turn:
             log.info("gallery %s is being prepared", name)
-            snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-            while not self._calibrates and not await made_elsewhere(
-                self._store, snapshot, self._method, self._epsilon, self._stop
-            ):
-                snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
-            knowledge = await asyncio.to_thread(
+            knowledge: Knowledge | None = None
+            while knowledge is None:
+                knowledge = await self._calibrated(name)
+            async with self._table.writing:
+                # What was changed meanwhile and acknowledged must be found from the first.
+                changed = await asyncio.to_thread(self._load_after, knowledge)
+                await self._swap(changed, on_swap)
+
+    async def _calibrated(self, name: str) -> Knowledge | None:
+        """The knowledge of the present revision, from its calibration; None where it was left."""
+        snapshot = await asyncio.to_thread(self.read_snapshot, name, None)
+        async with self._turns.turn(snapshot, self._stop) as is_present:
+            if not is_present:
+                return None
+            return await asyncio.to_thread(
                 load_knowledge,
                 self._store,
                 name,
@@ -196,10 +244,6 @@ class Refresher:
                 snapshot=snapshot,
                 stop=self._stop,
             )
-            async with self._table.writing:
-                # What was changed meanwhile and acknowledged must be found from the first.
-                changed = await asyncio.to_thread(self._load_after, knowledge)
-                await self._swap(changed, on_swap)
 
     def _load_after(self, knowledge: Knowledge) -> Knowledge:
         """The knowledge of the present revision, from that of one a while ago. Blocks."""
@@ -219,7 +263,8 @@ class Refresher:
     def _load(self, name: str, revision: int) -> Knowledge | None:
         """The knowledge of a gallery now; None where the table has it already. Blocks."""
         before = self._table.get(name)
-        if before is not None and before.snapshot.revision == revision:
+        repaired = before is not None and self._is_repaired(before.snapshot)
+        if before is not None and before.snapshot.revision == revision and not repaired:
             validated = load_validated_calibration(
                 self._store, before.snapshot, self._method, self._epsilon
             )
@@ -231,11 +276,22 @@ class Refresher:
             name,
             self._method,
             self._epsilon,
-            snapshot=self.read_snapshot(name, before.snapshot if before else None),
+            snapshot=self.read_snapshot(
+                name, None if before is None or repaired else before.snapshot
+            ),
             interim_calibration=_reusable_calibration(before),
             before=before,
             stop=self._stop,
         )
+
+    def _is_repaired(self, snapshot: Snapshot) -> bool:
+        """Whether a picture that was left out as damaged has been made anew since. Blocks.
+
+        Whoever does that, at a start, by `gallery reindex` or by enrolling it again, makes no
+        revision of it.
+        """
+        damaged = snapshot.damaged
+        return bool(damaged) and self._store.has_any_content(damaged, snapshot.bundles)
 
     def read_snapshot(self, name: str, before: Snapshot | None) -> Snapshot:
         """The present snapshot, from the changes since an earlier one where that is possible.

@@ -5,12 +5,13 @@
                                                  ├─> recalibrate, in the background ─^
                                                  └─> rebuild the index, beside the old one
 
-    knowledge.py        from the store to the knowledge of one gallery
-    store_watch.py      whether the store answers, and what is refused while it does not
-    knowledge_table.py  the present knowledge of each gallery, and who waits for a revision
-    refresh.py          brings every gallery to the revision of the store
-    recalibration.py    gives a changed gallery its own whitening and calibration afterwards
-    index_rebuild.py    builds the next generation of a gallery's index
+    knowledge.py          from the store to the knowledge of one gallery
+    store_watch.py        whether the store answers, and what is refused while it does not
+    knowledge_table.py    the present knowledge of each gallery, and who waits for a revision
+    refresh.py            brings every gallery to the revision of the store
+    recalibration.py      gives a changed gallery its own whitening and calibration afterwards
+    calibration_turns.py  of several servers and processes, has one calibrate
+    index_rebuild.py      builds the next generation of a gallery's index
 
 A query keeps the knowledge it began with to its end. The next one is built beside the
 old, in a worker thread, so no query waits for it.
@@ -32,6 +33,7 @@ from pagesight_server.gallery.snapshot import Bundles, check_bundles
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.recognition.evidence import MethodName
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.workflows.calibration_turns import CalibrationTurns
 from pagesight_server.workflows.index_rebuild import IndexRebuilder
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.recalibration import Recalibrator
@@ -55,6 +57,8 @@ class Registry:
         index_manager: How vectors are searched; exactly, when None.
         calibrates: Whether it makes the calibrations that the store lacks of large galleries, or
             leaves that to another process of the same server and waits for them.
+        replica_id: Under which it is noted in the store that this process serves: of several
+            servers one calibrates a revision. Empty: each does.
     """
 
     def __init__(
@@ -66,6 +70,7 @@ class Registry:
         epsilon: float,
         index_manager: IndexManager | None = None,
         calibrates: bool = True,
+        replica_id: str = "",
     ) -> None:
         index_manager = index_manager or IndexManager()
         self._bundles = bundles
@@ -73,29 +78,36 @@ class Registry:
         self._table = KnowledgeTable()
         self._stop = threading.Event()
         """Set: preparations are broken off, and go on after the next start."""
+        turns = CalibrationTurns(
+            store, method, epsilon, calibrates=calibrates, replica_id=replica_id
+        )
         self._refresher = Refresher(
             self._table,
             store,
             method=method,
             epsilon=epsilon,
             index_manager=index_manager,
+            turns=turns,
             stop=self._stop,
-            calibrates=calibrates,
         )
         self._recalibrator = Recalibrator(
             self._table,
             store,
             method=method,
             epsilon=epsilon,
-            calibrates=calibrates,
+            turns=turns,
         )
         self._rebuilder = IndexRebuilder(self._table, index_manager)
         self._failed_on = ""
         """Why the last refresh of those that nobody waits for failed; empty where it did not."""
         self._refreshes = SingleFlightTasks()
-        """Refreshes that somebody waits for a revision of, each under a number of its own: one
-        that has begun may have looked at the store too early to serve the next."""
+        """Refreshes for who waits for a revision: at most one that looks at the store, and one
+        that is to begin behind it, which sees whatever was committed before and so serves all who
+        come until then. Whoever gives up waiting leaves no more behind."""
         self._refresh_numbers = itertools.count()
+        self._refreshing = asyncio.Lock()
+        self._refresh_due = False
+        """Whether one of them has not begun yet."""
         self._looking = False
         """Whether the store is looked through for the first time."""
         self._loading = False
@@ -220,8 +232,7 @@ class Registry:
         if not revision:
             return await self._waited(name, revision, timeout_s)
         if not self.watch.is_away:
-            # A task of its own: whoever stops waiting must not stop a refresh half way.
-            self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_or_log)
+            self._refresh_soon()
         return await self._waited(name, revision, timeout_s)
 
     async def _waited(self, name: str, revision: int, timeout_s: float) -> bool:
@@ -260,6 +271,20 @@ class Registry:
     def _start_background_work(self, knowledge: Knowledge) -> None:
         self._recalibrator.start(knowledge.snapshot.gallery)
         self._rebuilder.start_if_due(knowledge.snapshot)
+
+    def _refresh_soon(self) -> None:
+        """Begins a refresh, unless one is to begin anyway.
+
+        In a task of its own: whoever stops waiting must not stop a refresh half way.
+        """
+        if not self._refresh_due:
+            self._refresh_due = True
+            self._refreshes.start(str(next(self._refresh_numbers)), self._refresh_in_turn)
+
+    async def _refresh_in_turn(self) -> None:
+        async with self._refreshing:
+            self._refresh_due = False
+            await self._refresh_or_log()
 
     async def _refresh_or_log(self) -> None:
         try:

@@ -176,6 +176,9 @@ async def test_a_running_server_takes_over_the_threshold_and_gives_it_up(store: 
     assert used.calibration.threshold_with_text == 0.123
     await registry.refresh()
     assert registry.get("default") is used
+    put_validation(store, 0.321)
+    await registry.refresh()
+    assert registry.get("default").calibration.threshold_with_text == 0.321
     store.drop_calibrations("default", validated_calibration_key(used.snapshot, "pagesight", 0.05))
     await registry.refresh()
     assert registry.get("default").calibration.source == "gallery"

@@ -11,6 +11,7 @@ import pytest
 from pagesight_server.common.errors import NotFoundError
 from pagesight_server.gallery import Change, Entry, Gallery, backup
 from pagesight_server.gallery.location import StoreLocation
+from pagesight_server.gallery.purge import UNUSED_MS
 from pagesight_server.gallery.snapshot import LabelFacts
 from tests.support.parts import BUNDLES, OTHER_BUNDLES, held
 from tests.support.stores import enrol, picture_id, put
@@ -61,6 +62,17 @@ def test_enrolling_creates_a_deleted_gallery_anew_at_a_higher_revision(store: Ga
     assert kinds == ["enrol", "delete", "labels", "enrol"]
     assert store.rollback(Change(), 2).revision == 5
     assert dict(store.snapshot().facts) == {"a": LabelFacts(brands=("A",))}
+
+
+def test_pictures_that_were_never_enrolled_expire_by_the_clock_of_the_store(
+    location: StoreLocation,
+) -> None:
+    now = [1_000_000_000_000]
+    with closing(Gallery(location, now_ms=lambda: now[0])) as timed:
+        put(timed, "one")
+        assert timed.expire(0).unused == 0
+        now[0] += UNUSED_MS + 1
+        assert timed.expire(0).unused == 1
 
 
 def test_pictures_of_a_deleted_gallery_expire_and_are_purged_as_removed_ones(

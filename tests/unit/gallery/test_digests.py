@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import random
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pytest
 
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Change, Gallery, backup
+from pagesight_server.gallery.digests import digest
 from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.index.vectors import Vectors
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
@@ -254,6 +255,24 @@ def test_a_damaged_threshold_from_labelled_traffic_gives_way_to_the_one_before(
     assert backup.check(store) == []
 
 
+def test_the_calibrations_of_some_methods_are_told_by_revision_and_digest(store: Gallery) -> None:
+    enrol(store, {"four": "b"}, gallery="second")
+    enrol(store, {"five": "b"}, gallery="gone")
+    for gallery, method in [("default", "a"), ("default", "b"), ("second", "a"), ("gone", "a")]:
+        store.put_calibration(gallery, 1, method, "first")
+    store.put_calibration("default", 2, "a", "second")
+    store.delete(Change(gallery="gone"))
+    first, second = (digest(1, "a", b"first"), digest(2, "a", b"second"))
+    assert store.stored_calibrations({"a", "none"}) == {
+        ("default", "a"): [(1, first), (2, second)],
+        ("second", "a"): [(1, first)],
+    }
+    assert store.stored_calibrations({"a", "b"}).keys() == {
+        ("default", "a"), ("default", "b"), ("second", "a")
+    }  # fmt: skip
+    assert store.stored_calibrations(set()) == {}
+
+
 @pytest.mark.parametrize("location", ["sqlite"], indirect=True)
 def test_a_damaged_calibration_keeps_no_backup_from_being_made(
     store: Gallery, tmp_path: Path
@@ -277,6 +296,58 @@ async def test_a_registry_over_damage_answers_from_the_rest(store: Gallery) -> N
     enrol(store, {"four": "b"})
     await registry.refresh()
     assert len(registry.get("default").snapshot.pictures) == 3
+    await registry.close()
+
+
+async def anew(store: Gallery, *names: str) -> None:
+    assert await repair_galleries(store, BUNDLES, Eyes()) == len(names)  # type: ignore[arg-type]
+
+
+async def enrolled_again(store: Gallery, *names: str) -> None:
+    for name in names:
+        put(store, name)
+    assert not enrol(store, dict.fromkeys(names, "a")).counts["added"]
+
+
+@pytest.mark.parametrize("made", [anew, enrolled_again])
+async def test_what_is_made_anew_without_a_revision_is_answered_from_by_whoever_follows(
+    store: Gallery, made: Callable[..., Awaitable[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = load_knowledge(store, "default", "pagesight", 0.05)
+    store.drop_calibrations("default", KEY)
+    flip(store, "embeddings", "vector", of(TWO))
+    leading, other = (
+        Registry(store, BUNDLES, method="pagesight", epsilon=0.05, calibrates=calibrates)
+        for calibrates in (True, False)
+    )
+    for registry in (leading, other):
+        await registry.load()
+        await registry.refresh()
+        assert registry.get("default").snapshot.damaged == {TWO}
+        assert registry.get("default").calibration != sound.calibration
+    await made(store, "two")
+    for registry in (leading, other):
+        await registry.refresh()
+        await registry.settled()
+        assert registry.get("default").snapshot.pictures == sound.snapshot.pictures
+        assert registry.get("default").snapshot.revision == 1
+        assert registry.get("default").calibration == sound.calibration
+    # Once it is whole again, nothing of it is read any more.
+    monkeypatch.setattr(store, "snapshot", None)
+    await leading.refresh()
+    for registry in (leading, other):
+        await registry.close()
+
+
+async def test_over_damage_the_calibration_of_all_pictures_is_used_where_it_was_made(
+    store: Gallery,
+) -> None:
+    sound = load_knowledge(store, "default", "pagesight", 0.05)
+    flip(store, "embeddings", "vector", of(TWO))
+    registry = Registry(store, BUNDLES, method="pagesight", epsilon=0.05, calibrates=False)
+    await registry.load()
+    assert registry.get("default").snapshot.damaged == {TWO}
+    assert registry.get("default").calibration == sound.calibration
     await registry.close()
 
 

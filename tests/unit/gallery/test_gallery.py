@@ -47,7 +47,7 @@ def test_enrolled_pictures_are_in_the_snapshot_with_all_that_is_known_of_them(
     first, second = snapshot.pictures
     assert (first.label, second.label) == ("a", "b")
     assert (first.image_id, first.source, first.author) == (TWO, "two.png", "mei")
-    assert (first.added_at_ms, first.added_revision) == (1000, 1)
+    assert (first.added_at_ms, first.added_revision) == (1002, 1)  # after the contents
     assert first.reading == reading("额度", "首页")
     # fp16 keeps 11 bits: 1/3 is off by at most 2^-13.
     np.testing.assert_allclose(snapshot.embeddings[0], unit(1, 2, 2), atol=2**-12)
@@ -153,7 +153,7 @@ def test_a_removed_picture_is_gone_from_the_new_revision_only(store: Gallery) ->
     assert held(store.snapshot()) == {TWO: "a"}
     assert held(store.snapshot(revision=1)) == {ONE: "a", TWO: "a"}
     assert store.history("default")[0] == Revision(
-        revision=2, made_at_ms=1001, author="li", kind="remove", summary="removed 1 of a", images=1
+        revision=2, made_at_ms=1003, author="li", kind="remove", summary="removed 1 of a", images=1
     )
 
 

@@ -61,6 +61,25 @@ def test_the_order_of_revisions_is_the_order_of_commits(store: Gallery) -> None:
     assert backup.check(store) == []
 
 
+@pytest.mark.parametrize("before", [None, "dead"])
+def test_of_many_who_claim_a_calibration_at_once_one_has_it(
+    store: Gallery, before: str | None
+) -> None:
+    enrol(store, {"one": "a"})
+    if before is not None:
+        store.beat(before, before, {})
+        assert store.claim_calibration("default", 1, "m", before)
+        store.leave(before)
+
+    def claim(mine: Gallery, number: int) -> bool:
+        return mine.claim_calibration("default", 1, "m", str(number))
+
+    for number in range(WRITERS):
+        store.beat(str(number), str(number), {})
+    assert isinstance(store.location, PostgresUrl)
+    assert at_once(store.location, claim).count(True) == 1
+
+
 def test_of_many_who_make_a_gallery_at_once_one_makes_it(store: Gallery) -> None:
     for i in range(WRITERS):
         put(store, f"p{i}")

@@ -64,7 +64,7 @@ def test_the_history_is_newest_first_and_comes_in_pages(store: Gallery) -> None:
     assert [made.images for made in store.history("default")] == [5, 4, 3, 2, 1]
     assert store.history("default")[4] == Revision(
         revision=1,
-        made_at_ms=1000,
+        made_at_ms=1001,
         author="mei",
         kind="enrol",
         summary="enrolled 1 of a",
@@ -117,8 +117,9 @@ def test_calibrations_are_kept_by_revision_and_method(store: Gallery) -> None:
 
 
 def test_clocks_that_jump_backwards_keep_the_history_in_order(location: StoreLocation) -> None:
-    store = Gallery(location, now_ms=iter([5000, -7, 3000]).__next__)
-    for name in ("one", "two", "three"):
+    now = [0]
+    store = Gallery(location, now_ms=lambda: now[0])
+    for name, now[0] in (("one", 5000), ("two", -7), ("three", 3000)):
         enrol(store, {name: "a"})
     history = store.history("default")
     assert [(made.revision, made.made_at_ms) for made in history] == [

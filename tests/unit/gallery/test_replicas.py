@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from pagesight_server.gallery import Change, Gallery
+from pagesight_server.common.errors import NotFoundError
+from pagesight_server.gallery import Change, Gallery, backup
 from pagesight_server.gallery.location import StoreLocation
 from pagesight_server.gallery.replicas import DROPPED_MS, SILENT_MS, Replica
 from tests.support.stores import enrol, picture_id
@@ -40,6 +41,40 @@ def test_a_replica_is_known_by_its_last_note_until_it_leaves(store: Gallery) -> 
     assert 0 <= replica.silent_ms < SILENT_MS
     store.leave("1")
     assert store.replicas() == []
+
+
+def test_one_replica_claims_a_calibration_while_it_is_there_and_does_not_take_it_back(
+    store: Gallery,
+) -> None:
+    enrol(store, {"one": "a"})
+
+    def claims(replica: str, *, revision: int = 1, method: str = "m") -> bool:
+        return store.claim_calibration("default", revision, method, replica)
+
+    for replica in ("1", "2"):
+        store.beat(replica, f"replica {replica}", {})
+    assert claims("1")
+    assert claims("1")
+    assert not claims("2")
+    assert claims("2", revision=2)
+    assert claims("2", method="other")
+    store.drop_claim("default", "m", "2")  # that of revision 2
+    assert not claims("2")
+    store.drop_claim("default", "m", "1")
+    assert claims("2")
+    silence(store, "replica 2", SILENT_MS + 1_000)
+    assert claims("1")
+    assert not claims("2")
+    store.beat("1 again", "replica 1", {})  # it was killed, and is there again within a second
+    assert claims("1 again")
+    store.leave("1 again")
+    store.beat("2", "replica 2", {})
+    assert claims("2")
+    # A claim is no calibration, and no damage.
+    assert store.calibration("default", 1, "m") is None
+    assert backup.check(store) == []
+    with pytest.raises(NotFoundError):
+        store.claim_calibration("none", 1, "m", "1")
 
 
 def test_a_purge_is_forgotten_by_who_has_loaded_its_revision(store: Gallery) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ import pytest
 from pagesight_server.common.errors import SetupError
 from pagesight_server.gallery import Gallery, sqlite_file
 from pagesight_server.gallery.sqlite_file import network_file_system, why
+from tests.support import WAIT_S
+from tests.support.stores import enrol
 
 MOUNTS = """\
 21 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
@@ -78,3 +82,72 @@ def test_a_read_only_place_is_told_whatever_sqlite_calls_it(
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"cannot open the store .*: No such file or directory"):
         Gallery(tmp_path / "none" / "gallery.db")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Gallery]:
+    opened = Gallery(tmp_path / "gallery.db")
+    enrol(opened, {"one": "a"})
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def thread() -> Iterator[ThreadPoolExecutor]:
+    """Another thread: the read of a large gallery holds no lock of its own thread."""
+    with ThreadPoolExecutor(1) as executor:
+        yield executor
+
+
+def test_a_long_read_sees_one_state_and_keeps_nobody_from_reading_or_writing(
+    store: Gallery, thread: ThreadPoolExecutor
+) -> None:
+    with store.database.reading() as db:
+        sql = "SELECT revision FROM galleries"
+        assert db.execute(sql).fetchone()["revision"] == 1
+        assert thread.submit(store.revisions).result(WAIT_S) == {"default": 1}
+        assert thread.submit(enrol, store, {"two": "b"}).result(WAIT_S).revision == 2
+        assert thread.submit(store.revisions).result(WAIT_S) == {"default": 2}
+        assert db.execute(sql).fetchone()["revision"] == 1
+    assert store.revisions() == {"default": 2}
+
+
+def test_a_change_that_takes_long_keeps_nobody_from_reading(
+    store: Gallery, thread: ThreadPoolExecutor
+) -> None:
+    with store.database.writing() as db:
+        db.execute("UPDATE galleries SET revision = 7")
+        assert thread.submit(store.revisions).result(WAIT_S) == {"default": 1}
+    assert store.revisions() == {"default": 7}
+
+
+def test_who_reads_cannot_write(store: Gallery) -> None:
+    with pytest.raises(SetupError), store.database.reading() as db:
+        db.execute("DELETE FROM memberships")
+    assert len(store.snapshot().pictures) == 1
+
+
+def test_a_store_is_closed_when_the_last_has_read(
+    store: Gallery, thread: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    with store.database.reading() as db:
+        closing = thread.submit(store.close)
+        assert db.execute("SELECT count(*) AS n FROM galleries").fetchone()["n"] == 1
+        assert not closing.done()
+    closing.result(WAIT_S)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):
+        store.revisions()
+    # Whoever closes last puts the log into the file.
+    assert [path.name for path in tmp_path.iterdir()] == ["gallery.db"]
+
+
+def test_a_store_of_a_relative_path_is_read_from_wherever_the_process_goes(
+    store: Gallery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    relative = Gallery(Path("gallery.db"))
+    monkeypatch.chdir(tmp_path.parent)
+    with relative.database.reading():  # so the next needs a connection of its own
+        assert relative.revisions() == {"default": 1}
+    relative.close()
+    assert not (tmp_path.parent / "gallery.db").exists()

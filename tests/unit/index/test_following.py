@@ -28,6 +28,7 @@ from pagesight_server.index.layered import nearest
 from pagesight_server.index.manager import IndexManager
 from pagesight_server.index.policy import IndexSettings
 from pagesight_server.index.vectors import Vectors
+from pagesight_server.workflows.calibration_turns import CalibrationTurns
 from pagesight_server.workflows.knowledge_table import KnowledgeTable
 from pagesight_server.workflows.refresh import Refresher
 from pagesight_server.workflows.registry import Registry
@@ -107,6 +108,7 @@ class Follower(RuleBasedStateMachine):
             method="seed",
             epsilon=0.05,
             index_manager=self.index_manager,
+            turns=CalibrationTurns(self.store, "seed", 0.05, calibrates=True, replica_id=""),
         )
         self.followed: Snapshot | None = None
 

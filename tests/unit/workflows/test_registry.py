@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pagesight_server.common.errors import (
     NotFoundError,
 )
 from pagesight_server.gallery import Change, Entry, Gallery
+from pagesight_server.gallery.database import Connection
 from pagesight_server.recognition.calibration import CALIBRATION_VERSION
 from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.workflows.knowledge import load_knowledge
@@ -58,6 +60,27 @@ async def test_a_gallery_that_did_not_change_is_not_read_again(store: Store) -> 
     await registry.refresh()
     assert registry.get("default") is known
     assert registry.get("second").snapshot.revision == 2
+
+
+async def test_a_look_at_a_store_that_did_not_change_is_two_reads_however_many_galleries(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(store)
+    for number in range(5):
+        enrol(store, {"one": "a"}, gallery=f"g{number}")
+    await registry.refresh()
+    await registry.settled()
+    await registry.refresh()
+    reads: list[int] = []
+    read = store.database.reading
+
+    def counted() -> AbstractContextManager[Connection]:
+        reads.append(1)
+        return read()
+
+    monkeypatch.setattr(store.database, "reading", counted)
+    await registry.refresh()
+    assert len(reads) == 2
 
 
 async def test_a_change_by_another_process_is_followed(store: Store, tmp_path: Path) -> None:

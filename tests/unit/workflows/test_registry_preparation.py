@@ -20,7 +20,7 @@ from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
-from tests.support.registries import Store, registry_of, with_large
+from tests.support.registries import Store, happens, registry_of, with_large
 from tests.support.stores import enrol
 
 
@@ -157,8 +157,10 @@ async def test_a_server_that_is_to_end_follows_its_store_and_refits_no_more(
     await asyncio.wait_for(registry.settled(), WAIT_S)
     before = registry.get("default").calibration
     large.calibrated.clear()
+    large.storing.clear()
     enrol(large, {"b3": "b"})
     await asyncio.wait_for(registry.refresh(), WAIT_S)
+    await happens(large.storing)
     registry.stop_recalibrating()
     large.calibrated.set()
     await asyncio.wait_for(registry.settled(), WAIT_S)

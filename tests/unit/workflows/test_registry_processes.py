@@ -38,7 +38,7 @@ async def test_of_several_processes_one_calibrates_a_large_gallery_and_the_other
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pagesight_server.workflows.refresh.MIN_REUSE_PICTURES", 2)
-    monkeypatch.setattr("pagesight_server.workflows.knowledge.ELSEWHERE_POLL_S", 0.01)
+    monkeypatch.setattr("pagesight_server.workflows.calibration_turns.ELSEWHERE_POLL_S", 0.01)
     leading = registry_of(large)
     other_store, other = process_of(file_of(large), calibrates=False)
     made: list[int] = []
@@ -75,7 +75,7 @@ async def test_of_several_processes_one_calibrates_a_large_gallery_and_the_other
 async def test_a_process_does_not_wait_for_ever_for_the_one_that_calibrates(
     large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pagesight_server.workflows.knowledge.ELSEWHERE_S", 0.0)
+    monkeypatch.setattr("pagesight_server.workflows.calibration_turns.ELSEWHERE_S", 0.0)
     store, alone = process_of(file_of(large), calibrates=False)
     await asyncio.wait_for(alone.load(), WAIT_S)
     assert alone.get("default").calibration.pictures == 4

@@ -69,6 +69,37 @@ async def test_a_wait_ends_in_time_while_a_refresh_takes_long(store: Store) -> N
     assert registry.get("default").snapshot.revision == 1
 
 
+async def test_who_gives_up_waiting_leaves_no_more_than_two_refreshes_behind(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = registry_of(store)
+    await registry.refresh()
+    looks: list[int] = []
+    look = store.revisions
+
+    def counted() -> dict[str, int]:
+        looks.append(len(looks))
+        return look()
+
+    monkeypatch.setattr(store, "revisions", counted)
+    store.readable.clear()
+    for _ in range(3):
+        waits = [registry.wait_for_revision("default", 10**9, 0.001) for _ in range(20)]
+        assert not any(await asyncio.gather(*waits))
+    # The last of them finds what was committed after the first had looked at the store.
+    enrol(store, {"one": "a"})
+    waiting = asyncio.create_task(registry.wait_for_revision("default", 1, WAIT_S))
+    await asyncio.sleep(0)
+    assert len(registry._refreshes) <= 2
+    store.readable.set()
+    assert await waiting
+    await asyncio.wait_for(registry._refreshes.settled(), WAIT_S)
+    assert len(looks) == 2
+    # And whoever comes later begins one again.
+    enrol(store, {"two": "a"})
+    assert await registry.wait_for_revision("default", 2, WAIT_S)
+
+
 async def test_a_store_that_cannot_be_read_ends_no_wait_but_its_time(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
