@@ -7,11 +7,11 @@ starts without (docs/decisions/0032).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -35,6 +35,7 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.packages import SHARED_FOLDERS, installed_versions
 from pagesight_server.config import Config
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query
@@ -186,8 +187,9 @@ def cached_pipeline(
 
 def _versions() -> dict[str, object]:
     """The conditions of a run that concern this machine."""
-    packages = ("pagesight", "onnxruntime", "faiss-cpu", "rapidocr", "opencv-python-headless")
+    families = itertools.chain.from_iterable(SHARED_FOLDERS)
+    packages = installed_versions(("pagesight", *families, "rapidocr", "opencv-python-headless"))
     return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **packages},
         "cores": cores(),
     }
