@@ -27,6 +27,7 @@ from pagesight_server.cli.options import (
     JsonOption,
     MethodOption,
     StoreOption,
+    err,
     out,
     print_text,
     progress,
@@ -155,7 +156,7 @@ async def _evaluate(
                     concurrency=models.readers,
                     limits=config.image,
                     progress=advance,
-                    ran_with=_versions(),
+                    ran_with={**_versions(), **models.conditions},
                     observe=observe,
                 )
         comparison = None
@@ -178,7 +179,13 @@ def cached_pipeline(
         return
     from pagesight_server import evaluation
 
-    cache = evaluation.FeatureFile(features, models.bundles)
+    cache = evaluation.FeatureFile(features, models.bundles, models.conditions)
+    if cache.others and not len(cache):
+        err.print(
+            f"[yellow]warning:[/] all {cache.others} entries of {escape(str(features))} were made "
+            "by other bundles or settings: images are read anew",
+            soft_wrap=True,
+        )
     try:
         yield replace(pipeline, cache=cache)
     finally:
