@@ -161,9 +161,7 @@ async def _evaluate(
                 )
         comparison = None
         if observations:
-            comparison = evaluation.compare(
-                knowledge.snapshot, observations, epsilon=recognition.epsilon, progress=advance
-            )
+            comparison = evaluation.compare(knowledge, observations, progress=advance)
         evaluation.write(run, out_folder, store.image_bytes, comparison)
         return run, comparison
 

@@ -52,8 +52,10 @@ def compared(comparison: Comparison) -> Group:
         table.add_row(*map(escape, cells))
     note = (
         f"left out: threshold at the {comparison.epsilon:.0%} quantile of the leave-one-out scores "
-        "of gallery pictures; both sides: threshold of decision 0005, or as served"
+        "of gallery pictures; both sides: threshold of decision 0005"
     )
+    if comparison.validated:
+        note += f", of {' and '.join(comparison.validated)} the served one, from labelled traffic"
     return Group(table, Text(note, style="dim"))
 
 
