@@ -238,7 +238,8 @@ def _tiles(run: Run, mistakes: Mistakes) -> list[Tile]:
         Tile(
             name="time per image",
             value="–" if seconds is None else f"{seconds:.3f} s",
-            note="decode to decision, mean",
+            note="decode to decision"
+            + (f", mean of {run.timed_alone} alone" if run.timed_alone else ""),
         ),
     ]
 

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from pagesight_server.curation.own_scores import OwnScores
-from pagesight_server.evaluation import AnswerRow, Outcome, Prediction, Run, answers_report, report
+from pagesight_server.evaluation import (
+    AnswerRow,
+    Outcome,
+    Prediction,
+    Run,
+    answers_report,
+    report,
+    summary,
+)
 from pagesight_server.evaluation.charts import Scale, histogram
 from pagesight_server.evaluation.display_names import LABEL_CELLS, shorten, width_cells
 from pagesight_server.evaluation.heat_map import MAX_CLASSES, heat_map
@@ -146,6 +155,15 @@ def test_the_report_has_every_section(tmp_path: Path) -> None:
         # Once in the contents, once above the section.
         assert words(page).count(heading) >= 2, heading
     assert page.tags.count("svg") == 2
+
+
+def test_the_time_is_said_to_be_of_images_alone(tmp_path: Path) -> None:
+    run = replace(run_of(MIXED, tmp_path), timed_alone=20)
+    page = words(Page(report(run, lambda image_id: png())))
+    assert "decode to decision, mean of 20 alone" in page
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(summary(run))
+    assert re.search(r"seconds per image, mean of 20 alone\W+0\.250", console.export_text())
 
 
 def test_scores_are_laid_beside_those_of_the_labels_own_pictures(tmp_path: Path) -> None:
