@@ -28,7 +28,7 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
 from pagesight_server.evaluation.compare import Comparison, Observation, compare
 from pagesight_server.evaluation.feature_cache import FeatureFile
-from pagesight_server.evaluation.files import compare_json, metrics_json, write
+from pagesight_server.evaluation.files import compare_json, metrics_json, prepare, write
 from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
@@ -55,6 +55,7 @@ __all__ = [
     "evaluate",
     "measure",
     "metrics_json",
+    "prepare",
     "report",
     "summary",
     "validate",
