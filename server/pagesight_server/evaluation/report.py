@@ -118,6 +118,7 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
             thresholds,
         ),
         confusions=Counter((o.prediction.truth, o.prediction.closed_label) for o in confused),
+        unreadable=Counter(p.truth for p in run.unreadable if not p.known),
         confused=pairs.section(_worst_confusions(confused), len(confused)),
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
