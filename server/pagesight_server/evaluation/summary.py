@@ -49,7 +49,8 @@ def compared(comparison: Comparison) -> Group:
         if row.family != last:
             table.add_section()
         last = row.family
-        table.add_row(*map(escape, cells))
+        # Long names wrap between their words.
+        table.add_row(*map(escape, (cells[0].replace("_", " "), *cells[1:])))
     note = (
         f"left out: threshold at the {comparison.epsilon:.0%} quantile of the leave-one-out scores "
         "of gallery pictures; both sides: threshold of decision 0005"
