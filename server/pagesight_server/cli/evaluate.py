@@ -139,7 +139,8 @@ async def _evaluate(
             observations.append(evaluation.Observation(truth=truth, query=query))
 
     with wiring.opened(config, must_exist=True) as store, progress("evaluating") as bar:
-        # A run may take hours: what would keep it from being written is found before.
+        # A run may take hours: what would end it, or keep it from being written, is found before.
+        evaluation.collect(folder)
         evaluation.prepare(out_folder)
         async with wiring.models(config) as models:
             knowledge = load_knowledge(store, gallery, recognition.method, recognition.epsilon)

@@ -33,7 +33,7 @@ from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evaluation.report import report
-from pagesight_server.evaluation.run import Outcome, Run, evaluate
+from pagesight_server.evaluation.run import Outcome, Run, collect, evaluate
 from pagesight_server.evaluation.summary import compared, summary
 from pagesight_server.evaluation.validation import Validation, validate
 
@@ -49,6 +49,7 @@ __all__ = [
     "Run",
     "Validation",
     "answers_report",
+    "collect",
     "compare",
     "compare_json",
     "compared",

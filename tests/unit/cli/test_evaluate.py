@@ -38,21 +38,36 @@ def test_the_versions_are_of_what_is_installed(
     assert versions == installed
 
 
-def test_a_report_that_could_not_be_written_is_refused_before_the_models_are_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("test", "out", "told"),
+    [
+        ("test", "file/out", "cannot be written"),
+        ("test", "file/out", "name another folder with --out"),
+        ("none", "out", "none is not a folder"),
+        ("empty", "out", "empty holds no pictures"),
+    ],
+)
+def test_what_would_end_a_run_is_found_before_the_models_are_loaded(
+    test: str,
+    out: str,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     store = Gallery(tmp_path / "gallery.db")
     enrol(store, {"a": "login", "b": "home"})
     store.close()
+    (tmp_path / "test" / "login").mkdir(parents=True)
+    (tmp_path / "test" / "login" / "1.png").write_bytes(b"")
+    (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")
-    out = tmp_path / "file" / "out"
-    command = ["evaluate", str(tmp_path), "--store", str(tmp_path / "gallery.db")]
+    monkeypatch.chdir(tmp_path)
     # There are no bundles either: that is found when they are loaded.
-    options = ["--out", str(out), "--bundles", str(tmp_path / "none")]
-    monkeypatch.setattr("sys.argv", ["pagesight-server", *command, *options])
+    options = ["--store", "gallery.db", "--bundles", "none", "--out", out]
+    monkeypatch.setattr("sys.argv", ["pagesight-server", "evaluate", test, *options])
     with pytest.raises(SystemExit) as exit_:
         main()
     assert exit_.value.code == 1
-    told = capsys.readouterr().err
-    assert f"{out} cannot be written" in " ".join(told.split())
-    assert "name another folder with --out" in " ".join(told.split())
+    assert told in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / out).exists()
