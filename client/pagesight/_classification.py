@@ -66,7 +66,10 @@ class ScoreTerm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Box:
-    """An upright rectangle, in pixels of the picture; right and bottom are the first outside."""
+    """An upright rectangle, in pixels of the picture; right and bottom are the first outside.
+
+    A picture with an EXIF orientation is turned by it first.
+    """
 
     left: int
     top: int
@@ -149,7 +152,7 @@ class Classification:
     label: str
     """The label of the known page, or `OTHER` when it is none of them."""
     closest_label: str
-    """The label that came closest, whatever the threshold; empty for an empty gallery."""
+    """The label that came closest, whatever the threshold; empty when the gallery knows no page."""
     score: float
     """How well the screenshot fits `closest_label`: the score of the first candidate. Compare it
     with `threshold` alone."""

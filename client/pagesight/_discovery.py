@@ -27,7 +27,7 @@ class Cluster:
     suggested_label: str
     """A name made of these: a label that can be enrolled and that the gallery lacks."""
     closest_label: str
-    """The known page that is most like it; empty when the gallery is empty."""
+    """The known page that is most like it; empty when the gallery knows none."""
     likeness: float
     """How alike its pictures are: mean likeness to the most typical one, 0 to 1."""
 

@@ -58,6 +58,18 @@ class Models:
     """Takes pictures that are prepared."""
     ocr: OcrEngine
 
+    @property
+    def conditions(self) -> dict[str, object]:
+        """What changes embeddings and texts beside the bundles, by name, for reports and caches."""
+        compute = self.config.compute
+        return {
+            "device": compute.device,
+            "resized_by": self.resized_by,
+            "reading": self.ocr.reading,
+            "fixed_shapes": compute.device == "cuda" and compute.fixed_shapes,
+            "max_lines": self.config.image.max_lines,
+        }
+
     async def encode(self, pixels: Pixels) -> Embedding:
         """The embedding of a picture, at the priority of the work at hand."""
         prepared = await asyncio.to_thread(self.prepare, pixels)

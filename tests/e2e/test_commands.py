@@ -69,7 +69,14 @@ def test_evaluate_answers_what_classify_answers_and_writes_every_file(
     metrics = json.loads((out / "metrics.json").read_text("utf-8"))
     assert metrics["n"] == 2
     assert metrics["open_set"]["kinds"].keys() == {"other_unrelated"}
-    assert metrics["ran_with"]["method"] == "pagesight"
+    ran_with = metrics["ran_with"]
+    assert ran_with["method"] == "pagesight"
+    assert {name: ran_with[name] for name in ("device", "reading", "fixed_shapes")} == {
+        "device": "cpu",
+        "reading": "cascade",
+        "fixed_shapes": False,
+    }
+    assert ran_with["resized_by"].startswith("OpenCV ")
     assert "<svg" in (out / "report.html").read_text("utf-8")
     rows = [json.loads(row) for row in (out / "predictions.jsonl").read_text("utf-8").splitlines()]
     assert len(rows) == 3
@@ -104,6 +111,14 @@ def test_compare_and_validation_use_what_was_read_once(
     assert "2 usable pictures of known pages, but 19 are needed" in ran.stderr
     assert len(ran.stderr.splitlines()) == 1
     assert len(features.read_text("utf-8").splitlines()) == 3
+    # One network reads instead of two: those texts are not these.
+    config = tmp_path / "pagesight.toml"
+    config.write_text('[compute]\nreading = "full"\n', "utf-8")
+    ran = run("pagesight-server", "evaluate", test, "--out", out, "--config", config, *common)
+    assert ran.returncode == 0, ran.stderr
+    assert "all 3 entries" in ran.stderr
+    assert "images are read anew" in ran.stderr
+    assert len(features.read_text("utf-8").splitlines()) == 6
 
 
 def test_a_page_enrolled_while_the_server_runs_is_known_to_the_next_query(

@@ -421,7 +421,9 @@ class Options(google.protobuf.message.Message):
     OCR_FIELD_NUMBER: builtins.int
     EXPLAIN_FIELD_NUMBER: builtins.int
     top_k: builtins.int
-    """How many candidates the reply names. Zero means none."""
+    """How many candidates the reply names: at most 100, more is INVALID_ARGUMENT. Zero
+    means none.
+    """
     ocr: global___OcrMode.ValueType
     """Whether text is read. Zero means the server's default."""
     explain: builtins.bool
@@ -482,7 +484,7 @@ class Classification(google.protobuf.message.Message):
     """The label of the known page, or "other" when it is none of them."""
     closest_label: builtins.str
     """The label that came closest, whatever the threshold. Empty only when the
-    gallery is empty.
+    gallery knows no page: it is empty, or holds examples of unknown pages alone.
     """
     score: builtins.float
     """How well the screenshot fits closest_label; higher is better. The same
@@ -628,8 +630,10 @@ global___Finding = Finding
 
 @typing.final
 class Box(google.protobuf.message.Message):
-    """An upright rectangle, in pixels of the picture as it was sent or enrolled,
-    counted from its left upper corner.
+    """An upright rectangle, in pixels of the picture as it was sent or enrolled, upright:
+    a picture with an EXIF orientation is turned by it first, so pixels of a decoder
+    that does not do so are turned before boxes are drawn on them. Counted from the
+    left upper corner.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor

@@ -53,12 +53,17 @@ class ClassifierServiceServicer(object):
 
     def Classify(self, request, context):
         """Classifies one screenshot. Fails with
-        INVALID_ARGUMENT    unreadable, truncated or too large an image
+        INVALID_ARGUMENT    unreadable, truncated or too large an image, or an option
+        that cannot be
         NOT_FOUND           no such gallery
-        RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
+        FAILED_PRECONDITION the gallery was made with other bundles
+        RESOURCE_EXHAUSTED  the queue is full, or this caller asks for more than one
+        may; google.rpc.RetryInfo says when to retry
         DEADLINE_EXCEEDED   the budget ran out before an answer was found
         UNAVAILABLE         the server is shutting down or not ready yet, or does not
         know Query.min_revision yet; google.rpc.RetryInfo with the latter
+        UNAUTHENTICATED     no token, or none that the server knows
+        PERMISSION_DENIED   the token has no role that may classify
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -67,7 +72,8 @@ class ClassifierServiceServicer(object):
     def ClassifyStream(self, request_iterator, context):
         """Classifies a stream of screenshots. Each request gets exactly one response
         with its request_id; what Classify would fail with is that response's
-        `error`, and the stream goes on. The server reads only as many requests as
+        `error`, and the stream goes on. A token that is missing or may not classify
+        fails the call instead. The server reads only as many requests as
         it may hold in flight for one stream, so flow control reaches the sender.
         A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
         when it has answered what it has read. A request without a response was not

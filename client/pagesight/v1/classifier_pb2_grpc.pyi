@@ -30,12 +30,17 @@ class ClassifierServiceStub:
         pagesight.v1.classifier_pb2.ClassifyResponse,
     ]
     """Classifies one screenshot. Fails with
-      INVALID_ARGUMENT    unreadable, truncated or too large an image
+      INVALID_ARGUMENT    unreadable, truncated or too large an image, or an option
+                          that cannot be
       NOT_FOUND           no such gallery
-      RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
+      FAILED_PRECONDITION the gallery was made with other bundles
+      RESOURCE_EXHAUSTED  the queue is full, or this caller asks for more than one
+                          may; google.rpc.RetryInfo says when to retry
       DEADLINE_EXCEEDED   the budget ran out before an answer was found
       UNAVAILABLE         the server is shutting down or not ready yet, or does not
                           know Query.min_revision yet; google.rpc.RetryInfo with the latter
+      UNAUTHENTICATED     no token, or none that the server knows
+      PERMISSION_DENIED   the token has no role that may classify
     """
 
     ClassifyStream: grpc.StreamStreamMultiCallable[
@@ -44,7 +49,8 @@ class ClassifierServiceStub:
     ]
     """Classifies a stream of screenshots. Each request gets exactly one response
     with its request_id; what Classify would fail with is that response's
-    `error`, and the stream goes on. The server reads only as many requests as
+    `error`, and the stream goes on. A token that is missing or may not classify
+    fails the call instead. The server reads only as many requests as
     it may hold in flight for one stream, so flow control reaches the sender.
     A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
     when it has answered what it has read. A request without a response was not
@@ -59,12 +65,17 @@ class ClassifierServiceAsyncStub:
         pagesight.v1.classifier_pb2.ClassifyResponse,
     ]
     """Classifies one screenshot. Fails with
-      INVALID_ARGUMENT    unreadable, truncated or too large an image
+      INVALID_ARGUMENT    unreadable, truncated or too large an image, or an option
+                          that cannot be
       NOT_FOUND           no such gallery
-      RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
+      FAILED_PRECONDITION the gallery was made with other bundles
+      RESOURCE_EXHAUSTED  the queue is full, or this caller asks for more than one
+                          may; google.rpc.RetryInfo says when to retry
       DEADLINE_EXCEEDED   the budget ran out before an answer was found
       UNAVAILABLE         the server is shutting down or not ready yet, or does not
                           know Query.min_revision yet; google.rpc.RetryInfo with the latter
+      UNAUTHENTICATED     no token, or none that the server knows
+      PERMISSION_DENIED   the token has no role that may classify
     """
 
     ClassifyStream: grpc.aio.StreamStreamMultiCallable[
@@ -73,7 +84,8 @@ class ClassifierServiceAsyncStub:
     ]
     """Classifies a stream of screenshots. Each request gets exactly one response
     with its request_id; what Classify would fail with is that response's
-    `error`, and the stream goes on. The server reads only as many requests as
+    `error`, and the stream goes on. A token that is missing or may not classify
+    fails the call instead. The server reads only as many requests as
     it may hold in flight for one stream, so flow control reaches the sender.
     A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
     when it has answered what it has read. A request without a response was not
@@ -90,12 +102,17 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
         context: _ServicerContext,
     ) -> typing.Union[pagesight.v1.classifier_pb2.ClassifyResponse, collections.abc.Awaitable[pagesight.v1.classifier_pb2.ClassifyResponse]]:
         """Classifies one screenshot. Fails with
-          INVALID_ARGUMENT    unreadable, truncated or too large an image
+          INVALID_ARGUMENT    unreadable, truncated or too large an image, or an option
+                              that cannot be
           NOT_FOUND           no such gallery
-          RESOURCE_EXHAUSTED  the queue is full; google.rpc.RetryInfo says when to retry
+          FAILED_PRECONDITION the gallery was made with other bundles
+          RESOURCE_EXHAUSTED  the queue is full, or this caller asks for more than one
+                              may; google.rpc.RetryInfo says when to retry
           DEADLINE_EXCEEDED   the budget ran out before an answer was found
           UNAVAILABLE         the server is shutting down or not ready yet, or does not
                               know Query.min_revision yet; google.rpc.RetryInfo with the latter
+          UNAUTHENTICATED     no token, or none that the server knows
+          PERMISSION_DENIED   the token has no role that may classify
         """
 
     @abc.abstractmethod
@@ -106,7 +123,8 @@ class ClassifierServiceServicer(metaclass=abc.ABCMeta):
     ) -> typing.Union[collections.abc.Iterator[pagesight.v1.classifier_pb2.ClassifyStreamResponse], collections.abc.AsyncIterator[pagesight.v1.classifier_pb2.ClassifyStreamResponse]]:
         """Classifies a stream of screenshots. Each request gets exactly one response
         with its request_id; what Classify would fail with is that response's
-        `error`, and the stream goes on. The server reads only as many requests as
+        `error`, and the stream goes on. A token that is missing or may not classify
+        fails the call instead. The server reads only as many requests as
         it may hold in flight for one stream, so flow control reaches the sender.
         A server that stops (UNAVAILABLE), or that finds the stream old (OK), ends it
         when it has answered what it has read. A request without a response was not

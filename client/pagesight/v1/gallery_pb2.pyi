@@ -196,7 +196,8 @@ class Change(google.protobuf.message.Message):
     """The gallery to change. Empty means "default". Enrolling creates it."""
     request_id: builtins.str
     """Chosen by the caller. A change whose request_id this gallery has seen is not
-    made again: the first answer is repeated. Empty means never repeated.
+    made again: the first answer is repeated. At most 256 characters. Empty means
+    never repeated.
     """
     expected_revision: builtins.int
     """The revision that the caller has seen; the change is made only if the
@@ -204,7 +205,9 @@ class Change(google.protobuf.message.Message):
     none of this name. Absent means whatever it is at.
     """
     author: builtins.str
-    """Who makes the change, for the history. Empty means unknown."""
+    """Who makes the change, for the history: at most 256 characters. Empty means
+    unknown.
+    """
     def __init__(
         self,
         *,
@@ -588,7 +591,8 @@ class EnrolOutcome(google.protobuf.message.Message):
     def error(self) -> google.rpc.status_pb2.Status:
         """Set when the item could not be enrolled: INVALID_ARGUMENT for a picture, label
         or source that cannot be used, ALREADY_EXISTS when the gallery has the same
-        picture under another label.
+        picture under another label, FAILED_PRECONDITION when the picture was purged
+        from the store, which is final.
         """
 
     @property

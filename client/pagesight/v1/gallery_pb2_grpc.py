@@ -31,9 +31,15 @@ class GalleryServiceStub(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
-    with google.rpc.RetryInfo, too many calls at once
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or the
+    store's disk is full, or, with google.rpc.RetryInfo, too
+    many calls at once
     DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
+    UNAVAILABLE         the store's database cannot be reached now;
+    google.rpc.RetryInfo says when to retry. A change may have
+    been made: repeat it with its request_id
+    UNAUTHENTICATED     no token, or none that the server knows
+    PERMISSION_DENIED   the token has no role that may make this call
     """
 
     def __init__(self, channel):
@@ -130,9 +136,15 @@ class GalleryServiceServicer(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
-    with google.rpc.RetryInfo, too many calls at once
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or the
+    store's disk is full, or, with google.rpc.RetryInfo, too
+    many calls at once
     DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
+    UNAVAILABLE         the store's database cannot be reached now;
+    google.rpc.RetryInfo says when to retry. A change may have
+    been made: repeat it with its request_id
+    UNAUTHENTICATED     no token, or none that the server knows
+    PERMISSION_DENIED   the token has no role that may make this call
     """
 
     def ListGalleries(self, request, context):
@@ -368,9 +380,15 @@ class GalleryService(object):
     NOT_FOUND           no such gallery, image or revision
     ABORTED             the gallery is not at expected_revision
     FAILED_PRECONDITION the gallery was made with other bundles
-    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or,
-    with google.rpc.RetryInfo, too many calls at once
+    RESOURCE_EXHAUSTED  more pictures than one call or one gallery may hold, or the
+    store's disk is full, or, with google.rpc.RetryInfo, too
+    many calls at once
     DEADLINE_EXCEEDED   an Enrol call that has sent nothing for a minute
+    UNAVAILABLE         the store's database cannot be reached now;
+    google.rpc.RetryInfo says when to retry. A change may have
+    been made: repeat it with its request_id
+    UNAUTHENTICATED     no token, or none that the server knows
+    PERMISSION_DENIED   the token has no role that may make this call
     """
 
     @staticmethod

@@ -909,7 +909,7 @@ class Cluster(google.protobuf.message.Message):
     gallery lacks. Never empty.
     """
     closest_label: builtins.str
-    """The known page that is most like it. Empty when the gallery is empty."""
+    """The known page that is most like it. Empty when the gallery knows none."""
     likeness: builtins.float
     """How alike its pictures are: mean likeness to the most typical one, 0 to 1."""
     @property

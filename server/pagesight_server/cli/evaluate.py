@@ -7,11 +7,11 @@ starts without (docs/decisions/0032).
 from __future__ import annotations
 
 import asyncio
+import itertools
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +27,7 @@ from pagesight_server.cli.options import (
     JsonOption,
     MethodOption,
     StoreOption,
+    err,
     out,
     print_text,
     progress,
@@ -35,6 +36,7 @@ from pagesight_server.cli.options import (
 )
 from pagesight_server.common.cores import cores
 from pagesight_server.common.errors import SetupError
+from pagesight_server.common.packages import SHARED_FOLDERS, installed_versions
 from pagesight_server.config import Config
 from pagesight_server.gallery.snapshot import DEFAULT_GALLERY
 from pagesight_server.recognition.candidates import Query
@@ -137,6 +139,9 @@ async def _evaluate(
             observations.append(evaluation.Observation(truth=truth, query=query))
 
     with wiring.opened(config, must_exist=True) as store, progress("evaluating") as bar:
+        # A run may take hours: what would end it, or keep it from being written, is found before.
+        evaluation.collect(folder)
+        evaluation.prepare(out_folder)
         async with wiring.models(config) as models:
             knowledge = load_knowledge(store, gallery, recognition.method, recognition.epsilon)
             models.check(knowledge.snapshot)
@@ -154,14 +159,12 @@ async def _evaluate(
                     concurrency=models.readers,
                     limits=config.image,
                     progress=advance,
-                    ran_with=_versions(),
+                    ran_with={**_versions(), **models.conditions},
                     observe=observe,
                 )
         comparison = None
         if observations:
-            comparison = evaluation.compare(
-                knowledge.snapshot, observations, epsilon=recognition.epsilon, progress=advance
-            )
+            comparison = evaluation.compare(knowledge, observations, progress=advance)
         evaluation.write(run, out_folder, store.image_bytes, comparison)
         return run, comparison
 
@@ -177,7 +180,13 @@ def cached_pipeline(
         return
     from pagesight_server import evaluation
 
-    cache = evaluation.FeatureFile(features, models.bundles)
+    cache = evaluation.FeatureFile(features, models.bundles, models.conditions)
+    if cache.others and not len(cache):
+        err.print(
+            f"[yellow]warning:[/] all {cache.others} entries of {escape(str(features))} were made "
+            "by other bundles or settings: images are read anew",
+            soft_wrap=True,
+        )
     try:
         yield replace(pipeline, cache=cache)
     finally:
@@ -186,8 +195,9 @@ def cached_pipeline(
 
 def _versions() -> dict[str, object]:
     """The conditions of a run that concern this machine."""
-    packages = ("pagesight", "onnxruntime", "faiss-cpu", "rapidocr", "opencv-python-headless")
+    families = itertools.chain.from_iterable(SHARED_FOLDERS)
+    packages = installed_versions(("pagesight", *families, "rapidocr", "opencv-python-headless"))
     return {
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **packages},
         "cores": cores(),
     }

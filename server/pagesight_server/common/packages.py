@@ -1,4 +1,4 @@
-"""Refuses Python packages that were installed over each other.
+"""Which Python packages are installed, and a refusal of those that overwrite each other.
 
     onnxruntime | onnxruntime-gpu            the same folder `onnxruntime`
     faiss-cpu | faiss-gpu | faiss-gpu-cuvs   the same folder `faiss`
@@ -9,7 +9,8 @@ and a server that was meant for the GPU runs on the CPU.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 
 from pagesight_server.common.errors import SetupError
@@ -23,11 +24,16 @@ SHARED_FOLDERS = (
 
 def is_installed(distribution: str) -> bool:
     """Whether a distribution is installed, by its name on the package index."""
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+    return bool(installed_versions([distribution]))
+
+
+def installed_versions(distributions: Iterable[str]) -> dict[str, str]:
+    """The versions of those distributions that are installed, by name and in the given order."""
+    versions = {}
+    for name in distributions:
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def check_packages(installed: Callable[[str], bool] = is_installed) -> None:

@@ -28,12 +28,12 @@ Nothing here recognises anything: every image goes alone through the pipeline th
 from pagesight_server.evaluation.answers import AnswerRow, answers_report
 from pagesight_server.evaluation.compare import Comparison, Observation, compare
 from pagesight_server.evaluation.feature_cache import FeatureFile
-from pagesight_server.evaluation.files import compare_json, metrics_json, write
+from pagesight_server.evaluation.files import compare_json, metrics_json, prepare, write
 from pagesight_server.evaluation.html import ImageBytes
 from pagesight_server.evaluation.metrics import Metrics, measure
 from pagesight_server.evaluation.prediction import Prediction
 from pagesight_server.evaluation.report import report
-from pagesight_server.evaluation.run import Outcome, Run, evaluate
+from pagesight_server.evaluation.run import Outcome, Run, collect, evaluate
 from pagesight_server.evaluation.summary import compared, summary
 from pagesight_server.evaluation.validation import Validation, validate
 
@@ -49,12 +49,14 @@ __all__ = [
     "Run",
     "Validation",
     "answers_report",
+    "collect",
     "compare",
     "compare_json",
     "compared",
     "evaluate",
     "measure",
     "metrics_json",
+    "prepare",
     "report",
     "summary",
     "validate",

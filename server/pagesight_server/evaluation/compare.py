@@ -4,10 +4,11 @@
     gallery ──leave-one-out──> thresholds ──┼─ seed baseline, its weights swept ──────┼─> rows
                                             └─ detectors that use embeddings alone ───┘
 
-Every row is measured at the same two thresholds, both from the gallery alone: `left_out`, the
-epsilon quantile of the leave-one-out scores, and `both_sides`, the rule of decision 0005, which
-also counts pictures whose whole label is left out (pseudo-unknown). The served method places its
-own threshold by that rule, so its `both_sides` is the threshold that is served.
+Every row is measured at two thresholds, both from the gallery alone: `left_out`, the epsilon
+quantile of the leave-one-out scores, and `both_sides`, the rule of decision 0005, which also counts
+pictures whose whole label is left out (pseudo-unknown). The `both_sides` of the method that is
+served, with text and without, is the threshold that is served: where that was calibrated on
+labelled traffic, the rows are named in `validated`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,16 @@ import numpy as np
 from pagesight_server.evaluation.detectors import KINDS, Kind, left_out
 from pagesight_server.evaluation.metrics import auroc, fpr_at_95tpr
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.recognition.calibration import calibrate, place_threshold, quantile
+from pagesight_server.recognition.calibration import (
+    Calibration,
+    calibrate,
+    place_threshold,
+    quantile,
+)
 from pagesight_server.recognition.candidates import Candidate, Query
 from pagesight_server.recognition.decision import decide
 from pagesight_server.recognition.evidence import LeftOut, Method, MethodName, PagesightMethod
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import LeftOutScores, left_out_scores
 from pagesight_server.recognition.seed import SeedMethod
 
@@ -89,6 +96,9 @@ class Comparison:
     unknown: Mapping[str, int]
     """Number of images of each kind of unknown page."""
     rows: tuple[Row, ...]
+    validated: tuple[str, ...] = ()
+    """Names of the rows whose `both_sides` is the threshold that is served, from labelled traffic,
+    instead of decision 0005's."""
 
     def to_json(self) -> dict[str, object]:
         """Returns the object that stands in `compare.json`."""
@@ -116,36 +126,41 @@ class Scored:
     left_out: Callable[[], LeftOutScores]
     """Scores gallery pictures that are left out; not run before it is asked for."""
     threshold: float | None = None
-    """The threshold that the method's own rule places; None for a detector, which has no rule."""
+    """The threshold that the method's own rule places, or that is served; None for a detector,
+    which has no rule."""
+    validated: bool = False
+    """Whether that threshold is served, and was calibrated on labelled traffic."""
     cpu_s: float | None = None
     """CPU seconds of this process for all decisions; None for a detector, which makes none."""
 
 
 def compare(
-    snapshot: Snapshot,
+    knowledge: Knowledge,
     observations: Sequence[Observation],
     *,
-    epsilon: float,
     kinds: Sequence[Kind] = KINDS,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
     """Measures every method on the same observations. Takes about a minute for 400 images.
 
     Args:
-        snapshot: The gallery.
+        knowledge: The gallery, and the calibration of the method that is served.
         observations: Test images that could be read, of known and unknown pages.
-        epsilon: Target false rejection rate.
         kinds: The detectors.
         progress: Called with the number of rows measured and of rows in all.
 
     Raises:
         SetupError: a detector needs an extra that is not installed.
     """
-    table = experiments(snapshot, observations, epsilon=epsilon, kinds=kinds)
-    rows = []
+    snapshot, epsilon = knowledge.snapshot, knowledge.calibration.epsilon
+    table = experiments(snapshot, observations, epsilon=epsilon, kinds=kinds, served=knowledge)
+    rows, validated = [], []
     for done, experiment in enumerate(table):
         progress(done, len(table))
-        rows.append(_row(experiment, snapshot, observations, epsilon))
+        row, at_served_threshold = _row(experiment, snapshot, observations, epsilon)
+        rows.append(row)
+        if at_served_threshold:
+            validated.append(row.name)
     progress(len(table), len(table))
     truths = [o.truth for o in observations]
     return Comparison(
@@ -153,6 +168,7 @@ def compare(
         known=sum(not is_reserved(truth) for truth in truths),
         unknown=dict(sorted(Counter(filter(is_reserved, truths)).items())),
         rows=tuple(rows),
+        validated=tuple(validated),
     )
 
 
@@ -163,6 +179,7 @@ def experiments(
     epsilon: float,
     kinds: Sequence[Kind] = KINDS,
     alphas: Sequence[float] = ALPHAS,
+    served: Knowledge | None = None,
 ) -> list[Experiment]:
     """The rows of the table, in their order, not measured yet.
 
@@ -172,12 +189,18 @@ def experiments(
         epsilon: Target false rejection rate.
         kinds: The detectors.
         alphas: Visual weights of the seed method in the sweep.
+        served: Its method is judged by its calibration; all others by one on the gallery.
     """
 
     def method(
-        name: MethodName, make: Callable[[], Method], *, ocr: bool = True
+        name: MethodName, make: Callable[[], Method], *, ocr: bool = True, as_served: bool = False
     ) -> Callable[[], Scored]:
-        return lambda: _by_method(name, make(), snapshot, observations, epsilon, ocr=ocr)
+        calibration = None
+        if as_served and served is not None and served.method_name == name:
+            calibration = served.calibration
+        return lambda: _by_method(
+            name, make(), snapshot, observations, epsilon, ocr=ocr, calibration=calibration
+        )
 
     def without(evidence: LeftOut) -> Callable[[], Method]:
         return lambda: PagesightMethod(snapshot, without=[evidence])
@@ -191,13 +214,15 @@ def experiments(
             name="pagesight",
             family="pagesight",
             what="the default",
-            measure=method("pagesight", lambda: PagesightMethod(snapshot)),
+            measure=method("pagesight", lambda: PagesightMethod(snapshot), as_served=True),
         ),
         Experiment(
             name="without OCR",
             family="ablation",
             what="embeddings alone",
-            measure=method("pagesight", lambda: PagesightMethod(snapshot), ocr=False),
+            measure=method(
+                "pagesight", lambda: PagesightMethod(snapshot), ocr=False, as_served=True
+            ),
         ),
         *(
             Experiment(
@@ -213,7 +238,7 @@ def experiments(
             name="seed",
             family="seed",
             what="the published method, 0.6 picture and 0.4 text",
-            measure=method("seed", lambda: SeedMethod(snapshot)),
+            measure=method("seed", lambda: SeedMethod(snapshot), as_served=True),
         ),
         *(
             Experiment(
@@ -244,9 +269,10 @@ def _by_method(
     epsilon: float,
     *,
     ocr: bool,
+    calibration: Calibration | None,
 ) -> Scored:
-    """Calibrates a method on the gallery and classifies all observations with it."""
-    calibration = calibrate(name, snapshot, method, epsilon)
+    """Classifies all observations with a method, calibrated on the gallery where it is not yet."""
+    calibration = calibration or calibrate(name, snapshot, method, epsilon)
     rows = [row for row, p in enumerate(snapshot.pictures) if not is_reserved(p.label)]
     decisions = []
     start_s = time.process_time()
@@ -263,6 +289,7 @@ def _by_method(
         labels=[decision.closest_label for decision in decisions],
         left_out=lambda: left_out_scores(method, snapshot, rows, with_text=ocr),
         threshold=calibration.threshold(with_text=ocr),
+        validated=calibration.source == "validation",
         cpu_s=cpu_s,
     )
 
@@ -286,8 +313,8 @@ def _row(
     snapshot: Snapshot,
     observations: Sequence[Observation],
     epsilon: float,
-) -> Row:
-    """Measures one method."""
+) -> tuple[Row, bool]:
+    """Measures one method; and whether its threshold is a served one from labelled traffic."""
     start = time.perf_counter()
     scored = experiment.measure()
     gallery_scores = scored.left_out()
@@ -303,10 +330,11 @@ def _row(
     counts = Counter(p.label for p in snapshot.pictures if not is_reserved(p.label))
     own = gallery_scores.own
     # The published method's own rule is the other column: here it is judged by ours.
-    threshold = scored.threshold if experiment.family in ("pagesight", "ablation") else None
+    own_rule = experiment.family in ("pagesight", "ablation") or scored.validated
+    threshold = scored.threshold if own_rule else None
     if threshold is None and gallery_scores.pseudo_unknown:
         threshold = place_threshold(gallery_scores, epsilon, pictures=list(counts.values()))
-    return Row(
+    row = Row(
         name=experiment.name,
         family=experiment.family,
         what=experiment.what,
@@ -317,6 +345,7 @@ def _row(
         both_sides=_rule(threshold, pairs) if threshold is not None else None,
         seconds=round(seconds, 3),
     )
+    return row, scored.validated
 
 
 def _rule(threshold: float, pairs: Sequence[tuple[str, float]]) -> Rule:

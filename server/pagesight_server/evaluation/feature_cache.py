@@ -3,16 +3,17 @@
     get ──> in the file? ──yes──> features (embedding and text)
                └─no──> compute ─> features, appended to the file
 
-OCR is nearly all of the cost of an evaluation, and its result changes with the bundles alone, so
-comparing decision methods should not pay for it again. The file contains the text of the
-screenshots: protect it as you protect them.
+OCR is nearly all of the cost of an evaluation, and its result changes with the bundles and a few
+settings alone, so comparing decision methods should not pay for it again. Each entry says what made
+it, and is used by nothing else. The file contains the text of the screenshots: protect it as you
+protect them.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,17 +31,21 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
     """A feature cache, without limit, that persists in a file of JSON lines; for one event loop.
 
     Args:
-        path: The file, created when missing. Entries of other bundles are ignored, and so is a
-            last line that was cut off.
+        path: The file, created when missing. Entries of other bundles or settings are kept and not
+            used, and so are those that do not say their settings; a last line that was cut off is
+            ignored.
         bundles: The bundles that compute new entries.
+        settings: What else changes embeddings and texts, by name.
 
     Raises:
         SetupError: the file cannot be read or written.
     """
 
-    def __init__(self, path: Path, bundles: Bundles) -> None:
+    def __init__(self, path: Path, bundles: Bundles, settings: Mapping[str, object]) -> None:
         super().__init__(0)
-        self._made_by = [bundles.encoder, bundles.ocr]
+        self.others = 0
+        """Entries of the file that were made by other bundles or settings."""
+        self._made_by = {"encoder": bundles.encoder, "ocr": bundles.ocr, **settings}
         self._features: dict[FeatureKey, Features] = {}
         try:
             make_file(path)
@@ -55,6 +60,8 @@ class FeatureFile(SingleFlightLru[FeatureKey, Features]):
                 row = json.loads(line)
                 if row["made_by"] == self._made_by:
                     self._features[bytes.fromhex(row["sha256"]), row["ocr"]] = _parsed(row)
+                else:
+                    self.others += 1
             except (ValueError, KeyError, TypeError):
                 continue
 

@@ -7,6 +7,8 @@ a failed run leaves the files of the one before intact.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +45,23 @@ def compare_json(comparison: Comparison) -> str:
     return json.dumps(comparison.to_json(), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
 
 
+COMPARISON = ("compare.json", "compare.md")
+"""Files of a run with a comparison; beside the files of a run without, they would be of another."""
+
+
+def prepare(out: Path) -> None:
+    """Makes the folder that a run will be written to, and tries to write a file there.
+
+    Raises:
+        SetupError: the folder cannot be written.
+    """
+    with _written(out):
+        make_folder(out)
+        probe = out / ".metrics.json.new"
+        write_text(probe, "")
+        probe.unlink()
+
+
 def write(
     run: Run, out: Path, image_bytes: ImageBytes, comparison: Comparison | None = None
 ) -> None:
@@ -50,10 +69,10 @@ def write(
 
     Args:
         run: The run.
-        out: The folder, created when missing. Other files in it are not touched.
+        out: The folder, created when missing. Files in it that are not of a run are not touched.
         image_bytes: Returns the gallery's pictures, for the report.
         comparison: A comparison on the same images, for `compare.json`, `compare.md` and the
-            report; None leaves the first two out.
+            report; None leaves the first two out, and removes those of an earlier run.
 
     Raises:
         SetupError: the folder cannot be written.
@@ -66,13 +85,23 @@ def write(
     if comparison is not None:
         texts["compare.json"] = compare_json(comparison)
         texts["compare.md"] = comparison_markdown(comparison)
-    try:
+    with _written(out):
         make_folder(out)
         for name, text in texts.items():
             temporary = out / f".{name}.new"
             # A path that is not valid UTF-8 becomes an escape sequence, which is valid JSON.
             write_text(temporary, text)
             temporary.replace(out / name)
+        for name in COMPARISON:
+            if name not in texts:
+                (out / name).unlink(missing_ok=True)
+
+
+@contextmanager
+def _written(out: Path) -> Iterator[None]:
+    """Turns what keeps a folder from being written into advice."""
+    try:
+        yield
     except OSError as error:
         raise SetupError(
             f"{out} cannot be written ({error.strerror}): name another folder with --out"

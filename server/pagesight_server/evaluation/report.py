@@ -118,6 +118,7 @@ def report(run: Run, image_bytes: ImageBytes, comparison: Comparison | None = No
             thresholds,
         ),
         confusions=Counter((o.prediction.truth, o.prediction.closed_label) for o in confused),
+        unreadable=Counter(p.truth for p in run.unreadable if not p.known),
         confused=pairs.section(_worst_confusions(confused), len(confused)),
         accepted=pairs.section(sorted(accepted, key=_margin, reverse=True), len(accepted)),
         rejected=pairs.section(sorted(rejected, key=_margin), len(rejected)),
@@ -238,7 +239,8 @@ def _tiles(run: Run, mistakes: Mistakes) -> list[Tile]:
         Tile(
             name="time per image",
             value="–" if seconds is None else f"{seconds:.3f} s",
-            note="decode to decision, mean",
+            note="decode to decision"
+            + (f", mean of {run.timed_alone} alone" if run.timed_alone else ""),
         ),
     ]
 

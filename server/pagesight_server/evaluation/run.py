@@ -1,6 +1,7 @@
 """Classifies every image of a test folder, each alone and in random order.
 
-    DIR/<label>/* ─collect─> shuffled ─classify, one by one─> outcomes, by path ─> figures
+    DIR/<label>/* ─collect─> shuffled ─classify, each alone─> outcomes, by path ─> figures
+                                 └─ the first of them before all others: what one takes
 
 The folder's name is a test image's true label and must not leak into the answer: the pipeline
 gets the bytes and nothing else, and the answer is compared with the name afterwards.
@@ -42,6 +43,11 @@ MAX_DOUBTFUL = 12
 """Correct answers with the smallest margins that are explained too, as the next to fail: as many
 as a reviewer looks through."""
 
+TIMED_ALONE = 20
+"""Images that are processed before the others, one at a time, for `seconds_per_image`: among others
+one waits for cores that they use. Enough for a mean, and few enough to take no more than seconds of
+a run that keeps all cores busy afterwards."""
+
 NOTHING = Explanation()
 
 CHANCE = 2.33
@@ -73,8 +79,8 @@ class Run:
     """One outcome for each image, sorted by path."""
     metrics: Metrics
     seconds_per_image: float | None
-    """Mean seconds from decode to decision over readable images; None when there are none, or when
-    some came from the feature cache."""
+    """Mean seconds from decode to decision of a readable image with no other beside it; None when
+    there is none, or when one of them came from the feature cache."""
     ran_with: Mapping[str, object]
     """The conditions of the run: versions, gallery, method."""
     warnings: tuple[str, ...]
@@ -86,6 +92,8 @@ class Run:
     """Drift of all answers from the calibration set, as a server measures it; None without any."""
     calibrated: tuple[float, ...] = ()
     """Quantiles of the scores of the calibration set."""
+    timed_alone: int = 0
+    """Number of images behind `seconds_per_image`."""
     own: Mapping[str, OwnScores] = field(default_factory=dict)
     """What the gallery's own pictures score, each left out, by label."""
 
@@ -134,8 +142,7 @@ async def evaluate(
         folder: The test set, `<label>/*`; `other` and `other_<kind>` hold unknown pages.
         gallery: Name of the gallery.
         ocr: Whether text is read.
-        concurrency: Images processed at the same time. Only with 1 is `seconds_per_image` the
-            latency of a single screenshot.
+        concurrency: Images processed at the same time, once `TIMED_ALONE` were processed alone.
         seed: Seed of the random order; no answer depends on it.
         limits: Size limits of a file; a larger one counts as unreadable.
         progress: Called with the number of images done and of images in all.
@@ -163,25 +170,36 @@ async def evaluate(
     seconds: list[float] = []
     revisions = {knowledge.snapshot.revision}
 
+    async def classify(path: str, truth: str) -> Answer | None:
+        answer = None
+        try:
+            data = await asyncio.to_thread(read_file, folder / path, limits)
+            answer = await pipeline.classify(data, gallery=gallery, ocr=ocr)
+        except ImageError as error:
+            unreadable = Prediction.unreadable(path, truth, str(error))
+            outcomes.append(Outcome(prediction=unreadable))
+        else:
+            outcome = await asyncio.to_thread(_outcome, path, truth, answer)
+            outcomes.append(outcome)
+            doubtful.add(outcome, answer)
+            drift.add(answer.decision, with_text=ocr)
+            observe(truth, answer.query)
+            revisions.add(answer.knowledge.snapshot.revision)
+        progress(len(outcomes), len(images))
+        return answer
+
     async def work(queue: Iterator[tuple[str, str]]) -> None:
         for path, truth in queue:
-            try:
-                data = await asyncio.to_thread(read_file, folder / path, limits)
-                answer = await pipeline.classify(data, gallery=gallery, ocr=ocr)
-            except ImageError as error:
-                unreadable = Prediction.unreadable(path, truth, str(error))
-                outcomes.append(Outcome(prediction=unreadable))
-            else:
-                outcome = await asyncio.to_thread(_outcome, path, truth, answer)
-                outcomes.append(outcome)
-                doubtful.add(outcome, answer)
-                drift.add(answer.decision, with_text=ocr)
-                seconds.append(answer.stage_ms["total"] / 1000)
-                observe(truth, answer.query)
-                revisions.add(answer.knowledge.snapshot.revision)
-            progress(len(outcomes), len(images))
+            await classify(path, truth)
 
     queue = iter(shuffled)
+    for path, truth in queue:
+        if (answer := await classify(path, truth)) is not None:
+            seconds.append(answer.stage_ms["total"] / 1000)
+        if len(seconds) == TIMED_ALONE and concurrency > 1:
+            break
+    if pipeline.cache.hits:
+        seconds.clear()
     try:
         async with asyncio.TaskGroup() as tasks:
             for _ in range(concurrency):
@@ -193,19 +211,19 @@ async def evaluate(
     predictions = [outcome.prediction for outcome in outcomes]
     metrics = measure(predictions)
     calibration = knowledge.calibration
-    from_cache = pipeline.cache.hits > 0
     return Run(
         folder=folder,
         gallery=gallery,
         gallery_labels=frozenset(knowledge.snapshot.labels),
         outcomes=tuple(outcomes),
         metrics=metrics,
-        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds and not from_cache else None,
+        seconds_per_image=math.fsum(seconds) / len(seconds) if seconds else None,
         ran_with={
             **(ran_with or {}),
             **_facts(knowledge, with_text=ocr),
             "ocr": ocr,
             "concurrency": concurrency,
+            "timed_alone": len(seconds),
             "seed": seed,
         },
         warnings=(
@@ -215,8 +233,9 @@ async def evaluate(
         ),
         limits=limits,
         outputs=measure_outputs(predictions, knowledge.snapshot.outputs),
-        drift=drift.figures() if seconds else None,
+        drift=None if all(o.prediction.error for o in outcomes) else drift.figures(),
         calibrated=calibration.scores_with_text if ocr else calibration.scores_without_text,
+        timed_alone=len(seconds),
         own=await asyncio.to_thread(own_scores, knowledge, with_text=ocr),
     )
 

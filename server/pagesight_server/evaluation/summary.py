@@ -49,11 +49,14 @@ def compared(comparison: Comparison) -> Group:
         if row.family != last:
             table.add_section()
         last = row.family
-        table.add_row(*map(escape, cells))
+        # Long names wrap between their words.
+        table.add_row(*map(escape, (cells[0].replace("_", " "), *cells[1:])))
     note = (
         f"left out: threshold at the {comparison.epsilon:.0%} quantile of the leave-one-out scores "
-        "of gallery pictures; both sides: threshold of decision 0005, or as served"
+        "of gallery pictures; both sides: threshold of decision 0005"
     )
+    if comparison.validated:
+        note += f", of {' and '.join(comparison.validated)} the served one, from labelled traffic"
     return Group(table, Text(note, style="dim"))
 
 
@@ -108,7 +111,8 @@ def _figures(run: Run, mistakes: Mistakes) -> Table:
     if run.drift is not None:
         table.add_row("drift: downward shift of scores", _rate(run.drift.score_shift))
     if run.seconds_per_image is not None:
-        table.add_row("seconds per image", f"{run.seconds_per_image:.3f}")
+        name = f"seconds per image, mean of {run.timed_alone} alone"
+        table.add_row(name, f"{run.seconds_per_image:.3f}")
     return table
 
 

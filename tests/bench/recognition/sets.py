@@ -167,7 +167,12 @@ class Reader:
         Raises:
             SetupError: there are no pictures, or a mistake in the labels file.
         """
-        cache = FeatureFile(self.features / f"{name.replace(' ', '-')}.jsonl", self.bundles)
+        cache = FeatureFile(
+            self.features / f"{name.replace(' ', '-')}.jsonl",
+            self.bundles,
+            # As they are written, for no model is loaded yet.
+            {"compute": self.config.compute.model_dump(include={"device", "reading"})},
+        )
         try:
             pipeline = self._pipeline(cache)
             snapshot, unreadable = await self._gallery(pipeline, folder / "gallery")

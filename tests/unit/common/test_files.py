@@ -67,5 +67,5 @@ def test_a_store_and_all_that_is_made_of_it_are_their_owners_alone(tmp_path: Pat
 
 
 def test_kept_features_are_their_owners_alone(tmp_path: Path) -> None:
-    FeatureFile(tmp_path / "features.jsonl", BUNDLES).close()
+    FeatureFile(tmp_path / "features.jsonl", BUNDLES, {}).close()
     assert mode(tmp_path / "features.jsonl") == 0o600

@@ -14,9 +14,10 @@ from pagesight_server.evaluation.charts import trade_offs
 from pagesight_server.evaluation.compare import Comparison, Row
 from pagesight_server.evaluation.detectors import KINDS
 from pagesight_server.evaluation.summary import comparison_markdown
-from pagesight_server.recognition.calibration import place_threshold
+from pagesight_server.recognition.calibration import Calibration, place_threshold
 from pagesight_server.recognition.candidates import Query
-from pagesight_server.recognition.evidence import PagesightMethod
+from pagesight_server.recognition.evidence import MethodName, PagesightMethod
+from pagesight_server.recognition.knowledge import Knowledge
 from pagesight_server.recognition.leave_one_out import left_out_scores
 from tests.support.parts import reading, snapshot, unit
 
@@ -46,7 +47,7 @@ OBSERVATIONS = [
 
 @pytest.fixture(scope="module")
 def comparison() -> Comparison:
-    return compare(GALLERY, OBSERVATIONS, epsilon=0.05, kinds=KINDS[:1])
+    return compare(Knowledge.of(GALLERY), OBSERVATIONS, kinds=KINDS[:1])
 
 
 def row(comparison: Comparison, name: str) -> Row:
@@ -103,7 +104,7 @@ def test_the_default_is_judged_by_the_threshold_that_it_serves(comparison: Compa
 
 def test_with_examples_of_unknown_pages_their_worth_is_measured_too() -> None:
     gallery = snapshot(("a", (1, 0), ["x"]), ("b", (0, 1), ["y"]), ("other", (1, 1), ["z"]))
-    comparison = compare(gallery, [seen("a", (1, 0), "x")], epsilon=0.05, kinds=())
+    comparison = compare(Knowledge.of(gallery), [seen("a", (1, 0), "x")], kinds=())
     assert (
         row(comparison, "without unknown_example").what
         == "without enrolled examples of unknown pages"
@@ -125,6 +126,39 @@ def test_the_default_is_served_the_threshold_that_the_table_would_place(
     assert ours.both_sides.threshold == place_threshold(scores, 0.05, pictures=[2, 2])
 
 
+@pytest.mark.parametrize(
+    ("served", "validated"),
+    [("pagesight", {"pagesight": 2.5, "without OCR": 1.5}), ("seed", {"seed": 2.5})],
+)
+def test_what_is_served_is_judged_by_the_threshold_that_labelled_traffic_placed(
+    comparison: Comparison, served: MethodName, validated: dict[str, float]
+) -> None:
+    traffic = Calibration(
+        epsilon=0.05,
+        pictures=20,
+        guaranteed=True,
+        threshold_with_text=2.5,
+        threshold_without_text=1.5,
+        source="validation",
+    )
+    knowledge = Knowledge.of(GALLERY, served, calibration=traffic)
+    again = compare(knowledge, OBSERVATIONS, kinds=KINDS[:1])
+    assert again.validated == tuple(validated)
+    for before, now in zip(comparison.rows, again.rows, strict=True):
+        assert before.left_out == now.left_out
+        if now.name in validated:
+            assert now.both_sides is not None
+            assert now.both_sides.threshold == validated[now.name]
+            # No score is as high.
+            assert now.both_sides.false_rejection_rate == 1
+        else:
+            assert now.both_sides == before.both_sides
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(compared(again))
+    told = f"of {' and '.join(validated)} the served one, from labelled traffic"
+    assert told in console.export_text()
+
+
 def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(
     comparison: Comparison,
 ) -> None:
@@ -140,6 +174,7 @@ def test_the_table_can_be_read_by_machines_in_documents_and_in_a_terminal(
     text = console.export_text()
     assert "top-1 cosine" in text
     assert "other_hard" in text
+    assert "labelled traffic" not in text
 
 
 def test_each_row_is_a_dot_where_its_own_threshold_puts_it(comparison: Comparison) -> None:
@@ -155,9 +190,8 @@ def test_each_row_is_a_dot_where_its_own_threshold_puts_it(comparison: Compariso
 def test_progress_counts_rows(comparison: Comparison) -> None:
     calls: list[tuple[int, int]] = []
     compare(
-        GALLERY,
+        Knowledge.of(GALLERY),
         OBSERVATIONS,
-        epsilon=0.05,
         kinds=(),
         progress=lambda done, total: calls.append((done, total)),
     )

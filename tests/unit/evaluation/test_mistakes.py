@@ -118,6 +118,25 @@ def test_the_report_begins_with_the_wrong_answers(tmp_path: Path) -> None:
     assert "No wrong answer." in right
 
 
+def test_the_table_of_unknown_pages_counts_as_many_accepted_as_the_sentence(
+    tmp_path: Path,
+) -> None:
+    html = report(run_of(EVERY_KIND, tmp_path), lambda _: None)
+    assert "1 unknown page accepted, 2 unreadable." in html
+    table = html[html.index('id="unknown"') : html.index('id="scores"')]
+    rows = [
+        [re.sub(r"<[^>]*>", "", cell).strip() for cell in re.findall(r"<t[dh].*?</t[dh]>", row)]
+        for row in table.split("<tr>")[1:]
+    ]
+    assert [row[:5] for row in rows] == [
+        ["kind", "images", "rejected", "accepted", "unreadable"],
+        ["other", "2", "0", "1", "1"],
+        ["other_ads", "1", "1", "0", "0"],
+        ["all", "3", "1", "1", "1"],
+    ]
+    assert "<th>unreadable</th>" not in report(run_of(RANKED_RIGHT, tmp_path), lambda _: None)
+
+
 @pytest.mark.parametrize(
     ("value", "as_rate", "as_percent"),
     [

@@ -9,14 +9,25 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from pagesight_server.curation.own_scores import OwnScores
-from pagesight_server.evaluation import AnswerRow, Outcome, Prediction, Run, answers_report, report
+from pagesight_server.evaluation import (
+    AnswerRow,
+    Outcome,
+    Prediction,
+    Run,
+    answers_report,
+    report,
+    summary,
+)
 from pagesight_server.evaluation.charts import Scale, histogram
+from pagesight_server.evaluation.compare import Comparison, Row, Rule
 from pagesight_server.evaluation.display_names import LABEL_CELLS, shorten, width_cells
 from pagesight_server.evaluation.heat_map import MAX_CLASSES, heat_map
 from pagesight_server.evaluation.html import by_kind, gallery_marks, query_marks, thumbnail
 from pagesight_server.evaluation.metrics import Confusion, measure
+from pagesight_server.evaluation.outputs import measure_outputs
 from pagesight_server.evaluation.report import MAX_PAIRS, MAX_PER_CONFUSION
 from pagesight_server.recognition.explanation import Explanation
 from pagesight_server.recognition.findings import Finding
@@ -146,6 +157,55 @@ def test_the_report_has_every_section(tmp_path: Path) -> None:
         # Once in the contents, once above the section.
         assert words(page).count(heading) >= 2, heading
     assert page.tags.count("svg") == 2
+
+
+def test_the_time_is_said_to_be_of_images_alone(tmp_path: Path) -> None:
+    run = replace(run_of(MIXED, tmp_path), timed_alone=20)
+    page = words(Page(report(run, lambda image_id: png())))
+    assert "decode to decision, mean of 20 alone" in page
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(summary(run))
+    assert re.search(r"seconds per image, mean of 20 alone\W+0\.250", console.export_text())
+
+
+def test_pictures_have_their_place_before_they_are_loaded(tmp_path: Path) -> None:
+    # They are loaded when they come into view: what is below would move then, away from its link.
+    html = report(run_of(MIXED, tmp_path), lambda image_id: png("blue", (1080, 2400)))
+    sizes = re.findall(r'<img [^>]*width="(\d+)" height="(\d+)" loading="lazy">', html)
+    assert len(sizes) == Page(html).tags.count("img")
+    # The screenshots, and the gallery's picture.
+    assert set(sizes) == {("108", "228"), ("1080", "2400")}
+
+
+def test_every_section_can_be_reached_from_the_head(tmp_path: Path) -> None:
+    run = run_of(MIXED, tmp_path)
+    two = measure_outputs(run.predictions, lambda label: (label, "any"))
+    html = report(replace(run, outputs=two), lambda image_id: None)
+    sections = re.findall(r'<h2 id="(\w+)">', html)
+    assert "outputs" in sections
+    assert re.findall(r'<a href="#(\w+)">', html) == sections
+
+
+def test_the_first_row_of_a_comparison_is_hidden_by_no_other(tmp_path: Path) -> None:
+    rule = Rule(threshold=0.5, false_rejection_rate=0.0, rejected={"other": 1.0})
+    rows = tuple(
+        Row(
+            name=name,
+            family="pagesight",
+            what="",
+            micro_f1=1.0,
+            auroc=1.0,
+            fpr_at_95tpr=0.0,
+            left_out=rule,
+            both_sides=rule,
+            seconds=0.0,
+        )
+        for name in ("first", "second")
+    )
+    comparison = Comparison(epsilon=0.05, known=1, unknown={"other": 1}, rows=rows)
+    html = report(run_of(MIXED, tmp_path), lambda image_id: None, comparison)
+    # What is drawn last lies on top.
+    assert re.findall(r"<title>(\w+): 0\.0 % of known", html) == ["second", "first"]
 
 
 def test_scores_are_laid_beside_those_of_the_labels_own_pictures(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import replace
 from pathlib import Path
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import NotFoundError, SetupError
 from pagesight_server.evaluation import Outcome, Run, evaluate
 from pagesight_server.recognition.knowledge import Knowledge
+from pagesight_server.text.reading import Reading
 from tests.support.evaluations import (
     BLUE,
     FILES,
@@ -26,6 +29,7 @@ from tests.support.evaluations import (
     pipeline_over,
     png,
     put,
+    read_words,
 )
 
 
@@ -96,6 +100,34 @@ async def test_classify_answers_the_same_as_evaluate(tmp_path: Path) -> None:
     for p in run.predictions:
         decision = (await pipeline.classify(FILES[p.path])).decision
         assert (decision.label, decision.score) == (p.label, p.score)
+
+
+async def test_the_first_images_are_timed_alone_and_the_rest_processed_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pagesight_server.evaluation.run.TIMED_ALONE", 2)
+    put(tmp_path, {f"red/{n}.png": png((200, n, 0)) for n in range(5)})
+    done: list[int] = [0]
+    done_at_start: list[int] = []
+    together = asyncio.Barrier(3)
+
+    async def read(pixels: Pixels) -> Reading:
+        done_at_start.append(done[-1])
+        if len(done_at_start) > 2:
+            await together.wait()
+        return read_words(pixels)
+
+    run = await evaluate(
+        replace(pipeline_over(), read=read),
+        tmp_path,
+        concurrency=3,
+        progress=lambda count, _total: done.append(count),
+    )
+    # The last three meet at the barrier: none is done before all have begun.
+    assert done_at_start == [0, 1, 2, 2, 2]
+    assert done == [0, 1, 2, 3, 4, 5]
+    assert run.timed_alone == run.ran_with["timed_alone"] == 2
+    assert run.seconds_per_image is not None
 
 
 async def test_the_order_is_random_and_repeatable(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from pagesight_server.common.errors import SetupError
-from pagesight_server.evaluation import evaluate, summary, write
+from pagesight_server.evaluation import Comparison, evaluate, prepare, summary, write
 from tests.support.evaluations import FILES, GREEN, RED, pipeline_over, png, put
 
 
@@ -87,6 +87,7 @@ async def test_the_files_hold_every_field_and_agree_with_each_other(tmp_path: Pa
         "bundles": {"encoder": "encoder-1", "ocr": "ocr-1"},
         "ocr": True,
         "concurrency": 1,
+        "timed_alone": 7,
         "seed": 0,
     }
     lines = (out / "predictions.jsonl").read_text("utf-8").splitlines()
@@ -107,6 +108,22 @@ async def test_writing_again_replaces_the_files_and_leaves_others_alone(tmp_path
     assert (out / "notes.txt").read_bytes() == b"mine"
 
 
+async def test_a_run_without_a_comparison_leaves_none_of_an_earlier_run(tmp_path: Path) -> None:
+    run = await evaluate(pipeline_over(), put(tmp_path / "test", FILES))
+    out = tmp_path / "out"
+    comparison = Comparison(epsilon=0.05, known=5, unknown={}, rows=())
+    write(run, out, lambda image_id: None, comparison)
+    (out / "compare.txt").write_bytes(b"mine")
+    assert {"compare.json", "compare.md"} < {file.name for file in out.iterdir()}
+    write(run, out, lambda image_id: None)
+    assert {file.name for file in out.iterdir()} == {
+        "metrics.json",
+        "predictions.jsonl",
+        "report.html",
+        "compare.txt",
+    }
+
+
 async def test_a_file_name_that_is_no_utf8_does_not_stop_the_report(tmp_path: Path) -> None:
     name = b"red/\xff.png".decode("utf-8", "surrogateescape")
     run = await evaluate(pipeline_over(), put(tmp_path / "test", {name: png(RED)}))
@@ -120,6 +137,15 @@ async def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(SetupError, match="name another folder with --out"):
         write(run, tmp_path / "file", lambda image_id: None)
+
+
+def test_a_place_that_can_be_written_is_made_and_left_as_it_was(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out"
+    prepare(out)
+    assert list(out.iterdir()) == []
+    (out / "metrics.json").write_bytes(b"old")
+    prepare(out)
+    assert [file.read_bytes() for file in out.iterdir()] == [b"old"]
 
 
 async def test_the_summary_shows_figures_kinds_worst_classes_and_warnings(tmp_path: Path) -> None:

@@ -132,6 +132,39 @@ def test_the_dashboard_shows_what_an_operator_asks_for_first() -> None:
     assert has("timeseries", "pagesight_score_drift")
     assert has("timeseries", "pagesight:availability_errors:ratio_rate1h")
     assert has("timeseries", "pagesight:latency_errors:ratio_rate1h")
+    assert has("timeseries", "by (pagesight_read)", "rate(pagesight_lines_total")
+
+
+def test_the_dashboard_shows_what_wakes_an_operator() -> None:
+    board = " ".join(queries(json.loads(DASHBOARD.read_text())))
+    paging = [rule["expr"] for rule in rules() if rule.get("labels") == {"severity": "page"}]
+    # A recorded ratio is shown for some of its windows.
+    names = {
+        name
+        for text in paging
+        for name in re.findall(r"\b(?:pagesight:\w+(?=:ratio_rate)|pagesight_\w+)", text)
+    }
+    assert "pagesight_gallery_age_seconds" in names
+    assert {name for name in names if name not in board} == set()
+
+
+def test_a_panel_that_ignores_the_chosen_servers_says_so_in_its_title() -> None:
+    for panel in json.loads(DASHBOARD.read_text())["panels"]:
+        chosen = {"$instance" in query for query in queries(panel)}
+        assert ("all servers" in panel["title"]) == (False in chosen), panel["title"]
+
+
+def test_no_panels_of_the_dashboard_overlap() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    cells = [
+        (x, y)
+        for panel in board["panels"]
+        for at in (panel["gridPos"],)
+        for x in range(at["x"], at["x"] + at["w"])
+        for y in range(at["y"], at["y"] + at["h"])
+    ]
+    assert len(cells) == len(set(cells))
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
 
 
 def kinds_of_errors() -> list[type[RequestError]]:
