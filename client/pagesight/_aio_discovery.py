@@ -52,9 +52,8 @@ class AsyncDiscoveryCalls(AsyncConnection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(images, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not isinstance(images, Sequence)
+        return await self._repeated(attempt, longest_s, once=once)
 
     async def dismiss_clusters(
         self, clusters: Iterable[DismissedCluster], *, gallery: str = "", author: str = ""
@@ -95,6 +94,5 @@ class AsyncDiscoveryCalls(AsyncConnection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(items, Sequence) and isinstance(pictures, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not (isinstance(items, Sequence) and isinstance(pictures, Sequence))
+        return await self._repeated(attempt, longest_s, once=once)

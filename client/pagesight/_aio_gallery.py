@@ -57,9 +57,8 @@ class AsyncGalleryCalls(AsyncConnection):
         async def attempt(left_s: float) -> EnrolResult:
             return await self._enrol(items, _requests.Upload(made), left_s, progress)
 
-        if isinstance(items, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not isinstance(items, Sequence)
+        return await self._repeated(attempt, longest_s, once=once)
 
     async def _enrol(
         self,

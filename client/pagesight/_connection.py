@@ -232,8 +232,16 @@ class Connection:
 
         return self._repeated(attempt, self._endpoint.timeout_s)
 
-    def _repeated(self, attempt: Callable[[float], _Value], timeout_s: float) -> _Value:
-        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+    def _repeated(
+        self, attempt: Callable[[float], _Value], timeout_s: float, *, once: bool = False
+    ) -> _Value:
+        """Makes a call, given the seconds that are left for it, until it need not be repeated.
+
+        Args:
+            attempt: Makes it.
+            timeout_s: For all attempts together.
+            once: It cannot be made a second time, as where what it sends came from a generator.
+        """
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
@@ -243,7 +251,7 @@ class Connection:
             try:
                 value = attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = attempts.wait_s(failure, give_up_s)
+                wait_s = None if once else attempts.wait_s(failure, give_up_s)
                 if wait_s is None:
                     raise
             else:
@@ -400,9 +408,13 @@ class AsyncConnection:
         return await self._repeated(attempt, self._endpoint.timeout_s)
 
     async def _repeated(
-        self, attempt: Callable[[float], Awaitable[_Value]], timeout_s: float
+        self,
+        attempt: Callable[[float], Awaitable[_Value]],
+        timeout_s: float,
+        *,
+        once: bool = False,
     ) -> _Value:
-        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+        """Makes a call as `Connection._repeated` does."""
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
@@ -411,7 +423,7 @@ class AsyncConnection:
             try:
                 value = await attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = attempts.wait_s(failure, give_up_s)
+                wait_s = None if once else attempts.wait_s(failure, give_up_s)
                 if wait_s is None:
                     raise
             except asyncio.CancelledError:
