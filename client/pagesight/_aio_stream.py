@@ -208,17 +208,20 @@ class AsyncStream(Generic[K]):
                 except PagesightError as error:
                     self._events.put_nowait(Answer(request_id, error))
                     continue
-                except Exception:
+                except BaseException:
                     self._ledger.drop(request_id)
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
                 self._ledger.keep(request_id, message)
                 self._lanes.put(request_id)
                 self._changed.set()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's
+            if self._is_closed:
+                raise  # `give_up` has cancelled this task.
             self._source_error = error
-        self._ledger.seal()
-        self._events.put_nowait(Fed())
+        finally:
+            self._ledger.seal()
+            self._events.put_nowait(Fed())
 
     async def _inputs(self) -> AsyncIterator[tuple[Any, int]]:
         source, position = as_async(self._images), 0

@@ -227,14 +227,14 @@ class Stream(Generic[K]):
                 except PagesightError as error:
                     self._events.put(Answer(request_id, error))
                     continue
-                except Exception:
+                except BaseException:
                     self._ledger.drop(request_id)
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
                 self._ledger.keep(request_id, message)
                 self._lanes.put(request_id)
                 self._wake()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's
             self._source_error = error
         finally:
             self._ledger.seal()

@@ -35,6 +35,20 @@ def away() -> Iterator[str]:
         yield f"127.0.0.1:{bound.getsockname()[1]}"
 
 
+def ends_the_program(item: Any) -> Iterator[Any]:
+    """Yields one item, and then would end the program."""
+    yield item
+    raise SystemExit(3)
+
+
+async def from_a_cancelled_producer(item: Any) -> AsyncIterator[Any]:
+    """Yields one item, and then waits for a task that is cancelled."""
+    yield item
+    producer = asyncio.ensure_future(asyncio.sleep(WAIT_S))
+    producer.cancel()
+    await producer
+
+
 # --- of calls that send pictures one by one ---
 
 SENT: list[Callable[[Any], Any]] = [
@@ -138,15 +152,10 @@ async def test_progress_is_told_while_an_async_source_still_gives(server: FakeSe
         await client.discover(images(), progress=progress)
 
 
-def ends_the_program() -> Iterator[EnrolItem]:
-    yield ITEM
-    raise SystemExit(3)
-
-
 def test_a_source_that_ends_the_program_does(server: FakeServer) -> None:
     server.gallery.expects_to_be_left = True
     with Client(server.address) as client, pytest.raises(SystemExit):
-        client.enrol(ends_the_program(), timeout_s=WAIT_S)
+        client.enrol(ends_the_program(ITEM), timeout_s=WAIT_S)
 
 
 async def test_a_source_whose_producer_was_cancelled_says_so(server: FakeServer) -> None:
@@ -156,9 +165,24 @@ async def test_a_source_whose_producer_was_cancelled_says_so(server: FakeServer)
             await client.enrol(from_a_cancelled_producer(ITEM), timeout_s=WAIT_S)
 
 
-async def from_a_cancelled_producer(item: Any) -> AsyncIterator[Any]:
-    """Yields one item, and then waits for a task that is cancelled."""
-    yield item
-    producer = asyncio.ensure_future(asyncio.sleep(WAIT_S))
-    producer.cancel()
-    await producer
+# --- of streams ---
+
+
+def test_a_stream_whose_source_ends_the_program_does_so_after_its_answers(
+    server: FakeServer,
+) -> None:
+    with Client(server.address) as client:
+        stream = client.classify_stream(ends_the_program(b"a"))
+        assert next(stream).unwrap().label == "a"
+        with pytest.raises(SystemExit):
+            next(stream)
+
+
+async def test_a_stream_whose_producer_was_cancelled_says_so_after_its_answers(
+    server: FakeServer,
+) -> None:
+    async with AsyncClient(server.address) as client:
+        stream = client.classify_stream(from_a_cancelled_producer(b"a"))
+        assert (await asyncio.wait_for(anext(stream), WAIT_S)).unwrap().label == "a"
+        with pytest.raises(asyncio.CancelledError):
+            await anext(stream)
