@@ -249,6 +249,11 @@ def test_a_server_that_leaves_without_a_word_is_noticed(stream: Streamer) -> Non
         stream([b"leave", b"hold"])
 
 
+def test_an_answer_that_nobody_asked_for_is_a_bug_of_the_server(stream: Streamer) -> None:
+    with pytest.raises(pagesight.InternalError, match="answered 'abc', which nobody asked"):
+        stream([b"foreign"])
+
+
 def test_a_broken_stream_goes_on_with_what_has_no_answer(
     stream: Streamer, server: FakeServer
 ) -> None:
