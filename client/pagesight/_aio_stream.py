@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -76,6 +75,7 @@ class AsyncStream(Generic[K]):
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._tasks: dict[Lane, list[asyncio.Task[None]]] = {}
         self._feeder: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def run(
@@ -94,6 +94,9 @@ class AsyncStream(Generic[K]):
             self, functools.partial(loop.call_soon_threadsafe, self._hear_of_change)
         )
         try:
+            self._count_servers()
+            if self._counting is not None:
+                await asyncio.wait([self._counting])
             while (event := await self._next_event(stub)) is not None:
                 match event:
                     case Answer(request_id, outcome, lane):
@@ -104,6 +107,7 @@ class AsyncStream(Generic[K]):
                         if not self._ledger.is_done():
                             self._lanes.ended(lane, error)
                             await self._disconnect(lane)
+                            self._count_servers()
                         else:
                             lane.is_open = False
                 if self._ledger.is_done():
@@ -125,18 +129,29 @@ class AsyncStream(Generic[K]):
         if self._feeder is not None and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
         self._lanes.close()
         for lane in tuple(self._tasks):
             await self._disconnect(lane)
         self._events.put_nowait(Changed())  # `run` looks whether it is closed.
 
-    async def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
+    def _count_servers(self) -> None:
+        """Looks, in a thread, whether the name stands for more servers than are known."""
+
+        async def grow() -> None:
+            self._lanes.grow(await asyncio.to_thread(self._endpoint.count_servers))
+            self._events.put_nowait(Changed())
+
+        if self._endpoint.is_name and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.create_task(grow())
+
+    def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
         """Makes the calls of the lanes that are due."""
-        if not self._lanes.due():
+        if not (due := self._lanes.due()):
             return
-        count = self._endpoint.count_servers
-        self._lanes.grow(await asyncio.to_thread(count) if self._endpoint.is_name else 1)
-        for lane in self._lanes.due():
+        for lane in due:
             connection = self._lanes.open(lane)
             try:
                 call = method_at(stub.ClassifyStream, lane.place)(metadata=self._metadata)
@@ -182,21 +197,19 @@ class AsyncStream(Generic[K]):
             for request_id in self._resends.due():
                 self._lanes.put(request_id)
                 self._changed.set()
-            await self._connect(stub)
+            if not self._lanes.owes():
+                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
+            self._connect(stub)
             wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
             try:
-                if not self._lanes.none_is_open():
-                    async with asyncio.timeout(wait_s):
-                        return await self._events.get()
-                # Nothing can come but from here, which has time.
-                await asyncio.sleep(self._lanes.wait_s(math.inf))
+                async with asyncio.timeout(wait_s):
+                    return await self._events.get()
             except TimeoutError:
                 if self._ledger.is_abandoned():
                     return None
-            if not self._lanes.owes():
-                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
-            for request_id in self._ledger.overdue():
-                self._events.put_nowait(Answer(request_id, self._endpoint.late()))
+            if self._lanes.owes():
+                for request_id in self._ledger.overdue():
+                    self._events.put_nowait(Answer(request_id, self._endpoint.late()))
 
     async def _feed(self) -> None:
         try:

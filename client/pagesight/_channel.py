@@ -165,7 +165,7 @@ class Endpoint:
         host = host_of(self.address)
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):
             return 1  # which gRPC finds out too, and says
         return len({address for *_, address in found})
 

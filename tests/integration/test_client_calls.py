@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, LabelInfo
-from pagesight.v1 import classifier_pb2
+from pagesight.v1 import classifier_pb2, gallery_pb2
 from tests.support import WAIT_S
 from tests.support.fake_server import FakeServer
 
@@ -378,6 +380,50 @@ async def test_a_closed_client_ends_its_streams_on_an_event_loop(server: FakeSer
     await client.close()
     with pytest.raises(pagesight.CallCancelledError):
         await anext(results)
+
+
+async def test_a_closed_client_makes_no_call_and_no_stream(server: FakeServer) -> None:
+    client, aclient = Client(server.address), AsyncClient(server.address)
+    client.classify(b"login")
+    await aclient.classify(b"login")
+    client.close()
+    await aclient.close()
+    with pytest.raises(pagesight.CallCancelledError):
+        client.classify(b"login")
+    with pytest.raises(pagesight.CallCancelledError):
+        client.classify_stream([b"a"])
+    with pytest.raises(pagesight.CallCancelledError):
+        await aclient.classify(b"login")
+    with pytest.raises(pagesight.CallCancelledError):
+        aclient.classify_stream([b"a"])
+
+
+def test_a_call_that_the_end_of_its_client_overtakes_was_cancelled(server: FakeServer) -> None:
+    client = Client(server.address)
+    method = client._gallery.GetGallery
+
+    def overtaken(*arguments: Any, **options: Any) -> Any:
+        client.close()
+        return method(*arguments, **options)
+
+    with pytest.raises(pagesight.CallCancelledError):
+        client._call(overtaken, gallery_pb2.GetGalleryRequest(), id)  # type: ignore[arg-type]
+
+
+def test_no_channel_is_opened_after_the_end_of_the_client(server: FakeServer) -> None:
+    client = Client(server.address)
+
+    class Overtaken(contextlib.ExitStack):
+        """A lock that `close` has held just before."""
+
+        def __enter__(self) -> Any:
+            client._closed.set()
+            return super().__enter__()
+
+    client._lock = Overtaken()  # type: ignore[assignment]
+    with pytest.raises(pagesight.CallCancelledError):
+        client.classify(b"login")
+    assert client._opened is None
 
 
 async def test_a_source_may_close_its_own_client(server: FakeServer) -> None:

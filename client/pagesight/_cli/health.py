@@ -101,7 +101,7 @@ def _servers(name: str) -> list[str]:
     port = name.removeprefix(f"[{host}]").removeprefix(host).removeprefix(":") or "443"  # gRPC's
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError:
+    except (OSError, UnicodeError):
         return []
     by_family: dict[bool, list[str]] = {True: [], False: []}
     for family, *_, where in found:
