@@ -106,7 +106,8 @@ class Connection:
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
                 failed on a server that is away or has no room, though not beyond its timeout;
-                a stream, after its last answer. The default outlasts a restart. 0: never.
+                a stream, after its last answer. The default outlasts a restart; that a server is
+                overloaded is told as late, so say 2 or so where a person waits. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
@@ -302,7 +303,8 @@ class AsyncConnection:
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
                 failed on a server that is away or has no room, though not beyond its timeout;
-                a stream, after its last answer. The default outlasts a restart. 0: never.
+                a stream, after its last answer. The default outlasts a restart; that a server is
+                overloaded is told as late, so say 2 or so where a person waits. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
