@@ -34,6 +34,10 @@ from pagesight.v1 import classifier_pb2 as classifier
 if TYPE_CHECKING:
     from pagesight.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
 
+STANDSTILL_GRACE_S = 0.1
+"""How long answers have to be read before a server counts as silent, which takes a few turns of the
+event loop: whoever blocks that keeps this stream from hearing what came."""
+
 _T = TypeVar("_T")
 _Call: TypeAlias = (
     "grpc.aio.StreamStreamCall[classifier.ClassifyStreamRequest, classifier.ClassifyStreamResponse]"
@@ -201,15 +205,23 @@ class AsyncStream(Generic[K]):
                 self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
             self._connect(stub)
             wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
-            try:
-                async with asyncio.timeout(wait_s):
-                    return await self._events.get()
-            except TimeoutError:
-                if self._ledger.is_abandoned():
-                    return None
-            if self._lanes.owes():
-                for request_id in self._ledger.overdue():
-                    self._events.put_nowait(Answer(request_id, self._endpoint.late()))
+            if (event := await self._event_within(wait_s)) is not None:
+                return event
+            if self._ledger.is_abandoned():
+                return None
+            if not self._lanes.owes() or not self._ledger.overdue():
+                continue
+            if (event := await self._event_within(STANDSTILL_GRACE_S)) is not None:
+                return event
+            for request_id in self._ledger.overdue():
+                self._events.put_nowait(Answer(request_id, self._endpoint.late()))
+
+    async def _event_within(self, wait_s: float) -> Event | None:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._events.get()
+        except TimeoutError:
+            return None
 
     async def _feed(self) -> None:
         try:

@@ -203,7 +203,7 @@ class Stream(Generic[K]):
 
     def _next_event(self, stub: ClassifierServiceStub, closed: threading.Event) -> Event | None:
         while True:
-            if closed.is_set() and self._lanes.none_is_open():
+            if closed.is_set():
                 raise CallCancelledError("the client was closed")
             for request_id in self._resends.due():
                 self._lanes.put(request_id)

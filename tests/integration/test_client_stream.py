@@ -319,6 +319,20 @@ def test_a_picture_that_nobody_answers_fails_alone(
     assert "for 0.3 s" in results[1].error.message
 
 
+async def test_an_answer_that_came_while_the_event_loop_stood_still_is_heard(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("pagesight._ledger.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr("pagesight._aio_stream.STANDSTILL_GRACE_S", WAIT_S)
+    async with AsyncClient(server.address, timeout_s=5.0, retry=QUICK) as client:
+        results = client.classify_stream([b"hold", b"a"])
+        assert (await anext(results)).key == 1
+        server.classifier.release()  # What came by now, nobody has read: the loop did not turn.
+        now_s[0] += 10.0
+        assert (await anext(results)).unwrap().label == "hold"
+
+
 def test_no_server_is_one_error(stream: Streamer, server: FakeServer) -> None:
     server.stop()
     with pytest.raises(pagesight.UnavailableError, match="no server answers at"):
