@@ -102,7 +102,7 @@ async def upload_async(
     except grpc.RpcError as error:
         if source_error:
             raise source_error[0] from None
-        raise await ending.error(error) from error
+        raise await ending.error(error) or _replies.no_result() from error
     finally:
         call.cancel()
         sending.cancel()

@@ -282,6 +282,18 @@ def test_a_stream_may_break_as_often_as_it_makes_progress(
     assert all(result.error is None for result in results)
 
 
+async def test_a_server_that_ends_calls_in_good_order_is_no_failure(server: FakeServer) -> None:
+    server.classifier.breaks = 1
+    pictures = [b"part %d" % n if n % 2 else b"a".ljust(50_000) for n in range(40)]
+    async with AsyncClient(server.address, retry_for_s=0) as client:
+        results = [result async for result in client.classify_stream(pictures)]
+    assert sorted(keys(results)) == list(range(40))
+    assert all(result.error is None for result in results)
+    with Client(server.address, retry_for_s=0) as waiting:
+        server.classifier._broken.clear()
+        assert sorted(keys(list(waiting.classify_stream(pictures)))) == list(range(40))
+
+
 def test_in_order_also_over_several_connections(stream: Streamer, server: FakeServer) -> None:
     server.classifier.breaks = 1
     results = stream([b"a", b"b", b"break", b"c", b"d"], ordered=True)
