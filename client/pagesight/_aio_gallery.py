@@ -50,7 +50,11 @@ class AsyncGalleryCalls(AsyncConnection):
         progress: Callable[[Progress], None] | None = None,
         **change: Unpack[ChangeOptions],
     ) -> EnrolResult:
-        """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
+        """Teaches pages, as `Client.enrol` does.
+
+        Items may come from an async iterable. A plain one is read on the event loop, the files
+        that it names in a thread.
+        """
         made = _requests.change(change)
         longest_s = math.inf if timeout_s is None else timeout_s
 
