@@ -133,6 +133,7 @@ class AsyncStream(Generic[K]):
         if self._feeder is not None and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
+            self._feeder = None  # Its traceback would keep this stream, and its pictures.
         if self._counting is not None:
             self._counting.cancel()
             await asyncio.gather(self._counting, return_exceptions=True)

@@ -273,6 +273,9 @@ class Stream(Generic[K]):
                 self._events.put(Answer(reply.request_id, outcome, lane))
         except grpc.RpcError as error:
             self._events.put(Over(lane, connection, self._each[lane.place].error(error)))
+            error.__traceback__ = (
+                None  # It is the call: it would keep this stream, and its pictures.
+            )
         except Exception as error:  # a bug must not leave `run` waiting
             self._events.put(Over(lane, connection, error))
         else:

@@ -6,6 +6,7 @@ Both clients promise the same; where waiting differs, each has a test.
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -176,6 +177,54 @@ def test_a_stream_whose_source_ends_the_program_does_so_after_its_answers(
         assert next(stream).unwrap().label == "a"
         with pytest.raises(SystemExit):
             next(stream)
+
+
+@pytest.fixture
+def no_cycles() -> Iterator[None]:
+    """Has what is in a circle of references kept for as long as the test runs."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_cycles")
+def test_a_stream_that_is_left_keeps_neither_its_source_nor_its_pictures(
+    server: FakeServer,
+) -> None:
+    closed = threading.Event()
+
+    def images() -> Iterator[bytes]:
+        try:
+            while True:
+                yield b"a"
+        finally:
+            closed.set()
+
+    with Client(server.address) as client:
+        stream = client.classify_stream(images(), max_in_flight=2)
+        next(stream)
+        stream.close()
+        del stream
+        assert closed.wait(WAIT_S)
+
+
+@pytest.mark.usefixtures("no_cycles")
+async def test_a_stream_of_an_event_loop_that_is_left_keeps_neither(server: FakeServer) -> None:
+    closed = asyncio.Event()
+
+    async def images() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"a"
+        finally:
+            closed.set()
+
+    async with AsyncClient(server.address) as client:
+        stream = client.classify_stream(images(), max_in_flight=2)
+        await anext(stream)
+        await stream.aclose()
+        del stream
+        await asyncio.wait_for(closed.wait(), WAIT_S)
 
 
 async def test_a_stream_whose_producer_was_cancelled_says_so_after_its_answers(
