@@ -11,8 +11,9 @@ inside gRPC. The window is given back when a result is told, which bounds what w
 
 A call that ends before all is answered is made anew, and what has no answer is sent again under
 the same request_id, over whichever lane has room (`_lanes`). Until then pictures are kept: at most
-`max_in_flight` of them. Whatever ends `run` ends the threads. `_aio_stream` is the same for event
-loops.
+`max_in_flight` of them. The servers of a name may be others by then: it is looked up beside all
+this, which may take its time. Whatever ends `run` ends the other threads. `_aio_stream` is the
+same for event loops.
 """
 
 from __future__ import annotations
@@ -273,9 +274,8 @@ class Stream(Generic[K]):
                 self._events.put(Answer(reply.request_id, outcome, lane))
         except grpc.RpcError as error:
             self._events.put(Over(lane, connection, self._each[lane.place].error(error)))
-            error.__traceback__ = (
-                None  # It is the call: it would keep this stream, and its pictures.
-            )
+            # The error is the call itself: it would keep this frame, and so the stream's pictures.
+            error.__traceback__ = None
         except Exception as error:  # a bug must not leave `run` waiting
             self._events.put(Over(lane, connection, error))
         else:
