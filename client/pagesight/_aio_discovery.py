@@ -34,7 +34,11 @@ class AsyncDiscoveryCalls(AsyncConnection):
         timeout_s: float | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> Discovery:
-        """Finds new pages as `Client.discover` does; pictures may come from an async iterable."""
+        """Finds new pages as `Client.discover` does.
+
+        Pictures may come from an async iterable. A plain one is read on the event loop, the files
+        that it names in a thread.
+        """
 
         async def attempt(left_s: float) -> Discovery:
             sending = requests.DiscoverUpload(gallery, kept, min_pictures, requests.length(images))
@@ -52,9 +56,8 @@ class AsyncDiscoveryCalls(AsyncConnection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(images, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not isinstance(images, Sequence)
+        return await self._repeated(attempt, longest_s, once=once)
 
     async def dismiss_clusters(
         self, clusters: Iterable[DismissedCluster], *, gallery: str = "", author: str = ""
@@ -73,7 +76,11 @@ class AsyncDiscoveryCalls(AsyncConnection):
         timeout_s: float | None = None,
         progress: Callable[[Progress], None] | None = None,
     ) -> PreviewResult:
-        """Says which answers would turn, as `Client.preview` does."""
+        """Says which answers would turn, as `Client.preview` does.
+
+        Both may come from async iterables. Plain ones are read on the event loop, the files that
+        they name in a thread.
+        """
 
         async def attempt(left_s: float) -> PreviewResult:
             sending = requests.PreviewUpload(gallery, kept, requests.length(items, pictures))
@@ -95,6 +102,5 @@ class AsyncDiscoveryCalls(AsyncConnection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(items, Sequence) and isinstance(pictures, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not (isinstance(items, Sequence) and isinstance(pictures, Sequence))
+        return await self._repeated(attempt, longest_s, once=once)

@@ -50,16 +50,19 @@ class AsyncGalleryCalls(AsyncConnection):
         progress: Callable[[Progress], None] | None = None,
         **change: Unpack[ChangeOptions],
     ) -> EnrolResult:
-        """Teaches pages, as `Client.enrol` does; items may come from an async iterable."""
+        """Teaches pages, as `Client.enrol` does.
+
+        Items may come from an async iterable. A plain one is read on the event loop, the files
+        that it names in a thread.
+        """
         made = _requests.change(change)
         longest_s = math.inf if timeout_s is None else timeout_s
 
         async def attempt(left_s: float) -> EnrolResult:
             return await self._enrol(items, _requests.Upload(made), left_s, progress)
 
-        if isinstance(items, Sequence):
-            return await self._repeated(attempt, longest_s)
-        return await attempt(longest_s)
+        once = not isinstance(items, Sequence)
+        return await self._repeated(attempt, longest_s, once=once)
 
     async def _enrol(
         self,

@@ -6,7 +6,8 @@
 Where a server ends a call while a message is being written, grpc.aio raises an
 INTERNAL error of its own in place of the server's status, which arrives just before
 or just after (https://github.com/grpc/grpc/issues/36066). A server that shuts down
-or refuses more pictures would look like a bug; so the status is remembered here.
+or refuses more pictures would look like a bug, as would one that ends a call in good order; so the
+status is remembered here.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ class Ending:
     def __init__(self, call: Any, endpoint: Endpoint) -> None:
         self._call = call
         self._endpoint = endpoint
-        self._first: grpc.RpcError | None = None
+        self._first: grpc.aio.AioRpcError | None = None
         # Weakly: a call keeps its callbacks, and would keep itself, and its connection, through us.
         note = weakref.WeakMethod(self._note)
         call.add_done_callback(lambda over: (told := note()) and told(over))
 
-    async def error(self, raised: grpc.RpcError) -> PagesightError:
-        """Returns the error that the server sent where grpc.aio raised another."""
+    async def error(self, raised: grpc.RpcError) -> PagesightError | None:
+        """Returns the error that the server sent, whatever grpc.aio raised; None: it sent OK."""
         if raised.code() is not grpc.StatusCode.INTERNAL or raised.details() != _LOST:
             return self._endpoint.error(raised)
         for wait_s in _LOOK_AGAIN_S:
             await asyncio.sleep(wait_s)
             if (sent := self._first or self._status()) is not None:
-                return self._endpoint.error(sent)
+                return None if sent.code() is grpc.StatusCode.OK else self._endpoint.error(sent)
         return UnavailableError(
             f"{self._endpoint.address} ended the call while a message was being sent"
         )
@@ -54,11 +55,11 @@ class Ending:
     def _note(self, _: object) -> None:
         self._first = self._first or self._status()
 
-    def _status(self) -> grpc.RpcError | None:
-        """Returns the error that the server has sent so far, if any."""
+    def _status(self) -> grpc.aio.AioRpcError | None:
+        """Returns what the server has ended the call with so far, if anything, OK included."""
         code = _at_once(self._call.code())
         details = _at_once(self._call.details())
-        if code in (None, grpc.StatusCode.OK) or details == _LOST:
+        if code is None or details == _LOST:
             return None
         trailing = _at_once(self._call.trailing_metadata())
         return grpc.aio.AioRpcError(

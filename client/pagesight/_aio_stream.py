@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import math
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
@@ -34,6 +33,10 @@ from pagesight.v1 import classifier_pb2 as classifier
 
 if TYPE_CHECKING:
     from pagesight.v1.classifier_pb2_grpc import ClassifierServiceAsyncStub
+
+STANDSTILL_GRACE_S = 0.1
+"""How long answers have to be read before a server counts as silent, which takes a few turns of the
+event loop: whoever blocks that keeps this stream from hearing what came."""
 
 _T = TypeVar("_T")
 _Call: TypeAlias = (
@@ -76,6 +79,7 @@ class AsyncStream(Generic[K]):
         self._events: asyncio.Queue[Event] = asyncio.Queue()
         self._tasks: dict[Lane, list[asyncio.Task[None]]] = {}
         self._feeder: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         self._is_closed = False
 
     async def run(
@@ -94,6 +98,9 @@ class AsyncStream(Generic[K]):
             self, functools.partial(loop.call_soon_threadsafe, self._hear_of_change)
         )
         try:
+            self._count_servers()
+            if self._counting is not None:
+                await asyncio.wait([self._counting])
             while (event := await self._next_event(stub)) is not None:
                 match event:
                     case Answer(request_id, outcome, lane):
@@ -104,6 +111,7 @@ class AsyncStream(Generic[K]):
                         if not self._ledger.is_done():
                             self._lanes.ended(lane, error)
                             await self._disconnect(lane)
+                            self._count_servers()
                         else:
                             lane.is_open = False
                 if self._ledger.is_done():
@@ -125,18 +133,30 @@ class AsyncStream(Generic[K]):
         if self._feeder is not None and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
             await asyncio.gather(self._feeder, return_exceptions=True)
+            self._feeder = None  # Its traceback would keep this stream, and its pictures.
+        if self._counting is not None:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
         self._lanes.close()
         for lane in tuple(self._tasks):
             await self._disconnect(lane)
         self._events.put_nowait(Changed())  # `run` looks whether it is closed.
 
-    async def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
+    def _count_servers(self) -> None:
+        """Looks, in a thread, whether the name stands for more servers than are known."""
+
+        async def grow() -> None:
+            self._lanes.grow(await asyncio.to_thread(self._endpoint.count_servers))
+            self._events.put_nowait(Changed())
+
+        if self._endpoint.is_name and (self._counting is None or self._counting.done()):
+            self._counting = asyncio.create_task(grow())
+
+    def _connect(self, stub: ClassifierServiceAsyncStub) -> None:
         """Makes the calls of the lanes that are due."""
-        if not self._lanes.due():
+        if not (due := self._lanes.due()):
             return
-        count = self._endpoint.count_servers
-        self._lanes.grow(await asyncio.to_thread(count) if self._endpoint.is_name else 1)
-        for lane in self._lanes.due():
+        for lane in due:
             connection = self._lanes.open(lane)
             try:
                 call = method_at(stub.ClassifyStream, lane.place)(metadata=self._metadata)
@@ -182,21 +202,27 @@ class AsyncStream(Generic[K]):
             for request_id in self._resends.due():
                 self._lanes.put(request_id)
                 self._changed.set()
-            await self._connect(stub)
-            wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
-            try:
-                if not self._lanes.none_is_open():
-                    async with asyncio.timeout(wait_s):
-                        return await self._events.get()
-                # Nothing can come but from here, which has time.
-                await asyncio.sleep(self._lanes.wait_s(math.inf))
-            except TimeoutError:
-                if self._ledger.is_abandoned():
-                    return None
             if not self._lanes.owes():
                 self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
+            self._connect(stub)
+            wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
+            if (event := await self._event_within(wait_s)) is not None:
+                return event
+            if self._ledger.is_abandoned():
+                return None
+            if not self._lanes.owes() or not self._ledger.overdue():
+                continue
+            if (event := await self._event_within(STANDSTILL_GRACE_S)) is not None:
+                return event
             for request_id in self._ledger.overdue():
                 self._events.put_nowait(Answer(request_id, self._endpoint.late()))
+
+    async def _event_within(self, wait_s: float) -> Event | None:
+        try:
+            async with asyncio.timeout(wait_s):
+                return await self._events.get()
+        except TimeoutError:
+            return None
 
     async def _feed(self) -> None:
         try:
@@ -208,17 +234,20 @@ class AsyncStream(Generic[K]):
                 except PagesightError as error:
                     self._events.put_nowait(Answer(request_id, error))
                     continue
-                except Exception:
+                except BaseException:
                     self._ledger.drop(request_id)
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
                 self._ledger.keep(request_id, message)
                 self._lanes.put(request_id)
                 self._changed.set()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's
+            if self._is_closed:
+                raise  # `give_up` has cancelled this task.
             self._source_error = error
-        self._ledger.seal()
-        self._events.put_nowait(Fed())
+        finally:
+            self._ledger.seal()
+            self._events.put_nowait(Fed())
 
     async def _inputs(self) -> AsyncIterator[tuple[Any, int]]:
         source, position = as_async(self._images), 0

@@ -82,10 +82,6 @@ BALANCED: Sequence[tuple[str, object]] = (
 
 _TOO_MANY_PINGS = re.compile("too.many.pings", re.IGNORECASE)
 
-_CANCELLED_HERE = re.compile("Channel closed|Locally cancelled")
-"""How gRPC says that a call was cancelled on this side. Some calls of a server that stops end as
-CANCELLED by it (measured: an enrolment under way when a drain ended)."""
-
 ChannelOptions = Sequence[tuple[str, object]]
 
 
@@ -165,7 +161,7 @@ class Endpoint:
         host = host_of(self.address)
         try:
             found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        except OSError:
+        except (OSError, UnicodeError):
             return 1  # which gRPC finds out too, and says
         return len({address for *_, address in found})
 
@@ -237,7 +233,13 @@ class Endpoint:
     def error(self, error: grpc.RpcError) -> PagesightError:
         """Turns what a call to this server raised into an error of ours."""
         found = from_call(error, self.address)
-        if isinstance(found, CallCancelledError) and not _CANCELLED_HERE.match(found.message):
+        # Some calls of a server that stops end as CANCELLED by it (measured: an enrolment under way
+        # when a drain ended); these two are what gRPC says of this side.
+        if isinstance(found, CallCancelledError):
+            if found.message.startswith("Channel closed"):
+                return CallCancelledError("the client was closed")
+            if found.message.startswith("Locally cancelled"):
+                return found
             return UnavailableError(f"{self.address} gave the call up, as a server that stops does")
         if type(found) is not UnavailableError or found.reason:
             return found

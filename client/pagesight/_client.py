@@ -17,7 +17,6 @@ from pagesight._discovery_calls import DiscoveryCalls
 from pagesight._gallery import GalleryCalls
 from pagesight._inputs import ClassifyOptions, DefaultKey, ImageSource, Priority
 from pagesight._review_calls import ReviewCalls
-from pagesight._spread import places_of
 from pagesight._stream import Stream
 
 
@@ -142,7 +141,7 @@ class Client(GalleryCalls, ReviewCalls, DiscoveryCalls):
         opened = self._open()
         stream: Stream[Any] = Stream(
             self._endpoint,
-            places_of(opened.channel),
+            opened.places,
             images,
             options,
             max_in_flight=max_in_flight,

@@ -10,6 +10,7 @@ for threads and once for event loops.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
 import threading
@@ -27,7 +28,7 @@ from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._replies import ProgressCallback
 from pagesight._retry import DEFAULT_RETRY, DEFAULT_RETRY_FOR_S, Attempts, RetryPolicy
 from pagesight._security import TlsConfig
-from pagesight._spread import places_of
+from pagesight._spread import Places, places_of
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
 from pagesight.v1.review_pb2_grpc import ReviewServiceStub
@@ -60,6 +61,8 @@ class Opened(NamedTuple):
     process: int
     """Which one opened it."""
     channel: grpc.Channel
+    places: Places
+    """Its connections."""
     classifier: ClassifierServiceStub
     gallery: GalleryServiceStub
     review: ReviewServiceStub
@@ -68,7 +71,8 @@ class Opened(NamedTuple):
     def of(cls, channel: grpc.Channel) -> Opened:
         """Makes the stubs of a channel that this process has opened."""
         classifier, gallery = ClassifierServiceStub(channel), GalleryServiceStub(channel)
-        return cls(os.getpid(), channel, classifier, gallery, ReviewServiceStub(channel))
+        review = ReviewServiceStub(channel)
+        return cls(os.getpid(), channel, places_of(channel), classifier, gallery, review)
 
 
 class Connection:
@@ -102,7 +106,8 @@ class Connection:
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
                 failed on a server that is away or has no room, though not beyond its timeout;
-                a stream, after its last answer. The default outlasts a restart. 0: never.
+                a stream, after its last answer. The default outlasts a restart; that a server is
+                overloaded is told as late, so say 2 or so where a person waits. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
@@ -153,13 +158,18 @@ class Connection:
             # A fork's copy of a channel is left alone: closing it waits for threads it lacks.
             if self._opened is not None and self._opened.process == os.getpid():
                 self._opened.channel.close()
+                self._opened.places.close()  # Streams may be waiting, none of their calls open.
 
-    def _open(self) -> Opened:
+    def _check_open(self) -> None:
         if self._closed.is_set():
             raise CallCancelledError("the client was closed")
+
+    def _open(self) -> Opened:
+        self._check_open()
         if self._opened is None:
             # Not before it is needed: whoever makes a client and forks can use it in the fork.
             with self._lock:
+                self._check_open()  # Nobody closes what is opened after `close`.
                 if self._opened is None:
                     self._opened = Opened.of(self._endpoint.connect())
         check_process(self._opened.process)
@@ -232,25 +242,34 @@ class Connection:
 
         return self._repeated(attempt, self._endpoint.timeout_s)
 
-    def _repeated(self, attempt: Callable[[float], _Value], timeout_s: float) -> _Value:
-        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+    def _repeated(
+        self, attempt: Callable[[float], _Value], timeout_s: float, *, once: bool = False
+    ) -> _Value:
+        """Makes a call, given the seconds that are left for it, until it need not be repeated.
+
+        Args:
+            attempt: Makes it.
+            timeout_s: For all attempts together.
+            once: It cannot be made a second time, as where what it sends came from a generator.
+        """
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
-            places_of(self._open().channel).wait(give_up_s - time.monotonic())
-            if self._closed.is_set():
-                raise CallCancelledError("the client was closed")
+            self._open().places.wait(give_up_s - time.monotonic())
+            self._check_open()
             try:
                 value = attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = attempts.wait_s(failure, give_up_s)
+                wait_s = None if once else attempts.wait_s(failure, give_up_s)
                 if wait_s is None:
                     raise
+            except ValueError:
+                self._check_open()  # What gRPC says of a channel that was closed just now.
+                raise
             else:
                 self._endpoint.retries.answered()
                 return value
-            if self._closed.wait(wait_s):
-                raise CallCancelledError("the client was closed")
+            self._closed.wait(wait_s)
 
 
 class AsyncConnection:
@@ -284,7 +303,8 @@ class AsyncConnection:
             token: Bearer token, sent with every call; without TLS to this machine alone.
             retry_for_s: For how many seconds after its first failure a call is repeated that
                 failed on a server that is away or has no room, though not beyond its timeout;
-                a stream, after its last answer. The default outlasts a restart. 0: never.
+                a stream, after its last answer. The default outlasts a restart; that a server is
+                overloaded is told as late, so say 2 or so where a person waits. 0: never.
             retry: How patiently, within that time.
             keepalive_s: How often a silent connection is probed while calls wait on it, in
                 seconds; one that does not answer for as long again, 5 to 20 s, is given up. A
@@ -313,7 +333,7 @@ class AsyncConnection:
             options=channel_options,
             connections=connections,
         )
-        self._closed = False
+        self._closed = asyncio.Event()
         self._opened: grpc.aio.Channel | None = None
         self._process = 0
         self._streams: set[OpenStream] = set()
@@ -331,7 +351,7 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Closes the channel; calls under way end with `CallCancelledError`."""
-        self._closed = True
+        self._closed.set()
         # Older channels do not find all of their own streams when they close, and no connection is
         # hung up while somebody holds a call on it.
         for stream in tuple(self._streams):
@@ -340,14 +360,14 @@ class AsyncConnection:
             await self._opened.close()
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._closed.is_set():
             raise CallCancelledError("the client was closed")
 
     @property
     def _channel(self) -> grpc.aio.Channel:
+        self._check_open()
         # Not before it is needed: a channel belongs to the loop that runs when it opens.
         if self._opened is None:
-            self._check_open()
             self._opened, self._process = self._endpoint.connect_async(), os.getpid()
         check_process(self._process)
         return self._opened
@@ -400,9 +420,13 @@ class AsyncConnection:
         return await self._repeated(attempt, self._endpoint.timeout_s)
 
     async def _repeated(
-        self, attempt: Callable[[float], Awaitable[_Value]], timeout_s: float
+        self,
+        attempt: Callable[[float], Awaitable[_Value]],
+        timeout_s: float,
+        *,
+        once: bool = False,
     ) -> _Value:
-        """Makes a call, given the seconds that are left for it, until it need not be repeated."""
+        """Makes a call as `Connection._repeated` does."""
         give_up_s = time.monotonic() + timeout_s
         attempts = Attempts(self._endpoint.retries)
         while True:
@@ -411,16 +435,18 @@ class AsyncConnection:
             try:
                 value = await attempt(max(0.0, give_up_s - time.monotonic()))
             except PagesightError as failure:
-                wait_s = attempts.wait_s(failure, give_up_s)
+                wait_s = None if once else attempts.wait_s(failure, give_up_s)
                 if wait_s is None:
                     raise
             except asyncio.CancelledError:
                 task = asyncio.current_task()
-                if self._closed and task is not None and not task.cancelling():
+                if self._closed.is_set() and task is not None and not task.cancelling():
                     # Not our caller's: grpc.aio's, of a call whose channel was closed.
                     raise CallCancelledError("the client was closed") from None
                 raise
             else:
                 self._endpoint.retries.answered()
                 return value
-            await asyncio.sleep(wait_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._closed.wait()

@@ -75,9 +75,8 @@ class DiscoveryCalls(Connection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(images, Sequence):
-            return self._repeated(attempt, longest_s)
-        return attempt(longest_s)
+        once = not isinstance(images, Sequence)
+        return self._repeated(attempt, longest_s, once=once)
 
     def dismiss_clusters(
         self, clusters: Iterable[DismissedCluster], *, gallery: str = "", author: str = ""
@@ -140,6 +139,5 @@ class DiscoveryCalls(Connection):
             return sending.result(result)
 
         longest_s = math.inf if timeout_s is None else timeout_s
-        if isinstance(items, Sequence) and isinstance(pictures, Sequence):
-            return self._repeated(attempt, longest_s)
-        return attempt(longest_s)
+        once = not (isinstance(items, Sequence) and isinstance(pictures, Sequence))
+        return self._repeated(attempt, longest_s, once=once)

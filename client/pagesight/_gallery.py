@@ -76,9 +76,8 @@ class GalleryCalls(Connection):
         def attempt(left_s: float) -> EnrolResult:
             return self._enrol(items, _requests.Upload(made), left_s, progress)
 
-        if isinstance(items, Sequence):
-            return self._repeated(attempt, longest_s)
-        return attempt(longest_s)
+        once = not isinstance(items, Sequence)
+        return self._repeated(attempt, longest_s, once=once)
 
     def _enrol(
         self,

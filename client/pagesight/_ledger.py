@@ -12,6 +12,7 @@ file that cannot be read) have their place among the answers too.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -26,6 +27,9 @@ _LONGEST_WAIT_S = 0.5
 
 END_GRACE_S = 1.0
 """How long a server that owes nothing may take to end the stream of its own accord."""
+
+_REQUEST_ID = re.compile("0|[1-9][0-9]{0,17}")
+"""What `admit` gives out. int() takes more: "+1", " 1", "1_0", "１"."""
 
 Outcome: TypeAlias = Classification | PagesightError
 
@@ -74,9 +78,10 @@ class Ledger(Generic[K]):
                 self._messages[int(request_id)] = message
 
     def message(self, request_id: str) -> Any | None:
-        """Returns what was kept for an account; None when it is closed."""
+        """Returns what was kept for an account; None when it is closed or never was."""
         with self._lock:
-            return self._messages.get(int(request_id))
+            position = self._position(request_id)
+            return None if position is None else self._messages.get(position)
 
     def is_done(self) -> bool:
         """Tells whether the inputs have ended and every account is closed."""
@@ -101,9 +106,9 @@ class Ledger(Generic[K]):
             InternalError: No such account was ever opened.
         """
         with self._lock:
-            if not request_id.isdecimal() or int(request_id) >= self._admitted:
+            position = self._position(request_id)
+            if position is None:
                 raise InternalError(f"the server answered {request_id!r}, which nobody asked")
-            position = int(request_id)
             account = self._waiting.pop(position, None)
             self._messages.pop(position, None)
             self._quiet_since = time.monotonic()
@@ -117,6 +122,12 @@ class Ledger(Generic[K]):
         while self._told in self._held_back:
             self._told += 1
             yield self._held_back.pop(self._told - 1)
+
+    def _position(self, request_id: str) -> int | None:
+        """Returns the number of an account; None for a request_id that was never given out."""
+        if not _REQUEST_ID.fullmatch(request_id) or int(request_id) >= self._admitted:
+            return None
+        return int(request_id)
 
     def overdue(self) -> list[str]:
         """Returns the accounts owed for as long as the server may be silent, oldest first."""

@@ -246,6 +246,11 @@ def label_info(message: gallery.Label) -> LabelInfo:
 ProgressCallback: TypeAlias = Callable[[Progress], None]
 
 
+def no_result() -> InternalError:
+    """Returns the error of a call that ended in good order, and too early."""
+    return InternalError("the server ended the call without a result")
+
+
 def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
     """Returns the result of a call that answers with progress, once it has told all of that.
 
@@ -257,7 +262,7 @@ def last(replies: Iterable[Any], progress: ProgressCallback | None) -> Any:
     for reply in replies:
         result = _result(reply, progress)
     if result is None:
-        raise InternalError("the server ended the call without a result")
+        raise no_result()
     return result
 
 
@@ -267,7 +272,7 @@ async def last_async(replies: AsyncIterable[Any], progress: ProgressCallback | N
     async for reply in replies:
         result = _result(reply, progress)
     if result is None:
-        raise InternalError("the server ended the call without a result")
+        raise no_result()
     return result
 
 

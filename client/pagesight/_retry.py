@@ -66,9 +66,8 @@ class RetryPolicy:
             failures: Attempts that have failed.
         """
         doublings = min(failures - 1, 64)  # beyond which the power is no float
-        return min(self.longest_delay_s, self.first_delay_s * 2.0**doublings) * random.uniform(
-            0.5, 1.5
-        )
+        usual_s = min(self.longest_delay_s, self.first_delay_s * 2.0**doublings)
+        return random.uniform(0.5 * usual_s, min(1.5 * usual_s, self.longest_delay_s))
 
 
 DEFAULT_RETRY = RetryPolicy()

@@ -59,6 +59,11 @@ class Places:
         for listener in listeners:
             listener()
 
+    def close(self) -> None:
+        """Notes that there is no connection any more, and tells those who listen."""
+        for place in range(len(self)):
+            self.note(place, SHUTDOWN)
+
     def is_ready(self, place: int) -> bool:
         """Tells whether a connection takes calls now, as far as is known."""
         return len(self._states) == 1 or self._states[place] is READY
@@ -130,12 +135,9 @@ class Places:
             self.unlisten(news)
 
 
-ONE_PLACE = Places(1)
-
-
 def places_of(channel: Any) -> Places:
-    """Returns what is known of the connections of a channel."""
-    return channel.places if isinstance(channel, _Methods) else ONE_PLACE
+    """Returns what is known of the connections of a channel; of a single one that is nothing."""
+    return channel.places if isinstance(channel, _Methods) else Places(1)
 
 
 def method_at(method: Any, place: int) -> Any:
@@ -210,9 +212,9 @@ class SpreadChannel(_Methods, grpc.Channel):
 
     def close(self) -> None:
         """Closes all."""
-        for place, channel in enumerate(self._channels):
+        for channel in self._channels:
             channel.close()
-            self.places.note(place, SHUTDOWN)
+        self.places.close()
 
     def __enter__(self) -> SpreadChannel:
         return self
@@ -250,9 +252,9 @@ class AsyncSpreadChannel(_Methods, grpc.aio.Channel):
         for task in self._watching:
             task.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        for place, channel in enumerate(self._channels):
+        for channel in self._channels:
             await channel.close(grace)
-            self.places.note(place, SHUTDOWN)
+        self.places.close()
 
     async def _watch(self, place: int, channel: grpc.aio.Channel) -> None:
         with contextlib.suppress(grpc.aio.UsageError):  # It was closed.

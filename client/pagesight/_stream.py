@@ -11,13 +11,13 @@ inside gRPC. The window is given back when a result is told, which bounds what w
 
 A call that ends before all is answered is made anew, and what has no answer is sent again under
 the same request_id, over whichever lane has room (`_lanes`). Until then pictures are kept: at most
-`max_in_flight` of them. Whatever ends `run` ends the threads. `_aio_stream` is the same for event
-loops.
+`max_in_flight` of them. The servers of a name may be others by then: it is looked up beside all
+this, which may take its time. Whatever ends `run` ends the other threads. `_aio_stream` is the
+same for event loops.
 """
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
@@ -63,7 +63,7 @@ class Fed(NamedTuple):
 
 
 class Changed(NamedTuple):
-    """A connection has changed its state."""
+    """A connection has changed its state, or there are more."""
 
 
 Event: TypeAlias = "Answer | Over | Fed | Changed"
@@ -104,6 +104,7 @@ class Stream(Generic[K]):
         self._metadata = endpoint.metadata()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._receivers: list[threading.Thread] = []
+        self._counter: threading.Thread | None = None
 
     def run(
         self, stub: ClassifierServiceStub, closed: threading.Event
@@ -118,6 +119,7 @@ class Stream(Generic[K]):
         feeder.start()
         self._places.listen(self, self._hear_of_change)
         try:
+            self._lanes.grow(self._endpoint.count_servers())
             while (event := self._next_event(stub, closed)) is not None:
                 match event:
                     case Answer(request_id, outcome, lane):
@@ -128,6 +130,7 @@ class Stream(Generic[K]):
                         if not self._ledger.is_done():
                             self._lanes.ended(lane, error)
                             self._wake()
+                            self._count_servers()
                         else:
                             lane.is_open = False
                 if self._ledger.is_done():
@@ -151,11 +154,10 @@ class Stream(Generic[K]):
 
     def _connect(self, stub: ClassifierServiceStub) -> None:
         """Makes the calls of the lanes that are due."""
-        if not self._lanes.due():
+        if not (due := self._lanes.due()):
             return
-        self._lanes.grow(self._endpoint.count_servers())
         self._receivers = [thread for thread in self._receivers if thread.is_alive()]
-        for lane in self._lanes.due():
+        for lane in due:
             receiver = threading.Thread(
                 target=self._receive,
                 args=(stub, lane, self._lanes.open(lane)),
@@ -165,6 +167,17 @@ class Stream(Generic[K]):
             receiver.start()
             self._receivers.append(receiver)
         self._wake()  # What each may take has changed.
+
+    def _count_servers(self) -> None:
+        """Looks, in a thread, whether the name stands for more servers than are known."""
+
+        def grow() -> None:
+            self._lanes.grow(self._endpoint.count_servers())
+            self._events.put(Changed())
+
+        if self._endpoint.is_name and not (self._counter and self._counter.is_alive()):
+            self._counter = threading.Thread(target=grow, name="pagesight-names", daemon=True)
+            self._counter.start()
 
     def _wake(self) -> None:
         with self._changed:
@@ -191,24 +204,23 @@ class Stream(Generic[K]):
 
     def _next_event(self, stub: ClassifierServiceStub, closed: threading.Event) -> Event | None:
         while True:
+            if closed.is_set():
+                raise CallCancelledError("the client was closed")
             for request_id in self._resends.due():
                 self._lanes.put(request_id)
                 self._wake()
+            if not self._lanes.owes():
+                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
             self._connect(stub)
             wait_s = self._lanes.wait_s(self._resends.wait_s(self._ledger.patience_s()))
             try:
-                if not self._lanes.none_is_open():
-                    return self._events.get(timeout=wait_s)
-                # Nothing can come but from here, which has time.
-                if closed.wait(self._lanes.wait_s(math.inf)):
-                    raise CallCancelledError("the client was closed")
+                return self._events.get(timeout=wait_s)
             except queue.Empty:
                 if self._ledger.is_abandoned():
                     return None
-            if not self._lanes.owes():
-                self._ledger.hear()  # a server that is away is `retry_for_s`'s matter
-            for request_id in self._ledger.overdue():
-                self._events.put(Answer(request_id, self._endpoint.late()))
+            if self._lanes.owes():
+                for request_id in self._ledger.overdue():
+                    self._events.put(Answer(request_id, self._endpoint.late()))
 
     def _feed(self) -> None:
         try:
@@ -227,14 +239,14 @@ class Stream(Generic[K]):
                 except PagesightError as error:
                     self._events.put(Answer(request_id, error))
                     continue
-                except Exception:
+                except BaseException:
                     self._ledger.drop(request_id)
                     raise
                 message = _requests.classify_stream(self._query, request_id, data)
                 self._ledger.keep(request_id, message)
                 self._lanes.put(request_id)
                 self._wake()
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's
             self._source_error = error
         finally:
             self._ledger.seal()
@@ -262,6 +274,8 @@ class Stream(Generic[K]):
                 self._events.put(Answer(reply.request_id, outcome, lane))
         except grpc.RpcError as error:
             self._events.put(Over(lane, connection, self._each[lane.place].error(error)))
+            # The error is the call itself: it would keep this frame, and so the stream's pictures.
+            error.__traceback__ = None
         except Exception as error:  # a bug must not leave `run` waiting
             self._events.put(Over(lane, connection, error))
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -36,13 +36,15 @@ def upload(
         timeout_s: For the whole; infinity: as long as it takes.
         progress: Is told how far the server is.
     """
-    source_error: list[Exception] = []
+    source_error: list[BaseException] = []
     begun = threading.Event()
 
     def requests() -> Iterator[Any]:
         try:
             yield from messages
-        except Exception as error:  # whatever the caller's iterable raises is the caller's
+        except GeneratorExit:
+            raise
+        except BaseException as error:  # whatever the caller's iterable raises is the caller's
             source_error.append(error)
             begun.wait()
             call.cancel()
@@ -70,20 +72,47 @@ async def upload_async(
     timeout_s: float,
     progress: ProgressCallback | None,
 ) -> Any:
-    """Does what `upload` does, for event loops."""
+    """Does what `upload` does, for event loops; a task of its own sends the messages."""
     call = method(
         timeout=None if timeout_s == math.inf else timeout_s, metadata=endpoint.metadata()
     )
     ending = Ending(call, endpoint)
-    try:
+    source_error: list[Exception] = []
+
+    async def send() -> None:
         try:
             async for message in messages:
-                await call.write(message)
-            await call.done_writing()
-        except asyncio.InvalidStateError:
-            pass  # The call is over already; its result says why.
+                if not await _written(call.write(message)):
+                    return
+            await _written(call.done_writing())
+        except Exception as error:  # whatever the caller's iterable raises is the caller's
+            source_error.append(error)
+            call.cancel()
+        except asyncio.CancelledError:  # which the iterable may raise too
+            call.cancel()
+            raise
+
+    sending = asyncio.create_task(send())
+    try:
         return await _replies.last_async(call, progress)
+    except asyncio.CancelledError:
+        if source_error:
+            raise source_error[0] from None
+        raise
     except grpc.RpcError as error:
-        raise await ending.error(error) from error
+        if source_error:
+            raise source_error[0] from None
+        raise await ending.error(error) or _replies.no_result() from error
     finally:
         call.cancel()
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _written(write: Awaitable[None]) -> bool:
+    """Tells whether a call took what was written; one that is over says why in its result."""
+    try:
+        await write
+    except (grpc.RpcError, asyncio.InvalidStateError):
+        return False
+    return True

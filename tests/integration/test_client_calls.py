@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -344,49 +343,3 @@ async def test_a_refusal_in_the_middle_is_heard_from_an_event_loop(aclient: Asyn
         with pytest.raises(pagesight.ResourceExhaustedError, match="too many") as refused:
             await aclient.enrol(more_than_the_server_takes())
         assert refused.value.reason == "LIMIT_REACHED"
-
-
-# --- closing ---
-
-
-def test_no_thread_outlives_the_client(server: FakeServer) -> None:
-    with Client(server.address) as client:
-        client.classify(b"login")  # the server has its threads now
-        before = set(threading.enumerate())
-        list(client.classify_stream([b"a", b"b"]))
-        next(client.classify_stream([b"a", b"hold"] * 20, max_in_flight=2))
-        client.enrol([EnrolItem(image=b"a", label="a")])
-    for thread in set(threading.enumerate()) - before:
-        if not thread.name.startswith("fake-server"):
-            thread.join(WAIT_S)
-            assert not thread.is_alive(), thread
-
-
-def test_a_closed_client_ends_its_streams(server: FakeServer) -> None:
-    client = Client(server.address)
-    results = client.classify_stream([b"a", b"mute"])
-    assert next(results).unwrap().label == "a"
-    client.close()
-    with pytest.raises(pagesight.CallCancelledError):
-        next(results)
-
-
-async def test_a_closed_client_ends_its_streams_on_an_event_loop(server: FakeServer) -> None:
-    client = AsyncClient(server.address)
-    results = client.classify_stream([b"a", b"mute"])
-    assert (await anext(results)).unwrap().label == "a"
-    await client.close()
-    with pytest.raises(pagesight.CallCancelledError):
-        await anext(results)
-
-
-async def test_a_source_may_close_its_own_client(server: FakeServer) -> None:
-    client = AsyncClient(server.address)
-
-    async def images() -> AsyncIterator[bytes]:
-        yield b"mute"
-        await client.close()
-        yield b"a"
-
-    with pytest.raises(pagesight.CallCancelledError):
-        await asyncio.wait_for(anext(client.classify_stream(images())), WAIT_S)

@@ -10,11 +10,13 @@ import asyncio
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +28,7 @@ from typer.testing import CliRunner
 import pagesight
 from pagesight import AsyncClient, Client, EnrolItem, RetryPolicy
 from pagesight._cli import app
+from pagesight._lanes import Lane, Lanes
 from tests.support import WAIT_S
 from tests.support.fake_server import FakeServer
 from tests.support.pictures import solid
@@ -138,19 +141,94 @@ def test_a_server_away_for_longer_than_the_timeout_fails_no_screenshot(
     now_s = [100.0]
     monkeypatch.setattr("pagesight._ledger.time", SimpleNamespace(monotonic=lambda: now_s[0]))
 
-    class Waits(threading.Event):
-        """Time passes for the stream while it waits to connect anew, and only then."""
+    ended = Lanes.ended
 
-        def wait(self, timeout: float | None = None) -> bool:
-            now_s[0] += 10.0
-            return super().wait(timeout)
+    def pass_time(lanes: Lanes, lane: Lane, error: Exception | None) -> None:
+        ended(lanes, lane, error)
+        now_s[0] += 10.0
 
+    monkeypatch.setattr(Lanes, "ended", pass_time)
     with FakeServer() as server, Client(server.address, timeout_s=5.0, retry=QUICK) as client:
         server.classifier.breaks = 3
-        client._closed = Waits()
         labels = [result.unwrap().label for result in client.classify_stream([b"a", b"break"])]
     assert labels == ["a", "break"]
     assert now_s[0] == 130.0
+
+
+# So long that no test waits for it.
+PATIENT: dict[str, Any] = {
+    "timeout_s": 3600.0,
+    "retry_for_s": 3600.0,
+    "retry": RetryPolicy(first_delay_s=600.0, longest_delay_s=600.0),
+}
+
+
+@pytest.fixture
+def away() -> Iterator[str]:
+    """An address at which nobody listens, and nobody else can."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_closing_the_client_ends_a_wait_for_a_server_that_is_away(
+    notice: Notice, away: str, streamed: bool, addresses: int
+) -> None:
+    client = Client([away] * addresses, **PATIENT)
+
+    def ask() -> None:
+        if streamed:
+            next(client.classify_stream([b"a"]))
+        else:
+            client.classify(b"a")
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        assert notice.came.wait(WAIT_S)
+        client.close()
+        with pytest.raises(pagesight.CallCancelledError):
+            asking.result(WAIT_S)
+
+
+@pytest.mark.parametrize("addresses", [1, 2])
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_closing_the_client_ends_such_a_wait_on_an_event_loop_too(
+    notice: Notice, away: str, streamed: bool, addresses: int
+) -> None:
+    client = AsyncClient([away] * addresses, **PATIENT)
+    asking: asyncio.Future[Any] = asyncio.ensure_future(
+        anext(client.classify_stream([b"a"])) if streamed else client.classify(b"a")
+    )
+    assert await asyncio.to_thread(notice.came.wait, WAIT_S)
+    await client.close()
+    with pytest.raises(pagesight.CallCancelledError):
+        await asyncio.wait_for(asking, WAIT_S)
+
+
+def test_what_needs_no_server_is_told_while_it_is_away(notice: Notice, away: str) -> None:
+    def images() -> Iterator[Any]:
+        yield b"a"
+        assert notice.came.wait(WAIT_S)
+        yield "gone.png"
+
+    client = Client(away, **PATIENT)
+    with ThreadPoolExecutor(1) as pool, client:
+        result = pool.submit(next, client.classify_stream(images())).result(WAIT_S)
+        assert isinstance(result.error, pagesight.UnreadableFileError)
+
+
+async def test_what_needs_no_server_is_told_on_an_event_loop_too(notice: Notice, away: str) -> None:
+    async def images() -> AsyncIterator[Any]:
+        yield b"a"
+        assert await asyncio.to_thread(notice.came.wait, WAIT_S)
+        yield "gone.png"
+
+    async with AsyncClient(away, **PATIENT) as client:
+        stream = client.classify_stream(images())
+        result = await asyncio.wait_for(anext(stream), WAIT_S)
+        assert isinstance(result.error, pagesight.UnreadableFileError)
 
 
 def test_calls_outlast_a_restart(comeback: Comeback) -> None:

@@ -282,6 +282,46 @@ def test_a_name_has_a_call_of_a_stream_for_each_address(monkeypatch: pytest.Monk
     assert Endpoint(address="pages.internal:50051", timeout_s=1).count_servers() == 1
 
 
+def slow_names(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Has names known at once for the first call, and for later ones when this is set."""
+    told, asked = threading.Event(), threading.Event()
+
+    def count_servers(_: Endpoint) -> int:
+        if asked.is_set():
+            assert told.wait(WAIT_S)
+        asked.set()
+        return 1
+
+    monkeypatch.setattr(Endpoint, "count_servers", count_servers)
+    return told
+
+
+def test_a_slow_name_server_holds_back_no_answer(
+    servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = slow_names(monkeypatch)
+    servers[0].classifier.breaks = 1
+    with Client(f"dns:///{servers[0].address}", retry=QUICK) as client:
+        results = client.classify_stream([b"a", b"break", b"b"], ordered=True, max_in_flight=1)
+        labels = [next(results).unwrap().label for _ in range(3)]
+        told.set()
+        assert labels == ["a", "break", "b"]
+        assert list(results) == []
+
+
+async def test_a_slow_name_server_holds_back_no_answer_on_an_event_loop(
+    servers: list[FakeServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = slow_names(monkeypatch)
+    servers[0].classifier.breaks = 1
+    async with AsyncClient(f"dns:///{servers[0].address}", retry=QUICK) as client:
+        results = client.classify_stream([b"a", b"break", b"b"], ordered=True, max_in_flight=1)
+        labels = [(await anext(results)).unwrap().label for _ in range(3)]
+        told.set()
+        assert labels == ["a", "break", "b"]
+        assert [result async for result in results] == []
+
+
 @pytest.mark.parametrize("address", ["", [], [""], "127.0.0.1:1,", ["127.0.0.1:1", ""]])
 def test_an_empty_address_is_refused(address: str | list[str]) -> None:
     with pytest.raises(ValueError, match="address is empty"):

@@ -249,6 +249,11 @@ def test_a_server_that_leaves_without_a_word_is_noticed(stream: Streamer) -> Non
         stream([b"leave", b"hold"])
 
 
+def test_an_answer_that_nobody_asked_for_is_a_bug_of_the_server(stream: Streamer) -> None:
+    with pytest.raises(pagesight.InternalError, match="answered 'abc', which nobody asked"):
+        stream([b"foreign"])
+
+
 def test_a_broken_stream_goes_on_with_what_has_no_answer(
     stream: Streamer, server: FakeServer
 ) -> None:
@@ -275,6 +280,18 @@ def test_a_stream_may_break_as_often_as_it_makes_progress(
     results = stream([b"break %d" % n if n % 2 else b"a" for n in range(24)], max_in_flight=1)
     assert keys(results) == list(range(24))
     assert all(result.error is None for result in results)
+
+
+async def test_a_server_that_ends_calls_in_good_order_is_no_failure(server: FakeServer) -> None:
+    server.classifier.breaks = 1
+    pictures = [b"part %d" % n if n % 2 else b"a".ljust(50_000) for n in range(40)]
+    async with AsyncClient(server.address, retry_for_s=0) as client:
+        results = [result async for result in client.classify_stream(pictures)]
+    assert sorted(keys(results)) == list(range(40))
+    assert all(result.error is None for result in results)
+    with Client(server.address, retry_for_s=0) as waiting:
+        server.classifier._broken.clear()
+        assert sorted(keys(list(waiting.classify_stream(pictures)))) == list(range(40))
 
 
 def test_in_order_also_over_several_connections(stream: Streamer, server: FakeServer) -> None:
@@ -312,6 +329,20 @@ def test_a_picture_that_nobody_answers_fails_alone(
     assert keys(results) == [1, 0]
     assert isinstance(results[1].error, pagesight.DeadlineExceededError)
     assert "for 0.3 s" in results[1].error.message
+
+
+async def test_an_answer_that_came_while_the_event_loop_stood_still_is_heard(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr("pagesight._ledger.time", SimpleNamespace(monotonic=lambda: now_s[0]))
+    monkeypatch.setattr("pagesight._aio_stream.STANDSTILL_GRACE_S", WAIT_S)
+    async with AsyncClient(server.address, timeout_s=5.0, retry=QUICK) as client:
+        results = client.classify_stream([b"hold", b"a"])
+        assert (await anext(results)).key == 1
+        server.classifier.release()  # What came by now, nobody has read: the loop did not turn.
+        now_s[0] += 10.0
+        assert (await anext(results)).unwrap().label == "hold"
 
 
 def test_no_server_is_one_error(stream: Streamer, server: FakeServer) -> None:

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 from pagesight._cli import app
 from tests.support import WAIT_S
+from tests.support.names import NameServer
 from tests.support.serving import serving
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -35,6 +36,7 @@ def listening(
     credentials: grpc.ServerCredentials | None = None,
     *,
     offers_health: bool = True,
+    address: str = "127.0.0.1:0",
 ) -> Iterator[str]:
     """The address of a server with a health service, the library's own unless one is given."""
     with ThreadPoolExecutor(2) as threads:
@@ -42,14 +44,13 @@ def listening(
         if offers_health:
             service = service or health.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(service, server)
-        address = "127.0.0.1:0"
         if credentials is None:
             port = server.add_insecure_port(address)
         else:
             port = server.add_secure_port(address, credentials)
         server.start()
         try:
-            yield f"127.0.0.1:{port}"
+            yield f"{address.rpartition(':')[0]}:{port}"
         finally:
             server.stop(None).wait(WAIT_S)
 
@@ -110,6 +111,71 @@ def test_of_several_servers_each_is_asked_and_the_worst_answer_is_the_exit_code(
     assert all_three.exit_code == 1
     assert f"no server answers at {away}" in all_three.stderr
     assert len(all_three.output.splitlines()) == 3
+
+
+@pytest.fixture
+def name(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A name that stands for two of this machine's addresses, in both families."""
+    resolve = socket.getaddrinfo
+
+    def found(host: Any, port: Any, *arguments: Any, **options: Any) -> list[Any]:
+        if host != "pages.test":
+            return resolve(host, port, *arguments, **options)
+        every = ("::1", "127.0.0.1", "127.0.0.2")
+        return [one for at in every for one in resolve(at, port, *arguments, **options)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", found)
+    return "pages.test"
+
+
+def test_a_name_whose_server_is_not_serving_is_exit_code_3() -> None:
+    with listening(answering(NOT_SERVING)) as address:
+        result = ask(f"dns:///{address}")
+    assert result.exit_code == 3
+    assert result.output == f"{address} is not serving: it starts, or it drains\n"
+
+
+def test_of_a_name_each_server_is_asked(name: str) -> None:
+    with listening() as first:
+        port = first.rpartition(":")[2]
+        with listening(answering(NOT_SERVING), address=f"127.0.0.2:{port}"):
+            result = ask(f"dns:///{name}:{port}")
+        alone = ask(f"dns:///{name}:{port}")
+    assert result.exit_code == 3
+    assert result.output.splitlines() == [
+        f"{first} is serving",
+        f"127.0.0.2:{port} is not serving: it starts, or it drains",
+    ]
+    assert alone.exit_code == 1
+    assert f"no server answers at 127.0.0.2:{port}" in alone.stderr
+
+
+def test_a_name_that_nobody_knows_is_exit_code_1() -> None:
+    result = ask("dns:///no-such-name.invalid:50051")
+    assert result.exit_code == 1
+    assert "no server answers at dns:///no-such-name.invalid:50051" in result.stderr
+
+
+def test_a_name_of_another_name_server_is_left_to_grpc(name: str) -> None:
+    with listening(answering(NOT_SERVING)) as address, NameServer("127.0.0.1") as names:
+        result = ask(f"dns://{names.address}/{name}:{address.rpartition(':')[2]}")
+    assert result.exit_code == 3
+
+
+def test_the_certificate_of_a_name_is_asked_of_each_of_its_servers(
+    name: str, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    leaf = authority.issue_cert(name)
+    chain = b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
+    credentials = grpc.ssl_server_credentials([(leaf.private_key_pem.bytes(), chain)])
+    ca = tmp_path / "ca.crt"
+    ca.write_bytes(authority.cert_pem.bytes())
+    with listening(credentials=credentials) as first:
+        port = first.rpartition(":")[2]
+        with listening(credentials=credentials, address=f"127.0.0.2:{port}"):
+            result = ask(f"dns:///{name}:{port}", PAGESIGHT_TLS_CA=str(ca))
+    assert result.exit_code == 0, result.output
 
 
 def test_an_empty_address_is_told_in_one_line() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -33,15 +35,7 @@ from tests.support.serving import (
     serving,
     until,
 )
-from tests.support.streams import failed, finished, read, send, send_all, teach
-
-
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Serving]:
-    """Serves a gallery of a red, a green and a blue page."""
-    async with serving(tmp_path) as made:
-        await teach(made)
-        yield made
+from tests.support.streams import Stream, failed, finished, read, send, send_all, teach
 
 
 async def test_the_total_time_counts_from_arrival_and_so_includes_the_wait(tmp_path: Path) -> None:
@@ -59,6 +53,19 @@ async def test_the_total_time_counts_from_arrival_and_so_includes_the_wait(tmp_p
         # The stages run one after the other but for read, so what is left is the wait.
         working = sum(stages[s] for s in ("decode", "encode", "search", "evidence", "decide"))
         assert stages["total"] > working
+
+
+@asynccontextmanager
+async def one_at_work(tmp_path: Path, **settings: Any) -> AsyncIterator[tuple[Serving, Stream]]:
+    """Serves one screenshot at a time, which is one that a stream has sent, held until released."""
+    config = ServerConfig(port=0, max_active=1, **settings)
+    async with serving(tmp_path, config=config) as served:
+        await teach(served)
+        served.models.hold(RED)
+        stream = served.stream()
+        await stream.write(request("inside", RED))
+        await served.models.until_active(1)
+        yield served, stream
 
 
 async def queued(served: Serving, count: int) -> None:
@@ -149,13 +156,7 @@ async def test_a_client_that_vanishes_with_replies_unread_is_no_error_of_the_ser
 
 
 async def test_beyond_what_may_wait_screenshots_are_shed_with_a_hint(tmp_path: Path) -> None:
-    config = ServerConfig(port=0, max_active=1, max_waiting=1)
-    async with serving(tmp_path, config=config) as served:
-        await teach(served)
-        served.models.hold(RED)
-        stream = served.stream()
-        await stream.write(request("inside", RED))
-        await served.models.until_active(1)
+    async with one_at_work(tmp_path, max_waiting=1) as (served, stream):
         await stream.write(request("waits", RED))
         await queued(served, 1)
         encoded = served.models.encoded
@@ -175,13 +176,7 @@ async def test_beyond_what_may_wait_screenshots_are_shed_with_a_hint(tmp_path: P
 
 
 async def test_whoever_is_in_a_hurry_goes_first(tmp_path: Path) -> None:
-    config = ServerConfig(port=0, max_active=1)
-    async with serving(tmp_path, config=config) as served:
-        await teach(served)
-        served.models.hold(RED)
-        stream = served.stream()
-        await stream.write(request("inside", RED))
-        await served.models.until_active(1)
+    async with one_at_work(tmp_path) as (served, stream):
         for i, priority in enumerate([pb.PRIORITY_LOW, pb.PRIORITY_NORMAL, pb.PRIORITY_HIGH]):
             await stream.write(request(pb.Priority.Name(priority), GREEN, priority=priority))
             await queued(served, i + 1)
@@ -215,13 +210,7 @@ async def test_what_is_computed_for_a_screenshot_has_its_priority(tmp_path: Path
 
 
 async def test_a_budget_that_runs_out_in_the_queue_is_told_at_once(tmp_path: Path) -> None:
-    config = ServerConfig(port=0, max_active=1)
-    async with serving(tmp_path, config=config) as served:
-        await teach(served)
-        served.models.hold(RED)
-        stream = served.stream()
-        await stream.write(request("inside", RED))
-        await served.models.until_active(1)
+    async with one_at_work(tmp_path) as (served, stream):
         await stream.write(request("late", GREEN, deadline_ms=30))
         reply = await read(stream)
         assert reply.request_id == "late"
@@ -242,14 +231,8 @@ async def test_a_budget_that_runs_out_in_the_queue_is_told_at_once(tmp_path: Pat
 
 @pytest.mark.parametrize("deadline_ms", [0, 10**9])
 async def test_the_deadline_of_the_call_is_a_budget_too(tmp_path: Path, deadline_ms: int) -> None:
-    config = ServerConfig(port=0, max_active=1)
-    async with serving(tmp_path, config=config) as served:
-        await teach(served)
+    async with one_at_work(tmp_path) as (served, stream):
         served.gate._work_s = 10 * WAIT_S  # as if that were what a screenshot takes
-        served.models.hold(RED)
-        stream = served.stream()
-        await stream.write(request("inside", RED))
-        await served.models.until_active(1)
         with pytest.raises(grpc.aio.AioRpcError) as error:
             await served.classify(solid(GREEN), deadline_ms=deadline_ms)
         assert failed(error.value)[:2] == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")

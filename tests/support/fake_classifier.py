@@ -3,8 +3,9 @@
 A picture is its own instruction: b"login" is labelled "login"; b"other" is none of
 the known pages; b"bad ..." cannot be decoded; b"busy ..." is shed with a hint;
 b"hold ..." waits until the test calls `release()`; b"mute ..." is never answered.
-b"hang up" ends the stream with an error, b"leave" without one. b"break ..." does the first
-`breaks` times that it comes, b"shed ..." is shed the first `sheds` times; then they are answered.
+b"foreign" is answered in a stream under a request_id that is nobody's. b"hang up" ends the stream
+with an error, b"leave" without one. So do b"break ..." and b"part ..." the first `breaks` times
+that they come, and b"shed ..." is shed the first `sheds` times; then they are answered.
 """
 
 from __future__ import annotations
@@ -131,6 +132,8 @@ class FakeClassifier(ClassifierServiceServicer):
                     if request.query.image == b"leave":
                         return
                     if self._breaks(request.query.image):
+                        if request.query.image.startswith(b"part"):
+                            return
                         abort(context, status(grpc.StatusCode.UNAVAILABLE, "away", "AWAY"))
                     yield self._answer(request)
 
@@ -159,7 +162,7 @@ class FakeClassifier(ClassifierServiceServicer):
 
     def _breaks(self, image: bytes) -> bool:
         self._broken[image] += 1
-        return image.startswith(b"break") and self._broken[image] <= self.breaks
+        return image.startswith((b"break", b"part")) and self._broken[image] <= self.breaks
 
     def _answer(
         self, request: classifier_pb2.ClassifyStreamRequest
@@ -171,8 +174,9 @@ class FakeClassifier(ClassifierServiceServicer):
             why = "the queue is full"
             outcome = status(grpc.StatusCode.RESOURCE_EXHAUSTED, why, "OVERLOADED", 20)
         if isinstance(outcome, classifier_pb2.Classification):
+            request_id = "abc" if request.query.image == b"foreign" else request.request_id
             return classifier_pb2.ClassifyStreamResponse(
-                request_id=request.request_id, classification=outcome
+                request_id=request_id, classification=outcome
             )
         return classifier_pb2.ClassifyStreamResponse(request_id=request.request_id, error=outcome)
 

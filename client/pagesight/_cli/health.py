@@ -1,18 +1,29 @@
-"""`pagesight health`: whether a server is serving, for probes and for scripts that wait."""
+"""`pagesight health`: whether a server is serving, for probes and for scripts that wait.
+
+    dns:///name:port ──> each address of the name ─┐
+    host:port ─────────────────────────────────────┴──> asked, over a connection of its own
+
+A client that balances by health makes no call to a server that is not serving, not even this one.
+"""
 
 from __future__ import annotations
 
+import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from pagesight import _health
 from pagesight._cli import session, wire
 from pagesight._client import Client
+from pagesight._environment import host_of, is_loopback, proxy_of
 from pagesight._errors import PagesightError
 from pagesight._retry import RetryPolicy
+from pagesight._security import TlsConfig
 
 NO_ANSWER = 1
 """Exit code for a server that cannot be asked."""
@@ -40,16 +51,15 @@ def health(
       pagesight health --wait 60 && pagesight classify screenshots/
       pagesight health --address pagesight.example:443 --json
 
-    Of several servers each is asked. Exit code 0: all are serving; 3: one answers and is not
-    serving, as it starts or drains; 1: no answer; 2: the command line is wrong. Health needs no
-    token.
+    Of several servers each is asked, as is each that a name (dns:///NAME:PORT) stands for. Exit
+    code 0: all are serving; 3: one answers and is not serving, as it starts or drains; 1: no
+    answer; 2: the command line is wrong. Health needs no token.
     """
     with session.preparing(address):
         tls = session.Proof.from_environment().tls
-        clients = {
-            one: Client(one, tls=tls, retry_for_s=wait, retry=OFTEN)
-            for one in (one.strip() for given in address for one in given.split(","))
-        }
+        clients: dict[str, Client] = {}
+        for one in (one.strip() for given in address for one in given.split(",")):
+            clients |= _clients(one, tls, retry_for_s=wait, retry=OFTEN)
     with ThreadPoolExecutor(len(clients)) as threads:
         try:
             answers = threads.map(partial(_asked, wait + session.FIRST_CONTACT_S), clients.values())
@@ -62,6 +72,43 @@ def health(
             for client in clients.values():
                 client.close()
     raise typer.Exit(NO_ANSWER if NO_ANSWER in codes else max(codes))
+
+
+def _clients(address: str, tls: TlsConfig | None, **settings: Any) -> dict[str, Client]:
+    """Returns a client for each server behind an address, by which it is told."""
+    name = address.removeprefix("dns:///").removeprefix("dns:")
+    goes_by_proxy = proxy_of(address, os.environ) is not None and not is_loopback(address)
+    servers = [] if name == address or goes_by_proxy else _servers(name)
+    if not servers:
+        # One server; or a name that this machine does not know yet, or asks others for: gRPC finds
+        # one that it stands for.
+        unwatched = ("grpc.service_config", "{}")
+        return {address: Client(address, tls=tls, channel_options=[unwatched], **settings)}
+    if tls is not None and not tls.server_name:
+        tls = replace(tls, server_name=host_of(name))
+    for_name = ("grpc.default_authority", name)
+    return {
+        server: Client(server, tls=tls, use_proxy=False, channel_options=[for_name], **settings)
+        for server in servers
+    }
+
+
+def _servers(name: str) -> list[str]:
+    """Returns "address:port" of each server that a name stands for; none where it is not known."""
+    if name.startswith("//"):
+        return []  # Another name server is to be asked for it.
+    host = host_of(name)
+    port = name.removeprefix(f"[{host}]").removeprefix(host).removeprefix(":") or "443"  # gRPC's
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    by_family: dict[bool, list[str]] = {True: [], False: []}
+    for family, *_, where in found:
+        is_v6 = family == socket.AF_INET6
+        by_family[is_v6].append(f"[{where[0]}]:{port}" if is_v6 else f"{where[0]}:{port}")
+    # A machine with addresses of both kinds is one server, and need not listen at both.
+    return list(dict.fromkeys(by_family[False] or by_family[True]))
 
 
 def _asked(timeout_s: float, client: Client) -> PagesightError | None:

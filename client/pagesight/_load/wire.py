@@ -234,7 +234,7 @@ class _Stream:
                     reply = _answered(message.classification, loop.time())
                 self._settle(message.request_id, reply)
         except grpc.RpcError as error:
-            why = await ending.error(error)
+            why = await ending.error(error) or why
         finally:
             self.is_over = True
             for request_id in tuple(self._waiting):

@@ -152,7 +152,7 @@ def test_a_call_that_ends_without_an_answer_is_made_anew_after_a_wait_that_doubl
 ) -> None:
     books = Books(1)
     (lane,) = books.each
-    for wait_s in (1, 2, 4, 4):
+    for wait_s in (1, 2, 3, 3):  # At the longest, from half of it to the whole.
         books.put(0)
         books.take(lane)
         books.lanes.ended(lane, error)

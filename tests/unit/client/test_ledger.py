@@ -53,8 +53,11 @@ def test_keys_need_not_be_unique() -> None:
 
 def test_an_answer_that_nobody_asked_for_is_a_bug_of_the_server() -> None:
     ledger: Ledger[str] = Ledger(ordered=False, timeout_s=60)
-    ledger.admit("a")
-    for unknown in ("1", "x", "", "-1"):
+    for key in "abcdefghijk":
+        ledger.keep(ledger.admit(key), "a message")
+    nobodys = ("11", "x", "abc", "", "-1", "+1", " 1", "1\n", "01", "1_0", "1.0", "１", "9" * 5000)
+    for unknown in nobodys:
+        assert ledger.message(unknown) is None
         with pytest.raises(pagesight.InternalError, match="which nobody asked"):
             list(ledger.settle(unknown, ANSWER))
 
