@@ -241,6 +241,41 @@ def test_a_png_of_too_many_chunks_is_refused() -> None:
         decode(data, LIMITS)
 
 
+XMP = b"XML:com.adobe.xmp\0"
+TOO_LONG = zlib.compress(bytes(5 << 20), 9)
+FITS = zlib.compress(b"<x/>" + bytes(200_000))
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        pytest.param(chunk(b"iCCP", b"name\0\0" + TOO_LONG), id="profile that is too long"),
+        pytest.param(chunk(b"iCCP", b"name\0\0none"), id="profile that is none"),
+        pytest.param(chunk(b"zTXt", XMP + b"\0" + TOO_LONG), id="text that is too long"),
+        pytest.param(chunk(b"zTXt", XMP + b"\0" + FITS), id="text"),
+        pytest.param(chunk(b"iTXt", XMP + b"\1\0\0\0" + TOO_LONG), id="other text too long"),
+    ],
+)
+def test_what_a_png_repeats_is_inflated_once(
+    repeated: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inflated: list[int] = []
+
+    def inflate(data: bytes, most: int) -> None:
+        inflated.append(len(data))
+
+    monkeypatch.setattr(png, "_inflated", inflate)
+    data = with_chunk(encoded(NOISE), repeated * 50)
+    np.testing.assert_array_equal(decode(data, LIMITS), PIXELS)
+    assert len(inflated) == 1
+
+
+def test_a_comment_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "_inflated", lambda *_: pytest.fail("it was"))
+    data = with_chunk(encoded(NOISE), chunk(b"zTXt", b"comment\0\0" + FITS))
+    np.testing.assert_array_equal(decode(data, LIMITS), PIXELS)
+
+
 @pytest.mark.parametrize("default_image", [False, True])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
 def test_of_an_apng_the_default_image_counts(mode: str, default_image: bool) -> None:
