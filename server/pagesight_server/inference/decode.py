@@ -107,6 +107,9 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
 def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
     layout = jpeg.layout(data)
+    if layout.scans == 0:
+        # Pillow would look for one from byte to byte, behind an end mark as well.
+        raise ImageError("the picture is damaged or truncated: it has no pixels")
     data = layout.mended(data)
     whole = data if layout.has_end else data + jpeg.END
     with Image.open(io.BytesIO(whole), formats=("JPEG",)) as picture:
