@@ -75,6 +75,8 @@ def to_srgb(profile: bytes) -> ToSrgb | None:
         )
         made = ToSrgb(transform, mode)
         return None if mode == "RGB" and _changes_little(made) else made
+    except MemoryError:
+        raise  # or else the profile would be remembered as none
     except Exception:
         # Little CMS finds damage at any step, and Pillow has several errors for it.
         return None

@@ -19,9 +19,11 @@ program that turns warnings into errors they come as `ImageError`.
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import (
     ExifTags,
@@ -75,6 +77,8 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
     Raises:
         ImageError: empty, too large, of another type, truncated or damaged.
+        MemoryError: the process has no memory for it. Of WebP and AVIF, whose decoders do not
+            always tell the two apart, it may be an `ImageError`.
     """
     if not data:
         raise ImageError("the picture is empty: send the bytes of a JPEG, PNG or WebP file")
@@ -95,11 +99,13 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
                 return _by_pillow(trimmed.data, name, limits, trimmed.profile, trimmed.key)
             case _:
                 return _by_pillow(data, name, limits)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise ImageError("the picture is damaged or truncated: its header cannot be read") from None
     except Exception as error:
+        if _is_out_of_memory(error):
+            raise MemoryError(_one_line(error)) from error
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on
         # hostile bytes; whatever it is, the picture is at fault and not the server.
         raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
@@ -224,6 +230,8 @@ def _orientation(picture: Image.Image) -> int:
     """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged."""
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
     except Exception:
         # A whole picture is not refused for its metadata, whatever Pillow finds wrong with them.
         return 1
@@ -254,6 +262,14 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
             f"the picture has {width} x {height} pixels, "
             f"at least {limits.min_side_px} a side are needed"
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether the system or OpenCV had no memory to give, of which a picture is not at fault."""
+    if isinstance(error, cv2.error):
+        # Its attributes belong to the class, and so to whichever thread failed last.
+        return f"({cv2.Error.StsNoMem}:" in str(error)
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
 
 
 def _one_line(error: Exception) -> str:
