@@ -40,6 +40,22 @@ _LONGEST_KEYWORD = 80
 """Bytes of a keyword with the zero that ends it (PNG, 11.3.4.2)."""
 
 _GREY, _RGB, _PALETTE = 0, 2, 3
+_SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
+"""Of a pixel, by the kind of colour; 4 and 6 are grey and RGB with alpha."""
+
+_ADAM7 = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""The first column and row of each pass of an interlaced picture, and their steps (PNG, 8.1)."""
+
+_INFLATED_AT_ONCE = 4096
+"""Compressed bytes; deflate makes at most 1,032 of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,39 @@ def trimmed(data: bytes) -> Trimmed:
                     kept.append(view[at:end])
         at = end
     raise ImageError(f"the PNG has more than {MAX_CHUNKS:,} chunks: save it again")
+
+
+def lacks_rows(data: bytes) -> bool:
+    """Whether less is compressed in a PNG than its rows take; Pillow shows zeros for the rest.
+
+    Args:
+        data: A file that Pillow has decoded.
+    """
+    view, inflater = memoryview(data), zlib.decompressobj()
+    at, left = len(SIGNATURE), 0
+    while at + 8 <= len(data):
+        length, kind = int.from_bytes(view[at : at + 4], "big"), view[at + 4 : at + 8]
+        body = view[at + 8 : at + 8 + length]
+        if kind == b"IHDR":
+            left = _bytes_of_rows(body)
+        elif kind == b"IDAT":
+            for start in range(0, length, _INFLATED_AT_ONCE):
+                if left <= 0:
+                    return False
+                left -= len(inflater.decompress(body[start : start + _INFLATED_AT_ONCE]))
+        at += 12 + length
+    return left > 0
+
+
+def _bytes_of_rows(header: memoryview) -> int:
+    """Bytes of all rows before they are compressed, each with its filter, by the header (IHDR)."""
+    width, height, depth, kind_of_colour, _, _, interlaced = struct.unpack(">IIBBBBB", header[:13])
+    bits = depth * _SAMPLES[kind_of_colour]
+    return sum(
+        rows * (1 + (columns * bits + 7) // 8)
+        for left, top, across, down in (_ADAM7 if interlaced else ((0, 0, 1, 1),))
+        if (columns := -((left - width) // across)) > 0 and (rows := -((top - height) // down)) > 0
+    )
 
 
 def _key(body: memoryview, depth: int, kind_of_colour: int) -> Key | None:

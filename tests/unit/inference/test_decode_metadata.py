@@ -253,6 +253,61 @@ def test_a_png_whose_pixels_are_damaged_is_refused(data: bytes) -> None:
         decode(data, LIMITS)
 
 
+MODES = {"1": (1, 0), "L": (8, 0), "RGB": (8, 2), "P": (8, 3), "LA": (8, 4), "RGBA": (16, 6)}
+"""Depth and kind of colour of PNGs; with RGB of 16 bits."""
+
+
+def png_of_rows(
+    rows: bytes, *, size: tuple[int, int], mode: str, interlaced: bool = False
+) -> bytes:
+    header = struct.pack(">IIBBBBB", *size, *MODES[mode], 0, 0, interlaced)
+    palette = chunk(b"PLTE", bytes(768)) if mode == "P" else b""
+    pixels = zlib.compress(rows)
+    half = len(pixels) // 2
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (
+            chunk(b"IHDR", header),
+            palette,
+            chunk(b"IDAT", pixels[:half]),
+            chunk(b"IDAT", pixels[half:]),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_png_that_ends_before_its_last_row_is_refused(mode: str, interlaced: bool) -> None:
+    # 17 x 18 pixels. Of Adam7's passes 1 to 7 the first column, row and steps are
+    # (0,0,8,8) (4,0,8,8) (0,4,4,8) (2,0,4,4) (0,2,2,4) (1,0,2,2) (0,1,1,2): columns and rows
+    passes = [(3, 3), (2, 3), (5, 2), (4, 5), (9, 4), (8, 9), (17, 9)]
+    bits = {"1": 1, "L": 8, "RGB": 24, "P": 8, "LA": 16, "RGBA": 64}[mode]
+    lines = [1 + -(-columns * bits // 8) for columns, rows in passes for _ in range(rows)]
+    if not interlaced:
+        lines = [1 + -(-17 * bits // 8)] * 18
+    whole = png_of_rows(bytes(sum(lines)), size=(17, 18), mode=mode, interlaced=interlaced)
+    assert decode(whole, LIMITS).shape == (18, 17, 3)  # black, or white where it is transparent
+    for rows in (0, 1, len(lines) // 2, len(lines) - 1):
+        short = png_of_rows(
+            bytes(sum(lines[:rows])), size=(17, 18), mode=mode, interlaced=interlaced
+        )
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            decode(short, LIMITS)
+
+
+def test_a_png_whose_first_rows_alone_are_there_is_refused() -> None:
+    row = b"\0" + b"\xc8" * 192
+    with pytest.raises(ImageError, match="some of its rows are not there"):
+        decode(png_of_rows(row * 16, size=(64, 64), mode="RGB"), LIMITS)
+
+
+def test_a_png_that_does_not_end_blank_is_not_inflated_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(png, "lacks_rows", lambda _: pytest.fail("it was"))
+    np.testing.assert_array_equal(decode(encoded(NOISE), LIMITS), PIXELS)
+
+
 def xmp(orientation: int) -> PngImagePlugin.PngInfo:
     info = PngImagePlugin.PngInfo()
     info.add_itxt("XML:com.adobe.xmp", f'<x tiff:Orientation="{orientation}"/>', zip=True)
