@@ -1,0 +1,172 @@
+"""Hostile and damaged files: what costs more than its pixels, and what lacks some of them.
+
+Times are not asserted: what took them is, which Pillow does in Python.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pagesight_server.common.errors import ImageError
+from pagesight_server.inference import jpeg, png
+from pagesight_server.inference.decode import decode
+from pagesight_server.inference.settings import ImageLimits
+from tests.support.pictures import chunk, encoded, with_chunk
+
+LIMITS = ImageLimits()
+
+NOISE = Image.fromarray(
+    np.random.default_rng(1).integers(0, 256, (21, 16, 3)).astype(np.uint8)
+).resize((61, 83))
+PIXELS = np.asarray(NOISE)
+
+# --- JPEG: what Pillow reads of a header in Python ------------------------------------------------
+
+
+def segment(marker: int, body: bytes) -> bytes:
+    return bytes([0xFF, marker]) + struct.pack(">H", 2 + len(body)) + body
+
+
+def test_of_many_segments_of_exif_the_first_count() -> None:
+    # Pillow copies all of them for each: 9,900 in 16 MB took seven seconds.
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    data = encoded(NOISE, "JPEG", exif=turned)
+    more = segment(0xE1, b"Exif\0\0" + bytes(100)) * 500
+    at = data.index(b"\xff\xdb")
+    crowded = data[:at] + more + data[at:]
+    # With the picture's own segment as many as are looked at, and not one more.
+    assert jpeg.layout(crowded).mended(crowded) == data[:at] + more[: 3 * 110] + data[at:]
+    np.testing.assert_array_equal(decode(crowded, LIMITS), decode(data, LIMITS))
+
+
+@pytest.mark.parametrize(
+    "junk", [bytes(5000), b"\xff\0" * 5000, b"\xff" * 5000, b"x" * 5000], ids=lambda j: repr(j[:2])
+)
+def test_what_stands_between_segments_is_passed_over_at_once(junk: bytes) -> None:
+    # Pillow looks at it byte by byte: four seconds for 16 MB.
+    data = encoded(NOISE, "JPEG")
+    at = data.index(b"\xff\xdb")
+    assert jpeg.layout(data[:at] + junk + data[at:]).mended(data[:at] + junk + data[at:]) == data
+    np.testing.assert_array_equal(
+        decode(data[:at] + junk + data[at:], LIMITS), decode(data, LIMITS)
+    )
+
+
+@pytest.mark.parametrize(
+    ("added", "message"),
+    [
+        pytest.param(segment(0xDB, bytes(65) * 300), "too many tables", id="tables"),
+        pytest.param(segment(0xC0, b"\x08\0\x40\0\x40\1" + bytes(3)), "damaged", id="header"),
+        # libjpeg knows no such marker, and Pillow looks for the next one within its body.
+        pytest.param(segment(0xF0, segment(0xE1, b"Exif\0\0")), "damaged", id="marker"),
+    ],
+)
+def test_a_jpeg_that_no_decoder_takes_is_refused_by_its_layout(added: bytes, message: str) -> None:
+    data = encoded(NOISE, "JPEG")
+    with pytest.raises(ImageError, match=message):
+        jpeg.layout(data[:2] + added + data[2:])
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+def test_a_jpeg_without_pixels_is_refused(has_end: bool) -> None:
+    with pytest.raises(ImageError, match="it has no pixels"):
+        decode(b"\xff\xd8\xff" + b"\xd9" * has_end + bytes(1000), LIMITS)
+
+
+# --- PNG: what is inflated, and how many rows there are -------------------------------------------
+
+
+XMP = b"XML:com.adobe.xmp\0"
+TOO_LONG = zlib.compress(bytes(5 << 20), 9)
+FITS = zlib.compress(b"<x/>" + bytes(200_000))
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        pytest.param(chunk(b"iCCP", b"name\0\0" + TOO_LONG), id="profile that is too long"),
+        pytest.param(chunk(b"iCCP", b"name\0\0none"), id="profile that is none"),
+        pytest.param(chunk(b"zTXt", XMP + b"\0" + TOO_LONG), id="text that is too long"),
+        pytest.param(chunk(b"zTXt", XMP + b"\0" + FITS), id="text"),
+        pytest.param(chunk(b"iTXt", XMP + b"\1\0\0\0" + TOO_LONG), id="other text too long"),
+    ],
+)
+def test_what_a_png_repeats_is_inflated_once(
+    repeated: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inflated: list[int] = []
+
+    def inflate(data: bytes, most: int) -> None:
+        inflated.append(len(data))
+
+    monkeypatch.setattr(png, "_inflated", inflate)
+    data = with_chunk(encoded(NOISE), repeated * 50)
+    np.testing.assert_array_equal(decode(data, LIMITS), PIXELS)
+    assert len(inflated) == 1
+
+
+def test_a_comment_is_not_inflated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(png, "_inflated", lambda *_: pytest.fail("it was"))
+    data = with_chunk(encoded(NOISE), chunk(b"zTXt", b"comment\0\0" + FITS))
+    np.testing.assert_array_equal(decode(data, LIMITS), PIXELS)
+
+
+MODES = {"1": (1, 0), "L": (8, 0), "RGB": (8, 2), "P": (8, 3), "LA": (8, 4), "RGBA": (16, 6)}
+"""Depth and kind of colour of PNGs; with RGB of 16 bits."""
+
+
+def png_of_rows(
+    rows: bytes, *, size: tuple[int, int], mode: str, interlaced: bool = False
+) -> bytes:
+    header = struct.pack(">IIBBBBB", *size, *MODES[mode], 0, 0, interlaced)
+    palette = chunk(b"PLTE", bytes(768)) if mode == "P" else b""
+    pixels = zlib.compress(rows)
+    half = len(pixels) // 2
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        (
+            chunk(b"IHDR", header),
+            palette,
+            chunk(b"IDAT", pixels[:half]),
+            chunk(b"IDAT", pixels[half:]),
+            chunk(b"IEND", b""),
+        )
+    )
+
+
+@pytest.mark.parametrize("interlaced", [False, True])
+@pytest.mark.parametrize("mode", MODES)
+def test_a_png_that_ends_before_its_last_row_is_refused(mode: str, interlaced: bool) -> None:
+    # 17 x 18 pixels. Of Adam7's passes 1 to 7 the first column, row and steps are
+    # (0,0,8,8) (4,0,8,8) (0,4,4,8) (2,0,4,4) (0,2,2,4) (1,0,2,2) (0,1,1,2): columns and rows
+    passes = [(3, 3), (2, 3), (5, 2), (4, 5), (9, 4), (8, 9), (17, 9)]
+    bits = {"1": 1, "L": 8, "RGB": 24, "P": 8, "LA": 16, "RGBA": 64}[mode]
+    lines = [1 + -(-columns * bits // 8) for columns, rows in passes for _ in range(rows)]
+    if not interlaced:
+        lines = [1 + -(-17 * bits // 8)] * 18
+    whole = png_of_rows(bytes(sum(lines)), size=(17, 18), mode=mode, interlaced=interlaced)
+    assert decode(whole, LIMITS).shape == (18, 17, 3)  # black, or white where it is transparent
+    for rows in (0, 1, len(lines) // 2, len(lines) - 1):
+        short = png_of_rows(
+            bytes(sum(lines[:rows])), size=(17, 18), mode=mode, interlaced=interlaced
+        )
+        with pytest.raises(ImageError, match="damaged or truncated"):
+            decode(short, LIMITS)
+
+
+def test_a_png_whose_first_rows_alone_are_there_is_refused() -> None:
+    row = b"\0" + b"\xc8" * 192
+    with pytest.raises(ImageError, match="some of its rows are not there"):
+        decode(png_of_rows(row * 16, size=(64, 64), mode="RGB"), LIMITS)
+
+
+def test_a_png_that_does_not_end_blank_is_not_inflated_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(png, "lacks_rows", lambda _: pytest.fail("it was"))
+    np.testing.assert_array_equal(decode(encoded(NOISE), LIMITS), PIXELS)
