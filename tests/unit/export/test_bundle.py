@@ -218,6 +218,28 @@ def test_a_graph_that_answers_otherwise_is_found(tmp_path: Path) -> None:
     assert files_below(tmp_path) == []
 
 
+def test_a_bundle_whose_golden_pairs_were_emptied_does_not_verify(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    write(draft(), folder)
+    pairs = golden.pack({})
+    (folder / GOLDEN).write_bytes(pairs)
+    digest = hashlib.sha256(pairs).hexdigest()
+    edit(folder, lambda manifest: manifest["files"].update({GOLDEN: digest}))
+
+    with pytest.raises(BundleError, match="golden pairs of model hold no expected output"):
+        verify(folder)
+
+
+def test_a_graph_without_golden_pairs_is_not_exported(tmp_path: Path) -> None:
+    whole = draft()
+    lacking = replace(whole, contents={**whole.contents, "draft.onnx": doubling()})
+
+    with pytest.raises(BundleError, match="golden pairs of draft hold no expected output"):
+        write(lacking, tmp_path / "encoder")
+
+    assert files_below(tmp_path) == []
+
+
 def test_a_failed_export_leaves_the_bundle_that_was_there(tmp_path: Path) -> None:
     target = tmp_path / "encoder"
     write(draft(), target)
