@@ -295,7 +295,7 @@ def test_a_bundle_without_golden_pairs_is_refused(tmp_path: Path) -> None:
     ids=["no pair", "an input without its output"],
 )
 def test_a_graph_without_golden_pairs_is_refused_where_it_is_used(
-    tmp_path: Path, more: Mapping[str, NDArray[Any]]
+    tmp_path: Path, more: dict[str, NDArray[Any]]
 ) -> None:
     folder = make(tmp_path / "b", pairs=PAIRS | more, graphs=("model", "draft"))
     bundle = load(folder, "encoder")
