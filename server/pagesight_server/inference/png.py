@@ -148,14 +148,14 @@ def lacks_rows(data: bytes) -> bool:
     view, inflater = memoryview(data), zlib.decompressobj()
     at, left = len(SIGNATURE), 0
     while at + 8 <= len(data):
-        length, kind = int.from_bytes(view[at : at + 4], "big"), view[at + 4 : at + 8]
+        length, kind = int.from_bytes(view[at : at + 4], "big"), bytes(view[at + 4 : at + 8])
         body = view[at + 8 : at + 8 + length]
         if kind == b"IHDR":
             left = _bytes_of_rows(body)
         elif kind == b"IDAT":
-            for start in range(0, length, _INFLATED_AT_ONCE):
-                if left <= 0:
-                    return False
+            for start in range(0, len(body), _INFLATED_AT_ONCE):
+                if left <= 0 or inflater.eof:  # what is behind the end is not even looked at
+                    return left > 0
                 left -= len(inflater.decompress(body[start : start + _INFLATED_AT_ONCE]))
         at += 12 + length
     return left > 0
