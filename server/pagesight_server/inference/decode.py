@@ -34,7 +34,7 @@ from PIL import (
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
-from pagesight_server.inference import jpeg, memory, png, webp
+from pagesight_server.inference import avif, jpeg, memory, png, tiff, webp
 from pagesight_server.inference.bands import Frame, bands
 from pagesight_server.inference.colour import ToSrgb, to_srgb
 from pagesight_server.inference.formats import pillow_name
@@ -57,7 +57,13 @@ _TIFF_COMPRESSIONS = frozenset(
 """Those that take time and memory by the pixel; JPEG in TIFF, for one, may have any number of
 scans."""
 
+_MAX_READS = 1_000_000
+"""Reads of a file by Pillow, of which some formats need two for a few bytes: a second's worth. A
+BMP of 1080 x 2400 whose runs of pixels are encoded has some 100,000."""
+
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_MAX_PLANES = 4
+"""Planes of a TIFF that has each colour apart: CMYK, or RGB with alpha."""
 _MAX_TILE_PIXELS = 1024 * 1024
 """Pixels of a TIFF's tile, which its decoder allocates whatever the size of the picture is."""
 
@@ -97,6 +103,10 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             case "PNG":
                 trimmed = png.trimmed(data)
                 return _by_pillow(trimmed.data, name, limits, trimmed.profile, trimmed.key)
+            case "AVIF":
+                return _by_pillow(avif.trimmed(data), name, limits)
+            case "TIFF":
+                return _by_pillow(tiff.trimmed(data), name, limits)
             case _:
                 return _by_pillow(data, name, limits)
     except (ImageError, MemoryError):
@@ -111,6 +121,28 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
         raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
 
 
+class _File(io.BytesIO):
+    """A file that is not read in any number of pieces."""
+
+    _left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns the next bytes.
+
+        Raises:
+            ImageError: it was called too often.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError("the picture is in too many pieces: save it as PNG or JPEG")
+        return super().read(size)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """A picture whose header was read by Pillow, in the format of that name."""
+    return Image.open(_File(data), formats=(name,))
+
+
 def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
     layout = jpeg.layout(data)
     if layout.scans == 0:
@@ -118,7 +150,7 @@ def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
         raise ImageError("the picture is damaged or truncated: it has no pixels")
     data = layout.mended(data)
     whole = data if layout.has_end else data + jpeg.END
-    with Image.open(io.BytesIO(whole), formats=("JPEG",)) as picture:
+    with _opened(whole, "JPEG") as picture:
         _check_size(picture.width, picture.height, limits)
         frame = Frame(picture.height, picture.width, _orientation(picture))
         mode, transform = picture.mode, _transform(picture.info.get("icc_profile"), picture.mode)
@@ -144,7 +176,7 @@ def _webp(data: bytes, limits: ImageLimits) -> Pixels:
         _check_size(canvas.width, canvas.height, limits)
     if canvas is None or canvas.is_animated:
         return _by_pillow(data, "WEBP", limits)
-    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+    with _opened(data, "WEBP") as picture:
         orientation, transform = _orientation(picture), _transform(_profile(picture), "RGB")
     del picture  # and its canvases
     frame = Frame(canvas.height, canvas.width, orientation)
@@ -169,7 +201,7 @@ def _by_pillow(
         profile: The ICC profile, where Pillow is not to look for it.
         key: The colour that is transparent, where Pillow is not to look for it.
     """
-    with Image.open(io.BytesIO(data), formats=(name,)) as picture:
+    with _opened(data, name) as picture:
         _check_size(picture.width, picture.height, limits)
         if name == "TIFF":
             _check_tiff(picture)
@@ -242,7 +274,12 @@ def _transform(profile: bytes | None, mode: str) -> ToSrgb | None:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged."""
+    """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged.
+
+    Each number in it costs Pillow some microseconds, so one that is too long is not looked at.
+    """
+    if len(picture.info.get("exif") or b"") > png.MAX_METADATA_BYTES:
+        return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
     except MemoryError:
@@ -263,6 +300,9 @@ def _check_tiff(picture: Image.Image) -> None:
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
     if tile > max(_MAX_TILE_PIXELS, picture.width * picture.height):
         raise ImageError("the picture is a TIFF of too large tiles: save it as PNG or JPEG")
+    areas = ((right - left) * (low - top) for _, (left, top, right, low), *_ in picture.tile)  # type: ignore[attr-defined]
+    if sum(areas) > _MAX_PLANES * picture.width * picture.height:
+        raise ImageError("the picture is a TIFF of too many tiles: save it as PNG or JPEG")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

@@ -5,15 +5,16 @@ Times are not asserted: what took them is, which Pillow does in Python.
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps, features
 
 from pagesight_server.common.errors import ImageError
-from pagesight_server.inference import jpeg, png
+from pagesight_server.inference import avif, jpeg, png, tiff
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
 from tests.support.pictures import chunk, encoded, with_chunk
@@ -170,3 +171,134 @@ def test_a_png_that_does_not_end_blank_is_not_inflated_twice(
 ) -> None:
     monkeypatch.setattr(png, "lacks_rows", lambda _: pytest.fail("it was"))
     np.testing.assert_array_equal(decode(encoded(NOISE), LIMITS), PIXELS)
+
+
+# --- Other formats: what is read in pieces, and numbers that Pillow makes objects of -------------
+
+
+ALL = ImageLimits(formats=("webp", "gif", "bmp", "tiff", "avif"))
+SHORT, LONG, RATIONAL = 3, 4, 5
+
+
+def directory(*entries: tuple[int, int, int, int], big: bool = False) -> bytes:
+    """A TIFF of tags in their order: the number of each, type, how many values, and the value."""
+    layout, header, count = "<HHLL", b"II*\0\x08\0\0\0", "<H"
+    if big:
+        layout, header, count = "<HHQQ", b"II+\0\x08\0\0\0\x10" + bytes(7), "<Q"
+    packed = b"".join(struct.pack(layout, *entry) for entry in sorted(entries))
+    return header + struct.pack(count, len(entries)) + packed + bytes(8)
+
+
+def tags(*, bits: int = 8, rows: int = 64, side: int = 64) -> list[tuple[int, int, int, int]]:
+    """Those of a grey picture without compression, but for where its strips are."""
+    values = {256: side, 257: side, 258: bits, 259: 1, 262: 1, 277: 1, 278: rows}
+    return [(tag, SHORT, 1, value) for tag, value in values.items()]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "PNG"])
+def test_exif_that_is_too_long_is_not_taken_apart(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encoded(NOISE, kind, exif=directory((0x0112, SHORT, 1, 6)) + bytes(300_000))
+    monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("it was"))
+    assert decode(data, LIMITS).shape == PIXELS.shape
+
+
+@pytest.mark.parametrize(
+    "extension",
+    [b"!\xfe" + b"\1a" * 600_000 + b"\0", b"x" * 1_100_000],
+    ids=["comment", "nothing"],
+)
+def test_a_gif_in_too_many_pieces_is_refused(extension: bytes) -> None:
+    data = encoded(NOISE.quantize(8), "GIF")
+    at = data.index(b",\0\0\0\0")
+    with pytest.raises(ImageError, match="too many pieces: save it as PNG"):
+        decode(data[:at] + extension + data[at:], ALL)
+
+
+def run_length_bmp(side: int, runs: bytes) -> bytes:
+    palette = b"".join(bytes([level, 0, level, 0]) for level in range(256))
+    start = 14 + 40 + len(palette)
+    header = struct.pack("<LllHHLLllLL", 40, side, side, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<LLL", start + len(runs), 0, start) + header + palette + runs
+
+
+def test_a_bmp_in_too_many_pieces_is_refused_and_no_other() -> None:
+    row = b"\1\7" * 64 + b"\0\0"
+    assert decode(run_length_bmp(64, row * 64 + b"\0\1"), ALL)[5, 5].tolist() == [7, 0, 7]
+    with pytest.raises(ImageError, match="too many pieces: save it as PNG"):
+        decode(run_length_bmp(5000, b"\1\7" * 1_100_000), ALL)
+
+
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        pytest.param([*tags(rows=1), (273, LONG, 200_000, 8)], "strips or tiles", id="strips"),
+        pytest.param(
+            [*tags(), (322, SHORT, 1, 1), (323, SHORT, 1, 1), (324, 1, 200_000, 8)],
+            "strips or tiles",
+            id="tiles",
+        ),
+        pytest.param([*tags(), (274, RATIONAL, 200_000, 8)], "strips or tiles", id="numbers"),
+        pytest.param([(tag, SHORT, 1, 1) for tag in range(5000)], "4,096 tags", id="tags"),
+    ],
+)
+def test_a_tiff_of_too_much_beside_its_pixels_is_refused(
+    entries: list[tuple[int, int, int, int]], message: str, big: bool
+) -> None:
+    with pytest.raises(ImageError, match=message):
+        decode(directory(*entries, big=big) + bytes(2_000_000), ALL)
+
+
+def test_a_tiff_whose_strips_are_stored_over_and_over_is_refused() -> None:
+    # Of two heights by turns, so that none is like the one before it, which Pillow passes over.
+    entries = [*tags(bits=8, rows=48), (273, LONG, 1000, 8)]
+    with pytest.raises(ImageError, match="too many tiles"):
+        decode(directory(*entries) + bytes(20_000), ALL)
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "CMYK", "P", "L", "I;16"])
+def test_a_tiff_keeps_what_its_pixels_depend_on(mode: str, compression: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    turned[0x010E] = "what it shows"
+    grey = Image.fromarray(np.asarray(NOISE.convert("L")).astype(np.uint16) * 257)
+    data = encoded(
+        grey if mode == "I;16" else NOISE.convert(mode),
+        "TIFF",
+        compression=compression,
+        exif=turned,
+        dpi=(300, 300),
+    )
+    trimmed = tiff.trimmed(data)
+    assert len(trimmed) == len(data)
+    with Image.open(io.BytesIO(data)) as whole, Image.open(io.BytesIO(trimmed)) as picture:
+        assert 0x010E in whole.getexif()
+        assert 0x010E not in picture.getexif()
+        np.testing.assert_array_equal(np.asarray(picture), np.asarray(whole))
+        assert picture.size == (83, 61)
+    assert decode(data, ALL).shape == (61, 83, 3)
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_an_avif_is_turned_without_its_exif(orientation: int) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = orientation
+    turned[0x010F] = "the maker of it"
+    data = encoded(NOISE, "AVIF", exif=turned, xmp=b"<x:xmpmeta/>")
+    with Image.open(io.BytesIO(data)) as picture:
+        upright = np.asarray(ImageOps.exif_transpose(picture))
+    np.testing.assert_array_equal(decode(data, ALL), upright)
+    with Image.open(io.BytesIO(avif.trimmed(data))) as picture:
+        assert b"the maker" not in picture.info.get("exif", b"")
+        assert "xmp" not in picture.info
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow has no AVIF")
+def test_exif_of_an_avif_is_not_taken_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(NOISE, "AVIF", exif=directory((0x010F, SHORT, 1, 6)) + bytes(300_000))
+    monkeypatch.setattr(Image.Exif, "load", lambda *_: pytest.fail("it was"))
+    assert decode(data, ALL).shape == PIXELS.shape
