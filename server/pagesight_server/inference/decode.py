@@ -22,12 +22,14 @@ from __future__ import annotations
 import errno
 import io
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from PIL import (
     ExifTags,
     Image,
+    ImageFile,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401 - see below
 )
@@ -62,6 +64,10 @@ _MAX_READS = 1_000_000
 BMP of 1080 x 2400 whose runs of pixels are encoded has some 100,000."""
 
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_BYTE_COUNTS = (279, 325)
+"""Tags of the lengths of strips and of tiles. What is compressed may stand for no pixels at all, so
+the same megabyte for each row of a picture took half a minute."""
+
 _MAX_PLANES = 4
 """Planes of a TIFF that has each colour apart: CMYK, or RGB with alpha."""
 _MAX_TILE_PIXELS = 1024 * 1024
@@ -204,7 +210,7 @@ def _by_pillow(
     with _opened(data, name) as picture:
         _check_size(picture.width, picture.height, limits)
         if name == "TIFF":
-            _check_tiff(picture)
+            _check_tiff(picture, len(data))
         with GATE.holding(picture.width * picture.height, limits.max_pixels_at_once):
             picture.load()
             if name == "PNG" and _ends_blank(picture) and png.lacks_rows(data):
@@ -289,20 +295,30 @@ def _orientation(picture: Image.Image) -> int:
         return 1
 
 
-def _check_tiff(picture: Image.Image) -> None:
-    """Raises ImageError where a TIFF could take more than its pixels account for."""
+def _check_tiff(picture: Image.Image, size: int) -> None:
+    """Raises ImageError where a TIFF could take more than its pixels account for.
+
+    Args:
+        picture: Its header.
+        size: Bytes of the file.
+    """
     compression = picture.info.get("compression", "raw")
     if compression not in _TIFF_COMPRESSIONS:
         raise ImageError(
             f"the picture is a TIFF compressed as {compression}: save it as PNG or JPEG"
         )
-    tags: dict[int, int] = picture.tag_v2  # type: ignore[attr-defined]
+    tags: dict[int, Any] = picture.tag_v2  # type: ignore[attr-defined]
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
     if tile > max(_MAX_TILE_PIXELS, picture.width * picture.height):
         raise ImageError("the picture is a TIFF of too large tiles: save it as PNG or JPEG")
-    areas = ((right - left) * (low - top) for _, (left, top, right, low), *_ in picture.tile)  # type: ignore[attr-defined]
-    if sum(areas) > _MAX_PLANES * picture.width * picture.height:
-        raise ImageError("the picture is a TIFF of too many tiles: save it as PNG or JPEG")
+    pieces: list[ImageFile._Tile] = picture.tile  # type: ignore[attr-defined]
+    boxes = (piece.extents for piece in pieces if piece.extents)
+    areas = ((right - left) * (low - top) for left, top, right, low in boxes)
+    is_over = sum(areas) > _MAX_PLANES * picture.width * picture.height
+    lengths = (tags.get(tag, 0) for tag in _BYTE_COUNTS)
+    length = sum(sum(each) if isinstance(each, tuple) else each for each in lengths)
+    if is_over or (compression != "raw" and length > size):
+        raise ImageError("the picture is a TIFF of overlapping strips: save it as PNG or JPEG")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:

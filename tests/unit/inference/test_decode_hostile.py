@@ -254,8 +254,29 @@ def test_a_tiff_of_too_much_beside_its_pixels_is_refused(
 def test_a_tiff_whose_strips_are_stored_over_and_over_is_refused() -> None:
     # Of two heights by turns, so that none is like the one before it, which Pillow passes over.
     entries = [*tags(bits=8, rows=48), (273, LONG, 1000, 8)]
-    with pytest.raises(ImageError, match="too many tiles"):
+    with pytest.raises(ImageError, match="overlapping strips"):
         decode(directory(*entries) + bytes(20_000), ALL)
+
+
+def test_a_tiff_whose_rows_are_all_the_same_part_of_the_file_is_refused() -> None:
+    # PackBits: 2,000 times nothing, then a row of 64 pixels.
+    packed = b"\x80" * 2000 + b"\xc1\x07"
+    for rows in (1, 64):
+        entries = [tag for tag in tags(rows=64 // rows) if tag[0] != 259]
+        start = len(directory(*entries, *[(0, 0, 0, 0)] * 3))
+        entries += [
+            (259, SHORT, 1, 32773),
+            (273, LONG, rows, start),
+            (279, LONG, rows, start + 4 * rows),
+        ]
+        if rows == 1:  # the values themselves
+            entries[-2:] = [(273, LONG, 1, start), (279, LONG, 1, 2 + 2000 + 63 * 2)]
+            whole = directory(*entries) + packed + b"\xc1\x07" * 63
+            assert decode(whole, ALL)[5, 5].tolist() == [7, 7, 7]
+            continue
+        at, length = struct.pack("<L", start + 8 * rows), struct.pack("<L", len(packed))
+        with pytest.raises(ImageError, match="overlapping strips"):
+            decode(directory(*entries) + at * rows + length * rows + packed, ALL)
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits"])
