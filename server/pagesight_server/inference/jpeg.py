@@ -20,9 +20,9 @@ from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
 from pagesight_server.inference.bands import Frame
 
-MAX_SCANS = 100
-"""Scans of a progressive JPEG; encoders write about ten. One takes 75 bytes of a file and, at
-25 megapixels, 30 ms: a hostile file within `max_bytes` could take hours."""
+MAX_SCANS = 32
+"""Scans of a progressive JPEG; libjpeg writes 10, and 18 of CMYK. One takes 75 bytes of a file and,
+at 25 megapixels, 30 ms: a hostile file within `max_bytes` could take hours."""
 
 MAX_SEGMENTS = 10_000
 """Segments of a file; pictures have about twenty. Each takes 4 bytes and some microseconds, as long
