@@ -3,18 +3,22 @@
     contents -> disk space? -> .<name>.partial-* beside the target -> verify -> rename
     large files are made in a `scratch` folder beside the target and moved
 
-The target changes only at the last step, so an export that fails, is killed or fills the disk
-leaves the bundle that was there.
+The target changes only at the last step, so an export that fails or fills the disk leaves the
+bundle that was there. One that is killed leaves hidden folders, which the next export of the same
+target removes; between the two renames that replace a bundle, the old one is among them, and is put
+back first. Folders that an export is still using are told by their locks, which end with it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,17 +65,8 @@ def scratch(target: Path) -> Iterator[Path]:
         ExportError: the target is something else than a bundle, or its disk is read-only: found
             out before the long work, not after.
     """
-    target = Path(os.path.abspath(target))
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_strangers(target)
-        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise ExportError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
+    with _partial(Path(os.path.abspath(target))) as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def need_space(folder: Path, size: int) -> None:
@@ -99,27 +94,85 @@ def write(
     target = Path(os.path.abspath(target))
     hashes = {name: _hash(body) for name, body in draft.contents.items()}
     manifest = replace(draft.manifest, files=dict(sorted(hashes.items())))
+    with _partial(target) as partial:
+        try:
+            free = (free_bytes or _free_bytes)(target.parent)
+            _need_space(target.parent, free, draft.new_bytes)
+            partial.chmod(0o755)
+            for name, body in draft.contents.items():
+                _put(body, partial / name)
+            text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+            _write_through(partial / MANIFEST, f"{text}\n".encode())
+            verify(partial).raise_if_wrong()
+            _publish(partial, target)
+        except OSError as error:
+            raise ExportError(f"cannot write {target}: {error.strerror}") from error
+    return manifest
+
+
+@contextmanager
+def _partial(target: Path) -> Iterator[Path]:
+    """Yield a new hidden folder beside a target, and remove it if it is still there at the end."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _put_right(target)
         _refuse_strangers(target)
-        free = (free_bytes or _free_bytes)(target.parent)
-        _need_space(target.parent, free, draft.new_bytes)
-        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        folder, descriptor = _made(target)
     except OSError as error:
         raise ExportError(f"cannot write to {target.parent}: {error.strerror}") from error
     try:
-        partial.chmod(0o755)
-        for name, body in draft.contents.items():
-            _put(body, partial / name)
-        text = json.dumps(manifest.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-        _write_through(partial / MANIFEST, f"{text}\n".encode())
-        verify(partial).raise_if_wrong()
-        _publish(partial, target)
-    except OSError as error:
-        raise ExportError(f"cannot write {target}: {error.strerror}") from error
+        yield folder
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return manifest
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _made(target: Path) -> tuple[Path, int]:
+    """Make a hidden folder and lock it; its descriptor must be closed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+        with suppress(FileNotFoundError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            _locks(descriptor)
+            if folder.exists():
+                return folder, descriptor
+            os.close(descriptor)
+        # Another export took it for a dead one's, before it was locked.
+
+
+def _put_right(target: Path) -> None:
+    """Put back the bundle that a killed export had set aside, and remove what it had begun."""
+    hidden = re.compile(rf"\.{re.escape(target.name)}\.(partial|replaced)-\w+")
+    for path in target.parent.iterdir():
+        if not hidden.fullmatch(path.name):
+            continue
+        # What is another user's, or gone meanwhile, is left as it is.
+        with suppress(OSError), _open(path) as descriptor:
+            if not _locks(descriptor, wait=False):
+                continue  # an export is using it
+            was_set_aside = ".replaced-" in path.name and (path / MANIFEST).is_file()
+            if was_set_aside and not target.exists():
+                path.rename(target)
+            else:
+                shutil.rmtree(path)
+
+
+@contextmanager
+def _open(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _locks(descriptor: int, *, wait: bool = True) -> bool:
+    """Lock an open folder until it is closed or the process ends; False where that cannot be."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # another process has it, or the file system has no locks for folders
+        return False
+    return True
 
 
 def _refuse_strangers(target: Path) -> None:
@@ -173,10 +226,12 @@ def _publish(partial: Path, target: Path) -> None:
         partial.rename(target)
         return
     old = target.with_name(f".{target.name}.replaced-{partial.name.rpartition('-')[2]}")
-    target.rename(old)
-    try:
-        partial.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with _open(target) as descriptor:
+        _locks(descriptor)
+        target.rename(old)
+        try:
+            partial.rename(target)
+        except OSError:
+            old.rename(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)

@@ -66,15 +66,18 @@ def verify(folder: Path) -> Report:
     """Check the hashes of a bundle and, where they hold, its golden pairs.
 
     Raises:
-        BundleError: the manifest is absent or wrong, or a graph cannot be run at all.
+        BundleError: the manifest is absent or wrong, a graph cannot be run at all, or it has no
+            golden pair, so that nothing would be checked.
     """
     manifest = read_manifest(folder)
     files = _check_files(folder, manifest)
     checks: list[golden.Check] = []
     if all(file.ok for file in files):
-        for name, cases in golden.unpack(folder / GOLDEN).items():
+        pairs = golden.unpack(folder / GOLDEN)
+        graphs = (name.removesuffix(".onnx") for name in manifest.files if name.endswith(".onnx"))
+        for name in dict.fromkeys((*graphs, *pairs)):
             graph = Graph(folder / f"{name}.onnx")
-            checks += golden.compare(name, graph, cases, manifest.tolerance)
+            checks += golden.compare(name, graph, pairs.get(name, {}), manifest.tolerance)
     return Report(folder=folder, manifest=manifest, files=files, golden=checks)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import Any, TypeAlias
 
 from PIL import Image
@@ -33,3 +35,15 @@ def solid(
 def shade(number: int) -> Colour:
     """A colour for each number; those of the first 65 536 numbers differ."""
     return (number * 7 % 256, number * 29 % 256, number // 256 % 256)
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    crc = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + crc
+
+
+def with_chunk(data: bytes, added: bytes, *, before: bytes = b"IDAT") -> bytes:
+    """A PNG with one more chunk, before the first of that kind."""
+    at = data.index(before) - 4
+    return data[:at] + added + data[at:]

@@ -82,7 +82,8 @@ class Bundle:
             unused: Graphs that are not run here, as the settings do not need them.
 
         Raises:
-            SetupError: this machine computes something else.
+            SetupError: this machine computes something else, or a graph has no golden pair, so
+                that nothing would be checked.
         """
         golden = self.manifest["golden"]
         with np.load(self.file(golden["file"]), allow_pickle=False) as pairs:
@@ -94,6 +95,15 @@ class Bundle:
         if not cases:
             raise SetupError(f"bundle {self.id} has no golden pairs: nothing would be checked")
         tolerances: Mapping[str, float] = golden["tolerance"]
+        graphs = {
+            name.removesuffix(".onnx") for name in self.manifest["files"] if name.endswith(".onnx")
+        }
+        checked = {key[0] for key, tensors in cases.items() if tensors.keys() & tolerances.keys()}
+        if missing := graphs - checked - set(unused):
+            raise SetupError(
+                f"bundle {self.id} has no golden pairs of {', '.join(sorted(missing))}: "
+                "nothing would be checked"
+            )
         for (graph, case), tensors in cases.items():
             inputs = {name: value for name, value in tensors.items() if name not in tolerances}
             outputs = run(graph, inputs)

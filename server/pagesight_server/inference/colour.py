@@ -27,6 +27,13 @@ differ among themselves by one or two (rounding of their curves)."""
 _COLOUR_SPACES = {"RGB ": "RGB", "GRAY": "L", "CMYK": "CMYK"}
 
 
+_FLOATS = frozenset(name + b"%d" % intent for name in (b"D2B", b"B2D") for intent in range(4))
+"""Tags of transforms in floats, which may be left out of any profile (ICC.1:2022, 9.2)."""
+
+_MAX_TAGS = 100
+"""Tags of a profile that Little CMS reads."""
+
+
 class ToSrgb:
     """A transform from the colours of a profile. Safe to use from many threads."""
 
@@ -63,7 +70,7 @@ def to_srgb(profile: bytes) -> ToSrgb | None:
     if not 128 <= len(profile) <= MAX_PROFILE_BYTES:  # a header alone has 128
         return None
     try:
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        source = ImageCms.ImageCmsProfile(io.BytesIO(_without_floats(profile)))
         mode = _COLOUR_SPACES[source.profile.xcolor_space]
         transform = ImageCms.buildTransform(
             source,
@@ -75,9 +82,27 @@ def to_srgb(profile: bytes) -> ToSrgb | None:
         )
         made = ToSrgb(transform, mode)
         return None if mode == "RGB" and _changes_little(made) else made
+    except MemoryError:
+        raise  # or else the profile would be remembered as none
     except Exception:
         # Little CMS finds damage at any step, and Pillow has several errors for it.
         return None
+
+
+def _without_floats(profile: bytes) -> bytes:
+    """A profile with its transforms in floats renamed, so that those in integers are used.
+
+    In floats any number of steps can follow each other, in eight bytes and two milliseconds each.
+
+    Args:
+        profile: At least a header.
+    """
+    changed = bytearray(profile)
+    tags = min(int.from_bytes(profile[128:132], "big"), _MAX_TAGS)
+    for at in range(132, 132 + 12 * tags, 12):
+        if profile[at : at + 4] in _FLOATS:
+            changed[at : at + 4] = profile[at : at + 4].lower()
+    return bytes(changed)
 
 
 def _changes_little(transform: ToSrgb) -> bool:

@@ -19,20 +19,24 @@ program that turns warnings into errors they come as `ImageError`.
 
 from __future__ import annotations
 
+import errno
 import io
 from pathlib import Path
+from typing import Any
 
+import cv2
 import numpy as np
 from PIL import (
     ExifTags,
     Image,
+    ImageFile,
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401 - see below
 )
 
 from pagesight_server.common.arrays import Pixels
 from pagesight_server.common.errors import ImageError
-from pagesight_server.inference import jpeg, memory, png, webp
+from pagesight_server.inference import avif, jpeg, memory, png, tiff, webp
 from pagesight_server.inference.bands import Frame, bands
 from pagesight_server.inference.colour import ToSrgb, to_srgb
 from pagesight_server.inference.formats import pillow_name
@@ -55,7 +59,17 @@ _TIFF_COMPRESSIONS = frozenset(
 """Those that take time and memory by the pixel; JPEG in TIFF, for one, may have any number of
 scans."""
 
+_MAX_READS = 1_000_000
+"""Reads of a file by Pillow, of which some formats need two for a few bytes: a second's worth. A
+BMP of 1080 x 2400 whose runs of pixels are encoded has some 100,000."""
+
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
+_BYTE_COUNTS = (279, 325)
+"""Tags of the lengths of strips and of tiles. What is compressed may stand for no pixels at all, so
+the same megabyte for each row of a picture took half a minute."""
+
+_MAX_PLANES = 4
+"""Planes of a TIFF that has each colour apart: CMYK, or RGB with alpha."""
 _MAX_TILE_PIXELS = 1024 * 1024
 """Pixels of a TIFF's tile, which its decoder allocates whatever the size of the picture is."""
 
@@ -75,6 +89,8 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
 
     Raises:
         ImageError: empty, too large, of another type, truncated or damaged.
+        MemoryError: the process has no memory for it. Of WebP and AVIF, whose decoders do not
+            always tell the two apart, it may be an `ImageError`.
     """
     if not data:
         raise ImageError("the picture is empty: send the bytes of a JPEG, PNG or WebP file")
@@ -93,23 +109,54 @@ def decode(data: bytes, limits: ImageLimits) -> Pixels:
             case "PNG":
                 trimmed = png.trimmed(data)
                 return _by_pillow(trimmed.data, name, limits, trimmed.profile, trimmed.key)
+            case "AVIF":
+                return _by_pillow(avif.trimmed(data), name, limits)
+            case "TIFF":
+                return _by_pillow(tiff.trimmed(data), name, limits)
             case _:
                 return _by_pillow(data, name, limits)
-    except ImageError:
+    except (ImageError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise ImageError("the picture is damaged or truncated: its header cannot be read") from None
     except Exception as error:
+        if _is_out_of_memory(error):
+            raise MemoryError(_one_line(error)) from error
         # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ... on
         # hostile bytes; whatever it is, the picture is at fault and not the server.
         raise ImageError(f"the picture is damaged or truncated: {_one_line(error)}") from None
 
 
+class _File(io.BytesIO):
+    """A file that is not read in any number of pieces."""
+
+    _left = _MAX_READS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Returns the next bytes.
+
+        Raises:
+            ImageError: it was called too often.
+        """
+        self._left -= 1
+        if self._left < 0:
+            raise ImageError("the picture is in too many pieces: save it as PNG or JPEG")
+        return super().read(size)
+
+
+def _opened(data: bytes, name: str) -> Image.Image:
+    """A picture whose header was read by Pillow, in the format of that name."""
+    return Image.open(_File(data), formats=(name,))
+
+
 def _jpeg(data: bytes, limits: ImageLimits) -> Pixels:
     layout = jpeg.layout(data)
+    if layout.scans == 0:
+        # Pillow would look for one from byte to byte, behind an end mark as well.
+        raise ImageError("the picture is damaged or truncated: it has no pixels")
     data = layout.mended(data)
     whole = data if layout.has_end else data + jpeg.END
-    with Image.open(io.BytesIO(whole), formats=("JPEG",)) as picture:
+    with _opened(whole, "JPEG") as picture:
         _check_size(picture.width, picture.height, limits)
         frame = Frame(picture.height, picture.width, _orientation(picture))
         mode, transform = picture.mode, _transform(picture.info.get("icc_profile"), picture.mode)
@@ -135,7 +182,7 @@ def _webp(data: bytes, limits: ImageLimits) -> Pixels:
         _check_size(canvas.width, canvas.height, limits)
     if canvas is None or canvas.is_animated:
         return _by_pillow(data, "WEBP", limits)
-    with Image.open(io.BytesIO(data), formats=("WEBP",)) as picture:
+    with _opened(data, "WEBP") as picture:
         orientation, transform = _orientation(picture), _transform(_profile(picture), "RGB")
     del picture  # and its canvases
     frame = Frame(canvas.height, canvas.width, orientation)
@@ -160,12 +207,16 @@ def _by_pillow(
         profile: The ICC profile, where Pillow is not to look for it.
         key: The colour that is transparent, where Pillow is not to look for it.
     """
-    with Image.open(io.BytesIO(data), formats=(name,)) as picture:
+    with _opened(data, name) as picture:
         _check_size(picture.width, picture.height, limits)
         if name == "TIFF":
-            _check_tiff(picture)
+            _check_tiff(picture, len(data))
         with GATE.holding(picture.width * picture.height, limits.max_pixels_at_once):
             picture.load()
+            if name == "PNG" and _ends_blank(picture) and png.lacks_rows(data):
+                raise ImageError(
+                    "the picture is damaged or truncated: some of its rows are not there"
+                )
             # Some formats tell only now, and a TIFF is turned by now.
             frame = Frame(picture.height, picture.width, _orientation(picture))
             transform = _transform(profile or _profile(picture), picture.mode)
@@ -175,6 +226,17 @@ def _by_pillow(
                 return _srgb(_eight_bits(band, key), transform)
 
             return frame.written(rows)
+
+
+def _ends_blank(picture: Image.Image) -> bool:
+    """Whether a row is all zeros that is stored last: the last one, or if interlaced the last odd.
+
+    Those that a PNG lacks are. To inflate it once more takes up to a third of the time of decoding,
+    so others are spared it.
+    """
+    width, height = picture.size
+    ends = (picture.crop((0, row, width, row + 1)) for row in (height - 2, height - 1))
+    return any(not np.asarray(end).any() for end in ends)
 
 
 def _eight_bits(band: Image.Image, key: png.Key | None) -> Image.Image:
@@ -218,25 +280,45 @@ def _transform(profile: bytes | None, mode: str) -> ToSrgb | None:
 
 
 def _orientation(picture: Image.Image) -> int:
-    """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged."""
+    """How a picture is to be turned, by its EXIF; 1, as it is stored, where that is damaged.
+
+    Each number in it costs Pillow some microseconds, so one that is too long is not looked at.
+    """
+    if len(picture.info.get("exif") or b"") > png.MAX_METADATA_BYTES:
+        return 1
     try:
         return int(picture.getexif().get(ExifTags.Base.Orientation, 1))
+    except MemoryError:
+        raise
     except Exception:
         # A whole picture is not refused for its metadata, whatever Pillow finds wrong with them.
         return 1
 
 
-def _check_tiff(picture: Image.Image) -> None:
-    """Raises ImageError where a TIFF could take more than its pixels account for."""
+def _check_tiff(picture: Image.Image, size: int) -> None:
+    """Raises ImageError where a TIFF could take more than its pixels account for.
+
+    Args:
+        picture: Its header.
+        size: Bytes of the file.
+    """
     compression = picture.info.get("compression", "raw")
     if compression not in _TIFF_COMPRESSIONS:
         raise ImageError(
             f"the picture is a TIFF compressed as {compression}: save it as PNG or JPEG"
         )
-    tags: dict[int, int] = picture.tag_v2  # type: ignore[attr-defined]
+    tags: dict[int, Any] = picture.tag_v2  # type: ignore[attr-defined]
     tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_LENGTH, 0))
     if tile > max(_MAX_TILE_PIXELS, picture.width * picture.height):
         raise ImageError("the picture is a TIFF of too large tiles: save it as PNG or JPEG")
+    pieces: list[ImageFile._Tile] = picture.tile  # type: ignore[attr-defined]
+    boxes = (piece.extents for piece in pieces if piece.extents)
+    areas = ((right - left) * (low - top) for left, top, right, low in boxes)
+    is_over = sum(areas) > _MAX_PLANES * picture.width * picture.height
+    lengths = (tags.get(tag, 0) for tag in _BYTE_COUNTS)
+    length = sum(sum(each) if isinstance(each, tuple) else each for each in lengths)
+    if is_over or (compression != "raw" and length > size):
+        raise ImageError("the picture is a TIFF of overlapping strips: save it as PNG or JPEG")
 
 
 def _check_size(width: int, height: int, limits: ImageLimits) -> None:
@@ -251,6 +333,14 @@ def _check_size(width: int, height: int, limits: ImageLimits) -> None:
             f"the picture has {width} x {height} pixels, "
             f"at least {limits.min_side_px} a side are needed"
         )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether the system or OpenCV had no memory to give, of which a picture is not at fault."""
+    if isinstance(error, cv2.error):
+        # Its attributes belong to the class, and so to whichever thread failed last.
+        return f"({cv2.Error.StsNoMem}:" in str(error)
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
 
 
 def _one_line(error: Exception) -> str:

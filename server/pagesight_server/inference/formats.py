@@ -74,7 +74,7 @@ def pillow_name(data: bytes, allowed: tuple[Format, ...]) -> str:
 
 
 def _is_readable(name: Format) -> bool:
-    """Whether what reads a format is installed; Pillow has AVIF from 11.3 on."""
+    """Whether what reads a format is installed; Pillow can be built without AVIF."""
     if name == "avif":
         return bool(features.check("avif"))
     return name != "heif" or _has_heif()

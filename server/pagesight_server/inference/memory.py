@@ -111,7 +111,11 @@ class Trimmer:
             self._is_due = True
         timer = threading.Timer(self._pause_s, self._give_back)
         timer.daemon = True
-        timer.start()
+        try:
+            timer.start()
+        except RuntimeError:
+            # There are no more threads to be had: a whole picture is not refused for that.
+            self._give_back()
 
     def _give_back(self) -> None:
         with self._lock:

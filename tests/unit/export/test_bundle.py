@@ -14,55 +14,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import helper
 from typer.testing import CliRunner
 
-from pagesight_export import bundle, golden, graph
-from pagesight_export.bundle import GOLDEN, MANIFEST, Manifest
+from pagesight_export import bundle, golden
+from pagesight_export.bundle import GOLDEN, MANIFEST
 from pagesight_export.cli import app
 from pagesight_export.errors import BundleError, ExportError
-from pagesight_export.folder import Draft, write
-from pagesight_export.runtime import Graph
+from pagesight_export.folder import write
 from pagesight_export.verify import verify
+from tests.support.drafts import doubling, draft
 
 run = CliRunner().invoke
-
-
-def doubling() -> bytes:
-    """Make a graph that doubles two numbers."""
-    w = graph.Writer("tiny")
-    w.op("Mul", "pixels", w.number(2), output="embedding")
-    made = helper.make_graph(
-        w.nodes,
-        "tiny",
-        [graph.tensor("pixels", graph.FLOAT, ["N", 2])],
-        [graph.tensor("embedding", graph.FLOAT, ["N", 2])],
-        w.constants,
-    )
-    opset = helper.make_opsetid("", 11)
-    return graph.to_bytes(helper.make_model(made, opset_imports=[opset], ir_version=8))
-
-
-def draft(**changes: Any) -> Draft:
-    model = doubling()
-    cases = [{"pixels": np.array([[1, 2]], dtype=np.float32)}]
-    manifest = Manifest(
-        kind="encoder",
-        name="double",
-        source={"checkpoint": "by hand", "revision": "1"},
-        dtype="float32",
-        opset=11,
-        input={"geometry": "fixed"},
-        preprocessing={"resize": {"library": "opencv", "interpolation": "area"}},
-        embedding_dim=2,
-        files={},
-        tolerance={"embedding": 1e-3},
-        versions={"numpy": "2"},
-    )
-    pairs = golden.pack(golden.answer("model", Graph(model), cases))
-    return Draft(
-        manifest=replace(manifest, **changes), contents={"model.onnx": model, GOLDEN: pairs}
-    )
 
 
 def edit(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
@@ -214,6 +176,28 @@ def test_a_graph_that_answers_otherwise_is_found(tmp_path: Path) -> None:
 
     with pytest.raises(BundleError, match=r"model case 0: embedding is off by 0\.25"):
         write(replace(made, contents={**made.contents, GOLDEN: wrong}), tmp_path / "encoder")
+
+    assert files_below(tmp_path) == []
+
+
+def test_a_bundle_whose_golden_pairs_were_emptied_does_not_verify(tmp_path: Path) -> None:
+    folder = tmp_path / "encoder"
+    write(draft(), folder)
+    pairs = golden.pack({})
+    (folder / GOLDEN).write_bytes(pairs)
+    digest = hashlib.sha256(pairs).hexdigest()
+    edit(folder, lambda manifest: manifest["files"].update({GOLDEN: digest}))
+
+    with pytest.raises(BundleError, match="golden pairs of model hold no expected output"):
+        verify(folder)
+
+
+def test_a_graph_without_golden_pairs_is_not_exported(tmp_path: Path) -> None:
+    whole = draft()
+    lacking = replace(whole, contents={**whole.contents, "draft.onnx": doubling()})
+
+    with pytest.raises(BundleError, match="golden pairs of draft hold no expected output"):
+        write(lacking, tmp_path / "encoder")
 
     assert files_below(tmp_path) == []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +48,12 @@ def make(
     folder: Path,
     change: Callable[[Manifest], object] = lambda manifest: None,
     pairs: Mapping[str, NDArray[Any]] = PAIRS,
+    graphs: Sequence[str] = ("model",),
 ) -> Path:
     """Writes a whole, valid bundle; `change` is applied before its id is made."""
     folder.mkdir(exist_ok=True)
-    files = {"model.onnx": b"a model", "golden.npz": golden_file(pairs)}
+    files = {f"{graph}.onnx": b"a model" for graph in graphs}
+    files["golden.npz"] = golden_file(pairs)
     for name, data in files.items():
         (folder / name).write_bytes(data)
     manifest: Manifest = {
@@ -257,7 +259,10 @@ def test_integers_may_differ_in_a_share_of_places(
         "recognition.0.indices": np.arange(10),
     }
     folder = make(
-        tmp_path / "b", lambda m: m["golden"].update(tolerance={"indices": 0.1}), pairs=pairs
+        tmp_path / "b",
+        lambda m: m["golden"].update(tolerance={"indices": 0.1}),
+        pairs=pairs,
+        graphs=("recognition",),
     )
     got = np.arange(10)
     got[:wrong_places] += 1
@@ -282,6 +287,21 @@ def test_golden_pairs_of_graphs_that_are_not_in_use_are_not_run(tmp_path: Path) 
 def test_a_bundle_without_golden_pairs_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match="no golden pairs"):
         load(make(tmp_path / "b", pairs={}), "encoder").check_golden(doubled)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{}, {"draft.0.pixels": np.array([1.0])}],
+    ids=["no pair", "an input without its output"],
+)
+def test_a_graph_without_golden_pairs_is_refused_where_it_is_used(
+    tmp_path: Path, more: dict[str, NDArray[Any]]
+) -> None:
+    folder = make(tmp_path / "b", pairs=PAIRS | more, graphs=("model", "draft"))
+    bundle = load(folder, "encoder")
+    with pytest.raises(SetupError, match="no golden pairs of draft: nothing would be checked"):
+        bundle.check_golden(lambda _graph, inputs: {"embedding": inputs["pixels"] * 2})
+    bundle.check_golden(doubled, unused={"draft"})
 
 
 def test_a_model_that_cannot_be_loaded_is_one_line(tmp_path: Path) -> None:

@@ -150,3 +150,13 @@ def test_only_the_last_few_transforms_are_kept() -> None:
     for exponent in range(20):
         colour.to_srgb(grey_profile(gamma(1 + exponent / 10)))
     assert colour.to_srgb.cache_info().currsize == 8
+
+
+@pytest.mark.parametrize("tag", [b"D2B0", b"D2B1", b"B2D1"])
+def test_a_transform_in_floats_is_passed_over(tag: bytes) -> None:
+    # Little CMS prefers it. It may have any number of steps: 500,000 in 4 MB, of 2 ms each.
+    plain, odd = colour.to_srgb(DISPLAY_P3), colour.to_srgb(DISPLAY_P3.replace(b"desc", tag, 1))
+    assert plain is not None
+    assert odd is not None
+    pixels = np.random.default_rng(2).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+    np.testing.assert_array_equal(odd.of_array(pixels), plain.of_array(pixels))

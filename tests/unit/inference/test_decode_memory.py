@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import mmap
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
+import cv2
 import pytest
+from PIL import Image, ImageCms
 
+from pagesight_server.inference.colour import to_srgb
+from pagesight_server.inference.decode import decode
 from pagesight_server.inference.memory import CODEC_BYTES_A_PIXEL, PixelGate, Trimmer
+from pagesight_server.inference.settings import ImageLimits
+from tests.support.colours import gamma, rgb_profile
 from tests.support.large_pictures import KINDS
+from tests.support.pictures import encoded
 
 # Peaks in MB: of each picture by its codec alone, and by `decode`. Each in a process of its own,
 # forked from one that has loaded everything and holds little.
@@ -167,3 +176,63 @@ def test_memory_is_given_back_once_for_all_large_pictures_of_a_while() -> None:
     trimmer.after(25_000_000)
     assert trims.acquire(timeout=60)
     assert not trims.acquire(blocking=False)
+
+
+def test_without_a_thread_memory_is_given_back_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_thread(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    trims: list[int] = []
+    trimmer = Trimmer(lambda: trims.append(1), pause_s=60)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", no_thread)
+        trimmer.after(25_000_000)
+        trimmer.after(25_000_000)
+    assert trims == [1, 1]
+
+
+def _no_memory(*_: object, **__: object) -> None:
+    raise MemoryError
+
+
+def _no_pages(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+
+def _no_matrix(*_: object, **__: object) -> None:
+    raise cv2.error(
+        "OpenCV(5.0.0) alloc.cpp:73: error: (-4:Insufficient memory) Failed to allocate 7 bytes"
+    )
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+PICTURE = Image.new("RGB", (64, 64), "red")
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "failing", "data"),
+    [
+        pytest.param(Image.Image, "load", _no_memory, encoded(PICTURE), id="Pillow"),
+        pytest.param(Image.Image, "getexif", _no_memory, encoded(PICTURE), id="metadata"),
+        pytest.param(
+            mmap, "mmap", _no_pages, encoded(PICTURE, "JPEG", exif=TURNED), id="turned JPEG"
+        ),
+        pytest.param(cv2, "imdecode", _no_matrix, encoded(PICTURE, "WEBP"), id="OpenCV"),
+    ],
+)
+def test_a_picture_is_not_at_fault_for_want_of_memory(
+    owner: object, name: str, failing: object, data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owner, name, failing)
+    with pytest.raises(MemoryError):
+        decode(data, ImageLimits())
+
+
+def test_a_profile_is_not_forgotten_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    profile = rgb_profile(((0.66, 0.33), (0.30, 0.61), (0.15, 0.06)), gamma(1.1))
+    with monkeypatch.context() as patched:
+        patched.setattr(ImageCms, "ImageCmsProfile", _no_memory)
+        with pytest.raises(MemoryError):
+            to_srgb(profile)
+    assert to_srgb(profile) is not None

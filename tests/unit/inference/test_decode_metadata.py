@@ -17,7 +17,7 @@ from pagesight_server.common.errors import ImageError
 from pagesight_server.inference import jpeg, png
 from pagesight_server.inference.decode import decode
 from pagesight_server.inference.settings import ImageLimits
-from tests.support.pictures import encoded
+from tests.support.pictures import chunk, encoded, with_chunk
 
 LIMITS = ImageLimits()
 
@@ -25,17 +25,6 @@ NOISE = Image.fromarray(
     np.random.default_rng(1).integers(0, 256, (21, 16, 3)).astype(np.uint8)
 ).resize((61, 83))
 PIXELS = np.asarray(NOISE)
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    crc = struct.pack(">I", zlib.crc32(kind + data))
-    return struct.pack(">I", len(data)) + kind + data + crc
-
-
-def with_chunk(data: bytes, added: bytes, *, before: bytes = b"IDAT") -> bytes:
-    """A PNG with one more chunk, before the first of that kind."""
-    at = data.index(before) - 4
-    return data[:at] + added + data[at:]
 
 
 # --- JPEG: what stands behind the picture, and what lacks at its end -----------------------------
