@@ -180,7 +180,7 @@ class AsyncStream(Generic[K]):
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _hear_of_change(self) -> None:
-        self._lanes.hurry()
+        self._lanes.places_changed()
         self._changed.set()
         self._events.put_nowait(Changed())
 

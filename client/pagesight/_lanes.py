@@ -83,6 +83,8 @@ class Lanes:
         self._message = message
         self._waiting: list[int] = []
         self._lanes: list[Lane] = []
+        self._untold: PagesightError | None = None
+        """What ended a lane while another connection was being made, which may serve instead."""
         self._is_finished = False
         self.grow(1)
 
@@ -165,14 +167,18 @@ class Lanes:
             lane.is_open, lane.has_sent, lane.has_answered = True, False, False
             return lane.connection
 
-    def hurry(self) -> None:
-        """Makes lanes due whose connection has become READY."""
+    def places_changed(self) -> None:
+        """Makes lanes due whose connection has become READY, and tells where none can be soon."""
         if len(self._places) == 1:
             return
         with self.lock:
             for lane in self._lanes:
                 if not lane.is_open and self._places.is_ready(lane.place):
                     lane.due_s = 0.0
+            if self._untold is not None and self._places.is_settled():
+                if not any(map(self._places.is_ready, range(len(self._places)))):
+                    self._retries.tell(self._untold)
+                self._untold = None
 
     def ended(self, lane: Lane, error: Exception | None) -> None:
         """Notes the end of a lane's call; what it owed waits again.
@@ -201,7 +207,9 @@ class Lanes:
                 )
             if not isinstance(error, PagesightError):
                 raise error
-            wait_s = lane.attempts.wait_s(error, tell=not self._others_may_serve(lane))
+            others = self._others_may_serve(lane)
+            self._untold = error if others else None
+            wait_s = lane.attempts.wait_s(error, tell=not others)
             if wait_s is None:
                 lane.is_spent = True
                 # One whose certificate is not trusted, say, is no matter while others answer.

@@ -184,7 +184,7 @@ class Stream(Generic[K]):
             self._changed.notify_all()
 
     def _hear_of_change(self) -> None:
-        self._lanes.hurry()
+        self._lanes.places_changed()
         self._wake()
         self._events.put(Changed())
 

@@ -217,10 +217,10 @@ def test_a_lane_is_due_when_its_connection_becomes_ready() -> None:
     first, _ = books.each
     books.places.note(0, FAILING)
     books.lanes.ended(first, UnavailableError("gone"))
-    books.lanes.hurry()
+    books.lanes.places_changed()
     assert books.lanes.due() == []
     books.places.note(0, READY)
-    books.lanes.hurry()
+    books.lanes.places_changed()
     assert books.lanes.due() == [first]
 
 
@@ -274,3 +274,28 @@ def test_a_server_that_is_away_is_told_of_only_when_no_other_may_answer(
     books.lanes.open(away)
     books.lanes.ended(away, UnavailableError("no server answers at a:1"))
     assert caplog.messages == ["no server answers at a:1; trying again for 60 s"]
+
+
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        pytest.param(FAILING, True, id="nor could the other"),
+        pytest.param(READY, False, id="the other serves"),
+        pytest.param(CONNECTING, False, id="the other is still being connected"),
+    ],
+)
+def test_what_ended_a_lane_is_told_once_no_other_connection_can_be_had(
+    state: grpc.ChannelConnectivity, told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    books = Books(2)
+    for place in (0, 1):
+        books.places.note(place, CONNECTING)
+    books.lanes.ended(books.each[0], UnavailableError("no server answers"))
+    assert caplog.messages == []
+    for place, now in ((0, FAILING), (1, state)):
+        books.places.note(place, now)
+        books.lanes.places_changed()
+    books.lanes.places_changed()
+    assert [message.partition(";")[0] for message in caplog.messages] == (
+        ["no server answers"] if told else []
+    )
