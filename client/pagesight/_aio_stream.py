@@ -243,11 +243,10 @@ class AsyncStream(Generic[K]):
                 self._changed.set()
         except BaseException as error:  # whatever the caller's iterable raises is the caller's
             if self._is_closed:
-                raise  # `give_up` has cancelled this task.
+                raise  # `give_up` has cancelled this task: the source has more.
             self._source_error = error
-        finally:
-            self._ledger.seal()
-            self._events.put_nowait(Fed())
+        self._ledger.seal()
+        self._events.put_nowait(Fed())
 
     async def _inputs(self) -> AsyncIterator[tuple[Any, int]]:
         source, position = as_async(self._images), 0

@@ -150,11 +150,6 @@ class Lanes:
             return at_most_s
         return min(at_most_s, max(0.0, min(due_s) - time.monotonic()))
 
-    def none_is_open(self) -> bool:
-        """Tells whether there is no call."""
-        with self.lock:
-            return not any(lane.is_open for lane in self._lanes)
-
     def is_over(self) -> bool:
         """Tells whether no call is left whose end is worth waiting for."""
         with self.lock:

@@ -142,3 +142,40 @@ async def test_a_source_may_close_its_own_client(server: FakeServer) -> None:
 
     with pytest.raises(pagesight.CallCancelledError):
         await asyncio.wait_for(anext(client.classify_stream(images())), WAIT_S)
+
+
+async def test_a_stream_that_a_closed_client_has_not_read_to_its_end_does_not_end_quietly(
+    server: FakeServer,
+) -> None:
+    """All that the source has given so far is answered, and it has more to give."""
+    more = asyncio.Event()
+
+    async def images() -> AsyncIterator[bytes]:
+        yield b"a"
+        await more.wait()
+        yield b"b"
+
+    client = AsyncClient(server.address)
+    results = client.classify_stream(images())
+    assert (await anext(results)).unwrap().label == "a"
+    await client.close()
+    with pytest.raises(pagesight.CallCancelledError, match="the client was closed"):
+        await asyncio.wait_for(anext(results), WAIT_S)
+
+
+async def test_a_loop_over_a_stream_that_closes_its_client_hears_of_it(server: FakeServer) -> None:
+    async def images() -> AsyncIterator[bytes]:
+        yield b"a"
+        await asyncio.Event().wait()
+
+    client = AsyncClient(server.address)
+    labels = []
+
+    async def read() -> None:
+        async for result in client.classify_stream(images()):
+            labels.append(result.unwrap().label)
+            await client.close()
+
+    with pytest.raises(pagesight.CallCancelledError, match="the client was closed"):
+        await asyncio.wait_for(read(), WAIT_S)
+    assert labels == ["a"]

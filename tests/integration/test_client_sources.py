@@ -96,16 +96,17 @@ async def test_closing_the_client_ends_an_enrolment_whose_source_waits(server: F
 
 
 def test_a_refusal_does_not_wait_for_the_source(server: FakeServer) -> None:
-    heard = threading.Event()
+    heard, has_ended = threading.Event(), threading.Event()
 
     def items() -> Iterator[EnrolItem]:
         yield EnrolItem(image=b"too many", label="a")
         heard.wait(WAIT_S)
+        has_ended.set()
 
     with Client(server.address, retry_for_s=0) as client:
         with pytest.raises(pagesight.ResourceExhaustedError):
             client.enrol(items())
-        assert not heard.is_set()
+        assert not has_ended.is_set()
         heard.set()
 
 

@@ -7,6 +7,7 @@ of screenshots come from elsewhere, and must neither colour nor steer a terminal
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +39,12 @@ Answer = tuple[Path, Classification]
 
 def shown(value: str | os.PathLike[str]) -> str:
     """Returns text that leaves the terminal alone: control characters become marks."""
-    return "".join(char if char.isprintable() else "\ufffd" for char in os.fspath(value))
+    return "".join(char if _is_harmless(char) else "\ufffd" for char in os.fspath(value))
+
+
+def _is_harmless(char: str) -> bool:
+    # Spaces of any width, which names of files have, are not "printable" to Python.
+    return char.isprintable() or unicodedata.category(char) == "Zs"
 
 
 def answers(rows: Sequence[Answer]) -> Group:

@@ -30,6 +30,8 @@ class Pictures:
         self._client = client
         self._gallery = gallery
         self._lock = threading.Lock()
+        self._listing = threading.Lock()
+        """Held while a label's pictures are listed."""
         self._kept: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._bytes = 0
         self._sizes: dict[str, Size] = {}
@@ -89,15 +91,16 @@ class Pictures:
         Raises:
             PagesightError: The server does not tell.
         """
-        with self._lock:
-            if image_id in self._sizes or (label, revision) in self._labels_listed:
-                return
-        images = self._client.list_images(gallery=self._gallery, label=label, page_size=1_000)
-        sizes = {image.image_id: (image.width_px, image.height_px) for image in images}
-        with self._lock:
-            self._sizes.update(sizes)
-            # Not before: whoever asks meanwhile, or after a failure, must not take it for known.
-            self._labels_listed.add((label, revision))
+        with self._listing:  # whoever asks meanwhile finds it known
+            with self._lock:
+                if image_id in self._sizes or (label, revision) in self._labels_listed:
+                    return
+            images = self._client.list_images(gallery=self._gallery, label=label, page_size=1_000)
+            sizes = {image.image_id: (image.width_px, image.height_px) for image in images}
+            with self._lock:
+                self._sizes.update(sizes)
+                # Not before: after a failure it must not be taken for known.
+                self._labels_listed.add((label, revision))
 
     def _read(self, waiting: Waiting) -> bytes:
         if waiting.origin == "kept":
