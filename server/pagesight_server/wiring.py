@@ -68,6 +68,7 @@ class Models:
             "reading": self.ocr.reading,
             "fixed_shapes": compute.device == "cuda" and compute.fixed_shapes,
             "max_lines": self.config.image.max_lines,
+            "max_text_columns": self.config.image.max_text_columns,
         }
 
     async def encode(self, pixels: Pixels) -> Embedding:
@@ -241,9 +242,14 @@ def index_folder(config: Config) -> Path:
 
 def ocr_settings(config: Config) -> OcrSettings:
     """How text is read with these settings."""
-    threads, lines = config.ocr_threads, config.image.max_lines
+    threads, image = config.ocr_threads, config.image
     if config.compute.device == "cpu":
-        return OcrSettings(detectors=threads, recognisers=threads, max_lines=lines)
+        return OcrSettings(
+            detectors=threads,
+            recognisers=threads,
+            max_lines=image.max_lines,
+            max_text_columns=image.max_text_columns,
+        )
     # A new shape is slow on CUDA, so lines are padded to few of them, which the warm-up runs: to
     # one size each where shapes are fixed, else to the next of some. 16 and 32 lines of the usual
     # 320 columns in one run are guesses, not measured yet.
@@ -256,7 +262,8 @@ def ocr_settings(config: Config) -> OcrSettings:
         sizes=() if fixed else CUDA_BATCH_SIZES,
         max_columns=(16 if fixed else 32) * 320,
         gives_way=False,
-        max_lines=lines,
+        max_lines=image.max_lines,
+        max_text_columns=image.max_text_columns,
     )
 
 

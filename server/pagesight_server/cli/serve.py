@@ -248,6 +248,7 @@ async def _serve_from(
             # Beside others that serve, it takes no call before it can answer.
             await _unless(stop, load())
         if worker.joins and stop.is_set():
+            gpu.check()
             return
         await serve_grpc(
             ClassifierService(

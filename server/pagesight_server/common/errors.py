@@ -122,11 +122,14 @@ class RevisionError(RequestError):
 
 
 class BehindError(RequestError):
-    """This server does not know a revision yet that the caller has seen elsewhere."""
+    """This server does not know a revision yet that the caller has seen elsewhere.
+
+    So answers a gallery that is being prepared, too, or cannot be: no budget may leave that out.
+    """
 
     status = "UNAVAILABLE"
     reason = "REVISION_BEHIND"
-    fault = "caller"
+    fault = "server"
     retry_after_ms: int
 
     def __init__(self, message: str, *, retry_after_ms: int) -> None:

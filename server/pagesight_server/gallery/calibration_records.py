@@ -50,7 +50,7 @@ class CalibrationRecords(Reader):
                     "revision": revision,
                     "method": method,
                 },
-            )
+            ).fetchall()  # a query with rows left would keep the connection at this state
             for row in rows:
                 if is_sound(row["revision"], method, row["calibration"], row["sha256"]):
                     return bytes(row["calibration"]).decode()

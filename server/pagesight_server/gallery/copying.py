@@ -86,7 +86,8 @@ def copy(
         with from_.database.reading() as db:
             refuse_incomplete(db, from_.database.name)
         _begin(to, from_.database.name)
-        # A second one of the target is read while rows are put: one may not do both at once.
+        # A second one of the target is read while rows are put: one connection of PostgreSQL's may
+        # not do both at once.
         with closing(opened(target)) as beside:
             work = _Copy(from_.database, to.database, beside.database, progress)
             return work.run()

@@ -169,8 +169,11 @@ class _Readers:
         try:
             db.execute("BEGIN")
             yield db
-        finally:
-            self._give_back(db)
+        except BaseException:
+            # The traceback may hold a query that has rows left, and the state of the file with it.
+            self._give_back(db, again=False)
+            raise
+        self._give_back(db)
 
     def close(self) -> None:
         """Closes them all, once each is given back; none is lent any more."""
@@ -192,14 +195,14 @@ class _Readers:
             self._lent += 1
             return db
 
-    def _give_back(self, db: SqliteConnection) -> None:
+    def _give_back(self, db: SqliteConnection, *, again: bool = True) -> None:
         try:
             if db.in_transaction:
                 db.execute("COMMIT")
         finally:
             with self._given_back:
                 self._lent -= 1
-                if db.in_transaction or len(self._idle) >= _IDLE_READERS:
+                if not again or db.in_transaction or len(self._idle) >= _IDLE_READERS:
                     db.close()
                 else:
                     self._idle.append(db)
@@ -390,6 +393,5 @@ class SqliteDatabase:
             raise StorageError(f"the store could not be rewritten: {error}") from error
         if busy:
             raise StorageError(
-                "the log of the store could not be emptied, because another process reads: "
-                "run it again"
+                "the log of the store could not be emptied, because somebody reads it: run it again"
             )

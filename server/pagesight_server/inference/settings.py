@@ -53,6 +53,16 @@ class ImageLimits:
     max_lines: int = 2_000
     """Lines of text; more are refused before any is read. A long page has hundreds, and 2,000 take
     one core some minutes."""
+
+    max_text_columns: int = 800_000
+    """Pixels of width that the lines may have together once each is scaled to the 48 pixels height
+    that it is read at: 110 MB, held until all are read. More are refused before any is scaled, as
+    small print makes wide lines: 164 of 8 pixels height on 2000 x 2000 make 1.26 million. The
+    longest screenshot of a phone of 720 pixels width, 32,767 high and nothing but lines of the
+    usual 14 sp, has 760,000, and of one of 1080 370,000, what bands share counted twice
+    (`tests/unit/inference/ocr/test_text_columns.py`). A page of a browser on a desk, 1280 pixels
+    wide and full of text, has as many at 10,000 pixels height: whoever sends such sets more."""
+
     formats: Annotated[tuple[Format, ...], BeforeValidator(_from_variable)] = ()
     """Formats that are read; of several frames the first counts. Empty: JPEG, PNG and WebP, and
     the others too where `pagesight[heif]` is installed: what nobody sends need not be within
@@ -60,7 +70,8 @@ class ImageLimits:
 
     def __post_init__(self) -> None:
         least = min(self.max_bytes, self.max_pixels, self.max_side_px, self.min_side_px)
-        if min(least, self.max_pixels_at_once, self.max_lines) < 1:
+        least = min(least, self.max_lines, self.max_text_columns)
+        if min(least, self.max_pixels_at_once) < 1:
             raise ValueError("image limits must be positive; write max_bytes, max_pixels, ... >= 1")
 
 

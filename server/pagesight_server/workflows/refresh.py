@@ -187,7 +187,8 @@ class Refresher:
     def _takes_long(self, name: str, revision: int) -> bool:
         """Whether a revision has nothing to be answered by, and much to calibrate. Blocks."""
         before = self._table.get(name)
-        if before is not None and before.snapshot.revision == revision:
+        same = before is not None and before.snapshot.revision == revision
+        if before is not None and same and not self._is_repaired(before.snapshot):
             return False
         if _reusable_calibration(before) is not None:
             return False
@@ -216,7 +217,8 @@ class Refresher:
             log.info("gallery %s is prepared further after the next start", name)
         except Exception as error:
             log.exception("gallery %s cannot be answered from", name)
-            self._failed[name] = (revision, error)
+            # Without the traceback, which holds what it was made from.
+            self._failed[name] = (revision, error.with_traceback(None))
 
     async def _prepare_and_swap(self, name: str, on_swap: Callable[[Knowledge], None]) -> None:
         async with self._in_turn:

@@ -121,6 +121,23 @@ def test_a_change_that_takes_long_keeps_nobody_from_reading(
     assert store.revisions() == {"default": 7}
 
 
+def test_a_read_that_failed_half_way_keeps_nobody_at_the_state_that_it_saw(store: Gallery) -> None:
+    enrol(store, {"two": "b"})
+
+    def fail_at_the_first_row() -> None:
+        with store.database.reading() as db:
+            rows = db.execute("SELECT image_id FROM memberships")
+            for _row in rows:
+                raise ValueError("a picture of another size")
+
+    # Kept with its traceback, and so with the query that has rows left.
+    with pytest.raises(ValueError, match="another size") as failed:
+        fail_at_the_first_row()
+    enrol(store, {"three": "a"})
+    assert store.revisions() == {"default": 3}
+    assert failed.value.__traceback__ is not None
+
+
 def test_who_reads_cannot_write(store: Gallery) -> None:
     with pytest.raises(SetupError), store.database.reading() as db:
         db.execute("DELETE FROM memberships")

@@ -182,6 +182,7 @@ def test_of_every_reason_it_is_decided_whether_it_spends_the_budget() -> None:
     assert by_server == {
         "BUDGET_SPENT",
         "OVERLOADED",
+        "REVISION_BEHIND",
         "SHUTTING_DOWN",
         "STORAGE_FULL",
         "STORE_AWAY",

@@ -100,12 +100,8 @@ class OcrSettings:
     hundreds; 2,000 take a core some minutes."""
 
     max_text_columns: int = 800_000
-    """Pixels of width that the lines of one picture may have together once they are scaled to 48
-    pixels height, `COLUMN_BYTES` each: 110 MB, held until all are read. More are refused before any
-    is scaled, as small print makes wide lines: 164 of 8 pixels height on 2000 x 2000 make 1.26
-    million. The longest screenshot of a phone of 720 pixels width, 32,767 high and nothing but
-    lines of the usual 14 sp, has 760,000, and of one of 1080 370,000, what bands share counted
-    twice (`tests/unit/inference/ocr/test_text_columns.py`)."""
+    """Pixels of width that its lines may have together once they are scaled to 48 pixels height, of
+    `COLUMN_BYTES` each; more are refused before any is scaled (`ImageLimits` says why so many)."""
 
     sizes: tuple[int, ...] = ()
     """Batch sizes that recognition runs at, ascending from 1, so that a CUDA session meets few
