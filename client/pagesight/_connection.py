@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import grpc
 
@@ -28,7 +28,8 @@ from pagesight._errors import CallCancelledError, PagesightError
 from pagesight._replies import ProgressCallback
 from pagesight._retry import DEFAULT_RETRY, DEFAULT_RETRY_FOR_S, Attempts, RetryPolicy
 from pagesight._security import TlsConfig
-from pagesight._spread import Places, places_of
+from pagesight._spread import places_of
+from pagesight._stubs import Opened
 from pagesight.v1.classifier_pb2_grpc import ClassifierServiceStub
 from pagesight.v1.gallery_pb2_grpc import GalleryServiceStub
 from pagesight.v1.review_pb2_grpc import ReviewServiceStub
@@ -53,26 +54,6 @@ class OpenStream(Protocol):
 
     async def give_up(self) -> None:
         """Hangs up."""
-
-
-class Opened(NamedTuple):
-    """Holds a channel and the stubs that call through it."""
-
-    process: int
-    """Which one opened it."""
-    channel: grpc.Channel
-    places: Places
-    """Its connections."""
-    classifier: ClassifierServiceStub
-    gallery: GalleryServiceStub
-    review: ReviewServiceStub
-
-    @classmethod
-    def of(cls, channel: grpc.Channel) -> Opened:
-        """Makes the stubs of a channel that this process has opened."""
-        classifier, gallery = ClassifierServiceStub(channel), GalleryServiceStub(channel)
-        review = ReviewServiceStub(channel)
-        return cls(os.getpid(), channel, places_of(channel), classifier, gallery, review)
 
 
 class Connection:

@@ -28,7 +28,7 @@ import numpy as np
 SLOTS = 4096
 """Threads are told apart by their number's remainder; those of one process lie closer together."""
 EVERY_NS = 1_000_000
-"""Of a thread's CPU time; no less than a tick of the system."""
+"""CPU time of a thread between two samples; the system takes none more often than it ticks."""
 
 
 class Ticks(NamedTuple):

@@ -28,7 +28,7 @@ MAX_NAMES = 100
 """Brands of one label at most, and outputs."""
 
 MAX_NAME_CHARS = 128
-"""Of one of them."""
+"""The longest brand or output, in characters."""
 
 
 class LabelsFileError(Exception):

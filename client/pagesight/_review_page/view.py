@@ -150,7 +150,7 @@ class CardView:
     margin: float
     reasons: tuple[str, ...]
     size: tuple[int, int] | None
-    """In which the boxes of the screenshot count; None: in its own pixels."""
+    """Width and height that the boxes of the screenshot refer to; None: those of the picture."""
     marks: tuple[Mark, ...] | None
     """None: where digits stand is not known, so that it is veiled."""
     choices: tuple[Choice, ...]

@@ -39,7 +39,7 @@ MAX_NAMES = 100
 and every query is searched for all of its brands."""
 
 MAX_NAME_CHARS = 128
-"""Of one brand or output, as of a label."""
+"""The longest brand or output of a label, in characters."""
 
 
 def is_reserved(label: str) -> bool:

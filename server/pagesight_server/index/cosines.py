@@ -54,3 +54,10 @@ def ranked(rows: Rows, scores: NDArray[np.float32], k: int) -> Hits:
     """The `k` rows of the highest scores, best first; ties in the order of their rows."""
     order = np.lexsort((rows, -scores))[:k]
     return Hits(rows[order], scores[order])
+
+
+def by_cosine(first: Hits, second: Hits) -> Hits:
+    """The hits of two searches together, nearest first; of equal ones those of the first."""
+    both = np.concatenate([first.cosines, second.cosines])
+    order = np.argsort(-both, kind="stable")
+    return Hits(np.concatenate([first.rows, second.rows])[order], both[order])

@@ -148,7 +148,7 @@ class _Header:
 
 
 def _end_of_scan(data: bytes, start: int) -> int | None:
-    """Where the first marker after the data of a scan is; None where there is none."""
+    """Finds the first marker after the data of a scan; None where there is none."""
     for at in range(start, len(data) - 1, _LOOKED_AT):
         part = np.frombuffer(data, np.uint8, min(_LOOKED_AT + 1, len(data) - at), at)
         marks = np.flatnonzero(part[:-1] == 0xFF)

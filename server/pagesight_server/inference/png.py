@@ -41,7 +41,7 @@ _LONGEST_KEYWORD = 80
 
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _SAMPLES = {_GREY: 1, _RGB: 3, _PALETTE: 1, 4: 2, 6: 4}
-"""Of a pixel, by the kind of colour; 4 and 6 are grey and RGB with alpha."""
+"""How many samples a pixel has, by the kind of colour; 4 and 6 are grey and RGB with alpha."""
 
 _ADAM7 = (
     (0, 0, 8, 8),

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from pagesight_server.common.arrays import Embedding, Embeddings
 from pagesight_server.gallery.snapshot import Snapshot, is_reserved
-from pagesight_server.index.cosines import Hits, Rows, cosines, ranked
+from pagesight_server.index.cosines import Hits, Rows, by_cosine, cosines, ranked
 from pagesight_server.index.layered import nearest
 from pagesight_server.recognition.balance import MAX_PICTURES as MAX_FITTED
 from pagesight_server.recognition.balance import MIN_PICTURES as MIN_FITTED
@@ -64,7 +64,7 @@ LeftOut = TermName | Literal["whitening", "gallery_weights"]
 """A kind of evidence that can be left out, to measure what it is worth."""
 
 NormalisedTexts = dict[str, tuple[Reading, str]]
-"""By image id, of the sample: what was read, and all of it as `normalised_text`."""
+"""What was read of each picture of the sample, by its id, and all of it as `normalised_text`."""
 
 
 class Method(Protocol):
@@ -74,7 +74,7 @@ class Method(Protocol):
         """The pictures worth comparing; `without` leaves one out, for calibration."""
 
     def search_many(self, embeddings: Embeddings, *, without: Rows | None = None) -> list[Hits]:
-        """As `search` for each of several, which is faster at once; `without` is one of each."""
+        """Does what `search` does for several at once, faster; `without` has a row for each."""
 
     def weigh(
         self, query: Query, hits: Hits, *, without: int | None = None
@@ -194,12 +194,12 @@ class PagesightMethod:
         return self.search_many(embedding[None, :], without=left_out)[0]
 
     def search_many(self, embeddings: Embeddings, *, without: Rows | None = None) -> list[Hits]:
-        """As `search` for each of several, which is faster at once; `without` is one of each."""
+        """Does what `search` does for several at once, faster; `without` has a row for each."""
         known = self._known.search_many(embeddings, self.K, without=without)
         if "unknown_example" in self._without:
             return known
         unknown = self._unknown.search_many(embeddings, self.K, without=without)
-        return [_by_cosine(*both) for both in zip(known, unknown, strict=True)]
+        return [by_cosine(*both) for both in zip(known, unknown, strict=True)]
 
     def weigh(
         self, query: Query, hits: Hits, *, without: int | None = None
@@ -433,13 +433,6 @@ METHODS: Mapping[MethodName, type[SeedMethod | PagesightMethod]] = {
     "seed": SeedMethod,
     "pagesight": PagesightMethod,
 }
-
-
-def _by_cosine(known: Hits, unknown: Hits) -> Hits:
-    """Hits of both kinds, nearest first; of equal ones those of known pages."""
-    both = np.concatenate([known.cosines, unknown.cosines])
-    order = np.argsort(-both, kind="stable")
-    return Hits(np.concatenate([known.rows, unknown.rows])[order], both[order])
 
 
 def _normalised(snapshot: Snapshot, before: NormalisedTexts) -> NormalisedTexts:

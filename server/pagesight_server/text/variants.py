@@ -104,7 +104,7 @@ def find_variants(
         By line, for each page: the index of its most similar spelling variant; None without one.
     """
     places: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
-    """By string: the pages that show it, and as which of their lines."""
+    """The pages that show each string, and as which of their lines."""
     for page, shown in enumerate(pages):
         for index, other in enumerate(shown):
             places[other].append((page, index))

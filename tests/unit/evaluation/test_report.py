@@ -4,7 +4,6 @@ import base64
 import io
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -13,11 +12,9 @@ from rich.console import Console
 
 from pagesight_server.curation.own_scores import OwnScores
 from pagesight_server.evaluation import (
-    AnswerRow,
     Outcome,
     Prediction,
     Run,
-    answers_report,
     report,
     summary,
 )
@@ -32,14 +29,7 @@ from pagesight_server.evaluation.report import MAX_PAIRS, MAX_PER_CONFUSION
 from pagesight_server.recognition.explanation import Explanation
 from pagesight_server.recognition.findings import Finding
 from pagesight_server.text.reading import Box
-
-NASTY = "<script>alert('x')</script>&\"额度"
-
-
-def png(colour: str = "red", size: tuple[int, int] = (108, 228)) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", size, colour).save(buffer, "PNG")
-    return buffer.getvalue()
+from tests.support.reports import NASTY, Page, assert_stands_alone, png, words
 
 
 def outcome(
@@ -74,46 +64,6 @@ def run_of(outcomes: list[Outcome], folder: Path, *, warnings: tuple[str, ...] =
         ran_with={"epsilon": 0.05, "bundles": {"encoder": NASTY}},
         warnings=warnings,
     )
-
-
-class Page(HTMLParser):
-    """Collects what a page holds, and fails on tags that do not match."""
-
-    VOID = frozenset({"meta", "img", "br", "wbr", "line", "rect", "circle", "polyline"})
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert self._open == []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append(tag)
-        self.links += [v or "" for k, v in attrs if k in {"src", "href", "xlink:href", "action"}]
-        if tag not in self.VOID:
-            self._open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self._open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        if "style" not in self._open:
-            self.text += data
-
-
-def words(page: Page) -> str:
-    return " ".join(page.text.split())
-
-
-def assert_stands_alone(html: str) -> None:
-    page = Page(html)
-    assert all(link.startswith(("#", "data:image/jpeg;base64,")) for link in page.links)
-    assert not set(page.tags) & {"script", "link", "iframe", "object", "embed"}
-    assert not re.search(r"https?://|@import|url\(", html)
 
 
 MIXED = [
@@ -401,72 +351,3 @@ def test_doubtful_answers_have_their_section(tmp_path: Path) -> None:
     near = replace(outcome("a", "a", 0.51), doubtful=True)
     page = Page(report(run_of([near, outcome("b", "b", 0.9)], tmp_path), lambda image_id: png()))
     assert page.tags.count("article") == 1
-
-
-def answer(truth: str | None, label: str, name: str = "1.png") -> AnswerRow:
-    return AnswerRow(
-        name=name,
-        image=png(),
-        truth=truth,
-        label=label,
-        closest_label="a",
-        score=0.8 if label != "other" else 0.3,
-        threshold=0.5,
-        reasons=("first", NASTY),
-        nearest=png("blue"),
-        stage_ms={"queue": 0.4, "total": 815.9, "read": 812.4, "decode": 3.21},
-    )
-
-
-def test_the_answers_page_says_what_was_answered_and_why() -> None:
-    html = answers_report(
-        [answer("a", "a"), answer("other_x", "other"), answer("b", "a"), answer(None, "a")],
-        f"Demo {NASTY}",
-        subtitle="Four screenshots.",
-    )
-    assert_stands_alone(html)
-    assert "<script" not in html
-    page = Page(html)
-    assert page.tags.count("article") == 4
-    assert page.tags.count("img") == 8
-    for text in ("2 of 3", "wrong: it shows b", "816 ms: decode 3.2, read 812, queue 0.4", NASTY):
-        assert text in words(page)
-
-
-@pytest.mark.parametrize(
-    ("truth", "label", "right"),
-    [
-        ("a", "a", True),
-        ("a", "other", False),
-        ("other", "other", True),
-        ("other_kind", "other", True),
-        ("other_kind", "a", False),
-        ("others_page", "other", False),
-        (None, "a", None),
-    ],
-)
-def test_an_answer_is_right_when_it_names_the_page_or_rejects_an_unknown_one(
-    truth: str | None, label: str, right: bool | None
-) -> None:
-    assert answer(truth, label).right is right
-
-
-def test_a_page_of_no_answers_is_still_whole() -> None:
-    assert_stands_alone(answers_report([], "Nothing yet"))
-
-
-def test_an_answer_without_pictures_or_times_is_shown_all_the_same() -> None:
-    row = AnswerRow(
-        name="broken.png",
-        image=b"no picture",
-        truth=None,
-        label="other",
-        closest_label="",
-        score=-1.0,
-        threshold=0.0,
-        reasons=(),
-        nearest=None,
-    )
-    page = Page(answers_report([row], "One"))
-    assert "cannot be shown" in words(page)
-    assert "no gallery picture" in words(page)

@@ -13,14 +13,14 @@ PART = jpeg._LOOKED_AT
 """Bytes that are looked through at once."""
 
 START = 20
-"""Where the scan's data begins."""
+"""Place of the first byte of the scan's data."""
 
 GOES_ON = [0x00, 0xFF, *range(0xD0, 0xD8)]
 """What follows an FF within a scan (ITU-T T.81, B.1.1.2 and F.1.2.3)."""
 
 
 def plain(data: bytes, start: int) -> int | None:
-    """Where the first marker is, byte for byte."""
+    """Finds the first marker byte by byte."""
     for at in range(start, len(data) - 1):
         if data[at] == 0xFF and data[at + 1] not in GOES_ON:
             return at

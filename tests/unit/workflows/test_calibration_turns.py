@@ -1,4 +1,4 @@
-"""Of several servers of one store, one calibrates; the others take over from one that dies."""
+"""One of several servers of a store calibrates; the others take over from one that dies."""
 
 from __future__ import annotations
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -26,13 +25,6 @@ from tests.support.parts import OTHER_BUNDLES
 from tests.support.registries import Store, following, happens, registry_of
 from tests.support.serving import until
 from tests.support.stores import enrol, put
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gallery.db")
-    yield opened
-    opened.close()
 
 
 async def test_an_own_change_is_known_after_a_refresh(store: Store) -> None:

@@ -25,13 +25,6 @@ from tests.support.registries import Store, happens, registry_of
 from tests.support.stores import enrol, file_of
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gallery.db")
-    yield opened
-    opened.close()
-
-
 def indexed(store: Store) -> tuple[Registry, Path]:
     """A registry whose indexes are kept in files, and their folder."""
     folder = file_of(store).with_name("gallery.db.index")
@@ -45,49 +38,48 @@ def kept_files(folder: Path) -> list[str]:
     return sorted(path.suffix for path in folder.iterdir() if path.name != "lock")
 
 
-async def test_a_deleted_gallery_is_forgotten_with_its_index_and_the_others_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """A gallery that is searched by codes, and nothing else."""
     only_codes(monkeypatch)
     fill(tmp_path / "gallery.db")
     store = Store(tmp_path / "gallery.db")
-    registry, folder = indexed(store)
-    enrol(store, {"one": "a"}, gallery="second")
+    yield store
+    store.close()
+
+
+async def test_a_deleted_gallery_is_forgotten_with_its_index_and_the_others_answer(
+    large: Store,
+) -> None:
+    registry, folder = indexed(large)
+    enrol(large, {"one": "a"}, gallery="second")
     await registry.refresh()
     await asyncio.wait_for(registry.settled(), WAIT_S)
     assert kept_files(folder) == [".codes", ".json", ".vectors"]
-    store.delete(Change())
+    large.delete(Change())
     await registry.refresh()
     assert list(registry.known()) == ["second"]
     assert kept_files(folder) == []
     with pytest.raises(NotFoundError, match="no gallery 'default'"):
         registry.get("default")
-    store.close()
 
 
 async def test_a_gallery_deleted_while_no_server_ran_leaves_no_index(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: Store,
 ) -> None:
-    only_codes(monkeypatch)
-    fill(tmp_path / "gallery.db")
-    store = Store(tmp_path / "gallery.db")
-    registry, folder = indexed(store)
+    registry, folder = indexed(large)
     await registry.refresh()
     await asyncio.wait_for(registry.settled(), WAIT_S)
-    store.delete(Change())
-    started_anew, _ = indexed(store)
+    large.delete(Change())
+    started_anew, _ = indexed(large)
     await started_anew.refresh()
     assert kept_files(folder) == []
-    store.close()
 
 
 async def test_an_index_that_was_being_built_of_a_deleted_gallery_is_not_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    large: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    only_codes(monkeypatch)
-    fill(tmp_path / "gallery.db")
-    store = Store(tmp_path / "gallery.db")
-    registry, folder = indexed(store)
+    registry, folder = indexed(large)
     begun, go_on = threading.Event(), threading.Event()
 
     def slow_build(*arguments: Any, **options: Any) -> IvfBase:
@@ -98,13 +90,12 @@ async def test_an_index_that_was_being_built_of_a_deleted_gallery_is_not_kept(
     monkeypatch.setattr("pagesight_server.index.manager.build", slow_build)
     await registry.refresh()
     await happens(begun)
-    store.delete(Change())
+    large.delete(Change())
     await registry.refresh()
     go_on.set()
     await asyncio.wait_for(registry.settled(), WAIT_S)
     assert registry.known() == {}
     assert kept_files(folder) == []
-    store.close()
 
 
 async def test_a_gallery_deleted_in_the_middle_of_a_refresh_does_not_stop_the_others(

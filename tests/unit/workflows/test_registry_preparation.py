@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,20 +18,8 @@ from pagesight_server.workflows.knowledge import load_knowledge
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
-from tests.support.registries import Store, happens, registry_of, with_large
+from tests.support.registries import Store, happens, registry_of
 from tests.support.stores import enrol
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gallery.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def large(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return with_large(store, monkeypatch)
 
 
 async def test_while_a_large_gallery_is_prepared_others_are_answered_and_changed(

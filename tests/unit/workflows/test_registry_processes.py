@@ -1,9 +1,8 @@
-"""Of several processes of one store, one calibrates."""
+"""One of several processes of a store calibrates, the others wait for what it finds."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,20 +11,8 @@ from pagesight_server.common.errors import BehindError, NotFoundError
 from pagesight_server.workflows.registry import Registry
 from tests.support import WAIT_S
 from tests.support.parts import BUNDLES
-from tests.support.registries import Store, registry_of, with_large
+from tests.support.registries import Store, registry_of
 from tests.support.stores import enrol, file_of
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gallery.db")
-    yield opened
-    opened.close()
-
-
-@pytest.fixture
-def large(store: Store, monkeypatch: pytest.MonkeyPatch) -> Store:
-    return with_large(store, monkeypatch)
 
 
 def process_of(path: Path, *, calibrates: bool) -> tuple[Store, Registry]:

@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support import WAIT_S
 from tests.support.registries import Store, following, happens, registry_of
 from tests.support.stores import enrol
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gallery.db")
-    yield opened
-    opened.close()
 
 
 async def test_waiting_for_a_revision_that_the_store_has_refreshes_at_once(store: Store) -> None:

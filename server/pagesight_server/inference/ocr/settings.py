@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 COLUMN_BYTES = 3 * 48
-"""Of a line that is scaled to 48 pixels height, for each pixel of its width."""
+"""Memory of a line that is scaled to 48 pixels height, for each pixel of its width."""
 
 WIDTHS = (
     *range(64, 257, 32),
