@@ -149,7 +149,7 @@ def test_a_purge_that_was_stopped_midway_is_ended_by_a_second(
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM images").fetchone()
     sqlite(store).execute("PRAGMA busy_timeout = 50")
-    with pytest.raises(StorageError, match="another process reads: run it again"):
+    with pytest.raises(StorageError, match="somebody reads it: run it again"):
         store.purge([secret], author="li")
     assert backup.check(store) == ["the purge of 1 pictures did not end: run `gallery purge` again"]
     reader.execute("COMMIT")
