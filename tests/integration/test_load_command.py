@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,12 +28,6 @@ from tests.support.serving import serving
 
 Run: TypeAlias = Callable[..., Result]
 QUICK = ("--rate", 200, "--count", 20, "--warmup", 0)
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with FakeServer() as running:
-        yield running
 
 
 @pytest.fixture

@@ -40,6 +40,14 @@ from tests.support.reviewing import (
 )
 
 
+def tickets(folder: Path) -> list[Path]:
+    """Pictures of a page that the gallery lacks, enough for a cluster."""
+    paths = [folder / f"{number}.png" for number in range(30, 34)]
+    for number, path in enumerate(paths, start=30):
+        path.write_bytes(picture(TICKETS, number))
+    return paths
+
+
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[StubServer]:
     with stub_server(tmp_path / "server") as made:
@@ -162,9 +170,7 @@ def test_a_picture_of_a_cluster_that_is_gone_is_left_out_and_said(
     server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pictures, "MAX_BYTES", 0)
-    for number in range(30, 34):
-        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
-    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+    with reviewed(server, pictures=tickets(tmp_path)) as page:
         page.wait_until_fed()
         discoveries = page.review.discoveries
         discoveries.start()
@@ -182,9 +188,7 @@ def test_a_picture_of_a_cluster_that_is_gone_is_left_out_and_said(
 def test_a_picture_of_a_cluster_that_was_not_enrolled_is_not_decided_and_waits_on(
     server: StubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for number in range(30, 34):
-        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
-    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+    with reviewed(server, pictures=tickets(tmp_path)) as page:
         page.wait_until_fed()
         desk, discoveries = page.review.desk, page.review.discoveries
         discoveries.start()
@@ -262,9 +266,7 @@ def test_a_name_that_is_no_text_and_a_picture_that_is_gone_do_no_harm(
 def test_undoing_a_cluster_takes_its_decisions_back_and_has_its_pictures_wait(
     server: StubServer, tmp_path: Path
 ) -> None:
-    for number in range(30, 34):
-        (tmp_path / f"{number}.png").write_bytes(picture(TICKETS, number))
-    with reviewed(server, pictures=sorted(tmp_path.glob("*.png"))) as page:
+    with reviewed(server, pictures=tickets(tmp_path)) as page:
         page.wait_until_fed()
         desk, discoveries = page.review.desk, page.review.discoveries
         discoveries.start()
